@@ -1,0 +1,336 @@
+#!/usr/bin/env bash
+# Starts a real Apache Kafka on free loopback ports for Octopus's tests, and ends it with whoever asked for it.
+set -euo pipefail
+
+readonly kafka_version=4.3.1
+readonly log4j_version=2.25.4 # the log4j that this Kafka brings along
+readonly start_limit=60       # seconds for all brokers to be up
+readonly stop_limit=10        # seconds for all brokers to end before they are killed
+
+usage() {
+    cat <<'HELP'
+Usage: ci/kafka.sh [option...]
+
+Starts Apache Kafka on 127.0.0.1 and prints one line to stdout when every broker is up:
+
+    READY host:port[,host:port...]
+
+It then runs until its stdin closes or it gets SIGTERM or SIGINT, ends the brokers and removes their data.
+In a terminal that is Ctrl-D or Ctrl-C. Where stdin is /dev/null it would end at once: there, use --stay.
+
+  --brokers N      a cluster of N nodes, each a broker and a controller (default: 1)
+  --set KEY=VALUE  one more broker property; may be repeated, and overrides what is set here
+  --dir DIR        the folder for data and broker-N.log; it is kept, and its data is used again by the next start
+                   (default: a temporary folder, removed at the end)
+  --port P         the port of the one broker (default: a free one)
+  --stay           ignore stdin, run until a signal comes
+  --jars-only      only make sure that Kafka's jars are there, and print the folder they are in
+  --help           this text
+
+Needs java 17 or later, perl, and for the first run mvn (which fetches Kafka into target/kafka).
+HELP
+}
+
+say() { echo "kafka.sh: $*" >&2; }
+
+give_up() {
+    say "$*"
+    exit 1
+}
+
+need() { command -v "$1" >/dev/null || give_up "$1 is missing: $2"; }
+
+brokers=1
+port=
+data=
+settings=
+stay=false
+jars_only=false
+
+read_options() {
+    while (($#)); do
+        case $1 in
+        --brokers | --set | --dir | --port)
+            (($# > 1)) || give_up "$1 needs a value"
+            case $1 in
+            --brokers) brokers=$2 ;;
+            --set) settings+=$2$'\n' ;;
+            --dir) data=$2 ;;
+            --port) port=$2 ;;
+            esac
+            shift 2
+            ;;
+        --stay) stay=true && shift ;;
+        --jars-only) jars_only=true && shift ;;
+        --help) usage && exit ;;
+        *) give_up "unknown option $1, see --help" ;;
+        esac
+    done
+    [[ $brokers =~ ^[1-9][0-9]?$ ]] || give_up "--brokers takes a number from 1 to 99, not '$brokers'"
+    [[ -z $port || $brokers == 1 ]] || give_up "--port is for one broker only"
+}
+
+# --- Kafka's jars -----------------------------------------------------------------------------------------------------
+
+root=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
+readonly store=$root/target/kafka
+readonly libs=$store/$kafka_version/libs
+
+# Kafka leaves the choice of a logging backend to its distribution, so the binding of slf4j to log4j is named here.
+pom() {
+    cat <<XML
+<project>
+  <modelVersion>4.0.0</modelVersion>
+  <groupId>octopus</groupId>
+  <artifactId>kafka-for-tests</artifactId>
+  <version>1</version>
+  <dependencies>
+    <dependency>
+      <groupId>org.apache.kafka</groupId>
+      <artifactId>kafka_2.13</artifactId>
+      <version>$kafka_version</version>
+    </dependency>
+    <dependency>
+      <groupId>org.apache.kafka</groupId>
+      <artifactId>kafka-tools</artifactId>
+      <version>$kafka_version</version>
+    </dependency>
+    <dependency>
+      <groupId>org.apache.logging.log4j</groupId>
+      <artifactId>log4j-slf4j-impl</artifactId>
+      <version>$log4j_version</version>
+    </dependency>
+  </dependencies>
+</project>
+XML
+}
+
+# The folder appears in one step and only when complete; the lock lets one run fetch while others wait for it.
+fetch_jars() {
+    [[ ! -d $libs ]] || return 0
+    need mvn "install Apache Maven (Debian: apt install maven)"
+    need flock "install util-linux"
+    mkdir -p "$store"
+    (
+        flock 9
+        [[ ! -d $libs ]] || exit 0
+        say "fetching Kafka $kafka_version"
+        fetched=$(mktemp -d "$store/fetch.XXXXXX")
+        trap 'rm -rf "$fetched"' EXIT
+        pom >"$fetched/pom.xml"
+        (cd "$fetched" && mvn -q -B dependency:copy-dependencies -DoutputDirectory=libs -DincludeScope=runtime) \
+            </dev/null >&2 9>&- || give_up "mvn could not fetch Kafka $kafka_version"
+        mv "$fetched" "$store/$kafka_version"
+    ) 9>"$store/lock"
+}
+
+check_java() {
+    local hint="install a JRE, 17 or later (Debian: apt install openjdk-17-jre-headless)" version
+    need java "$hint"
+    version=$(java -version 2>&1 | sed -n 's/.*version "\([0-9]*\).*/\1/p')
+    ((${version:-0} >= 17)) || give_up "java is too old for Kafka $kafka_version: $hint"
+}
+
+# --- The cluster ------------------------------------------------------------------------------------------------------
+
+pids=()             # of the brokers that were started, in their order
+broker_ports=()     # where clients reach them
+controller_ports=() # where they reach each other's controllers
+stdin_watch=        # pid of what waits for the end of stdin
+
+log_of() { echo "$data/broker-$1.log"; }
+
+# All ports are held at the same time before any is let go, so they differ.
+choose_ports() {
+    local free
+    free=$(perl -MIO::Socket::INET -e '
+        my @held = map { IO::Socket::INET->new(LocalAddr => "127.0.0.1", Listen => 1) or die "no free port: $!" } 1 .. shift;
+        print join " ", map { $_->sockport } @held;
+    ' $((2 * brokers)))
+    read -ra free <<<"$free"
+    broker_ports=("${free[@]:0:brokers}")
+    controller_ports=("${free[@]:brokers}")
+    [[ -z $port ]] || broker_ports=("$port")
+}
+
+# The clients' listener has a name of its own, so that --set can give it any security protocol.
+# Topics appear on a mere look at them: Octopus has to do without, and its tests show whether it does.
+write_settings() {
+    local voters=() node
+    local replicas=$((brokers < 3 ? brokers : 3))
+    for ((node = 1; node <= brokers; node++)); do voters+=("$node@127.0.0.1:${controller_ports[node - 1]}"); done
+    for ((node = 1; node <= brokers; node++)); do
+        cat >"$data/broker-$node.properties" <<PROPERTIES
+process.roles=broker,controller
+node.id=$node
+controller.quorum.voters=$(IFS=, && echo "${voters[*]}")
+listeners=CLIENT://127.0.0.1:${broker_ports[node - 1]},CONTROLLER://127.0.0.1:${controller_ports[node - 1]}
+advertised.listeners=CLIENT://127.0.0.1:${broker_ports[node - 1]}
+listener.security.protocol.map=CLIENT:PLAINTEXT,CONTROLLER:PLAINTEXT
+inter.broker.listener.name=CLIENT
+controller.listener.names=CONTROLLER
+log.dirs=$data/broker-$node
+auto.create.topics.enable=true
+group.initial.rebalance.delay.ms=0
+offsets.topic.num.partitions=4
+offsets.topic.replication.factor=$replicas
+transaction.state.log.num.partitions=4
+transaction.state.log.replication.factor=$replicas
+transaction.state.log.min.isr=$((brokers == 3 ? 2 : 1))
+share.coordinator.state.topic.num.partitions=4
+share.coordinator.state.topic.replication.factor=$replicas
+share.coordinator.state.topic.min.isr=1
+$settings
+PROPERTIES
+    done
+    cat >"$data/log4j2.properties" <<'PROPERTIES'
+appender.console.type = Console
+appender.console.name = console
+appender.console.layout.type = PatternLayout
+appender.console.layout.pattern = [%d] %p %m (%c)%n
+rootLogger.level = WARN
+rootLogger.appenderRef.console.ref = console
+# This one says when the server has started.
+logger.server.name = kafka.server.KafkaRaftServer
+logger.server.level = INFO
+PROPERTIES
+}
+
+# Becomes a Kafka program. Should this script be killed outright, the kernel ends what it has started.
+become_java() {
+    exec setpriv --pdeathsig TERM java -Xms128m -Xmx512m -XX:+UseSerialGC -XX:TieredStopAtLevel=1 \
+        -Dlog4j2.configurationFile="$data/log4j2.properties" -cp "$libs/*" "$@" </dev/null
+}
+
+# A random UUID as Kafka writes it, but without "-", which a command line could take for an option.
+new_cluster_id() { head -c 16 /dev/urandom | base64 | tr -d = | tr '+/' 'ab'; }
+
+format_data() {
+    local cluster_id node
+    [[ ! -e $data/broker-1/meta.properties ]] || return 0
+    cluster_id=$(new_cluster_id)
+    for ((node = 1; node <= brokers; node++)); do
+        (become_java kafka.tools.StorageTool format --cluster-id "$cluster_id" \
+            --config "$data/broker-$node.properties") >"$(log_of "$node")" 2>&1 ||
+            give_up_with_log "$node" "the data of broker $node could not be formatted"
+    done
+}
+
+start_brokers() {
+    local node
+    for ((node = 1; node <= brokers; node++)); do
+        become_java kafka.Kafka "$data/broker-$node.properties" >"$(log_of "$node")" 2>&1 &
+        pids+=($!)
+    done
+}
+
+give_up_with_log() {
+    tail -n 40 "$(log_of "$1")" | sed "s/^/broker $1: /" >&2
+    give_up "$2"
+}
+
+is_up() {
+    grep -q 'Kafka Server started' "$(log_of "$1")" &&
+        (exec 3<>"/dev/tcp/127.0.0.1/${broker_ports[$1 - 1]}") 2>/dev/null
+}
+
+# Prints the number of a broker that has ended, if there is one.
+ended_broker() {
+    local node
+    for ((node = 1; node <= brokers; node++)); do
+        kill -0 "${pids[node - 1]}" 2>/dev/null || { echo "$node" && break; }
+    done
+}
+
+# Succeeds when all brokers are up, fails when one found its port taken, and gives up on anything else.
+await_brokers() {
+    local deadline=$((SECONDS + start_limit)) node ended
+    for ((node = 1; node <= brokers; node++)); do
+        until is_up "$node"; do
+            ended=$(ended_broker)
+            if [[ $ended ]]; then
+                ! grep -q 'Address already in use' "$(log_of "$ended")" || return 1
+                give_up_with_log "$ended" "broker $ended ended while starting"
+            fi
+            ((SECONDS < deadline)) || give_up_with_log "$node" "broker $node is not up after $start_limit s"
+            sleep 0.1
+        done
+    done
+}
+
+end_brokers() {
+    local deadline=$((SECONDS + stop_limit)) pid
+    kill -TERM "${pids[@]}" 2>/dev/null || true
+    for pid in "${pids[@]}"; do
+        while kill -0 "$pid" 2>/dev/null; do
+            ((SECONDS < deadline)) || kill -KILL "$pid" 2>/dev/null || true
+            sleep 0.1
+        done
+    done
+    pids=()
+}
+
+# A free port may be taken by somebody else before the broker gets to it, hence more than one attempt.
+start_cluster() {
+    local attempt
+    for attempt in 1 2 3; do
+        choose_ports
+        write_settings
+        format_data
+        start_brokers
+        ! await_brokers || return 0
+        say "a port was taken (attempt $attempt)"
+        end_brokers
+    done
+    give_up "no attempt found all its ports free"
+}
+
+print_ready() {
+    local addresses=("${broker_ports[@]/#/127.0.0.1:}")
+    (IFS=, && echo "READY ${addresses[*]}")
+}
+
+# Returns when stdin closes. A signal ends the script from here, and a broker that ends by itself is a failure.
+run_until_told() {
+    local ended
+    $stay || { cat <&0 >/dev/null & stdin_watch=$!; }
+    wait -n "${pids[@]}" $stdin_watch || true
+    ended=$(ended_broker)
+    [[ -z $ended ]] || give_up_with_log "$ended" "broker $ended ended by itself"
+}
+
+# --- The run ----------------------------------------------------------------------------------------------------------
+
+read_options "$@"
+check_java
+fetch_jars
+if $jars_only; then
+    echo "$libs"
+    exit
+fi
+need perl "install perl"
+need setpriv "install util-linux"
+
+keep_data=true
+if [[ $data ]]; then
+    mkdir -p "$data"
+    data=$(cd "$data" && pwd)
+else
+    data=$(mktemp -d "${TMPDIR:-/tmp}/octopus-kafka.XXXXXX")
+    keep_data=false
+fi
+
+clean_up() {
+    trap '' HUP INT TERM
+    [[ -z $stdin_watch ]] || kill "$stdin_watch" 2>/dev/null || true
+    ((${#pids[@]} == 0)) || end_brokers
+    $keep_data || rm -rf "$data"
+}
+trap clean_up EXIT
+trap 'exit 129' HUP
+trap 'exit 130' INT
+trap 'exit 143' TERM
+
+start_cluster
+print_ready
+run_until_told

@@ -1,0 +1,120 @@
+#!/usr/bin/env bash
+# Everything that must hold before a change lands: the README's test command, and what .ci/run calls.
+#
+#   ci/test.sh           all of it, from a fresh clone; installs what is missing where it can
+#   ci/test.sh --quick   without the release build and what needs it: some three minutes when built
+#
+# The tests start a real Kafka on free ports of the loopback and end it, whatever happens to them; with
+# OCTOPUS_TEST_KAFKA=host:port they use the one that is there.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+
+quick=false
+case "${1:-}" in
+    --quick) quick=true ;;
+    '') ;;
+    *)
+        sed -n '2,9s/^# \{0,1\}//p' "$0"
+        exit 2
+        ;;
+esac
+
+export CARGO_TERM_COLOR=${CARGO_TERM_COLOR:-never}
+summary=()
+step_started=$SECONDS
+step=''
+
+begin() {
+    step=$1
+    step_started=$SECONDS
+    printf '\n=== %s ===\n' "$step"
+}
+
+finish() {
+    summary+=("$(printf '%-58s %4d s' "$step" $((SECONDS - step_started)))")
+    step=''
+}
+
+report() {
+    local status=$?
+    printf '\n=== summary ===\n'
+    printf '%s\n' "${summary[@]}"
+    if [[ -n $step ]]; then
+        printf '%-58s %4d s  FAILED\n' "$step" $((SECONDS - step_started))
+    fi
+    printf 'in all %d s, %s\n' "$SECONDS" "$([[ $status == 0 ]] && echo passed || echo FAILED)"
+}
+trap report EXIT
+
+# What is needed: the command, and Debian's package that has it.
+needed=(
+    'cc gcc' 'c++ g++' 'make make' 'perl perl' 'java default-jre-headless' 'mvn maven' 'kcat kcat'
+    'valgrind valgrind' 'nm binutils' 'setpriv util-linux'
+)
+
+install_missing() {
+    local missing=() entry
+    for entry in "${needed[@]}"; do
+        command -v "${entry%% *}" >/dev/null || missing+=("${entry##* }")
+    done
+    if [[ ${#missing[@]} -gt 0 ]]; then
+        if [[ $(id -u) != 0 ]] || ! command -v apt-get >/dev/null; then
+            echo "missing: install ${missing[*]} (Debian's names)" >&2
+            return 1
+        fi
+        apt-get update -qq
+        DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends "${missing[@]}" >/dev/null
+    fi
+    for entry in cargo rustfmt cargo-clippy; do
+        command -v "$entry" >/dev/null || {
+            echo "missing: $entry; install Rust (rust-version in Cargo.toml) with rustfmt and clippy by rustup" >&2
+            return 1
+        }
+    done
+    cargo --version
+    java -version 2>&1 | head -1
+    kcat -V | head -1
+}
+
+begin 'what the tests need is there'
+install_missing
+if [[ -z ${OCTOPUS_TEST_KAFKA:-} ]]; then
+    ci/kafka.sh --jars-only
+fi
+finish
+
+begin 'formatted'
+cargo fmt --all -- --check
+finish
+
+begin 'no lint finds anything'
+cargo clippy --workspace --all-targets --locked -- -D warnings
+finish
+
+begin 'tests, on a real Kafka and on the embedded one'
+cargo build --workspace --all-targets --locked
+cargo test --workspace --locked
+finish
+
+begin 'exported symbols (debug build)'
+ci/symbols.sh target/debug/deps/liboctopus.so
+finish
+
+if ! $quick; then
+    begin 'release build'
+    cargo build --release --locked --workspace --examples
+    cargo build --release --locked
+    finish
+
+    begin 'exported symbols (release build)'
+    ci/symbols.sh target/release/liboctopus.so
+    finish
+
+    begin 'quickstart, without any server'
+    cargo run --release --locked --example quickstart
+    finish
+
+    begin 'quickstart, on a real Kafka'
+    ci/with-kafka.sh cargo run --release --locked --example quickstart -- --kafka
+    finish
+fi

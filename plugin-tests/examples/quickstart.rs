@@ -1,0 +1,207 @@
+//! Octopus from end to end, as a Rust program uses it: load the plugin, make a topic, push from several threads, read
+//! everything back, acknowledge, and go on after what was acknowledged. It runs on the Kafka inside the plugin, so it
+//! needs neither a server nor Java, or on a real one; `--help` says how. It fails if an event is lost or out of order.
+
+use std::error::Error;
+use std::process::{ExitCode, id};
+use std::thread;
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+
+use plugin_tests::{Consumer, Delivered, Driver, Event, NewEvent, Octopus, Producer, Push, Topic, TopicOptions};
+use serde_json::{Value, json};
+
+const USAGE: &str = "\
+Usage: quickstart [--kafka host:port]
+
+Pushes events into a topic and reads them back, on the Kafka inside the plugin.
+
+  --kafka host:port  on this Kafka instead; makes a topic there, which it leaves behind
+  --help             this text";
+
+/// As many threads push as there are partitions, each into its own, so that the order can be checked.
+const PARTITIONS: u32 = 3;
+const EVENTS_PER_THREAD: u64 = 1_000;
+const GROUP: &str = "quickstart-reader";
+/// More than enough for everything that is waited for here.
+const SOON: Duration = Duration::from_secs(60);
+
+type Result<T> = std::result::Result<T, Box<dyn Error + Send + Sync>>;
+
+fn main() -> ExitCode {
+    let arguments: Vec<String> = std::env::args().skip(1).collect();
+    let kafka = match arguments.iter().map(String::as_str).collect::<Vec<_>>()[..] {
+        [] => None,
+        ["--kafka", address] => Some(address),
+        ["--help"] => {
+            println!("{USAGE}");
+            return ExitCode::SUCCESS;
+        }
+        _ => {
+            eprintln!("{USAGE}");
+            return ExitCode::from(2);
+        }
+    };
+    match run(kafka) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(why) => {
+            eprintln!("\nquickstart failed: {why}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run(kafka: Option<&str>) -> Result<()> {
+    let driver = make_driver(kafka)?;
+    let topic = make_topic(&driver)?;
+    push_and_wait(&topic)?;
+    read_and_acknowledge(&topic)?;
+    go_on_after_what_was_acknowledged(&topic)?;
+    println!("\nAll {} events came through, in order.", u64::from(PARTITIONS) * EVENTS_PER_THREAD + 1);
+    Ok(())
+}
+
+fn make_driver(kafka: Option<&str>) -> Result<Driver> {
+    heading("1. The plugin, and a driver: one configured way to a Kafka");
+    let octopus = Octopus::find()?;
+    say(&format!("loaded Octopus {} with librdkafka {}", octopus.version(), octopus.librdkafka_version()));
+
+    let config = match kafka {
+        None => json!({"embedded": {}}),
+        Some(address) => json!({"kafka": {"bootstrap.servers": address}}),
+    };
+    let driver = octopus.driver(&config)?;
+    say(&format!("driver {config}"));
+    Ok(driver)
+}
+
+fn make_topic(driver: &Driver) -> Result<Topic> {
+    heading("2. A topic");
+    let now = SystemTime::now().duration_since(UNIX_EPOCH)?;
+    let name = format!("quickstart-{}-{}", id(), now.as_millis());
+    driver.create_topic(&name, &TopicOptions::default().partitions(PARTITIONS).replication(1))?;
+    let topic = driver.open_topic(&name)?;
+    say(&format!("created and opened {:?}: {} partitions", topic.name(), topic.partition_count()));
+    Ok(topic)
+}
+
+fn push_and_wait(topic: &Topic) -> Result<()> {
+    heading("3. Events, pushed by one thread per partition");
+    let producer = topic.producer("quickstart").kafka("linger.ms", 5).make()?;
+    let start = Instant::now();
+    let pushes: Vec<Vec<Push>> = thread::scope(|scope| {
+        let threads: Vec<_> = (0..PARTITIONS)
+            .map(|partition| {
+                let producer = &producer;
+                scope.spawn(move || (0..EVENTS_PER_THREAD).map(|n| push(producer, partition, n)).collect())
+            })
+            .collect();
+        threads.into_iter().map(|thread| thread.join().expect("a thread that doesn't panic")).collect::<Result<_>>()
+    })?;
+    say(&format!("queued {PARTITIONS} x {EVENTS_PER_THREAD} events in {:.0?}: push doesn't wait", start.elapsed()));
+
+    heading("4. Events that are refused");
+    say_refusal("metadata that is no JSON", producer.push(&NewEvent::text("{warm: yes}")))?;
+    let too_large = vec![0; producer.max_event_size()? as usize + 1 - "{}".len()];
+    say_refusal("one byte too many", producer.push(&NewEvent::text("{}").data(&too_large)))?;
+
+    heading("5. Deliveries: flush, and where each event went");
+    producer.flush()?.wait(SOON)?;
+    say(&format!("all delivered {:.0?} after the first push", start.elapsed()));
+    for (partition, pushes) in (0..).zip(&pushes) {
+        check_deliveries(partition, pushes)?;
+    }
+    producer.close(SOON)?;
+    Ok(())
+}
+
+fn push(producer: &Producer, partition: u32, n: u64) -> Result<Push> {
+    let data = data_of(partition, n);
+    let event = NewEvent::json(&metadata_of(partition, n)).data(&data).partition(partition.into());
+    Ok(producer.push(&event)?)
+}
+
+fn metadata_of(thread: u32, n: u64) -> Value {
+    json!({"thread": thread, "n": n, "unit": "°C"})
+}
+
+fn data_of(thread: u32, n: u64) -> Vec<u8> {
+    vec![thread as u8; n as usize % 100]
+}
+
+fn check_deliveries(partition: u32, pushes: &[Push]) -> Result<()> {
+    for (n, push) in (0..).zip(pushes) {
+        let delivered = push.wait(SOON)?;
+        let expected = Delivered { partition, id: Some(n) };
+        ensure(delivered == expected, || format!("push {n} of thread {partition} went to {delivered:?}"))?;
+    }
+    say(&format!("partition {partition}: offsets 0 to {}", pushes.len() - 1));
+    Ok(())
+}
+
+fn read_and_acknowledge(topic: &Topic) -> Result<()> {
+    heading(&format!("6. A consumer of the group {GROUP:?} reads and acknowledges them"));
+    let start = Instant::now();
+    let consumer = topic.consumer(GROUP).make()?;
+    let mut counts = [0; PARTITIONS as usize];
+    let mut bytes = 0;
+    while counts != [EVENTS_PER_THREAD; PARTITIONS as usize] {
+        let event = next(&consumer)?;
+        let count = &mut counts[event.partition() as usize];
+        check(&event, event.partition(), *count)?;
+        event.acknowledge()?;
+        bytes += event.data().len();
+        *count += 1;
+    }
+    say(&format!("read {counts:?} events with {bytes} bytes of data in {:.0?}, joining included", start.elapsed()));
+    consumer.commit(SOON)?;
+    consumer.close(SOON)?;
+    say("committed what was acknowledged, and closed");
+    Ok(())
+}
+
+fn check(event: &Event, thread: u32, n: u64) -> Result<()> {
+    ensure(event.id() == n, || format!("{event:?} came where offset {n} was due"))?;
+    ensure(event.json()? == metadata_of(thread, n), || format!("{event:?} has the metadata {:?}", event.metadata()))?;
+    ensure(event.data() == data_of(thread, n), || format!("{event:?} has other data than was pushed"))
+}
+
+fn go_on_after_what_was_acknowledged(topic: &Topic) -> Result<()> {
+    heading("7. One event more, and a second consumer of that group");
+    let producer = topic.producer("quickstart").make()?;
+    let delivered = push(&producer, 1, EVENTS_PER_THREAD)?.wait(SOON)?;
+    say(&format!("pushed one event: {delivered:?}"));
+
+    let consumer = topic.consumer(GROUP).make()?;
+    let event = next(&consumer)?;
+    check(&event, 1, EVENTS_PER_THREAD)?;
+    say(&format!("the consumer starts with {event:?}, {}", event.metadata().unwrap_or_default()));
+    event.acknowledge()?;
+    let more = consumer.next(Duration::from_secs(1))?;
+    ensure(more.is_none(), || format!("{more:?} came though it was acknowledged"))?;
+    say("and then finds nothing for a second");
+    consumer.close(SOON)?;
+    Ok(())
+}
+
+fn next(consumer: &Consumer) -> Result<Event> {
+    consumer.next(SOON)?.ok_or_else(|| format!("no event came in {SOON:?}").into())
+}
+
+fn say_refusal(what: &str, pushed: plugin_tests::Result<Push>) -> Result<()> {
+    let Err(refused) = pushed else { return Err(format!("{what} was not refused").into()) };
+    say(&format!("{what}: {:?}", refused.status));
+    say(&format!("  {refused}"));
+    Ok(())
+}
+
+fn ensure(holds: bool, what_else: impl FnOnce() -> String) -> Result<()> {
+    if holds { Ok(()) } else { Err(what_else().into()) }
+}
+
+fn heading(text: &str) {
+    println!("\n{text}");
+}
+
+fn say(text: &str) {
+    println!("   {text}");
+}

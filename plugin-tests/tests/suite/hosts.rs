@@ -1,0 +1,171 @@
+//! Hosts in C and C++ that know nothing of Octopus but include/octopus.h. They are compiled here with every warning an
+//! error, run, and what they left in Kafka is looked at by a client that shares no code with the plugin.
+
+use std::ops::Range;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+use std::time::Duration;
+use std::{env, fs};
+
+use crate::kafka::{Kafka, KcatRecord, committed_offset, kcat_read, unique};
+
+const HOSTS: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/hosts");
+const INCLUDE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../include");
+const C: [&str; 2] = ["cc", "-std=c11"];
+const CPP: [&str; 2] = ["c++", "-std=c++17"];
+
+const PARTITIONS: usize = 3;
+/// For one compilation, or one run of a host on a busy machine.
+const LIMIT: Duration = Duration::from_mins(2);
+/// Under valgrind a host is some twenty times as slow.
+const LIMIT_WITH_VALGRIND: Duration = Duration::from_mins(5);
+
+#[test]
+fn a_c_host_that_opens_the_library_reads_back_ten_thousand_events_in_their_partitions_and_in_order() {
+    let host = compile(&C, "roundtrip.c", "roundtrip", &["-ldl"]);
+    let (bootstrap, topic, group) = (Kafka::shared().bootstrap(), unique("c-host"), unique("c-host-group"));
+
+    let printed = run(LIMIT, Command::new(host).arg(library()).args([bootstrap, &topic, &group]));
+
+    assert_eq!(printed, "10000 events in 3 partitions, each in its place and in order\n");
+    check_records(&kcat_read(bootstrap, &topic), 0..10_000);
+    for (partition, events) in [(0, 3334), (1, 3333), (2, 3333)] {
+        assert_eq!(committed_offset(bootstrap, &group, &topic, partition), Some(events), "partition {partition}");
+    }
+}
+
+#[test]
+fn a_c_host_runs_under_valgrind_without_an_error_or_a_leak() {
+    let host = compile(&C, "roundtrip.c", "roundtrip-valgrind", &["-ldl"]);
+    let (bootstrap, topic, group) = (Kafka::shared().bootstrap(), unique("valgrind"), unique("valgrind-group"));
+
+    let printed = run_in_valgrind(Command::new(host).arg(library()).args([bootstrap, &topic, &group, "500"]));
+
+    assert_eq!(printed, "500 events in 3 partitions, each in its place and in order\n");
+    check_records(&kcat_read(bootstrap, &topic), 0..500);
+}
+
+#[test]
+fn a_cpp_host_that_links_the_library_reads_back_its_events_and_is_told_what_it_did_wrong() {
+    let library = library();
+    let folder = library.parent().expect("the library is in a folder").to_str().expect("the folder's name is UTF-8");
+    let arguments = [&format!("-L{folder}"), "-loctopus", &format!("-Wl,-rpath,{folder}")];
+    let host = compile(&CPP, "linked.cpp", "linked", &arguments);
+
+    let printed = run(
+        LIMIT,
+        Command::new(host).args([Kafka::shared().bootstrap(), &unique("cpp-host"), &unique("cpp-host-group")]),
+    );
+
+    for expected in [
+        "ABI 0.1",
+        "300 events in 3 partitions, each in its place and in order",
+        "kafka.message.max.bytes",
+        "the log's context was destroyed once",
+    ] {
+        assert!(printed.contains(expected), "{expected:?} is not in:\n{printed}");
+    }
+}
+
+#[test]
+fn a_careless_host_gets_statuses_not_crashes() {
+    let host = compile(&C, "strangers.c", "strangers", &["-ldl"]);
+    check_strangers(&run(LIMIT, Command::new(host).arg(library())));
+}
+
+#[test]
+fn a_careless_host_shows_no_error_to_the_address_and_undefined_behaviour_sanitizers() {
+    let flags = ["-fsanitize=address,undefined", "-fno-sanitize-recover=all", "-ldl"];
+    let host = compile(&C, "strangers.c", "strangers-sanitized", &flags);
+    check_strangers(&run(LIMIT, Command::new(host).arg(library())));
+}
+
+#[test]
+fn a_careless_host_runs_under_valgrind_without_an_error_or_a_leak() {
+    let host = compile(&C, "strangers.c", "strangers-valgrind", &["-ldl"]);
+    check_strangers(&run_in_valgrind(Command::new(host).arg(library())));
+}
+
+/// The last line is printed when everything was checked.
+fn check_strangers(printed: &str) {
+    assert!(printed.ends_with("has given its host's context back once\n"), "{printed}");
+}
+
+/// Every event is in its partition and in order, and its bytes are those that C++ Octopus reads: see src/record.rs.
+fn check_records(records: &[KcatRecord], events: Range<usize>) {
+    assert_eq!(records.len(), events.len());
+    for partition in 0..PARTITIONS {
+        let there = records.iter().filter(|record| record.partition as usize == partition);
+        for (offset, (event, record)) in events.clone().skip(partition).step_by(PARTITIONS).zip(there).enumerate() {
+            assert_eq!(record.offset as usize, offset, "event {event}");
+            assert_eq!(record.key, None, "event {event}");
+            assert_eq!(record.value, bytes_of(event), "event {event}");
+        }
+        assert_eq!(
+            records.iter().filter(|record| record.partition as usize == partition).count(),
+            events.clone().skip(partition).step_by(PARTITIONS).len(),
+            "partition {partition}"
+        );
+    }
+}
+
+/// What the C host pushes as its event of this number, as it should be in Kafka.
+fn bytes_of(event: usize) -> Vec<u8> {
+    let (json, data) = (format!(r#"{{"number":{event}}}"#), format!("the data of event {event}"));
+    let size = |bytes: usize| (bytes as u64).to_le_bytes();
+    [&size(8 + json.len())[..], &size(data.len()), &size(json.len()), json.as_bytes(), data.as_bytes()].concat()
+}
+
+/// The library as cargo built it for this test, beside the test's own program.
+fn library() -> PathBuf {
+    let program = env::current_exe().expect("a test knows its own path");
+    let library = program.with_file_name("liboctopus.so");
+    assert!(library.exists(), "{} is not there: cargo build should have made it", library.display());
+    library
+}
+
+fn compile(compiler: &[&str], source: &str, name: &str, arguments: &[&str]) -> PathBuf {
+    let program = Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("host-{name}"));
+    // Another run of the tests may be running a program of this name: it keeps the file it started from.
+    let fresh = program.with_extension(std::process::id().to_string());
+    let warnings = ["-Wall", "-Wextra", "-Wpedantic", "-Werror"];
+    let mut command = Command::new(compiler[0]);
+    command.args(&compiler[1..]).args(warnings).args(["-O1", "-g", "-I", INCLUDE, "-o"]).arg(&fresh);
+    run(LIMIT, command.arg(Path::new(HOSTS).join(source)).args(arguments));
+    fs::rename(&fresh, &program).unwrap_or_else(|why| panic!("{} could not be named {name}: {why}", fresh.display()));
+    program
+}
+
+fn run_in_valgrind(host: &Command) -> String {
+    let mut command = Command::new("valgrind");
+    // What librdkafka, OpenSSL and their threads still hold at the end of the process is no leak of the host's.
+    let leaks = ["--leak-check=full", "--show-leak-kinds=definite", "--errors-for-leak-kinds=definite"];
+    command.args(["--quiet", "--error-exitcode=9", "--fair-sched=yes"]).args(leaks);
+    run(LIMIT_WITH_VALGRIND, command.arg(host.get_program()).args(host.get_args()))
+}
+
+/// Runs a command to its end, and gives what it printed to stdout. Fails, with all that it printed, if it does, and
+/// after `limit`.
+fn run(limit: Duration, command: &Command) -> String {
+    let program = command.get_program().to_string_lossy();
+    assert!(is_installed(&program), "{program} is not there: install gcc, g++ and valgrind (Debian's names)");
+    let output = Command::new("timeout")
+        .args(["--kill-after=5", &limit.as_secs().to_string()])
+        .arg(command.get_program())
+        .args(command.get_args())
+        .stdin(Stdio::null())
+        .output()
+        .unwrap_or_else(|why| panic!("timeout could not be run for {program}: {why}"));
+    let (stdout, stderr) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+    assert!(
+        output.status.success(),
+        "{command:?} failed with {} (124 if it took longer than {limit:?}):\n{stdout}\n{stderr}",
+        output.status
+    );
+    stdout.into_owned()
+}
+
+fn is_installed(program: &str) -> bool {
+    let folders = env::var_os("PATH").unwrap_or_default();
+    Path::new(program).is_file() || env::split_paths(&folders).any(|folder| folder.join(program).is_file())
+}

@@ -1,0 +1,333 @@
+//! A real Kafka for the tests, started through `ci/kafka.sh` when the first test asks for it and ended with the test
+//! process, however that ends. With it come Kafka's own tools and `kcat`, so that what Octopus does to topics, records
+//! and offsets is looked at, and set up, by programs that share no code with it.
+
+use std::io::{BufRead as _, BufReader, Write as _};
+use std::process::{Child, ChildStdout, Command, Stdio};
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::{LazyLock, Mutex, PoisonError, mpsc};
+use std::time::{Duration, Instant, SystemTime};
+use std::{env, fs, thread};
+
+const SCRIPT: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../ci/kafka.sh");
+
+/// The very first start fetches Kafka's jars.
+const START_LIMIT: Duration = Duration::from_mins(5);
+/// Longer than the script itself gives the brokers before it kills them.
+const END_LIMIT: Duration = Duration::from_secs(15);
+/// For one run of `kcat` or of one of Kafka's tools.
+const TOOL_LIMIT: Duration = Duration::from_mins(1);
+const POLL_INTERVAL: Duration = Duration::from_millis(20);
+
+static SHARED: LazyLock<Kafka> = LazyLock::new(|| match env::var("OCTOPUS_TEST_KAFKA") {
+    Ok(bootstrap) => Kafka { bootstrap, script: Mutex::new(None) },
+    Err(_) => Kafka::start_until_exit(&[]),
+});
+static CLUSTER_OF_THREE: LazyLock<Kafka> = LazyLock::new(|| Kafka::start_until_exit(&["--brokers", "3"]));
+
+/// Running brokers.
+pub struct Kafka {
+    bootstrap: String,
+    /// The script that keeps the brokers for as long as its stdin is open. None if they are not ours to end.
+    script: Mutex<Option<Child>>,
+}
+
+impl Kafka {
+    /// The one broker of this test run: what `OCTOPUS_TEST_KAFKA=host:port` names, or one of our own.
+    pub fn shared() -> &'static Kafka {
+        &SHARED
+    }
+
+    /// The one cluster of three brokers of this test run.
+    pub fn cluster_of_three() -> &'static Kafka {
+        &CLUSTER_OF_THREE
+    }
+
+    /// Brokers of the caller's own, started by `ci/kafka.sh` with these arguments, and ended when dropped.
+    pub fn start(args: &[&str]) -> Kafka {
+        let mut script = Command::new(SCRIPT)
+            .args(args)
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .spawn()
+            .unwrap_or_else(|error| panic!("could not run {SCRIPT}: {error}"));
+        let stdout = script.stdout.take().expect("stdout was asked for");
+        // Complete before anything can fail, so that a failure drops it, and with it ends the script.
+        let mut kafka = Kafka { bootstrap: String::new(), script: Mutex::new(Some(script)) };
+        kafka.bootstrap = await_ready(stdout, args);
+        kafka
+    }
+
+    /// Where clients connect to: `host:port`, and more of them after commas.
+    pub fn bootstrap(&self) -> &str {
+        &self.bootstrap
+    }
+
+    fn start_until_exit(args: &[&str]) -> Kafka {
+        at_exit(end_shared);
+        Kafka::start(args)
+    }
+
+    /// Tells the script to end, and gives it back to be waited for.
+    fn let_go(&self) -> Option<Child> {
+        let mut script = self.script.lock().unwrap_or_else(PoisonError::into_inner).take()?;
+        drop(script.stdin.take());
+        Some(script)
+    }
+}
+
+impl Drop for Kafka {
+    fn drop(&mut self) {
+        if let Some(script) = self.let_go() {
+            await_end(script);
+        }
+    }
+}
+
+fn await_ready(stdout: ChildStdout, args: &[&str]) -> String {
+    let (sender, receiver) = mpsc::channel();
+    thread::spawn(move || {
+        let mut line = String::new();
+        // A failure leaves the line empty, which the other side reports; it may also have given up and gone.
+        let _ = BufReader::new(stdout).read_line(&mut line);
+        let _ = sender.send(line);
+    });
+    let line = receiver
+        .recv_timeout(START_LIMIT)
+        .unwrap_or_else(|_| panic!("{SCRIPT} {args:?} had no Kafka ready after {START_LIMIT:?}"));
+    match line.trim_end().strip_prefix("READY ") {
+        Some(bootstrap) => bootstrap.to_owned(),
+        None => panic!("{SCRIPT} {args:?} started no Kafka, it said why on stderr"),
+    }
+}
+
+fn await_end(mut script: Child) {
+    let deadline = Instant::now() + END_LIMIT;
+    while let Ok(None) = script.try_wait() {
+        if Instant::now() >= deadline {
+            // Its brokers go with it. An error says that it has just ended by itself.
+            let _ = script.kill();
+            let _ = script.wait();
+            return;
+        }
+        thread::sleep(POLL_INTERVAL);
+    }
+}
+
+/// Has `handler` called when the process exits. Statics are not dropped then, and the test harness exits while it
+/// still holds the rest.
+fn at_exit(handler: extern "C" fn()) {
+    // SAFETY: atexit only stores the pointer, and a function item is valid for the whole life of the process.
+    let refusal = unsafe { libc::atexit(handler) };
+    assert_eq!(refusal, 0, "could not register what ends Kafka at exit");
+}
+
+extern "C" fn end_shared() {
+    let started = [LazyLock::get(&SHARED), LazyLock::get(&CLUSTER_OF_THREE)];
+    // All are told before the first is waited for, so they end side by side.
+    let ending: Vec<Child> = started.into_iter().flatten().filter_map(Kafka::let_go).collect();
+    ending.into_iter().for_each(await_end);
+}
+
+/// A name for a topic or a group that nobody else has, neither in this run nor in others on the same broker.
+pub fn unique(name: &str) -> String {
+    static COUNTER: AtomicU32 = AtomicU32::new(0);
+    let count = COUNTER.fetch_add(1, Ordering::Relaxed);
+    let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).expect("the clock is past 1970");
+    format!("{name}-{}-{}-{count}", now.as_millis(), std::process::id())
+}
+
+/// A record as `kcat` sees it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct KcatRecord {
+    pub partition: i32,
+    pub offset: i64,
+    pub key: Option<Vec<u8>>,
+    /// Empty, too, if the record has none.
+    pub value: Vec<u8>,
+    /// In milliseconds since 1970.
+    pub timestamp: i64,
+}
+
+/// All records of a topic, in order within each partition.
+pub fn kcat_read(bootstrap: &str, topic: &str) -> Vec<KcatRecord> {
+    let format = r"%p %o %T %K %S\n%k%s";
+    let printed = kcat(&["-C", "-b", bootstrap, "-t", topic, "-o", "beginning", "-e", "-q", "-f", format]);
+    let mut rest = printed.as_slice();
+    let mut records = Vec::new();
+    while !rest.is_empty() {
+        records.push(take_record(&mut rest));
+    }
+    records
+}
+
+/// Parses a line of numbers and the key and value after it, whose lengths the last two tell: -1 for none.
+fn take_record(rest: &mut &[u8]) -> KcatRecord {
+    let line = rest.iter().position(|&byte| byte == b'\n').expect("kcat ends each record's numbers with a newline");
+    let numbers: Vec<i64> = str::from_utf8(take(rest, line))
+        .expect("kcat prints numbers")
+        .split(' ')
+        .map(|number| number.parse().expect("kcat prints numbers"))
+        .collect();
+    take(rest, 1);
+    let [partition, offset, timestamp, key, value] = numbers[..] else {
+        panic!("kcat printed {numbers:?} in place of five numbers for a record");
+    };
+    KcatRecord {
+        partition: partition.try_into().expect("a partition is a small number"),
+        offset,
+        key: usize::try_from(key).ok().map(|length| take(rest, length).to_vec()),
+        value: take(rest, value.try_into().unwrap_or(0)).to_vec(),
+        timestamp,
+    }
+}
+
+fn take<'a>(rest: &mut &'a [u8], length: usize) -> &'a [u8] {
+    rest.split_off(..length).expect("kcat prints records in full")
+}
+
+/// Writes one record with exactly these bytes and no key. An empty one only to a topic with a single partition, as
+/// `kcat` skips it, and Kafka's own producer cannot be told a partition.
+pub fn kcat_write(bootstrap: &str, topic: &str, partition: i32, payload: &[u8]) {
+    if payload.is_empty() {
+        assert_eq!(partition, 0, "an empty record can only be written to a topic with a single partition");
+        let producer = "org.apache.kafka.tools.ConsoleProducer";
+        kafka_tool_with_input(producer, &["--bootstrap-server", bootstrap, "--topic", topic], b"\n");
+        return;
+    }
+    // From stdin, kcat would split the payload into lines.
+    let file = format!("{}/{}", env!("CARGO_TARGET_TMPDIR"), unique("payload"));
+    fs::write(&file, payload).unwrap_or_else(|error| panic!("could not write {file}: {error}"));
+    // Leaves it to the broker to find a record too large.
+    let no_limit = "message.max.bytes=100000000";
+    kcat(&["-P", "-b", bootstrap, "-t", topic, "-p", &partition.to_string(), "-X", no_limit, &file]);
+    fs::remove_file(&file).unwrap_or_else(|error| panic!("could not remove {file}: {error}"));
+}
+
+/// The offset that a group has committed for a partition, if it has.
+pub fn committed_offset(bootstrap: &str, group: &str, topic: &str, partition: i32) -> Option<i64> {
+    let command = "org.apache.kafka.tools.consumer.group.ConsumerGroupCommand";
+    let args = ["--bootstrap-server", bootstrap, "--describe", "--offsets", "--group", group];
+    let table = kafka_tool(command, &args);
+    // This command fails with success, in words only.
+    if table.contains("Error:") {
+        assert!(table.contains("GroupIdNotFoundException"), "could not describe the group {group}:\n{table}");
+        return None;
+    }
+    let mut rows = table.lines().map(|line| line.split_whitespace().collect::<Vec<_>>());
+    let headings = rows.find(|row| row.contains(&"CURRENT-OFFSET"))?;
+    let column = |heading| {
+        let found = headings.iter().position(|&each| each == heading);
+        found.unwrap_or_else(|| panic!("no column {heading} for the group {group} in:\n{table}"))
+    };
+    let (topics, partitions, offsets) = (column("TOPIC"), column("PARTITION"), column("CURRENT-OFFSET"));
+    let partition = partition.to_string();
+    rows.find(|row| row.get(topics) == Some(&topic) && row.get(partitions) == Some(&partition.as_str()))
+        // A partition that is assigned but has nothing committed shows "-".
+        .and_then(|row| row[offsets].parse().ok())
+}
+
+/// Creates a topic, and returns when all brokers know it and who leads its partitions.
+pub fn create_topic(bootstrap: &str, topic: &str, partitions: u32, config: &[(&str, &str)]) {
+    let count = partitions.to_string();
+    let settings: Vec<String> = config.iter().map(|(key, value)| format!("{key}={value}")).collect();
+    let mut args = vec!["--create", "--topic", topic, "--partitions", &count];
+    args.extend(settings.iter().flat_map(|setting| ["--config", setting]));
+    topic_command(bootstrap, &args);
+    let heading = format!("topic \"{topic}\" with {partitions} partitions:\n");
+    await_topics(bootstrap, &format!("topic {topic} to appear"), |topics| {
+        let partitions = topics.split_once(&heading).map(|(_, rest)| rest.split("topic \"").next().unwrap_or(rest));
+        partitions.is_some_and(|partitions| !partitions.contains("leader -1"))
+    });
+}
+
+/// Deletes a topic, and returns when no broker knows it any more.
+pub fn delete_topic(bootstrap: &str, topic: &str) {
+    topic_command(bootstrap, &["--delete", "--topic", topic]);
+    let name = format!("topic \"{topic}\"");
+    await_topics(bootstrap, &format!("topic {topic} to go"), |topics| !topics.contains(&name));
+}
+
+/// What Kafka says of a topic: tab-separated `PartitionCount: 1`, `ReplicationFactor: 1`, `Configs: key=value,...` (of
+/// what differs from Kafka's defaults), then a line for each partition.
+pub fn topic_config(bootstrap: &str, topic: &str) -> String {
+    topic_command(bootstrap, &["--describe", "--topic", topic])
+}
+
+/// Has the broker remove a partition's records below this offset, as its retention would.
+pub fn delete_records(bootstrap: &str, topic: &str, partition: i32, before: i64) {
+    let file = format!("{}/{}", env!("CARGO_TARGET_TMPDIR"), unique("offsets"));
+    let offsets = format!(
+        r#"{{"version": 1, "partitions": [{{"topic": "{topic}", "partition": {partition}, "offset": {before}}}]}}"#
+    );
+    fs::write(&file, offsets).unwrap_or_else(|error| panic!("could not write {file}: {error}"));
+    let command = "org.apache.kafka.tools.DeleteRecordsCommand";
+    let answer = kafka_tool(command, &["--bootstrap-server", bootstrap, "--offset-json-file", &file]);
+    assert!(answer.contains(&format!("low_watermark: {before}")), "could not delete records of {topic}:\n{answer}");
+    fs::remove_file(&file).unwrap_or_else(|error| panic!("could not remove {file}: {error}"));
+}
+
+fn topic_command(bootstrap: &str, args: &[&str]) -> String {
+    kafka_tool("org.apache.kafka.tools.TopicCommand", &[&["--bootstrap-server", bootstrap], args].concat())
+}
+
+/// Waits until each broker's list of topics is as wanted. It asks for all topics, as asking for one could create it.
+fn await_topics(bootstrap: &str, wanted: &str, as_wanted: impl Fn(&str) -> bool) {
+    let deadline = Instant::now() + TOOL_LIMIT;
+    for broker in bootstrap.split(',') {
+        loop {
+            let topics = text(kcat(&["-L", "-b", broker]));
+            if as_wanted(&topics) {
+                break;
+            }
+            assert!(Instant::now() < deadline, "waited {TOOL_LIMIT:?} at {broker} for {wanted}:\n{topics}");
+            thread::sleep(POLL_INTERVAL);
+        }
+    }
+}
+
+fn kcat(args: &[&str]) -> Vec<u8> {
+    run(TOOL_LIMIT, "kcat", args, b"")
+}
+
+fn kafka_tool(class: &str, args: &[&str]) -> String {
+    kafka_tool_with_input(class, args, b"")
+}
+
+fn kafka_tool_with_input(class: &str, args: &[&str], input: &[u8]) -> String {
+    // Where Kafka runs elsewhere, its jars may still have to be fetched.
+    static CLASS_PATH: LazyLock<String> = LazyLock::new(|| {
+        let folder = text(run(START_LIMIT, SCRIPT, &["--jars-only"], b""));
+        format!("{}/*", folder.trim_end())
+    });
+    let java = ["-Xmx256m", "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1", "-cp", &CLASS_PATH, class];
+    text(run(TOOL_LIMIT, "java", &[&java, args].concat(), input))
+}
+
+/// Runs a program to its end, and gives what it printed to stdout.
+fn run(limit: Duration, program: &str, args: &[&str], input: &[u8]) -> Vec<u8> {
+    let mut child = Command::new("timeout")
+        .args(["--kill-after=5", &limit.as_secs().to_string(), program])
+        .args(args)
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap_or_else(|error| panic!("could not run timeout for {program}: {error}"));
+    let mut stdin = child.stdin.take().expect("stdin was asked for");
+    stdin.write_all(input).unwrap_or_else(|error| panic!("{program} {args:?} did not take its input: {error}"));
+    drop(stdin);
+    let output = child.wait_with_output().unwrap_or_else(|error| panic!("could not wait for {program}: {error}"));
+    assert!(
+        output.status.success(),
+        "{program} {args:?} failed with {} (124 if it took longer than {limit:?}):\n{}{}",
+        output.status,
+        String::from_utf8_lossy(&output.stdout),
+        String::from_utf8_lossy(&output.stderr),
+    );
+    output.stdout
+}
+
+fn text(printed: Vec<u8>) -> String {
+    String::from_utf8(printed).expect("what was printed is text")
+}

@@ -1,0 +1,12 @@
+//! The tests of Octopus as a plugin: the built library, loaded by path, against a real Kafka.
+
+mod consuming;
+mod header;
+mod hosts;
+mod kafka;
+mod producing;
+mod proxy;
+mod records;
+mod services;
+mod support;
+mod topics;

@@ -1,0 +1,220 @@
+//! Callbacks of the host: one shape, `{function, context, destroy}`, and the services made of them.
+
+use std::ffi::c_void;
+use std::sync::Arc;
+
+use log::Level;
+
+use super::args::{Growing, octopus_text};
+use super::status::octopus_status;
+use crate::error::{Error, Kind, Result};
+use crate::services::{LogFunction, Rebalance, Services};
+
+/// Called once, when the plugin will not call the function again; any thread. NULL: nothing to destroy.
+pub type octopus_destroy_fn = Option<unsafe extern "C" fn(context: *mut c_void)>;
+
+pub const OCTOPUS_LOG_ERROR: i32 = 1;
+pub const OCTOPUS_LOG_WARNING: i32 = 2;
+pub const OCTOPUS_LOG_INFO: i32 = 3;
+pub const OCTOPUS_LOG_DEBUG: i32 = 4;
+pub const OCTOPUS_LOG_TRACE: i32 = 5;
+
+/// One message: `level` (`OCTOPUS_LOG_…`), the part of Octopus that speaks, and the text; both texts are valid
+/// during the call. Never holds a secret or an event's data. Called on threads of the plugin and on threads of the
+/// host that are inside a call; several at a time. It may call any function of the ABI but those that wait.
+#[repr(C)]
+#[derive(Clone, Copy)]
+pub struct octopus_log_callback {
+    pub function:
+        Option<unsafe extern "C" fn(context: *mut c_void, level: i32, source: octopus_text, message: octopus_text)>,
+    pub context: *mut c_void,
+    pub destroy: octopus_destroy_fn,
+}
+
+/// librdkafka's statistics of one client as JSON (its STATISTICS.md), every `kafka.statistics.interval.ms`
+/// milliseconds; none unless that is set. `client` names it. The texts are valid during the call, which is made on
+/// the client's thread of the plugin: while it runs, that client reports no deliveries.
+#[repr(C)]
+#[derive(Clone, Copy)]
+pub struct octopus_statistics_callback {
+    pub function: Option<unsafe extern "C" fn(context: *mut c_void, client: octopus_text, json: octopus_text)>,
+    pub context: *mut c_void,
+    pub destroy: octopus_destroy_fn,
+}
+
+/// A client met an error that it can't recover from: its calls fail from now on, other clients go on. Called once
+/// for a client, on its thread of the plugin.
+#[repr(C)]
+#[derive(Clone, Copy)]
+pub struct octopus_fatal_callback {
+    pub function: Option<
+        unsafe extern "C" fn(context: *mut c_void, client: octopus_text, kafka_code: i32, message: octopus_text),
+    >,
+    pub context: *mut c_void,
+    pub destroy: octopus_destroy_fn,
+}
+
+pub const OCTOPUS_PARTITIONS_ASSIGNED: i32 = 0;
+/// Taken away in good order: what was acknowledged is committed.
+pub const OCTOPUS_PARTITIONS_REVOKED: i32 = 1;
+/// Taken away because the group gave this member up: what was acknowledged and not committed is read again.
+pub const OCTOPUS_PARTITIONS_LOST: i32 = 2;
+
+/// A group gave partitions to a consumer or took them away (`what` is an `OCTOPUS_PARTITIONS_…`). Called after the
+/// fact, on the consumer's thread of the plugin; the array is valid during the call.
+#[repr(C)]
+#[derive(Clone, Copy)]
+pub struct octopus_rebalance_callback {
+    pub function: Option<
+        unsafe extern "C" fn(
+            context: *mut c_void,
+            consumer: octopus_text,
+            what: i32,
+            partitions: *const u32,
+            partition_count: u64,
+        ),
+    >,
+    pub context: *mut c_void,
+    pub destroy: octopus_destroy_fn,
+}
+
+/// How a callback of the host answers: it calls `accept` or `refuse` once, before it returns, with `token`.
+#[repr(C)]
+#[derive(Clone, Copy)]
+pub struct octopus_token_reply {
+    /// `sizeof(octopus_token_reply)` as the plugin knows it.
+    pub size: u64,
+    pub token: *mut c_void,
+    /// The token, the principal it is for, and its end in milliseconds since 1970.
+    pub accept:
+        Option<unsafe extern "C" fn(token: *mut c_void, value: octopus_text, principal: octopus_text, expires_ms: i64)>,
+    pub refuse: Option<unsafe extern "C" fn(token: *mut c_void, why: octopus_text)>,
+}
+
+/// Provides a token for SASL OAUTHBEARER whenever a client needs one. `config` is `sasl.oauthbearer.config`.
+/// Reserved: a driver refuses it with `OCTOPUS_UNSUPPORTED` until this build can use it.
+#[repr(C)]
+#[derive(Clone, Copy)]
+pub struct octopus_token_callback {
+    pub function: Option<
+        unsafe extern "C" fn(
+            context: *mut c_void,
+            config: octopus_text,
+            reply: *const octopus_token_reply,
+        ) -> octopus_status,
+    >,
+    pub context: *mut c_void,
+    pub destroy: octopus_destroy_fn,
+}
+
+/// What a host provides to a driver and all that comes from it; every field may be zero. The plugin takes the
+/// callbacks over when it has read the struct, whether or not the driver can be made, and calls each `destroy` once,
+/// after the last call of its function.
+#[repr(C)]
+#[derive(Clone, Copy)]
+pub struct octopus_host_services {
+    /// `sizeof(octopus_host_services)`, set by the host.
+    pub size: u64,
+    /// Zero: warnings and errors go to the standard error stream.
+    pub log: octopus_log_callback,
+    pub statistics: octopus_statistics_callback,
+    pub fatal: octopus_fatal_callback,
+    pub rebalance: octopus_rebalance_callback,
+    pub token: octopus_token_callback,
+}
+
+// SAFETY: `#[repr(C)]`, the size first, and zeros are NULL pointers and absent functions.
+unsafe impl Growing for octopus_host_services {}
+
+/// A function with its context, destroyed when the last of its users is gone.
+struct Callback<F> {
+    function: F,
+    context: *mut c_void,
+    destroy: octopus_destroy_fn,
+}
+
+// SAFETY: the header says that callbacks are called on any thread, also at the same time.
+unsafe impl<F: Send> Send for Callback<F> {}
+// SAFETY: as above.
+unsafe impl<F: Sync> Sync for Callback<F> {}
+
+impl<F> Drop for Callback<F> {
+    fn drop(&mut self) {
+        if let Some(destroy) = self.destroy {
+            // SAFETY: the host's own function and context, once, after the last call.
+            unsafe { destroy(self.context) };
+        }
+    }
+}
+
+/// Takes over `{function, context, destroy}`; without a function only `destroy` is left to be called, at once.
+macro_rules! take {
+    ($callback:expr) => {{
+        let callback = $callback;
+        let taken = Callback { function: callback.function, context: callback.context, destroy: callback.destroy };
+        taken.function.map(|function| (function, taken))
+    }};
+}
+
+impl octopus_host_services {
+    /// Takes every callback over.
+    pub fn into_services(self) -> Result<Services> {
+        let mut services = Services::default();
+        if let Some((function, callback)) = take!(self.log) {
+            services.log = Arc::new(LogFunction(move |level, source: &str, message: &str| {
+                let callback = &callback;
+                // SAFETY: the host's function with its context, not destroyed yet; the texts live during the call.
+                unsafe {
+                    function(callback.context, level_of(level), octopus_text::view(source), octopus_text::view(message))
+                }
+            }));
+        }
+        if let Some((function, callback)) = take!(self.statistics) {
+            services.statistics = Some(Arc::new(move |client, json| {
+                let callback = &callback;
+                // SAFETY: as above.
+                unsafe { function(callback.context, octopus_text::view(client), octopus_text::view(json)) }
+            }));
+        }
+        if let Some((function, callback)) = take!(self.fatal) {
+            services.fatal = Some(Arc::new(move |client, code, message| {
+                let callback = &callback;
+                // SAFETY: as above.
+                unsafe { function(callback.context, octopus_text::view(client), code, octopus_text::view(message)) }
+            }));
+        }
+        if let Some((function, callback)) = take!(self.rebalance) {
+            services.rebalance = Some(Arc::new(move |consumer, what, partitions| {
+                let (callback, what) = (&callback, what_of(what));
+                let (first, count) = (partitions.as_ptr(), partitions.len() as u64);
+                // SAFETY: as above; so does the array.
+                unsafe { function(callback.context, octopus_text::view(consumer), what, first, count) }
+            }));
+        }
+        match take!(self.token) {
+            None => Ok(services),
+            Some(_) => Err(Error::new(
+                Kind::Unsupported,
+                "services: this build does not take OAUTHBEARER tokens from the host; leave `token` zero",
+            )),
+        }
+    }
+}
+
+fn level_of(level: Level) -> i32 {
+    match level {
+        Level::Error => OCTOPUS_LOG_ERROR,
+        Level::Warn => OCTOPUS_LOG_WARNING,
+        Level::Info => OCTOPUS_LOG_INFO,
+        Level::Debug => OCTOPUS_LOG_DEBUG,
+        Level::Trace => OCTOPUS_LOG_TRACE,
+    }
+}
+
+fn what_of(rebalance: Rebalance) -> i32 {
+    match rebalance {
+        Rebalance::Assigned => OCTOPUS_PARTITIONS_ASSIGNED,
+        Rebalance::Revoked => OCTOPUS_PARTITIONS_REVOKED,
+        Rebalance::Lost => OCTOPUS_PARTITIONS_LOST,
+    }
+}

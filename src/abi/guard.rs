@@ -1,0 +1,121 @@
+//! The one way into the core: every slot runs in here, so that nothing unwinds into C, a handle that a panic
+//! spoiled is not used again, and an error reaches the host in the one shape it has.
+
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
+
+use super::error::octopus_error;
+use super::handle::{Object, borrow};
+use super::status::{OCTOPUS_OK, octopus_status, status_of};
+use crate::error::{Error, Kind, Result};
+use crate::health::is_forked_child;
+
+/// What a slot's body gives: nothing but success, or a status of its own.
+pub trait Outcome {
+    fn status(self) -> octopus_status;
+}
+
+impl Outcome for () {
+    fn status(self) -> octopus_status {
+        OCTOPUS_OK
+    }
+}
+
+impl Outcome for octopus_status {
+    fn status(self) -> octopus_status {
+        self
+    }
+}
+
+/// Runs the body of a slot that has no handle yet.
+///
+/// # Safety
+/// `error` is NULL or writable.
+pub unsafe fn guard<O: Outcome>(error: *mut *mut octopus_error, body: impl FnOnce() -> Result<O>) -> octopus_status {
+    let result = match refuse_in_forked_child() {
+        Err(error) => Err(error),
+        Ok(()) => catch_unwind(AssertUnwindSafe(|| {
+            #[cfg(test)]
+            super::tests::panic_if_asked_to();
+            body()
+        }))
+        .unwrap_or_else(|panic| Err(panicked(&*panic))),
+    };
+    // SAFETY: the caller's promise.
+    unsafe { report(result, error) }
+}
+
+/// Runs the body of a slot on its handle. A panic spoils that one object.
+///
+/// # Safety
+/// `handle` is NULL or a live handle of its type; `error` is NULL or writable.
+pub unsafe fn call<T: Object, O: Outcome>(
+    handle: *const T::C,
+    error: *mut *mut octopus_error,
+    body: impl FnOnce(&Arc<T>) -> Result<O>,
+) -> octopus_status {
+    let attempt = || {
+        refuse_in_forked_child()?;
+        // SAFETY: the caller's promise; NULL is refused.
+        let object = unsafe { borrow::<T>(handle) }?;
+        object.health().check(T::NAME)?;
+        catch_unwind(AssertUnwindSafe(|| {
+            #[cfg(test)]
+            super::tests::panic_if_asked_to();
+            body(&object)
+        }))
+        .unwrap_or_else(|panic| {
+            object.health().spoil();
+            Err(panicked(&*panic))
+        })
+    };
+    // SAFETY: the caller's promise.
+    unsafe { report(attempt(), error) }
+}
+
+/// Runs what can't fail but could panic, such as a release; in a forked child it is left undone on purpose.
+pub fn quietly(body: impl FnOnce()) {
+    if !is_forked_child() {
+        let _ = catch_unwind(AssertUnwindSafe(body));
+    }
+}
+
+/// # Safety
+/// `error` is NULL or writable.
+unsafe fn report<O: Outcome>(result: Result<O>, error: *mut *mut octopus_error) -> octopus_status {
+    let (status, object) = match result {
+        Ok(outcome) => (outcome.status(), std::ptr::null_mut()),
+        Err(failure) => {
+            let status = status_of(failure.kind());
+            // Outcomes that a host asked for need no object, and would be paid for by each wait in a loop.
+            let object =
+                if status < 0 && !error.is_null() { octopus_error::from_error(failure) } else { std::ptr::null_mut() };
+            (status, object)
+        }
+    };
+    if !error.is_null() {
+        // SAFETY: the caller's promise.
+        unsafe { error.write(object) };
+    }
+    status
+}
+
+fn refuse_in_forked_child() -> Result<()> {
+    if !is_forked_child() {
+        return Ok(());
+    }
+    Err(Error::new(
+        Kind::Forked,
+        "this process was forked from one that uses Octopus; librdkafka's threads are not here: exec, or use \
+         Octopus in the parent only",
+    ))
+}
+
+fn panicked(panic: &(dyn std::any::Any + Send)) -> Error {
+    let why = panic
+        .downcast_ref::<String>()
+        .map(String::as_str)
+        .or_else(|| panic.downcast_ref::<&str>().copied())
+        .unwrap_or("no message");
+    Error::new(Kind::Panicked, format!("a defect inside Octopus, please report it: {why}"))
+}

@@ -1,0 +1,115 @@
+//! The C ABI: `extern "C"` slots and `#[repr(C)]` types, from which include/octopus.h is generated. A slot checks
+//! its arguments, calls the core once, and wraps the result; it has no logic. The core knows nothing of this room.
+//! The rules that hold for every slot are in docs/abi.md.
+
+#![allow(non_camel_case_types)]
+
+pub mod args;
+pub mod callback;
+pub mod consumer;
+pub mod driver;
+pub mod error;
+pub mod event;
+pub mod future;
+mod guard;
+mod handle;
+mod layout;
+pub mod producer;
+pub mod status;
+pub mod string;
+#[cfg(test)]
+mod tests;
+pub mod thread_pool;
+pub mod topic;
+
+use once_cell::sync::Lazy;
+
+pub use args::*;
+pub use callback::*;
+pub use consumer::*;
+pub use driver::*;
+pub use error::*;
+pub use event::*;
+pub use future::*;
+pub use producer::*;
+pub use status::*;
+pub use string::{octopus_string, octopus_string_api};
+pub use thread_pool::*;
+pub use topic::*;
+
+use crate::health::watch_for_fork;
+use crate::kafka;
+
+/// The version of the ABI. Within a major, slots and fields are only appended. In major 0 any change may break, and
+/// both sides must have the same minor, too.
+pub const OCTOPUS_ABI_MAJOR: u32 = 0;
+pub const OCTOPUS_ABI_MINOR: u32 = 1;
+
+/// Everything the plugin offers: one table of functions per noun. All of it lives until the process ends.
+#[repr(C)]
+pub struct octopus_api {
+    /// `sizeof(octopus_api)` in the plugin.
+    pub size: u64,
+    pub abi_major: u32,
+    pub abi_minor: u32,
+    /// `octopus`.
+    pub name: octopus_text,
+    /// The plugin's version.
+    pub version: octopus_text,
+    /// The version of the librdkafka inside.
+    pub librdkafka_version: octopus_text,
+    /// What librdkafka was built with, separated by commas: `gzip,snappy,ssl,…`.
+    pub built_in: octopus_text,
+    pub error: *const octopus_error_api,
+    pub string: *const octopus_string_api,
+    pub driver: *const octopus_driver_api,
+    pub topic: *const octopus_topic_api,
+    pub producer: *const octopus_producer_api,
+    pub consumer: *const octopus_consumer_api,
+    pub future: *const octopus_future_api,
+    pub event: *const octopus_event_api,
+    pub thread_pool: *const octopus_thread_pool_api,
+}
+
+// SAFETY: never changed once made, and what it points to lives until the process ends.
+unsafe impl Send for octopus_api {}
+// SAFETY: as above.
+unsafe impl Sync for octopus_api {}
+
+static LIBRDKAFKA_VERSION: Lazy<String> = Lazy::new(kafka::librdkafka_version);
+static BUILT_IN: Lazy<String> = Lazy::new(kafka::built_in_features);
+
+static API: Lazy<octopus_api> = Lazy::new(|| octopus_api {
+    size: size_of::<octopus_api>() as u64,
+    abi_major: OCTOPUS_ABI_MAJOR,
+    abi_minor: OCTOPUS_ABI_MINOR,
+    name: octopus_text::of("octopus"),
+    version: octopus_text::of(env!("CARGO_PKG_VERSION")),
+    librdkafka_version: octopus_text::view(&LIBRDKAFKA_VERSION),
+    built_in: octopus_text::view(&BUILT_IN),
+    error: &error::ERROR,
+    string: &string::STRING,
+    driver: &driver::DRIVER,
+    topic: &topic::TOPIC,
+    producer: &producer::PRODUCER,
+    consumer: &consumer::CONSUMER,
+    future: &future::FUTURE,
+    event: &event::EVENT,
+    thread_pool: &thread_pool::THREAD_POOL,
+});
+
+/// The library's only symbol. Given the `OCTOPUS_ABI_MAJOR` of the header that the host was built with, it returns
+/// everything else, or NULL if this library doesn't speak that major. Can be called from any thread, any number of
+/// times. In major 0 compare `abi_minor` as well. The library is never unmapped, so the result outlives `dlclose`.
+#[unsafe(no_mangle)]
+pub extern "C" fn octopus_register(abi_major: u32) -> *const octopus_api {
+    let api = || {
+        watch_for_fork();
+        let api: &'static octopus_api = &API;
+        api
+    };
+    match (abi_major == OCTOPUS_ABI_MAJOR).then(|| std::panic::catch_unwind(api)) {
+        Some(Ok(api)) => api,
+        _ => std::ptr::null(),
+    }
+}

@@ -1,0 +1,222 @@
+//! The producer's slots: arguments in, one call to [`crate::producer`], the result out.
+
+use std::sync::Arc;
+
+use super::args::{Growing, check_output, octopus_bytes, read_array};
+use super::error::octopus_error;
+use super::future::octopus_future;
+use super::guard::call;
+use super::handle::{self, handle};
+use super::status::octopus_status;
+use crate::deadline::Deadline;
+use crate::error::{Error, Result};
+use crate::producer::{NewEvent, Producer};
+use crate::record::{EventRecord, Metadata};
+
+/// Pushes events into one topic.
+pub struct octopus_producer {
+    _private: [u8; 0],
+}
+
+handle!(Producer, octopus_producer, "producer");
+
+/// One event. Its bytes are copied before push returns. The largest event and how many may be in flight are set by
+/// `kafka.message.max.bytes`, `kafka.queue.buffering.max.messages` and `kafka.queue.buffering.max.kbytes`.
+#[repr(C)]
+#[derive(Clone, Copy)]
+pub struct octopus_push_args {
+    /// `sizeof(octopus_push_args)`, set by the host.
+    pub size: u64,
+    /// JSON in UTF-8, or, with `metadata_is_serialized`, the bytes that a serializer of the host made of it.
+    /// `(NULL, 0)`: `{}`.
+    pub metadata: octopus_bytes,
+    /// The data, in one or several pieces that are put together in order; may be `(NULL, 0)`.
+    pub segments: *const octopus_bytes,
+    pub segment_count: u64,
+    /// The partition asked for, if `has_partition` is not 0; the topic's selector decides.
+    pub partition: u64,
+    pub has_partition: u32,
+    /// Not 0: `metadata` goes into the record as it is.
+    pub metadata_is_serialized: u32,
+}
+
+// SAFETY: `#[repr(C)]`, the size first, and zeros are empty slices and numbers.
+unsafe impl Growing for octopus_push_args {}
+
+/// Producers. Functions may be called from any thread, also at the same time.
+/// Every function but `release` may return `OCTOPUS_INVALID_ARGUMENT`, `OCTOPUS_CLOSED`, `OCTOPUS_FORKED` and
+/// `OCTOPUS_PANICKED`.
+#[repr(C)]
+pub struct octopus_producer_api {
+    /// `sizeof(octopus_producer_api)` in the plugin; a slot within it that isn't NULL can be called.
+    pub size: u64,
+    /// Queues one event for delivery and returns at once; waits only while no room is left, at most the driver's
+    /// `timeout_ms` (then `OCTOPUS_UNREACHABLE`). On a thread of the plugin it never waits but returns
+    /// `OCTOPUS_WOULD_BLOCK`. `future` may be NULL when the host doesn't want to hear of the delivery; the event is
+    /// sent all the same, and a flush counts it. An event refused here was not queued: `OCTOPUS_TOO_LARGE`,
+    /// `OCTOPUS_INVALID_METADATA`, `OCTOPUS_COMPONENT`, `OCTOPUS_KAFKA`.
+    pub push: Option<
+        unsafe extern "C" fn(
+            producer: *const octopus_producer,
+            event: *const octopus_push_args,
+            future: *mut *mut octopus_future,
+            error: *mut *mut octopus_error,
+        ) -> octopus_status,
+    >,
+    /// Queues `count` events in order, as push does; writes how many were queued to `pushed`, and so many futures
+    /// to `futures` unless that is NULL. Stops at the first that is refused, with its status.
+    pub push_many: Option<
+        unsafe extern "C" fn(
+            producer: *const octopus_producer,
+            events: *const octopus_push_args,
+            count: u64,
+            futures: *mut *mut octopus_future,
+            pushed: *mut u64,
+            error: *mut *mut octopus_error,
+        ) -> octopus_status,
+    >,
+    /// Sends what lingers, now, waited on or not. The future ends when everything pushed before is delivered or has
+    /// failed: with success, or with an error that counts the failures since the flush before and tells the first.
+    /// `future` may be NULL.
+    pub flush: Option<
+        unsafe extern "C" fn(
+            producer: *const octopus_producer,
+            future: *mut *mut octopus_future,
+            error: *mut *mut octopus_error,
+        ) -> octopus_status,
+    >,
+    /// The largest event that push takes: bytes of metadata and data together.
+    pub max_event_size: Option<
+        unsafe extern "C" fn(
+            producer: *const octopus_producer,
+            bytes: *mut u64,
+            error: *mut *mut octopus_error,
+        ) -> octopus_status,
+    >,
+    /// Takes no more events, and waits at most `timeout_ms` milliseconds (negative: for ever) until those in flight
+    /// are delivered or have failed; the error is a flush's. After `OCTOPUS_TIMED_OUT` they are still being
+    /// delivered in the background. `OCTOPUS_WOULD_DEADLOCK` on a thread of the plugin.
+    pub close: Option<
+        unsafe extern "C" fn(
+            producer: *const octopus_producer,
+            timeout_ms: i64,
+            error: *mut *mut octopus_error,
+        ) -> octopus_status,
+    >,
+    /// Gives the handle back and returns at once. Without close before, what is in flight is delivered in the
+    /// background, at most for `kafka.delivery.timeout.ms`; what is left when the process ends is lost. NULL does
+    /// nothing.
+    pub release: Option<unsafe extern "C" fn(producer: *mut octopus_producer)>,
+}
+
+pub static PRODUCER: octopus_producer_api = octopus_producer_api {
+    size: size_of::<octopus_producer_api>() as u64,
+    push: Some(push),
+    push_many: None,
+    flush: Some(flush),
+    max_event_size: Some(max_event_size),
+    close: Some(close),
+    release: Some(release),
+};
+
+unsafe extern "C" fn push(
+    producer: *const octopus_producer,
+    event: *const octopus_push_args,
+    future: *mut *mut octopus_future,
+    error: *mut *mut octopus_error,
+) -> octopus_status {
+    // SAFETY: pointers are NULL or valid during this call; the handle is live.
+    unsafe {
+        call(producer, error, |producer: &Arc<Producer>| {
+            let delivery = octopus_push_args::read(event, "event")?.push_to(producer)?;
+            if !future.is_null() {
+                handle::give(delivery, future);
+            }
+            Ok(())
+        })
+    }
+}
+
+unsafe extern "C" fn flush(
+    producer: *const octopus_producer,
+    future: *mut *mut octopus_future,
+    error: *mut *mut octopus_error,
+) -> octopus_status {
+    // SAFETY: pointers are NULL or valid during this call; the handle is live.
+    unsafe {
+        call(producer, error, |producer: &Arc<Producer>| {
+            let flush = producer.flush()?;
+            if !future.is_null() {
+                handle::give(flush, future);
+            }
+            Ok(())
+        })
+    }
+}
+
+unsafe extern "C" fn max_event_size(
+    producer: *const octopus_producer,
+    bytes: *mut u64,
+    error: *mut *mut octopus_error,
+) -> octopus_status {
+    // SAFETY: pointers are NULL or valid during this call; the handle is live.
+    unsafe {
+        call(producer, error, |producer: &Arc<Producer>| {
+            check_output(bytes, "bytes")?;
+            bytes.write(producer.max_event_size()?);
+            Ok(())
+        })
+    }
+}
+
+unsafe extern "C" fn close(
+    producer: *const octopus_producer,
+    timeout_ms: i64,
+    error: *mut *mut octopus_error,
+) -> octopus_status {
+    // SAFETY: pointers are NULL or valid during this call; the handle is live.
+    unsafe { call(producer, error, |producer: &Arc<Producer>| producer.close(Deadline::from_millis(timeout_ms))) }
+}
+
+unsafe extern "C" fn release(producer: *mut octopus_producer) {
+    // SAFETY: NULL, or a handle that the host gives back.
+    unsafe { handle::release::<Producer>(producer) };
+}
+
+impl octopus_push_args {
+    /// # Safety
+    /// Metadata and segments are NULL or readable during this call.
+    unsafe fn push_to(&self, producer: &Producer) -> Result<Arc<crate::future::Future>> {
+        // SAFETY: the caller's promise.
+        let segments = unsafe { read_array(self.segments, self.segment_count, "event.segments") }?;
+        for segment in segments {
+            // SAFETY: as above; this only checks.
+            unsafe { segment.read("event.segments") }?;
+        }
+        let record = EventRecord {
+            // SAFETY: the caller's promise.
+            metadata: unsafe { self.metadata() }?,
+            // SAFETY: checked above, so none is left out.
+            segments: segments.iter().filter_map(|segment| unsafe { segment.read("event.segments") }.ok()),
+        };
+        let partition = (self.has_partition != 0).then_some(self.partition);
+        producer.push(&NewEvent { record, partition })
+    }
+
+    /// # Safety
+    /// The metadata is NULL or readable for as long as the result is used.
+    unsafe fn metadata<'a>(&self) -> Result<Metadata<'a>> {
+        // SAFETY: the caller's promise.
+        let bytes = unsafe { self.metadata.read("event.metadata") }?;
+        if self.metadata_is_serialized != 0 {
+            return Ok(Metadata::Serialized(bytes));
+        }
+        if self.metadata.data.is_null() {
+            return Ok(Metadata::Json("{}"));
+        }
+        let text = std::str::from_utf8(bytes).map_err(|why| {
+            Error::new(crate::error::Kind::InvalidMetadata, format!("the metadata is not UTF-8: {why}"))
+        })?;
+        Ok(Metadata::Json(text))
+    }
+}

@@ -1,0 +1,313 @@
+//! What holds for every slot, tried on every slot that is built: a panic inside becomes a status and spoils that
+//! one object. And the growing rules and callbacks, each at their one place.
+
+use std::cell::Cell;
+use std::ffi::c_void;
+use std::ptr::{null, null_mut};
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use super::*;
+
+thread_local! {
+    static PANIC_NEXT: Cell<bool> = const { Cell::new(false) };
+}
+
+/// Called in each slot's guard: the defect that the next call on this thread shall have.
+pub fn panic_if_asked_to() {
+    if PANIC_NEXT.replace(false) {
+        panic!("injected");
+    }
+}
+
+/// Has the call panic inside, and returns its status and the error's message.
+fn with_a_panic(call: impl FnOnce(*mut *mut octopus_error) -> octopus_status) -> (octopus_status, String) {
+    let mut error = null_mut();
+    PANIC_NEXT.set(true);
+    let status = call(&mut error);
+    assert!(!PANIC_NEXT.replace(false), "the slot never came to its body");
+    (status, take_message(error))
+}
+
+fn take_message(error: *mut octopus_error) -> String {
+    assert!(!error.is_null(), "no error object");
+    // SAFETY: a live error, released after its message is copied.
+    unsafe {
+        let message = (ERROR.message.unwrap())(error).read("message").unwrap().to_owned();
+        (ERROR.release.unwrap())(error);
+        message
+    }
+}
+
+fn assert_ok(status: octopus_status, error: *mut octopus_error) {
+    if status != OCTOPUS_OK {
+        panic!("status {status}: {}", if error.is_null() { "no message".to_owned() } else { take_message(error) });
+    }
+}
+
+fn sized<T: Growing>() -> T {
+    let mut value = std::mem::MaybeUninit::<T>::zeroed();
+    // SAFETY: `Growing` types begin with their size, and zeros are valid for the rest.
+    unsafe {
+        value.as_mut_ptr().cast::<u64>().write(size_of::<T>() as u64);
+        value.assume_init()
+    }
+}
+
+/// One of each handle, on an embedded Kafka with one event in its topic.
+struct Handles {
+    driver: *mut octopus_driver,
+    topic: *mut octopus_topic,
+    producer: *mut octopus_producer,
+    consumer: *mut octopus_consumer,
+    delivery: *mut octopus_future,
+    pull: *mut octopus_future,
+    event: *mut octopus_event,
+}
+
+impl Handles {
+    fn new() -> Self {
+        let mut error = null_mut();
+        let (mut driver, mut topic, mut producer, mut consumer) = (null_mut(), null_mut(), null_mut(), null_mut());
+        let (mut delivery, mut pull, mut event) = (null_mut(), null_mut(), null_mut());
+        let name = octopus_text::of("topic");
+        let mut consumer_args: octopus_consumer_args = sized();
+        consumer_args.name = octopus_text::of("group");
+        let event_args: octopus_push_args = sized();
+        // SAFETY: all pointers are to live locals, and handles are used before they are released.
+        unsafe {
+            let config = octopus_text::of(r#"{"embedded": {}}"#);
+            assert_ok((DRIVER.create.unwrap())(config, null(), &mut driver, &mut error), error);
+            assert_ok((DRIVER.create_topic.unwrap())(driver, name, null(), &mut error), error);
+            assert_ok((DRIVER.open_topic.unwrap())(driver, name, &mut topic, &mut error), error);
+            assert_ok((TOPIC.make_producer.unwrap())(topic, null(), &mut producer, &mut error), error);
+            assert_ok((TOPIC.make_consumer.unwrap())(topic, &consumer_args, &mut consumer, &mut error), error);
+            assert_ok((PRODUCER.push.unwrap())(producer, &event_args, &mut delivery, &mut error), error);
+            assert_ok((FUTURE.wait.unwrap())(delivery, 10_000, &mut error), error);
+            assert_ok((CONSUMER.pull.unwrap())(consumer, &mut pull, &mut error), error);
+            assert_ok((FUTURE.wait.unwrap())(pull, 10_000, &mut error), error);
+            assert_ok((FUTURE.event.unwrap())(pull, &mut event, &mut error), error);
+        }
+        Handles { driver, topic, producer, consumer, delivery, pull, event }
+    }
+}
+
+impl Drop for Handles {
+    fn drop(&mut self) {
+        // SAFETY: each is released once.
+        unsafe {
+            (EVENT.release.unwrap())(self.event);
+            (FUTURE.release.unwrap())(self.pull);
+            (FUTURE.release.unwrap())(self.delivery);
+            (CONSUMER.release.unwrap())(self.consumer);
+            (PRODUCER.release.unwrap())(self.producer);
+            (TOPIC.release.unwrap())(self.topic);
+            (DRIVER.release.unwrap())(self.driver);
+        }
+    }
+}
+
+type Call<'a> = (&'static str, Box<dyn Fn(*mut *mut octopus_error) -> octopus_status + 'a>);
+
+/// Every built slot of every table that has a handle, called as a host would, results thrown away.
+fn calls(handles: &Handles) -> Vec<Call<'_>> {
+    let name = octopus_text::of("topic");
+    macro_rules! slot {
+        ($table:ident.$slot:ident($($argument:expr),*)) => {
+            (concat!(stringify!($table), ".", stringify!($slot)), Box::new(move |error| {
+                // SAFETY: live handles; the outputs live during the call, and what they get is never used: a slot
+                // that panics or is spoiled writes nothing.
+                unsafe { ($table.$slot.unwrap())($($argument,)* error) }
+            }) as Box<dyn Fn(*mut *mut octopus_error) -> octopus_status>)
+        };
+    }
+    vec![
+        slot!(DRIVER.create_topic(handles.driver, name, null())),
+        slot!(DRIVER.open_topic(handles.driver, name, &mut null_mut())),
+        slot!(DRIVER.topic_exists(handles.driver, name, &mut 0)),
+        slot!(DRIVER.describe(handles.driver, &mut null_mut())),
+        slot!(TOPIC.name(handles.topic, &mut octopus_text::EMPTY.clone())),
+        slot!(TOPIC.partition_count(handles.topic, &mut 0)),
+        slot!(TOPIC.components(handles.topic, &mut octopus_text::EMPTY.clone())),
+        slot!(TOPIC.make_producer(handles.topic, null(), &mut null_mut())),
+        slot!(TOPIC.make_consumer(handles.topic, &sized(), &mut null_mut())),
+        slot!(PRODUCER.push(handles.producer, &sized(), null_mut())),
+        slot!(PRODUCER.flush(handles.producer, null_mut())),
+        slot!(PRODUCER.max_event_size(handles.producer, &mut 0)),
+        slot!(PRODUCER.close(handles.producer, 0)),
+        slot!(CONSUMER.pull(handles.consumer, &mut null_mut())),
+        slot!(CONSUMER.commit(handles.consumer, 0)),
+        slot!(CONSUMER.close(handles.consumer, 0)),
+        slot!(FUTURE.wait(handles.delivery, 0)),
+        slot!(FUTURE.test(handles.delivery, &mut 0)),
+        slot!(FUTURE.event_id(handles.delivery, &mut 0)),
+        slot!(FUTURE.partition(handles.delivery, &mut 0)),
+        slot!(FUTURE.event(handles.pull, &mut null_mut())),
+        slot!(EVENT.view(handles.event, &mut sized())),
+        slot!(EVENT.acknowledge(handles.event)),
+    ]
+}
+
+/// Slots without a status: they can't fail, so nothing of theirs runs that could.
+const WITHOUT_STATUS: usize = 6 + 2 + 1 + 1 + 1 + 1 + 2 + 2;
+
+#[test]
+fn a_panic_in_any_slot_becomes_a_status_and_spoils_that_one_object() {
+    let sample = Handles::new();
+    let count = calls(&sample).len();
+    let create = 1;
+    assert_eq!(count + create + WITHOUT_STATUS, built_slots(), "a slot that is built is not tried here");
+    for index in 0..count {
+        let handles = Handles::new();
+        let all = calls(&handles);
+        let (name, call) = &all[index];
+        let (status, message) = with_a_panic(call);
+        assert_eq!(status, OCTOPUS_PANICKED, "{name}");
+        assert!(message.contains("injected"), "{name}: {message}");
+
+        let mut error = null_mut();
+        assert_eq!(call(&mut error), OCTOPUS_PANICKED, "{name} on a spoiled object");
+        let message = take_message(error);
+        assert!(message.contains("spoiled") && message.contains("release it"), "{name}: {message}");
+    }
+    let others: Vec<_> = calls(&sample).into_iter().filter(|(name, _)| *name == "TOPIC.partition_count").collect();
+    assert_eq!(others[0].1(null_mut()), OCTOPUS_OK, "other objects are as they were");
+}
+
+#[test]
+fn a_panic_while_a_driver_is_made_becomes_a_status() {
+    let mut driver = null_mut();
+    // SAFETY: live locals.
+    let (status, message) = with_a_panic(|error| unsafe {
+        (DRIVER.create.unwrap())(octopus_text::of(r#"{"embedded": {}}"#), null(), &mut driver, error)
+    });
+    assert_eq!((status, driver), (OCTOPUS_PANICKED, null_mut()));
+    assert!(message.contains("injected"), "{message}");
+}
+
+/// The number of slots that aren't NULL, counted in the tables themselves.
+fn built_slots() -> usize {
+    fn count<T>(table: &'static T) -> usize {
+        let words = size_of::<T>() / 8;
+        // SAFETY: a table is its size and then pointers (see `layout`), read as numbers.
+        let words = unsafe { std::slice::from_raw_parts(std::ptr::from_ref(table).cast::<usize>(), words) };
+        words[1..].iter().filter(|slot| **slot != 0).count()
+    }
+    count(&ERROR)
+        + count(&string::STRING)
+        + count(&DRIVER)
+        + count(&TOPIC)
+        + count(&PRODUCER)
+        + count(&CONSUMER)
+        + count(&FUTURE)
+        + count(&EVENT)
+        + count(&THREAD_POOL)
+}
+
+#[test]
+fn a_struct_is_read_up_to_the_smaller_of_both_sizes() {
+    let mut args: octopus_push_args = sized();
+    args.partition = 7;
+    args.has_partition = 1;
+    // SAFETY: a live local of at least the size it says.
+    unsafe {
+        assert_eq!(octopus_push_args::read(&args, "event").unwrap().partition, 7);
+        args.size = 40;
+        let older = octopus_push_args::read(&args, "event").unwrap();
+        assert_eq!((older.partition, older.has_partition), (0, 0), "what an older host does not know is zero");
+        let larger = [args.size + 1000, 0, 0, 0, 0, 9, 1, u64::MAX, u64::MAX];
+        let newer = octopus_push_args::read(larger.as_ptr().cast(), "event").unwrap();
+        assert_eq!((newer.partition, newer.has_partition), (9, 1), "what only a newer host knows is left out");
+        for refused in [0, 1, 7] {
+            args.size = refused;
+            let error = octopus_push_args::read(&args, "event").map(drop).unwrap_err();
+            assert!(error.message().contains(&format!("its size is {refused}")), "{error}");
+        }
+        assert!(octopus_push_args::read(null(), "event").is_err());
+    }
+}
+
+#[test]
+fn a_struct_is_written_only_as_far_as_the_host_has_room() {
+    let mut room = [0xAAAA_AAAA_AAAA_AAAA_u64; 12];
+    room[0] = 24;
+    let mut view: octopus_event_view = sized();
+    view.id = 5;
+    // SAFETY: the array is larger than any size it says.
+    unsafe {
+        view.write(room.as_mut_ptr().cast(), "view").unwrap();
+        assert_eq!(room[0], 24, "the size stays the host's");
+        assert_eq!(room[1..3], [0, 0]);
+        assert!(room[3..].iter().all(|word| *word == 0xAAAA_AAAA_AAAA_AAAA), "beyond it nothing is touched");
+        room[0] = 96;
+        view.write(room.as_mut_ptr().cast(), "view").unwrap();
+        assert_eq!((room[7], room[10]), (5, 0xAAAA_AAAA_AAAA_AAAA));
+    }
+}
+
+static DESTROYED: AtomicUsize = AtomicUsize::new(0);
+
+unsafe extern "C" fn destroy(_: *mut c_void) {
+    DESTROYED.fetch_add(1, Ordering::SeqCst);
+}
+
+unsafe extern "C" fn log_nothing(_: *mut c_void, _: i32, _: octopus_text, _: octopus_text) {}
+
+unsafe extern "C" fn rebalance_nothing(_: *mut c_void, _: octopus_text, _: i32, _: *const u32, _: u64) {}
+
+#[test]
+fn callbacks_are_taken_over_and_destroyed_once_also_when_no_driver_comes_of_it() {
+    let mut services: octopus_host_services = sized();
+    services.log = octopus_log_callback { function: Some(log_nothing), context: null_mut(), destroy: Some(destroy) };
+    services.rebalance =
+        octopus_rebalance_callback { function: Some(rebalance_nothing), context: null_mut(), destroy: Some(destroy) };
+    // A destructor without a function: there is only the destroying to do.
+    services.fatal = octopus_fatal_callback { function: None, context: null_mut(), destroy: Some(destroy) };
+    let mut driver = null_mut();
+    // SAFETY: live locals.
+    unsafe {
+        let bad = octopus_text::of("not JSON");
+        let status = (DRIVER.create.unwrap())(bad, &services, &mut driver, null_mut());
+        assert_eq!(status, OCTOPUS_INVALID_CONFIGURATION);
+        assert_eq!(DESTROYED.swap(0, Ordering::SeqCst), 3);
+
+        let good = octopus_text::of(r#"{"embedded": {}}"#);
+        assert_eq!((DRIVER.create.unwrap())(good, &services, &mut driver, null_mut()), OCTOPUS_OK);
+        assert_eq!(DESTROYED.load(Ordering::SeqCst), 1, "the one that is never called");
+        (DRIVER.release.unwrap())(driver);
+    }
+    let patience = crate::deadline::Deadline::after(std::time::Duration::from_secs(20));
+    while DESTROYED.load(Ordering::SeqCst) < 3 {
+        assert!(!patience.has_passed(), "destroyed: {}", DESTROYED.load(Ordering::SeqCst));
+        std::thread::yield_now();
+    }
+}
+
+#[test]
+fn a_token_callback_is_refused_rather_than_ignored() {
+    unsafe extern "C" fn token(_: *mut c_void, _: octopus_text, _: *const octopus_token_reply) -> octopus_status {
+        OCTOPUS_OK
+    }
+    let mut services: octopus_host_services = sized();
+    services.token = octopus_token_callback { function: Some(token), context: null_mut(), destroy: None };
+    let mut driver = null_mut();
+    // SAFETY: live locals.
+    let status = unsafe {
+        (DRIVER.create.unwrap())(octopus_text::of(r#"{"embedded": {}}"#), &services, &mut driver, null_mut())
+    };
+    assert_eq!(status, OCTOPUS_UNSUPPORTED);
+}
+
+#[test]
+fn only_the_known_major_is_registered() {
+    assert!(octopus_register(OCTOPUS_ABI_MAJOR + 1).is_null());
+    let api = octopus_register(OCTOPUS_ABI_MAJOR);
+    assert_eq!(api, octopus_register(OCTOPUS_ABI_MAJOR));
+    // SAFETY: lives until the process ends.
+    let api = unsafe { &*api };
+    assert_eq!((api.abi_major, api.abi_minor), (OCTOPUS_ABI_MAJOR, OCTOPUS_ABI_MINOR));
+    // SAFETY: static texts.
+    let built_in = unsafe { api.built_in.read("built_in") }.unwrap();
+    for feature in ["gzip", "snappy", "ssl", "lz4", "zstd", "sasl_plain", "sasl_scram", "sasl_oauthbearer"] {
+        assert!(built_in.split(',').any(|has| has.trim() == feature), "{feature} is missing: {built_in}");
+    }
+}

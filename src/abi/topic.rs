@@ -1,0 +1,280 @@
+//! The topic's slots: arguments in, one call to [`crate::topic`], the result out.
+
+use std::sync::Arc;
+
+use super::args::{Growing, check_output, octopus_text, read_array};
+use super::consumer::octopus_consumer;
+use super::error::octopus_error;
+use super::guard::call;
+use super::handle::{self, handle};
+use super::producer::octopus_producer;
+use super::status::octopus_status;
+use super::thread_pool::octopus_thread_pool;
+use crate::config::ClientSettings;
+use crate::error::{Error, Kind, Result};
+use crate::topic::Topic;
+
+/// An opened topic.
+pub struct octopus_topic {
+    _private: [u8; 0],
+}
+
+handle!(Topic, octopus_topic, "topic");
+
+/// Events of one producer reach a partition in the order of the calls to push.
+pub const OCTOPUS_ORDERING_STRICT: i32 = 0;
+/// They may be reordered.
+pub const OCTOPUS_ORDERING_LOOSE: i32 = 1;
+/// A batch size that adapts to the load.
+pub const OCTOPUS_ADAPTIVE: u64 = u64::MAX;
+
+/// How a producer is to be made; NULL or zeros give the defaults. The texts are read during the call.
+#[repr(C)]
+#[derive(Clone, Copy)]
+pub struct octopus_producer_args {
+    /// `sizeof(octopus_producer_args)`, set by the host.
+    pub size: u64,
+    /// Shown in messages and statistics.
+    pub name: octopus_text,
+    /// JSON; its `kafka` object is laid over the driver's. Anything but an object is ignored.
+    pub options: octopus_text,
+    /// Events in a batch: 0, no preference; `OCTOPUS_ADAPTIVE`; else librdkafka's `batch.num.messages`.
+    pub batch_size: u64,
+    /// Batches that may be held: 0, no preference.
+    pub max_batches: u64,
+    /// `OCTOPUS_ORDERING_STRICT` or `OCTOPUS_ORDERING_LOOSE`.
+    pub ordering: i32,
+    pub reserved: u32,
+    /// Where events are prepared; NULL: in the calls to push.
+    pub thread_pool: *const octopus_thread_pool,
+}
+
+// SAFETY: `#[repr(C)]`, the size first, and zeros are empty texts, numbers and NULL.
+unsafe impl Growing for octopus_producer_args {}
+
+/// How a consumer is to be made. The texts and the array are read during the call.
+#[repr(C)]
+#[derive(Clone, Copy)]
+pub struct octopus_consumer_args {
+    /// `sizeof(octopus_consumer_args)`, set by the host.
+    pub size: u64,
+    /// Its group: consumers of one name share the partitions, and go on where that name left off. Not empty.
+    pub name: octopus_text,
+    /// JSON; its `kafka` object is laid over the driver's. Anything but an object is ignored.
+    pub options: octopus_text,
+    /// Events in a batch: 0, no preference; `OCTOPUS_ADAPTIVE`.
+    pub batch_size: u64,
+    /// Batches that may be held: 0, no preference.
+    pub max_batches: u64,
+    /// Partitions to read, and no others; none: those that the group gives.
+    pub targets: *const u32,
+    pub target_count: u64,
+    pub thread_pool: *const octopus_thread_pool,
+}
+
+// SAFETY: `#[repr(C)]`, the size first, and zeros are empty texts, numbers and NULL.
+unsafe impl Growing for octopus_consumer_args {}
+
+/// Topics. Functions may be called from any thread, also at the same time.
+/// Every function but `release` may return `OCTOPUS_INVALID_ARGUMENT`, `OCTOPUS_FORKED` and `OCTOPUS_PANICKED`.
+#[repr(C)]
+pub struct octopus_topic_api {
+    /// `sizeof(octopus_topic_api)` in the plugin; a slot within it that isn't NULL can be called.
+    pub size: u64,
+    /// The name that it was opened by; valid until the topic is released.
+    pub name: Option<
+        unsafe extern "C" fn(
+            topic: *const octopus_topic,
+            name: *mut octopus_text,
+            error: *mut *mut octopus_error,
+        ) -> octopus_status,
+    >,
+    /// The number of partitions when it was opened.
+    pub partition_count: Option<
+        unsafe extern "C" fn(
+            topic: *const octopus_topic,
+            count: *mut u32,
+            error: *mut *mut octopus_error,
+        ) -> octopus_status,
+    >,
+    /// `{"validator":…,"selector":…,"serializer":…}`, each as it was given when the topic was made; valid until the
+    /// topic is released.
+    pub components: Option<
+        unsafe extern "C" fn(
+            topic: *const octopus_topic,
+            json: *mut octopus_text,
+            error: *mut *mut octopus_error,
+        ) -> octopus_status,
+    >,
+    /// Makes a producer with a Kafka client and a thread of its own. `args` may be NULL.
+    /// `OCTOPUS_INVALID_CONFIGURATION`, `OCTOPUS_UNSUPPORTED`.
+    pub make_producer: Option<
+        unsafe extern "C" fn(
+            topic: *const octopus_topic,
+            args: *const octopus_producer_args,
+            producer: *mut *mut octopus_producer,
+            error: *mut *mut octopus_error,
+        ) -> octopus_status,
+    >,
+    /// Makes a consumer with a Kafka client and a thread of its own, which joins its group.
+    /// `OCTOPUS_INVALID_CONFIGURATION`, `OCTOPUS_UNSUPPORTED`, `OCTOPUS_KAFKA`.
+    pub make_consumer: Option<
+        unsafe extern "C" fn(
+            topic: *const octopus_topic,
+            args: *const octopus_consumer_args,
+            consumer: *mut *mut octopus_consumer,
+            error: *mut *mut octopus_error,
+        ) -> octopus_status,
+    >,
+    /// Gives the handle back; producers and consumers made from it go on. NULL does nothing.
+    pub release: Option<unsafe extern "C" fn(topic: *mut octopus_topic)>,
+}
+
+pub static TOPIC: octopus_topic_api = octopus_topic_api {
+    size: size_of::<octopus_topic_api>() as u64,
+    name: Some(name),
+    partition_count: Some(partition_count),
+    components: Some(components),
+    make_producer: Some(make_producer),
+    make_consumer: Some(make_consumer),
+    release: Some(release),
+};
+
+unsafe extern "C" fn name(
+    topic: *const octopus_topic,
+    name: *mut octopus_text,
+    error: *mut *mut octopus_error,
+) -> octopus_status {
+    // SAFETY: pointers are NULL or valid during this call; the handle is live.
+    unsafe {
+        call(topic, error, |topic: &Arc<Topic>| {
+            check_output(name, "name")?;
+            name.write(octopus_text::view(topic.name()));
+            Ok(())
+        })
+    }
+}
+
+unsafe extern "C" fn partition_count(
+    topic: *const octopus_topic,
+    count: *mut u32,
+    error: *mut *mut octopus_error,
+) -> octopus_status {
+    // SAFETY: pointers are NULL or valid during this call; the handle is live.
+    unsafe {
+        call(topic, error, |topic: &Arc<Topic>| {
+            check_output(count, "count")?;
+            count.write(topic.partition_count());
+            Ok(())
+        })
+    }
+}
+
+unsafe extern "C" fn components(
+    topic: *const octopus_topic,
+    json: *mut octopus_text,
+    error: *mut *mut octopus_error,
+) -> octopus_status {
+    // SAFETY: pointers are NULL or valid during this call; the handle is live.
+    unsafe {
+        call(topic, error, |topic: &Arc<Topic>| {
+            check_output(json, "json")?;
+            json.write(octopus_text::view(topic.components_json()));
+            Ok(())
+        })
+    }
+}
+
+unsafe extern "C" fn make_producer(
+    topic: *const octopus_topic,
+    args: *const octopus_producer_args,
+    producer: *mut *mut octopus_producer,
+    error: *mut *mut octopus_error,
+) -> octopus_status {
+    // SAFETY: pointers are NULL or valid during this call; the handle is live.
+    unsafe {
+        call(topic, error, |topic: &Arc<Topic>| {
+            check_output(producer, "producer")?;
+            let settings = match args.is_null() {
+                true => ClientSettings::default(),
+                false => octopus_producer_args::read(args, "args")?.settings()?,
+            };
+            handle::give(Arc::new(topic.make_producer(&settings)?), producer);
+            Ok(())
+        })
+    }
+}
+
+unsafe extern "C" fn make_consumer(
+    topic: *const octopus_topic,
+    args: *const octopus_consumer_args,
+    consumer: *mut *mut octopus_consumer,
+    error: *mut *mut octopus_error,
+) -> octopus_status {
+    // SAFETY: pointers are NULL or valid during this call; the handle is live.
+    unsafe {
+        call(topic, error, |topic: &Arc<Topic>| {
+            check_output(consumer, "consumer")?;
+            let settings = octopus_consumer_args::read(args, "args")?.settings()?;
+            handle::give(Arc::new(topic.make_consumer(&settings)?), consumer);
+            Ok(())
+        })
+    }
+}
+
+unsafe extern "C" fn release(topic: *mut octopus_topic) {
+    // SAFETY: NULL, or a handle that the host gives back.
+    unsafe { handle::release::<Topic>(topic) };
+}
+
+impl octopus_producer_args {
+    /// # Safety
+    /// The texts are NULL or readable during this call.
+    unsafe fn settings(&self) -> Result<ClientSettings> {
+        match self.ordering {
+            OCTOPUS_ORDERING_STRICT | OCTOPUS_ORDERING_LOOSE => {}
+            other => return Err(Error::invalid(format!("args.ordering: {other} is neither strict (0) nor loose (1)"))),
+        }
+        refuse_pool(self.thread_pool)?;
+        // SAFETY: the caller's promise.
+        unsafe { client_settings(self.name, self.options, self.batch_size, self.max_batches) }
+    }
+}
+
+impl octopus_consumer_args {
+    /// # Safety
+    /// The texts and the array are NULL or readable during this call.
+    unsafe fn settings(&self) -> Result<ClientSettings> {
+        // SAFETY: the caller's promise.
+        let targets = unsafe { read_array(self.targets, self.target_count, "args.targets") }?;
+        if !targets.is_empty() {
+            return Err(Error::new(Kind::Unsupported, "args.targets: this build reads by groups only; give none"));
+        }
+        refuse_pool(self.thread_pool)?;
+        // SAFETY: the caller's promise.
+        unsafe { client_settings(self.name, self.options, self.batch_size, self.max_batches) }
+    }
+}
+
+fn refuse_pool(pool: *const octopus_thread_pool) -> Result<()> {
+    if pool.is_null() {
+        return Ok(());
+    }
+    Err(Error::invalid("args.thread_pool: this build makes no thread pools, so this can't be one; give NULL"))
+}
+
+/// # Safety
+/// The texts are NULL or readable during this call.
+unsafe fn client_settings(
+    name: octopus_text,
+    options: octopus_text,
+    batch_size: u64,
+    max_batches: u64,
+) -> Result<ClientSettings> {
+    // SAFETY: the caller's promise.
+    let (name, options) = unsafe { (name.read("args.name")?, options.read_optional("args.options")?) };
+    if name.contains('\0') {
+        return Err(Error::invalid("args.name: contains a NUL character"));
+    }
+    ClientSettings::new(name, batch_size, max_batches, options)
+}

@@ -1,0 +1,176 @@
+//! Validator, serializer and partition selector: what a topic says it needs, and whether somebody provides it.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use serde::Serialize;
+use serde_json::Value;
+use serde_json::value::RawValue;
+
+use crate::error::{Error, Kind, Result};
+
+/// The three kinds of component, in the order of their records in the info topic.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Role {
+    Validator,
+    Selector,
+    Serializer,
+}
+
+impl Role {
+    pub const ALL: [Role; 3] = [Role::Validator, Role::Selector, Role::Serializer];
+
+    pub fn name(self) -> &'static str {
+        match self {
+            Role::Validator => "validator",
+            Role::Selector => "partition selector",
+            Role::Serializer => "serializer",
+        }
+    }
+
+    /// Whether the core itself can play the part. Both built-in serializers write the same bytes.
+    fn is_built_in(self, type_name: &str) -> bool {
+        match self {
+            Role::Validator | Role::Selector => type_name == "default",
+            Role::Serializer => matches!(type_name, "default" | "schema"),
+        }
+    }
+}
+
+/// What one component of a topic was made from: its JSON as it was given.
+#[derive(Debug, Clone, Serialize)]
+#[serde(transparent)]
+pub struct Component {
+    json: Box<RawValue>,
+    #[serde(skip)]
+    type_name: String,
+}
+
+impl Component {
+    /// Reads `{"type": …, …}`; without a `"type"` it is `default`.
+    pub fn parse(role: Role, json: &str) -> Result<Self> {
+        let refuse = |why: String| Error::new(Kind::Component, format!("the {}: {why}", role.name()));
+        let value: Value = serde_json::from_str(json).map_err(|why| refuse(format!("not JSON: {why}")))?;
+        if !value.is_object() {
+            return Err(refuse(format!("expected an object such as {{\"type\":\"default\"}}, got {value:.60}")));
+        }
+        let type_name = match value.get("type") {
+            None => "default".to_owned(),
+            Some(Value::String(name)) => name.clone(),
+            Some(other) => return Err(refuse(format!("its \"type\" should be a string, got {other:.60}"))),
+        };
+        let json = RawValue::from_string(json.trim().to_owned()).map_err(|why| refuse(why.to_string()))?;
+        Ok(Component { json, type_name })
+    }
+
+    fn default_one() -> Self {
+        let json = serde_json::value::to_raw_value(&serde_json::json!({"type": "default"})).unwrap_or_default();
+        Component { json, type_name: "default".to_owned() }
+    }
+
+    pub fn json(&self) -> &str {
+        self.json.get()
+    }
+
+    pub fn is_default(&self) -> bool {
+        self.type_name == "default"
+    }
+}
+
+/// The components of one topic.
+#[derive(Debug, Clone, Serialize)]
+pub struct Components {
+    pub validator: Component,
+    pub selector: Component,
+    pub serializer: Component,
+}
+
+impl Default for Components {
+    fn default() -> Self {
+        let one = Component::default_one();
+        Components { validator: one.clone(), selector: one.clone(), serializer: one }
+    }
+}
+
+impl Components {
+    /// From their JSON texts in the order of [`Role::ALL`]; `None` is the default.
+    pub fn parse(texts: [Option<&str>; 3]) -> Result<Self> {
+        let part = |index: usize| match texts[index] {
+            None => Ok(Component::default_one()),
+            Some(json) => Component::parse(Role::ALL[index], json),
+        };
+        Ok(Components { validator: part(0)?, selector: part(1)?, serializer: part(2)? })
+    }
+
+    pub fn in_order(&self) -> [(Role, &Component); 3] {
+        [(Role::Validator, &self.validator), (Role::Selector, &self.selector), (Role::Serializer, &self.serializer)]
+    }
+
+    /// An error that names the first component which nobody provides, of those in `needed`.
+    pub fn require(&self, needed: &[Role]) -> Result<()> {
+        for (role, component) in self.in_order() {
+            if needed.contains(&role) && !role.is_built_in(&component.type_name) {
+                return Err(Error::new(
+                    Kind::Component,
+                    format!(
+                        "the topic's {} has the type {:?}, which nobody provides here; built in: {}",
+                        role.name(),
+                        component.type_name,
+                        if role == Role::Serializer { "\"default\", \"schema\"" } else { "\"default\"" },
+                    ),
+                ));
+            }
+        }
+        Ok(())
+    }
+
+    pub fn provides(&self, role: Role) -> bool {
+        self.require(&[role]).is_ok()
+    }
+}
+
+/// The built-in selector: what was asked for modulo the number of partitions, else one after the other.
+#[derive(Debug, Default)]
+pub struct DefaultSelector(AtomicU64);
+
+impl DefaultSelector {
+    pub fn select(&self, requested: Option<u64>, partitions: u32) -> u32 {
+        let number = requested.unwrap_or_else(|| self.0.fetch_add(1, Ordering::Relaxed));
+        (number % u64::from(partitions.max(1))) as u32
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_component_without_a_type_is_default_and_is_kept_as_given() {
+        let component = Component::parse(Role::Validator, "  {\"note\": 1.50}\n").unwrap();
+        assert!(component.is_default());
+        assert_eq!(component.json(), "{\"note\": 1.50}");
+    }
+
+    #[test]
+    fn what_is_no_component_is_refused_by_name() {
+        for (json, why) in [("3", "expected an object"), ("{", "not JSON"), (r#"{"type": 1}"#, "should be a string")] {
+            let message = Component::parse(Role::Selector, json).unwrap_err().message().to_owned();
+            assert!(message.starts_with("the partition selector: ") && message.contains(why), "{message}");
+        }
+    }
+
+    #[test]
+    fn a_component_that_nobody_provides_is_named_when_it_is_needed() {
+        let components = Components::parse([Some(r#"{"type":"schema","schema":{}}"#), None, None]).unwrap();
+        assert!(components.require(&[Role::Selector, Role::Serializer]).is_ok());
+        let message = components.require(&Role::ALL).unwrap_err().message().to_owned();
+        assert!(message.contains("validator") && message.contains("\"schema\""), "{message}");
+    }
+
+    #[test]
+    fn the_default_selector_takes_the_requested_partition_modulo_their_number_or_goes_round() {
+        let selector = DefaultSelector::default();
+        assert_eq!(selector.select(Some(7), 3), 1);
+        assert_eq!([0; 4].map(|_| selector.select(None, 3)), [0, 1, 2, 0]);
+        assert_eq!(selector.select(Some(u64::MAX), 1), 0);
+    }
+}

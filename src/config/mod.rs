@@ -1,0 +1,281 @@
+//! JSON in, typed settings out. Whatever is wrong is found here, named by its key, and never reaches Kafka.
+//! This room knows the options of docs/configuration.md and nothing of the clients that they configure.
+
+mod properties;
+mod value;
+
+use std::time::Duration;
+
+use serde::Serialize;
+use serde_json::{Map, Value};
+
+use crate::error::{Error, Kind, Result};
+pub(crate) use properties::MASK;
+pub use properties::{Properties, is_secret};
+use value::{as_bool, as_count, as_number, as_object, as_text};
+
+/// How long a call may take when nobody answers, unless `timeout_ms` says otherwise.
+const DEFAULT_TIMEOUT: Duration = Duration::from_secs(60);
+/// How long opening looks for a topic that is unknown at first, unless `open_retry_ms` says otherwise.
+const DEFAULT_OPEN_RETRY: Duration = Duration::from_secs(5);
+const DEFAULT_INFO_PREFIX: &str = "__info_";
+const DEFAULT_REPLICATION: u32 = 3;
+
+/// Keys of the driver's configuration that stand for parts of Octopus which this build lacks: refused, not ignored.
+const NOT_IN_THIS_BUILD: [&str; 2] = ["aws_msk_iam", "octopus"];
+const DRIVER_KEYS: [&str; 7] =
+    ["kafka", "embedded", "namespace", "info_topic_prefix", "disable_info_topic", "timeout_ms", "open_retry_ms"];
+
+/// Everything that the driver's configuration says, checked.
+#[derive(Debug, Clone, Serialize)]
+pub struct DriverSettings {
+    pub kafka: Properties,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub embedded: Option<EmbeddedSettings>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub namespace: Option<String>,
+    pub info_topic_prefix: String,
+    pub disable_info_topic: bool,
+    #[serde(rename = "timeout_ms", serialize_with = "in_millis")]
+    pub timeout: Duration,
+    #[serde(rename = "open_retry_ms", serialize_with = "in_millis")]
+    pub open_retry: Duration,
+    /// What the configuration says that nobody reads; the driver warns of them once it can.
+    #[serde(skip)]
+    pub unknown_keys: Vec<String>,
+}
+
+/// The Kafka inside the plugin: how many brokers it plays, and how many partitions a topic has by default.
+#[derive(Debug, Clone, Serialize)]
+pub struct EmbeddedSettings {
+    pub brokers: u32,
+    pub partitions: u32,
+}
+
+/// The options of one new topic, with the driver's defaults filled in.
+#[derive(Debug, Clone)]
+pub struct TopicSettings {
+    pub partitions: u32,
+    pub replication: u32,
+    pub disable_info_topic: bool,
+    /// Settings of the Kafka topic itself, such as `max.message.bytes`.
+    pub config: Properties,
+}
+
+/// What both producers and consumers are told: what may be batched and held, and their own Kafka properties.
+#[derive(Debug, Clone, Default)]
+pub struct ClientSettings {
+    pub name: String,
+    /// Events in a batch; 0 is no preference, `u64::MAX` adapts.
+    pub batch_size: u64,
+    /// Batches that may be held; 0 is no preference.
+    pub max_batches: u64,
+    pub kafka: Properties,
+}
+
+impl DriverSettings {
+    pub fn parse(json: &str) -> Result<Self> {
+        let root = parse_object(json, "the driver's configuration")?;
+        if let Some(key) = NOT_IN_THIS_BUILD.into_iter().find(|key| root.contains_key(*key)) {
+            return Err(Error::new(
+                Kind::Unsupported,
+                format!("configuration: {key}: this build of Octopus has no support for it; remove the key"),
+            ));
+        }
+        let embedded = root.get("embedded").map(EmbeddedSettings::from_json).transpose()?;
+        let kafka = match root.get("kafka") {
+            Some(value) => Properties::from_json(value, "kafka")?,
+            None if embedded.is_some() => Properties::default(),
+            None => {
+                return Err(Error::configuration(
+                    "kafka",
+                    "missing; expected an object of librdkafka's properties with \"bootstrap.servers\", \
+                     or \"embedded\": {} to try things without a server",
+                ));
+            }
+        };
+        check_bootstrap_servers(root.get("kafka"), &kafka, embedded.is_some())?;
+
+        let info_topic_prefix = match root.get("info_topic_prefix") {
+            None => DEFAULT_INFO_PREFIX.to_owned(),
+            Some(value) => match as_text("info_topic_prefix", value)? {
+                "" => {
+                    return Err(Error::configuration(
+                        "info_topic_prefix",
+                        "is empty; without a prefix an info topic would have its topic's name",
+                    ));
+                }
+                prefix => prefix.to_owned(),
+            },
+        };
+        let namespace = match root.get("namespace").map(|v| as_text("namespace", v)).transpose()? {
+            None | Some("") => None,
+            Some(namespace) => Some(namespace.to_owned()),
+        };
+        let timeout = match root.get("timeout_ms") {
+            None => DEFAULT_TIMEOUT,
+            Some(value) => Duration::from_millis(as_count("timeout_ms", value, i32::MAX as u64)?),
+        };
+        let open_retry = match root.get("open_retry_ms") {
+            None => DEFAULT_OPEN_RETRY,
+            Some(value) => Duration::from_millis(as_number("open_retry_ms", value, 0, i32::MAX as u64)?),
+        };
+        Ok(DriverSettings {
+            kafka,
+            embedded,
+            namespace,
+            info_topic_prefix,
+            disable_info_topic: optional_bool(&root, "disable_info_topic")?.unwrap_or(false),
+            timeout,
+            open_retry,
+            unknown_keys: root.keys().filter(|key| !DRIVER_KEYS.contains(&key.as_str())).cloned().collect(),
+        })
+    }
+
+    /// The name that Kafka knows the topic by.
+    pub fn kafka_name(&self, topic: &str) -> String {
+        match &self.namespace {
+            Some(namespace) => format!("{namespace}.{topic}"),
+            None => topic.to_owned(),
+        }
+    }
+
+    pub fn info_topic_name(&self, topic: &str) -> String {
+        self.kafka_name(&format!("{}{topic}", self.info_topic_prefix))
+    }
+}
+
+impl EmbeddedSettings {
+    /// More brokers than a laptop would want; librdkafka's mock cluster has a listener for each.
+    const MOST_BROKERS: u64 = 64;
+
+    fn from_json(value: &Value) -> Result<Self> {
+        let options = as_object("embedded", value)?;
+        if let Some(key) = options.keys().find(|key| !["brokers", "partitions"].contains(&key.as_str())) {
+            return Err(Error::configuration(
+                format_args!("embedded.{key}"),
+                "no such option; expected \"brokers\" or \"partitions\"",
+            ));
+        }
+        let count = |key: &str, most| match options.get(key) {
+            None => Ok(1),
+            Some(value) => as_count(&format!("embedded.{key}"), value, most).map(|n| n as u32),
+        };
+        Ok(EmbeddedSettings {
+            brokers: count("brokers", Self::MOST_BROKERS)?,
+            partitions: count("partitions", TopicSettings::MOST_PARTITIONS)?,
+        })
+    }
+}
+
+impl TopicSettings {
+    const MOST_PARTITIONS: u64 = i32::MAX as u64;
+
+    pub fn parse(json: Option<&str>, driver: &DriverSettings) -> Result<Self> {
+        let options = match json {
+            None => Map::new(),
+            Some(json) => parse_object(json, "the topic's options")?,
+        };
+        let count = |key: &str, most, default| match options.get(key) {
+            None => Ok(default),
+            Some(value) => as_count(key, value, most).map(|n| n as u32),
+        };
+        let (partitions, replication) = match &driver.embedded {
+            Some(embedded) => (embedded.partitions, embedded.brokers.min(DEFAULT_REPLICATION)),
+            None => (1, DEFAULT_REPLICATION),
+        };
+        Ok(TopicSettings {
+            partitions: count("num_partitions", Self::MOST_PARTITIONS, partitions)?,
+            replication: count("replication_factor", i16::MAX as u64, replication)?,
+            disable_info_topic: optional_bool(&options, "disable_info_topic")?.unwrap_or(driver.disable_info_topic),
+            config: match options.get("config") {
+                None => Properties::default(),
+                Some(value) => Properties::from_json(value, "config")?,
+            },
+        })
+    }
+}
+
+impl ClientSettings {
+    /// `options` of a producer or consumer: only their `kafka` object counts. Anything but an object is ignored,
+    /// since the C++ API passes null, or an array when targets are given.
+    pub fn new(name: &str, batch_size: u64, max_batches: u64, options: Option<&str>) -> Result<Self> {
+        let options = match options {
+            None => Value::Null,
+            Some(json) => parse(json, "the client's options")?,
+        };
+        let kafka = match options.get("kafka") {
+            None => Properties::default(),
+            Some(value) => Properties::from_json(value, "kafka")?,
+        };
+        Ok(ClientSettings { name: name.to_owned(), batch_size, max_batches, kafka })
+    }
+}
+
+/// Refuses what Kafka would refuse, with the rule: letters, digits, dot, underscore, hyphen; at most 249 of them.
+pub fn check_topic_name(kafka_name: &str) -> Result<()> {
+    const LONGEST: usize = 249;
+    let rule = "expected 1 to 249 of the characters a-z, A-Z, 0-9, '.', '_' and '-', and neither \".\" nor \"..\"";
+    let wrong = match kafka_name {
+        "" => Some("is empty".to_owned()),
+        "." | ".." => Some("is reserved".to_owned()),
+        name if name.len() > LONGEST => Some(format!("has {} characters, prefixes included", name.len())),
+        name => name
+            .chars()
+            .find(|c| !(c.is_ascii_alphanumeric() || ['.', '_', '-'].contains(c)))
+            .map(|c| format!("contains {c:?}")),
+    };
+    match wrong {
+        None => Ok(()),
+        Some(wrong) => Err(Error::invalid(format!("topic name {kafka_name:?} {wrong}; {rule}"))),
+    }
+}
+
+fn parse(json: &str, what: &str) -> Result<Value> {
+    serde_json::from_str(json)
+        .map_err(|why| Error::new(Kind::Configuration, format!("configuration: {what} is not JSON: {why}")))
+}
+
+fn parse_object(json: &str, what: &str) -> Result<Map<String, Value>> {
+    match parse(json, what)? {
+        Value::Object(map) => Ok(map),
+        other => Err(Error::configuration(what, format_args!("expected an object, got {}", value::kind(&other)))),
+    }
+}
+
+fn optional_bool(map: &Map<String, Value>, key: &str) -> Result<Option<bool>> {
+    map.get(key).map(|value| as_bool(key, value)).transpose()
+}
+
+fn check_bootstrap_servers(raw: Option<&Value>, kafka: &Properties, embedded: bool) -> Result<()> {
+    let key = "kafka.bootstrap.servers";
+    match kafka.get("bootstrap.servers").or(kafka.get("metadata.broker.list")) {
+        Some(_) if embedded => {
+            return Err(Error::configuration(key, "\"embedded\" brings its own brokers; give one or the other"));
+        }
+        None if !embedded => {
+            return Err(Error::configuration(key, "missing; expected \"host:port,…\" or an array of \"host:port\""));
+        }
+        Some("") => return Err(Error::configuration(key, "is empty; expected at least one \"host:port\"")),
+        _ => {}
+    }
+    let servers = raw.and_then(|kafka| {
+        kafka.get("bootstrap.servers").or_else(|| kafka.get("bootstrap").and_then(|nested| nested.get("servers")))
+    });
+    let texts_only = match servers {
+        None | Some(Value::String(_)) => true,
+        Some(Value::Array(hosts)) => hosts.iter().all(Value::is_string),
+        Some(_) => false,
+    };
+    if texts_only {
+        return Ok(());
+    }
+    Err(Error::configuration(key, "expected \"host:port,…\" or an array of \"host:port\""))
+}
+
+fn in_millis<S: serde::Serializer>(time: &Duration, out: S) -> std::result::Result<S::Ok, S::Error> {
+    out.serialize_u64(time.as_millis() as u64)
+}
+
+#[cfg(test)]
+mod tests;

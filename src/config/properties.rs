@@ -1,0 +1,112 @@
+//! librdkafka's properties as texts by name: what the user wrote, flattened, merged and masked.
+
+use std::collections::BTreeMap;
+use std::fmt;
+
+use serde::{Serialize, Serializer};
+use serde_json::Value;
+
+use super::value::{as_object, kind};
+use crate::error::{Error, Result};
+
+/// What a description shows in place of a secret.
+pub(crate) const MASK: &str = "********";
+
+/// Whether a property's value must never be shown. Names are librdkafka's (its CONFIGURATION.md).
+pub fn is_secret(name: &str) -> bool {
+    let name = name.to_ascii_lowercase();
+    ["password", "secret", "token", ".pem", "oauthbearer.config", "jaas", "assertion", "credential"]
+        .iter()
+        .any(|part| name.contains(part))
+        && name != "sasl.oauthbearer.token.endpoint.url"
+}
+
+#[derive(Clone, Default, PartialEq, Eq)]
+pub struct Properties(BTreeMap<String, String>);
+
+impl Properties {
+    /// Reads an object whose values are texts, numbers, booleans, arrays of these (joined with commas) or, since
+    /// command-line tools split names at their dots, further objects.
+    pub fn from_json(value: &Value, key: &str) -> Result<Self> {
+        as_object(key, value)?;
+        let mut properties = Properties::default();
+        properties.flatten("", value, key)?;
+        Ok(properties)
+    }
+
+    fn flatten(&mut self, name: &str, value: &Value, root: &str) -> Result<()> {
+        let at = || if name.is_empty() { root.to_owned() } else { format!("{root}.{name}") };
+        if let Value::Object(nested) = value {
+            return nested.iter().try_for_each(|(key, value)| {
+                let name = if name.is_empty() { key.clone() } else { format!("{name}.{key}") };
+                self.flatten(&name, value, root)
+            });
+        }
+        let text = match value {
+            Value::Array(items) => {
+                let items = items.iter().map(|item| scalar(item, &at())).collect::<Result<Vec<_>>>()?;
+                items.join(",")
+            }
+            other => scalar(other, &at())?,
+        };
+        if name.contains('\0') || text.contains('\0') {
+            return Err(Error::configuration(at().replace('\0', "\\0"), "contains a NUL character"));
+        }
+        match self.0.insert(name.to_owned(), text) {
+            None => Ok(()),
+            Some(_) => Err(Error::configuration(at(), "is given twice, once with dots and once nested")),
+        }
+    }
+
+    pub fn get(&self, name: &str) -> Option<&str> {
+        self.0.get(name).map(String::as_str)
+    }
+
+    /// Sets `name` whatever it was before.
+    pub fn set(&mut self, name: &str, value: impl Into<String>) {
+        self.0.insert(name.to_owned(), value.into());
+    }
+
+    pub fn set_default(&mut self, name: &str, value: impl Into<String>) {
+        self.0.entry(name.to_owned()).or_insert_with(|| value.into());
+    }
+
+    /// These properties with `other`'s laid over them.
+    pub fn overlaid_with(&self, other: &Properties) -> Properties {
+        let mut all = self.clone();
+        all.0.extend(other.0.iter().map(|(name, value)| (name.clone(), value.clone())));
+        all
+    }
+
+    pub fn iter(&self) -> impl Iterator<Item = (&str, &str)> {
+        self.0.iter().map(|(name, value)| (name.as_str(), value.as_str()))
+    }
+
+    fn masked(&self) -> impl Iterator<Item = (&str, &str)> {
+        self.iter().map(|(name, value)| (name, if is_secret(name) { MASK } else { value }))
+    }
+}
+
+/// Only ever serialized to be shown, so with the secrets masked.
+impl Serialize for Properties {
+    fn serialize<S: Serializer>(&self, out: S) -> std::result::Result<S::Ok, S::Error> {
+        out.collect_map(self.masked())
+    }
+}
+
+impl fmt::Debug for Properties {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_map().entries(self.masked()).finish()
+    }
+}
+
+fn scalar(value: &Value, key: &str) -> Result<String> {
+    match value {
+        Value::String(text) => Ok(text.clone()),
+        Value::Number(_) | Value::Bool(_) => Ok(value.to_string()),
+        other => {
+            let wanted = "expected a string, a number, a boolean or an array of these";
+            Err(Error::configuration(key, format_args!("{wanted}, got {}", kind(other))))
+        }
+    }
+}

@@ -1,0 +1,124 @@
+use super::*;
+
+fn driver(json: &str) -> DriverSettings {
+    DriverSettings::parse(json).unwrap()
+}
+
+fn refused(json: &str) -> String {
+    let error = DriverSettings::parse(json).unwrap_err();
+    assert!(matches!(error.kind(), Kind::Configuration | Kind::Unsupported), "{error:?}");
+    error.message().to_owned()
+}
+
+#[test]
+fn arrays_are_joined_with_commas_and_numbers_and_booleans_are_written_as_json() {
+    let settings = driver(
+        r#"{"kafka": {"bootstrap.servers": ["a:1", "b:2"], "linger.ms": 3, "log.queue": true, "debug": ["msg", "cgrp"]}}"#,
+    );
+    assert_eq!(settings.kafka.get("bootstrap.servers"), Some("a:1,b:2"));
+    assert_eq!(settings.kafka.get("linger.ms"), Some("3"));
+    assert_eq!(settings.kafka.get("log.queue"), Some("true"));
+    assert_eq!(settings.kafka.get("debug"), Some("msg,cgrp"));
+}
+
+#[test]
+fn properties_that_a_command_line_tool_nested_are_flattened() {
+    let settings = driver(r#"{"kafka": {"bootstrap": {"servers": "x:1"}, "linger": {"ms": "3"}}}"#);
+    assert_eq!(settings.kafka.get("bootstrap.servers"), Some("x:1"));
+    assert_eq!(settings.kafka.get("linger.ms"), Some("3"));
+    assert!(
+        refused(r#"{"kafka": {"bootstrap.servers": "x:1", "bootstrap": {"servers": "y:1"}}}"#)
+            .contains("kafka.bootstrap.servers")
+    );
+}
+
+#[test]
+fn each_wrong_configuration_is_refused_by_the_name_of_its_key() {
+    for (json, named) in [
+        ("", "not JSON"),
+        ("{", "not JSON"),
+        ("[]", "expected an object, got an array"),
+        ("{}", "kafka: missing"),
+        (r#"{"kafka": "x:1"}"#, "kafka: expected an object"),
+        (r#"{"kafka": {}}"#, "kafka.bootstrap.servers: missing"),
+        (r#"{"kafka": {"bootstrap.servers": ""}}"#, "kafka.bootstrap.servers: is empty"),
+        (r#"{"kafka": {"bootstrap.servers": 1}}"#, "kafka.bootstrap.servers: expected"),
+        (r#"{"kafka": {"bootstrap.servers": ["x", 1]}}"#, "kafka.bootstrap.servers: expected"),
+        (r#"{"kafka": {"bootstrap.servers": null}}"#, "kafka.bootstrap.servers: expected"),
+        (r#"{"kafka": {"bootstrap.servers": "x", "debug": [{}]}}"#, "kafka.debug: expected"),
+        (r#"{"kafka": {"bootstrap.servers": "x\u0000y"}}"#, "NUL"),
+        (r#"{"embedded": true}"#, "embedded: expected an object"),
+        (r#"{"embedded": {"brokers": 0}}"#, "embedded.brokers: expected a whole number"),
+        (r#"{"embedded": {"partition": 3}}"#, "embedded.partition: no such option"),
+        (r#"{"embedded": {}, "kafka": {"bootstrap.servers": "x"}}"#, "embedded"),
+        (r#"{"embedded": {}, "namespace": 1}"#, "namespace: expected a string"),
+        (r#"{"embedded": {}, "info_topic_prefix": ""}"#, "info_topic_prefix: is empty"),
+        (r#"{"embedded": {}, "disable_info_topic": "perhaps"}"#, "disable_info_topic: expected true or false"),
+        (r#"{"embedded": {}, "timeout_ms": -1}"#, "timeout_ms: expected a whole number"),
+        (r#"{"embedded": {}, "aws_msk_iam": {"region": "x"}}"#, "aws_msk_iam"),
+        (r#"{"embedded": {}, "octopus": {}}"#, "octopus"),
+    ] {
+        let message = refused(json);
+        assert!(message.contains(named), "{json} gave: {message}");
+    }
+}
+
+#[test]
+fn texts_are_taken_where_a_number_or_a_boolean_is_meant() {
+    let settings = driver(r#"{"embedded": {}, "disable_info_topic": "true", "timeout_ms": "1500"}"#);
+    assert!(settings.disable_info_topic);
+    assert_eq!(settings.timeout, Duration::from_millis(1500));
+    let topic =
+        TopicSettings::parse(Some(r#"{"num_partitions": "3", "disable_info_topic": "false"}"#), &settings).unwrap();
+    assert_eq!(topic.partitions, 3);
+    assert!(!topic.disable_info_topic, "the topic's own setting wins");
+}
+
+#[test]
+fn a_topic_has_one_partition_and_three_replicas_unless_told_otherwise() {
+    let settings = driver(r#"{"kafka": {"bootstrap.servers": "x:1"}}"#);
+    let topic = TopicSettings::parse(None, &settings).unwrap();
+    assert_eq!((topic.partitions, topic.replication), (1, 3));
+    for wrong in [r#"{"num_partitions": 0}"#, r#"{"num_partitions": -3}"#, r#"{"num_partitions": 1.5}"#] {
+        let message = TopicSettings::parse(Some(wrong), &settings).unwrap_err().message().to_owned();
+        assert!(message.contains("num_partitions: expected a whole number from 1"), "{message}");
+    }
+}
+
+#[test]
+fn names_have_the_namespace_and_the_info_prefix_in_front() {
+    let settings = driver(r#"{"kafka": {"bootstrap.servers": "x"}, "namespace": "lab"}"#);
+    assert_eq!(settings.kafka_name("scan"), "lab.scan");
+    assert_eq!(settings.info_topic_name("scan"), "lab.__info_scan");
+}
+
+#[test]
+fn names_that_kafka_refuses_are_refused_with_the_rule() {
+    for name in ["", ".", "..", "with space", "ümlaut", "a/b", &"x".repeat(250)] {
+        assert!(check_topic_name(name).unwrap_err().message().contains("249"), "{name}");
+    }
+    check_topic_name(&"x".repeat(249)).unwrap();
+    check_topic_name("a.b_c-D9").unwrap();
+}
+
+#[test]
+fn options_of_a_client_that_are_no_object_are_ignored() {
+    for options in ["null", "[1, 2]", "3", "{}"] {
+        assert_eq!(ClientSettings::new("c", 0, 0, Some(options)).unwrap().kafka, Properties::default());
+    }
+    let settings = ClientSettings::new("c", 0, 0, Some(r#"{"kafka": {"linger.ms": 1}}"#)).unwrap();
+    assert_eq!(settings.kafka.get("linger.ms"), Some("1"));
+}
+
+#[test]
+fn a_description_masks_every_secret() {
+    let settings = driver(
+        r#"{"kafka": {"bootstrap.servers": "x", "sasl.password": "p1", "ssl.key.password": "p2", "ssl.key.pem": "p3",
+            "sasl.oauthbearer.client.secret": "p4", "sasl.oauthbearer.config": "p5"}}"#,
+    );
+    let shown = serde_json::to_string(&settings).unwrap() + &format!("{settings:?}");
+    for secret in ["p1", "p2", "p3", "p4", "p5"] {
+        assert!(!shown.contains(secret), "{secret} in {shown}");
+    }
+    assert!(shown.contains("bootstrap.servers"));
+}

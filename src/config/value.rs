@@ -1,0 +1,57 @@
+//! One JSON value read as the type that an option wants. Command-line tools hand everything over as text, so
+//! `"3"` and `"true"` are taken where a number or a boolean is meant.
+
+use serde_json::{Map, Value};
+
+use crate::error::{Error, Result};
+
+pub fn kind(value: &Value) -> &'static str {
+    match value {
+        Value::Null => "null",
+        Value::Bool(_) => "a boolean",
+        Value::Number(_) => "a number",
+        Value::String(_) => "a string",
+        Value::Array(_) => "an array",
+        Value::Object(_) => "an object",
+    }
+}
+
+pub fn as_object<'a>(key: &str, value: &'a Value) -> Result<&'a Map<String, Value>> {
+    value.as_object().ok_or_else(|| Error::configuration(key, format_args!("expected an object, got {}", kind(value))))
+}
+
+pub fn as_text<'a>(key: &str, value: &'a Value) -> Result<&'a str> {
+    value.as_str().ok_or_else(|| Error::configuration(key, format_args!("expected a string, got {}", kind(value))))
+}
+
+pub fn as_bool(key: &str, value: &Value) -> Result<bool> {
+    match value {
+        Value::Bool(yes) => Ok(*yes),
+        Value::String(text) if text == "true" => Ok(true),
+        Value::String(text) if text == "false" => Ok(false),
+        other => Err(Error::configuration(key, format_args!("expected true or false, got {other}"))),
+    }
+}
+
+/// A whole number from 1 to `most`.
+pub fn as_count(key: &str, value: &Value, most: u64) -> Result<u64> {
+    as_number(key, value, 1, most)
+}
+
+/// A whole number from `least` to `most`.
+pub fn as_number(key: &str, value: &Value, least: u64, most: u64) -> Result<u64> {
+    let number = match value {
+        Value::Number(number) => match number.as_f64() {
+            Some(float) if number.is_f64() && float.fract() == 0.0 && float >= 0.0 => Some(float as u64),
+            _ => number.as_u64(),
+        },
+        Value::String(text) => text.parse().ok(),
+        _ => None,
+    };
+    match number {
+        Some(count) if (least..=most).contains(&count) => Ok(count),
+        _ => {
+            Err(Error::configuration(key, format_args!("expected a whole number from {least} to {most}, got {value}")))
+        }
+    }
+}

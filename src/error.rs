@@ -1,0 +1,118 @@
+//! The one error type of the core: what was being done, to what, what went wrong, and what that means for
+//! the caller. Statuses of the C ABI are made from it at the edge, in `abi`.
+
+use std::fmt;
+
+pub type Result<T> = std::result::Result<T, Error>;
+
+/// What kind of trouble it is; a caller branches on this, a person reads the message.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Kind {
+    /// The time that the caller gave has passed; nothing is wrong.
+    TimedOut,
+    /// The handle was closed before.
+    Closed,
+    /// The call would have to wait on a thread that must not.
+    WouldBlock,
+    InvalidArgument,
+    Configuration,
+    Unreachable,
+    UnknownTopic,
+    TopicExists,
+    InvalidMetadata,
+    TooLarge,
+    Component,
+    MalformedRecord,
+    RecordsLost,
+    Kafka,
+    Stale,
+    WouldDeadlock,
+    Unsupported,
+    HostCallback,
+    Forked,
+    Panicked,
+}
+
+/// Whether the event that the error is about may be in the topic all the same.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Stored {
+    No,
+    Perhaps,
+}
+
+#[derive(Debug, Clone, thiserror::Error)]
+#[error("{message}")]
+pub struct Error {
+    kind: Kind,
+    /// librdkafka's code (negative: found by the client; positive: said by a broker), where there is one.
+    kafka_code: Option<i32>,
+    retriable: bool,
+    stored: Stored,
+    message: String,
+}
+
+impl Error {
+    pub fn new(kind: Kind, message: impl Into<String>) -> Self {
+        Error { kind, kafka_code: None, retriable: false, stored: Stored::No, message: message.into() }
+    }
+
+    /// A result without a story: the caller knows what it asked for.
+    pub fn bare(kind: Kind) -> Self {
+        let message = match kind {
+            Kind::TimedOut => "the time given has passed",
+            Kind::Closed => "closed: this handle was closed before",
+            Kind::WouldBlock => "would block: no room, and this thread must not wait",
+            _ => "",
+        };
+        Error::new(kind, message)
+    }
+
+    pub fn invalid(message: impl Into<String>) -> Self {
+        Error::new(Kind::InvalidArgument, message)
+    }
+
+    pub fn configuration(key: impl fmt::Display, expected: impl fmt::Display) -> Self {
+        Error::new(Kind::Configuration, format!("configuration: {key}: {expected}"))
+    }
+
+    /// Puts what was being done in front of what went wrong.
+    pub fn during(mut self, doing: impl fmt::Display) -> Self {
+        self.message = format!("{doing}: {}", self.message);
+        self
+    }
+
+    pub fn with_kafka_code(mut self, code: i32) -> Self {
+        self.kafka_code = Some(code);
+        self
+    }
+
+    pub fn retriable(mut self, yes: bool) -> Self {
+        self.retriable = yes;
+        self
+    }
+
+    pub fn stored(mut self, stored: Stored) -> Self {
+        self.stored = stored;
+        self
+    }
+
+    pub fn kind(&self) -> Kind {
+        self.kind
+    }
+
+    pub fn kafka_code(&self) -> Option<i32> {
+        self.kafka_code
+    }
+
+    pub fn is_retriable(&self) -> bool {
+        self.retriable
+    }
+
+    pub fn was_stored(&self) -> Stored {
+        self.stored
+    }
+
+    pub fn message(&self) -> &str {
+        &self.message
+    }
+}

@@ -1,0 +1,210 @@
+//! What a host waits on: a delivery, a flush, or a ticket for the next event. One type, since the ABI has one.
+//!
+//! Deliveries and flushes settle once and keep their result: waits can be repeated and run in parallel. A pull
+//! is a ticket: it takes an event only inside a call that returns it, so dropping it before loses nothing.
+
+use std::sync::{Arc, Weak};
+use std::time::Duration;
+
+use parking_lot::{Condvar, Mutex};
+
+use crate::consumer::Consumer;
+use crate::deadline::Deadline;
+use crate::error::{Error, Kind, Result};
+use crate::event::Event;
+use crate::health::{Health, refuse_to_wait_for_ourselves};
+use crate::in_flight::Place;
+
+/// Where the broker put an event.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Delivered {
+    pub partition: u32,
+    /// Unknown when the broker had the event already, from an attempt whose answer was lost.
+    pub offset: Option<u64>,
+}
+
+/// Something that can be told that somebody waits, so that lingering records go out now.
+pub trait Hurry: Send + Sync {
+    /// Sends what lingers, returning when nothing is in flight or after `at_most`. False if someone is at it.
+    fn hurry(&self, at_most: Duration) -> bool;
+}
+
+/// A result that arrives once and stays.
+pub struct Promise<T> {
+    result: Mutex<Option<Result<T>>>,
+    arrived: Condvar,
+}
+
+impl<T: Clone> Promise<T> {
+    fn new() -> Self {
+        Promise { result: Mutex::new(None), arrived: Condvar::new() }
+    }
+
+    fn settle(&self, result: Result<T>) {
+        let mut slot = self.result.lock();
+        if slot.is_none() {
+            *slot = Some(result);
+            self.arrived.notify_all();
+        }
+    }
+
+    fn get(&self) -> Option<Result<T>> {
+        self.result.lock().clone()
+    }
+
+    fn wait_until_settled(&self, deadline: Deadline, hurry: &Weak<dyn Hurry>) -> Result<T> {
+        // Long enough for a round trip to a broker nearby; short enough not to make others wait for it.
+        const HURRIED: Duration = Duration::from_millis(1);
+        const LONGEST_PAUSE: Duration = Duration::from_millis(64);
+        let mut pause = Duration::from_millis(1);
+        loop {
+            if let Some(result) = self.get() {
+                return result;
+            }
+            if deadline.has_passed() {
+                return Err(Error::bare(Kind::TimedOut));
+            }
+            let hurried = hurry.upgrade().is_some_and(|queue| queue.hurry(deadline.remaining(HURRIED)));
+            let mut slot = self.result.lock();
+            if slot.is_none() {
+                self.arrived.wait_for(&mut slot, deadline.remaining(pause));
+            }
+            drop(slot);
+            if hurried {
+                pause = (pause * 2).min(LONGEST_PAUSE);
+            }
+        }
+    }
+}
+
+enum Awaited {
+    Delivery(Promise<Delivered>, Weak<dyn Hurry>, Place),
+    Flush(Promise<()>, Weak<dyn Hurry>),
+    Pull(Ticket),
+}
+
+pub struct Future {
+    pub health: Health,
+    awaited: Awaited,
+}
+
+impl Future {
+    /// Of an event that has taken its `place` among those in flight.
+    pub fn delivery(place: Place, hurry: Weak<dyn Hurry>) -> Self {
+        Future { health: Health::default(), awaited: Awaited::Delivery(Promise::new(), hurry, place) }
+    }
+
+    pub fn flush(hurry: Weak<dyn Hurry>) -> Self {
+        Future { health: Health::default(), awaited: Awaited::Flush(Promise::new(), hurry) }
+    }
+
+    pub fn pull(consumer: Arc<Consumer>) -> Self {
+        Future { health: Health::default(), awaited: Awaited::Pull(Ticket { consumer, taken: Mutex::new(None) }) }
+    }
+
+    pub fn settle_delivery(&self, result: Result<Delivered>) {
+        if let Awaited::Delivery(promise, ..) = &self.awaited {
+            promise.settle(result);
+        }
+    }
+
+    /// The place that the delivery report gives back.
+    pub fn place(&self) -> Option<Place> {
+        match &self.awaited {
+            Awaited::Delivery(.., place) => Some(*place),
+            _ => None,
+        }
+    }
+
+    pub fn settle_flush(&self, result: Result<()>) {
+        if let Awaited::Flush(promise, _) = &self.awaited {
+            promise.settle(result);
+        }
+    }
+
+    /// Returns when the result is there, with its error if it is one, or `TimedOut` at the deadline.
+    pub fn wait(&self, deadline: Deadline) -> Result<()> {
+        if !deadline.has_passed() && !self.is_settled() {
+            refuse_to_wait_for_ourselves("waiting for a future")?;
+        }
+        match &self.awaited {
+            Awaited::Delivery(promise, hurry, _) => promise.wait_until_settled(deadline, hurry).map(drop),
+            Awaited::Flush(promise, hurry) => promise.wait_until_settled(deadline, hurry),
+            Awaited::Pull(ticket) => ticket.redeem(deadline).map(drop),
+        }
+    }
+
+    /// Whether `wait` would return at once; never blocks. A pull takes its event here if one is there.
+    pub fn test(&self) -> bool {
+        match &self.awaited {
+            Awaited::Pull(ticket) => {
+                !matches!(ticket.redeem(Deadline::from_millis(0)), Err(e) if e.kind() == Kind::TimedOut)
+            }
+            _ => self.is_settled(),
+        }
+    }
+
+    fn is_settled(&self) -> bool {
+        match &self.awaited {
+            Awaited::Delivery(promise, ..) => promise.result.lock().is_some(),
+            Awaited::Flush(promise, _) => promise.result.lock().is_some(),
+            Awaited::Pull(ticket) => ticket.taken.try_lock().is_some_and(|taken| taken.is_some()),
+        }
+    }
+
+    /// Where the pushed event is; an error of its own, or `WouldBlock` while there is no result yet.
+    pub fn delivered(&self) -> Result<Delivered> {
+        match &self.awaited {
+            Awaited::Delivery(promise, ..) => promise.get().unwrap_or_else(|| Err(not_yet())),
+            Awaited::Pull(_) => {
+                self.event().map(|event| Delivered { partition: event.partition(), offset: Some(event.id()) })
+            }
+            Awaited::Flush(..) => Err(Error::invalid("future: a flush has no event id and no partition")),
+        }
+    }
+
+    /// The event that a pull took.
+    pub fn event(&self) -> Result<Arc<Event>> {
+        match &self.awaited {
+            Awaited::Pull(ticket) => match ticket.taken.try_lock() {
+                Some(taken) => taken.clone().unwrap_or_else(|| Err(not_yet())),
+                None => Err(not_yet()),
+            },
+            _ => Err(Error::invalid("future: only a pull has an event; a push has an event id and a partition")),
+        }
+    }
+}
+
+fn not_yet() -> Error {
+    Error::bare(Kind::WouldBlock)
+}
+
+/// A place in no queue: whoever waits takes the next event there is.
+struct Ticket {
+    consumer: Arc<Consumer>,
+    taken: Mutex<Option<Result<Arc<Event>>>>,
+}
+
+impl Ticket {
+    fn redeem(&self, deadline: Deadline) -> Result<Arc<Event>> {
+        // Others that wait on this very ticket queue up here, and then find the result.
+        let guard = match deadline.instant() {
+            Some(end) => self.taken.try_lock_until(end).or_else(|| self.taken.try_lock()),
+            None => Some(self.taken.lock()),
+        };
+        let Some(mut taken) = guard else { return Err(Error::bare(Kind::TimedOut)) };
+        if let Some(result) = &*taken {
+            return result.clone();
+        }
+        let result = self.consumer.next(deadline).map(Arc::new);
+        // Only what was taken out of the topic is this ticket's for good; the rest is the consumer's to say again.
+        let settled = match &result {
+            Ok(_) => true,
+            Err(error) => matches!(error.kind(), Kind::MalformedRecord | Kind::RecordsLost),
+        };
+        if settled {
+            *taken = Some(result.clone());
+        }
+        result
+    }
+}

@@ -1,0 +1,328 @@
+//! What a producer has pushed and not yet heard of: the room it takes, and the flushes that wait for it.
+//!
+//! Pushes belong to the epoch they were counted in. A flush ends the current epoch and is settled when that
+//! epoch and all before it are empty, however long others go on pushing.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::time::Duration;
+
+use parking_lot::{Condvar, Mutex};
+
+use crate::deadline::Deadline;
+use crate::error::{Error, Kind, Result};
+use crate::future::Future;
+use crate::health::is_plugin_thread;
+
+/// How much may be in flight at the same time; `u64::MAX` is no limit.
+#[derive(Debug, Clone, Copy)]
+pub struct Limits {
+    pub events: u64,
+    pub bytes: u64,
+}
+
+#[derive(Default)]
+struct Epoch {
+    outstanding: u64,
+    failures: u64,
+    first_failure: Option<Error>,
+    flushes: Vec<Arc<Future>>,
+}
+
+struct State {
+    events: u64,
+    bytes: u64,
+    /// The number of `epochs[0]`; the last of them is the one that pushes are counted in.
+    first_epoch: u64,
+    epochs: VecDeque<Epoch>,
+    /// Why nothing more can be pushed.
+    end: Option<Error>,
+    waiting: usize,
+}
+
+pub struct InFlight {
+    limits: Limits,
+    state: Mutex<State>,
+    room: Condvar,
+}
+
+/// One event's place among those in flight; given back with [`InFlight::settle`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Place {
+    epoch: u64,
+}
+
+/// What became of one event.
+pub struct Outcome {
+    pub place: Place,
+    pub bytes: u64,
+    pub failure: Option<Error>,
+}
+
+impl InFlight {
+    pub fn new(limits: Limits) -> Self {
+        let state = State {
+            events: 0,
+            bytes: 0,
+            first_epoch: 0,
+            epochs: VecDeque::from([Epoch::default()]),
+            end: None,
+            waiting: 0,
+        };
+        InFlight { limits, state: Mutex::new(state), room: Condvar::new() }
+    }
+
+    /// Takes room for one event, waiting for it until `deadline`; on a thread of the plugin, not waiting at all.
+    /// An event larger than all the room there is gets it when nothing else is in flight.
+    pub fn take(&self, bytes: u64, deadline: Deadline) -> Result<Place> {
+        const SLICE: Duration = Duration::from_secs(1);
+        let mut state = self.state.lock();
+        loop {
+            if let Some(end) = &state.end {
+                return Err(end.clone());
+            }
+            let fits = state.events < self.limits.events
+                && (state.bytes.saturating_add(bytes) <= self.limits.bytes || state.events == 0);
+            if fits {
+                state.events += 1;
+                state.bytes += bytes;
+                let epoch = state.first_epoch + state.epochs.len() as u64 - 1;
+                if let Some(current) = state.epochs.back_mut() {
+                    current.outstanding += 1;
+                }
+                return Ok(Place { epoch });
+            }
+            if is_plugin_thread() || deadline.has_passed() {
+                return Err(self.no_room(&state, bytes));
+            }
+            state.waiting += 1;
+            self.room.wait_for(&mut state, deadline.remaining(SLICE));
+            state.waiting -= 1;
+        }
+    }
+
+    fn no_room(&self, state: &State, bytes: u64) -> Error {
+        if is_plugin_thread() {
+            return Error::bare(Kind::WouldBlock).retriable(true);
+        }
+        Error::new(
+            Kind::Unreachable,
+            format!(
+                "no room for an event of {bytes} bytes within the time limit: {} events and {} bytes are in flight; \
+                 the brokers take them too slowly or not at all, or queue.buffering.max.messages ({}) or \
+                 queue.buffering.max.kbytes ({}) is too small",
+                state.events,
+                state.bytes,
+                self.limits.events,
+                self.limits.bytes / 1024
+            ),
+        )
+        .retriable(true)
+    }
+
+    /// Gives back the room of a whole array of events, then wakes whoever waits: once.
+    pub fn settle(&self, outcomes: &mut Vec<Outcome>) {
+        let mut state = self.state.lock();
+        for outcome in outcomes.drain(..) {
+            state.events = state.events.saturating_sub(1);
+            state.bytes = state.bytes.saturating_sub(outcome.bytes);
+            let index = outcome.place.epoch.saturating_sub(state.first_epoch) as usize;
+            let Some(epoch) = state.epochs.get_mut(index) else { continue };
+            epoch.outstanding = epoch.outstanding.saturating_sub(1);
+            if let Some(failure) = outcome.failure {
+                epoch.failures += 1;
+                epoch.first_failure.get_or_insert(failure);
+            }
+        }
+        let drained = pop_drained(&mut state);
+        let wake = state.waiting > 0;
+        drop(state);
+        if wake {
+            self.room.notify_all();
+        }
+        settle_flushes(drained);
+    }
+
+    /// Ends the current epoch; `flush` is settled when everything pushed before is delivered or failed.
+    pub fn flush(&self, flush: Arc<Future>) {
+        let mut state = self.state.lock();
+        if let Some(current) = state.epochs.back_mut() {
+            current.flushes.push(flush);
+        }
+        state.epochs.push_back(Epoch::default());
+        let drained = pop_drained(&mut state);
+        drop(state);
+        settle_flushes(drained);
+    }
+
+    /// Whether somebody flushed and not everything before that has gone out.
+    pub fn is_flushing(&self) -> bool {
+        self.state.lock().epochs.len() > 1
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.state.lock().events == 0
+    }
+
+    /// No push from now on, for this reason; those that wait for room are woken and fail.
+    pub fn end(&self, why: Error) {
+        let mut state = self.state.lock();
+        state.end.get_or_insert(why);
+        drop(state);
+        self.room.notify_all();
+    }
+}
+
+/// Takes the epochs that are over and empty off the front.
+fn pop_drained(state: &mut State) -> Vec<Epoch> {
+    let mut drained = Vec::new();
+    while state.epochs.len() > 1 && state.epochs[0].outstanding == 0 {
+        drained.extend(state.epochs.pop_front());
+        state.first_epoch += 1;
+    }
+    drained
+}
+
+fn settle_flushes(drained: Vec<Epoch>) {
+    for epoch in drained {
+        let result = match epoch.first_failure {
+            None => Ok(()),
+            Some(first) => Err(first.during(format_args!(
+                "flushing: {} of the events pushed since the flush before were not delivered; the first",
+                epoch.failures
+            ))),
+        };
+        for flush in epoch.flushes {
+            flush.settle_flush(result.clone());
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Weak;
+
+    use super::*;
+    use crate::future::Hurry;
+
+    struct NoHurry;
+    impl Hurry for NoHurry {
+        fn hurry(&self, _: Duration) -> bool {
+            false
+        }
+    }
+
+    fn flush_of(in_flight: &InFlight) -> Arc<Future> {
+        let flush = Arc::new(Future::flush(Weak::<NoHurry>::new()));
+        in_flight.flush(flush.clone());
+        flush
+    }
+
+    fn delivered(place: Place, bytes: u64) -> Vec<Outcome> {
+        vec![Outcome { place, bytes, failure: None }]
+    }
+
+    fn room_for(events: u64) -> InFlight {
+        InFlight::new(Limits { events, bytes: 1000 })
+    }
+
+    const NOW: i64 = 0;
+
+    #[test]
+    fn a_flush_waits_for_what_was_pushed_before_it_and_for_nothing_after() {
+        let in_flight = room_for(10);
+        assert!(flush_of(&in_flight).test(), "nothing to wait for");
+        let before = in_flight.take(1, Deadline::NEVER).unwrap();
+        let flush = flush_of(&in_flight);
+        let after = in_flight.take(1, Deadline::NEVER).unwrap();
+        in_flight.settle(&mut delivered(after, 1));
+        assert!(!flush.test());
+        in_flight.settle(&mut delivered(before, 1));
+        assert!(flush.test());
+        assert!(in_flight.is_empty() && !in_flight.is_flushing());
+    }
+
+    #[test]
+    fn a_later_flush_waits_for_the_epochs_before_its_own() {
+        let in_flight = room_for(10);
+        let first = in_flight.take(1, Deadline::NEVER).unwrap();
+        let early = flush_of(&in_flight);
+        let late = flush_of(&in_flight);
+        assert!(!early.test() && !late.test());
+        in_flight.settle(&mut delivered(first, 1));
+        assert!(early.test() && late.test());
+    }
+
+    #[test]
+    fn a_flush_counts_the_failures_and_names_the_first() {
+        let in_flight = room_for(10);
+        let places = [0; 3].map(|_| in_flight.take(1, Deadline::NEVER).unwrap());
+        let flush = flush_of(&in_flight);
+        let why = Error::new(Kind::Kafka, "broker said no");
+        let failed = places.map(|place| Outcome { place, bytes: 1, failure: Some(why.clone()) });
+        in_flight.settle(&mut failed.into());
+        let message = flush.wait(Deadline::from_millis(NOW)).unwrap_err().message().to_owned();
+        assert!(message.contains("3 of the events") && message.contains("broker said no"), "{message}");
+        assert!(flush_of(&in_flight).wait(Deadline::from_millis(NOW)).is_ok(), "said once");
+    }
+
+    #[test]
+    fn a_push_without_room_waits_for_a_delivery_and_is_woken_by_it() {
+        let in_flight = room_for(1);
+        let place = in_flight.take(1, Deadline::NEVER).unwrap();
+        std::thread::scope(|scope| {
+            let waiting = scope.spawn(|| in_flight.take(1, Deadline::after(Duration::from_secs(60))));
+            while in_flight.state.lock().waiting == 0 {
+                std::thread::yield_now();
+            }
+            in_flight.settle(&mut delivered(place, 1));
+            assert!(waiting.join().unwrap().is_ok());
+        });
+    }
+
+    #[test]
+    fn a_push_without_room_fails_at_its_deadline_with_the_settings_to_look_at() {
+        let in_flight = room_for(1);
+        in_flight.take(1, Deadline::NEVER).unwrap();
+        let error = in_flight.take(1, Deadline::from_millis(NOW)).unwrap_err();
+        assert!(error.message().contains("queue.buffering.max.messages"), "{error}");
+        assert!(error.is_retriable());
+    }
+
+    #[test]
+    fn an_event_larger_than_the_room_goes_when_nothing_else_does() {
+        let in_flight = room_for(10);
+        let place = in_flight.take(5000, Deadline::from_millis(NOW)).unwrap();
+        assert!(in_flight.take(1, Deadline::from_millis(NOW)).is_err());
+        in_flight.settle(&mut delivered(place, 5000));
+        in_flight.take(1, Deadline::from_millis(NOW)).unwrap();
+    }
+
+    #[test]
+    fn the_end_wakes_whoever_waits_for_room() {
+        let in_flight = room_for(1);
+        in_flight.take(1, Deadline::NEVER).unwrap();
+        std::thread::scope(|scope| {
+            let waiting = scope.spawn(|| in_flight.take(1, Deadline::NEVER));
+            while in_flight.state.lock().waiting == 0 {
+                std::thread::yield_now();
+            }
+            in_flight.end(Error::bare(Kind::Closed));
+            assert_eq!(waiting.join().unwrap().unwrap_err().kind(), Kind::Closed);
+        });
+    }
+
+    #[test]
+    fn on_a_thread_of_the_plugin_a_push_never_waits_for_room() {
+        let in_flight = room_for(1);
+        in_flight.take(1, Deadline::NEVER).unwrap();
+        std::thread::scope(|scope| {
+            scope.spawn(|| {
+                crate::health::mark_plugin_thread();
+                let error = in_flight.take(1, Deadline::NEVER).unwrap_err();
+                assert_eq!(error.kind(), Kind::WouldBlock);
+                assert!(error.is_retriable());
+            });
+        });
+    }
+}

@@ -1,0 +1,129 @@
+//! Whether a text is JSON that every reader of a topic can read. Nothing is built from it: the text goes to
+//! Kafka as the host wrote it, so that floats stay exact and any depth of nesting is fine.
+
+use serde::de::IgnoredAny;
+
+/// Accepts what both RFC 8259 and the C++ readers' parser (nlohmann::json) accept. The latter refuses two things
+/// that the grammar allows, and would fail on every such event: surrogates without their other half, and numbers
+/// beyond a double.
+pub fn check(text: &str) -> Result<(), String> {
+    // Skipping a value is iterative in serde_json: a hostile depth of nesting costs heap, not stack.
+    serde_json::from_str::<IgnoredAny>(text).map_err(|why| why.to_string())?;
+    check_surrogates(text.as_bytes())?;
+    check_numbers(text.as_bytes())
+}
+
+fn check_surrogates(text: &[u8]) -> Result<(), String> {
+    let mut rest = text;
+    while let Some(at) = memchr::memchr(b'\\', rest) {
+        rest = &rest[at + 1..];
+        match (rest.first(), escaped_unit(rest)) {
+            (_, Some(0xD800..=0xDBFF)) => {
+                let follower = rest.get(5..).filter(|next| next.first() == Some(&b'\\')).map(|next| &next[1..]);
+                if !matches!(follower.and_then(escaped_unit), Some(0xDC00..=0xDFFF)) {
+                    return Err("a \\u escape is the first half of a surrogate pair without the second".to_owned());
+                }
+                rest = &rest[11..];
+            }
+            (_, Some(0xDC00..=0xDFFF)) => {
+                return Err("a \\u escape is the second half of a surrogate pair without the first".to_owned());
+            }
+            (Some(_), _) => rest = &rest[1..],
+            (None, _) => {}
+        }
+    }
+    Ok(())
+}
+
+/// The number in `uXXXX`, if that is what `escape` starts with.
+fn escaped_unit(escape: &[u8]) -> Option<u16> {
+    let digits = escape.strip_prefix(b"u")?.get(..4)?;
+    u16::from_str_radix(std::str::from_utf8(digits).ok()?, 16).ok()
+}
+
+fn check_numbers(text: &[u8]) -> Result<(), String> {
+    // Without an exponent it takes more than 300 digits to leave a double's range.
+    const SAFE_DIGITS: usize = 300;
+    let mut at = 0;
+    while at < text.len() {
+        match text[at] {
+            b'"' => at = end_of_string(text, at + 1),
+            b'-' | b'0'..=b'9' => {
+                let length = text[at..].iter().take_while(|c| is_number_part(**c)).count();
+                let number = &text[at..at + length];
+                if length > SAFE_DIGITS || number.iter().any(|c| matches!(c, b'e' | b'E')) {
+                    let number = std::str::from_utf8(number).unwrap_or_default();
+                    if !number.parse::<f64>().is_ok_and(f64::is_finite) {
+                        return Err(format!("the number {number:.40} is beyond what a double can hold"));
+                    }
+                }
+                at += length;
+            }
+            _ => at += 1,
+        }
+    }
+    Ok(())
+}
+
+fn is_number_part(c: u8) -> bool {
+    c.is_ascii_digit() || matches!(c, b'-' | b'+' | b'.' | b'e' | b'E')
+}
+
+/// The index behind the closing quote of the string whose text starts at `at`.
+fn end_of_string(text: &[u8], mut at: usize) -> usize {
+    while let Some(found) = memchr::memchr2(b'"', b'\\', &text[at..]) {
+        at += found + 1;
+        if text[at - 1] == b'"' {
+            return at;
+        }
+        at += 1;
+    }
+    text.len()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::check;
+
+    #[test]
+    fn any_json_value_is_accepted_not_only_an_object() {
+        for text in ["{}", "[]", "\"bare\"", "null", "true", "-0.5e-3", " {\"a\": [1, 2.5, \"\\u00e4\\n\"]} "] {
+            check(text).unwrap_or_else(|why| panic!("{text}: {why}"));
+        }
+    }
+
+    #[test]
+    fn what_is_not_json_is_refused() {
+        for text in ["", "{", "nul", "NaN", "Infinity", "[1,]", "{'a':1}", "1 2", "\"\n\"", "01", "\"\\x\""] {
+            assert!(check(text).is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn nesting_of_any_depth_is_fine() {
+        let deep = "[".repeat(1_000_000) + &"]".repeat(1_000_000);
+        check(&deep).unwrap();
+        assert!(check(&deep[1..]).is_err());
+    }
+
+    #[test]
+    fn half_a_surrogate_pair_is_refused_and_a_whole_one_is_not() {
+        for text in [r#""\ud83d\ude00""#, r#""\uD83D\uDE00x""#, r#""\\ud83d""#, r#""\\\\ude00""#, r#""\u00e4\\""#] {
+            check(text).unwrap_or_else(|why| panic!("{text}: {why}"));
+        }
+        for text in [r#""\ud83d""#, r#""\ud83dx""#, r#""\ude00""#, r#""\ud83d\u0041""#, r#""\ud83d\n""#] {
+            assert!(check(text).is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn a_number_beyond_a_double_is_refused_wherever_it_stands() {
+        let long = "9".repeat(400);
+        for text in ["1e999", "[-1E+400]", "{\"a\\\"\": 1e309}", &long] {
+            assert!(check(text).is_err(), "{text}");
+        }
+        for text in ["1e308", "1e-999", "\"1e999\"", "{\"1e999\": 123456789012345678901234567890}"] {
+            check(text).unwrap_or_else(|why| panic!("{text}: {why}"));
+        }
+    }
+}

@@ -1,0 +1,273 @@
+//! One librdkafka client: made from properties, named in every message, and what it says handed to the host's
+//! services. Producers, consumers and the admin client differ in what else arrives on their queues.
+
+use std::ffi::c_char;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use parking_lot::Mutex;
+use rdkafka::bindings as rd;
+use rdkafka::config::NativeClientConfig;
+use rdkafka::types::RDKafkaErrorCode;
+
+use super::native::{Handle, Queue, QueueEvent, text};
+use super::{Connection, EmbeddedCluster, conf, errors};
+use crate::config::Properties;
+use crate::error::{Error, Kind, Result};
+use crate::health::mark_plugin_thread;
+use crate::services::Services;
+
+/// How long a thread of ours sleeps when nothing happens; whoever has news wakes it.
+pub(crate) const IDLE: Duration = Duration::from_secs(1);
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ClientRole {
+    Admin,
+    InfoReader,
+    Producer,
+    Consumer,
+}
+
+impl ClientRole {
+    fn noun(self) -> &'static str {
+        match self {
+            ClientRole::Admin => "admin",
+            ClientRole::InfoReader => "info reader",
+            ClientRole::Producer => "producer",
+            ClientRole::Consumer => "consumer",
+        }
+    }
+
+    fn librdkafka_type(self) -> rd::rd_kafka_type_t {
+        match self {
+            ClientRole::Admin | ClientRole::Producer => rd::rd_kafka_type_t::RD_KAFKA_PRODUCER,
+            ClientRole::InfoReader | ClientRole::Consumer => rd::rd_kafka_type_t::RD_KAFKA_CONSUMER,
+        }
+    }
+}
+
+pub struct Client {
+    /// Role and name, as messages show them: `producer "detector"`.
+    name: String,
+    bootstrap_servers: String,
+    services: Services,
+    /// What the brokers, or the way to them, last did wrong.
+    trouble: Mutex<Option<String>>,
+    fatal: Mutex<Option<Error>>,
+    pub main: Queue,
+    pub handle: Arc<Handle>,
+    _embedded: Option<Arc<EmbeddedCluster>>,
+}
+
+impl Client {
+    /// Makes the client; `properties` are the driver's, with the client's own laid over them.
+    pub fn new(connection: &Connection, role: ClientRole, name: &str, mut properties: Properties) -> Result<Self> {
+        // Neither looking a topic up nor producing may ever create one.
+        properties.set("allow.auto.create.topics", "false");
+        // Messages come through the queue that our thread serves, so a host's log never runs on librdkafka's.
+        properties.set("log.queue", "true");
+        properties.set_default("client.id", format!("octopus-{}", &connection.instance[..8]));
+        let config = conf::native(&properties)?;
+        let shown = if name.is_empty() { role.noun().to_owned() } else { format!("{} {name:?}", role.noun()) };
+        let handle = Arc::new(make_handle(&config, role, &shown)?);
+        let main = Queue::main(&handle)?;
+        // SAFETY: the client is alive; NULL means its main queue.
+        unsafe { rd::rd_kafka_set_log_queue(handle.as_ptr(), std::ptr::null_mut()) };
+        Ok(Client {
+            name: shown,
+            bootstrap_servers: conf::effective(&config, "bootstrap.servers")?,
+            services: connection.services.clone(),
+            trouble: Mutex::new(None),
+            fatal: Mutex::new(None),
+            main,
+            handle,
+            _embedded: connection.embedded.clone(),
+        })
+    }
+
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    pub fn services(&self) -> &Services {
+        &self.services
+    }
+
+    pub fn log(&self) -> &dyn log::Log {
+        &*self.services.log
+    }
+
+    /// The error that ended this client, if one did.
+    pub fn fatal(&self) -> Option<Error> {
+        self.fatal.lock().clone()
+    }
+
+    /// Hands messages, statistics and client-wide errors on. Returns the error's code if it was one.
+    pub fn serve(&self, event: &QueueEvent) -> Option<RDKafkaErrorCode> {
+        match event.kind() {
+            rd::RD_KAFKA_EVENT_LOG => {
+                self.hand_on_log(event);
+                None
+            }
+            rd::RD_KAFKA_EVENT_STATS => {
+                if let Some(statistics) = &self.services.statistics {
+                    // SAFETY: the event is alive; its text is copied.
+                    let json = unsafe { text(rd::rd_kafka_event_stats(event.as_ptr())) };
+                    statistics(&self.name, &json);
+                }
+                None
+            }
+            rd::RD_KAFKA_EVENT_ERROR => Some(self.note_error(event)),
+            _ => None,
+        }
+    }
+
+    fn hand_on_log(&self, event: &QueueEvent) {
+        let (mut facility, mut message, mut level): (*const c_char, *const c_char, i32) =
+            (std::ptr::null(), std::ptr::null(), 0);
+        // SAFETY: the event is alive and the places are writable; the texts live as long as the event.
+        let failed = unsafe { rd::rd_kafka_event_log(event.as_ptr(), &mut facility, &mut message, &mut level) };
+        if failed != 0 {
+            return;
+        }
+        // SAFETY: librdkafka's texts end with NUL.
+        let (facility, message) = unsafe { (text(facility), text(message)) };
+        // librdkafka's levels are syslog's.
+        let level = match level {
+            ..=3 => log::Level::Error,
+            4 => log::Level::Warn,
+            5 | 6 => log::Level::Info,
+            _ => log::Level::Debug,
+        };
+        log::log!(logger: self.log(), target: &self.name, level, "{facility}: {message}");
+    }
+
+    fn note_error(&self, event: &QueueEvent) -> RDKafkaErrorCode {
+        let code = event.error();
+        let reason = event.error_text();
+        // SAFETY: the event is alive.
+        if unsafe { rd::rd_kafka_event_error_is_fatal(event.as_ptr()) } != 0 || is_fatal(code) {
+            self.end_with(self.fatal_error());
+        } else {
+            log::info!(logger: self.log(), target: &self.name, "{}: {reason}", errors::describe(code));
+            // That all are down says less than what happened to the last of them.
+            if RDKafkaErrorCode::from(code) != RDKafkaErrorCode::AllBrokersDown || self.trouble.lock().is_none() {
+                *self.trouble.lock() = Some(reason);
+            }
+        }
+        RDKafkaErrorCode::from(code)
+    }
+
+    fn fatal_error(&self) -> Error {
+        let mut buffer = [0 as c_char; 512];
+        // SAFETY: the client is alive; the buffer is as long as said and is terminated by librdkafka.
+        let (code, reason) = unsafe {
+            let code = rd::rd_kafka_fatal_error(self.handle.as_ptr(), buffer.as_mut_ptr(), buffer.len());
+            (code, text(buffer.as_ptr()))
+        };
+        errors::error(code, &reason).during(format_args!("{} is finished, make a new one", self.name))
+    }
+
+    fn end_with(&self, error: Error) {
+        let first = self.fatal.lock().replace(error.clone()).is_none();
+        if !first {
+            return;
+        }
+        log::error!(logger: self.log(), target: &self.name, "{error}");
+        if let Some(fatal) = &self.services.fatal {
+            fatal(&self.name, error.kafka_code().unwrap_or(0), error.message());
+        }
+    }
+
+    pub fn last_trouble(&self) -> Option<String> {
+        self.trouble.lock().clone()
+    }
+
+    /// Nobody answered in time: says who was asked and what went wrong last.
+    pub fn unreachable(&self, doing: impl std::fmt::Display) -> Error {
+        let why = match self.last_trouble() {
+            Some(trouble) => format!("; the last error was: {trouble}"),
+            None => String::new(),
+        };
+        Error::new(Kind::Unreachable, format!("{doing}: no answer in time from {}{why}", self.bootstrap_servers))
+            .retriable(true)
+    }
+
+    /// An error of a request, or, if it says that nobody answered, who did not.
+    pub fn request_error(&self, code: errors::Code, reason: &str, doing: impl std::fmt::Display) -> Error {
+        use RDKafkaErrorCode::{AllBrokersDown, BrokerTransportFailure, OperationTimedOut, Resolve};
+        match RDKafkaErrorCode::from(code) {
+            BrokerTransportFailure | AllBrokersDown | OperationTimedOut | Resolve => {
+                self.unreachable(doing).with_kafka_code(errors::number(code))
+            }
+            _ => errors::error(code, reason).during(doing),
+        }
+    }
+}
+
+fn is_fatal(code: errors::Code) -> bool {
+    RDKafkaErrorCode::from(code) == RDKafkaErrorCode::Fatal
+}
+
+fn make_handle(config: &NativeClientConfig, role: ClientRole, name: &str) -> Result<Handle> {
+    const WANTED: i32 = rd::RD_KAFKA_EVENT_DR
+        | rd::RD_KAFKA_EVENT_LOG
+        | rd::RD_KAFKA_EVENT_ERROR
+        | rd::RD_KAFKA_EVENT_REBALANCE
+        | rd::RD_KAFKA_EVENT_OFFSET_COMMIT
+        | rd::RD_KAFKA_EVENT_STATS;
+    let mut why = [0 as c_char; 512];
+    // SAFETY: the configuration is alive and copied; the copy is librdkafka's on success and ours on failure; the
+    // buffer is as long as said.
+    unsafe {
+        let copy = rd::rd_kafka_conf_dup(config.ptr());
+        rd::rd_kafka_conf_set_events(copy, WANTED);
+        let client = rd::rd_kafka_new(role.librdkafka_type(), copy, why.as_mut_ptr(), why.len());
+        Handle::from_raw(client).ok_or_else(|| {
+            rd::rd_kafka_conf_destroy(copy);
+            Error::configuration("kafka", format_args!("librdkafka can't make the {name}: {}", text(why.as_ptr())))
+        })
+    }
+}
+
+/// A client with nothing to serve but its messages and errors, and the thread that does.
+pub struct Attended {
+    pub client: Arc<Client>,
+    stop: Arc<AtomicBool>,
+}
+
+impl Attended {
+    pub fn start(client: Client) -> Result<Self> {
+        let client = Arc::new(client);
+        let stop = Arc::new(AtomicBool::new(false));
+        let (served, stopped) = (client.clone(), stop.clone());
+        spawn("octopus-admin", move || {
+            while !stopped.load(Ordering::Acquire) {
+                if let Some(event) = served.main.poll(IDLE) {
+                    served.serve(&event);
+                }
+            }
+        })?;
+        Ok(Attended { client, stop })
+    }
+}
+
+impl Drop for Attended {
+    fn drop(&mut self) {
+        self.stop.store(true, Ordering::Release);
+        self.client.main.wake();
+    }
+}
+
+/// Starts a thread of the plugin; a panic on it ends the thread, not the process.
+pub fn spawn(name: &str, work: impl FnOnce() + Send + 'static) -> Result<()> {
+    std::thread::Builder::new()
+        .name(name.to_owned())
+        .spawn(move || {
+            mark_plugin_thread();
+            work();
+        })
+        .map(drop)
+        .map_err(|why| Error::new(Kind::Kafka, format!("starting the thread {name}: {why}")))
+}

@@ -1,0 +1,51 @@
+//! Properties into librdkafka's configuration, with errors that name the property and never show a secret.
+
+use rdkafka::ClientConfig;
+use rdkafka::config::NativeClientConfig;
+use rdkafka::error::KafkaError;
+use rdkafka::types::RDKafkaConfRes;
+
+use crate::config::{MASK, Properties, is_secret};
+use crate::error::{Error, Kind, Result};
+
+pub fn native(properties: &Properties) -> Result<NativeClientConfig> {
+    let config: ClientConfig = properties.iter().map(|(name, value)| (name.to_owned(), value.to_owned())).collect();
+    config.create_native_config().map_err(|error| match error {
+        KafkaError::ClientConfig(problem, why, name, value) => refused(problem, &why, &name, &value),
+        other => Error::new(Kind::Configuration, other.to_string()),
+    })
+}
+
+fn refused(problem: RDKafkaConfRes, why: &str, name: &str, value: &str) -> Error {
+    let key = format!("kafka.{name}");
+    if matches!(problem, RDKafkaConfRes::RD_KAFKA_CONF_UNKNOWN) {
+        return Error::configuration(key, "librdkafka has no property of this name; see its CONFIGURATION.md");
+    }
+    if is_secret(name) {
+        return Error::configuration(key, why.replace(value, MASK));
+    }
+    Error::configuration(key, format_args!("{why} (given: {value:?})"))
+}
+
+pub fn check(properties: &Properties) -> Result<()> {
+    native(properties).map(drop)
+}
+
+/// What a property is in effect, librdkafka's defaults and other names included.
+pub fn effective(config: &NativeClientConfig, name: &str) -> Result<String> {
+    config
+        .get(name)
+        .map(|value| value.trim_end_matches('\0').to_owned())
+        .map_err(|why| Error::configuration(format_args!("kafka.{name}"), why))
+}
+
+pub fn effective_number(config: &NativeClientConfig, name: &str) -> Result<u64> {
+    let value = effective(config, name)?;
+    value
+        .parse()
+        .map_err(|_| Error::configuration(format_args!("kafka.{name}"), format_args!("{value:?} is not a number")))
+}
+
+pub fn built_in_features() -> String {
+    native(&Properties::default()).and_then(|config| effective(&config, "builtin.features")).unwrap_or_default()
+}

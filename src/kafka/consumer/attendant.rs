@@ -1,0 +1,365 @@
+//! The attendant's side of a consumer: one thread of ours serves rebalances, commits, errors, and the end.
+
+use std::collections::VecDeque;
+use std::ffi::c_void;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::atomic::Ordering;
+use std::time::{Duration, Instant};
+
+use rdkafka::bindings as rd;
+use rdkafka::types::RDKafkaErrorCode;
+
+use super::Shared;
+use crate::deadline::{Deadline, as_millis_rounded_up};
+use crate::error::{Error, Kind, Result};
+use crate::kafka::client::IDLE;
+use crate::kafka::errors;
+use crate::kafka::native::{self, Message, PartitionList, Queue, QueueEvent};
+use crate::services::Rebalance;
+
+/// `RD_KAFKA_PARTITION_UA`, a macro that the bindings lack.
+const ANY_PARTITION: i32 = -1;
+
+/// How often what was acknowledged is committed.
+const COMMIT_INTERVAL: Duration = Duration::from_secs(1);
+/// How long a rebalance waits to hear where the group stands.
+const ASKING_FOR_COMMITS: Duration = Duration::from_secs(5);
+/// "Ask the group": where it stands is librdkafka's to find out.
+const OFFSET_INVALID: i64 = rd::RD_KAFKA_OFFSET_INVALID as i64;
+/// How long a rebalance waits for the commit of the partitions that it takes away.
+const COMMIT_AT_REVOCATION: Duration = Duration::from_secs(5);
+
+impl Shared {
+    pub(super) fn subscribe(&self) -> Result<()> {
+        let topics = PartitionList::new(&self.c_topic, [(ANY_PARTITION, 0)])?;
+        // SAFETY: client and list are alive; the list is copied.
+        let code = unsafe { rd::rd_kafka_subscribe(self.client.handle.as_ptr(), topics.as_ptr()) };
+        match errors::number(code) {
+            0 => Ok(()),
+            _ => Err(errors::error(code, "").during(format_args!("subscribing to topic {:?}", self.topic))),
+        }
+    }
+
+    pub(super) fn attend(&self) {
+        let mut commits = Commits::default();
+        while !self.closing.load(Ordering::Acquire) {
+            let event = self.events.poll(commits.until_next());
+            self.serve_guarded(event.as_ref(), &mut commits);
+            self.commit_if_due(&mut commits);
+        }
+        self.leave(&mut commits);
+        self.batch.lock().clear();
+        self.desk.lock().closed = true;
+        self.changed.notify_all();
+    }
+
+    fn serve_guarded(&self, event: Option<&QueueEvent>, commits: &mut Commits) {
+        let Some(event) = event else { return };
+        if catch_unwind(AssertUnwindSafe(|| self.serve(event, commits))).is_err() {
+            let why = "a panic while serving an event of librdkafka; this is a defect of Octopus, or of a callback";
+            log::error!(logger: self.client.log(), target: self.client.name(), "{why}");
+            self.standing.set(Error::new(Kind::Panicked, why));
+        }
+    }
+
+    fn serve(&self, event: &QueueEvent, commits: &mut Commits) {
+        match event.kind() {
+            rd::RD_KAFKA_EVENT_REBALANCE => self.rebalance(event),
+            rd::RD_KAFKA_EVENT_OFFSET_COMMIT => self.note_commit(event, commits),
+            _ => {
+                if self.client.serve(event).is_some_and(errors::is_standing) {
+                    let error = errors::error(event.error(), &event.error_text())
+                        .during(format_args!("reading topic {:?} as group {:?}", self.topic, self.group));
+                    self.standing.set(error);
+                    self.data.wake();
+                }
+            }
+        }
+    }
+
+    fn rebalance(&self, event: &QueueEvent) {
+        let assigning = RDKafkaErrorCode::from(event.error()) == RDKafkaErrorCode::AssignPartitions;
+        let partitions: Vec<u32> =
+            event.partitions().iter().filter_map(|part| u32::try_from(part.partition).ok()).collect();
+        let committed = if assigning { self.committed_offsets(&partitions) } else { Vec::new() };
+        // Readers give way at once: those that sleep are woken, those that come wait.
+        self.rebalancing.store(true, Ordering::Release);
+        self.data.wake();
+        let mut batch = self.batch.lock();
+        let (kind, result) = if assigning {
+            (Rebalance::Assigned, self.assign(&partitions, &committed))
+        } else {
+            // SAFETY: the client is alive.
+            let lost = unsafe { rd::rd_kafka_assignment_lost(self.client.handle.as_ptr()) } != 0;
+            (if lost { Rebalance::Lost } else { Rebalance::Revoked }, self.revoke(&partitions, lost, &mut batch))
+        };
+        drop(batch);
+        self.rebalancing.store(false, Ordering::Release);
+
+        if let Err(error) = result {
+            log::error!(logger: self.client.log(), target: self.client.name(), "rebalance: {error}");
+            if assigning {
+                self.standing.set(error);
+            }
+        }
+        log::info!(logger: self.client.log(), target: self.client.name(), "{kind:?} partitions {partitions:?}");
+        if let Some(told) = &self.client.services().rebalance {
+            told(&self.group, kind, &partitions);
+        }
+    }
+
+    fn assign(&self, partitions: &[u32], committed: &[(u32, u64)]) -> Result<()> {
+        let generation = self.generation();
+        let mut starts = Vec::with_capacity(partitions.len());
+        for &partition in partitions {
+            // Before the fetching starts, so that nothing arrives on the attendant's queue.
+            Queue::of_partition(&self.client.handle, &self.c_topic, partition as i32)?.forward_to(&self.data);
+            let committed = committed.iter().find(|(of, _)| *of == partition).map(|(_, offset)| *offset);
+            let start = self.positions.assign(partition, generation, committed);
+            starts.push((partition as i32, start.map_or(OFFSET_INVALID, |offset| offset as i64)));
+        }
+        self.standing.clear();
+        self.change_assignment(starts, rd::rd_kafka_incremental_assign, true)
+    }
+
+    /// Where the group stands in these partitions, as far as it stands anywhere. librdkafka would ask the same; with
+    /// the answer here, records that were removed meanwhile are noticed.
+    fn committed_offsets(&self, partitions: &[u32]) -> Vec<(u32, u64)> {
+        let asked = PartitionList::new(&self.c_topic, partitions.iter().map(|part| (*part as i32, OFFSET_INVALID)));
+        let Ok(list) = asked else { return Vec::new() };
+        let at_most = as_millis_rounded_up(ASKING_FOR_COMMITS);
+        // SAFETY: client and list are alive; the answer is written into the list.
+        let code = unsafe { rd::rd_kafka_committed(self.client.handle.as_ptr(), list.as_ptr(), at_most) };
+        if errors::number(code) != 0 {
+            // librdkafka asks again by itself for what is assigned without an offset.
+            log::info!(logger: self.client.log(), target: self.client.name(), "{}", self.asking_failed(code));
+            return Vec::new();
+        }
+        list.results()
+            .filter(|part| errors::number(part.error) == 0)
+            .filter_map(|part| Some((u32::try_from(part.partition).ok()?, u64::try_from(part.offset).ok()?)))
+            .collect()
+    }
+
+    fn asking_failed(&self, code: errors::Code) -> Error {
+        let doing = format!("asking for the committed positions of group {:?} in topic {:?}", self.group, self.topic);
+        self.client.request_error(code, "", doing)
+    }
+
+    fn revoke(&self, partitions: &[u32], lost: bool, batch: &mut VecDeque<Message>) -> Result<()> {
+        let committed = if lost { Ok(()) } else { self.commit_before_revocation() };
+        for &partition in partitions {
+            self.positions.revoke(partition);
+        }
+        let changed = self.change_assignment(
+            partitions.iter().map(|partition| (*partition as i32, 0)),
+            rd::rd_kafka_incremental_unassign,
+            false,
+        );
+        batch.retain(|message| {
+            u32::try_from(message.partition()).map_or(true, |partition| self.positions.is_assigned(partition))
+        });
+        changed.and(committed)
+    }
+
+    /// Tells librdkafka of the new assignment, in the way that the group's protocol wants.
+    fn change_assignment(
+        &self,
+        partitions: impl IntoIterator<Item = (i32, i64)>,
+        incrementally: unsafe extern "C" fn(
+            *mut rd::rd_kafka_t,
+            *const rd::rd_kafka_topic_partition_list_t,
+        ) -> *mut rd::rd_kafka_error_t,
+        assigning: bool,
+    ) -> Result<()> {
+        let list = PartitionList::new(&self.c_topic, partitions)?;
+        let client = self.client.handle.as_ptr();
+        // SAFETY: the client is alive; the text is static.
+        let protocol = unsafe { native::text(rd::rd_kafka_rebalance_protocol(client)) };
+        if protocol != "COOPERATIVE" {
+            let all = if assigning { list.as_ptr().cast_const() } else { std::ptr::null() };
+            // SAFETY: client and list are alive, the list is copied; NULL assigns nothing.
+            let code = unsafe { rd::rd_kafka_assign(client, all) };
+            return if errors::number(code) == 0 { Ok(()) } else { Err(errors::error(code, "")) };
+        }
+        // SAFETY: client and list are alive, the list is copied; the error is ours.
+        unsafe {
+            let error = incrementally(client, list.as_ptr());
+            if error.is_null() {
+                return Ok(());
+            }
+            let result = errors::error(rd::rd_kafka_error_code(error), &native::text(rd::rd_kafka_error_string(error)));
+            rd::rd_kafka_error_destroy(error);
+            Err(result)
+        }
+    }
+
+    /// The group's generation; -1 when it has none.
+    fn generation(&self) -> i32 {
+        // SAFETY: the client is alive; the metadata is ours until destroyed.
+        unsafe {
+            let metadata = rd::rd_kafka_consumer_group_metadata(self.client.handle.as_ptr());
+            if metadata.is_null() {
+                return -1;
+            }
+            let generation = rd::rd_kafka_consumer_group_metadata_generation_id(metadata);
+            rd::rd_kafka_consumer_group_metadata_destroy(metadata);
+            generation
+        }
+    }
+
+    fn commit_before_revocation(&self) -> Result<()> {
+        let offsets = self.positions.to_commit();
+        if offsets.is_empty() {
+            return Ok(());
+        }
+        let deadline = Deadline::after(COMMIT_AT_REVOCATION);
+        let committed = Queue::new(&self.client.handle).and_then(|answers| {
+            self.send_commit(&offsets, &answers, 0)?;
+            while !deadline.has_passed() {
+                if let Some(answer) = answers.poll(deadline.remaining(IDLE)) {
+                    return self.read_commit(&answer);
+                }
+            }
+            Err(self.client.unreachable(self.committing()))
+        });
+        committed.inspect_err(|error| self.desk.lock().commit_failure = Some(error.clone()))
+    }
+
+    fn commit_if_due(&self, commits: &mut Commits) {
+        let requested = self.desk.lock().requested;
+        if !commits.is_due(requested) {
+            return;
+        }
+        let offsets = self.positions.to_commit();
+        let result = match offsets.as_slice() {
+            [] => {
+                self.answer(requested, Ok(()));
+                Ok(())
+            }
+            offsets => self.send_commit(offsets, &self.events, requested),
+        };
+        commits.sent_for(requested);
+        if let Err(error) = result {
+            self.answer(requested, Err(error));
+        }
+    }
+
+    fn send_commit(&self, offsets: &[(u32, u64)], answers: &Queue, request: u64) -> Result<()> {
+        let list =
+            PartitionList::new(&self.c_topic, offsets.iter().map(|(part, offset)| (*part as i32, *offset as i64)))?;
+        // SAFETY: client, list and queue are alive, the list is copied; the opaque is a number, never followed.
+        let code = unsafe {
+            rd::rd_kafka_commit_queue(
+                self.client.handle.as_ptr(),
+                list.as_ptr(),
+                answers.as_ptr(),
+                None,
+                request as usize as *mut c_void,
+            )
+        };
+        if errors::number(code) == 0 { Ok(()) } else { Err(errors::error(code, "").during(self.committing())) }
+    }
+
+    fn committing(&self) -> String {
+        format!("committing positions of group {:?} in topic {:?}", self.group, self.topic)
+    }
+
+    fn read_commit(&self, event: &QueueEvent) -> Result<()> {
+        let partitions = event.partitions();
+        for part in partitions.iter().filter(|part| errors::number(part.error) == 0) {
+            if errors::number(event.error()) == 0
+                && let (Ok(partition), Ok(offset)) = (u32::try_from(part.partition), u64::try_from(part.offset))
+            {
+                self.positions.committed(partition, offset);
+            }
+        }
+        let first_error =
+            std::iter::once(event.error()).chain(partitions.iter().map(|p| p.error)).find(|e| errors::number(*e) != 0);
+        match first_error {
+            None => Ok(()),
+            Some(code) => Err(self.client.request_error(code, "", self.committing())),
+        }
+    }
+
+    fn note_commit(&self, event: &QueueEvent, commits: &mut Commits) {
+        let request = event.opaque() as usize as u64;
+        match self.read_commit(event) {
+            Err(error) if error.is_retriable() => {
+                // The positions are still there: the next round takes them along, and answers whoever waits.
+                log::info!(logger: self.client.log(), target: self.client.name(), "{error}; trying again");
+                commits.again(self.desk.lock().answered);
+            }
+            result => self.answer(request, result),
+        }
+    }
+
+    fn answer(&self, request: u64, result: Result<()>) {
+        if let Err(error) = &result {
+            log::warn!(logger: self.client.log(), target: self.client.name(), "{error}");
+        }
+        let mut desk = self.desk.lock();
+        desk.answered = desk.answered.max(request);
+        if let Err(error) = result {
+            if error.kafka_code().is_some_and(|code| code == RDKafkaErrorCode::GroupAuthorizationFailed as i32) {
+                self.standing.set(error.clone());
+            }
+            desk.commit_failure = Some(error);
+        }
+        drop(desk);
+        self.changed.notify_all();
+    }
+
+    /// Leaves the group; the last rebalance commits what was acknowledged.
+    fn leave(&self, commits: &mut Commits) {
+        // Nobody would wait longer for a group that has no coordinator; the session's end tells it then.
+        let deadline = Deadline::after(Duration::from_secs(30));
+        let client = self.client.handle.as_ptr();
+        // SAFETY: client and queue are alive; the error is ours.
+        unsafe {
+            let error = rd::rd_kafka_consumer_close_queue(client, self.events.as_ptr());
+            if !error.is_null() {
+                // A client with a fatal error has left its group already.
+                return rd::rd_kafka_error_destroy(error);
+            }
+        }
+        // SAFETY: the client is alive.
+        while unsafe { rd::rd_kafka_consumer_closed(client) } == 0 && !deadline.has_passed() {
+            let event = self.events.poll(deadline.remaining(Duration::from_millis(100)));
+            self.serve_guarded(event.as_ref(), commits);
+        }
+    }
+}
+
+/// The attendant's notes on commits.
+struct Commits {
+    next: Instant,
+    /// The host's last request that a commit was sent for.
+    sent_for: u64,
+    /// The last one failed in a way that passes: not again before `next`, whoever asks.
+    backing_off: bool,
+}
+
+impl Default for Commits {
+    fn default() -> Self {
+        Commits { next: Instant::now() + COMMIT_INTERVAL, sent_for: 0, backing_off: false }
+    }
+}
+
+impl Commits {
+    fn until_next(&self) -> Duration {
+        self.next.saturating_duration_since(Instant::now()).min(IDLE)
+    }
+
+    fn is_due(&self, requested: u64) -> bool {
+        Instant::now() >= self.next || (requested > self.sent_for && !self.backing_off)
+    }
+
+    fn sent_for(&mut self, requested: u64) {
+        *self = Commits { next: Instant::now() + COMMIT_INTERVAL, sent_for: requested, backing_off: false };
+    }
+
+    fn again(&mut self, answered: u64) {
+        *self = Commits { next: Instant::now() + COMMIT_INTERVAL / 4, sent_for: answered, backing_off: true };
+    }
+}

@@ -1,0 +1,220 @@
+//! librdkafka's consumer: a member of a group, whose records are taken by the host's threads.
+//!
+//! One thread of ours, the attendant, serves rebalances, commits and errors, so that an idle host keeps its
+//! partitions. Records go another way: each assigned partition's queue is forwarded to a data queue, which the
+//! host's threads read in batches. The batch and the data queue are behind one lock; the attendant takes it for
+//! the length of a rebalance, so that no record of a partition that was taken away is handed out afterwards.
+
+mod attendant;
+mod reading;
+
+use std::collections::VecDeque;
+use std::ffi::CString;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+
+use parking_lot::{Condvar, Mutex};
+
+use super::Connection;
+use super::client::{Client, ClientRole, IDLE, spawn};
+use super::native::{Message, Queue, c_string};
+use crate::config::{ClientSettings, Properties};
+use crate::deadline::Deadline;
+use crate::error::{Error, Kind, Result};
+use crate::positions::{Assignment, Positions};
+
+pub struct KafkaConsumer {
+    shared: Arc<Shared>,
+}
+
+/// One record as it came, and by which assignment.
+pub struct RawRecord {
+    pub payload: Payload,
+    pub partition: u32,
+    pub offset: u64,
+    /// Milliseconds since 1970; -1 when unknown.
+    pub timestamp_ms: i64,
+    pub assignment: Assignment,
+}
+
+/// The bytes of a record, owned, or kept where librdkafka put them.
+pub enum Payload {
+    Copied(Box<[u8]>),
+    Pinned(Pinned),
+}
+
+impl Payload {
+    pub fn bytes(&self) -> &[u8] {
+        match self {
+            Payload::Copied(bytes) => bytes,
+            Payload::Pinned(pinned) => pinned.message.payload(),
+        }
+    }
+}
+
+pub struct Pinned {
+    message: Message,
+    total: Arc<AtomicUsize>,
+}
+
+impl Drop for Pinned {
+    fn drop(&mut self) {
+        self.total.fetch_sub(self.message.payload().len(), Ordering::Relaxed);
+    }
+}
+
+/// What the attendant and those who wait for it tell each other.
+#[derive(Default)]
+struct Desk {
+    /// Commits asked for by the host, and how many of these are answered.
+    requested: u64,
+    answered: u64,
+    /// A failure that nobody has been told of.
+    commit_failure: Option<Error>,
+    closed: bool,
+}
+
+/// An error that goes on until somebody changes something, and is said by every call until a record comes.
+#[derive(Default)]
+struct Standing {
+    /// Read for each record; the lock is for the error itself.
+    is_there: AtomicBool,
+    error: Mutex<Option<Error>>,
+}
+
+impl Standing {
+    fn set(&self, error: Error) {
+        *self.error.lock() = Some(error);
+        self.is_there.store(true, Ordering::Release);
+    }
+
+    fn clear(&self) {
+        if self.is_there.swap(false, Ordering::AcqRel) {
+            *self.error.lock() = None;
+        }
+    }
+
+    fn check(&self) -> Result<()> {
+        if self.is_there.load(Ordering::Acquire) { self.error.lock().clone().map_or(Ok(()), Err) } else { Ok(()) }
+    }
+}
+
+struct Shared {
+    topic: String,
+    c_topic: CString,
+    group: String,
+    positions: Positions,
+    batch: Mutex<VecDeque<Message>>,
+    /// Set while the attendant wants the batch's lock: readers give it up.
+    rebalancing: AtomicBool,
+    closing: AtomicBool,
+    desk: Mutex<Desk>,
+    changed: Condvar,
+    standing: Standing,
+    pinned: Arc<AtomicUsize>,
+    data: Queue,
+    events: Queue,
+    client: Client,
+}
+
+impl KafkaConsumer {
+    /// Joins the group named by the settings and starts to read.
+    pub fn subscribe(connection: &Connection, topic: &str, settings: &ClientSettings) -> Result<Self> {
+        let properties = consumer_properties(connection, settings);
+        let overridden = ["enable.auto.commit", "enable.auto.offset.store"]
+            .into_iter()
+            .filter(|key| settings.kafka.get(key).or(connection.properties.get(key)).is_some_and(|v| v == "true"));
+        let client = Client::new(connection, ClientRole::Consumer, &settings.name, properties)?;
+        for key in overridden {
+            log::warn!(
+                logger: client.log(), target: client.name(),
+                "kafka.{key} is ignored: positions are committed by acknowledgement only"
+            );
+        }
+        let events = Queue::new(&client.handle)?;
+        Queue::of_consumer(&client.handle)?.forward_to(&events);
+        client.main.forward_to(&events);
+        let shared = Arc::new(Shared {
+            topic: topic.to_owned(),
+            c_topic: c_string(topic)?,
+            group: settings.name.clone(),
+            positions: Positions::default(),
+            batch: Mutex::default(),
+            rebalancing: AtomicBool::new(false),
+            closing: AtomicBool::new(false),
+            desk: Mutex::default(),
+            changed: Condvar::new(),
+            standing: Standing::default(),
+            pinned: Arc::default(),
+            data: Queue::new(&client.handle)?,
+            events,
+            client,
+        });
+        shared.subscribe()?;
+        let attended = shared.clone();
+        spawn("octopus-consumer", move || attended.attend())?;
+        Ok(KafkaConsumer { shared })
+    }
+
+    /// The next record; `TimedOut` when none came in time. What was skipped is an error once, then it goes on.
+    pub fn next(&self, deadline: Deadline) -> Result<RawRecord> {
+        self.shared.next(deadline)
+    }
+
+    /// Begins to commit and leave, in the background. What was read stays valid.
+    pub fn start_closing(&self) {
+        self.shared.start_closing();
+    }
+
+    pub fn positions(&self) -> &Positions {
+        &self.shared.positions
+    }
+
+    /// Commits what was acknowledged before this call, and waits for the answer.
+    pub fn commit(&self, deadline: Deadline) -> Result<()> {
+        self.shared.commit(deadline)
+    }
+
+    /// Commits, leaves the group, and waits until that is done; what remains at the deadline is done without.
+    pub fn close(&self, deadline: Deadline) -> Result<()> {
+        self.shared.start_closing();
+        let mut desk = self.shared.desk.lock();
+        while !desk.closed {
+            if deadline.has_passed() {
+                return Err(Error::bare(Kind::TimedOut));
+            }
+            self.shared.changed.wait_for(&mut desk, deadline.remaining(IDLE));
+        }
+        desk.commit_failure.take().map_or(Ok(()), Err)
+    }
+}
+
+impl Drop for KafkaConsumer {
+    fn drop(&mut self) {
+        self.shared.start_closing();
+    }
+}
+
+fn consumer_properties(connection: &Connection, settings: &ClientSettings) -> Properties {
+    let mut properties = connection.properties.clone();
+    properties.set("auto.offset.reset", "earliest");
+    properties.set("enable.partition.eof", "false");
+    properties.set("topic.metadata.refresh.interval.ms", "10000");
+    // A consumer whose prefetch was full should not idle for a second once there is room again.
+    properties.set_default("fetch.queue.backoff.ms", "10");
+    if let Some(events) = prefetch(settings) {
+        properties.set_default("queued.min.messages", events.to_string());
+    }
+    let mut properties = properties.overlaid_with(&settings.kafka);
+    properties.set("group.id", &*settings.name);
+    properties.set("enable.auto.commit", "false");
+    properties.set("enable.auto.offset.store", "false");
+    properties
+}
+
+/// Events to have at hand, when the batch parameters say so: librdkafka fetches on while it holds fewer.
+fn prefetch(settings: &ClientSettings) -> Option<u64> {
+    const MOST: u64 = 10_000_000;
+    let has_preference = settings.batch_size != 0 && settings.batch_size != u64::MAX && settings.max_batches != 0;
+    has_preference.then(|| settings.batch_size.saturating_mul(settings.max_batches).min(MOST))
+}

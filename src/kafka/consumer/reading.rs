@@ -1,0 +1,215 @@
+//! The host's side of a consumer: its threads take records here, one after the other.
+
+use std::collections::VecDeque;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use parking_lot::MutexGuard;
+use rdkafka::bindings as rd;
+use rdkafka::types::RDKafkaErrorCode;
+
+use super::{Payload, Pinned, RawRecord, Shared};
+use crate::deadline::{Deadline, as_millis_rounded_up};
+use crate::error::{Error, Kind, Result};
+use crate::kafka::client::IDLE;
+use crate::kafka::errors;
+use crate::kafka::native::Message;
+use crate::positions::{Assignment, Step};
+
+/// Records taken from librdkafka at once.
+const BATCH: usize = 256;
+/// How long a reader sleeps at most before it looks whether it should stop.
+const READER_SLICE: Duration = Duration::from_millis(500);
+
+/// A record up to this size is copied; a larger one stays in the fetch response that it came in.
+const LARGEST_COPIED: usize = 4 * 1024;
+/// When the host holds so many bytes of fetch responses, further records are copied all the same.
+const MOST_PINNED: usize = 32 * 1024 * 1024;
+
+/// What came of one look at the data queue.
+enum Reading {
+    Record(RawRecord),
+    Failure(Error),
+    /// For the log only: librdkafka recovers by itself.
+    Remark(Error),
+    Nothing,
+}
+
+impl Shared {
+    pub(super) fn next(&self, deadline: Deadline) -> Result<RawRecord> {
+        loop {
+            if self.closing.load(Ordering::Acquire) {
+                return Err(Error::bare(Kind::Closed));
+            }
+            match self.read_one(deadline) {
+                Reading::Record(record) => return Ok(record),
+                Reading::Failure(error) => return Err(error),
+                Reading::Remark(error) => {
+                    log::warn!(logger: self.client.log(), target: self.client.name(), "{error}");
+                }
+                Reading::Nothing => {}
+            }
+            self.complain(deadline)?;
+            if deadline.has_passed() {
+                return Err(Error::bare(Kind::TimedOut));
+            }
+        }
+    }
+
+    fn read_one(&self, deadline: Deadline) -> Reading {
+        let Some(mut batch) = self.reading_turn(deadline) else { return Reading::Nothing };
+        match self.take_message(&mut batch, deadline) {
+            Some(message) => self.examine(message, &mut batch),
+            None => Reading::Nothing,
+        }
+    }
+
+    /// The lock on batch and data queue; `None` at the deadline or when the attendant should have it first.
+    fn reading_turn(&self, deadline: Deadline) -> Option<MutexGuard<'_, VecDeque<Message>>> {
+        if self.rebalancing.load(Ordering::Acquire) {
+            std::thread::sleep(deadline.remaining(Duration::from_millis(1)));
+            return None;
+        }
+        self.batch.try_lock_for(deadline.remaining(READER_SLICE)).or_else(|| self.batch.try_lock())
+    }
+
+    /// Blocks for one message only, then takes along what else is there.
+    fn take_message(&self, batch: &mut VecDeque<Message>, deadline: Deadline) -> Option<Message> {
+        if batch.is_empty() {
+            let at_most = as_millis_rounded_up(deadline.remaining(READER_SLICE));
+            // SAFETY: the queue is alive; the message is ours.
+            let first = unsafe { rd::rd_kafka_consume_queue(self.data.as_ptr(), at_most) };
+            // SAFETY: from this client.
+            batch.extend(unsafe { Message::from_raw(&self.client.handle, first) });
+            if !batch.is_empty() {
+                self.take_along(batch);
+            }
+        }
+        batch.pop_front()
+    }
+
+    fn take_along(&self, batch: &mut VecDeque<Message>) {
+        let mut more = [std::ptr::null_mut(); BATCH];
+        // SAFETY: the queue is alive and the array as long as said; the batch's lock keeps others out.
+        let count = unsafe { rd::rd_kafka_consume_batch_queue(self.data.as_ptr(), 0, more.as_mut_ptr(), BATCH) };
+        for message in &more[..usize::try_from(count).unwrap_or(0)] {
+            // SAFETY: from this client, and ours.
+            batch.extend(unsafe { Message::from_raw(&self.client.handle, *message) });
+        }
+    }
+
+    fn examine(&self, message: Message, batch: &mut VecDeque<Message>) -> Reading {
+        if errors::number(message.error()) != 0 {
+            return self.read_error(&message);
+        }
+        let (Ok(partition), Ok(offset)) = (u32::try_from(message.partition()), u64::try_from(message.offset())) else {
+            return Reading::Nothing;
+        };
+        match self.positions.deliver(partition, offset) {
+            Step::NotOurs => Reading::Nothing,
+            Step::InOrder(assignment) => {
+                self.standing.clear();
+                Reading::Record(self.raw_record(message, partition, offset, assignment))
+            }
+            Step::Skipped(assignment, expected) => match self.first_kept_offset(partition) {
+                Some(first) if first > expected => {
+                    self.positions.go_back_to(partition, offset);
+                    batch.push_front(message);
+                    Reading::Failure(self.records_lost(partition, expected, offset))
+                }
+                // Offsets that no record ever had (a transaction's marker, say) are no loss.
+                _ => Reading::Record(self.raw_record(message, partition, offset, assignment)),
+            },
+        }
+    }
+
+    fn raw_record(&self, message: Message, partition: u32, offset: u64, assignment: Assignment) -> RawRecord {
+        let timestamp_ms = message.timestamp();
+        let size = message.payload().len();
+        let pin = size > LARGEST_COPIED && self.pinned.load(Ordering::Relaxed).saturating_add(size) <= MOST_PINNED;
+        let payload = if pin {
+            self.pinned.fetch_add(size, Ordering::Relaxed);
+            Payload::Pinned(Pinned { message, total: self.pinned.clone() })
+        } else {
+            Payload::Copied(message.payload().into())
+        };
+        RawRecord { payload, partition, offset, timestamp_ms, assignment }
+    }
+
+    fn first_kept_offset(&self, partition: u32) -> Option<u64> {
+        let (mut low, mut high) = (0_i64, 0_i64);
+        // SAFETY: client and name are alive; the places are writable; it answers from memory.
+        let code = unsafe {
+            rd::rd_kafka_get_watermark_offsets(
+                self.client.handle.as_ptr(),
+                self.c_topic.as_ptr(),
+                partition as i32,
+                &mut low,
+                &mut high,
+            )
+        };
+        if errors::number(code) != 0 { None } else { u64::try_from(low).ok() }
+    }
+
+    fn records_lost(&self, partition: u32, from: u64, to: u64) -> Error {
+        Error::new(
+            Kind::RecordsLost,
+            format!(
+                "reading topic {:?}: offsets {from} to {} of partition {partition} were removed from the topic before \
+                 this consumer read them (see the topic's retention); reading goes on at offset {to}",
+                self.topic,
+                to - 1
+            ),
+        )
+    }
+
+    /// An error that stands where a record would: told to the host if it lasts.
+    fn read_error(&self, message: &Message) -> Reading {
+        let error = errors::error(message.error(), &message.error_text())
+            .during(format_args!("reading topic {:?}", self.topic));
+        if errors::is_standing(RDKafkaErrorCode::from(message.error())) {
+            self.standing.set(error.clone());
+            return Reading::Failure(error);
+        }
+        Reading::Remark(error)
+    }
+
+    /// What keeps records from coming, if something lasting does; said each time, but not before the host has
+    /// waited as long as it wanted to, so that a loop of pulls does not spin.
+    fn complain(&self, deadline: Deadline) -> Result<()> {
+        if let Some(fatal) = self.client.fatal() {
+            return Err(fatal);
+        }
+        if deadline.instant().is_none() || deadline.has_passed() {
+            return self.standing.check();
+        }
+        Ok(())
+    }
+
+    pub(super) fn commit(&self, deadline: Deadline) -> Result<()> {
+        let mut desk = self.desk.lock();
+        desk.requested += 1;
+        let mine = desk.requested;
+        self.events.wake();
+        loop {
+            if desk.answered >= mine {
+                return desk.commit_failure.take().map_or(Ok(()), Err);
+            }
+            if self.closing.load(Ordering::Acquire) {
+                return Err(Error::bare(Kind::Closed));
+            }
+            if deadline.has_passed() {
+                let why = desk.commit_failure.take();
+                return Err(why.unwrap_or_else(|| Error::bare(Kind::TimedOut)));
+            }
+            self.changed.wait_for(&mut desk, deadline.remaining(IDLE));
+        }
+    }
+
+    pub(super) fn start_closing(&self) {
+        self.closing.store(true, Ordering::Release);
+        self.data.wake();
+        self.events.wake();
+        self.changed.notify_all();
+    }
+}

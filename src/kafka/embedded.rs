@@ -1,0 +1,95 @@
+//! A Kafka inside the plugin, to try things: librdkafka's mock cluster. It listens on the loopback, keeps records in
+//! memory (about 5 MB or 100,000 a partition, then the oldest go), and ends with its driver.
+
+use std::ffi::c_char;
+use std::ptr::NonNull;
+
+use rdkafka::bindings as rd;
+
+use super::native::{Handle, c_string, text};
+use super::{conf, errors};
+use crate::admin::NewTopic;
+use crate::config::Properties;
+use crate::error::{Error, Kind, Result};
+use crate::services::Services;
+
+pub struct EmbeddedCluster {
+    cluster: NonNull<rd::rd_kafka_mock_cluster_t>,
+    brokers: u32,
+    /// The client whose threads the cluster runs on; it outlives the cluster.
+    _host: Handle,
+}
+
+// SAFETY: the mock cluster takes requests through a queue of its own, from any thread (rdkafka_mock.h).
+unsafe impl Send for EmbeddedCluster {}
+// SAFETY: as above.
+unsafe impl Sync for EmbeddedCluster {}
+
+impl EmbeddedCluster {
+    pub fn start(brokers: u32, services: &Services) -> Result<Self> {
+        let config = conf::native(&Properties::default())?;
+        let mut why = [0 as c_char; 256];
+        // SAFETY: the copy is librdkafka's on success and ours on failure; the buffer is as long as said.
+        let host = unsafe {
+            let copy = rd::rd_kafka_conf_dup(config.ptr());
+            // Its clients tell of trouble themselves; what their absence means to the cluster interests nobody.
+            rd::rd_kafka_conf_set_log_cb(copy, None);
+            let client = rd::rd_kafka_new(rd::rd_kafka_type_t::RD_KAFKA_PRODUCER, copy, why.as_mut_ptr(), why.len());
+            Handle::from_raw(client).ok_or_else(|| {
+                rd::rd_kafka_conf_destroy(copy);
+                Error::new(Kind::Kafka, format!("starting the embedded Kafka: {}", text(why.as_ptr())))
+            })?
+        };
+        // SAFETY: the client is alive and outlives the cluster.
+        let cluster = unsafe { rd::rd_kafka_mock_cluster_new(host.as_ptr(), brokers as i32) };
+        let cluster = NonNull::new(cluster).ok_or_else(|| {
+            Error::new(Kind::Kafka, format!("starting the embedded Kafka with {brokers} brokers: no free ports?"))
+        })?;
+        // SAFETY: the cluster is alive. Kafka waits 3 s for more members of a group; nobody else comes here.
+        unsafe { rd::rd_kafka_mock_group_initial_rebalance_delay_ms(cluster.as_ptr(), 0) };
+        let started = EmbeddedCluster { cluster, brokers, _host: host };
+        log::info!(
+            logger: &*services.log, target: "embedded Kafka",
+            "listens on {}", started.bootstrap_servers()
+        );
+        Ok(started)
+    }
+
+    pub fn bootstrap_servers(&self) -> String {
+        // SAFETY: the cluster is alive; the text is its own and is copied.
+        unsafe { text(rd::rd_kafka_mock_cluster_bootstraps(self.cluster.as_ptr())) }
+    }
+
+    pub fn create_topic(&self, topic: &NewTopic) -> Result<()> {
+        if topic.replication > self.brokers {
+            return Err(Error::invalid(format!(
+                "creating topic {:?}: the option \"replication_factor\" is {}, but the embedded Kafka has {} brokers; \
+                 set it to at most that, or \"embedded\": {{\"brokers\": …}} higher",
+                topic.kafka_name, topic.replication, self.brokers
+            )));
+        }
+        let name = c_string(&topic.kafka_name)?;
+        // SAFETY: the cluster is alive; the name is copied.
+        let code = unsafe {
+            rd::rd_kafka_mock_topic_create(
+                self.cluster.as_ptr(),
+                name.as_ptr(),
+                topic.partitions as i32,
+                topic.replication as i32,
+            )
+        };
+        match errors::number(code) {
+            0 => Ok(()),
+            _ => Err(errors::error(code, "").during(format_args!("creating topic {:?}", topic.kafka_name))),
+        }
+    }
+}
+
+impl Drop for EmbeddedCluster {
+    fn drop(&mut self) {
+        if !crate::health::is_forked_child() {
+            // SAFETY: ours, and its client is still there.
+            unsafe { rd::rd_kafka_mock_cluster_destroy(self.cluster.as_ptr()) };
+        }
+    }
+}

@@ -1,0 +1,63 @@
+//! The only room that knows librdkafka: clients and the threads that serve them, records in and out, admin
+//! requests, the embedded cluster. Everything above speaks of events, topics and errors.
+
+mod admin;
+mod client;
+mod conf;
+mod consumer;
+mod embedded;
+mod errors;
+mod info;
+mod native;
+mod producer;
+
+use std::sync::Arc;
+
+pub use admin::{EmbeddedAdmin, KafkaAdmin};
+pub use consumer::{KafkaConsumer, Payload, RawRecord};
+pub use embedded::EmbeddedCluster;
+pub use info::{Info, InfoReader};
+pub use producer::KafkaProducer;
+
+use crate::config::{DriverSettings, Properties};
+use crate::services::Services;
+
+/// What every client of one driver is made from.
+#[derive(Clone)]
+pub struct Connection {
+    /// The driver's properties, the embedded cluster's address included.
+    pub properties: Properties,
+    pub services: Services,
+    /// Kept for as long as a client may use it.
+    pub embedded: Option<Arc<EmbeddedCluster>>,
+    /// Tells this driver's clients from others' in the brokers' logs.
+    pub instance: String,
+}
+
+impl Connection {
+    pub fn new(settings: &DriverSettings, services: Services) -> crate::error::Result<Self> {
+        let mut properties = settings.kafka.clone();
+        let embedded = match &settings.embedded {
+            None => None,
+            Some(options) => Some(Arc::new(EmbeddedCluster::start(options.brokers, &services)?)),
+        };
+        if let Some(cluster) = &embedded {
+            properties.set("bootstrap.servers", cluster.bootstrap_servers());
+        }
+        let instance = uuid::Uuid::new_v4().simple().to_string();
+        let connection = Connection { properties, services, embedded, instance };
+        // Unknown properties and wrong values are the configuration's fault: said now, not at the first call.
+        conf::check(&connection.properties)?;
+        Ok(connection)
+    }
+}
+
+/// librdkafka's version and what this build of it can do.
+pub fn librdkafka_version() -> String {
+    rdkafka::util::get_rdkafka_version().1
+}
+
+/// librdkafka's `builtin.features`: comma-separated.
+pub fn built_in_features() -> String {
+    conf::built_in_features()
+}

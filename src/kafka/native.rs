@@ -1,0 +1,346 @@
+//! librdkafka's objects as owned Rust values: each is destroyed once, in the right order.
+
+use std::ffi::{CStr, CString, c_char, c_void};
+use std::ptr::NonNull;
+use std::sync::Arc;
+use std::time::Duration;
+
+use rdkafka::bindings as rd;
+
+use crate::deadline::as_millis_rounded_up;
+use crate::error::{Error, Kind, Result};
+use crate::health::{is_forked_child, is_plugin_thread, mark_plugin_thread};
+
+/// A client instance. Whatever was made from it must be gone before; each such type here keeps an `Arc` of it.
+pub struct Handle(NonNull<rd::rd_kafka_t>);
+
+// SAFETY: librdkafka's client handle may be used from any thread at the same time (INTRODUCTION.md, "Threads").
+unsafe impl Send for Handle {}
+// SAFETY: as above.
+unsafe impl Sync for Handle {}
+
+impl Handle {
+    /// # Safety
+    /// `ptr` comes from `rd_kafka_new` and is nobody else's.
+    pub unsafe fn from_raw(ptr: *mut rd::rd_kafka_t) -> Option<Self> {
+        NonNull::new(ptr).map(Handle)
+    }
+
+    pub fn as_ptr(&self) -> *mut rd::rd_kafka_t {
+        self.0.as_ptr()
+    }
+}
+
+impl Drop for Handle {
+    /// Destroying waits for librdkafka's threads, so it never happens on a thread of the host.
+    fn drop(&mut self) {
+        if is_forked_child() {
+            // The threads that destroying would wait for exist in the parent only.
+            return;
+        }
+        struct Teardown(NonNull<rd::rd_kafka_t>);
+        // SAFETY: moved to the one thread that destroys it.
+        unsafe impl Send for Teardown {}
+        impl Teardown {
+            fn run(self) {
+                // SAFETY: the last owner; everything made from the client is gone (see the type).
+                unsafe { rd::rd_kafka_destroy(self.0.as_ptr()) };
+            }
+        }
+        let teardown = Teardown(self.0);
+        if is_plugin_thread() {
+            return teardown.run();
+        }
+        let spawned = std::thread::Builder::new().name("octopus-teardown".to_owned()).spawn(move || {
+            mark_plugin_thread();
+            teardown.run();
+        });
+        // Without a thread the client is leaked: better than to hang its host.
+        drop(spawned);
+    }
+}
+
+/// A queue of librdkafka's.
+pub struct Queue {
+    ptr: NonNull<rd::rd_kafka_queue_t>,
+    _client: Arc<Handle>,
+}
+
+// SAFETY: librdkafka's queues may be used from any thread (rdkafka.h, "Queue API").
+unsafe impl Send for Queue {}
+// SAFETY: as above.
+unsafe impl Sync for Queue {}
+
+impl Queue {
+    pub fn new(client: &Arc<Handle>) -> Result<Self> {
+        // SAFETY: the client is alive.
+        Queue::own(client, unsafe { rd::rd_kafka_queue_new(client.as_ptr()) })
+    }
+
+    pub fn main(client: &Arc<Handle>) -> Result<Self> {
+        // SAFETY: the client is alive.
+        Queue::own(client, unsafe { rd::rd_kafka_queue_get_main(client.as_ptr()) })
+    }
+
+    /// Where a consumer's rebalances and errors arrive.
+    pub fn of_consumer(client: &Arc<Handle>) -> Result<Self> {
+        // SAFETY: the client is alive.
+        Queue::own(client, unsafe { rd::rd_kafka_queue_get_consumer(client.as_ptr()) })
+    }
+
+    pub fn of_partition(client: &Arc<Handle>, topic: &CStr, partition: i32) -> Result<Self> {
+        // SAFETY: the client is alive; the name is copied.
+        Queue::own(client, unsafe { rd::rd_kafka_queue_get_partition(client.as_ptr(), topic.as_ptr(), partition) })
+    }
+
+    fn own(client: &Arc<Handle>, ptr: *mut rd::rd_kafka_queue_t) -> Result<Self> {
+        match NonNull::new(ptr) {
+            Some(ptr) => Ok(Queue { ptr, _client: client.clone() }),
+            None => Err(Error::new(Kind::Kafka, "librdkafka gave no queue")),
+        }
+    }
+
+    pub fn as_ptr(&self) -> *mut rd::rd_kafka_queue_t {
+        self.ptr.as_ptr()
+    }
+
+    /// What arrives on this queue goes to `target` from now on.
+    pub fn forward_to(&self, target: &Queue) {
+        // SAFETY: both queues are alive; librdkafka counts its references.
+        unsafe { rd::rd_kafka_queue_forward(self.as_ptr(), target.as_ptr()) };
+    }
+
+    /// Waits for an event; `None` when none came in time or somebody called [`Queue::wake`].
+    pub fn poll(&self, at_most: Duration) -> Option<QueueEvent> {
+        // SAFETY: the queue is alive; the event is ours.
+        let event = unsafe { rd::rd_kafka_queue_poll(self.as_ptr(), as_millis_rounded_up(at_most)) };
+        NonNull::new(event).map(QueueEvent)
+    }
+
+    /// Makes the `poll` that runs now, or else the next one, return.
+    pub fn wake(&self) {
+        // SAFETY: the queue is alive.
+        unsafe { rd::rd_kafka_queue_yield(self.as_ptr()) };
+    }
+}
+
+impl Drop for Queue {
+    fn drop(&mut self) {
+        if !is_forked_child() {
+            // SAFETY: ours, and its client is still alive.
+            unsafe { rd::rd_kafka_queue_destroy(self.as_ptr()) };
+        }
+    }
+}
+
+/// Something that happened to a client.
+pub struct QueueEvent(NonNull<rd::rd_kafka_event_t>);
+
+impl QueueEvent {
+    pub fn as_ptr(&self) -> *mut rd::rd_kafka_event_t {
+        self.0.as_ptr()
+    }
+
+    pub fn kind(&self) -> i32 {
+        // SAFETY: the event is alive.
+        unsafe { rd::rd_kafka_event_type(self.as_ptr()) }
+    }
+
+    pub fn error(&self) -> rd::rd_kafka_resp_err_t {
+        // SAFETY: the event is alive.
+        unsafe { rd::rd_kafka_event_error(self.as_ptr()) }
+    }
+
+    pub fn error_text(&self) -> String {
+        // SAFETY: the event is alive; the text is copied before it ends.
+        unsafe { text(rd::rd_kafka_event_error_string(self.as_ptr())) }
+    }
+
+    pub fn opaque(&self) -> *mut c_void {
+        // SAFETY: the event is alive.
+        unsafe { rd::rd_kafka_event_opaque(self.as_ptr()) }
+    }
+
+    /// The partitions that the event is about, with offset and error; empty when it is about none.
+    pub fn partitions(&self) -> Vec<PartitionResult> {
+        // SAFETY: the event is alive; the list belongs to it and is copied before it ends.
+        let list = unsafe { rd::rd_kafka_event_topic_partition_list(self.as_ptr()).as_ref() };
+        list.map_or_else(Vec::new, |list| results(list).collect())
+    }
+}
+
+impl Drop for QueueEvent {
+    fn drop(&mut self) {
+        // SAFETY: ours.
+        unsafe { rd::rd_kafka_event_destroy(self.as_ptr()) };
+    }
+}
+
+#[derive(Debug, Clone, Copy)]
+pub struct PartitionResult {
+    pub partition: i32,
+    pub offset: i64,
+    pub error: rd::rd_kafka_resp_err_t,
+}
+
+fn results(list: &rd::rd_kafka_topic_partition_list_t) -> impl Iterator<Item = PartitionResult> {
+    (0..usize::try_from(list.cnt).unwrap_or(0)).map(|index| {
+        // SAFETY: `elems` holds `cnt` elements.
+        let element = unsafe { &*list.elems.add(index) };
+        PartitionResult { partition: element.partition, offset: element.offset, error: element.err }
+    })
+}
+
+/// A topic as one client knows it.
+pub struct TopicHandle {
+    ptr: NonNull<rd::rd_kafka_topic_t>,
+    _client: Arc<Handle>,
+}
+
+// SAFETY: topic handles may be used from any thread, like the client.
+unsafe impl Send for TopicHandle {}
+// SAFETY: as above.
+unsafe impl Sync for TopicHandle {}
+
+impl TopicHandle {
+    pub fn new(client: &Arc<Handle>, name: &str) -> Result<Self> {
+        let c_name = c_string(name)?;
+        // SAFETY: the client is alive; the name is copied; no configuration means the client's.
+        let ptr = unsafe { rd::rd_kafka_topic_new(client.as_ptr(), c_name.as_ptr(), std::ptr::null_mut()) };
+        match NonNull::new(ptr) {
+            Some(ptr) => Ok(TopicHandle { ptr, _client: client.clone() }),
+            None => Err(super::errors::last_error().during(format_args!("making a handle of topic {name}"))),
+        }
+    }
+
+    pub fn as_ptr(&self) -> *mut rd::rd_kafka_topic_t {
+        self.ptr.as_ptr()
+    }
+}
+
+impl Drop for TopicHandle {
+    fn drop(&mut self) {
+        if !is_forked_child() {
+            // SAFETY: ours, and its client is still alive.
+            unsafe { rd::rd_kafka_topic_destroy(self.as_ptr()) };
+        }
+    }
+}
+
+/// A list of partitions of one topic, to be handed to librdkafka.
+pub struct PartitionList(NonNull<rd::rd_kafka_topic_partition_list_t>);
+
+impl PartitionList {
+    pub fn new(topic: &CStr, partitions: impl IntoIterator<Item = (i32, i64)>) -> Result<Self> {
+        // SAFETY: makes an empty list.
+        let list = unsafe { rd::rd_kafka_topic_partition_list_new(1) };
+        let list = NonNull::new(list).ok_or_else(|| Error::new(Kind::Kafka, "librdkafka gave no list"))?;
+        for (partition, offset) in partitions {
+            // SAFETY: the list is alive; the name is copied; the element belongs to the list.
+            unsafe {
+                let element = rd::rd_kafka_topic_partition_list_add(list.as_ptr(), topic.as_ptr(), partition);
+                (*element).offset = offset;
+            }
+        }
+        Ok(PartitionList(list))
+    }
+
+    pub fn as_ptr(&self) -> *mut rd::rd_kafka_topic_partition_list_t {
+        self.0.as_ptr()
+    }
+
+    /// What librdkafka wrote into the list.
+    pub fn results(&self) -> impl Iterator<Item = PartitionResult> {
+        // SAFETY: alive as long as the borrow.
+        results(unsafe { self.0.as_ref() })
+    }
+}
+
+impl Drop for PartitionList {
+    fn drop(&mut self) {
+        // SAFETY: ours; librdkafka copies the lists it is given.
+        unsafe { rd::rd_kafka_topic_partition_list_destroy(self.as_ptr()) };
+    }
+}
+
+/// A message from a topic, or an error about one. Pins the whole fetch response that it came in.
+pub struct Message {
+    ptr: NonNull<rd::rd_kafka_message_t>,
+    _client: Arc<Handle>,
+}
+
+// SAFETY: a message is a plain piece of memory with atomic reference counts on what it came in.
+unsafe impl Send for Message {}
+// SAFETY: it is only read.
+unsafe impl Sync for Message {}
+
+impl Message {
+    /// # Safety
+    /// `ptr` comes from consuming with this client, is not null and nobody else's.
+    pub unsafe fn from_raw(client: &Arc<Handle>, ptr: *mut rd::rd_kafka_message_t) -> Option<Self> {
+        NonNull::new(ptr).map(|ptr| Message { ptr, _client: client.clone() })
+    }
+
+    fn raw(&self) -> &rd::rd_kafka_message_t {
+        // SAFETY: alive until dropped.
+        unsafe { self.ptr.as_ref() }
+    }
+
+    pub fn error(&self) -> rd::rd_kafka_resp_err_t {
+        self.raw().err
+    }
+
+    pub fn error_text(&self) -> String {
+        // SAFETY: alive; the text is copied.
+        unsafe { text(rd::rd_kafka_message_errstr(self.ptr.as_ptr())) }
+    }
+
+    pub fn payload(&self) -> &[u8] {
+        let raw = self.raw();
+        if raw.payload.is_null() {
+            return &[];
+        }
+        // SAFETY: the payload has `len` bytes and lives as long as the message.
+        unsafe { std::slice::from_raw_parts(raw.payload.cast(), raw.len) }
+    }
+
+    pub fn partition(&self) -> i32 {
+        self.raw().partition
+    }
+
+    pub fn offset(&self) -> i64 {
+        self.raw().offset
+    }
+
+    /// Milliseconds since 1970; -1 when the record has none.
+    pub fn timestamp(&self) -> i64 {
+        // SAFETY: alive; the kind of time stamp may be left out.
+        unsafe { rd::rd_kafka_message_timestamp(self.ptr.as_ptr(), std::ptr::null_mut()) }
+    }
+}
+
+impl Drop for Message {
+    fn drop(&mut self) {
+        if !is_forked_child() {
+            // SAFETY: ours, and its client is still alive.
+            unsafe { rd::rd_kafka_message_destroy(self.ptr.as_ptr()) };
+        }
+    }
+}
+
+/// A name as C wants it.
+pub fn c_string(name: &str) -> Result<CString> {
+    CString::new(name).map_err(|_| Error::invalid(format!("{name:?} contains a NUL character")))
+}
+
+/// Copies a C text; NULL is empty.
+///
+/// # Safety
+/// `text` is NULL or a NUL-terminated text that lives during this call.
+pub unsafe fn text(text: *const c_char) -> String {
+    if text.is_null() {
+        return String::new();
+    }
+    // SAFETY: the caller's promise.
+    unsafe { CStr::from_ptr(text) }.to_string_lossy().into_owned()
+}

@@ -1,0 +1,378 @@
+//! librdkafka's producer: records in, delivery reports out. The only file that calls `rd_kafka_produce`.
+//!
+//! One thread serves the reports. It goes on after its producer is dropped, until everything in flight is
+//! delivered or has failed, and then destroys the client.
+
+use std::cell::RefCell;
+use std::ffi::c_void;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::ptr::NonNull;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Weak};
+use std::time::Duration;
+
+use rdkafka::bindings as rd;
+use rdkafka::config::NativeClientConfig;
+use rdkafka::types::RDKafkaErrorCode;
+
+use super::client::{Client, ClientRole, IDLE, spawn};
+use super::native::{QueueEvent, TopicHandle};
+use super::{Connection, conf, errors};
+use crate::config::{ClientSettings, Properties};
+use crate::deadline::as_millis_rounded_up;
+use crate::error::{Error, Kind, Result, Stored};
+use crate::future::{Delivered, Future, Hurry};
+use crate::in_flight::{InFlight, Limits, Outcome, Place};
+use crate::record::Record;
+
+/// What librdkafka adds to a record at most, and counts against `message.max.bytes`: `RD_KAFKAP_MESSAGE_V2_MAX_OVERHEAD`
+/// in its rdkafka_proto.h, all numbers of a record at their longest.
+const RECORD_OVERHEAD: usize = 36;
+/// The largest batch that librdkafka takes.
+const MOST_BATCHED: u64 = 1_000_000;
+
+pub struct KafkaProducer {
+    shared: Arc<Shared>,
+    max_record: usize,
+}
+
+struct Shared {
+    topic_name: String,
+    topic: TopicHandle,
+    in_flight: InFlight,
+    hurrying: AtomicBool,
+    closing: AtomicBool,
+    client: Client,
+}
+
+impl KafkaProducer {
+    pub fn new(connection: &Connection, topic_name: &str, settings: &ClientSettings) -> Result<Self> {
+        let mut properties = connection.properties.overlaid_with(&settings.kafka);
+        // What was acknowledged by Kafka is there once and in order, whatever is retried meanwhile.
+        properties.set("enable.idempotence", "true");
+        if settings.batch_size > 0 {
+            properties.set("batch.num.messages", settings.batch_size.min(MOST_BATCHED).to_string());
+        }
+        let wanted = conf::native(&properties)?;
+        check_linger(&properties, &wanted)?;
+        let limits = Limits {
+            events: match conf::effective_number(&wanted, "queue.buffering.max.messages")? {
+                0 => u64::MAX,
+                events => events,
+            },
+            bytes: conf::effective_number(&wanted, "queue.buffering.max.kbytes")?.saturating_mul(1024),
+        };
+        // Room is counted here, where a push can wait for it and be woken; librdkafka's own limits lie above.
+        properties.set("queue.buffering.max.messages", "0");
+        properties.set("queue.buffering.max.kbytes", i32::MAX.to_string());
+
+        let client = Client::new(connection, ClientRole::Producer, &settings.name, properties)?;
+        let shared = Arc::new(Shared {
+            topic_name: topic_name.to_owned(),
+            topic: TopicHandle::new(&client.handle, topic_name)?,
+            in_flight: InFlight::new(limits),
+            hurrying: AtomicBool::new(false),
+            closing: AtomicBool::new(false),
+            client,
+        });
+        let served = shared.clone();
+        spawn("octopus-producer", move || served.serve_until_closed())?;
+        let max_message = conf::effective_number(&wanted, "message.max.bytes")? as usize;
+        Ok(KafkaProducer { shared, max_record: max_message.saturating_sub(RECORD_OVERHEAD) })
+    }
+
+    pub fn in_flight(&self) -> &InFlight {
+        &self.shared.in_flight
+    }
+
+    /// The largest record that this client sends, in bytes: `message.max.bytes` without the overhead.
+    pub fn max_record(&self) -> usize {
+        self.max_record
+    }
+
+    /// Encodes the record and queues it; the returned future is settled by its delivery report.
+    pub fn send(&self, partition: u32, record: &impl Record, place: Place) -> Result<Arc<Future>> {
+        let future = Arc::new(Future::delivery(place, self.waker()));
+        let size = record.size().unwrap_or(usize::MAX);
+        match self.encode_and_produce(partition, record, size, &future) {
+            Ok(()) => Ok(future),
+            Err(error) => {
+                self.shared.in_flight.settle(&mut vec![Outcome { place, bytes: size as u64, failure: None }]);
+                Err(error)
+            }
+        }
+    }
+
+    fn encode_and_produce(
+        &self,
+        partition: u32,
+        record: &impl Record,
+        size: usize,
+        future: &Arc<Future>,
+    ) -> Result<()> {
+        if size > LARGEST_COPIED_TWICE {
+            let mut buffer = Buffer::with_capacity(size)?;
+            record.encode(|bytes| buffer.append(bytes));
+            return self.shared.produce(partition, Bytes::ToKeep(buffer), future);
+        }
+        SCRATCH.with_borrow_mut(|scratch| {
+            scratch.clear();
+            record.encode(|bytes| scratch.extend_from_slice(bytes));
+            self.shared.produce(partition, Bytes::ToCopy(scratch), future)
+        })
+    }
+
+    /// Settled when everything sent before is delivered or has failed; sends what lingers, waited on or not.
+    pub fn flush(&self) -> Arc<Future> {
+        let flush = Arc::new(Future::flush(self.waker()));
+        self.shared.in_flight.flush(flush.clone());
+        self.shared.client.main.wake();
+        flush
+    }
+
+    fn waker(&self) -> Weak<dyn Hurry> {
+        let shared: Weak<Shared> = Arc::downgrade(&self.shared);
+        shared
+    }
+}
+
+impl Drop for KafkaProducer {
+    /// What is in flight is still delivered, by the serving thread.
+    fn drop(&mut self) {
+        self.shared.in_flight.end(Error::bare(Kind::Closed));
+        self.shared.closing.store(true, Ordering::Release);
+        self.shared.client.main.wake();
+    }
+}
+
+impl Hurry for Shared {
+    fn hurry(&self, at_most: Duration) -> bool {
+        if self.hurrying.swap(true, Ordering::AcqRel) {
+            return false;
+        }
+        // While a flush runs, librdkafka takes linger.ms as over. It returns early when nothing is in flight.
+        // SAFETY: the client is alive.
+        unsafe { rd::rd_kafka_flush(self.client.handle.as_ptr(), as_millis_rounded_up(at_most)) };
+        self.hurrying.store(false, Ordering::Release);
+        true
+    }
+}
+
+impl Shared {
+    fn produce(&self, partition: u32, bytes: Bytes, future: &Arc<Future>) -> Result<()> {
+        let (flags, payload, size) = match &bytes {
+            Bytes::ToCopy(scratch) => (rd::RD_KAFKA_MSG_F_COPY, scratch.as_ptr().cast_mut(), scratch.len()),
+            Bytes::ToKeep(buffer) => (rd::RD_KAFKA_MSG_F_FREE, buffer.start.as_ptr(), buffer.size),
+        };
+        let opaque = Arc::into_raw(future.clone());
+        // SAFETY: topic and client are alive; the payload has `size` bytes, is copied or, from then on, librdkafka's
+        // to free; the opaque comes back in exactly one delivery report.
+        let refused = unsafe {
+            rd::rd_kafka_produce(
+                self.topic.as_ptr(),
+                partition as i32,
+                flags,
+                payload.cast(),
+                size,
+                std::ptr::null(),
+                0,
+                opaque.cast_mut().cast(),
+            )
+        };
+        if refused == 0 {
+            if let Bytes::ToKeep(buffer) = bytes {
+                buffer.give_away();
+            }
+            return Ok(());
+        }
+        let error = self.refusal(partition, size);
+        // SAFETY: refused, so librdkafka did not keep the opaque.
+        drop(unsafe { Arc::from_raw(opaque) });
+        Err(error)
+    }
+
+    fn refusal(&self, partition: u32, size: usize) -> Error {
+        let error = match self.client.fatal() {
+            Some(fatal) => fatal,
+            None => errors::last_error(),
+        };
+        error.during(format_args!("pushing {size} bytes to partition {partition} of topic {:?}", self.topic_name))
+    }
+
+    fn serve_until_closed(&self) {
+        const LONGEST_PAUSE: Duration = Duration::from_millis(64);
+        let mut pause = Duration::from_millis(1);
+        while !(self.closing.load(Ordering::Acquire) && self.in_flight.is_empty()) {
+            let event = if self.in_flight.is_flushing() || self.closing.load(Ordering::Acquire) {
+                self.hurry(Duration::from_millis(1));
+                pause = (pause * 2).min(LONGEST_PAUSE);
+                self.client.main.poll(pause)
+            } else {
+                pause = Duration::from_millis(1);
+                self.client.main.poll(IDLE)
+            };
+            let Some(event) = event else { continue };
+            // A panic in here, in a host's callback say, must not stop the reports.
+            if catch_unwind(AssertUnwindSafe(|| self.serve(&event))).is_err() {
+                self.fail("a panic while serving an event of librdkafka; this is a defect of Octopus");
+            }
+        }
+    }
+
+    fn serve(&self, event: &QueueEvent) {
+        if event.kind() == rd::RD_KAFKA_EVENT_DR {
+            self.settle(event);
+        } else if self.client.serve(event).is_some()
+            && let Some(fatal) = self.client.fatal()
+        {
+            self.in_flight.end(fatal);
+        }
+    }
+
+    fn fail(&self, why: &str) {
+        log::error!(logger: self.client.log(), target: self.client.name(), "{why}");
+        self.in_flight.end(Error::new(Kind::Panicked, why));
+    }
+
+    /// Settles the futures of a whole array of delivery reports, then gives their room back at once.
+    fn settle(&self, event: &QueueEvent) {
+        const AT_ONCE: usize = 512;
+        let mut messages = [std::ptr::null::<rd::rd_kafka_message_t>(); AT_ONCE];
+        let mut outcomes = Vec::with_capacity(AT_ONCE);
+        loop {
+            // SAFETY: the event is alive and the array as long as said.
+            let count = unsafe { rd::rd_kafka_event_message_array(event.as_ptr(), messages.as_mut_ptr(), AT_ONCE) };
+            if count == 0 {
+                return;
+            }
+            // SAFETY: the messages live as long as the event.
+            for message in messages[..count].iter().filter_map(|message| unsafe { message.as_ref() }) {
+                // A panic over one report must not leave the others' futures waiting for ever.
+                match catch_unwind(AssertUnwindSafe(|| self.settle_one(message))) {
+                    Ok(outcome) => outcomes.extend(outcome),
+                    Err(_) => self.fail("a panic while serving a delivery report; this is a defect of Octopus"),
+                }
+            }
+            self.in_flight.settle(&mut outcomes);
+        }
+    }
+
+    fn settle_one(&self, message: &rd::rd_kafka_message_t) -> Option<Outcome> {
+        // SAFETY: made in `produce`, and this is its one report.
+        let report = unsafe { Report::from_opaque(message._private) }?;
+        let result = self.result_of(message);
+        let failure = result.as_ref().err().cloned();
+        report.0.settle_delivery(result);
+        Some(Outcome { place: report.0.place()?, bytes: message.len as u64, failure })
+    }
+
+    fn result_of(&self, message: &rd::rd_kafka_message_t) -> Result<Delivered> {
+        if errors::number(message.err) == 0 {
+            let offset = u64::try_from(message.offset).ok();
+            return Ok(Delivered { partition: message.partition as u32, offset });
+        }
+        // SAFETY: the message is alive.
+        let stored = match unsafe { rd::rd_kafka_message_status(message) } {
+            rd::rd_kafka_msg_status_t::RD_KAFKA_MSG_STATUS_NOT_PERSISTED => Stored::No,
+            _ => Stored::Perhaps,
+        };
+        // SAFETY: the message is alive; the text is copied.
+        let reason = unsafe { super::native::text(rd::rd_kafka_message_produce_errstr(message)) };
+        let trouble = match RDKafkaErrorCode::from(message.err) {
+            RDKafkaErrorCode::MessageTimedOut => self.client.last_trouble(),
+            _ => None,
+        };
+        let reason = match trouble {
+            Some(trouble) => format!("{reason}; the last error was: {trouble}"),
+            None => reason,
+        };
+        Err(errors::error(message.err, &reason).stored(stored).during(format_args!(
+            "delivering {} bytes to partition {} of topic {:?}",
+            message.len, message.partition, self.topic_name
+        )))
+    }
+}
+
+/// librdkafka finds this one only when the topic is used, and says no more than "invalid argument".
+fn check_linger(properties: &Properties, config: &NativeClientConfig) -> Result<()> {
+    // A topic's property: a client's configuration does not tell its default, which is CONFIGURATION.md's.
+    let delivery = properties.get("delivery.timeout.ms").or(properties.get("message.timeout.ms")).unwrap_or("300000");
+    let linger = conf::effective(config, "linger.ms")?;
+    match (linger.parse::<f64>(), delivery.parse::<f64>()) {
+        (Ok(linger_ms), Ok(delivery_ms)) if delivery_ms > 0.0 && linger_ms >= delivery_ms => Err(Error::configuration(
+            "kafka.linger.ms",
+            format_args!("{linger} must be less than kafka.delivery.timeout.ms, which is {delivery}"),
+        )),
+        _ => Ok(()),
+    }
+}
+
+/// A future whose delivery report is being read; it is settled whatever happens.
+struct Report(Arc<Future>);
+
+impl Report {
+    /// # Safety
+    /// `opaque` is NULL or comes from `produce`, and this is the only time that it is turned back.
+    unsafe fn from_opaque(opaque: *mut c_void) -> Option<Self> {
+        // SAFETY: the caller's promise.
+        (!opaque.is_null()).then(|| Report(unsafe { Arc::from_raw(opaque.cast::<Future>().cast_const()) }))
+    }
+}
+
+impl Drop for Report {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            let why = "a panic while serving the delivery report: whether the event is stored is unknown";
+            self.0.settle_delivery(Err(Error::new(Kind::Panicked, why).stored(Stored::Perhaps)));
+        }
+    }
+}
+
+/// Up to here a record is built in scratch memory, which librdkafka copies into one allocation with its message:
+/// for small records that is cheaper than an allocation of their own.
+const LARGEST_COPIED_TWICE: usize = 16 * 1024;
+
+thread_local! {
+    static SCRATCH: RefCell<Vec<u8>> = const { RefCell::new(Vec::new()) };
+}
+
+enum Bytes<'a> {
+    ToCopy(&'a [u8]),
+    ToKeep(Buffer),
+}
+
+/// Memory from libc's `malloc`, which librdkafka can free.
+struct Buffer {
+    start: NonNull<u8>,
+    size: usize,
+    capacity: usize,
+}
+
+impl Buffer {
+    fn with_capacity(capacity: usize) -> Result<Self> {
+        // SAFETY: asks for memory; NULL is seen below.
+        match NonNull::new(unsafe { libc::malloc(capacity) }.cast()) {
+            Some(start) => Ok(Buffer { start, size: 0, capacity }),
+            None => Err(Error::new(Kind::TooLarge, format!("no memory for a record of {capacity} bytes"))),
+        }
+    }
+
+    fn append(&mut self, bytes: &[u8]) {
+        let fitting = bytes.len().min(self.capacity - self.size);
+        // SAFETY: so many bytes fit behind those that are there; source and target are different allocations.
+        unsafe { std::ptr::copy_nonoverlapping(bytes.as_ptr(), self.start.as_ptr().add(self.size), fitting) };
+        self.size += fitting;
+    }
+
+    /// Whoever took the pointer frees it.
+    fn give_away(self) {
+        std::mem::forget(self);
+    }
+}
+
+impl Drop for Buffer {
+    fn drop(&mut self) {
+        // SAFETY: from `malloc`, and not given away.
+        unsafe { libc::free(self.start.as_ptr().cast()) };
+    }
+}

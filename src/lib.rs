@@ -1,0 +1,28 @@
+//! Octopus: a Kafka backend for the Diaspora Streaming API, as a plugin with a C ABI.
+//!
+//! The library exports one symbol, `octopus_register` ([`abi`]). docs/architecture.md is the map of the rest: a
+//! call goes host → `abi` → [`driver`] → [`topic`] → [`producer`] or [`consumer`] → `kafka`, and an event comes
+//! back the same way.
+
+#[cfg(panic = "abort")]
+compile_error!("Octopus must be built with panic=unwind: a panic becomes a status, never the end of the host");
+
+pub mod abi;
+mod admin;
+mod components;
+mod config;
+mod consumer;
+mod deadline;
+mod driver;
+mod error;
+mod event;
+mod future;
+mod health;
+mod in_flight;
+mod json;
+mod kafka;
+mod positions;
+mod producer;
+mod record;
+mod services;
+mod topic;

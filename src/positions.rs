@@ -1,0 +1,209 @@
+//! Where a consumer stands in each partition: what was delivered to the host, what the host acknowledged, what
+//! is committed. Nothing here talks to Kafka; time does not matter, only order does.
+
+use std::collections::HashMap;
+
+use parking_lot::Mutex;
+
+use crate::error::{Error, Kind, Result};
+
+/// One assignment of a partition to this consumer; an event remembers the one that it came by.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Assignment(u64);
+
+#[derive(Debug, Default)]
+struct Position {
+    /// The current assignment; `None` while the partition is not ours.
+    assignment: Option<Assignment>,
+    /// The group's generation when it was assigned.
+    generation: i32,
+    /// The offset that should come next, once that is known.
+    next: Option<u64>,
+    /// The offset after the highest one acknowledged: what is to be committed.
+    acknowledged: Option<u64>,
+    committed: Option<u64>,
+}
+
+#[derive(Default)]
+struct State {
+    partitions: HashMap<u32, Position>,
+    assignments: u64,
+}
+
+#[derive(Default)]
+pub struct Positions(Mutex<State>);
+
+/// An event was delivered, and this is what came before it.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Step {
+    InOrder(Assignment),
+    /// Offsets from this one up to the event's were skipped.
+    Skipped(Assignment, u64),
+    /// The partition is not ours any more: the event isn't for the host.
+    NotOurs,
+}
+
+impl Positions {
+    /// The partition is ours from now on, and the group stands at `committed` in it, if anywhere. Returns the offset
+    /// to go on at: past what was delivered where the group's generation shows that nobody else had the partition
+    /// meanwhile, since these events are not to come again; else where the group stands.
+    pub fn assign(&self, partition: u32, generation: i32, committed: Option<u64>) -> Option<u64> {
+        let mut state = self.0.lock();
+        state.assignments += 1;
+        let assignment = Assignment(state.assignments);
+        let position = state.partitions.entry(partition).or_default();
+        let kept = position.assignment.is_none() && generation > 0 && position.generation + 1 == generation;
+        let start = if kept { position.next.max(committed) } else { committed };
+        *position =
+            Position { assignment: Some(assignment), generation, next: start, acknowledged: committed, committed };
+        start
+    }
+
+    /// The partition is another's from now on; what was acknowledged should have been committed before.
+    pub fn revoke(&self, partition: u32) {
+        if let Some(position) = self.0.lock().partitions.get_mut(&partition) {
+            position.assignment = None;
+            position.acknowledged = position.committed;
+        }
+    }
+
+    pub fn is_assigned(&self, partition: u32) -> bool {
+        self.0.lock().partitions.get(&partition).is_some_and(|p| p.assignment.is_some())
+    }
+
+    /// The event at `offset` is about to be handed to the host.
+    pub fn deliver(&self, partition: u32, offset: u64) -> Step {
+        let mut state = self.0.lock();
+        let Some(position) = state.partitions.get_mut(&partition) else { return Step::NotOurs };
+        let Some(assignment) = position.assignment else { return Step::NotOurs };
+        let expected = position.next.replace(offset + 1);
+        match expected {
+            Some(expected) if expected < offset => Step::Skipped(assignment, expected),
+            _ => Step::InOrder(assignment),
+        }
+    }
+
+    /// The event at `offset` was not handed out after all.
+    pub fn go_back_to(&self, partition: u32, offset: u64) {
+        if let Some(position) = self.0.lock().partitions.get_mut(&partition) {
+            position.next = Some(offset);
+        }
+    }
+
+    /// Every event of the partition up to `offset` is done with. Going back changes nothing; an event of an
+    /// earlier assignment acknowledges nothing.
+    pub fn acknowledge(&self, partition: u32, assignment: Assignment, offset: u64) -> Result<()> {
+        let mut state = self.0.lock();
+        match state.partitions.get_mut(&partition) {
+            Some(position) if position.assignment == Some(assignment) => {
+                position.acknowledged = position.acknowledged.max(Some(offset + 1));
+                Ok(())
+            }
+            _ => Err(Error::new(
+                Kind::Stale,
+                format!(
+                    "acknowledging offset {offset} of partition {partition}: the partition was taken from this \
+                     consumer since the event was read; whoever has it now gets the event again"
+                ),
+            )),
+        }
+    }
+
+    /// What was acknowledged and is not committed, as the offsets to commit.
+    pub fn to_commit(&self) -> Vec<(u32, u64)> {
+        let state = self.0.lock();
+        let mut offsets: Vec<_> = state
+            .partitions
+            .iter()
+            .filter(|(_, p)| p.assignment.is_some() && p.acknowledged > p.committed)
+            .filter_map(|(partition, position)| position.acknowledged.map(|offset| (*partition, offset)))
+            .collect();
+        offsets.sort_unstable();
+        offsets
+    }
+
+    pub fn committed(&self, partition: u32, offset: u64) {
+        if let Some(position) = self.0.lock().partitions.get_mut(&partition) {
+            position.committed = position.committed.max(Some(offset));
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn assigned(generation: i32) -> (Positions, Assignment) {
+        let positions = Positions::default();
+        positions.assign(0, generation, None);
+        let Step::InOrder(assignment) = positions.deliver(0, 10) else { panic!("not in order") };
+        (positions, assignment)
+    }
+
+    #[test]
+    fn the_highest_acknowledgement_counts_whatever_their_order() {
+        let (positions, assignment) = assigned(1);
+        for offset in [3, 9, 5, 0] {
+            positions.acknowledge(0, assignment, offset).unwrap();
+        }
+        assert_eq!(positions.to_commit(), [(0, 10)]);
+        positions.committed(0, 10);
+        assert_eq!(positions.to_commit(), []);
+        positions.acknowledge(0, assignment, 4).unwrap();
+        assert_eq!(positions.to_commit(), [], "an earlier one afterwards changes nothing");
+    }
+
+    #[test]
+    fn a_late_answer_to_an_earlier_commit_does_not_move_the_position_back() {
+        let (positions, assignment) = assigned(1);
+        positions.acknowledge(0, assignment, 9).unwrap();
+        positions.committed(0, 10);
+        positions.committed(0, 5);
+        assert_eq!(positions.to_commit(), []);
+    }
+
+    #[test]
+    fn an_event_of_an_earlier_assignment_acknowledges_nothing() {
+        let (positions, stale) = assigned(1);
+        positions.revoke(0);
+        assert_eq!(positions.acknowledge(0, stale, 10).unwrap_err().kind(), Kind::Stale);
+        positions.assign(0, 2, None);
+        assert_eq!(positions.acknowledge(0, stale, 10).unwrap_err().kind(), Kind::Stale);
+        assert_eq!(positions.to_commit(), []);
+    }
+
+    #[test]
+    fn a_partition_that_is_kept_goes_on_at_what_was_delivered() {
+        let (positions, _) = assigned(4);
+        positions.revoke(0);
+        assert_eq!(positions.assign(0, 5, Some(3)), Some(11));
+    }
+
+    #[test]
+    fn a_partition_that_another_member_may_have_had_starts_at_the_commit() {
+        let (positions, _) = assigned(4);
+        positions.revoke(0);
+        assert_eq!(positions.assign(0, 6, Some(3)), Some(3));
+        let (positions, _) = assigned(-1);
+        positions.revoke(0);
+        assert_eq!(positions.assign(0, 0, None), None, "without a generation nothing is known");
+    }
+
+    #[test]
+    fn skipped_offsets_are_noticed_once_and_not_at_the_start() {
+        let (positions, assignment) = assigned(1);
+        assert_eq!(positions.deliver(0, 15), Step::Skipped(assignment, 11));
+        assert_eq!(positions.deliver(0, 16), Step::InOrder(assignment));
+        positions.revoke(0);
+        assert_eq!(positions.deliver(0, 17), Step::NotOurs);
+        assert_eq!(positions.deliver(7, 0), Step::NotOurs);
+    }
+
+    #[test]
+    fn what_is_missing_after_the_commit_is_noticed_at_the_start() {
+        let positions = Positions::default();
+        assert_eq!(positions.assign(0, 1, Some(2)), Some(2));
+        assert!(matches!(positions.deliver(0, 6), Step::Skipped(_, 2)));
+        assert_eq!(positions.to_commit(), [], "what the group has already is not committed again");
+    }
+}

@@ -1,0 +1,72 @@
+//! What the host provides to a driver: where messages and statistics go, who hears of fatal errors and
+//! rebalances. Shared by everything that the driver makes.
+
+use std::sync::Arc;
+
+use log::{Level, LevelFilter, Metadata, Record};
+
+/// Called with the client's name and librdkafka's statistics as JSON.
+pub type OnStatistics = dyn Fn(&str, &str) + Send + Sync;
+/// Called with the client's name, librdkafka's code and the reason.
+pub type OnFatal = dyn Fn(&str, i32, &str) + Send + Sync;
+/// Called with the consumer's name, what happened, and the partitions.
+pub type OnRebalance = dyn Fn(&str, Rebalance, &[u32]) + Send + Sync;
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Rebalance {
+    Assigned,
+    Revoked,
+    /// Another member may own them already: what was acknowledged and not committed is read again.
+    Lost,
+}
+
+#[derive(Clone)]
+pub struct Services {
+    pub log: Arc<dyn log::Log>,
+    pub statistics: Option<Arc<OnStatistics>>,
+    pub fatal: Option<Arc<OnFatal>>,
+    pub rebalance: Option<Arc<OnRebalance>>,
+}
+
+impl Default for Services {
+    fn default() -> Self {
+        Services { log: Arc::new(StandardError), statistics: None, fatal: None, rebalance: None }
+    }
+}
+
+/// Warnings and errors on the standard error stream: what a host gets that provides no log of its own.
+struct StandardError;
+
+impl log::Log for StandardError {
+    fn enabled(&self, metadata: &Metadata) -> bool {
+        metadata.level() <= Level::Warn
+    }
+
+    fn log(&self, record: &Record) {
+        if self.enabled(record.metadata()) {
+            eprintln!("[octopus:{}] {}: {}", record.level().as_str().to_lowercase(), record.target(), record.args());
+        }
+    }
+
+    fn flush(&self) {}
+}
+
+/// Hands every message to a function, from warnings to traces: the host filters.
+pub struct LogFunction<F>(pub F);
+
+impl<F: Fn(Level, &str, &str) + Send + Sync> log::Log for LogFunction<F> {
+    fn enabled(&self, _: &Metadata) -> bool {
+        true
+    }
+
+    fn log(&self, record: &Record) {
+        (self.0)(record.level(), record.target(), &record.args().to_string());
+    }
+
+    fn flush(&self) {}
+}
+
+/// The facade filters by a process-wide level before it asks a logger; ours decide for themselves.
+pub fn let_loggers_decide() {
+    log::set_max_level(LevelFilter::Trace);
+}

@@ -1,0 +1,63 @@
+//! An opened topic: its partitions, its components, and what is made from it.
+
+use std::sync::Arc;
+
+use crate::components::Components;
+use crate::config::ClientSettings;
+use crate::consumer::Consumer;
+use crate::driver::Driver;
+use crate::error::Result;
+use crate::health::Health;
+use crate::producer::Producer;
+
+pub struct Topic {
+    pub health: Health,
+    driver: Arc<Driver>,
+    name: String,
+    kafka_name: String,
+    partitions: u32,
+    components: Components,
+    components_json: String,
+}
+
+impl Topic {
+    pub fn new(driver: Arc<Driver>, name: String, kafka_name: String, partitions: u32, components: Components) -> Self {
+        let components_json = serde_json::to_string(&components).unwrap_or_default();
+        Topic { health: Health::default(), driver, name, kafka_name, partitions, components, components_json }
+    }
+
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    pub fn kafka_name(&self) -> &str {
+        &self.kafka_name
+    }
+
+    pub fn partition_count(&self) -> u32 {
+        self.partitions
+    }
+
+    pub fn components(&self) -> &Components {
+        &self.components
+    }
+
+    /// `{"validator":…,"selector":…,"serializer":…}`, each as it was given when the topic was made.
+    pub fn components_json(&self) -> &str {
+        &self.components_json
+    }
+
+    pub fn driver(&self) -> &Driver {
+        &self.driver
+    }
+
+    pub fn make_producer(self: &Arc<Self>, settings: &ClientSettings) -> Result<Producer> {
+        Producer::new(self.clone(), settings)
+            .map_err(|error| error.during(format_args!("making a producer of topic {:?}", self.name)))
+    }
+
+    pub fn make_consumer(self: &Arc<Self>, settings: &ClientSettings) -> Result<Consumer> {
+        Consumer::new(self.clone(), settings)
+            .map_err(|error| error.during(format_args!("making a consumer of topic {:?}", self.name)))
+    }
+}
