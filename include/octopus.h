@@ -76,7 +76,7 @@
 // Events of one producer reach a partition in the order of the calls to push.
 #define OCTOPUS_ORDERING_STRICT 0
 
-// They may be reordered.
+// They may be reordered; nothing makes use of that yet.
 #define OCTOPUS_ORDERING_LOOSE 1
 
 // A batch size that adapts to the load.
@@ -154,7 +154,8 @@ typedef void (*octopus_destroy_fn)(void *context);
 
 // One message: `level` (`OCTOPUS_LOG_…`), the part of Octopus that speaks, and the text; both texts are valid
 // during the call. Never holds a secret or an event's data. Called on threads of the plugin and on threads of the
-// host that are inside a call; several at a time. It may call any function of the ABI but those that wait.
+// host that are inside a call; several at a time. On threads of the plugin, calls
+// that would wait for the plugin's own work say `OCTOPUS_WOULD_DEADLOCK`.
 typedef struct octopus_log_callback {
     void (*function)(void *context,
                      int32_t level,
@@ -239,7 +240,7 @@ typedef struct octopus_create_topic_args {
     uint64_t size;
     // JSON object: `num_partitions`, `replication_factor`, `disable_info_topic`, `config` (docs/configuration.md).
     struct octopus_text options;
-    // JSON objects with a `"type"`; empty: `{"type":"default"}`.
+    // JSON objects with a `"type"`; an empty text: `{"type":"default"}`.
     struct octopus_text validator;
     struct octopus_text selector;
     struct octopus_text serializer;
@@ -349,7 +350,8 @@ typedef struct octopus_driver_api {
                                          struct octopus_text type_name,
                                          const struct octopus_component *component,
                                          struct octopus_error **error);
-    // What is in effect, as JSON, with every secret masked. Release the string.
+    // What the driver was configured with, defaults filled in, and what it is made of, as JSON; secrets are masked.
+    // Release the string.
     octopus_status (*describe)(const struct octopus_driver *driver,
                                struct octopus_string **json,
                                struct octopus_error **error);
@@ -367,7 +369,8 @@ typedef struct octopus_producer_args {
     struct octopus_text options;
     // Events in a batch: 0, no preference; `OCTOPUS_ADAPTIVE`; else librdkafka's `batch.num.messages`.
     uint64_t batch_size;
-    // Batches that may be held: 0, no preference.
+    // Batches that may be held: 0, no preference. What a producer holds is bounded by `kafka.queue.buffering.max.*`,
+    // so this tunes nothing yet.
     uint64_t max_batches;
     // `OCTOPUS_ORDERING_STRICT` or `OCTOPUS_ORDERING_LOOSE`.
     int32_t ordering;
@@ -386,7 +389,8 @@ typedef struct octopus_consumer_args {
     struct octopus_text options;
     // Events in a batch: 0, no preference; `OCTOPUS_ADAPTIVE`.
     uint64_t batch_size;
-    // Batches that may be held: 0, no preference.
+    // Batches that may be held: 0, no preference. With a batch size, their product is librdkafka's
+    // `queued.min.messages`, unless the options set that.
     uint64_t max_batches;
     // Partitions to read, and no others; none: those that the group gives.
     const uint32_t *targets;
@@ -530,7 +534,8 @@ typedef struct octopus_consumer_api {
     // Commits what was acknowledged before the call and waits at most `timeout_ms` milliseconds (negative: the
     // driver's `timeout_ms`) for Kafka's answer. Also tells of an earlier commit that failed. Not needed for
     // safety: commits go every second, when partitions are taken away, and at the end.
-    // `OCTOPUS_TIMED_OUT`, `OCTOPUS_KAFKA`, `OCTOPUS_UNREACHABLE`, `OCTOPUS_WOULD_DEADLOCK`.
+    // `OCTOPUS_TIMED_OUT` (brokers that are away included: it is tried again), `OCTOPUS_KAFKA`,
+    // `OCTOPUS_UNREACHABLE`, `OCTOPUS_WOULD_DEADLOCK`.
     octopus_status (*commit)(const struct octopus_consumer *consumer,
                              int64_t timeout_ms,
                              struct octopus_error **error);
@@ -565,12 +570,14 @@ typedef struct octopus_consumer_api {
                                   struct octopus_error **error);
     // Commits what was acknowledged, leaves the group, and waits at most `timeout_ms` milliseconds (negative: for
     // ever) for that; then it goes on in the background. Events in the host's hands stay valid.
-    // `OCTOPUS_TIMED_OUT`, `OCTOPUS_KAFKA` (the last commit failed), `OCTOPUS_WOULD_DEADLOCK`.
+    // `OCTOPUS_TIMED_OUT`; `OCTOPUS_KAFKA` or `OCTOPUS_UNREACHABLE` when the last commit failed;
+    // `OCTOPUS_WOULD_DEADLOCK`.
     octopus_status (*close)(const struct octopus_consumer *consumer,
                             int64_t timeout_ms,
                             struct octopus_error **error);
-    // Gives the handle back and returns at once; without close before, committing and leaving are done in the
-    // background, at once. Events stay valid, but can't be acknowledged any more. NULL does nothing.
+    // Gives the handle back and returns at once; without close before, committing and leaving begin then, in the
+    // background, or when the last ticket of `pull` is released, which keeps its consumer. Events stay valid, but
+    // can't be acknowledged any more. NULL does nothing.
     void (*release)(struct octopus_consumer *consumer);
 } octopus_consumer_api;
 
@@ -639,7 +646,7 @@ typedef struct octopus_event_view {
 } octopus_event_view;
 
 // Events. Functions may be called from any thread, also at the same time. An event stays valid whatever happens to
-// its consumer. Every function but `retain` and `release` may return `OCTOPUS_INVALID_ARGUMENT`, `OCTOPUS_FORKED`
+// its consumer; one of more than 4 KB keeps the fetch response that it came in, and with it the consumer's client. Every function but `retain` and `release` may return `OCTOPUS_INVALID_ARGUMENT`, `OCTOPUS_FORKED`
 // and `OCTOPUS_PANICKED`.
 typedef struct octopus_event_api {
     // `sizeof(octopus_event_api)` in the plugin; a slot within it that isn't NULL can be called.
@@ -787,7 +794,7 @@ typedef struct octopus_api {
 // This build has no support for what was asked for.
 #define OCTOPUS_UNSUPPORTED -14
 
-// A callback of the host failed.
+// A callback of the host failed. Nothing returns it yet.
 #define OCTOPUS_CALLBACK_FAILED -15
 
 // The process is the child of a fork and the library was set up in its parent.

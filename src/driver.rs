@@ -64,21 +64,20 @@ impl Driver {
         let doing = |error: Error| error.during(format_args!("creating topic {name:?}"));
         let components = Components::parse(components).map_err(doing)?;
         let settings = TopicSettings::parse(options, &self.settings).map_err(doing)?;
+        self.warn_of_ignored(name, &settings);
         let creation = Creation::plan(name, settings, components, &self.settings)?;
-        admin::create(
-            &creation,
-            &*self.admin,
-            |info_topic, records| self.write_records(info_topic, records),
-            self.deadline(),
-        )
+        let deadline = self.deadline();
+        let write = |info_topic: &str, records: &[&str]| self.write_records(info_topic, records, deadline);
+        admin::create(&creation, &*self.admin, write, deadline)
     }
 
     /// Finds the topic and its components. An unknown one is looked for a little longer, since a broker may not
     /// have heard yet of a topic that another has just made.
     pub fn open_topic(self: &Arc<Self>, name: &str) -> Result<Topic> {
         let kafka_name = self.checked_name(name)?;
-        let partitions = self.find_partitions(name, &kafka_name)?;
-        let components = self.read_components(name)?;
+        let deadline = self.deadline();
+        let partitions = self.find_partitions(name, &kafka_name, deadline)?;
+        let components = self.read_components(name, deadline)?;
         Ok(Topic::new(self.clone(), name.to_owned(), kafka_name, partitions, components))
     }
 
@@ -87,7 +86,7 @@ impl Driver {
         Ok(self.admin.partition_count(&kafka_name, self.deadline())?.is_some())
     }
 
-    /// What is in effect, as JSON, with every secret masked.
+    /// What the driver was configured with, defaults filled in, and what it is made of, as JSON; secrets are masked.
     pub fn describe(&self) -> String {
         #[derive(Serialize)]
         struct Description<'a> {
@@ -134,11 +133,23 @@ impl Driver {
         Ok(kafka_name)
     }
 
-    fn find_partitions(&self, name: &str, kafka_name: &str) -> Result<u32> {
+    fn warn_of_ignored(&self, name: &str, settings: &TopicSettings) {
+        for key in &settings.unknown_keys {
+            log::warn!(logger: self.log(), target: LOG_TARGET, "creating topic {name:?}: nothing reads the option {key:?}");
+        }
+        if self.connection.embedded.is_some() && settings.config.iter().next().is_some() {
+            log::warn!(
+                logger: self.log(), target: LOG_TARGET,
+                "creating topic {name:?}: the embedded Kafka has no settings of topics, \"config\" is ignored"
+            );
+        }
+    }
+
+    fn find_partitions(&self, name: &str, kafka_name: &str, deadline: Deadline) -> Result<u32> {
         const PAUSE: Duration = Duration::from_millis(50);
-        let give_up = Deadline::after(self.settings.open_retry);
+        let give_up = Deadline::after(self.settings.open_retry).sooner(deadline);
         loop {
-            if let Some(partitions) = self.admin.partition_count(kafka_name, self.deadline())? {
+            if let Some(partitions) = self.admin.partition_count(kafka_name, deadline)? {
                 return Ok(partitions);
             }
             if give_up.has_passed() {
@@ -151,11 +162,11 @@ impl Driver {
         }
     }
 
-    fn read_components(&self, name: &str) -> Result<Components> {
+    fn read_components(&self, name: &str, deadline: Deadline) -> Result<Components> {
         let info_topic = self.settings.info_topic_name(name);
         let reader = self.info_reader.get_or_try_init(|| InfoReader::new(&self.connection))?;
         let doing = |error: Error| error.during(format_args!("opening topic {name:?}"));
-        let lacking = match reader.read(&info_topic, Role::ALL.len() as u64, self.deadline()).map_err(doing)? {
+        let lacking = match reader.read(&info_topic, Role::ALL.len() as u64, deadline).map_err(doing)? {
             Info::Records(records) => return components_from(&records).map_err(doing),
             Info::Missing => "does not exist",
             Info::Short => "lacks records",
@@ -170,9 +181,8 @@ impl Driver {
     }
 
     /// Puts records into partition 0 of a topic, in one go and in order, and waits until all are stored.
-    fn write_records(&self, kafka_name: &str, records: &[&str]) -> Result<()> {
+    fn write_records(&self, kafka_name: &str, records: &[&str], deadline: Deadline) -> Result<()> {
         let producer = KafkaProducer::new(&self.connection, kafka_name, &ClientSettings::default())?;
-        let deadline = self.deadline();
         let mut stored = Vec::with_capacity(records.len());
         for record in records {
             let place = producer.in_flight().take(record.len() as u64, deadline)?;

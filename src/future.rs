@@ -99,7 +99,7 @@ impl Future {
     }
 
     pub fn pull(consumer: Arc<Consumer>) -> Self {
-        Future { health: Health::default(), awaited: Awaited::Pull(Ticket { consumer, taken: Mutex::new(None) }) }
+        Future { health: Health::default(), awaited: Awaited::Pull(Ticket::new(consumer)) }
     }
 
     pub fn settle_delivery(&self, result: Result<Delivered>) {
@@ -148,7 +148,7 @@ impl Future {
         match &self.awaited {
             Awaited::Delivery(promise, ..) => promise.result.lock().is_some(),
             Awaited::Flush(promise, _) => promise.result.lock().is_some(),
-            Awaited::Pull(ticket) => ticket.taken.try_lock().is_some_and(|taken| taken.is_some()),
+            Awaited::Pull(ticket) => ticket.taken().is_some(),
         }
     }
 
@@ -166,10 +166,7 @@ impl Future {
     /// The event that a pull took.
     pub fn event(&self) -> Result<Arc<Event>> {
         match &self.awaited {
-            Awaited::Pull(ticket) => match ticket.taken.try_lock() {
-                Some(taken) => taken.clone().unwrap_or_else(|| Err(not_yet())),
-                None => Err(not_yet()),
-            },
+            Awaited::Pull(ticket) => ticket.taken().unwrap_or_else(|| Err(not_yet())),
             _ => Err(Error::invalid("future: only a pull has an event; a push has an event id and a partition")),
         }
     }
@@ -182,29 +179,77 @@ fn not_yet() -> Error {
 /// A place in no queue: whoever waits takes the next event there is.
 struct Ticket {
     consumer: Arc<Consumer>,
-    taken: Mutex<Option<Result<Arc<Event>>>>,
+    state: Mutex<TicketState>,
+    changed: Condvar,
+}
+
+enum TicketState {
+    Open,
+    /// A thread is waiting for an event on its behalf, without holding the lock.
+    BeingRedeemed,
+    Taken(Result<Arc<Event>>),
 }
 
 impl Ticket {
-    fn redeem(&self, deadline: Deadline) -> Result<Arc<Event>> {
-        // Others that wait on this very ticket queue up here, and then find the result.
-        let guard = match deadline.instant() {
-            Some(end) => self.taken.try_lock_until(end).or_else(|| self.taken.try_lock()),
-            None => Some(self.taken.lock()),
-        };
-        let Some(mut taken) = guard else { return Err(Error::bare(Kind::TimedOut)) };
-        if let Some(result) = &*taken {
-            return result.clone();
+    fn new(consumer: Arc<Consumer>) -> Self {
+        Ticket { consumer, state: Mutex::new(TicketState::Open), changed: Condvar::new() }
+    }
+
+    fn taken(&self) -> Option<Result<Arc<Event>>> {
+        match &*self.state.lock() {
+            TicketState::Taken(result) => Some(result.clone()),
+            _ => None,
         }
+    }
+
+    fn redeem(&self, deadline: Deadline) -> Result<Arc<Event>> {
+        if let Some(taken) = self.take_turn(deadline)? {
+            return taken;
+        }
+        let turn = Turn(self);
         let result = self.consumer.next(deadline).map(Arc::new);
         // Only what was taken out of the topic is this ticket's for good; the rest is the consumer's to say again.
-        let settled = match &result {
+        let is_taken = match &result {
             Ok(_) => true,
             Err(error) => matches!(error.kind(), Kind::MalformedRecord | Kind::RecordsLost),
         };
-        if settled {
-            *taken = Some(result.clone());
+        if is_taken {
+            *self.state.lock() = TicketState::Taken(result.clone());
         }
+        drop(turn);
         result
+    }
+
+    /// Waits until no other thread redeems this ticket; gives what that one took, or nothing and the turn.
+    fn take_turn(&self, deadline: Deadline) -> Result<Option<Result<Arc<Event>>>> {
+        const SLICE: Duration = Duration::from_secs(1);
+        let mut state = self.state.lock();
+        loop {
+            match &*state {
+                TicketState::Taken(result) => return Ok(Some(result.clone())),
+                TicketState::Open => {
+                    *state = TicketState::BeingRedeemed;
+                    return Ok(None);
+                }
+                TicketState::BeingRedeemed if deadline.has_passed() => return Err(Error::bare(Kind::TimedOut)),
+                TicketState::BeingRedeemed => {
+                    self.changed.wait_for(&mut state, deadline.remaining(SLICE));
+                }
+            }
+        }
+    }
+}
+
+/// The right to redeem a ticket; given back however the redeeming ends.
+struct Turn<'a>(&'a Ticket);
+
+impl Drop for Turn<'_> {
+    fn drop(&mut self) {
+        let mut state = self.0.state.lock();
+        if matches!(*state, TicketState::BeingRedeemed) {
+            *state = TicketState::Open;
+        }
+        drop(state);
+        self.0.changed.notify_all();
     }
 }

@@ -15,6 +15,8 @@ pub struct Assignment(u64);
 struct Position {
     /// The current assignment; `None` while the partition is not ours.
     assignment: Option<Assignment>,
+    /// The one before that, to be taken up again if nobody else had the partition meanwhile.
+    before: Option<Assignment>,
     /// The group's generation when it was assigned.
     generation: i32,
     /// The offset that should come next, once that is known.
@@ -52,19 +54,43 @@ impl Positions {
         state.assignments += 1;
         let assignment = Assignment(state.assignments);
         let position = state.partitions.entry(partition).or_default();
-        let kept = position.assignment.is_none() && generation > 0 && position.generation + 1 == generation;
-        let start = if kept { position.next.max(committed) } else { committed };
-        *position =
-            Position { assignment: Some(assignment), generation, next: start, acknowledged: committed, committed };
-        start
+        let kept = position.before.filter(|_| generation > 0 && position.generation + 1 == generation);
+        *position = match kept {
+            // Events that the host still has can be acknowledged as if nothing had happened.
+            Some(before) => Position {
+                assignment: Some(before),
+                before: None,
+                generation,
+                next: position.next.max(committed),
+                acknowledged: position.acknowledged.max(committed),
+                committed,
+            },
+            None => Position {
+                assignment: Some(assignment),
+                before: None,
+                generation,
+                next: committed,
+                acknowledged: committed,
+                committed,
+            },
+        };
+        position.next
     }
 
     /// The partition is another's from now on; what was acknowledged should have been committed before.
     pub fn revoke(&self, partition: u32) {
         if let Some(position) = self.0.lock().partitions.get_mut(&partition) {
-            position.assignment = None;
-            position.acknowledged = position.committed;
+            position.before = position.assignment.take();
         }
+    }
+
+    /// None of the partitions is ours any more. Returns whether something acknowledged was left uncommitted.
+    pub fn revoke_all(&self) -> bool {
+        let uncommitted = !self.to_commit().is_empty();
+        for position in self.0.lock().partitions.values_mut() {
+            position.before = position.assignment.take();
+        }
+        uncommitted
     }
 
     pub fn is_assigned(&self, partition: u32) -> bool {
@@ -77,6 +103,10 @@ impl Positions {
         let Some(position) = state.partitions.get_mut(&partition) else { return Step::NotOurs };
         let Some(assignment) = position.assignment else { return Step::NotOurs };
         let expected = position.next.replace(offset + 1);
+        if expected.is_some_and(|expected| offset < expected) {
+            // The log was cut below what was read: what was acknowledged there is another history's.
+            (position.acknowledged, position.committed) = (None, None);
+        }
         match expected {
             Some(expected) if expected < offset => Step::Skipped(assignment, expected),
             _ => Step::InOrder(assignment),
@@ -91,7 +121,7 @@ impl Positions {
     }
 
     /// Every event of the partition up to `offset` is done with. Going back changes nothing; an event of an
-    /// earlier assignment acknowledges nothing.
+    /// assignment that has ended is stale, and counts only if the partition comes back before anyone else had it.
     pub fn acknowledge(&self, partition: u32, assignment: Assignment, offset: u64) -> Result<()> {
         let mut state = self.0.lock();
         match state.partitions.get_mut(&partition) {
@@ -99,13 +129,11 @@ impl Positions {
                 position.acknowledged = position.acknowledged.max(Some(offset + 1));
                 Ok(())
             }
-            _ => Err(Error::new(
-                Kind::Stale,
-                format!(
-                    "acknowledging offset {offset} of partition {partition}: the partition was taken from this \
-                     consumer since the event was read; whoever has it now gets the event again"
-                ),
-            )),
+            Some(position) if position.before == Some(assignment) => {
+                position.acknowledged = position.acknowledged.max(Some(offset + 1));
+                Err(stale(partition, offset))
+            }
+            _ => Err(stale(partition, offset)),
         }
     }
 
@@ -127,6 +155,16 @@ impl Positions {
             position.committed = position.committed.max(Some(offset));
         }
     }
+}
+
+fn stale(partition: u32, offset: u64) -> Error {
+    Error::new(
+        Kind::Stale,
+        format!(
+            "acknowledging offset {offset} of partition {partition}: the partition was taken from this consumer since \
+             the event was read; whoever gets it next may get the event again"
+        ),
+    )
 }
 
 #[cfg(test)]
@@ -167,7 +205,7 @@ mod tests {
         let (positions, stale) = assigned(1);
         positions.revoke(0);
         assert_eq!(positions.acknowledge(0, stale, 10).unwrap_err().kind(), Kind::Stale);
-        positions.assign(0, 2, None);
+        positions.assign(0, 3, None);
         assert_eq!(positions.acknowledge(0, stale, 10).unwrap_err().kind(), Kind::Stale);
         assert_eq!(positions.to_commit(), []);
     }
@@ -205,5 +243,35 @@ mod tests {
         assert_eq!(positions.assign(0, 1, Some(2)), Some(2));
         assert!(matches!(positions.deliver(0, 6), Step::Skipped(_, 2)));
         assert_eq!(positions.to_commit(), [], "what the group has already is not committed again");
+    }
+
+    #[test]
+    fn an_event_read_before_a_rebalance_that_kept_its_partition_can_be_acknowledged_after_it() {
+        let (positions, assignment) = assigned(4);
+        positions.revoke(0);
+        assert_eq!(positions.acknowledge(0, assignment, 8).unwrap_err().kind(), Kind::Stale);
+        positions.assign(0, 5, Some(3));
+        assert_eq!(positions.to_commit(), [(0, 9)], "what was said in between counts after all");
+        positions.acknowledge(0, assignment, 10).unwrap();
+        assert_eq!(positions.to_commit(), [(0, 11)]);
+    }
+
+    #[test]
+    fn after_the_log_was_cut_acknowledgements_below_the_old_commit_count() {
+        let positions = Positions::default();
+        positions.assign(0, 1, Some(100));
+        let Step::InOrder(assignment) = positions.deliver(0, 5) else { panic!("not in order") };
+        positions.acknowledge(0, assignment, 5).unwrap();
+        assert_eq!(positions.to_commit(), [(0, 6)]);
+    }
+
+    #[test]
+    fn revoking_all_tells_whether_something_was_left_uncommitted() {
+        let (positions, assignment) = assigned(1);
+        assert!(!positions.revoke_all());
+        let (positions, again) = assigned(1);
+        positions.acknowledge(0, again, 10).unwrap();
+        assert!(positions.revoke_all());
+        assert!(positions.acknowledge(0, assignment, 10).is_err());
     }
 }

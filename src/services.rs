@@ -51,7 +51,7 @@ impl log::Log for StandardError {
     fn flush(&self) {}
 }
 
-/// Hands every message to a function, from warnings to traces: the host filters.
+/// Hands every message to a function, of whatever level: the host filters.
 pub struct LogFunction<F>(pub F);
 
 impl<F: Fn(Level, &str, &str) + Send + Sync> log::Log for LogFunction<F> {

@@ -23,7 +23,7 @@ const PARTITIONS: u32 = 3;
 const EVENTS_PER_THREAD: u64 = 1_000;
 const GROUP: &str = "quickstart-reader";
 /// More than enough for everything that is waited for here.
-const SOON: Duration = Duration::from_secs(60);
+const SOON: Duration = Duration::from_secs(30);
 
 type Result<T> = std::result::Result<T, Box<dyn Error + Send + Sync>>;
 
@@ -64,10 +64,11 @@ fn make_driver(kafka: Option<&str>) -> Result<Driver> {
     heading("1. The plugin, and a driver: one configured way to a Kafka");
     let octopus = Octopus::find()?;
     say(&format!("loaded Octopus {} with librdkafka {}", octopus.version(), octopus.librdkafka_version()));
+    say(&format!("  from {}", octopus.path().display()));
 
     let config = match kafka {
         None => json!({"embedded": {}}),
-        Some(address) => json!({"kafka": {"bootstrap.servers": address}}),
+        Some(address) => json!({"kafka": {"bootstrap.servers": address}, "timeout_ms": 10_000}),
     };
     let driver = octopus.driver(&config)?;
     say(&format!("driver {config}"));

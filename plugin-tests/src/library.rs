@@ -6,6 +6,7 @@ use std::fmt;
 use std::fs;
 use std::mem;
 use std::path::{Path, PathBuf};
+use std::sync::{Mutex, PoisonError};
 use std::time::SystemTime;
 
 use libloading::Library;
@@ -65,7 +66,9 @@ impl Octopus {
                  while the major is 0 they must be the same: build both from the same sources"
             )));
         }
-        Ok(Octopus { tables: Box::leak(Box::new(tables)), path: Box::leak(path.into()) })
+        // Octopus is linked so that it is never unmapped; what tables and handles point to doesn't rely on it.
+        mem::forget(library);
+        Ok(Self::keep(tables, path))
     }
 
     /// Where it was loaded from.
@@ -115,6 +118,19 @@ impl Octopus {
     /// As [`driver_builder`](Self::driver_builder), with the configuration's text as it is.
     pub fn driver_builder_from_text(&self, config: &str) -> DriverBuilder {
         DriverBuilder::from_text(self.tables, config)
+    }
+
+    /// Keeps the tables until the process ends, once for each library however often it is loaded.
+    fn keep(tables: Tables, path: &Path) -> Self {
+        static LOADED: Mutex<Vec<Octopus>> = Mutex::new(Vec::new());
+        let mut loaded = LOADED.lock().unwrap_or_else(PoisonError::into_inner);
+        let is_same = |known: &&Octopus| known.path == path && known.tables.api.driver == tables.api.driver;
+        if let Some(known) = loaded.iter().find(is_same) {
+            return *known;
+        }
+        let new = Octopus { tables: Box::leak(Box::new(tables)), path: Box::leak(path.into()) };
+        loaded.push(new);
+        new
     }
 
     fn text(&self, text: octopus_text) -> &'static str {

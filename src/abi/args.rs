@@ -43,12 +43,12 @@ impl octopus_text {
         std::str::from_utf8(bytes).map_err(|why| Error::invalid(format!("{what}: not UTF-8: {why}")))
     }
 
-    /// As [`read`](Self::read); `(NULL, 0)` is `None`.
+    /// As [`read`](Self::read); an empty text is `None`.
     ///
     /// # Safety
     /// As for `read`.
     pub unsafe fn read_optional<'a>(self, what: &str) -> Result<Option<&'a str>> {
-        if self.data.is_null() && self.size == 0 {
+        if self.size == 0 {
             return Ok(None);
         }
         // SAFETY: the caller's promise.

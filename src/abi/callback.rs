@@ -21,7 +21,8 @@ pub const OCTOPUS_LOG_TRACE: i32 = 5;
 
 /// One message: `level` (`OCTOPUS_LOG_…`), the part of Octopus that speaks, and the text; both texts are valid
 /// during the call. Never holds a secret or an event's data. Called on threads of the plugin and on threads of the
-/// host that are inside a call; several at a time. It may call any function of the ABI but those that wait.
+/// host that are inside a call; several at a time. On threads of the plugin, calls
+/// that would wait for the plugin's own work say `OCTOPUS_WOULD_DEADLOCK`.
 #[repr(C)]
 #[derive(Clone, Copy)]
 pub struct octopus_log_callback {

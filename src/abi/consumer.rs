@@ -82,7 +82,8 @@ pub struct octopus_consumer_api {
     /// Commits what was acknowledged before the call and waits at most `timeout_ms` milliseconds (negative: the
     /// driver's `timeout_ms`) for Kafka's answer. Also tells of an earlier commit that failed. Not needed for
     /// safety: commits go every second, when partitions are taken away, and at the end.
-    /// `OCTOPUS_TIMED_OUT`, `OCTOPUS_KAFKA`, `OCTOPUS_UNREACHABLE`, `OCTOPUS_WOULD_DEADLOCK`.
+    /// `OCTOPUS_TIMED_OUT` (brokers that are away included: it is tried again), `OCTOPUS_KAFKA`,
+    /// `OCTOPUS_UNREACHABLE`, `OCTOPUS_WOULD_DEADLOCK`.
     pub commit: Option<
         unsafe extern "C" fn(
             consumer: *const octopus_consumer,
@@ -142,7 +143,8 @@ pub struct octopus_consumer_api {
     >,
     /// Commits what was acknowledged, leaves the group, and waits at most `timeout_ms` milliseconds (negative: for
     /// ever) for that; then it goes on in the background. Events in the host's hands stay valid.
-    /// `OCTOPUS_TIMED_OUT`, `OCTOPUS_KAFKA` (the last commit failed), `OCTOPUS_WOULD_DEADLOCK`.
+    /// `OCTOPUS_TIMED_OUT`; `OCTOPUS_KAFKA` or `OCTOPUS_UNREACHABLE` when the last commit failed;
+    /// `OCTOPUS_WOULD_DEADLOCK`.
     pub close: Option<
         unsafe extern "C" fn(
             consumer: *const octopus_consumer,
@@ -150,8 +152,9 @@ pub struct octopus_consumer_api {
             error: *mut *mut octopus_error,
         ) -> octopus_status,
     >,
-    /// Gives the handle back and returns at once; without close before, committing and leaving are done in the
-    /// background, at once. Events stay valid, but can't be acknowledged any more. NULL does nothing.
+    /// Gives the handle back and returns at once; without close before, committing and leaving begin then, in the
+    /// background, or when the last ticket of `pull` is released, which keeps its consumer. Events stay valid, but
+    /// can't be acknowledged any more. NULL does nothing.
     pub release: Option<unsafe extern "C" fn(consumer: *mut octopus_consumer)>,
 }
 

@@ -30,7 +30,7 @@ pub struct octopus_create_topic_args {
     pub size: u64,
     /// JSON object: `num_partitions`, `replication_factor`, `disable_info_topic`, `config` (docs/configuration.md).
     pub options: octopus_text,
-    /// JSON objects with a `"type"`; empty: `{"type":"default"}`.
+    /// JSON objects with a `"type"`; an empty text: `{"type":"default"}`.
     pub validator: octopus_text,
     pub selector: octopus_text,
     pub serializer: octopus_text,
@@ -201,7 +201,8 @@ pub struct octopus_driver_api {
             error: *mut *mut octopus_error,
         ) -> octopus_status,
     >,
-    /// What is in effect, as JSON, with every secret masked. Release the string.
+    /// What the driver was configured with, defaults filled in, and what it is made of, as JSON; secrets are masked.
+    /// Release the string.
     pub describe: Option<
         unsafe extern "C" fn(
             driver: *const octopus_driver,

@@ -23,7 +23,7 @@ handle!(Topic, octopus_topic, "topic");
 
 /// Events of one producer reach a partition in the order of the calls to push.
 pub const OCTOPUS_ORDERING_STRICT: i32 = 0;
-/// They may be reordered.
+/// They may be reordered; nothing makes use of that yet.
 pub const OCTOPUS_ORDERING_LOOSE: i32 = 1;
 /// A batch size that adapts to the load.
 pub const OCTOPUS_ADAPTIVE: u64 = u64::MAX;
@@ -40,7 +40,8 @@ pub struct octopus_producer_args {
     pub options: octopus_text,
     /// Events in a batch: 0, no preference; `OCTOPUS_ADAPTIVE`; else librdkafka's `batch.num.messages`.
     pub batch_size: u64,
-    /// Batches that may be held: 0, no preference.
+    /// Batches that may be held: 0, no preference. What a producer holds is bounded by `kafka.queue.buffering.max.*`,
+    /// so this tunes nothing yet.
     pub max_batches: u64,
     /// `OCTOPUS_ORDERING_STRICT` or `OCTOPUS_ORDERING_LOOSE`.
     pub ordering: i32,
@@ -64,7 +65,8 @@ pub struct octopus_consumer_args {
     pub options: octopus_text,
     /// Events in a batch: 0, no preference; `OCTOPUS_ADAPTIVE`.
     pub batch_size: u64,
-    /// Batches that may be held: 0, no preference.
+    /// Batches that may be held: 0, no preference. With a batch size, their product is librdkafka's
+    /// `queued.min.messages`, unless the options set that.
     pub max_batches: u64,
     /// Partitions to read, and no others; none: those that the group gives.
     pub targets: *const u32,

@@ -70,7 +70,11 @@ pub fn create(
     let made = write(&info.kafka_name, &creation.records())
         .and_then(|()| admin.create(topic, deadline).map_err(|error| or_exists(error, name)));
     if let Err(error) = made {
-        // Nobody can have seen it yet; if this fails too, it is what a crash would have left.
+        if matches!(error.kind(), Kind::TopicExists | Kind::Unreachable) {
+            // The topic is there, or may come to be there yet: it must not lose its components.
+            return Err(error);
+        }
+        // Nobody can have seen it; if this fails too, it is what a crash would have left.
         let left = admin.delete(&info.kafka_name, deadline).err();
         return Err(match left {
             None => error,
@@ -108,7 +112,8 @@ fn wait_until_visible(topic: &NewTopic, admin: &dyn Admin, deadline: Deadline) -
             return Err(Error::new(
                 Kind::Unreachable,
                 format!("creating the Kafka topic {:?}: made, but not visible in time", topic.kafka_name),
-            ));
+            )
+            .retriable(true));
         }
         thread::sleep(PAUSE);
     }

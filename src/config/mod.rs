@@ -26,6 +26,8 @@ const NOT_IN_THIS_BUILD: [&str; 2] = ["aws_msk_iam", "octopus"];
 const DRIVER_KEYS: [&str; 7] =
     ["kafka", "embedded", "namespace", "info_topic_prefix", "disable_info_topic", "timeout_ms", "open_retry_ms"];
 
+const TOPIC_KEYS: [&str; 4] = ["num_partitions", "replication_factor", "disable_info_topic", "config"];
+
 /// Everything that the driver's configuration says, checked.
 #[derive(Debug, Clone, Serialize)]
 pub struct DriverSettings {
@@ -60,6 +62,8 @@ pub struct TopicSettings {
     pub disable_info_topic: bool,
     /// Settings of the Kafka topic itself, such as `max.message.bytes`.
     pub config: Properties,
+    /// What the options say that nobody reads.
+    pub unknown_keys: Vec<String>,
 }
 
 /// What both producers and consumers are told: what may be batched and held, and their own Kafka properties.
@@ -148,6 +152,8 @@ impl DriverSettings {
 impl EmbeddedSettings {
     /// More brokers than a laptop would want; librdkafka's mock cluster has a listener for each.
     const MOST_BROKERS: u64 = 64;
+    /// Each costs memory in the host's own process.
+    const MOST_PARTITIONS: u64 = 10_000;
 
     fn from_json(value: &Value) -> Result<Self> {
         let options = as_object("embedded", value)?;
@@ -163,14 +169,12 @@ impl EmbeddedSettings {
         };
         Ok(EmbeddedSettings {
             brokers: count("brokers", Self::MOST_BROKERS)?,
-            partitions: count("partitions", TopicSettings::MOST_PARTITIONS)?,
+            partitions: count("partitions", Self::MOST_PARTITIONS)?,
         })
     }
 }
 
 impl TopicSettings {
-    const MOST_PARTITIONS: u64 = i32::MAX as u64;
-
     pub fn parse(json: Option<&str>, driver: &DriverSettings) -> Result<Self> {
         let options = match json {
             None => Map::new(),
@@ -180,18 +184,22 @@ impl TopicSettings {
             None => Ok(default),
             Some(value) => as_count(key, value, most).map(|n| n as u32),
         };
-        let (partitions, replication) = match &driver.embedded {
-            Some(embedded) => (embedded.partitions, embedded.brokers.min(DEFAULT_REPLICATION)),
-            None => (1, DEFAULT_REPLICATION),
+        let (partitions, most_partitions, replication) = match &driver.embedded {
+            Some(embedded) => {
+                let replication = embedded.brokers.min(DEFAULT_REPLICATION);
+                (embedded.partitions, EmbeddedSettings::MOST_PARTITIONS, replication)
+            }
+            None => (1, i32::MAX as u64, DEFAULT_REPLICATION),
         };
         Ok(TopicSettings {
-            partitions: count("num_partitions", Self::MOST_PARTITIONS, partitions)?,
+            partitions: count("num_partitions", most_partitions, partitions)?,
             replication: count("replication_factor", i16::MAX as u64, replication)?,
             disable_info_topic: optional_bool(&options, "disable_info_topic")?.unwrap_or(driver.disable_info_topic),
             config: match options.get("config") {
                 None => Properties::default(),
                 Some(value) => Properties::from_json(value, "config")?,
             },
+            unknown_keys: options.keys().filter(|key| !TOPIC_KEYS.contains(&key.as_str())).cloned().collect(),
         })
     }
 }
@@ -249,7 +257,7 @@ fn optional_bool(map: &Map<String, Value>, key: &str) -> Result<Option<bool>> {
 
 fn check_bootstrap_servers(raw: Option<&Value>, kafka: &Properties, embedded: bool) -> Result<()> {
     let key = "kafka.bootstrap.servers";
-    match kafka.get("bootstrap.servers").or(kafka.get("metadata.broker.list")) {
+    match kafka.get("bootstrap.servers") {
         Some(_) if embedded => {
             return Err(Error::configuration(key, "\"embedded\" brings its own brokers; give one or the other"));
         }

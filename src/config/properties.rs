@@ -21,6 +21,27 @@ pub fn is_secret(name: &str) -> bool {
         && name != "sasl.oauthbearer.token.endpoint.url"
 }
 
+/// Properties that librdkafka knows by two names (its CONFIGURATION.md, "Alias for"): the other one, and the one that
+/// is used here. With one name for each, laying properties over others means what it says.
+const OTHER_NAMES: [(&str, &str); 12] = [
+    ("metadata.broker.list", "bootstrap.servers"),
+    ("max.in.flight", "max.in.flight.requests.per.connection"),
+    ("sasl.mechanisms", "sasl.mechanism"),
+    ("sasl.oauthbearer.client.credentials.client.id", "sasl.oauthbearer.client.id"),
+    ("sasl.oauthbearer.client.credentials.client.secret", "sasl.oauthbearer.client.secret"),
+    ("fetch.message.max.bytes", "max.partition.fetch.bytes"),
+    ("queue.buffering.max.ms", "linger.ms"),
+    ("message.send.max.retries", "retries"),
+    ("compression.codec", "compression.type"),
+    ("request.required.acks", "acks"),
+    ("message.timeout.ms", "delivery.timeout.ms"),
+    ("auto.commit.enable", "enable.auto.commit"),
+];
+
+fn usual_name(name: &str) -> &str {
+    OTHER_NAMES.iter().find(|(other, _)| *other == name).map_or(name, |(_, usual)| usual)
+}
+
 #[derive(Clone, Default, PartialEq, Eq)]
 pub struct Properties(BTreeMap<String, String>);
 
@@ -52,9 +73,9 @@ impl Properties {
         if name.contains('\0') || text.contains('\0') {
             return Err(Error::configuration(at().replace('\0', "\\0"), "contains a NUL character"));
         }
-        match self.0.insert(name.to_owned(), text) {
+        match self.0.insert(usual_name(name).to_owned(), text) {
             None => Ok(()),
-            Some(_) => Err(Error::configuration(at(), "is given twice, once with dots and once nested")),
+            Some(_) => Err(Error::configuration(at(), "is given twice, by two names or once nested and once not")),
         }
     }
 

@@ -122,3 +122,14 @@ fn a_description_masks_every_secret() {
     }
     assert!(shown.contains("bootstrap.servers"));
 }
+
+#[test]
+fn a_property_of_two_names_is_one_property() {
+    let driver = driver(r#"{"kafka": {"metadata.broker.list": "x:1", "queue.buffering.max.ms": 7}}"#);
+    let own = ClientSettings::new("c", 0, 0, Some(r#"{"kafka": {"linger.ms": 1}}"#)).unwrap();
+    let all = driver.kafka.overlaid_with(&own.kafka);
+    assert_eq!(all.iter().collect::<Vec<_>>(), [("bootstrap.servers", "x:1"), ("linger.ms", "1")]);
+    assert!(
+        refused(r#"{"kafka": {"bootstrap.servers": "x", "acks": 1, "request.required.acks": 1}}"#).contains("twice")
+    );
+}

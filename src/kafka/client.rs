@@ -2,6 +2,7 @@
 //! services. Producers, consumers and the admin client differ in what else arrives on their queues.
 
 use std::ffi::c_char;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
@@ -68,6 +69,13 @@ impl Client {
         // Messages come through the queue that our thread serves, so a host's log never runs on librdkafka's.
         properties.set("log.queue", "true");
         properties.set_default("client.id", format!("octopus-{}", &connection.instance[..8]));
+        if connection.embedded.is_some()
+            && properties.get("bootstrap.servers") != connection.properties.get("bootstrap.servers")
+        {
+            let why = "\"embedded\" brings its own brokers; leave it out of the client's options";
+            return Err(Error::configuration("kafka.bootstrap.servers", why));
+        }
+        conf::check_supported(&properties)?;
         let config = conf::native(&properties)?;
         let shown = if name.is_empty() { role.noun().to_owned() } else { format!("{} {name:?}", role.noun()) };
         let handle = Arc::new(make_handle(&config, role, &shown)?);
@@ -135,6 +143,8 @@ impl Client {
         let (facility, message) = unsafe { (text(facility), text(message)) };
         // librdkafka's levels are syslog's.
         let level = match level {
+            // The driver's properties are for producers and consumers alike; each ignores the other's.
+            _ if facility == "CONFWARN" && message.contains("will be ignored by this") => log::Level::Debug,
             ..=3 => log::Level::Error,
             4 => log::Level::Warn,
             5 | 6 => log::Level::Info,
@@ -150,7 +160,8 @@ impl Client {
         if unsafe { rd::rd_kafka_event_error_is_fatal(event.as_ptr()) } != 0 || is_fatal(code) {
             self.end_with(self.fatal_error());
         } else {
-            log::info!(logger: self.log(), target: &self.name, "{}: {reason}", errors::describe(code));
+            // librdkafka says it here instead of in its log.
+            log::warn!(logger: self.log(), target: &self.name, "{}: {reason}", errors::describe(code));
             // That all are down says less than what happened to the last of them.
             if RDKafkaErrorCode::from(code) != RDKafkaErrorCode::AllBrokersDown || self.trouble.lock().is_none() {
                 *self.trouble.lock() = Some(reason);
@@ -245,7 +256,8 @@ impl Attended {
         spawn("octopus-admin", move || {
             while !stopped.load(Ordering::Acquire) {
                 if let Some(event) = served.main.poll(IDLE) {
-                    served.serve(&event);
+                    // A panic in a host's callback must not stop its log for good.
+                    let _ = catch_unwind(AssertUnwindSafe(|| served.serve(&event)));
                 }
             }
         })?;

@@ -27,7 +27,21 @@ fn refused(problem: RDKafkaConfRes, why: &str, name: &str, value: &str) -> Error
     Error::configuration(key, format_args!("{why} (given: {value:?})"))
 }
 
+/// Refuses what librdkafka accepts but nothing in this build would serve.
+pub fn check_supported(properties: &Properties) -> Result<()> {
+    let is = |name: &str, value: &str| properties.get(name).is_some_and(|given| given.eq_ignore_ascii_case(value));
+    if is("sasl.mechanism", "OAUTHBEARER") && !is("enable.sasl.oauthbearer.unsecure.jwt", "true") {
+        return Err(Error::new(
+            Kind::Unsupported,
+            "configuration: kafka.sasl.mechanism: this build has nothing that provides OAUTHBEARER tokens; use \
+             another mechanism",
+        ));
+    }
+    Ok(())
+}
+
 pub fn check(properties: &Properties) -> Result<()> {
+    check_supported(properties)?;
     native(properties).map(drop)
 }
 

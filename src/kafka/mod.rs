@@ -12,6 +12,7 @@ mod native;
 mod producer;
 
 use std::sync::Arc;
+use std::time::Duration;
 
 pub use admin::{EmbeddedAdmin, KafkaAdmin};
 pub use consumer::{KafkaConsumer, Payload, RawRecord};
@@ -30,6 +31,8 @@ pub struct Connection {
     pub services: Services,
     /// Kept for as long as a client may use it.
     pub embedded: Option<Arc<EmbeddedCluster>>,
+    /// The driver's `timeout_ms`.
+    pub timeout: Duration,
     /// Tells this driver's clients from others' in the brokers' logs.
     pub instance: String,
 }
@@ -45,7 +48,7 @@ impl Connection {
             properties.set("bootstrap.servers", cluster.bootstrap_servers());
         }
         let instance = uuid::Uuid::new_v4().simple().to_string();
-        let connection = Connection { properties, services, embedded, instance };
+        let connection = Connection { properties, services, embedded, timeout: settings.timeout, instance };
         // Unknown properties and wrong values are the configuration's fault: said now, not at the first call.
         conf::check(&connection.properties)?;
         Ok(connection)

@@ -44,22 +44,41 @@ impl Shared {
         let mut commits = Commits::default();
         while !self.closing.load(Ordering::Acquire) {
             let event = self.events.poll(commits.until_next());
-            self.serve_guarded(event.as_ref(), &mut commits);
-            self.commit_if_due(&mut commits);
+            self.guarded(|| {
+                if let Some(event) = &event {
+                    self.serve(event, &mut commits);
+                }
+                self.commit_if_due(&mut commits);
+            });
         }
-        self.leave(&mut commits);
-        self.batch.lock().clear();
-        self.desk.lock().closed = true;
-        self.changed.notify_all();
+        self.guarded(|| self.leave(&mut commits));
+        self.end();
     }
 
-    fn serve_guarded(&self, event: Option<&QueueEvent>, commits: &mut Commits) {
-        let Some(event) = event else { return };
-        if catch_unwind(AssertUnwindSafe(|| self.serve(event, commits))).is_err() {
-            let why = "a panic while serving an event of librdkafka; this is a defect of Octopus, or of a callback";
-            log::error!(logger: self.client.log(), target: self.client.name(), "{why}");
-            self.standing.set(Error::new(Kind::Panicked, why));
+    /// A panic in here, in a host's callback say, must not end the attendant: its consumer would wait for ever.
+    fn guarded(&self, work: impl FnOnce()) {
+        if catch_unwind(AssertUnwindSafe(work)).is_err() {
+            self.rebalancing.store(false, Ordering::Release);
+            self.standing.set(Error::new(
+                Kind::Panicked,
+                "a panic while serving an event of librdkafka; this is a defect of Octopus",
+            ));
         }
+    }
+
+    /// Whatever led here: nothing is handed out or acknowledged any more, and whoever waits is told.
+    fn end(&self) {
+        self.batch.lock().clear();
+        let uncommitted = self.positions.revoke_all();
+        let mut desk = self.desk.lock();
+        if uncommitted {
+            desk.commit_failure.get_or_insert_with(|| {
+                Error::new(Kind::Kafka, format!("{}: the consumer ended before they were", self.committing()))
+            });
+        }
+        desk.closed = true;
+        drop(desk);
+        self.changed.notify_all();
     }
 
     fn serve(&self, event: &QueueEvent, commits: &mut Commits) {
@@ -67,7 +86,11 @@ impl Shared {
             rd::RD_KAFKA_EVENT_REBALANCE => self.rebalance(event),
             rd::RD_KAFKA_EVENT_OFFSET_COMMIT => self.note_commit(event, commits),
             _ => {
-                if self.client.serve(event).is_some_and(errors::is_standing) {
+                let code = self.client.serve(event);
+                if code == Some(RDKafkaErrorCode::AllBrokersDown) {
+                    self.cut_off.begin();
+                }
+                if code.is_some_and(errors::is_standing) {
                     let error = errors::error(event.error(), &event.error_text())
                         .during(format_args!("reading topic {:?} as group {:?}", self.topic, self.group));
                     self.standing.set(error);
@@ -119,6 +142,7 @@ impl Shared {
             starts.push((partition as i32, start.map_or(OFFSET_INVALID, |offset| offset as i64)));
         }
         self.standing.clear();
+        self.cut_off.is_over();
         self.change_assignment(starts, rd::rd_kafka_incremental_assign, true)
     }
 
@@ -325,8 +349,9 @@ impl Shared {
         }
         // SAFETY: the client is alive.
         while unsafe { rd::rd_kafka_consumer_closed(client) } == 0 && !deadline.has_passed() {
-            let event = self.events.poll(deadline.remaining(Duration::from_millis(100)));
-            self.serve_guarded(event.as_ref(), commits);
+            if let Some(event) = self.events.poll(deadline.remaining(Duration::from_millis(100))) {
+                self.serve(&event, commits);
+            }
         }
     }
 }

@@ -12,6 +12,7 @@ use std::collections::VecDeque;
 use std::ffi::CString;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::time::{Duration, Instant};
 
 use parking_lot::{Condvar, Mutex};
 
@@ -99,6 +100,24 @@ impl Standing {
     }
 }
 
+/// Since when no broker is reachable.
+#[derive(Default)]
+struct CutOff(Mutex<Option<Instant>>);
+
+impl CutOff {
+    fn begin(&self) {
+        self.0.lock().get_or_insert_with(Instant::now);
+    }
+
+    fn is_over(&self) {
+        *self.0.lock() = None;
+    }
+
+    fn has_lasted(&self, time: Duration) -> bool {
+        self.0.lock().is_some_and(|since| since.elapsed() >= time)
+    }
+}
+
 struct Shared {
     topic: String,
     c_topic: CString,
@@ -111,6 +130,9 @@ struct Shared {
     desk: Mutex<Desk>,
     changed: Condvar,
     standing: Standing,
+    cut_off: CutOff,
+    /// How long brokers may be away before a pull says so.
+    timeout: Duration,
     pinned: Arc<AtomicUsize>,
     data: Queue,
     events: Queue,
@@ -145,6 +167,8 @@ impl KafkaConsumer {
             desk: Mutex::default(),
             changed: Condvar::new(),
             standing: Standing::default(),
+            cut_off: CutOff::default(),
+            timeout: connection.timeout,
             pinned: Arc::default(),
             data: Queue::new(&client.handle)?,
             events,
@@ -202,6 +226,11 @@ fn consumer_properties(connection: &Connection, settings: &ClientSettings) -> Pr
     properties.set("topic.metadata.refresh.interval.ms", "10000");
     // A consumer whose prefetch was full should not idle for a second once there is room again.
     properties.set_default("fetch.queue.backoff.ms", "10");
+    if connection.embedded.is_some() {
+        // The mock cluster lets whoever comes after the last member wait for nearly a session's length.
+        properties.set_default("session.timeout.ms", "2500");
+        properties.set_default("heartbeat.interval.ms", "400");
+    }
     if let Some(events) = prefetch(settings) {
         properties.set_default("queued.min.messages", events.to_string());
     }

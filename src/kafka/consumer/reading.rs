@@ -109,6 +109,7 @@ impl Shared {
             Step::NotOurs => Reading::Nothing,
             Step::InOrder(assignment) => {
                 self.standing.clear();
+                self.cut_off.is_over();
                 Reading::Record(self.raw_record(message, partition, offset, assignment))
             }
             Step::Skipped(assignment, expected) => match self.first_kept_offset(partition) {
@@ -174,16 +175,36 @@ impl Shared {
         Reading::Remark(error)
     }
 
-    /// What keeps records from coming, if something lasting does; said each time, but not before the host has
-    /// waited as long as it wanted to, so that a loop of pulls does not spin.
+    /// What keeps records from coming, if something lasting does; said each time, but, unless it ended the client,
+    /// not before the host has waited as long as it wanted to, so that a loop of pulls does not spin.
     fn complain(&self, deadline: Deadline) -> Result<()> {
         if let Some(fatal) = self.client.fatal() {
             return Err(fatal);
         }
-        if deadline.instant().is_none() || deadline.has_passed() {
-            return self.standing.check();
+        if deadline.instant().is_some() && !deadline.has_passed() {
+            return Ok(());
+        }
+        self.standing.check()?;
+        if self.cut_off.has_lasted(self.timeout) && !self.reaches_a_broker() {
+            return Err(self.client.unreachable(format_args!("reading topic {:?}", self.topic)));
         }
         Ok(())
+    }
+
+    /// Asks, since nothing tells when brokers are back while no record comes.
+    fn reaches_a_broker(&self) -> bool {
+        const AT_MOST_MS: i32 = 200;
+        let mut metadata = std::ptr::null();
+        let (client, no_topic) = (self.client.handle.as_ptr(), std::ptr::null_mut());
+        // SAFETY: the client is alive and the place writable; the metadata is ours until destroyed.
+        unsafe {
+            let answered = errors::number(rd::rd_kafka_metadata(client, 0, no_topic, &mut metadata, AT_MOST_MS)) == 0;
+            if answered {
+                rd::rd_kafka_metadata_destroy(metadata);
+                self.cut_off.is_over();
+            }
+            answered
+        }
     }
 
     pub(super) fn commit(&self, deadline: Deadline) -> Result<()> {
