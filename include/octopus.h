@@ -576,8 +576,8 @@ typedef struct octopus_consumer_api {
                             int64_t timeout_ms,
                             struct octopus_error **error);
     // Gives the handle back and returns at once; without close before, committing and leaving begin then, in the
-    // background, or when the last ticket of `pull` is released, which keeps its consumer. Events stay valid, but
-    // can't be acknowledged any more. NULL does nothing.
+    // background, or when the last ticket of `pull` is released, which keeps its consumer. Events stay valid;
+    // acknowledging them is stale as soon as the consumer has left. NULL does nothing.
     void (*release)(struct octopus_consumer *consumer);
 } octopus_consumer_api;
 
@@ -646,7 +646,7 @@ typedef struct octopus_event_view {
 } octopus_event_view;
 
 // Events. Functions may be called from any thread, also at the same time. An event stays valid whatever happens to
-// its consumer; one of more than 4 KB keeps the fetch response that it came in, and with it the consumer's client. Every function but `retain` and `release` may return `OCTOPUS_INVALID_ARGUMENT`, `OCTOPUS_FORKED`
+// its consumer; one of more than 4 KiB keeps the fetch response that it came in, and with it the consumer's client. Every function but `retain` and `release` may return `OCTOPUS_INVALID_ARGUMENT`, `OCTOPUS_FORKED`
 // and `OCTOPUS_PANICKED`.
 typedef struct octopus_event_api {
     // `sizeof(octopus_event_api)` in the plugin; a slot within it that isn't NULL can be called.

@@ -16,7 +16,7 @@ use crate::topic::Topic;
 pub struct Consumer {
     pub health: Health,
     topic: Arc<Topic>,
-    records: Arc<KafkaConsumer>,
+    records: KafkaConsumer,
     /// Whether the metadata is text of a built-in serializer, or bytes that only the host can read.
     reads_metadata: bool,
     closed: AtomicBool,
@@ -32,7 +32,7 @@ impl Consumer {
             health: Health::default(),
             reads_metadata: topic.components().provides(Role::Serializer),
             topic,
-            records: Arc::new(records),
+            records,
             closed: AtomicBool::new(false),
         })
     }
@@ -43,7 +43,7 @@ impl Consumer {
         self.check_open()?;
         let record = self.records.next(deadline)?;
         let (partition, offset) = (record.partition, record.offset);
-        Event::read(record, self.records.clone(), self.reads_metadata).map_err(|error| {
+        Event::read(record, self.records.positions().clone(), self.reads_metadata).map_err(|error| {
             error.during(format_args!(
                 "reading topic {:?}: the record at offset {offset} of partition {partition} is malformed",
                 self.topic.name()
@@ -69,12 +69,5 @@ impl Consumer {
 
     pub fn check_open(&self) -> Result<()> {
         if self.closed.load(Ordering::Acquire) { Err(Error::bare(Kind::Closed)) } else { Ok(()) }
-    }
-}
-
-impl Drop for Consumer {
-    /// Commits and leaves in the background, also when events outlive their consumer.
-    fn drop(&mut self) {
-        self.records.start_closing();
     }
 }

@@ -81,6 +81,12 @@ impl Error {
         self
     }
 
+    /// Adds what else there is to know.
+    pub fn adding(mut self, remark: impl fmt::Display) -> Self {
+        self.message = format!("{} ({remark})", self.message);
+        self
+    }
+
     pub fn with_kafka_code(mut self, code: i32) -> Self {
         self.kafka_code = Some(code);
         self

@@ -5,8 +5,8 @@ use std::sync::Arc;
 
 use crate::error::Result;
 use crate::health::Health;
-use crate::kafka::{KafkaConsumer, Payload, RawRecord};
-use crate::positions::Assignment;
+use crate::kafka::{Payload, RawRecord};
+use crate::positions::{Assignment, Positions};
 use crate::record::{self, LENGTH_PREFIX, Layout};
 
 /// The id of the event that marks the end of a topic.
@@ -24,11 +24,11 @@ pub struct Event {
     partition: u32,
     timestamp_ms: i64,
     assignment: Assignment,
-    consumer: Arc<KafkaConsumer>,
+    positions: Arc<Positions>,
 }
 
 impl Event {
-    pub fn read(record: RawRecord, consumer: Arc<KafkaConsumer>, reads_metadata: bool) -> Result<Self> {
+    pub fn read(record: RawRecord, positions: Arc<Positions>, reads_metadata: bool) -> Result<Self> {
         let bytes = record.payload.bytes();
         let (serialized, json, data, id) = match record::decode(bytes)? {
             Layout::EndOfTopic => (0..0, None, 0..0, NO_MORE_EVENTS),
@@ -50,7 +50,7 @@ impl Event {
             timestamp_ms: record.timestamp_ms,
             assignment: record.assignment,
             payload: record.payload,
-            consumer,
+            positions,
         })
     }
 
@@ -89,6 +89,6 @@ impl Event {
     /// This event and all before it in its partition are done with; committed within a second, or at once by
     /// [`crate::consumer::Consumer::commit`].
     pub fn acknowledge(&self) -> Result<()> {
-        self.consumer.positions().acknowledge(self.partition, self.assignment, self.offset)
+        self.positions.acknowledge(self.partition, self.assignment, self.offset)
     }
 }

@@ -153,8 +153,8 @@ pub struct octopus_consumer_api {
         ) -> octopus_status,
     >,
     /// Gives the handle back and returns at once; without close before, committing and leaving begin then, in the
-    /// background, or when the last ticket of `pull` is released, which keeps its consumer. Events stay valid, but
-    /// can't be acknowledged any more. NULL does nothing.
+    /// background, or when the last ticket of `pull` is released, which keeps its consumer. Events stay valid;
+    /// acknowledging them is stale as soon as the consumer has left. NULL does nothing.
     pub release: Option<unsafe extern "C" fn(consumer: *mut octopus_consumer)>,
 }
 

@@ -215,7 +215,10 @@ impl octopus_push_args {
             return Ok(Metadata::Json("{}"));
         }
         let text = std::str::from_utf8(bytes).map_err(|why| {
-            Error::new(crate::error::Kind::InvalidMetadata, format!("the metadata is not UTF-8: {why}"))
+            Error::new(
+                crate::error::Kind::InvalidMetadata,
+                format!("pushing an event: the metadata is not UTF-8: {why}"),
+            )
         })?;
         Ok(Metadata::Json(text))
     }

@@ -55,6 +55,18 @@ pub fn create(
     write: impl FnOnce(&str, &[&str]) -> Result<()>,
     deadline: Deadline,
 ) -> Result<()> {
+    create_in_order(creation, admin, write, deadline).map_err(|error| match error.kind() {
+        Kind::TopicExists => error,
+        _ => error.during(format_args!("creating topic {:?}", creation.name)),
+    })
+}
+
+fn create_in_order(
+    creation: &Creation,
+    admin: &dyn Admin,
+    write: impl FnOnce(&str, &[&str]) -> Result<()>,
+    deadline: Deadline,
+) -> Result<()> {
     let Creation { name, topic, .. } = creation;
     if admin.partition_count(&topic.kafka_name, deadline)?.is_some() {
         return Err(exists(name));
@@ -78,7 +90,7 @@ pub fn create(
         let left = admin.delete(&info.kafka_name, deadline).err();
         return Err(match left {
             None => error,
-            Some(why) => error.during(format_args!("(the info topic {:?} is left: {why})", info.kafka_name)),
+            Some(why) => error.adding(format_args!("the info topic {:?} is left: {why}", info.kafka_name)),
         });
     }
     wait_until_visible(topic, admin, deadline)
@@ -148,5 +160,112 @@ fn refuse_lost_components(name: &str, components: &Components) -> Result<()> {
                 component.json()
             ),
         )),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use parking_lot::Mutex;
+
+    use super::*;
+
+    /// A Kafka of one's imagination: it does as told for one topic, and notes what it was asked to do.
+    #[derive(Default)]
+    struct Imagined {
+        steps: Mutex<Vec<String>>,
+        topics: Mutex<Vec<String>>,
+        fails: Option<(&'static str, Kind)>,
+    }
+
+    impl Imagined {
+        fn that_fails(on: &'static str, how: Kind) -> Self {
+            Imagined { fails: Some((on, how)), ..Imagined::default() }
+        }
+
+        fn has(&self, topic: &str) {
+            self.topics.lock().push(topic.to_owned());
+        }
+
+        fn step(&self, step: String) -> Result<()> {
+            let failure = self.fails.filter(|(on, _)| *on == step);
+            self.steps.lock().push(step);
+            failure.map_or(Ok(()), |(on, how)| Err(Error::new(how, format!("{on} failed"))))
+        }
+
+        fn create(&self, options: &str) -> Result<()> {
+            let driver = DriverSettings::parse(r#"{"kafka": {"bootstrap.servers": "x"}}"#).unwrap();
+            let settings = TopicSettings::parse(Some(options), &driver).unwrap();
+            let creation = Creation::plan("t", settings, Components::default(), &driver).unwrap();
+            let write = |topic: &str, records: &[&str]| self.step(format!("write {} to {topic}", records.len()));
+            create(&creation, self, write, Deadline::after(Duration::from_secs(10)))
+        }
+
+        fn steps(&self) -> Vec<String> {
+            self.steps.lock().clone()
+        }
+    }
+
+    impl Admin for Imagined {
+        fn create(&self, topic: &NewTopic, _: Deadline) -> Result<()> {
+            self.step(format!("create {}", topic.kafka_name))?;
+            self.has(&topic.kafka_name);
+            Ok(())
+        }
+
+        fn delete(&self, kafka_name: &str, _: Deadline) -> Result<()> {
+            self.step(format!("delete {kafka_name}"))
+        }
+
+        fn partition_count(&self, kafka_name: &str, _: Deadline) -> Result<Option<u32>> {
+            Ok(self.topics.lock().iter().any(|topic| topic == kafka_name).then_some(1))
+        }
+    }
+
+    #[test]
+    fn the_info_topic_and_its_records_are_there_before_the_topic_is() {
+        let kafka = Imagined::default();
+        kafka.create("{}").unwrap();
+        assert_eq!(kafka.steps(), ["create __info_t", "write 3 to __info_t", "create t"]);
+    }
+
+    #[test]
+    fn without_an_info_topic_only_the_topic_is_made() {
+        let kafka = Imagined::default();
+        kafka.create(r#"{"disable_info_topic": true}"#).unwrap();
+        assert_eq!(kafka.steps(), ["create t"]);
+    }
+
+    #[test]
+    fn a_topic_that_the_broker_refuses_leaves_no_info_topic() {
+        let kafka = Imagined::that_fails("create t", Kind::Kafka);
+        let error = kafka.create("{}").unwrap_err();
+        assert_eq!(error.message(), "creating topic \"t\": create t failed");
+        assert_eq!(kafka.steps().last().unwrap(), "delete __info_t");
+    }
+
+    #[test]
+    fn a_topic_that_may_be_there_after_all_keeps_its_components() {
+        for lost_answer in [Kind::Unreachable, Kind::TopicExists] {
+            let kafka = Imagined::that_fails("create t", lost_answer);
+            assert_eq!(kafka.create("{}").unwrap_err().kind(), lost_answer);
+            assert_eq!(kafka.steps().last().unwrap(), "create t", "nothing is deleted");
+        }
+    }
+
+    #[test]
+    fn a_topic_that_exists_is_left_alone() {
+        let kafka = Imagined::default();
+        kafka.has("t");
+        assert_eq!(kafka.create("{}").unwrap_err().kind(), Kind::TopicExists);
+        assert!(kafka.steps().is_empty());
+    }
+
+    #[test]
+    fn an_info_topic_without_its_topic_is_another_creators_and_trying_again_may_help() {
+        let kafka = Imagined::that_fails("create __info_t", Kind::TopicExists);
+        let error = kafka.create("{}").unwrap_err();
+        assert!(error.kind() == Kind::TopicExists && error.is_retriable());
+        assert!(error.message().contains("__info_t"), "{error}");
+        assert_eq!(kafka.steps(), ["create __info_t"]);
     }
 }

@@ -210,7 +210,7 @@ impl ClientSettings {
     pub fn new(name: &str, batch_size: u64, max_batches: u64, options: Option<&str>) -> Result<Self> {
         let options = match options {
             None => Value::Null,
-            Some(json) => parse(json, "the client's options")?,
+            Some(json) => parse(json, "what is given as the client's options")?,
         };
         let kafka = match options.get("kafka") {
             None => Properties::default(),

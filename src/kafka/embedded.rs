@@ -63,9 +63,9 @@ impl EmbeddedCluster {
     pub fn create_topic(&self, topic: &NewTopic) -> Result<()> {
         if topic.replication > self.brokers {
             return Err(Error::invalid(format!(
-                "creating topic {:?}: the option \"replication_factor\" is {}, but the embedded Kafka has {} brokers; \
-                 set it to at most that, or \"embedded\": {{\"brokers\": …}} higher",
-                topic.kafka_name, topic.replication, self.brokers
+                "the option \"replication_factor\" is {}, more than the embedded Kafka's brokers ({}); set it to at most \
+                 that, or \"embedded\": {{\"brokers\": …}} higher",
+                topic.replication, self.brokers
             )));
         }
         let name = c_string(&topic.kafka_name)?;

@@ -7,6 +7,7 @@ use plugin_tests::{Consumer, NewEvent, Status, Topic};
 use serde_json::json;
 
 use crate::kafka::{self, Kafka, unique};
+use crate::proxy::ProxiedKafka;
 use crate::support::{Log, PATIENCE, driver_with, eventually, nothing_comes, read, topic, topic_of};
 
 /// Pushes events with the numbers 0 to `count` - 1 to partition 0.
@@ -337,4 +338,35 @@ fn a_consumer_reads_on_when_its_topic_was_deleted_and_says_so() {
         statuses.len() >= 2
     });
     assert_eq!(statuses[0], Status::UnknownTopic);
+}
+
+#[test]
+fn a_consumer_that_reaches_no_broker_says_who_does_not_answer_and_reads_on_when_one_does() {
+    let kafka = ProxiedKafka::start();
+    let settings = json!({"kafka": {"bootstrap.servers": kafka.bootstrap(), "reconnect.backoff.max.ms": 200}});
+    let topic = topic_of(&driver_with(settings.clone(), &Log::default()), "cut-off", 1);
+    fill(&topic, 2);
+    let mut impatient = settings;
+    impatient["timeout_ms"] = json!(1_000);
+    let topic = driver_with(impatient, &Log::default()).open_topic(topic.name()).unwrap();
+    let consumer = topic.consumer(&unique("group")).make().unwrap();
+    read(&consumer, 2);
+
+    kafka.break_off();
+    let mut times = 0;
+    eventually("pulls say that nobody answers, again and again", || {
+        if let Err(error) = consumer.next(Duration::from_millis(100)) {
+            assert_eq!(error.status, Status::Unreachable, "{error}");
+            assert!(error.message.contains(kafka.bootstrap()) && error.retriable, "{error}");
+            times += 1;
+        }
+        times == 3
+    });
+    kafka.let_go();
+    eventually("pulls only time out again", || consumer.next(Duration::from_millis(100)).is_ok());
+    fill(&topic, 1);
+    eventually(
+        "the next event",
+        || matches!(consumer.next(Duration::from_millis(100)), Ok(Some(event)) if event.id() == 2),
+    );
 }

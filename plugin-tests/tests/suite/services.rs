@@ -3,7 +3,7 @@
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
-use plugin_tests::{NewEvent, Octopus, Rebalance, Status};
+use plugin_tests::{NewEvent, Octopus, Producer, Rebalance, Status, TopicOptions};
 use serde_json::json;
 
 use crate::kafka::{Kafka, unique};
@@ -189,4 +189,35 @@ fn handles_can_be_released_in_any_order_and_what_was_made_from_them_goes_on() {
     assert!(ticket.wait(Duration::from_millis(50)).unwrap().is_none(), "a ticket keeps its consumer");
     drop(ticket);
     assert_eq!(event.data().len(), 100_000);
+}
+
+#[test]
+fn on_a_thread_of_the_plugin_what_would_wait_for_the_plugin_says_so() {
+    let seen: Arc<Mutex<Vec<Status>>> = Arc::default();
+    let producer: Arc<Mutex<Option<Producer>>> = Arc::default();
+    let (sink, inside) = (seen.clone(), producer.clone());
+    let driver = octopus()
+        .driver_builder(json!({"embedded": {}, "kafka": {"statistics.interval.ms": 100}}))
+        .statistics(move |client, _| {
+            if let (true, Some(producer)) = (client.starts_with("producer"), &*inside.lock().unwrap()) {
+                let flush = producer.flush().unwrap();
+                let push = producer.push(&NewEvent::text("{}")).unwrap();
+                let statuses = [push.wait(PATIENCE).map(drop), flush.wait(PATIENCE), producer.close(PATIENCE)];
+                // Nothing is in flight at first, so a flush may have its result already.
+                sink.lock()
+                    .unwrap()
+                    .extend(statuses.map(|result| result.map_or_else(|error| error.status, |()| Status::Ok)));
+            }
+        })
+        .create()
+        .unwrap();
+    driver.create_topic("t", &TopicOptions::default()).unwrap();
+    let made = driver.open_topic("t").unwrap().producer("p").make().unwrap();
+    *producer.lock().unwrap() = Some(made);
+    eventually("three answers", || seen.lock().unwrap().len() >= 3);
+    let answers = seen.lock().unwrap()[..3].to_vec();
+    assert_eq!((answers[0], answers[2]), (Status::WouldDeadlock, Status::WouldDeadlock));
+    assert!([Status::Ok, Status::WouldDeadlock].contains(&answers[1]));
+    let producer = producer.lock().unwrap().take().unwrap();
+    producer.close(PATIENCE).expect("the refusal changed nothing");
 }

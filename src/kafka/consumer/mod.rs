@@ -122,7 +122,7 @@ struct Shared {
     topic: String,
     c_topic: CString,
     group: String,
-    positions: Positions,
+    positions: Arc<Positions>,
     batch: Mutex<VecDeque<Message>>,
     /// Set while the attendant wants the batch's lock: readers give it up.
     rebalancing: AtomicBool,
@@ -160,7 +160,7 @@ impl KafkaConsumer {
             topic: topic.to_owned(),
             c_topic: c_string(topic)?,
             group: settings.name.clone(),
-            positions: Positions::default(),
+            positions: Arc::default(),
             batch: Mutex::default(),
             rebalancing: AtomicBool::new(false),
             closing: AtomicBool::new(false),
@@ -185,12 +185,8 @@ impl KafkaConsumer {
         self.shared.next(deadline)
     }
 
-    /// Begins to commit and leave, in the background. What was read stays valid.
-    pub fn start_closing(&self) {
-        self.shared.start_closing();
-    }
-
-    pub fn positions(&self) -> &Positions {
+    /// What events acknowledge to; it outlives the client.
+    pub fn positions(&self) -> &Arc<Positions> {
         &self.shared.positions
     }
 
@@ -214,6 +210,7 @@ impl KafkaConsumer {
 }
 
 impl Drop for KafkaConsumer {
+    /// Commits and leaves in the background. What was read stays valid.
     fn drop(&mut self) {
         self.shared.start_closing();
     }
