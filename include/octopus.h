@@ -314,7 +314,7 @@ typedef struct octopus_driver_api {
                              struct octopus_error **error);
     // Makes a topic and waits until it can be opened. `args` may be NULL.
     // `OCTOPUS_TOPIC_EXISTS`, `OCTOPUS_COMPONENT`, `OCTOPUS_INVALID_CONFIGURATION`, `OCTOPUS_UNREACHABLE`,
-    // `OCTOPUS_KAFKA`.
+    // `OCTOPUS_KAFKA`, `OCTOPUS_WOULD_DEADLOCK` on a thread of the plugin.
     octopus_status (*create_topic)(const struct octopus_driver *driver,
                                    struct octopus_text name,
                                    const struct octopus_create_topic_args *args,
@@ -576,8 +576,8 @@ typedef struct octopus_consumer_api {
                             int64_t timeout_ms,
                             struct octopus_error **error);
     // Gives the handle back and returns at once; without close before, committing and leaving begin then, in the
-    // background, or when the last ticket of `pull` is released, which keeps its consumer. Events stay valid;
-    // acknowledging them is stale as soon as the consumer has left. NULL does nothing.
+    // background. Tickets that have not taken an event say `OCTOPUS_CLOSED`. Events stay valid; acknowledging them
+    // is stale as soon as the consumer has left. NULL does nothing.
     void (*release)(struct octopus_consumer *consumer);
 } octopus_consumer_api;
 

@@ -9,16 +9,14 @@ use crate::config::ClientSettings;
 use crate::deadline::Deadline;
 use crate::error::{Error, Kind, Result};
 use crate::event::Event;
+use crate::future::Future;
 use crate::health::{Health, refuse_to_wait_for_ourselves};
 use crate::kafka::KafkaConsumer;
 use crate::topic::Topic;
 
 pub struct Consumer {
     pub health: Health,
-    topic: Arc<Topic>,
-    records: KafkaConsumer,
-    /// Whether the metadata is text of a built-in serializer, or bytes that only the host can read.
-    reads_metadata: bool,
+    reader: Arc<Reader>,
     closed: AtomicBool,
 }
 
@@ -28,34 +26,23 @@ impl Consumer {
             return Err(Error::invalid("the consumer's name is empty; it is the name of its group, so it needs one"));
         }
         let records = KafkaConsumer::subscribe(topic.driver().connection(), topic.kafka_name(), settings)?;
-        Ok(Consumer {
-            health: Health::default(),
-            reads_metadata: topic.components().provides(Role::Serializer),
-            topic,
-            records,
-            closed: AtomicBool::new(false),
-        })
+        let reads_metadata = topic.components().provides(Role::Serializer);
+        let reader = Arc::new(Reader { topic, records, reads_metadata });
+        Ok(Consumer { health: Health::default(), reader, closed: AtomicBool::new(false) })
     }
 
-    /// The next event; `TimedOut` when there was none in time. A malformed record is an error, once, and then it
-    /// goes on with the record after it.
-    pub fn next(&self, deadline: Deadline) -> Result<Event> {
+    /// A ticket for the next event.
+    pub fn pull(&self) -> Result<Future> {
         self.check_open()?;
-        let record = self.records.next(deadline)?;
-        let (partition, offset) = (record.partition, record.offset);
-        Event::read(record, self.records.positions().clone(), self.reads_metadata).map_err(|error| {
-            error.during(format_args!(
-                "reading topic {:?}: the record at offset {offset} of partition {partition} is malformed",
-                self.topic.name()
-            ))
-        })
+        Ok(Future::pull(self.reader.clone()))
     }
 
     /// Commits what was acknowledged so far and waits for Kafka's answer.
     pub fn commit(&self, deadline: Deadline) -> Result<()> {
         self.check_open()?;
         refuse_to_wait_for_ourselves("committing")?;
-        self.records.commit(deadline.sooner(Deadline::after(self.topic.driver().timeout())))
+        let limit = Deadline::after(self.reader.topic.driver().timeout());
+        self.reader.records.commit(deadline.sooner(limit))
     }
 
     /// Commits, and leaves the group at once.
@@ -64,10 +51,41 @@ impl Consumer {
         if self.closed.swap(true, Ordering::AcqRel) {
             return Err(Error::bare(Kind::Closed));
         }
-        self.records.close(deadline)
+        self.reader.records.close(deadline)
     }
 
-    pub fn check_open(&self) -> Result<()> {
+    fn check_open(&self) -> Result<()> {
         if self.closed.load(Ordering::Acquire) { Err(Error::bare(Kind::Closed)) } else { Ok(()) }
+    }
+}
+
+impl Drop for Consumer {
+    /// Commits and leaves in the background, at once: tickets that are still held must not keep partitions from
+    /// the group's other members.
+    fn drop(&mut self) {
+        self.reader.records.start_closing();
+    }
+}
+
+/// What a consumer and its tickets share.
+pub struct Reader {
+    topic: Arc<Topic>,
+    records: KafkaConsumer,
+    /// Whether the metadata is text of a built-in serializer, or bytes that only the host can read.
+    reads_metadata: bool,
+}
+
+impl Reader {
+    /// The next event; `TimedOut` when there was none in time. A malformed record is an error, once, and then it
+    /// goes on with the record after it.
+    pub fn next(&self, deadline: Deadline) -> Result<Event> {
+        let record = self.records.next(deadline)?;
+        let (partition, offset) = (record.partition, record.offset);
+        Event::read(record, self.records.positions().clone(), self.reads_metadata).map_err(|error| {
+            error.during(format_args!(
+                "reading topic {:?}: the record at offset {offset} of partition {partition} is malformed",
+                self.topic.name()
+            ))
+        })
     }
 }

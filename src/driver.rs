@@ -15,7 +15,7 @@ use crate::components::{Components, Role};
 use crate::config::{ClientSettings, DriverSettings, TopicSettings, check_topic_name};
 use crate::deadline::Deadline;
 use crate::error::{Error, Kind, Result};
-use crate::health::Health;
+use crate::health::{Health, refuse_to_wait_for_ourselves};
 use crate::kafka::{self, Connection, EmbeddedAdmin, Info, InfoReader, KafkaAdmin, KafkaProducer};
 use crate::record::Bare;
 use crate::services::{Services, let_loggers_decide};
@@ -61,6 +61,7 @@ impl Driver {
     /// Makes the topic and, unless disabled, its info topic; see [`admin::create`]. `components` are JSON texts, in
     /// the order validator, selector, serializer.
     pub fn create_topic(&self, name: &str, options: Option<&str>, components: [Option<&str>; 3]) -> Result<()> {
+        refuse_to_wait_for_ourselves("creating a topic")?;
         let doing = |error: Error| error.during(format_args!("creating topic {name:?}"));
         let components = Components::parse(components).map_err(doing)?;
         let settings = TopicSettings::parse(options, &self.settings).map_err(doing)?;

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use parking_lot::{Condvar, Mutex};
 
-use crate::consumer::Consumer;
+use crate::consumer::Reader;
 use crate::deadline::Deadline;
 use crate::error::{Error, Kind, Result};
 use crate::event::Event;
@@ -25,8 +25,8 @@ pub struct Delivered {
 
 /// Something that can be told that somebody waits, so that lingering records go out now.
 pub trait Hurry: Send + Sync {
-    /// Sends what lingers, returning when nothing is in flight or after `at_most`. False if someone is at it.
-    fn hurry(&self, at_most: Duration) -> bool;
+    /// Sends what lingers, returning when nothing is in flight or after `at_most`; at once if another thread is at it.
+    fn hurry(&self, at_most: Duration);
 }
 
 /// A result that arrives once and stays.
@@ -64,15 +64,14 @@ impl<T: Clone> Promise<T> {
             if deadline.has_passed() {
                 return Err(Error::bare(Kind::TimedOut));
             }
-            let hurried = hurry.upgrade().is_some_and(|queue| queue.hurry(deadline.remaining(HURRIED)));
+            if let Some(queue) = hurry.upgrade() {
+                queue.hurry(deadline.remaining(HURRIED));
+            }
             let mut slot = self.result.lock();
             if slot.is_none() {
                 self.arrived.wait_for(&mut slot, deadline.remaining(pause));
             }
-            drop(slot);
-            if hurried {
-                pause = (pause * 2).min(LONGEST_PAUSE);
-            }
+            pause = (pause * 2).min(LONGEST_PAUSE);
         }
     }
 }
@@ -98,8 +97,8 @@ impl Future {
         Future { health: Health::default(), awaited: Awaited::Flush(Promise::new(), hurry) }
     }
 
-    pub fn pull(consumer: Arc<Consumer>) -> Self {
-        Future { health: Health::default(), awaited: Awaited::Pull(Ticket::new(consumer)) }
+    pub fn pull(reader: Arc<Reader>) -> Self {
+        Future { health: Health::default(), awaited: Awaited::Pull(Ticket::new(reader)) }
     }
 
     pub fn settle_delivery(&self, result: Result<Delivered>) {
@@ -178,7 +177,7 @@ fn not_yet() -> Error {
 
 /// A place in no queue: whoever waits takes the next event there is.
 struct Ticket {
-    consumer: Arc<Consumer>,
+    reader: Arc<Reader>,
     state: Mutex<TicketState>,
     changed: Condvar,
 }
@@ -191,8 +190,8 @@ enum TicketState {
 }
 
 impl Ticket {
-    fn new(consumer: Arc<Consumer>) -> Self {
-        Ticket { consumer, state: Mutex::new(TicketState::Open), changed: Condvar::new() }
+    fn new(reader: Arc<Reader>) -> Self {
+        Ticket { reader, state: Mutex::new(TicketState::Open), changed: Condvar::new() }
     }
 
     fn taken(&self) -> Option<Result<Arc<Event>>> {
@@ -207,7 +206,7 @@ impl Ticket {
             return taken;
         }
         let turn = Turn(self);
-        let result = self.consumer.next(deadline).map(Arc::new);
+        let result = self.reader.next(deadline).map(Arc::new);
         // Only what was taken out of the topic is this ticket's for good; the rest is the consumer's to say again.
         let is_taken = match &result {
             Ok(_) => true,

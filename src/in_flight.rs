@@ -207,9 +207,7 @@ mod tests {
 
     struct NoHurry;
     impl Hurry for NoHurry {
-        fn hurry(&self, _: Duration) -> bool {
-            false
-        }
+        fn hurry(&self, _: Duration) {}
     }
 
     fn flush_of(in_flight: &InFlight) -> Arc<Future> {

@@ -15,6 +15,7 @@
 #include <cstdio>
 #include <cstdlib>
 #include <exception>
+#include <memory>
 #include <mutex>
 #include <stdexcept>
 #include <string>
@@ -319,16 +320,16 @@ int main(int argc, char **argv)
         std::fprintf(stderr, "usage: %s BOOTSTRAP-SERVERS NEW-TOPIC GROUP [EVENTS]\n", argv[0]);
         return 1;
     }
-    /* The plugin may log until it has called destroy, and a failed run does not wait for that: never deleted. */
-    auto &log = *new log_keeper;
+    auto log = std::make_unique<log_keeper>();
     try {
         show_versions();
         look_for_slots();
-        run(argv[1], argv[2], argv[3], argc > 4 ? std::strtoull(argv[4], nullptr, 10) : 300, log);
-        const int destroyed = log.destroyed_after_waiting();
+        run(argv[1], argv[2], argv[3], argc > 4 ? std::strtoull(argv[4], nullptr, 10) : 300, *log);
+        const int destroyed = log->destroyed_after_waiting();
         expect(destroyed == 1, "the log's context is destroyed once, not " + std::to_string(destroyed) + " times");
     } catch (const std::exception &why) {
         std::fprintf(stderr, "%s\n", why.what());
+        static_cast<void>(log.release()); /* not deleted: the plugin may log until it has called destroy */
         return 1;
     }
     std::puts("the log's context was destroyed once");

@@ -14,7 +14,6 @@ use super::status::octopus_status;
 use super::thread_pool::octopus_thread_pool;
 use crate::consumer::Consumer;
 use crate::deadline::Deadline;
-use crate::future::Future;
 
 /// Reads the events of one topic.
 pub struct octopus_consumer {
@@ -153,8 +152,8 @@ pub struct octopus_consumer_api {
         ) -> octopus_status,
     >,
     /// Gives the handle back and returns at once; without close before, committing and leaving begin then, in the
-    /// background, or when the last ticket of `pull` is released, which keeps its consumer. Events stay valid;
-    /// acknowledging them is stale as soon as the consumer has left. NULL does nothing.
+    /// background. Tickets that have not taken an event say `OCTOPUS_CLOSED`. Events stay valid; acknowledging them
+    /// is stale as soon as the consumer has left. NULL does nothing.
     pub release: Option<unsafe extern "C" fn(consumer: *mut octopus_consumer)>,
 }
 
@@ -183,8 +182,7 @@ unsafe extern "C" fn pull(
     unsafe {
         call(consumer, error, |consumer: &Arc<Consumer>| {
             check_output(future, "future")?;
-            consumer.check_open()?;
-            handle::give(Arc::new(Future::pull(consumer.clone())), future);
+            handle::give(Arc::new(consumer.pull()?), future);
             Ok(())
         })
     }

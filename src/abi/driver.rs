@@ -137,7 +137,7 @@ pub struct octopus_driver_api {
     >,
     /// Makes a topic and waits until it can be opened. `args` may be NULL.
     /// `OCTOPUS_TOPIC_EXISTS`, `OCTOPUS_COMPONENT`, `OCTOPUS_INVALID_CONFIGURATION`, `OCTOPUS_UNREACHABLE`,
-    /// `OCTOPUS_KAFKA`.
+    /// `OCTOPUS_KAFKA`, `OCTOPUS_WOULD_DEADLOCK` on a thread of the plugin.
     pub create_topic: Option<
         unsafe extern "C" fn(
             driver: *const octopus_driver,

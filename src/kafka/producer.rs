@@ -146,15 +146,14 @@ impl Drop for KafkaProducer {
 }
 
 impl Hurry for Shared {
-    fn hurry(&self, at_most: Duration) -> bool {
+    fn hurry(&self, at_most: Duration) {
         if self.hurrying.swap(true, Ordering::AcqRel) {
-            return false;
+            return;
         }
         // While a flush runs, librdkafka takes linger.ms as over. It returns early when nothing is in flight.
         // SAFETY: the client is alive.
         unsafe { rd::rd_kafka_flush(self.client.handle.as_ptr(), as_millis_rounded_up(at_most)) };
         self.hurrying.store(false, Ordering::Release);
-        true
     }
 }
 

@@ -370,3 +370,23 @@ fn a_consumer_that_reaches_no_broker_says_who_does_not_answer_and_reads_on_when_
         || matches!(consumer.next(Duration::from_millis(100)), Ok(Some(event)) if event.id() == 2),
     );
 }
+
+#[test]
+fn a_ticket_that_is_still_held_does_not_keep_a_released_consumer_in_its_group() {
+    let topic = topic("held-ticket", 2);
+    let producer = topic.producer("p").make().unwrap();
+    for partition in 0..2 {
+        producer.push(&NewEvent::text("{}").partition(partition)).unwrap().wait(PATIENCE).unwrap();
+    }
+    let group = unique("group");
+    let first = topic.consumer(&group).make().unwrap();
+    let (taken, open) = (first.pull().unwrap(), first.pull().unwrap());
+    taken.wait(PATIENCE).unwrap().unwrap();
+    drop(first);
+    let second = topic.consumer(&group).make().unwrap();
+    let mut partitions: Vec<_> = read(&second, 2).iter().map(|event| event.partition()).collect();
+    partitions.sort_unstable();
+    assert_eq!(partitions, [0, 1], "both partitions are the second consumer's");
+    assert_eq!(open.wait(PATIENCE).map(drop).unwrap_err().status, Status::Closed);
+    assert!(taken.wait(Duration::ZERO).unwrap().is_some(), "what was taken stays");
+}

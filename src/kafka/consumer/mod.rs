@@ -185,6 +185,11 @@ impl KafkaConsumer {
         self.shared.next(deadline)
     }
 
+    /// Begins to commit and leave, in the background; whoever waits for a record is told. What was read stays valid.
+    pub fn start_closing(&self) {
+        self.shared.start_closing();
+    }
+
     /// What events acknowledge to; it outlives the client.
     pub fn positions(&self) -> &Arc<Positions> {
         &self.shared.positions
