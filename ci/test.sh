@@ -93,7 +93,8 @@ finish
 
 begin 'tests, on a real Kafka and on the embedded one'
 cargo build --workspace --all-targets --locked
-cargo test --workspace --locked
+# The tests mostly wait, so more of them than cores run at once.
+cargo test --workspace --locked -- --test-threads=4
 finish
 
 begin 'exported symbols (debug build)'
