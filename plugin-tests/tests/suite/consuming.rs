@@ -390,3 +390,17 @@ fn a_ticket_that_is_still_held_does_not_keep_a_released_consumer_in_its_group() 
     assert_eq!(open.wait(PATIENCE).map(drop).unwrap_err().status, Status::Closed);
     assert!(taken.wait(Duration::ZERO).unwrap().is_some(), "what was taken stays");
 }
+
+#[test]
+fn threads_that_wait_on_one_ticket_get_the_same_event_and_take_no_other() {
+    let topic = topic("one-ticket", 1);
+    let consumer = topic.consumer(&unique("group")).make().unwrap();
+    let ticket = consumer.pull().unwrap();
+    std::thread::scope(|scope| {
+        let waiting: Vec<_> = (0..4).map(|_| scope.spawn(|| ticket.wait(PATIENCE).unwrap().unwrap().id())).collect();
+        fill(&topic, 10);
+        let ids: Vec<_> = waiting.into_iter().map(|thread| thread.join().unwrap()).collect();
+        assert_eq!(ids, [0; 4]);
+    });
+    assert_eq!(read(&consumer, 1)[0].id(), 1);
+}
