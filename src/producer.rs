@@ -18,7 +18,10 @@ use crate::topic::Topic;
 pub struct Producer {
     pub health: Health,
     topic: Arc<Topic>,
-    selector: DefaultSelector,
+    /// None when the topic's selector is one that only the host has.
+    selector: Option<DefaultSelector>,
+    /// Why metadata can't be pushed as JSON, if it can't.
+    json_refusal: Option<Error>,
     records: KafkaProducer,
     closed: AtomicBool,
 }
@@ -33,10 +36,12 @@ pub struct NewEvent<R> {
 impl Producer {
     pub fn new(topic: Arc<Topic>, settings: &ClientSettings) -> Result<Self> {
         let records = KafkaProducer::new(topic.driver().connection(), topic.kafka_name(), settings)?;
+        let components = topic.components();
         Ok(Producer {
             health: Health::default(),
+            selector: components.provides(Role::Selector).then(DefaultSelector::default),
+            json_refusal: components.require(&[Role::Validator, Role::Serializer]).err(),
             topic,
-            selector: DefaultSelector::default(),
             records,
             closed: AtomicBool::new(false),
         })
@@ -48,7 +53,7 @@ impl Producer {
         self.check_open()?;
         let size = self.check_size(&event.record)?;
         self.check_metadata(&event.record.metadata())?;
-        let partition = self.select_partition(event)?;
+        let partition = self.select_partition(event.partition)?;
         let place = self.records.in_flight().take(size as u64, self.time_limit())?;
         self.records.send(partition, &event.record, place)
     }
@@ -87,37 +92,46 @@ impl Producer {
             size => Err(Error::new(
                 Kind::TooLarge,
                 format!(
-                    "pushing to topic {:?}: the event makes a record of {} bytes, and at most {most} fit into \
-                     kafka.message.max.bytes; raise that, and the Kafka topic's max.message.bytes with it",
-                    self.topic.name(),
+                    "the event makes a record of {} bytes, and at most {most} fit into kafka.message.max.bytes; raise \
+                     that, and the Kafka topic's max.message.bytes with it",
                     size.map_or("too many".to_owned(), |size| size.to_string()),
                 ),
-            )),
+            )
+            .during(self.pushing())),
         }
     }
 
     fn check_metadata(&self, metadata: &Metadata) -> Result<()> {
-        let doing = |error: Error| error.during(format_args!("pushing to topic {:?}", self.topic.name()));
         let Metadata::Json(text) = metadata else { return Ok(()) };
-        self.topic.components().require(&[Role::Validator, Role::Serializer]).map_err(doing)?;
-        json::check(text)
-            .map_err(|why| doing(Error::new(Kind::InvalidMetadata, format!("the metadata is not JSON: {why}"))))
+        if let Some(refusal) = &self.json_refusal {
+            return Err(refusal.clone().during(self.pushing()));
+        }
+        json::check(text).map_err(|why| {
+            Error::new(Kind::InvalidMetadata, format!("the metadata is not JSON: {why}")).during(self.pushing())
+        })
     }
 
-    fn select_partition<R>(&self, event: &NewEvent<R>) -> Result<u32> {
+    fn select_partition(&self, requested: Option<u64>) -> Result<u32> {
         let partitions = self.topic.partition_count();
-        // A selector of the host's has selected already when it names a partition.
-        if event.partition.is_none() || !self.topic.components().provides(Role::Selector) {
-            self.topic.components().require(&[Role::Selector]).or_else(|error| match event.partition {
-                Some(partition) if partition < u64::from(partitions) => Ok(()),
-                Some(partition) => Err(Error::invalid(format!(
-                    "pushing to topic {:?}: partition {partition} does not exist, there are {partitions}",
-                    self.topic.name()
-                ))),
-                None => Err(error.during(format_args!("pushing to topic {:?}", self.topic.name()))),
-            })?;
+        if let Some(selector) = &self.selector {
+            return Ok(selector.select(requested, partitions));
         }
-        Ok(self.selector.select(event.partition, partitions))
+        // The selector is the host's: if it names a partition, it has asked that selector already.
+        match requested {
+            Some(partition) if partition < u64::from(partitions) => Ok(partition as u32),
+            Some(partition) => {
+                let why = format!("partition {partition} does not exist, there are {partitions}");
+                Err(Error::invalid(why).during(self.pushing()))
+            }
+            None => match self.topic.components().require(&[Role::Selector]) {
+                Err(nobody_provides_it) => Err(nobody_provides_it.during(self.pushing())),
+                Ok(()) => Ok(0),
+            },
+        }
+    }
+
+    fn pushing(&self) -> String {
+        format!("pushing to topic {:?}", self.topic.name())
     }
 
     fn time_limit(&self) -> Deadline {

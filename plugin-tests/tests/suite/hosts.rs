@@ -13,6 +13,8 @@ const INCLUDE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../include");
 const C: [&str; 2] = ["cc", "-std=c11"];
 const CPP: [&str; 2] = ["c++", "-std=c++17"];
 
+const SANITIZED: [&str; 2] = ["-fsanitize=address,undefined", "-fno-sanitize-recover=all"];
+
 const PARTITIONS: usize = 3;
 /// For one compilation, or one run of a host on a busy machine.
 const LIMIT: Duration = Duration::from_mins(2);
@@ -46,18 +48,24 @@ fn a_c_host_runs_under_valgrind_without_an_error_or_a_leak() {
 
 #[test]
 fn a_cpp_host_that_links_the_library_reads_back_its_events_and_is_told_what_it_did_wrong() {
+    run_linked_host("linked", &[]);
+}
+
+#[test]
+fn a_cpp_host_shows_no_error_to_the_address_and_undefined_behaviour_sanitizers() {
+    run_linked_host("linked-sanitized", &SANITIZED);
+}
+
+fn run_linked_host(name: &str, flags: &[&str]) {
     let library = library();
     let folder = library.parent().expect("the library is in a folder").to_str().expect("the folder's name is UTF-8");
-    let arguments = [&format!("-L{folder}"), "-loctopus", &format!("-Wl,-rpath,{folder}")];
-    let host = compile(&CPP, "linked.cpp", "linked", &arguments);
+    let (search, remember) = (format!("-L{folder}"), format!("-Wl,-rpath,{folder}"));
+    let host = compile(&CPP, "linked.cpp", name, &[flags, &[&search, "-loctopus", &remember]].concat());
 
-    let printed = run(
-        LIMIT,
-        Command::new(host).args([Kafka::shared().bootstrap(), &unique("cpp-host"), &unique("cpp-host-group")]),
-    );
+    let printed = run(LIMIT, Command::new(host).args([Kafka::shared().bootstrap(), &unique(name), &unique(name)]));
 
     for expected in [
-        ", ABI ",
+        "ABI 0.1",
         "300 events in 3 partitions, each in its place and in order",
         "kafka.message.max.bytes",
         "the log's context was destroyed once",
@@ -74,8 +82,7 @@ fn a_careless_host_gets_statuses_not_crashes() {
 
 #[test]
 fn a_careless_host_shows_no_error_to_the_address_and_undefined_behaviour_sanitizers() {
-    let flags = ["-fsanitize=address,undefined", "-fno-sanitize-recover=all", "-ldl"];
-    let host = compile(&C, "strangers.c", "strangers-sanitized", &flags);
+    let host = compile(&C, "strangers.c", "strangers-sanitized", &[&SANITIZED[..], &["-ldl"]].concat());
     check_strangers(&run(LIMIT, Command::new(host).arg(library())));
 }
 

@@ -318,3 +318,18 @@ fn a_producers_options_go_over_the_drivers_and_idempotence_over_both() {
     topic.producer("p").batch_size(1).max_batches(2).make().unwrap();
     topic.producer("p").batch_size(u64::MAX).loose().make().unwrap();
 }
+
+#[test]
+fn with_a_selector_that_only_the_host_has_the_host_names_the_partition() {
+    let (driver, name) = (driver(), unique("own-selector"));
+    let own = json!({"type": "by-energy:libenergy.so"});
+    driver.create_topic(&name, &one_replica().partitions(2).selector(own)).unwrap();
+    let producer = driver.open_topic(&name).unwrap().producer("p").make().unwrap();
+    let error = producer.push(&NewEvent::text("{}")).map(drop).unwrap_err();
+    assert_eq!(error.status, Status::Component);
+    assert!(error.message.contains("partition selector") && error.message.contains("by-energy"), "{error}");
+    let error = producer.push(&NewEvent::text("{}").partition(2)).map(drop).unwrap_err();
+    assert_eq!(error.status, Status::InvalidArgument);
+    assert!(error.message.contains("partition 2 does not exist, there are 2"), "{error}");
+    assert_eq!(producer.push(&NewEvent::text("{}").partition(1)).unwrap().wait(PATIENCE).unwrap().partition, 1);
+}

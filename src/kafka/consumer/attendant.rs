@@ -59,7 +59,7 @@ impl Shared {
     fn guarded(&self, work: impl FnOnce()) {
         if catch_unwind(AssertUnwindSafe(work)).is_err() {
             self.rebalancing.store(false, Ordering::Release);
-            self.standing.set(Error::new(
+            self.standing.begin(Error::new(
                 Kind::Panicked,
                 "a panic while serving an event of librdkafka; this is a defect of Octopus",
             ));
@@ -87,13 +87,13 @@ impl Shared {
             rd::RD_KAFKA_EVENT_OFFSET_COMMIT => self.note_commit(event, commits),
             _ => {
                 let code = self.client.serve(event);
-                if code == Some(RDKafkaErrorCode::AllBrokersDown) {
-                    self.cut_off.begin();
+                if code == Some(RDKafkaErrorCode::AllBrokersDown) && self.cut_off.get().is_none() {
+                    self.cut_off.begin(Instant::now());
                 }
                 if code.is_some_and(errors::is_standing) {
                     let error = errors::error(event.error(), &event.error_text())
                         .during(format_args!("reading topic {:?} as group {:?}", self.topic, self.group));
-                    self.standing.set(error);
+                    self.standing.begin(error);
                     self.data.wake();
                 }
             }
@@ -122,7 +122,7 @@ impl Shared {
         if let Err(error) = result {
             log::error!(logger: self.client.log(), target: self.client.name(), "rebalance: {error}");
             if assigning {
-                self.standing.set(error);
+                self.standing.begin(error);
             }
         }
         log::info!(logger: self.client.log(), target: self.client.name(), "{kind:?} partitions {partitions:?}");
@@ -141,8 +141,8 @@ impl Shared {
             let start = self.positions.assign(partition, generation, committed);
             starts.push((partition as i32, start.map_or(OFFSET_INVALID, |offset| offset as i64)));
         }
-        self.standing.clear();
-        self.cut_off.is_over();
+        self.standing.end();
+        self.cut_off.end();
         self.change_assignment(starts, rd::rd_kafka_incremental_assign, true)
     }
 
@@ -326,7 +326,7 @@ impl Shared {
         desk.answered = desk.answered.max(request);
         if let Err(error) = result {
             if error.kafka_code().is_some_and(|code| code == RDKafkaErrorCode::GroupAuthorizationFailed as i32) {
-                self.standing.set(error.clone());
+                self.standing.begin(error.clone());
             }
             desk.commit_failure = Some(error);
         }

@@ -75,46 +75,33 @@ struct Desk {
     closed: bool,
 }
 
-/// An error that goes on until somebody changes something, and is said by every call until a record comes.
-#[derive(Default)]
-struct Standing {
-    /// Read for each record; the lock is for the error itself.
+/// Something that holds for a while: rarely there, and looked for with each record.
+struct Lasting<T> {
     is_there: AtomicBool,
-    error: Mutex<Option<Error>>,
+    what: Mutex<Option<T>>,
 }
 
-impl Standing {
-    fn set(&self, error: Error) {
-        *self.error.lock() = Some(error);
+impl<T> Default for Lasting<T> {
+    fn default() -> Self {
+        Lasting { is_there: AtomicBool::new(false), what: Mutex::new(None) }
+    }
+}
+
+impl<T: Clone> Lasting<T> {
+    fn begin(&self, what: T) {
+        *self.what.lock() = Some(what);
         self.is_there.store(true, Ordering::Release);
     }
 
-    fn clear(&self) {
-        if self.is_there.swap(false, Ordering::AcqRel) {
-            *self.error.lock() = None;
+    fn end(&self) {
+        if self.is_there.load(Ordering::Relaxed) {
+            self.is_there.store(false, Ordering::Release);
+            *self.what.lock() = None;
         }
     }
 
-    fn check(&self) -> Result<()> {
-        if self.is_there.load(Ordering::Acquire) { self.error.lock().clone().map_or(Ok(()), Err) } else { Ok(()) }
-    }
-}
-
-/// Since when no broker is reachable.
-#[derive(Default)]
-struct CutOff(Mutex<Option<Instant>>);
-
-impl CutOff {
-    fn begin(&self) {
-        self.0.lock().get_or_insert_with(Instant::now);
-    }
-
-    fn is_over(&self) {
-        *self.0.lock() = None;
-    }
-
-    fn has_lasted(&self, time: Duration) -> bool {
-        self.0.lock().is_some_and(|since| since.elapsed() >= time)
+    fn get(&self) -> Option<T> {
+        if self.is_there.load(Ordering::Acquire) { self.what.lock().clone() } else { None }
     }
 }
 
@@ -129,8 +116,10 @@ struct Shared {
     closing: AtomicBool,
     desk: Mutex<Desk>,
     changed: Condvar,
-    standing: Standing,
-    cut_off: CutOff,
+    /// An error that goes on until somebody changes something: said by every call until a record comes.
+    standing: Lasting<Error>,
+    /// Since when no broker is reachable.
+    cut_off: Lasting<Instant>,
     /// How long brokers may be away before a pull says so.
     timeout: Duration,
     pinned: Arc<AtomicUsize>,
@@ -166,8 +155,8 @@ impl KafkaConsumer {
             closing: AtomicBool::new(false),
             desk: Mutex::default(),
             changed: Condvar::new(),
-            standing: Standing::default(),
-            cut_off: CutOff::default(),
+            standing: Lasting::default(),
+            cut_off: Lasting::default(),
             timeout: connection.timeout,
             pinned: Arc::default(),
             data: Queue::new(&client.handle)?,

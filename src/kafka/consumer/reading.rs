@@ -108,8 +108,8 @@ impl Shared {
         match self.positions.deliver(partition, offset) {
             Step::NotOurs => Reading::Nothing,
             Step::InOrder(assignment) => {
-                self.standing.clear();
-                self.cut_off.is_over();
+                self.standing.end();
+                self.cut_off.end();
                 Reading::Record(self.raw_record(message, partition, offset, assignment))
             }
             Step::Skipped(assignment, expected) => match self.first_kept_offset(partition) {
@@ -169,7 +169,7 @@ impl Shared {
         let error = errors::error(message.error(), &message.error_text())
             .during(format_args!("reading topic {:?}", self.topic));
         if errors::is_standing(RDKafkaErrorCode::from(message.error())) {
-            self.standing.set(error.clone());
+            self.standing.begin(error.clone());
             return Reading::Failure(error);
         }
         Reading::Remark(error)
@@ -184,8 +184,10 @@ impl Shared {
         if deadline.instant().is_some() && !deadline.has_passed() {
             return Ok(());
         }
-        self.standing.check()?;
-        if self.cut_off.has_lasted(self.timeout) && !self.reaches_a_broker() {
+        if let Some(standing) = self.standing.get() {
+            return Err(standing);
+        }
+        if self.cut_off.get().is_some_and(|since| since.elapsed() >= self.timeout) && !self.reaches_a_broker() {
             return Err(self.client.unreachable(format_args!("reading topic {:?}", self.topic)));
         }
         Ok(())
@@ -201,7 +203,7 @@ impl Shared {
             let answered = errors::number(rd::rd_kafka_metadata(client, 0, no_topic, &mut metadata, AT_MOST_MS)) == 0;
             if answered {
                 rd::rd_kafka_metadata_destroy(metadata);
-                self.cut_off.is_over();
+                self.cut_off.end();
             }
             answered
         }
