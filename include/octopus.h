@@ -31,6 +31,7 @@
 
 #define OCTOPUS_ABI_MINOR 1
 
+// The levels of messages: what failed, what may need looking at, what happens, and two of detail.
 #define OCTOPUS_LOG_ERROR 1
 
 #define OCTOPUS_LOG_WARNING 2
@@ -41,6 +42,7 @@
 
 #define OCTOPUS_LOG_TRACE 5
 
+// The partitions are this consumer's from now on.
 #define OCTOPUS_PARTITIONS_ASSIGNED 0
 
 // Taken away in good order: what was acknowledged is committed.
@@ -55,6 +57,7 @@
 // A processor has had enough: `process` ends with success.
 #define OCTOPUS_STOP 1
 
+// The kinds of component that a host can register.
 #define OCTOPUS_VALIDATOR 0
 
 #define OCTOPUS_SELECTOR 1
@@ -201,12 +204,14 @@ typedef struct octopus_rebalance_callback {
 typedef struct octopus_token_reply {
     // `sizeof(octopus_token_reply)` as the plugin knows it.
     uint64_t size;
+    // To be handed back to `accept` or `refuse`.
     void *token;
     // The token, the principal it is for, and its end in milliseconds since 1970.
     void (*accept)(void *token,
                    struct octopus_text value,
                    struct octopus_text principal,
                    int64_t expires_ms);
+    // There is no token, and why.
     void (*refuse)(void *token, struct octopus_text why);
 } octopus_token_reply;
 
@@ -228,9 +233,13 @@ typedef struct octopus_host_services {
     uint64_t size;
     // Zero: warnings and errors go to the standard error stream.
     struct octopus_log_callback log;
+    // Zero: librdkafka's statistics are thrown away.
     struct octopus_statistics_callback statistics;
+    // Zero: fatal errors are logged only, and told by the calls that suffer.
     struct octopus_fatal_callback fatal;
+    // Zero: rebalances are logged only.
     struct octopus_rebalance_callback rebalance;
+    // Reserved; zero.
     struct octopus_token_callback token;
 } octopus_host_services;
 
@@ -256,6 +265,7 @@ typedef struct octopus_bytes {
 typedef struct octopus_component_reply {
     // `sizeof(octopus_component_reply)` as the plugin knows it.
     uint64_t size;
+    // To be handed back to `append` or `refuse`.
     void *token;
     // Appends to the result of `serialize` or `deserialize`.
     void (*append)(void *token, struct octopus_bytes bytes);
@@ -268,6 +278,7 @@ typedef struct octopus_component_reply {
 typedef struct octopus_component {
     // `sizeof(octopus_component)`, set by the host.
     uint64_t size;
+    // Handed to `make`, and to `destroy` when no more instances will be made.
     void *context;
     octopus_destroy_fn destroy;
     // Makes an instance from the component's JSON.
@@ -275,6 +286,7 @@ typedef struct octopus_component {
                            struct octopus_text json,
                            void **instance,
                            const struct octopus_component_reply *reply);
+    // Ends an instance, once; any thread. NULL: nothing to end.
     void (*destroy_instance)(void *instance);
     // Of a validator: whether an event may be pushed.
     octopus_status (*validate)(void *instance,
@@ -374,8 +386,9 @@ typedef struct octopus_producer_args {
     uint64_t max_batches;
     // `OCTOPUS_ORDERING_STRICT` or `OCTOPUS_ORDERING_LOOSE`.
     int32_t ordering;
+    // Zero.
     uint32_t reserved;
-    // Where events are prepared; NULL: in the calls to push.
+    // Where events are prepared; NULL: in the calls to push. This build makes no pools: NULL.
     const struct octopus_thread_pool *thread_pool;
 } octopus_producer_args;
 
@@ -394,7 +407,9 @@ typedef struct octopus_consumer_args {
     uint64_t max_batches;
     // Partitions to read, and no others; none: those that the group gives.
     const uint32_t *targets;
+    // The number of `targets`. This build reads by groups only: not 0 is `OCTOPUS_UNSUPPORTED`.
     uint64_t target_count;
+    // Reserved; NULL.
     const struct octopus_thread_pool *thread_pool;
 } octopus_consumer_args;
 
@@ -442,9 +457,11 @@ typedef struct octopus_push_args {
     struct octopus_bytes metadata;
     // The data, in one or several pieces that are put together in order; may be `(NULL, 0)`.
     const struct octopus_bytes *segments;
+    // The number of `segments`.
     uint64_t segment_count;
     // The partition asked for, if `has_partition` is not 0; the topic's selector decides.
     uint64_t partition;
+    // Not 0: `partition` is asked for.
     uint32_t has_partition;
     // Not 0: `metadata` goes into the record as it is.
     uint32_t metadata_is_serialized;
@@ -636,12 +653,15 @@ typedef struct octopus_event_view {
     struct octopus_text metadata;
     // The metadata as the serializer wrote it.
     struct octopus_bytes serialized_metadata;
+    // The data, in one piece.
     struct octopus_bytes data;
     // The offset in the partition, or `OCTOPUS_NO_MORE_EVENTS`.
     uint64_t id;
     // Milliseconds since 1970 by the producer's or the broker's clock; -1 when the record has none.
     int64_t timestamp_ms;
+    // The partition that it was read from.
     uint32_t partition;
+    // Zero.
     uint32_t reserved;
 } octopus_event_view;
 
@@ -676,11 +696,14 @@ typedef struct octopus_task {
 typedef struct octopus_pool_functions {
     // `sizeof(octopus_pool_functions)`, set by the host.
     uint64_t size;
+    // Handed to each function, and to `destroy` after the last call.
     void *context;
     octopus_destroy_fn destroy;
     // Takes the task over and runs it at some time, in the call or later; a negative status refuses it.
     octopus_status (*submit)(void *context, const struct octopus_task *task, uint64_t priority);
+    // Tasks that wait for a thread.
     uint64_t (*pending)(void *context);
+    // Threads that run tasks; 0 when `submit` runs them itself.
     uint64_t (*thread_count)(void *context);
 } octopus_pool_functions;
 
@@ -705,6 +728,7 @@ typedef struct octopus_thread_pool_api {
     octopus_status (*pending)(const struct octopus_thread_pool *pool,
                               uint64_t *tasks,
                               struct octopus_error **error);
+    // Threads that run tasks; 0 when they run in the caller of submit.
     octopus_status (*thread_count)(const struct octopus_thread_pool *pool,
                                    uint64_t *threads,
                                    struct octopus_error **error);
@@ -716,6 +740,7 @@ typedef struct octopus_thread_pool_api {
 typedef struct octopus_api {
     // `sizeof(octopus_api)` in the plugin.
     uint64_t size;
+    // What the library speaks, to be compared with `OCTOPUS_ABI_MAJOR` and `OCTOPUS_ABI_MINOR`.
     uint32_t abi_major;
     uint32_t abi_minor;
     // `octopus`.
@@ -726,6 +751,7 @@ typedef struct octopus_api {
     struct octopus_text librdkafka_version;
     // What librdkafka was built with, separated by commas: `gzip,snappy,ssl,…`.
     struct octopus_text built_in;
+    // The tables; none is NULL.
     const struct octopus_error_api *error;
     const struct octopus_string_api *string;
     const struct octopus_driver_api *driver;

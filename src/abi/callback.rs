@@ -13,6 +13,7 @@ use crate::services::{LogFunction, Rebalance, Services};
 /// Called once, when the plugin will not call the function again; any thread. NULL: nothing to destroy.
 pub type octopus_destroy_fn = Option<unsafe extern "C" fn(context: *mut c_void)>;
 
+/// The levels of messages: what failed, what may need looking at, what happens, and two of detail.
 pub const OCTOPUS_LOG_ERROR: i32 = 1;
 pub const OCTOPUS_LOG_WARNING: i32 = 2;
 pub const OCTOPUS_LOG_INFO: i32 = 3;
@@ -55,6 +56,7 @@ pub struct octopus_fatal_callback {
     pub destroy: octopus_destroy_fn,
 }
 
+/// The partitions are this consumer's from now on.
 pub const OCTOPUS_PARTITIONS_ASSIGNED: i32 = 0;
 /// Taken away in good order: what was acknowledged is committed.
 pub const OCTOPUS_PARTITIONS_REVOKED: i32 = 1;
@@ -85,10 +87,12 @@ pub struct octopus_rebalance_callback {
 pub struct octopus_token_reply {
     /// `sizeof(octopus_token_reply)` as the plugin knows it.
     pub size: u64,
+    /// To be handed back to `accept` or `refuse`.
     pub token: *mut c_void,
     /// The token, the principal it is for, and its end in milliseconds since 1970.
     pub accept:
         Option<unsafe extern "C" fn(token: *mut c_void, value: octopus_text, principal: octopus_text, expires_ms: i64)>,
+    /// There is no token, and why.
     pub refuse: Option<unsafe extern "C" fn(token: *mut c_void, why: octopus_text)>,
 }
 
@@ -118,9 +122,13 @@ pub struct octopus_host_services {
     pub size: u64,
     /// Zero: warnings and errors go to the standard error stream.
     pub log: octopus_log_callback,
+    /// Zero: librdkafka's statistics are thrown away.
     pub statistics: octopus_statistics_callback,
+    /// Zero: fatal errors are logged only, and told by the calls that suffer.
     pub fatal: octopus_fatal_callback,
+    /// Zero: rebalances are logged only.
     pub rebalance: octopus_rebalance_callback,
+    /// Reserved; zero.
     pub token: octopus_token_callback,
 }
 

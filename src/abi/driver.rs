@@ -39,6 +39,7 @@ pub struct octopus_create_topic_args {
 // SAFETY: `#[repr(C)]`, the size first, and zeros are empty texts.
 unsafe impl Growing for octopus_create_topic_args {}
 
+/// The kinds of component that a host can register.
 pub const OCTOPUS_VALIDATOR: i32 = 0;
 pub const OCTOPUS_SELECTOR: i32 = 1;
 pub const OCTOPUS_SERIALIZER: i32 = 2;
@@ -49,6 +50,7 @@ pub const OCTOPUS_SERIALIZER: i32 = 2;
 pub struct octopus_component_reply {
     /// `sizeof(octopus_component_reply)` as the plugin knows it.
     pub size: u64,
+    /// To be handed back to `append` or `refuse`.
     pub token: *mut c_void,
     /// Appends to the result of `serialize` or `deserialize`.
     pub append: Option<unsafe extern "C" fn(token: *mut c_void, bytes: octopus_bytes)>,
@@ -63,6 +65,7 @@ pub struct octopus_component_reply {
 pub struct octopus_component {
     /// `sizeof(octopus_component)`, set by the host.
     pub size: u64,
+    /// Handed to `make`, and to `destroy` when no more instances will be made.
     pub context: *mut c_void,
     pub destroy: octopus_destroy_fn,
     /// Makes an instance from the component's JSON.
@@ -74,6 +77,7 @@ pub struct octopus_component {
             reply: *const octopus_component_reply,
         ) -> octopus_status,
     >,
+    /// Ends an instance, once; any thread. NULL: nothing to end.
     pub destroy_instance: Option<unsafe extern "C" fn(instance: *mut c_void)>,
     /// Of a validator: whether an event may be pushed.
     pub validate: Option<

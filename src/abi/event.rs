@@ -30,12 +30,15 @@ pub struct octopus_event_view {
     pub metadata: octopus_text,
     /// The metadata as the serializer wrote it.
     pub serialized_metadata: octopus_bytes,
+    /// The data, in one piece.
     pub data: octopus_bytes,
     /// The offset in the partition, or `OCTOPUS_NO_MORE_EVENTS`.
     pub id: u64,
     /// Milliseconds since 1970 by the producer's or the broker's clock; -1 when the record has none.
     pub timestamp_ms: i64,
+    /// The partition that it was read from.
     pub partition: u32,
+    /// Zero.
     pub reserved: u32,
 }
 

@@ -50,6 +50,7 @@ pub const OCTOPUS_ABI_MINOR: u32 = 1;
 pub struct octopus_api {
     /// `sizeof(octopus_api)` in the plugin.
     pub size: u64,
+    /// What the library speaks, to be compared with `OCTOPUS_ABI_MAJOR` and `OCTOPUS_ABI_MINOR`.
     pub abi_major: u32,
     pub abi_minor: u32,
     /// `octopus`.
@@ -60,6 +61,7 @@ pub struct octopus_api {
     pub librdkafka_version: octopus_text,
     /// What librdkafka was built with, separated by commas: `gzip,snappy,ssl,…`.
     pub built_in: octopus_text,
+    /// The tables; none is NULL.
     pub error: *const octopus_error_api,
     pub string: *const octopus_string_api,
     pub driver: *const octopus_driver_api,

@@ -32,9 +32,11 @@ pub struct octopus_push_args {
     pub metadata: octopus_bytes,
     /// The data, in one or several pieces that are put together in order; may be `(NULL, 0)`.
     pub segments: *const octopus_bytes,
+    /// The number of `segments`.
     pub segment_count: u64,
     /// The partition asked for, if `has_partition` is not 0; the topic's selector decides.
     pub partition: u64,
+    /// Not 0: `partition` is asked for.
     pub has_partition: u32,
     /// Not 0: `metadata` goes into the record as it is.
     pub metadata_is_serialized: u32,

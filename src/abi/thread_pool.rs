@@ -26,12 +26,15 @@ pub struct octopus_task {
 pub struct octopus_pool_functions {
     /// `sizeof(octopus_pool_functions)`, set by the host.
     pub size: u64,
+    /// Handed to each function, and to `destroy` after the last call.
     pub context: *mut c_void,
     pub destroy: octopus_destroy_fn,
     /// Takes the task over and runs it at some time, in the call or later; a negative status refuses it.
     pub submit:
         Option<unsafe extern "C" fn(context: *mut c_void, task: *const octopus_task, priority: u64) -> octopus_status>,
+    /// Tasks that wait for a thread.
     pub pending: Option<unsafe extern "C" fn(context: *mut c_void) -> u64>,
+    /// Threads that run tasks; 0 when `submit` runs them itself.
     pub thread_count: Option<unsafe extern "C" fn(context: *mut c_void) -> u64>,
 }
 
@@ -73,6 +76,7 @@ pub struct octopus_thread_pool_api {
             error: *mut *mut octopus_error,
         ) -> octopus_status,
     >,
+    /// Threads that run tasks; 0 when they run in the caller of submit.
     pub thread_count: Option<
         unsafe extern "C" fn(
             pool: *const octopus_thread_pool,

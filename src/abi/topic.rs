@@ -45,8 +45,9 @@ pub struct octopus_producer_args {
     pub max_batches: u64,
     /// `OCTOPUS_ORDERING_STRICT` or `OCTOPUS_ORDERING_LOOSE`.
     pub ordering: i32,
+    /// Zero.
     pub reserved: u32,
-    /// Where events are prepared; NULL: in the calls to push.
+    /// Where events are prepared; NULL: in the calls to push. This build makes no pools: NULL.
     pub thread_pool: *const octopus_thread_pool,
 }
 
@@ -70,7 +71,9 @@ pub struct octopus_consumer_args {
     pub max_batches: u64,
     /// Partitions to read, and no others; none: those that the group gives.
     pub targets: *const u32,
+    /// The number of `targets`. This build reads by groups only: not 0 is `OCTOPUS_UNSUPPORTED`.
     pub target_count: u64,
+    /// Reserved; NULL.
     pub thread_pool: *const octopus_thread_pool,
 }
 
