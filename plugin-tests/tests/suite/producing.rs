@@ -281,7 +281,7 @@ fn closing_with_the_broker_away_returns_at_its_deadline() {
     let started = Instant::now();
     assert_eq!(producer.close(Duration::from_millis(500)).unwrap_err().status, Status::TimedOut);
     let _ = consumer.close(Duration::from_millis(500));
-    assert!(started.elapsed() < Duration::from_secs(3), "{:?}", started.elapsed());
+    assert!(started.elapsed() < Duration::from_secs(6), "{:?}", started.elapsed());
     drop((producer, consumer));
     kafka.let_go();
     push.wait(PATIENCE).expect("delivered in the background");
