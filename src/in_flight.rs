@@ -46,16 +46,23 @@ pub struct InFlight {
     room: Condvar,
 }
 
-/// One event's place among those in flight; given back with [`InFlight::settle`].
+/// One event's place among those in flight, and the room it has; given back with [`InFlight::settle`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Place {
     epoch: u64,
+    bytes: u64,
+}
+
+impl Place {
+    /// The size of the record that the room was taken for.
+    pub fn bytes(&self) -> u64 {
+        self.bytes
+    }
 }
 
 /// What became of one event.
 pub struct Outcome {
     pub place: Place,
-    pub bytes: u64,
     pub failure: Option<Error>,
 }
 
@@ -90,7 +97,7 @@ impl InFlight {
                 if let Some(current) = state.epochs.back_mut() {
                     current.outstanding += 1;
                 }
-                return Ok(Place { epoch });
+                return Ok(Place { epoch, bytes });
             }
             if is_plugin_thread() || deadline.has_passed() {
                 return Err(self.no_room(&state, bytes));
@@ -125,7 +132,7 @@ impl InFlight {
         let mut state = self.state.lock();
         for outcome in outcomes.drain(..) {
             state.events = state.events.saturating_sub(1);
-            state.bytes = state.bytes.saturating_sub(outcome.bytes);
+            state.bytes = state.bytes.saturating_sub(outcome.place.bytes);
             let index = outcome.place.epoch.saturating_sub(state.first_epoch) as usize;
             let Some(epoch) = state.epochs.get_mut(index) else { continue };
             epoch.outstanding = epoch.outstanding.saturating_sub(1);
@@ -216,8 +223,8 @@ mod tests {
         flush
     }
 
-    fn delivered(place: Place, bytes: u64) -> Vec<Outcome> {
-        vec![Outcome { place, bytes, failure: None }]
+    fn delivered(place: Place) -> Vec<Outcome> {
+        vec![Outcome { place, failure: None }]
     }
 
     fn room_for(events: u64) -> InFlight {
@@ -233,9 +240,9 @@ mod tests {
         let before = in_flight.take(1, Deadline::NEVER).unwrap();
         let flush = flush_of(&in_flight);
         let after = in_flight.take(1, Deadline::NEVER).unwrap();
-        in_flight.settle(&mut delivered(after, 1));
+        in_flight.settle(&mut delivered(after));
         assert!(!flush.test());
-        in_flight.settle(&mut delivered(before, 1));
+        in_flight.settle(&mut delivered(before));
         assert!(flush.test());
         assert!(in_flight.is_empty() && !in_flight.is_flushing());
     }
@@ -247,7 +254,7 @@ mod tests {
         let early = flush_of(&in_flight);
         let late = flush_of(&in_flight);
         assert!(!early.test() && !late.test());
-        in_flight.settle(&mut delivered(first, 1));
+        in_flight.settle(&mut delivered(first));
         assert!(early.test() && late.test());
     }
 
@@ -257,7 +264,7 @@ mod tests {
         let places = [0; 3].map(|_| in_flight.take(1, Deadline::NEVER).unwrap());
         let flush = flush_of(&in_flight);
         let why = Error::new(Kind::Kafka, "broker said no");
-        let failed = places.map(|place| Outcome { place, bytes: 1, failure: Some(why.clone()) });
+        let failed = places.map(|place| Outcome { place, failure: Some(why.clone()) });
         in_flight.settle(&mut failed.into());
         let message = flush.wait(Deadline::from_millis(NOW)).unwrap_err().message().to_owned();
         assert!(message.contains("3 of the events") && message.contains("broker said no"), "{message}");
@@ -273,7 +280,7 @@ mod tests {
             while in_flight.state.lock().waiting == 0 {
                 std::thread::yield_now();
             }
-            in_flight.settle(&mut delivered(place, 1));
+            in_flight.settle(&mut delivered(place));
             assert!(waiting.join().unwrap().is_ok());
         });
     }
@@ -292,7 +299,7 @@ mod tests {
         let in_flight = room_for(10);
         let place = in_flight.take(5000, Deadline::from_millis(NOW)).unwrap();
         assert!(in_flight.take(1, Deadline::from_millis(NOW)).is_err());
-        in_flight.settle(&mut delivered(place, 5000));
+        in_flight.settle(&mut delivered(place));
         in_flight.take(1, Deadline::from_millis(NOW)).unwrap();
     }
 

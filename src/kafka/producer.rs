@@ -90,14 +90,14 @@ impl KafkaProducer {
         self.max_record
     }
 
-    /// Encodes the record and queues it; the returned future is settled by its delivery report.
+    /// Encodes the record and queues it in the place that was taken for its size; the returned future is settled by its
+    /// delivery report.
     pub fn send(&self, partition: u32, record: &impl Record, place: Place) -> Result<Arc<Future>> {
         let future = Arc::new(Future::delivery(place, self.waker()));
-        let size = record.size().unwrap_or(usize::MAX);
-        match self.encode_and_produce(partition, record, size, &future) {
+        match self.encode_and_produce(partition, record, place.bytes() as usize, &future) {
             Ok(()) => Ok(future),
             Err(error) => {
-                self.shared.in_flight.settle(&mut vec![Outcome { place, bytes: size as u64, failure: None }]);
+                self.shared.in_flight.settle(&mut vec![Outcome { place, failure: None }]);
                 Err(error)
             }
         }
@@ -262,7 +262,7 @@ impl Shared {
         let result = self.result_of(message);
         let failure = result.as_ref().err().cloned();
         report.0.settle_delivery(result);
-        Some(Outcome { place: report.0.place()?, bytes: message.len as u64, failure })
+        Some(Outcome { place: report.0.place()?, failure })
     }
 
     fn result_of(&self, message: &rd::rd_kafka_message_t) -> Result<Delivered> {
