@@ -51,6 +51,9 @@
 // Taken away because the group gave this member up: what was acknowledged and not committed is read again.
 #define OCTOPUS_PARTITIONS_LOST 2
 
+// No position is committed.
+#define OCTOPUS_NOTHING_COMMITTED UINT64_MAX
+
 // A processor goes on.
 #define OCTOPUS_GO_ON 0
 
@@ -76,14 +79,23 @@
 // The id of an event that is stored at an offset which the broker did not say.
 #define OCTOPUS_UNKNOWN_EVENT_ID (UINT64_MAX - 1)
 
+// The priority that goes ahead of all others; the Diaspora API's default.
+#define OCTOPUS_FIRST UINT64_MAX
+
 // Events of one producer reach a partition in the order of the calls to push.
 #define OCTOPUS_ORDERING_STRICT 0
 
-// They may be reordered; nothing makes use of that yet.
+// They may be reordered by the pool that prepares them.
 #define OCTOPUS_ORDERING_LOOSE 1
 
 // A batch size that adapts to the load.
 #define OCTOPUS_ADAPTIVE UINT64_MAX
+
+// The priority that goes ahead of all others.
+#define FIRST UINT64_MAX
+
+// Tells pools apart, for threads to know whose they are.
+typedef struct Mark Mark;
 
 // Reads the events of one topic.
 typedef struct octopus_consumer octopus_consumer;
@@ -379,16 +391,18 @@ typedef struct octopus_producer_args {
     struct octopus_text name;
     // JSON; its `kafka` object is laid over the driver's. Anything but an object is ignored.
     struct octopus_text options;
-    // Events in a batch: 0, no preference; `OCTOPUS_ADAPTIVE`; else librdkafka's `batch.num.messages`.
+    // Events in a batch: 0, no preference; `OCTOPUS_ADAPTIVE`; else librdkafka's `batch.num.messages`, at least 1,000
+    // so that no producer crawls. How long events wait for a batch is `kafka.linger.ms`.
     uint64_t batch_size;
-    // Batches that may be held: 0, no preference. What a producer holds is bounded by `kafka.queue.buffering.max.*`,
-    // so this tunes nothing yet.
+    // Batches that may be held: 0, no preference. With a batch size, their product, at least 10,000, is
+    // `queue.buffering.max.messages` unless `kafka` says it: the events that may be in flight.
     uint64_t max_batches;
     // `OCTOPUS_ORDERING_STRICT` or `OCTOPUS_ORDERING_LOOSE`.
     int32_t ordering;
     // Zero.
     uint32_t reserved;
-    // Where events are prepared; NULL: in the calls to push. This build makes no pools: NULL.
+    // Where events are validated, serialized and put in order; NULL: the driver's default pool, so in the calls to
+    // push. On a pool with threads what fails there fails the push's future. The producer keeps the pool.
     const struct octopus_thread_pool *thread_pool;
 } octopus_producer_args;
 
@@ -402,14 +416,16 @@ typedef struct octopus_consumer_args {
     struct octopus_text options;
     // Events in a batch: 0, no preference; `OCTOPUS_ADAPTIVE`.
     uint64_t batch_size;
-    // Batches that may be held: 0, no preference. With a batch size, their product is librdkafka's
+    // Batches that may be held: 0, no preference. With a batch size, their product, at least 1,000, is librdkafka's
     // `queued.min.messages`, unless the options set that.
     uint64_t max_batches;
-    // Partitions to read, and no others; none: those that the group gives.
+    // Partitions to read, and no others, from the committed positions of the name on; none: those that the group
+    // gives. Readers with targets don't join the group: a name is used either by them or by members, since Kafka
+    // refuses the commits of the former while there are members.
     const uint32_t *targets;
-    // The number of `targets`. This build reads by groups only: not 0 is `OCTOPUS_UNSUPPORTED`.
+    // The number of `targets`; one that doesn't exist is `OCTOPUS_INVALID_ARGUMENT`.
     uint64_t target_count;
-    // Reserved; NULL.
+    // Reserved; NULL. The pool of `process` is given there.
     const struct octopus_thread_pool *thread_pool;
 } octopus_consumer_args;
 
@@ -482,8 +498,9 @@ typedef struct octopus_producer_api {
                            const struct octopus_push_args *event,
                            struct octopus_future **future,
                            struct octopus_error **error);
-    // Queues `count` events in order, as push does; writes how many were queued to `pushed`, and so many futures
-    // to `futures` unless that is NULL. Stops at the first that is refused, with its status.
+    // Queues `count` events in order, as push does. All elements of `events` have the same `size`, which is how far they
+    // are apart. Stops at the first that is refused, with its status. Writes how many were queued to `pushed`, also
+    // when it stops, and so many futures to `futures` unless that is NULL.
     octopus_status (*push_many)(const struct octopus_producer *producer,
                                 const struct octopus_push_args *events,
                                 uint64_t count,
@@ -512,9 +529,9 @@ typedef struct octopus_producer_api {
     void (*release)(struct octopus_producer *producer);
 } octopus_producer_api;
 
-// Called for each event by `process`, with NULL when none came in time; the event is released after the call unless
-// it was retained. Returns `OCTOPUS_GO_ON`, `OCTOPUS_STOP`, or a negative number, which ends `process` with
-// `OCTOPUS_CALLBACK_FAILED`. Called on the pool's threads, several at a time.
+// Called for each event by `process`, with NULL when none came in time; the event is borrowed for the call, and can be
+// retained. Returns `OCTOPUS_GO_ON`, `OCTOPUS_STOP`, or any other number, which ends `process` with
+// `OCTOPUS_CALLBACK_FAILED`. Called on the pool's threads, several at a time; without threads, in the caller.
 typedef struct octopus_processor {
     int32_t (*function)(void *context, struct octopus_event *event);
     void *context;
@@ -533,15 +550,22 @@ typedef struct octopus_consumer_api {
                            struct octopus_future **future,
                            struct octopus_error **error);
     // Waits at most `timeout_ms` milliseconds (negative: for ever) for a first event, then takes what else is
-    // there, at most `max`. Writes the events, each to be released, and their number.
+    // there, at most `max`. Writes the events, each to be released, and their number. Statuses as of a pull's wait; what
+    // stands behind events that were taken is told by the next call. A record that marks the end of a topic is among
+    // the events, with `OCTOPUS_NO_MORE_EVENTS` as its id.
     octopus_status (*pull_many)(const struct octopus_consumer *consumer,
                                 uint64_t max,
                                 int64_t timeout_ms,
                                 struct octopus_event **events,
                                 uint64_t *count,
                                 struct octopus_error **error);
-    // Feeds events to `processor`, on `pool` (NULL: in the caller), until it says stop or fails or has had
-    // `max_events`. Blocks its caller. Takes `processor` over.
+    // Feeds events to `processor`, on `pool` (NULL: the driver's default pool, so in the caller), until it says stop
+    // or fails, or was given `max_events` (2^64-1: no limit; time-outs don't count). After `timeout_ms` milliseconds
+    // without an event (negative: never) it is called with NULL. Blocks its caller, and returns when all that was
+    // submitted has ended; what was taken and not processed is pulled next. Takes `processor` over, also when it
+    // fails: `destroy` is called once. `OCTOPUS_INVALID_ARGUMENT` when another `process` is at it;
+    // `OCTOPUS_WOULD_DEADLOCK` on a thread of the plugin or of that pool; `OCTOPUS_CALLBACK_FAILED`, also when the
+    // pool refuses; what a pull's wait says in place of an event.
     octopus_status (*process)(const struct octopus_consumer *consumer,
                               const struct octopus_processor *processor,
                               int64_t timeout_ms,
@@ -556,33 +580,42 @@ typedef struct octopus_consumer_api {
     octopus_status (*commit)(const struct octopus_consumer *consumer,
                              int64_t timeout_ms,
                              struct octopus_error **error);
-    // The offset of the event that the next pull of this partition gives.
+    // The offset of the event that comes next in this partition. `OCTOPUS_INVALID_ARGUMENT` when the partition is not
+    // this consumer's now. This and the next four wait at most the driver's `timeout_ms` for Kafka
+    // (`OCTOPUS_UNREACHABLE`, `OCTOPUS_KAFKA`) and say `OCTOPUS_WOULD_DEADLOCK` on a thread of the plugin.
     octopus_status (*position)(const struct octopus_consumer *consumer,
                                uint32_t partition,
                                uint64_t *offset,
                                struct octopus_error **error);
-    // The offset that a consumer of this name would start at.
+    // The offset that a consumer of this name would start at; `OCTOPUS_NOTHING_COMMITTED` where it has none, and would
+    // start at the earliest record. Of any partition of the topic.
     octopus_status (*committed)(const struct octopus_consumer *consumer,
                                 uint32_t partition,
                                 uint64_t *offset,
                                 struct octopus_error **error);
-    // The number of events in this partition that were not delivered to this consumer yet.
+    // The number of offsets from the one that comes next to the end of this partition: events that were not delivered
+    // to this consumer yet. Statuses as of `position`.
     octopus_status (*lag)(const struct octopus_consumer *consumer,
                           uint32_t partition,
                           uint64_t *events,
                           struct octopus_error **error);
-    // Goes on at this offset of the partition.
+    // Goes on at this offset of the partition. `OCTOPUS_INVALID_ARGUMENT` when the partition is not this consumer's, or
+    // has no such offset; the end itself can be sought. Moves no committed position: acknowledging an event before the
+    // last acknowledged one changes nothing.
     octopus_status (*seek)(const struct octopus_consumer *consumer,
                            uint32_t partition,
                            uint64_t offset,
                            struct octopus_error **error);
-    // The partitions that are this consumer's now: writes at most `capacity` of them, and their whole number.
+    // The partitions that are this consumer's now, in order: writes at most `capacity` of them, and their whole number.
+    // `partitions` may be NULL when `capacity` is 0.
     octopus_status (*assignment)(const struct octopus_consumer *consumer,
                                  uint32_t *partitions,
                                  uint64_t capacity,
                                  uint64_t *count,
                                  struct octopus_error **error);
-    // Leaves the group; nothing is pulled any more, but what was pulled can be acknowledged.
+    // Commits what was acknowledged, leaves the group, and gives target partitions up: from then on pulls say
+    // `OCTOPUS_CLOSED`, and acknowledging says `OCTOPUS_STALE`. Waits for that at most the driver's `timeout_ms`.
+    // `OCTOPUS_KAFKA` or `OCTOPUS_UNREACHABLE` when the commit failed; `OCTOPUS_WOULD_DEADLOCK`.
     octopus_status (*unsubscribe)(const struct octopus_consumer *consumer,
                                   struct octopus_error **error);
     // Commits what was acknowledged, leaves the group, and waits at most `timeout_ms` milliseconds (negative: for
@@ -598,7 +631,10 @@ typedef struct octopus_consumer_api {
     void (*release)(struct octopus_consumer *consumer);
 } octopus_consumer_api;
 
-// Called once when the future ends, on a thread of the plugin, never within the registering call.
+// Called once when the future ends, on a thread of the plugin, never within the registering call. `future` is borrowed
+// for the call: wait, test and the getters tell its result at once, and it can be retained. A callback may push, and
+// pull and register again; what would wait says `OCTOPUS_WOULD_DEADLOCK`. Pushes and flushes of the whole process
+// share a thread, pulls of one consumer have another: a callback that takes long delays those after it.
 typedef struct octopus_completion {
     void (*function)(void *context, struct octopus_future *future);
     void *context;
@@ -622,7 +658,10 @@ typedef struct octopus_future_api {
     octopus_status (*test)(const struct octopus_future *future,
                            int32_t *completed,
                            struct octopus_error **error);
-    // Has `completion` called when the result is there; a pull takes its event as the call begins.
+    // Has `completion` called once when the result is there; may be asked for several times. Takes the completion
+    // over, also when it fails: `destroy` is called once. Until the call the plugin keeps the future: it can be
+    // released at once. A pull takes its event, or what there is in place of one, as the call begins, and keeps it;
+    // when its consumer ends before, it is called with `OCTOPUS_CLOSED`.
     octopus_status (*on_complete)(const struct octopus_future *future,
                                   const struct octopus_completion *completion,
                                   struct octopus_error **error);
@@ -685,41 +724,50 @@ typedef struct octopus_event_api {
     void (*release)(struct octopus_event *event);
 } octopus_event_api;
 
-// A piece of work: run once, then destroyed; on one of the pool's threads, or in the caller.
+// A piece of work: `function` is called at most once, then `destroy` once; on one of the pool's threads, or in the
+// caller. A task that is destroyed without having run counts as failed.
 typedef struct octopus_task {
     void (*function)(void *context);
     void *context;
     octopus_destroy_fn destroy;
 } octopus_task;
 
-// A pool of the host's, as functions. They are called from any thread.
+// A pool of the host's, as functions. They are called from any thread, also at the same time.
 typedef struct octopus_pool_functions {
     // `sizeof(octopus_pool_functions)`, set by the host.
     uint64_t size;
     // Handed to each function, and to `destroy` after the last call.
     void *context;
     octopus_destroy_fn destroy;
-    // Takes the task over and runs it at some time, in the call or later; a negative status refuses it.
+    // Takes a copy of the task over, runs it once, in the call or later, and destroys it. A negative status refuses
+    // it: then the host has neither run nor destroyed it, and what it was about fails. The plugin's tasks wait for
+    // nobody.
     octopus_status (*submit)(void *context, const struct octopus_task *task, uint64_t priority);
-    // Tasks that wait for a thread.
+    // Tasks that wait for a thread. May be NULL: 0.
     uint64_t (*pending)(void *context);
-    // Threads that run tasks; 0 when `submit` runs them itself.
+    // Threads that run tasks; 0 when `submit` runs them itself. Asked when a producer is made, and for each task.
     uint64_t (*thread_count)(void *context);
 } octopus_pool_functions;
 
-// Thread pools. Functions may be called from any thread, also at the same time.
+// Thread pools. Functions may be called from any thread, also at the same time. On a thread that runs a pool's
+// task, what would wait for that same pool says `OCTOPUS_WOULD_DEADLOCK`, and a push that needs it never waits for
+// room (`OCTOPUS_WOULD_BLOCK`); everything else may be done there.
+// Every function but `release` may return `OCTOPUS_INVALID_ARGUMENT`, `OCTOPUS_FORKED` and `OCTOPUS_PANICKED`.
 typedef struct octopus_thread_pool_api {
     // `sizeof(octopus_thread_pool_api)` in the plugin; a slot within it that isn't NULL can be called.
     uint64_t size;
-    // Makes a pool; with 0 threads work is done in the caller.
+    // Makes a pool of at most 4,096 threads; with 0 threads work is done in the caller.
     octopus_status (*create)(uint64_t threads,
                              struct octopus_thread_pool **pool,
                              struct octopus_error **error);
-    // A pool of the host's; takes the functions over.
+    // A pool of the host's. Takes the functions over once it has read the struct, also when it fails: `destroy` is
+    // called once, after the last call of a function.
     octopus_status (*from_host)(const struct octopus_pool_functions *functions,
                                 struct octopus_thread_pool **pool,
                                 struct octopus_error **error);
-    // Has the task run; takes it over. Higher priorities go first; 2^64-1 goes ahead, first in first out.
+    // Has the task run; takes it over, also when it fails, and destroys it once. Higher priorities go first,
+    // `OCTOPUS_FIRST` ahead of all; equals in the order they came. `OCTOPUS_CALLBACK_FAILED` when a pool of the host's
+    // refuses.
     octopus_status (*submit)(const struct octopus_thread_pool *pool,
                              const struct octopus_task *task,
                              uint64_t priority,
@@ -828,6 +876,8 @@ typedef struct octopus_api {
 
 // A defect inside the plugin; the handle is spoiled and can only be released.
 #define OCTOPUS_PANICKED -17
+
+
 
 
 

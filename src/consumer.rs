@@ -1,9 +1,14 @@
-//! A consumer hands out the events of a topic, as a member of the group that has its name. Positions move by
-//! acknowledgement only; where they stand is in [`crate::positions`].
+//! A consumer hands out the events of a topic: of the partitions that the group of its name gives it, or of those that
+//! the host names. Positions move by acknowledgement only; where they stand is in [`crate::positions`].
 
+use std::collections::VecDeque;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
 
+use parking_lot::Mutex;
+
+use crate::completions::{self, Completion};
 use crate::components::Role;
 use crate::config::ClientSettings;
 use crate::deadline::Deadline;
@@ -12,23 +17,33 @@ use crate::event::Event;
 use crate::future::Future;
 use crate::health::{Health, refuse_to_wait_for_ourselves};
 use crate::kafka::KafkaConsumer;
+use crate::processing::{self, Bounds, Processor};
+use crate::thread_pool::ThreadPool;
 use crate::topic::Topic;
 
 pub struct Consumer {
     pub health: Health,
     reader: Arc<Reader>,
     closed: AtomicBool,
+    processing: AtomicBool,
 }
 
 impl Consumer {
-    pub fn new(topic: Arc<Topic>, settings: &ClientSettings) -> Result<Self> {
+    pub fn new(topic: Arc<Topic>, mut settings: ClientSettings) -> Result<Self> {
         if settings.name.is_empty() {
             return Err(Error::invalid("the consumer's name is empty; it is the name of its group, so it needs one"));
         }
-        let records = KafkaConsumer::subscribe(topic.driver().connection(), topic.kafka_name(), settings)?;
+        check_targets(&mut settings.targets, topic.partition_count())?;
+        let records = KafkaConsumer::open(topic.driver().connection(), topic.kafka_name(), &settings)?;
         let reads_metadata = topic.components().provides(Role::Serializer);
-        let reader = Arc::new(Reader { topic, records, reads_metadata });
-        Ok(Consumer { health: Health::default(), reader, closed: AtomicBool::new(false) })
+        let reader =
+            Reader { topic, records, reads_metadata, left_over: LeftOver::default(), awaiting: Mutex::default() };
+        Ok(Consumer {
+            health: Health::default(),
+            reader: Arc::new(reader),
+            closed: AtomicBool::new(false),
+            processing: AtomicBool::new(false),
+        })
     }
 
     /// A ticket for the next event.
@@ -37,12 +52,80 @@ impl Consumer {
         Ok(Future::pull(self.reader.clone()))
     }
 
+    /// Waits for a first event, then takes what else is there, at most `max` in all.
+    pub fn pull_many(&self, max: u64, deadline: Deadline) -> Result<Vec<Arc<Event>>> {
+        self.check_open()?;
+        if max == 0 {
+            return Ok(Vec::new());
+        }
+        if !deadline.has_passed() {
+            refuse_to_wait_for_ourselves("pulling events")?;
+        }
+        self.reader.next_many(max, deadline)
+    }
+
+    /// Feeds events to `processor` until that has had enough; see [`processing::process`].
+    pub fn process(&self, processor: Box<Processor>, bounds: Bounds, pool: Option<&ThreadPool>) -> Result<()> {
+        self.check_open()?;
+        let pool = pool.unwrap_or(self.reader.topic.driver().default_pool());
+        let doing = "processing events";
+        refuse_to_wait_for_ourselves(doing)?;
+        pool.mark().refuse_to_wait_for_itself(doing)?;
+        if self.processing.swap(true, Ordering::AcqRel) {
+            return Err(Error::invalid("consumer: its events are being processed already; one `process` at a time"));
+        }
+        let _busy = Busy(&self.processing);
+        processing::process(&self.reader, pool, processor, bounds)
+    }
+
     /// Commits what was acknowledged so far and waits for Kafka's answer.
     pub fn commit(&self, deadline: Deadline) -> Result<()> {
         self.check_open()?;
         refuse_to_wait_for_ourselves("committing")?;
-        let limit = Deadline::after(self.reader.topic.driver().timeout());
-        self.reader.records.commit(deadline.sooner(limit))
+        self.reader.records.commit(deadline.sooner(self.time_limit()))
+    }
+
+    /// The offset of the event that comes next in this partition.
+    pub fn position(&self, partition: u32) -> Result<u64> {
+        self.asking("asking for a position", |reader, limit| reader.position(partition, limit))
+    }
+
+    /// The offset that a consumer of this name would start at; `None` where nothing is committed.
+    pub fn committed(&self, partition: u32) -> Result<Option<u64>> {
+        self.asking("asking for a committed position", |reader, limit| {
+            let partitions = reader.topic.partition_count();
+            if partition >= partitions {
+                return Err(Error::invalid(format!("partition {partition} does not exist, there are {partitions}")));
+            }
+            reader.records.committed(partition, limit)
+        })
+    }
+
+    /// The number of offsets from the one that comes next to the end of this partition.
+    pub fn lag(&self, partition: u32) -> Result<u64> {
+        self.asking("asking for the lag", |reader, limit| {
+            let next = reader.position(partition, limit)?;
+            let (_, end) = reader.records.offsets(partition, limit)?;
+            Ok(end.saturating_sub(next))
+        })
+    }
+
+    /// Goes on at this offset of the partition.
+    pub fn seek(&self, partition: u32, offset: u64) -> Result<()> {
+        self.asking("seeking", |reader, limit| {
+            reader.records.seek(partition, offset, limit, || reader.left_over.forget(partition))
+        })
+    }
+
+    /// The partitions that are this consumer's now, in order.
+    pub fn assignment(&self) -> Result<Vec<u32>> {
+        self.check_open()?;
+        Ok(self.reader.records.positions().assigned())
+    }
+
+    /// Commits what was acknowledged, gives all partitions up and leaves the group. Nothing is pulled any more.
+    pub fn unsubscribe(&self) -> Result<()> {
+        self.asking("unsubscribing", |reader, limit| reader.records.unsubscribe(limit))
     }
 
     /// Commits, and leaves the group at once.
@@ -52,6 +135,16 @@ impl Consumer {
             return Err(Error::bare(Kind::Closed));
         }
         self.reader.records.close(deadline)
+    }
+
+    fn asking<T>(&self, doing: &str, ask: impl FnOnce(&Reader, Deadline) -> Result<T>) -> Result<T> {
+        self.check_open()?;
+        refuse_to_wait_for_ourselves(doing)?;
+        ask(&self.reader, self.time_limit())
+    }
+
+    fn time_limit(&self) -> Deadline {
+        Deadline::after(self.reader.topic.driver().timeout())
     }
 
     fn check_open(&self) -> Result<()> {
@@ -67,19 +160,68 @@ impl Drop for Consumer {
     }
 }
 
+/// Sorts them, drops those that are named twice, and refuses those that don't exist.
+fn check_targets(targets: &mut Vec<u32>, partitions: u32) -> Result<()> {
+    targets.sort_unstable();
+    targets.dedup();
+    match targets.iter().find(|target| **target >= partitions) {
+        None => Ok(()),
+        Some(wrong) => Err(Error::invalid(format!(
+            "args.targets: partition {wrong} does not exist; the topic has {partitions}, numbered from 0"
+        ))),
+    }
+}
+
+struct Busy<'a>(&'a AtomicBool);
+
+impl Drop for Busy<'_> {
+    fn drop(&mut self) {
+        self.0.store(false, Ordering::Release);
+    }
+}
+
 /// What a consumer and its tickets share.
 pub struct Reader {
     topic: Arc<Topic>,
     records: KafkaConsumer,
     /// Whether the metadata is text of a built-in serializer, or bytes that only the host can read.
     reads_metadata: bool,
+    left_over: LeftOver,
+    /// Tickets whose holders want to be called.
+    awaiting: Mutex<Awaiting>,
+}
+
+#[derive(Default)]
+struct Awaiting {
+    tickets: VecDeque<(Arc<Future>, Completion)>,
+    /// A thread is waiting on their behalf.
+    is_attended: bool,
 }
 
 impl Reader {
     /// The next event; `TimedOut` when there was none in time. A malformed record is an error, once, and then it
     /// goes on with the record after it.
-    pub fn next(&self, deadline: Deadline) -> Result<Event> {
-        let record = self.records.next(deadline)?;
+    pub fn next(&self, deadline: Deadline) -> Result<Arc<Event>> {
+        static NEVER: AtomicBool = AtomicBool::new(false);
+        self.next_unless(deadline, &NEVER)
+    }
+
+    /// As [`next`](Self::next); `TimedOut` also when `stop` was set and [`wake`](Self::wake) called.
+    pub fn next_unless(&self, deadline: Deadline, stop: &AtomicBool) -> Result<Arc<Event>> {
+        loop {
+            if let Some(left) = self.left_over.take(|event| event.is_current()) {
+                return left;
+            }
+            let interrupted = || stop.load(Ordering::Acquire) || !self.left_over.is_empty();
+            match self.records.next(deadline, interrupted)? {
+                Some(record) => return self.read(record).map(Arc::new),
+                None if self.left_over.is_empty() => return Err(Error::bare(Kind::TimedOut)),
+                None => {}
+            }
+        }
+    }
+
+    fn read(&self, record: crate::kafka::RawRecord) -> Result<Event> {
         let (partition, offset) = (record.partition, record.offset);
         Event::read(record, self.records.positions().clone(), self.reads_metadata).map_err(|error| {
             error.during(format_args!(
@@ -87,5 +229,125 @@ impl Reader {
                 self.topic.name()
             ))
         })
+    }
+
+    fn next_many(&self, max: u64, deadline: Deadline) -> Result<Vec<Arc<Event>>> {
+        let mut events = vec![self.next(deadline)?];
+        while (events.len() as u64) < max {
+            match self.next(Deadline::from_millis(0)) {
+                Ok(event) => events.push(event),
+                Err(error) => {
+                    if error.is_said_once() {
+                        self.left_over.put_error(error);
+                    }
+                    break;
+                }
+            }
+        }
+        Ok(events)
+    }
+
+    /// Events that were taken and not used come next, before all others.
+    pub fn hand_back(&self, events: Vec<Arc<Event>>) {
+        if !events.is_empty() {
+            self.left_over.put(events);
+            self.wake();
+        }
+    }
+
+    /// Has those that wait look whether they should stop.
+    pub fn wake(&self) {
+        self.records.wake();
+    }
+
+    fn position(&self, partition: u32, limit: Deadline) -> Result<u64> {
+        let left = self.left_over.first_of(partition);
+        let next = self.records.position(partition, limit)?;
+        Ok(left.map_or(next, |left| left.min(next)))
+    }
+
+    /// Has `completion` called when `ticket` has its event.
+    pub fn complete(self: Arc<Self>, ticket: Arc<Future>, completion: Completion) -> Result<()> {
+        let mut awaiting = self.awaiting.lock();
+        awaiting.tickets.push_back((ticket, completion));
+        if awaiting.is_attended {
+            return Ok(());
+        }
+        let reader = self.clone();
+        completions::spawn("octopus-pull", move || reader.attend_tickets())
+            .inspect(|()| awaiting.is_attended = true)
+            .inspect_err(|_| drop(awaiting.tickets.pop_back()))
+    }
+
+    fn attend_tickets(&self) {
+        const SLICE: Duration = Duration::from_secs(1);
+        while let Some((ticket, completion)) = self.next_ticket() {
+            while !ticket.redeem_for_good(Deadline::after(SLICE)) {}
+            drop(ticket);
+            completions::call_here(completion);
+        }
+    }
+
+    fn next_ticket(&self) -> Option<(Arc<Future>, Completion)> {
+        let mut awaiting = self.awaiting.lock();
+        let next = awaiting.tickets.pop_front();
+        awaiting.is_attended = next.is_some();
+        next
+    }
+}
+
+/// What was taken out of the topic and not handed to the host after all: it comes next.
+#[derive(Default)]
+struct LeftOver {
+    is_there: AtomicBool,
+    line: Mutex<VecDeque<Result<Arc<Event>>>>,
+}
+
+impl LeftOver {
+    fn is_empty(&self) -> bool {
+        !self.is_there.load(Ordering::Acquire)
+    }
+
+    fn take(&self, wanted: impl Fn(&Event) -> bool) -> Option<Result<Arc<Event>>> {
+        if self.is_empty() {
+            return None;
+        }
+        let mut line = self.line.lock();
+        let mut next = line.pop_front();
+        while let Some(Ok(event)) = &next
+            && !wanted(event)
+        {
+            next = line.pop_front();
+        }
+        self.is_there.store(!line.is_empty(), Ordering::Release);
+        next
+    }
+
+    fn put(&self, mut events: Vec<Arc<Event>>) {
+        events.sort_by_key(|event| (event.partition(), event.offset()));
+        let mut line = self.line.lock();
+        events.into_iter().rev().for_each(|event| line.push_front(Ok(event)));
+        self.is_there.store(true, Ordering::Release);
+    }
+
+    fn put_error(&self, error: Error) {
+        let mut line = self.line.lock();
+        line.push_back(Err(error));
+        self.is_there.store(true, Ordering::Release);
+    }
+
+    fn forget(&self, partition: u32) {
+        let mut line = self.line.lock();
+        line.retain(|left| left.as_ref().map_or(true, |event| event.partition() != partition));
+        self.is_there.store(!line.is_empty(), Ordering::Release);
+    }
+
+    fn first_of(&self, partition: u32) -> Option<u64> {
+        let line = self.line.lock();
+        line.iter()
+            .flatten()
+            .filter(|event| event.partition() == partition && event.is_current())
+            .map(|e| e.offset())
+            .min()
     }
 }

@@ -19,6 +19,7 @@ use crate::health::{Health, refuse_to_wait_for_ourselves};
 use crate::kafka::{self, Connection, EmbeddedAdmin, Info, InfoReader, KafkaAdmin, KafkaProducer};
 use crate::record::Bare;
 use crate::services::{Services, let_loggers_decide};
+use crate::thread_pool::ThreadPool;
 use crate::topic::Topic;
 
 const LOG_TARGET: &str = "driver";
@@ -32,6 +33,7 @@ pub struct Driver {
     info_reader: OnceCell<InfoReader>,
     /// Topics whose missing components were warned of: opening is often called twice.
     warned_of: Mutex<HashSet<String>>,
+    default_pool: Arc<ThreadPool>,
 }
 
 impl Driver {
@@ -51,6 +53,7 @@ impl Driver {
             admin,
             info_reader: OnceCell::new(),
             warned_of: Mutex::default(),
+            default_pool: Arc::new(ThreadPool::new(0)?),
         };
         for key in &driver.settings.unknown_keys {
             log::warn!(logger: driver.log(), target: LOG_TARGET, "configuration: nothing reads the key {key:?}");
@@ -117,6 +120,11 @@ impl Driver {
 
     pub fn log(&self) -> &dyn log::Log {
         &*self.connection.services.log
+    }
+
+    /// The pool that work is done on where no other is given: without threads, so in the caller.
+    pub fn default_pool(&self) -> &Arc<ThreadPool> {
+        &self.default_pool
     }
 
     /// How long a call of this driver may take that nobody answers.

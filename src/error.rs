@@ -110,6 +110,11 @@ impl Error {
         self.kafka_code
     }
 
+    /// Whether it stands where an event would: whoever gets it is the only one to hear of it.
+    pub fn is_said_once(&self) -> bool {
+        matches!(self.kind, Kind::MalformedRecord | Kind::RecordsLost | Kind::HostCallback)
+    }
+
     pub fn is_retriable(&self) -> bool {
         self.retriable
     }

@@ -73,6 +73,16 @@ impl Event {
         self.id
     }
 
+    /// Where the record is, the end of a topic included.
+    pub fn offset(&self) -> u64 {
+        self.offset
+    }
+
+    /// Whether its partition is still this consumer's, by the assignment that the event came by.
+    pub fn is_current(&self) -> bool {
+        self.positions.is_current(self.partition, self.assignment)
+    }
+
     pub fn is_end_of_topic(&self) -> bool {
         self.id == NO_MORE_EVENTS
     }

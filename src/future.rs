@@ -8,12 +8,14 @@ use std::time::Duration;
 
 use parking_lot::{Condvar, Mutex};
 
+use crate::completions::{self, Completion};
 use crate::consumer::Reader;
 use crate::deadline::Deadline;
 use crate::error::{Error, Kind, Result};
 use crate::event::Event;
 use crate::health::{Health, refuse_to_wait_for_ourselves};
 use crate::in_flight::Place;
+use crate::thread_pool::Mark;
 
 /// Where the broker put an event.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -31,25 +33,48 @@ pub trait Hurry: Send + Sync {
 
 /// A result that arrives once and stays.
 pub struct Promise<T> {
-    result: Mutex<Option<Result<T>>>,
+    slot: Mutex<Slot<T>>,
     arrived: Condvar,
+}
+
+struct Slot<T> {
+    result: Option<Result<T>>,
+    /// To be called when the result is there.
+    completions: Vec<Completion>,
 }
 
 impl<T: Clone> Promise<T> {
     fn new() -> Self {
-        Promise { result: Mutex::new(None), arrived: Condvar::new() }
+        Promise { slot: Mutex::new(Slot { result: None, completions: Vec::new() }), arrived: Condvar::new() }
     }
 
     fn settle(&self, result: Result<T>) {
-        let mut slot = self.result.lock();
-        if slot.is_none() {
-            *slot = Some(result);
-            self.arrived.notify_all();
+        let mut slot = self.slot.lock();
+        if slot.result.is_some() {
+            return;
         }
+        slot.result = Some(result);
+        let completions = std::mem::take(&mut slot.completions);
+        drop(slot);
+        self.arrived.notify_all();
+        completions::call(completions);
     }
 
     fn get(&self) -> Option<Result<T>> {
-        self.result.lock().clone()
+        self.slot.lock().result.clone()
+    }
+
+    fn is_settled(&self) -> bool {
+        self.slot.lock().result.is_some()
+    }
+
+    fn on_settled(&self, completion: Completion) {
+        let mut slot = self.slot.lock();
+        if slot.result.is_none() {
+            return slot.completions.push(completion);
+        }
+        drop(slot);
+        completions::call(vec![completion]);
     }
 
     fn wait_until_settled(&self, deadline: Deadline, hurry: &Weak<dyn Hurry>) -> Result<T> {
@@ -67,8 +92,8 @@ impl<T: Clone> Promise<T> {
             if let Some(queue) = hurry.upgrade() {
                 queue.hurry(deadline.remaining(HURRIED));
             }
-            let mut slot = self.result.lock();
-            if slot.is_none() {
+            let mut slot = self.slot.lock();
+            if slot.result.is_none() {
                 self.arrived.wait_for(&mut slot, deadline.remaining(pause));
             }
             pause = (pause * 2).min(LONGEST_PAUSE);
@@ -85,20 +110,22 @@ enum Awaited {
 pub struct Future {
     pub health: Health,
     awaited: Awaited,
+    /// The thread pool that has to do work before this can end.
+    pool: Mark,
 }
 
 impl Future {
-    /// Of an event that has taken its `place` among those in flight.
-    pub fn delivery(place: Place, hurry: Weak<dyn Hurry>) -> Self {
-        Future { health: Health::default(), awaited: Awaited::Delivery(Promise::new(), hurry, place) }
+    /// Of an event that has taken its `place` among those in flight, and that `pool` prepares.
+    pub fn delivery(place: Place, hurry: Weak<dyn Hurry>, pool: Mark) -> Self {
+        Future { health: Health::default(), awaited: Awaited::Delivery(Promise::new(), hurry, place), pool }
     }
 
-    pub fn flush(hurry: Weak<dyn Hurry>) -> Self {
-        Future { health: Health::default(), awaited: Awaited::Flush(Promise::new(), hurry) }
+    pub fn flush(hurry: Weak<dyn Hurry>, pool: Mark) -> Self {
+        Future { health: Health::default(), awaited: Awaited::Flush(Promise::new(), hurry), pool }
     }
 
     pub fn pull(reader: Arc<Reader>) -> Self {
-        Future { health: Health::default(), awaited: Awaited::Pull(Ticket::new(reader)) }
+        Future { health: Health::default(), awaited: Awaited::Pull(Ticket::new(reader)), pool: Mark::NONE }
     }
 
     pub fn settle_delivery(&self, result: Result<Delivered>) {
@@ -125,6 +152,7 @@ impl Future {
     pub fn wait(&self, deadline: Deadline) -> Result<()> {
         if !deadline.has_passed() && !self.is_settled() {
             refuse_to_wait_for_ourselves("waiting for a future")?;
+            self.pool.refuse_to_wait_for_itself("waiting for a future")?;
         }
         match &self.awaited {
             Awaited::Delivery(promise, hurry, _) => promise.wait_until_settled(deadline, hurry).map(drop),
@@ -143,10 +171,32 @@ impl Future {
         }
     }
 
+    /// Has `completion` called once when the result is there, on a thread of ours, never in this call. Until then the
+    /// future is kept. A pull takes its event as the call begins; whatever its result is then stays.
+    pub fn on_complete(self: &Arc<Self>, completion: impl FnOnce(&Arc<Future>) + Send + 'static) -> Result<()> {
+        completions::start()?;
+        let future = self.clone();
+        let completion: Completion = Box::new(move || completion(&future));
+        match &self.awaited {
+            Awaited::Delivery(promise, ..) => promise.on_settled(completion),
+            Awaited::Flush(promise, _) => promise.on_settled(completion),
+            Awaited::Pull(ticket) => return ticket.reader.clone().complete(self.clone(), completion),
+        }
+        Ok(())
+    }
+
+    /// Takes the pull's event, or what there is in place of one, for good; false when nothing came in time.
+    pub fn redeem_for_good(&self, deadline: Deadline) -> bool {
+        match &self.awaited {
+            Awaited::Pull(ticket) => ticket.redeem_for_good(deadline),
+            _ => true,
+        }
+    }
+
     fn is_settled(&self) -> bool {
         match &self.awaited {
-            Awaited::Delivery(promise, ..) => promise.result.lock().is_some(),
-            Awaited::Flush(promise, _) => promise.result.lock().is_some(),
+            Awaited::Delivery(promise, ..) => promise.is_settled(),
+            Awaited::Flush(promise, _) => promise.is_settled(),
             Awaited::Pull(ticket) => ticket.taken().is_some(),
         }
     }
@@ -202,17 +252,22 @@ impl Ticket {
     }
 
     fn redeem(&self, deadline: Deadline) -> Result<Arc<Event>> {
+        // Only what was taken out of the topic is this ticket's for good; the rest is the consumer's to say again.
+        self.redeem_and_keep(deadline, |error| error.is_said_once())
+    }
+
+    fn redeem_for_good(&self, deadline: Deadline) -> bool {
+        let in_time = |error: &Error| error.kind() != Kind::TimedOut;
+        self.redeem_and_keep(deadline, in_time).map_or_else(|error| in_time(&error), |_| true)
+    }
+
+    fn redeem_and_keep(&self, deadline: Deadline, keep: impl Fn(&Error) -> bool) -> Result<Arc<Event>> {
         if let Some(taken) = self.take_turn(deadline)? {
             return taken;
         }
         let turn = Turn(self);
-        let result = self.reader.next(deadline).map(Arc::new);
-        // Only what was taken out of the topic is this ticket's for good; the rest is the consumer's to say again.
-        let is_taken = match &result {
-            Ok(_) => true,
-            Err(error) => matches!(error.kind(), Kind::MalformedRecord | Kind::RecordsLost),
-        };
-        if is_taken {
+        let result = self.reader.next(deadline);
+        if result.as_ref().err().is_none_or(keep) {
             *self.state.lock() = TicketState::Taken(result.clone());
         }
         drop(turn);

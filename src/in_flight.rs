@@ -82,6 +82,15 @@ impl InFlight {
     /// Takes room for one event, waiting for it until `deadline`; on a thread of the plugin, not waiting at all.
     /// An event larger than all the room there is gets it when nothing else is in flight.
     pub fn take(&self, bytes: u64, deadline: Deadline) -> Result<Place> {
+        self.take_room(bytes, deadline, !is_plugin_thread())
+    }
+
+    /// As [`take`](Self::take), for a thread that others wait for: `WouldBlock` when there is no room.
+    pub fn take_without_waiting(&self, bytes: u64) -> Result<Place> {
+        self.take_room(bytes, Deadline::NEVER, false)
+    }
+
+    fn take_room(&self, bytes: u64, deadline: Deadline, may_wait: bool) -> Result<Place> {
         const SLICE: Duration = Duration::from_secs(1);
         let mut state = self.state.lock();
         loop {
@@ -99,7 +108,10 @@ impl InFlight {
                 }
                 return Ok(Place { epoch, bytes });
             }
-            if is_plugin_thread() || deadline.has_passed() {
+            if !may_wait {
+                return Err(Error::bare(Kind::WouldBlock).retriable(true));
+            }
+            if deadline.has_passed() {
                 return Err(self.no_room(&state, bytes));
             }
             state.waiting += 1;
@@ -109,9 +121,6 @@ impl InFlight {
     }
 
     fn no_room(&self, state: &State, bytes: u64) -> Error {
-        if is_plugin_thread() {
-            return Error::bare(Kind::WouldBlock).retriable(true);
-        }
         Error::new(
             Kind::Unreachable,
             format!(
@@ -218,7 +227,7 @@ mod tests {
     }
 
     fn flush_of(in_flight: &InFlight) -> Arc<Future> {
-        let flush = Arc::new(Future::flush(Weak::<NoHurry>::new()));
+        let flush = Arc::new(Future::flush(Weak::<NoHurry>::new(), crate::thread_pool::Mark::NONE));
         in_flight.flush(flush.clone());
         flush
     }

@@ -9,6 +9,7 @@ compile_error!("Octopus must be built with panic=unwind: a panic becomes a statu
 
 pub mod abi;
 mod admin;
+mod completions;
 mod components;
 mod config;
 mod consumer;
@@ -21,8 +22,11 @@ mod health;
 mod in_flight;
 mod json;
 mod kafka;
+mod order;
 mod positions;
+mod processing;
 mod producer;
 mod record;
 mod services;
+mod thread_pool;
 mod topic;

@@ -97,6 +97,25 @@ impl Positions {
         self.0.lock().partitions.get(&partition).is_some_and(|p| p.assignment.is_some())
     }
 
+    /// Whether an event that came by this assignment is still ours to hand out.
+    pub fn is_current(&self, partition: u32, assignment: Assignment) -> bool {
+        self.0.lock().partitions.get(&partition).is_some_and(|p| p.assignment == Some(assignment))
+    }
+
+    /// The partitions that are ours, in order.
+    pub fn assigned(&self) -> Vec<u32> {
+        let state = self.0.lock();
+        let mut partitions: Vec<u32> =
+            state.partitions.iter().filter(|(_, p)| p.assignment.is_some()).map(|(partition, _)| *partition).collect();
+        partitions.sort_unstable();
+        partitions
+    }
+
+    /// The offset that should come next, if that is known.
+    pub fn next(&self, partition: u32) -> Option<u64> {
+        self.0.lock().partitions.get(&partition).and_then(|p| p.next)
+    }
+
     /// The event at `offset` is about to be handed to the host.
     pub fn deliver(&self, partition: u32, offset: u64) -> Step {
         let mut state = self.0.lock();
@@ -113,7 +132,7 @@ impl Positions {
         }
     }
 
-    /// The event at `offset` was not handed out after all.
+    /// The event at `offset` was not handed out after all, or is to come next by the host's wish.
     pub fn go_back_to(&self, partition: u32, offset: u64) {
         if let Some(position) = self.0.lock().partitions.get_mut(&partition) {
             position.next = Some(offset);

@@ -9,6 +9,7 @@ use crate::driver::Driver;
 use crate::error::Result;
 use crate::health::Health;
 use crate::producer::Producer;
+use crate::thread_pool::ThreadPool;
 
 pub struct Topic {
     pub health: Health,
@@ -51,12 +52,18 @@ impl Topic {
         &self.driver
     }
 
-    pub fn make_producer(self: &Arc<Self>, settings: &ClientSettings) -> Result<Producer> {
-        Producer::new(self.clone(), settings)
+    /// `pool` prepares what is pushed; none: the driver's default pool, so the caller.
+    pub fn make_producer(
+        self: &Arc<Self>,
+        settings: &ClientSettings,
+        pool: Option<Arc<ThreadPool>>,
+    ) -> Result<Producer> {
+        let pool = pool.unwrap_or_else(|| self.driver.default_pool().clone());
+        Producer::new(self.clone(), settings, pool)
             .map_err(|error| error.during(format_args!("making a producer of topic {:?}", self.name)))
     }
 
-    pub fn make_consumer(self: &Arc<Self>, settings: &ClientSettings) -> Result<Consumer> {
+    pub fn make_consumer(self: &Arc<Self>, settings: ClientSettings) -> Result<Consumer> {
         Consumer::new(self.clone(), settings)
             .map_err(|error| error.during(format_args!("making a consumer of topic {:?}", self.name)))
     }

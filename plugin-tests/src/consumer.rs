@@ -61,12 +61,13 @@ impl Consumer {
         Ok(offset)
     }
 
-    /// The offset that a consumer of this name would start at.
-    pub fn committed(&self, partition: u32) -> Result<u64> {
+    /// The offset that a consumer of this name would start at; none where nothing is committed, and it would start at
+    /// the earliest event.
+    pub fn committed(&self, partition: u32) -> Result<Option<u64>> {
         let mut offset = 0;
         // SAFETY: a live handle; the output outlives the call.
         unsafe { call!(self.handle, consumer.committed(partition, &mut offset)) }?;
-        Ok(offset)
+        Ok((offset != OCTOPUS_NOTHING_COMMITTED).then_some(offset))
     }
 
     /// The number of events in this partition that were not delivered to this consumer yet.
@@ -97,7 +98,8 @@ impl Consumer {
         }
     }
 
-    /// Leaves the group; nothing is pulled any more, but what was pulled can be acknowledged.
+    /// Commits what was acknowledged, leaves the group, and gives target partitions up: from then on pulls fail with
+    /// [`Status::Closed`].
     pub fn unsubscribe(&self) -> Result<()> {
         // SAFETY: a live handle.
         unsafe { call!(self.handle, consumer.unsubscribe()) }

@@ -125,6 +125,29 @@ pub unsafe trait Growing: Copy {
         }
     }
 
+    /// An element of the host's array, whose elements are as far apart as the first one's size says.
+    ///
+    /// # Safety
+    /// NULL, or an array of more than `index` such structs of one size, each readable for that.
+    unsafe fn element(array: *const Self, index: u64, what: &str) -> Result<Self> {
+        // SAFETY: the caller's promise.
+        let stride = unsafe { size_in(array, what) }?;
+        let place = index.checked_mul(stride).and_then(|offset| usize::try_from(offset).ok());
+        let Some(place) = place.filter(|_| stride % align_of::<Self>() as u64 == 0) else {
+            return Err(Error::invalid(format!("{what}: elements of {stride} bytes can't be in an array")));
+        };
+        // SAFETY: within the array by the caller's promise.
+        let element = unsafe { array.cast::<u8>().add(place).cast::<Self>() };
+        // SAFETY: as above.
+        match unsafe { size_in(element, what) }? {
+            // SAFETY: as above.
+            size if size == stride => unsafe { Self::read(element, what) },
+            size => Err(Error::invalid(format!(
+                "{what}: element {index} has the size {size} and the first one {stride}; give all the same"
+            ))),
+        }
+    }
+
     /// Writes as much as the host has room for, whose size it gave in the first field and finds there again.
     ///
     /// # Safety

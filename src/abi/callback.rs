@@ -135,19 +135,18 @@ pub struct octopus_host_services {
 // SAFETY: `#[repr(C)]`, the size first, and zeros are NULL pointers and absent functions.
 unsafe impl Growing for octopus_host_services {}
 
-/// A function with its context, destroyed when the last of its users is gone.
-struct Callback<F> {
-    function: F,
-    context: *mut c_void,
-    destroy: octopus_destroy_fn,
+/// A context of the host's, destroyed when it is not used any more.
+pub struct Owned {
+    pub context: *mut c_void,
+    pub destroy: octopus_destroy_fn,
 }
 
-// SAFETY: the header says that callbacks are called on any thread, also at the same time.
-unsafe impl<F: Send> Send for Callback<F> {}
-// SAFETY: as above.
-unsafe impl<F: Sync> Sync for Callback<F> {}
+// SAFETY: the header says that callbacks are called and destroyed on any thread.
+unsafe impl Send for Owned {}
+// SAFETY: as above; also at the same time.
+unsafe impl Sync for Owned {}
 
-impl<F> Drop for Callback<F> {
+impl Drop for Owned {
     fn drop(&mut self) {
         if let Some(destroy) = self.destroy {
             // SAFETY: the host's own function and context, once, after the last call.
@@ -160,8 +159,8 @@ impl<F> Drop for Callback<F> {
 macro_rules! take {
     ($callback:expr) => {{
         let callback = $callback;
-        let taken = Callback { function: callback.function, context: callback.context, destroy: callback.destroy };
-        taken.function.map(|function| (function, taken))
+        let owned = Owned { context: callback.context, destroy: callback.destroy };
+        callback.function.map(|function| (function, owned))
     }};
 }
 

@@ -4,7 +4,7 @@ use std::ffi::c_void;
 use std::sync::Arc;
 
 use super::args::check_output;
-use super::callback::octopus_destroy_fn;
+use super::callback::{Owned, octopus_destroy_fn};
 use super::error::octopus_error;
 use super::event::octopus_event;
 use super::future::octopus_future;
@@ -14,6 +14,10 @@ use super::status::octopus_status;
 use super::thread_pool::octopus_thread_pool;
 use crate::consumer::Consumer;
 use crate::deadline::Deadline;
+use crate::error::{Error, Kind};
+use crate::event::Event;
+use crate::processing::{Bounds, Flow};
+use crate::thread_pool::ThreadPool;
 
 /// Reads the events of one topic.
 pub struct octopus_consumer {
@@ -22,14 +26,17 @@ pub struct octopus_consumer {
 
 handle!(Consumer, octopus_consumer, "consumer");
 
+/// No position is committed.
+pub const OCTOPUS_NOTHING_COMMITTED: u64 = u64::MAX;
+
 /// A processor goes on.
 pub const OCTOPUS_GO_ON: i32 = 0;
 /// A processor has had enough: `process` ends with success.
 pub const OCTOPUS_STOP: i32 = 1;
 
-/// Called for each event by `process`, with NULL when none came in time; the event is released after the call unless
-/// it was retained. Returns `OCTOPUS_GO_ON`, `OCTOPUS_STOP`, or a negative number, which ends `process` with
-/// `OCTOPUS_CALLBACK_FAILED`. Called on the pool's threads, several at a time.
+/// Called for each event by `process`, with NULL when none came in time; the event is borrowed for the call, and can be
+/// retained. Returns `OCTOPUS_GO_ON`, `OCTOPUS_STOP`, or any other number, which ends `process` with
+/// `OCTOPUS_CALLBACK_FAILED`. Called on the pool's threads, several at a time; without threads, in the caller.
 #[repr(C)]
 #[derive(Clone, Copy)]
 pub struct octopus_processor {
@@ -55,7 +62,9 @@ pub struct octopus_consumer_api {
         ) -> octopus_status,
     >,
     /// Waits at most `timeout_ms` milliseconds (negative: for ever) for a first event, then takes what else is
-    /// there, at most `max`. Writes the events, each to be released, and their number.
+    /// there, at most `max`. Writes the events, each to be released, and their number. Statuses as of a pull's wait; what
+    /// stands behind events that were taken is told by the next call. A record that marks the end of a topic is among
+    /// the events, with `OCTOPUS_NO_MORE_EVENTS` as its id.
     pub pull_many: Option<
         unsafe extern "C" fn(
             consumer: *const octopus_consumer,
@@ -66,8 +75,13 @@ pub struct octopus_consumer_api {
             error: *mut *mut octopus_error,
         ) -> octopus_status,
     >,
-    /// Feeds events to `processor`, on `pool` (NULL: in the caller), until it says stop or fails or has had
-    /// `max_events`. Blocks its caller. Takes `processor` over.
+    /// Feeds events to `processor`, on `pool` (NULL: the driver's default pool, so in the caller), until it says stop
+    /// or fails, or was given `max_events` (2^64-1: no limit; time-outs don't count). After `timeout_ms` milliseconds
+    /// without an event (negative: never) it is called with NULL. Blocks its caller, and returns when all that was
+    /// submitted has ended; what was taken and not processed is pulled next. Takes `processor` over, also when it
+    /// fails: `destroy` is called once. `OCTOPUS_INVALID_ARGUMENT` when another `process` is at it;
+    /// `OCTOPUS_WOULD_DEADLOCK` on a thread of the plugin or of that pool; `OCTOPUS_CALLBACK_FAILED`, also when the
+    /// pool refuses; what a pull's wait says in place of an event.
     pub process: Option<
         unsafe extern "C" fn(
             consumer: *const octopus_consumer,
@@ -90,7 +104,9 @@ pub struct octopus_consumer_api {
             error: *mut *mut octopus_error,
         ) -> octopus_status,
     >,
-    /// The offset of the event that the next pull of this partition gives.
+    /// The offset of the event that comes next in this partition. `OCTOPUS_INVALID_ARGUMENT` when the partition is not
+    /// this consumer's now. This and the next four wait at most the driver's `timeout_ms` for Kafka
+    /// (`OCTOPUS_UNREACHABLE`, `OCTOPUS_KAFKA`) and say `OCTOPUS_WOULD_DEADLOCK` on a thread of the plugin.
     pub position: Option<
         unsafe extern "C" fn(
             consumer: *const octopus_consumer,
@@ -99,7 +115,8 @@ pub struct octopus_consumer_api {
             error: *mut *mut octopus_error,
         ) -> octopus_status,
     >,
-    /// The offset that a consumer of this name would start at.
+    /// The offset that a consumer of this name would start at; `OCTOPUS_NOTHING_COMMITTED` where it has none, and would
+    /// start at the earliest record. Of any partition of the topic.
     pub committed: Option<
         unsafe extern "C" fn(
             consumer: *const octopus_consumer,
@@ -108,7 +125,8 @@ pub struct octopus_consumer_api {
             error: *mut *mut octopus_error,
         ) -> octopus_status,
     >,
-    /// The number of events in this partition that were not delivered to this consumer yet.
+    /// The number of offsets from the one that comes next to the end of this partition: events that were not delivered
+    /// to this consumer yet. Statuses as of `position`.
     pub lag: Option<
         unsafe extern "C" fn(
             consumer: *const octopus_consumer,
@@ -117,7 +135,9 @@ pub struct octopus_consumer_api {
             error: *mut *mut octopus_error,
         ) -> octopus_status,
     >,
-    /// Goes on at this offset of the partition.
+    /// Goes on at this offset of the partition. `OCTOPUS_INVALID_ARGUMENT` when the partition is not this consumer's, or
+    /// has no such offset; the end itself can be sought. Moves no committed position: acknowledging an event before the
+    /// last acknowledged one changes nothing.
     pub seek: Option<
         unsafe extern "C" fn(
             consumer: *const octopus_consumer,
@@ -126,7 +146,8 @@ pub struct octopus_consumer_api {
             error: *mut *mut octopus_error,
         ) -> octopus_status,
     >,
-    /// The partitions that are this consumer's now: writes at most `capacity` of them, and their whole number.
+    /// The partitions that are this consumer's now, in order: writes at most `capacity` of them, and their whole number.
+    /// `partitions` may be NULL when `capacity` is 0.
     pub assignment: Option<
         unsafe extern "C" fn(
             consumer: *const octopus_consumer,
@@ -136,7 +157,9 @@ pub struct octopus_consumer_api {
             error: *mut *mut octopus_error,
         ) -> octopus_status,
     >,
-    /// Leaves the group; nothing is pulled any more, but what was pulled can be acknowledged.
+    /// Commits what was acknowledged, leaves the group, and gives target partitions up: from then on pulls say
+    /// `OCTOPUS_CLOSED`, and acknowledging says `OCTOPUS_STALE`. Waits for that at most the driver's `timeout_ms`.
+    /// `OCTOPUS_KAFKA` or `OCTOPUS_UNREACHABLE` when the commit failed; `OCTOPUS_WOULD_DEADLOCK`.
     pub unsubscribe: Option<
         unsafe extern "C" fn(consumer: *const octopus_consumer, error: *mut *mut octopus_error) -> octopus_status,
     >,
@@ -160,15 +183,15 @@ pub struct octopus_consumer_api {
 pub static CONSUMER: octopus_consumer_api = octopus_consumer_api {
     size: size_of::<octopus_consumer_api>() as u64,
     pull: Some(pull),
-    pull_many: None,
-    process: None,
+    pull_many: Some(pull_many),
+    process: Some(process),
     commit: Some(commit),
-    position: None,
-    committed: None,
-    lag: None,
-    seek: None,
-    assignment: None,
-    unsubscribe: None,
+    position: Some(position),
+    committed: Some(committed),
+    lag: Some(lag),
+    seek: Some(seek),
+    assignment: Some(assignment),
+    unsubscribe: Some(unsubscribe),
     close: Some(close),
     release: Some(release),
 };
@@ -188,6 +211,63 @@ unsafe extern "C" fn pull(
     }
 }
 
+unsafe extern "C" fn pull_many(
+    consumer: *const octopus_consumer,
+    max: u64,
+    timeout_ms: i64,
+    events: *mut *mut octopus_event,
+    count: *mut u64,
+    error: *mut *mut octopus_error,
+) -> octopus_status {
+    // SAFETY: pointers are NULL or valid during this call, the array for `max` elements; the handle is live.
+    unsafe {
+        call(consumer, error, |consumer: &Arc<Consumer>| {
+            check_output(count, "count")?;
+            if max > 0 {
+                check_output(events, "events")?;
+            }
+            let taken = consumer.pull_many(max, Deadline::from_millis(timeout_ms))?;
+            count.write(taken.len() as u64);
+            for (index, event) in taken.into_iter().enumerate() {
+                handle::give(event, events.add(index));
+            }
+            Ok(())
+        })
+    }
+}
+
+unsafe extern "C" fn process(
+    consumer: *const octopus_consumer,
+    processor: *const octopus_processor,
+    timeout_ms: i64,
+    max_events: u64,
+    pool: *const octopus_thread_pool,
+    error: *mut *mut octopus_error,
+) -> octopus_status {
+    // SAFETY: pointers are NULL or valid during this call; handles are live. The processor is taken over before
+    // anything can fail.
+    unsafe {
+        let processor = processor.as_ref().map(|p| (p.function, Owned { context: p.context, destroy: p.destroy }));
+        call(consumer, error, move |consumer: &Arc<Consumer>| {
+            let Some((Some(function), owned)) = processor else {
+                return Err(Error::invalid("processor: NULL where a function is needed"));
+            };
+            let processor = move |event: Option<&Arc<Event>>| {
+                let owned = &owned;
+                let event = event.map_or(std::ptr::null_mut(), |event| Arc::as_ptr(event).cast_mut().cast());
+                // SAFETY: the host's function and context, not destroyed yet; the event is borrowed for the call.
+                match function(owned.context, event) {
+                    OCTOPUS_GO_ON => Ok(Flow::GoOn),
+                    OCTOPUS_STOP => Ok(Flow::Stop),
+                    other => Err(Error::new(Kind::HostCallback, format!("the processor failed: it returned {other}"))),
+                }
+            };
+            let pool = if pool.is_null() { None } else { Some(handle::borrow::<ThreadPool>(pool)?) };
+            consumer.process(Box::new(processor), Bounds { timeout_ms, max_events }, pool.as_deref().map(|p| &**p))
+        })
+    }
+}
+
 unsafe extern "C" fn commit(
     consumer: *const octopus_consumer,
     timeout_ms: i64,
@@ -195,6 +275,94 @@ unsafe extern "C" fn commit(
 ) -> octopus_status {
     // SAFETY: pointers are NULL or valid during this call; the handle is live.
     unsafe { call(consumer, error, |consumer: &Arc<Consumer>| consumer.commit(Deadline::from_millis(timeout_ms))) }
+}
+
+unsafe extern "C" fn position(
+    consumer: *const octopus_consumer,
+    partition: u32,
+    offset: *mut u64,
+    error: *mut *mut octopus_error,
+) -> octopus_status {
+    // SAFETY: pointers are NULL or valid during this call; the handle is live.
+    unsafe {
+        call(consumer, error, |consumer: &Arc<Consumer>| {
+            check_output(offset, "offset")?;
+            offset.write(consumer.position(partition)?);
+            Ok(())
+        })
+    }
+}
+
+unsafe extern "C" fn committed(
+    consumer: *const octopus_consumer,
+    partition: u32,
+    offset: *mut u64,
+    error: *mut *mut octopus_error,
+) -> octopus_status {
+    // SAFETY: pointers are NULL or valid during this call; the handle is live.
+    unsafe {
+        call(consumer, error, |consumer: &Arc<Consumer>| {
+            check_output(offset, "offset")?;
+            offset.write(consumer.committed(partition)?.unwrap_or(OCTOPUS_NOTHING_COMMITTED));
+            Ok(())
+        })
+    }
+}
+
+unsafe extern "C" fn lag(
+    consumer: *const octopus_consumer,
+    partition: u32,
+    events: *mut u64,
+    error: *mut *mut octopus_error,
+) -> octopus_status {
+    // SAFETY: pointers are NULL or valid during this call; the handle is live.
+    unsafe {
+        call(consumer, error, |consumer: &Arc<Consumer>| {
+            check_output(events, "events")?;
+            events.write(consumer.lag(partition)?);
+            Ok(())
+        })
+    }
+}
+
+unsafe extern "C" fn seek(
+    consumer: *const octopus_consumer,
+    partition: u32,
+    offset: u64,
+    error: *mut *mut octopus_error,
+) -> octopus_status {
+    // SAFETY: pointers are NULL or valid during this call; the handle is live.
+    unsafe { call(consumer, error, |consumer: &Arc<Consumer>| consumer.seek(partition, offset)) }
+}
+
+unsafe extern "C" fn assignment(
+    consumer: *const octopus_consumer,
+    partitions: *mut u32,
+    capacity: u64,
+    count: *mut u64,
+    error: *mut *mut octopus_error,
+) -> octopus_status {
+    // SAFETY: pointers are NULL or valid during this call; the handle is live.
+    unsafe {
+        call(consumer, error, |consumer: &Arc<Consumer>| {
+            check_output(count, "count")?;
+            if capacity > 0 {
+                check_output(partitions, "partitions")?;
+            }
+            let assigned = consumer.assignment()?;
+            for (index, partition) in assigned.iter().take(usize::try_from(capacity).unwrap_or(usize::MAX)).enumerate()
+            {
+                partitions.add(index).write(*partition);
+            }
+            count.write(assigned.len() as u64);
+            Ok(())
+        })
+    }
+}
+
+unsafe extern "C" fn unsubscribe(consumer: *const octopus_consumer, error: *mut *mut octopus_error) -> octopus_status {
+    // SAFETY: pointers are NULL or valid during this call; the handle is live.
+    unsafe { call(consumer, error, |consumer: &Arc<Consumer>| consumer.unsubscribe()) }
 }
 
 unsafe extern "C" fn close(

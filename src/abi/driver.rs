@@ -226,7 +226,7 @@ pub static DRIVER: octopus_driver_api = octopus_driver_api {
     delete_topic: None,
     topic_exists: Some(topic_exists),
     list_topics: None,
-    default_thread_pool: None,
+    default_thread_pool: Some(default_thread_pool),
     register_component: None,
     describe: Some(describe),
     release: Some(release),
@@ -304,6 +304,21 @@ unsafe extern "C" fn topic_exists(
         call(driver, error, |driver: &Arc<Driver>| {
             check_output(exists, "exists")?;
             exists.write(driver.topic_exists(name.read("name")?)?.into());
+            Ok(())
+        })
+    }
+}
+
+unsafe extern "C" fn default_thread_pool(
+    driver: *const octopus_driver,
+    pool: *mut *mut octopus_thread_pool,
+    error: *mut *mut octopus_error,
+) -> octopus_status {
+    // SAFETY: pointers are NULL or valid during this call; the handle is live.
+    unsafe {
+        call(driver, error, |driver: &Arc<Driver>| {
+            check_output(pool, "pool")?;
+            handle::give(driver.default_pool().clone(), pool);
             Ok(())
         })
     }

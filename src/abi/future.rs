@@ -4,14 +4,14 @@ use std::ffi::c_void;
 use std::sync::Arc;
 
 use super::args::check_output;
-use super::callback::octopus_destroy_fn;
+use super::callback::{Owned, octopus_destroy_fn};
 use super::error::octopus_error;
 use super::event::octopus_event;
 use super::guard::call;
 use super::handle::{self, handle};
 use super::status::{OCTOPUS_END_OF_TOPIC, OCTOPUS_OK, octopus_status};
 use crate::deadline::Deadline;
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::future::Future;
 
 /// The result of a push or a flush, or a ticket for the next event.
@@ -24,7 +24,10 @@ handle!(Future, octopus_future, "future");
 /// The id of an event that is stored at an offset which the broker did not say.
 pub const OCTOPUS_UNKNOWN_EVENT_ID: u64 = u64::MAX - 1;
 
-/// Called once when the future ends, on a thread of the plugin, never within the registering call.
+/// Called once when the future ends, on a thread of the plugin, never within the registering call. `future` is borrowed
+/// for the call: wait, test and the getters tell its result at once, and it can be retained. A callback may push, and
+/// pull and register again; what would wait says `OCTOPUS_WOULD_DEADLOCK`. Pushes and flushes of the whole process
+/// share a thread, pulls of one consumer have another: a callback that takes long delays those after it.
 #[repr(C)]
 #[derive(Clone, Copy)]
 pub struct octopus_completion {
@@ -59,7 +62,10 @@ pub struct octopus_future_api {
             error: *mut *mut octopus_error,
         ) -> octopus_status,
     >,
-    /// Has `completion` called when the result is there; a pull takes its event as the call begins.
+    /// Has `completion` called once when the result is there; may be asked for several times. Takes the completion
+    /// over, also when it fails: `destroy` is called once. Until the call the plugin keeps the future: it can be
+    /// released at once. A pull takes its event, or what there is in place of one, as the call begins, and keeps it;
+    /// when its consumer ends before, it is called with `OCTOPUS_CLOSED`.
     pub on_complete: Option<
         unsafe extern "C" fn(
             future: *const octopus_future,
@@ -102,7 +108,7 @@ pub static FUTURE: octopus_future_api = octopus_future_api {
     size: size_of::<octopus_future_api>() as u64,
     wait: Some(wait),
     test: Some(test),
-    on_complete: None,
+    on_complete: Some(on_complete),
     event_id: Some(event_id),
     partition: Some(partition),
     event: Some(event),
@@ -136,6 +142,28 @@ unsafe extern "C" fn test(
             check_output(completed, "completed")?;
             completed.write(future.test().into());
             Ok(())
+        })
+    }
+}
+
+unsafe extern "C" fn on_complete(
+    future: *const octopus_future,
+    completion: *const octopus_completion,
+    error: *mut *mut octopus_error,
+) -> octopus_status {
+    // SAFETY: pointers are NULL or valid during this call; the handle is live. The completion is taken over before
+    // anything can fail.
+    unsafe {
+        let completion = completion.as_ref().map(|c| (c.function, Owned { context: c.context, destroy: c.destroy }));
+        call(future, error, move |future: &Arc<Future>| {
+            let Some((Some(function), owned)) = completion else {
+                return Err(Error::invalid("completion: NULL where a function is needed"));
+            };
+            future.on_complete(move |future| {
+                let owned = owned;
+                // SAFETY: the host's function and context, called once and not destroyed yet; the future is borrowed.
+                function(owned.context, Arc::as_ptr(future).cast_mut().cast());
+            })
         })
     }
 }

@@ -65,8 +65,9 @@ pub struct octopus_producer_api {
             error: *mut *mut octopus_error,
         ) -> octopus_status,
     >,
-    /// Queues `count` events in order, as push does; writes how many were queued to `pushed`, and so many futures
-    /// to `futures` unless that is NULL. Stops at the first that is refused, with its status.
+    /// Queues `count` events in order, as push does. All elements of `events` have the same `size`, which is how far they
+    /// are apart. Stops at the first that is refused, with its status. Writes how many were queued to `pushed`, also
+    /// when it stops, and so many futures to `futures` unless that is NULL.
     pub push_many: Option<
         unsafe extern "C" fn(
             producer: *const octopus_producer,
@@ -114,7 +115,7 @@ pub struct octopus_producer_api {
 pub static PRODUCER: octopus_producer_api = octopus_producer_api {
     size: size_of::<octopus_producer_api>() as u64,
     push: Some(push),
-    push_many: None,
+    push_many: Some(push_many),
     flush: Some(flush),
     max_event_size: Some(max_event_size),
     close: Some(close),
@@ -133,6 +134,32 @@ unsafe extern "C" fn push(
             let delivery = octopus_push_args::read(event, "event")?.push_to(producer)?;
             if !future.is_null() {
                 handle::give(delivery, future);
+            }
+            Ok(())
+        })
+    }
+}
+
+unsafe extern "C" fn push_many(
+    producer: *const octopus_producer,
+    events: *const octopus_push_args,
+    count: u64,
+    futures: *mut *mut octopus_future,
+    pushed: *mut u64,
+    error: *mut *mut octopus_error,
+) -> octopus_status {
+    // SAFETY: pointers are NULL or valid during this call, the arrays for `count` elements; the handle is live.
+    unsafe {
+        call(producer, error, |producer: &Arc<Producer>| {
+            check_output(pushed, "pushed")?;
+            pushed.write(0);
+            for index in 0..count {
+                let event = octopus_push_args::element(events, index, "events")?;
+                let delivery = event.push_to(producer)?;
+                if !futures.is_null() {
+                    handle::give(delivery, futures.add(index as usize));
+                }
+                pushed.write(index + 1);
             }
             Ok(())
         })

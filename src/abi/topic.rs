@@ -11,7 +11,8 @@ use super::producer::octopus_producer;
 use super::status::octopus_status;
 use super::thread_pool::octopus_thread_pool;
 use crate::config::ClientSettings;
-use crate::error::{Error, Kind, Result};
+use crate::error::{Error, Result};
+use crate::thread_pool::ThreadPool;
 use crate::topic::Topic;
 
 /// An opened topic.
@@ -23,7 +24,7 @@ handle!(Topic, octopus_topic, "topic");
 
 /// Events of one producer reach a partition in the order of the calls to push.
 pub const OCTOPUS_ORDERING_STRICT: i32 = 0;
-/// They may be reordered; nothing makes use of that yet.
+/// They may be reordered by the pool that prepares them.
 pub const OCTOPUS_ORDERING_LOOSE: i32 = 1;
 /// A batch size that adapts to the load.
 pub const OCTOPUS_ADAPTIVE: u64 = u64::MAX;
@@ -38,16 +39,18 @@ pub struct octopus_producer_args {
     pub name: octopus_text,
     /// JSON; its `kafka` object is laid over the driver's. Anything but an object is ignored.
     pub options: octopus_text,
-    /// Events in a batch: 0, no preference; `OCTOPUS_ADAPTIVE`; else librdkafka's `batch.num.messages`.
+    /// Events in a batch: 0, no preference; `OCTOPUS_ADAPTIVE`; else librdkafka's `batch.num.messages`, at least 1,000
+    /// so that no producer crawls. How long events wait for a batch is `kafka.linger.ms`.
     pub batch_size: u64,
-    /// Batches that may be held: 0, no preference. What a producer holds is bounded by `kafka.queue.buffering.max.*`,
-    /// so this tunes nothing yet.
+    /// Batches that may be held: 0, no preference. With a batch size, their product, at least 10,000, is
+    /// `queue.buffering.max.messages` unless `kafka` says it: the events that may be in flight.
     pub max_batches: u64,
     /// `OCTOPUS_ORDERING_STRICT` or `OCTOPUS_ORDERING_LOOSE`.
     pub ordering: i32,
     /// Zero.
     pub reserved: u32,
-    /// Where events are prepared; NULL: in the calls to push. This build makes no pools: NULL.
+    /// Where events are validated, serialized and put in order; NULL: the driver's default pool, so in the calls to
+    /// push. On a pool with threads what fails there fails the push's future. The producer keeps the pool.
     pub thread_pool: *const octopus_thread_pool,
 }
 
@@ -66,14 +69,16 @@ pub struct octopus_consumer_args {
     pub options: octopus_text,
     /// Events in a batch: 0, no preference; `OCTOPUS_ADAPTIVE`.
     pub batch_size: u64,
-    /// Batches that may be held: 0, no preference. With a batch size, their product is librdkafka's
+    /// Batches that may be held: 0, no preference. With a batch size, their product, at least 1,000, is librdkafka's
     /// `queued.min.messages`, unless the options set that.
     pub max_batches: u64,
-    /// Partitions to read, and no others; none: those that the group gives.
+    /// Partitions to read, and no others, from the committed positions of the name on; none: those that the group
+    /// gives. Readers with targets don't join the group: a name is used either by them or by members, since Kafka
+    /// refuses the commits of the former while there are members.
     pub targets: *const u32,
-    /// The number of `targets`. This build reads by groups only: not 0 is `OCTOPUS_UNSUPPORTED`.
+    /// The number of `targets`; one that doesn't exist is `OCTOPUS_INVALID_ARGUMENT`.
     pub target_count: u64,
-    /// Reserved; NULL.
+    /// Reserved; NULL. The pool of `process` is given there.
     pub thread_pool: *const octopus_thread_pool,
 }
 
@@ -200,11 +205,11 @@ unsafe extern "C" fn make_producer(
     unsafe {
         call(topic, error, |topic: &Arc<Topic>| {
             check_output(producer, "producer")?;
-            let settings = match args.is_null() {
-                true => ClientSettings::default(),
+            let (settings, pool) = match args.is_null() {
+                true => (ClientSettings::default(), None),
                 false => octopus_producer_args::read(args, "args")?.settings()?,
             };
-            handle::give(Arc::new(topic.make_producer(&settings)?), producer);
+            handle::give(Arc::new(topic.make_producer(&settings, pool)?), producer);
             Ok(())
         })
     }
@@ -221,7 +226,7 @@ unsafe extern "C" fn make_consumer(
         call(topic, error, |topic: &Arc<Topic>| {
             check_output(consumer, "consumer")?;
             let settings = octopus_consumer_args::read(args, "args")?.settings()?;
-            handle::give(Arc::new(topic.make_consumer(&settings)?), consumer);
+            handle::give(Arc::new(topic.make_consumer(settings)?), consumer);
             Ok(())
         })
     }
@@ -234,15 +239,21 @@ unsafe extern "C" fn release(topic: *mut octopus_topic) {
 
 impl octopus_producer_args {
     /// # Safety
-    /// The texts are NULL or readable during this call.
-    unsafe fn settings(&self) -> Result<ClientSettings> {
-        match self.ordering {
-            OCTOPUS_ORDERING_STRICT | OCTOPUS_ORDERING_LOOSE => {}
+    /// The texts are NULL or readable during this call; the pool is NULL or live.
+    unsafe fn settings(&self) -> Result<(ClientSettings, Option<Arc<ThreadPool>>)> {
+        let loose = match self.ordering {
+            OCTOPUS_ORDERING_STRICT => false,
+            OCTOPUS_ORDERING_LOOSE => true,
             other => return Err(Error::invalid(format!("args.ordering: {other} is neither strict (0) nor loose (1)"))),
-        }
-        refuse_pool(self.thread_pool)?;
+        };
+        let pool = match self.thread_pool.is_null() {
+            true => None,
+            // SAFETY: the caller's promise.
+            false => Some(Arc::clone(&*unsafe { handle::borrow::<ThreadPool>(self.thread_pool) }?)),
+        };
         // SAFETY: the caller's promise.
-        unsafe { client_settings(self.name, self.options, self.batch_size, self.max_batches) }
+        let settings = unsafe { client_settings(self.name, self.options, self.batch_size, self.max_batches) }?;
+        Ok((ClientSettings { loose, ..settings }, pool))
     }
 }
 
@@ -252,20 +263,13 @@ impl octopus_consumer_args {
     unsafe fn settings(&self) -> Result<ClientSettings> {
         // SAFETY: the caller's promise.
         let targets = unsafe { read_array(self.targets, self.target_count, "args.targets") }?;
-        if !targets.is_empty() {
-            return Err(Error::new(Kind::Unsupported, "args.targets: this build reads by groups only; give none"));
+        if !self.thread_pool.is_null() {
+            return Err(Error::invalid("args.thread_pool: reserved; give the pool to `process`"));
         }
-        refuse_pool(self.thread_pool)?;
         // SAFETY: the caller's promise.
-        unsafe { client_settings(self.name, self.options, self.batch_size, self.max_batches) }
+        let settings = unsafe { client_settings(self.name, self.options, self.batch_size, self.max_batches) }?;
+        Ok(ClientSettings { targets: targets.to_vec(), ..settings })
     }
-}
-
-fn refuse_pool(pool: *const octopus_thread_pool) -> Result<()> {
-    if pool.is_null() {
-        return Ok(());
-    }
-    Err(Error::invalid("args.thread_pool: this build makes no thread pools, so this can't be one; give NULL"))
 }
 
 /// # Safety

@@ -75,6 +75,10 @@ pub struct ClientSettings {
     /// Batches that may be held; 0 is no preference.
     pub max_batches: u64,
     pub kafka: Properties,
+    /// Of a producer: whether events may be reordered.
+    pub loose: bool,
+    /// Of a consumer: the partitions to read; none: those that the group gives.
+    pub targets: Vec<u32>,
 }
 
 impl DriverSettings {
@@ -216,7 +220,7 @@ impl ClientSettings {
             None => Properties::default(),
             Some(value) => Properties::from_json(value, "kafka")?,
         };
-        Ok(ClientSettings { name: name.to_owned(), batch_size, max_batches, kafka })
+        Ok(ClientSettings { name: name.to_owned(), batch_size, max_batches, kafka, ..ClientSettings::default() })
     }
 }
 

@@ -14,9 +14,9 @@ use rdkafka::types::RDKafkaErrorCode;
 
 use super::native::{Handle, Queue, QueueEvent, text};
 use super::{Connection, EmbeddedCluster, conf, errors};
+use crate::completions::spawn;
 use crate::config::Properties;
 use crate::error::{Error, Kind, Result};
-use crate::health::mark_plugin_thread;
 use crate::services::Services;
 
 /// How long a thread of ours sleeps when nothing happens; whoever has news wakes it.
@@ -270,16 +270,4 @@ impl Drop for Attended {
         self.stop.store(true, Ordering::Release);
         self.client.main.wake();
     }
-}
-
-/// Starts a thread of the plugin; a panic on it ends the thread, not the process.
-pub fn spawn(name: &str, work: impl FnOnce() + Send + 'static) -> Result<()> {
-    std::thread::Builder::new()
-        .name(name.to_owned())
-        .spawn(move || {
-            mark_plugin_thread();
-            work();
-        })
-        .map(drop)
-        .map_err(|why| Error::new(Kind::Kafka, format!("starting the thread {name}: {why}")))
 }

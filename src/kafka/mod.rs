@@ -18,7 +18,7 @@ pub use admin::{EmbeddedAdmin, KafkaAdmin};
 pub use consumer::{KafkaConsumer, Payload, RawRecord};
 pub use embedded::EmbeddedCluster;
 pub use info::{Info, InfoReader};
-pub use producer::KafkaProducer;
+pub use producer::{EncodedRecord, KafkaProducer};
 
 use crate::config::{DriverSettings, Properties};
 use crate::services::Services;

@@ -15,25 +15,32 @@ use rdkafka::bindings as rd;
 use rdkafka::config::NativeClientConfig;
 use rdkafka::types::RDKafkaErrorCode;
 
-use super::client::{Client, ClientRole, IDLE, spawn};
+use super::client::{Client, ClientRole, IDLE};
 use super::native::{QueueEvent, TopicHandle};
 use super::{Connection, conf, errors};
+use crate::completions::spawn;
 use crate::config::{ClientSettings, Properties};
 use crate::deadline::as_millis_rounded_up;
 use crate::error::{Error, Kind, Result, Stored};
 use crate::future::{Delivered, Future, Hurry};
 use crate::in_flight::{InFlight, Limits, Outcome, Place};
 use crate::record::Record;
+use crate::thread_pool::Mark;
 
 /// What librdkafka adds to a record at most, and counts against `message.max.bytes`: `RD_KAFKAP_MESSAGE_V2_MAX_OVERHEAD`
 /// in its rdkafka_proto.h, all numbers of a record at their longest.
 const RECORD_OVERHEAD: usize = 36;
 /// The largest batch that librdkafka takes.
 const MOST_BATCHED: u64 = 1_000_000;
+/// With smaller ones a producer would crawl: at most five requests are in flight, each with one batch of a partition.
+/// How long events wait for company is `linger.ms`, not this.
+const LEAST_BATCHED: u64 = 1_000;
 
 pub struct KafkaProducer {
     shared: Arc<Shared>,
     max_record: usize,
+    /// The thread pool that prepares what is sent.
+    pool: Mark,
 }
 
 struct Shared {
@@ -51,7 +58,11 @@ impl KafkaProducer {
         // What was acknowledged by Kafka is there once and in order, whatever is retried meanwhile.
         properties.set("enable.idempotence", "true");
         if settings.batch_size > 0 {
-            properties.set("batch.num.messages", settings.batch_size.min(MOST_BATCHED).to_string());
+            let batched = settings.batch_size.clamp(LEAST_BATCHED, MOST_BATCHED);
+            properties.set("batch.num.messages", batched.to_string());
+        }
+        if let Some(events) = events_held(settings) {
+            properties.set_default("queue.buffering.max.messages", events.to_string());
         }
         let wanted = conf::native(&properties)?;
         check_linger(&properties, &wanted)?;
@@ -78,7 +89,15 @@ impl KafkaProducer {
         let served = shared.clone();
         spawn("octopus-producer", move || served.serve_until_closed())?;
         let max_message = conf::effective_number(&wanted, "message.max.bytes")? as usize;
-        Ok(KafkaProducer { shared, max_record: max_message.saturating_sub(RECORD_OVERHEAD) })
+        Ok(KafkaProducer { shared, max_record: max_message.saturating_sub(RECORD_OVERHEAD), pool: Mark::NONE })
+    }
+
+    /// Tells that a thread pool prepares what is sent: waiting there for a delivery could be waiting for itself.
+    pub fn prepared_on(self, pool: Mark) -> Self {
+        // Not by `..self`: the type has a destructor.
+        let mut prepared = self;
+        prepared.pool = pool;
+        prepared
     }
 
     pub fn in_flight(&self) -> &InFlight {
@@ -93,13 +112,38 @@ impl KafkaProducer {
     /// Encodes the record and queues it in the place that was taken for its size; the returned future is settled by its
     /// delivery report.
     pub fn send(&self, partition: u32, record: &impl Record, place: Place) -> Result<Arc<Future>> {
-        let future = Arc::new(Future::delivery(place, self.waker()));
+        let future = Arc::new(Future::delivery(place, self.waker(), self.pool));
         match self.encode_and_produce(partition, record, place.bytes() as usize, &future) {
             Ok(()) => Ok(future),
             Err(error) => {
                 self.shared.in_flight.settle(&mut vec![Outcome { place, failure: None }]);
                 Err(error)
             }
+        }
+    }
+
+    /// The future of an event that has its place and is sent later, by [`send_encoded`](Self::send_encoded).
+    pub fn promise(&self, place: Place) -> Arc<Future> {
+        Arc::new(Future::delivery(place, self.waker(), self.pool))
+    }
+
+    /// The bytes of a record of this size, to be sent later.
+    pub fn encode(&self, record: &impl Record, size: usize) -> Result<EncodedRecord> {
+        let mut buffer = Buffer::with_capacity(size)?;
+        record.encode(|bytes| buffer.append(bytes));
+        Ok(EncodedRecord(buffer))
+    }
+
+    /// Queues a record; its delivery report settles the future. On an error the future is the caller's to fail.
+    pub fn send_encoded(&self, partition: u32, record: EncodedRecord, future: &Arc<Future>) -> Result<()> {
+        self.shared.produce(partition, Bytes::ToKeep(record.0), future)
+    }
+
+    /// Settles the future of an event that can't be sent, and gives its room back. The next flush tells of it.
+    pub fn fail(&self, future: &Future, error: Error) {
+        future.settle_delivery(Err(error.clone()));
+        if let Some(place) = future.place() {
+            self.shared.in_flight.settle(&mut vec![Outcome { place, failure: Some(error) }]);
         }
     }
 
@@ -124,7 +168,7 @@ impl KafkaProducer {
 
     /// Settled when everything sent before is delivered or has failed; sends what lingers, waited on or not.
     pub fn flush(&self) -> Arc<Future> {
-        let flush = Arc::new(Future::flush(self.waker()));
+        let flush = Arc::new(Future::flush(self.waker(), self.pool));
         self.shared.in_flight.flush(flush.clone());
         self.shared.client.main.wake();
         flush
@@ -292,6 +336,14 @@ impl Shared {
     }
 }
 
+/// Events that may be in flight, when the batch parameters say so; never so few that a usual program crawls.
+fn events_held(settings: &ClientSettings) -> Option<u64> {
+    const LEAST: u64 = 10_000;
+    const MOST: u64 = 10_000_000;
+    let has_preference = settings.batch_size != 0 && settings.batch_size != u64::MAX && settings.max_batches != 0;
+    has_preference.then(|| settings.batch_size.saturating_mul(settings.max_batches).clamp(LEAST, MOST))
+}
+
 /// librdkafka finds this one only when the topic is used, and says no more than "invalid argument".
 fn check_linger(properties: &Properties, config: &NativeClientConfig) -> Result<()> {
     // A topic's property: a client's configuration does not tell its default, which is CONFIGURATION.md's.
@@ -340,12 +392,18 @@ enum Bytes<'a> {
     ToKeep(Buffer),
 }
 
+/// The bytes of a record that is still to be sent.
+pub struct EncodedRecord(Buffer);
+
 /// Memory from libc's `malloc`, which librdkafka can free.
 struct Buffer {
     start: NonNull<u8>,
     size: usize,
     capacity: usize,
 }
+
+// SAFETY: plain memory of which this is the one owner.
+unsafe impl Send for Buffer {}
 
 impl Buffer {
     fn with_capacity(capacity: usize) -> Result<Self> {

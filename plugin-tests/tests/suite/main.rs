@@ -4,6 +4,7 @@ mod consuming;
 mod header;
 mod hosts;
 mod kafka;
+mod positions;
 mod producing;
 mod proxy;
 mod records;

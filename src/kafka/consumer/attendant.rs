@@ -24,6 +24,8 @@ const ANY_PARTITION: i32 = -1;
 const COMMIT_INTERVAL: Duration = Duration::from_secs(1);
 /// How long a rebalance waits to hear where the group stands.
 const ASKING_FOR_COMMITS: Duration = Duration::from_secs(5);
+/// How long leaving a group may take; then the session's end tells it.
+const LEAVING: Duration = Duration::from_secs(30);
 /// "Ask the group": where it stands is librdkafka's to find out.
 const OFFSET_INVALID: i64 = rd::RD_KAFKA_OFFSET_INVALID as i64;
 /// How long a rebalance waits for the commit of the partitions that it takes away.
@@ -42,6 +44,9 @@ impl Shared {
 
     pub(super) fn attend(&self) {
         let mut commits = Commits::default();
+        if !self.targets.is_empty() {
+            self.guarded(|| self.assign_targets());
+        }
         while !self.closing.load(Ordering::Acquire) {
             let event = self.events.poll(commits.until_next());
             self.guarded(|| {
@@ -49,6 +54,7 @@ impl Shared {
                     self.serve(event, &mut commits);
                 }
                 self.commit_if_due(&mut commits);
+                self.unsubscribe_if_asked(&mut commits);
             });
         }
         self.guarded(|| self.leave(&mut commits));
@@ -100,24 +106,38 @@ impl Shared {
         }
     }
 
+    /// Takes the partitions that the host named, at the group's positions, without joining the group.
+    fn assign_targets(&self) {
+        let committed = self.committed_offsets(&self.targets);
+        if let Err(error) = self.while_readers_wait(|_| self.assign(&self.targets, &committed)) {
+            self.standing.begin(error.during(format_args!("taking partitions {:?}", self.targets)));
+        }
+    }
+
+    /// Readers give way at once: those that sleep are woken, those that come wait.
+    pub(super) fn while_readers_wait<T>(&self, work: impl FnOnce(&mut VecDeque<Message>) -> T) -> T {
+        self.rebalancing.store(true, Ordering::Release);
+        self.data.wake();
+        let mut batch = self.batch.lock();
+        let result = work(&mut batch);
+        drop(batch);
+        self.rebalancing.store(false, Ordering::Release);
+        result
+    }
+
     fn rebalance(&self, event: &QueueEvent) {
         let assigning = RDKafkaErrorCode::from(event.error()) == RDKafkaErrorCode::AssignPartitions;
         let partitions: Vec<u32> =
             event.partitions().iter().filter_map(|part| u32::try_from(part.partition).ok()).collect();
         let committed = if assigning { self.committed_offsets(&partitions) } else { Vec::new() };
-        // Readers give way at once: those that sleep are woken, those that come wait.
-        self.rebalancing.store(true, Ordering::Release);
-        self.data.wake();
-        let mut batch = self.batch.lock();
-        let (kind, result) = if assigning {
-            (Rebalance::Assigned, self.assign(&partitions, &committed))
-        } else {
+        let (kind, result) = self.while_readers_wait(|batch| {
+            if assigning {
+                return (Rebalance::Assigned, self.assign(&partitions, &committed));
+            }
             // SAFETY: the client is alive.
             let lost = unsafe { rd::rd_kafka_assignment_lost(self.client.handle.as_ptr()) } != 0;
-            (if lost { Rebalance::Lost } else { Rebalance::Revoked }, self.revoke(&partitions, lost, &mut batch))
-        };
-        drop(batch);
-        self.rebalancing.store(false, Ordering::Release);
+            (if lost { Rebalance::Lost } else { Rebalance::Revoked }, self.revoke(&partitions, lost, batch))
+        });
 
         if let Err(error) = result {
             log::error!(logger: self.client.log(), target: self.client.name(), "rebalance: {error}");
@@ -165,7 +185,7 @@ impl Shared {
             .collect()
     }
 
-    fn asking_failed(&self, code: errors::Code) -> Error {
+    pub(super) fn asking_failed(&self, code: errors::Code) -> Error {
         let doing = format!("asking for the committed positions of group {:?} in topic {:?}", self.group, self.topic);
         self.client.request_error(code, "", doing)
     }
@@ -302,8 +322,20 @@ impl Shared {
             std::iter::once(event.error()).chain(partitions.iter().map(|p| p.error)).find(|e| errors::number(*e) != 0);
         match first_error {
             None => Ok(()),
-            Some(code) => Err(self.client.request_error(code, "", self.committing())),
+            Some(code) => Err(self.explain_strangers(self.client.request_error(code, "", self.committing()))),
         }
+    }
+
+    /// Kafka takes commits from a group's members, or, while it has none, from anybody.
+    fn explain_strangers(&self, error: Error) -> Error {
+        let is_stranger = error.kafka_code() == Some(RDKafkaErrorCode::UnknownMemberId as i32);
+        if !is_stranger || self.targets.is_empty() {
+            return error;
+        }
+        error.adding(format_args!(
+            "the group {:?} has members that joined it, and a reader with target partitions can't share its name with              them; give one of them another name",
+            self.group
+        ))
     }
 
     fn note_commit(&self, event: &QueueEvent, commits: &mut Commits) {
@@ -334,10 +366,48 @@ impl Shared {
         self.changed.notify_all();
     }
 
-    /// Leaves the group; the last rebalance commits what was acknowledged.
+    /// Gives the partitions up, as the host wished; whoever waits for that is told.
+    fn unsubscribe_if_asked(&self, commits: &mut Commits) {
+        let desk = self.desk.lock();
+        if !desk.unsubscribe || desk.unsubscribed {
+            return;
+        }
+        drop(desk);
+        self.give_up_partitions(commits);
+        self.desk.lock().unsubscribed = true;
+        self.changed.notify_all();
+    }
+
+    fn give_up_partitions(&self, commits: &mut Commits) {
+        let client = self.client.handle.as_ptr();
+        if !self.targets.is_empty() {
+            // A failure is told by the commit's own way.
+            let _ = self.while_readers_wait(|batch| self.revoke(&self.targets, false, batch));
+            return;
+        }
+        // SAFETY: the client is alive.
+        let code = unsafe { rd::rd_kafka_unsubscribe(client) };
+        if errors::number(code) != 0 {
+            let error = errors::error(code, "").during(format_args!("leaving the group {:?}", self.group));
+            self.desk.lock().commit_failure = Some(error);
+        }
+        // The group takes the partitions away, which commits what was acknowledged.
+        let deadline = Deadline::after(LEAVING);
+        while !self.positions.assigned().is_empty() && !deadline.has_passed() {
+            if let Some(event) = self.events.poll(deadline.remaining(Duration::from_millis(100))) {
+                self.serve(&event, commits);
+            }
+        }
+    }
+
+    /// Leaves the group; the last rebalance commits what was acknowledged. Without a group nothing else would.
     fn leave(&self, commits: &mut Commits) {
+        if !self.targets.is_empty() {
+            // A failure is kept for whoever closes.
+            let _ = self.commit_before_revocation();
+        }
         // Nobody would wait longer for a group that has no coordinator; the session's end tells it then.
-        let deadline = Deadline::after(Duration::from_secs(30));
+        let deadline = Deadline::after(LEAVING);
         let client = self.client.handle.as_ptr();
         // SAFETY: client and queue are alive; the error is ours.
         unsafe {

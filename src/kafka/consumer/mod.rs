@@ -1,10 +1,12 @@
-//! librdkafka's consumer: a member of a group, whose records are taken by the host's threads.
+//! librdkafka's consumer: a member of a group, or a reader of partitions that the host names. The host's threads take
+//! the records.
 //!
 //! One thread of ours, the attendant, serves rebalances, commits and errors, so that an idle host keeps its
 //! partitions. Records go another way: each assigned partition's queue is forwarded to a data queue, which the
 //! host's threads read in batches. The batch and the data queue are behind one lock; the attendant takes it for
 //! the length of a rebalance, so that no record of a partition that was taken away is handed out afterwards.
 
+mod asking;
 mod attendant;
 mod reading;
 
@@ -17,8 +19,9 @@ use std::time::{Duration, Instant};
 use parking_lot::{Condvar, Mutex};
 
 use super::Connection;
-use super::client::{Client, ClientRole, IDLE, spawn};
+use super::client::{Client, ClientRole, IDLE};
 use super::native::{Message, Queue, c_string};
+use crate::completions::spawn;
 use crate::config::{ClientSettings, Properties};
 use crate::deadline::Deadline;
 use crate::error::{Error, Kind, Result};
@@ -72,6 +75,9 @@ struct Desk {
     answered: u64,
     /// A failure that nobody has been told of.
     commit_failure: Option<Error>,
+    /// The host wants no more records; and that is done.
+    unsubscribe: bool,
+    unsubscribed: bool,
     closed: bool,
 }
 
@@ -109,11 +115,15 @@ struct Shared {
     topic: String,
     c_topic: CString,
     group: String,
+    /// The partitions that the host named; none: the group gives them.
+    targets: Vec<u32>,
     positions: Arc<Positions>,
     batch: Mutex<VecDeque<Message>>,
     /// Set while the attendant wants the batch's lock: readers give it up.
     rebalancing: AtomicBool,
     closing: AtomicBool,
+    /// Nothing is handed out any more, though the consumer is not closed.
+    unsubscribed: AtomicBool,
     desk: Mutex<Desk>,
     changed: Condvar,
     /// An error that goes on until somebody changes something: said by every call until a record comes.
@@ -129,8 +139,8 @@ struct Shared {
 }
 
 impl KafkaConsumer {
-    /// Joins the group named by the settings and starts to read.
-    pub fn subscribe(connection: &Connection, topic: &str, settings: &ClientSettings) -> Result<Self> {
+    /// Joins the group named by the settings, or takes the partitions named there, and starts to read.
+    pub fn open(connection: &Connection, topic: &str, settings: &ClientSettings) -> Result<Self> {
         let properties = consumer_properties(connection, settings);
         let overridden = ["enable.auto.commit", "enable.auto.offset.store"]
             .into_iter()
@@ -149,10 +159,12 @@ impl KafkaConsumer {
             topic: topic.to_owned(),
             c_topic: c_string(topic)?,
             group: settings.name.clone(),
+            targets: settings.targets.clone(),
             positions: Arc::default(),
             batch: Mutex::default(),
             rebalancing: AtomicBool::new(false),
             closing: AtomicBool::new(false),
+            unsubscribed: AtomicBool::new(false),
             desk: Mutex::default(),
             changed: Condvar::new(),
             standing: Lasting::default(),
@@ -163,15 +175,48 @@ impl KafkaConsumer {
             events,
             client,
         });
-        shared.subscribe()?;
+        if shared.targets.is_empty() {
+            shared.subscribe()?;
+        }
         let attended = shared.clone();
         spawn("octopus-consumer", move || attended.attend())?;
         Ok(KafkaConsumer { shared })
     }
 
-    /// The next record; `TimedOut` when none came in time. What was skipped is an error once, then it goes on.
-    pub fn next(&self, deadline: Deadline) -> Result<RawRecord> {
-        self.shared.next(deadline)
+    /// The next record; none when `interrupted` turned true, which [`wake`](Self::wake) has looked at; `TimedOut` when
+    /// none came in time. What was skipped is an error once, then it goes on.
+    pub fn next(&self, deadline: Deadline, interrupted: impl Fn() -> bool) -> Result<Option<RawRecord>> {
+        self.shared.next(deadline, interrupted)
+    }
+
+    /// Has a reader that sleeps look whether it should go on.
+    pub fn wake(&self) {
+        self.shared.data.wake();
+    }
+
+    /// The offset that should come next in a partition of ours.
+    pub fn position(&self, partition: u32, limit: Deadline) -> Result<u64> {
+        self.shared.position(partition, limit)
+    }
+
+    /// Where the group stands; `None` where nothing is committed.
+    pub fn committed(&self, partition: u32, limit: Deadline) -> Result<Option<u64>> {
+        self.shared.committed(partition, limit)
+    }
+
+    /// The first offset that is kept, and the one after the last.
+    pub fn offsets(&self, partition: u32, limit: Deadline) -> Result<(u64, u64)> {
+        self.shared.offsets(partition, limit)
+    }
+
+    /// Goes on at this offset; `forget` is called when nothing that was read before is handed out any more.
+    pub fn seek(&self, partition: u32, offset: u64, limit: Deadline, forget: impl FnOnce()) -> Result<()> {
+        self.shared.seek(partition, offset, limit, forget)
+    }
+
+    /// Commits, gives the partitions up, leaves the group, and waits until that is done.
+    pub fn unsubscribe(&self, limit: Deadline) -> Result<()> {
+        self.shared.unsubscribe(limit)
     }
 
     /// Begins to commit and leave, in the background; whoever waits for a record is told. What was read stays valid.
@@ -234,7 +279,9 @@ fn consumer_properties(connection: &Connection, settings: &ClientSettings) -> Pr
 
 /// Events to have at hand, when the batch parameters say so: librdkafka fetches on while it holds fewer.
 fn prefetch(settings: &ClientSettings) -> Option<u64> {
+    /// With fewer at hand, the next fetch would begin only when the host has nothing left to do.
+    const LEAST: u64 = 1_000;
     const MOST: u64 = 10_000_000;
     let has_preference = settings.batch_size != 0 && settings.batch_size != u64::MAX && settings.max_batches != 0;
-    has_preference.then(|| settings.batch_size.saturating_mul(settings.max_batches).min(MOST))
+    has_preference.then(|| settings.batch_size.saturating_mul(settings.max_batches).clamp(LEAST, MOST))
 }

@@ -36,13 +36,16 @@ enum Reading {
 }
 
 impl Shared {
-    pub(super) fn next(&self, deadline: Deadline) -> Result<RawRecord> {
+    pub(super) fn next(&self, deadline: Deadline, interrupted: impl Fn() -> bool) -> Result<Option<RawRecord>> {
         loop {
-            if self.closing.load(Ordering::Acquire) {
+            if self.closing.load(Ordering::Acquire) || self.unsubscribed.load(Ordering::Acquire) {
                 return Err(Error::bare(Kind::Closed));
             }
+            if interrupted() {
+                return Ok(None);
+            }
             match self.read_one(deadline) {
-                Reading::Record(record) => return Ok(record),
+                Reading::Record(record) => return Ok(Some(record)),
                 Reading::Failure(error) => return Err(error),
                 Reading::Remark(error) => {
                     log::warn!(logger: self.client.log(), target: self.client.name(), "{error}");

@@ -1,0 +1,154 @@
+//! What a host asks a consumer about, or tells it, besides reading: positions, ends, seeking, giving up.
+
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use rdkafka::bindings as rd;
+use rdkafka::types::RDKafkaErrorCode;
+
+use super::Shared;
+use crate::deadline::{Deadline, as_millis_rounded_up};
+use crate::error::{Error, Kind, Result};
+use crate::kafka::client::IDLE;
+use crate::kafka::errors;
+use crate::kafka::native::{self, PartitionList};
+
+/// "Ask the group": where it stands is librdkafka's to find out.
+const OFFSET_INVALID: i64 = rd::RD_KAFKA_OFFSET_INVALID as i64;
+/// The longest that librdkafka is asked to wait.
+const LONGEST: Duration = Duration::from_secs(24 * 3600);
+
+impl Shared {
+    pub(super) fn position(&self, partition: u32, limit: Deadline) -> Result<u64> {
+        self.check_assigned(partition)?;
+        match self.positions.next(partition) {
+            Some(next) => Ok(next),
+            // Nothing committed and nothing read: it starts at the earliest record.
+            None => self.offsets(partition, limit).map(|(first, _)| first),
+        }
+    }
+
+    pub(super) fn committed(&self, partition: u32, limit: Deadline) -> Result<Option<u64>> {
+        let list = PartitionList::new(&self.c_topic, [(partition as i32, OFFSET_INVALID)])?;
+        let at_most = as_millis_rounded_up(limit.remaining(LONGEST));
+        // SAFETY: client and list are alive; the answer is written into the list.
+        let code = unsafe { rd::rd_kafka_committed(self.client.handle.as_ptr(), list.as_ptr(), at_most) };
+        let answer = list.results().next();
+        let failure =
+            [Some(code), answer.map(|part| part.error)].into_iter().flatten().find(|c| errors::number(*c) != 0);
+        match failure {
+            Some(code) => Err(self.asking_failed(code)),
+            None => Ok(answer.and_then(|part| u64::try_from(part.offset).ok())),
+        }
+    }
+
+    pub(super) fn offsets(&self, partition: u32, limit: Deadline) -> Result<(u64, u64)> {
+        let (mut first, mut end) = (0, 0);
+        let at_most = as_millis_rounded_up(limit.remaining(LONGEST));
+        // SAFETY: client and name are alive; the places are writable.
+        let code = unsafe {
+            rd::rd_kafka_query_watermark_offsets(
+                self.client.handle.as_ptr(),
+                self.c_topic.as_ptr(),
+                partition as i32,
+                &mut first,
+                &mut end,
+                at_most,
+            )
+        };
+        if errors::number(code) != 0 {
+            let doing = format_args!("asking for the ends of partition {partition} of topic {:?}", self.topic);
+            return Err(self.client.request_error(code, "", doing));
+        }
+        Ok((u64::try_from(first).unwrap_or(0), u64::try_from(end).unwrap_or(0)))
+    }
+
+    pub(super) fn seek(&self, partition: u32, offset: u64, limit: Deadline, forget: impl FnOnce()) -> Result<()> {
+        self.check_assigned(partition)?;
+        let (first, end) = self.offsets(partition, limit)?;
+        if !(first..=end).contains(&offset) {
+            return Err(Error::invalid(format!(
+                "seeking offset {offset} of partition {partition} of topic {:?}: it has the offsets {first} to {end}, the \
+                 last being the end",
+                self.topic
+            )));
+        }
+        self.while_readers_wait(|batch| {
+            self.check_assigned(partition)?;
+            self.move_to(partition, offset, limit)?;
+            batch.retain(|message| message.partition() != partition as i32);
+            self.positions.go_back_to(partition, offset);
+            forget();
+            Ok(())
+        })
+    }
+
+    /// Has librdkafka fetch from there on; what it fetched before is outdated.
+    fn move_to(&self, partition: u32, offset: u64, limit: Deadline) -> Result<()> {
+        const PAUSE: Duration = Duration::from_millis(10);
+        // The readers wait meanwhile, so not for ever.
+        let limit = limit.sooner(Deadline::after(Duration::from_secs(5)));
+        loop {
+            let code = self.seek_partition(partition, offset, limit)?;
+            match RDKafkaErrorCode::from(code) {
+                RDKafkaErrorCode::NoError => return Ok(()),
+                // Just assigned: librdkafka is still looking for where to start.
+                RDKafkaErrorCode::State | RDKafkaErrorCode::PreviousInProgress if !limit.has_passed() => {
+                    std::thread::sleep(PAUSE);
+                }
+                _ => {
+                    let doing =
+                        format_args!("seeking offset {offset} of partition {partition} of topic {:?}", self.topic);
+                    return Err(self.client.request_error(code, "", doing));
+                }
+            }
+        }
+    }
+
+    fn seek_partition(&self, partition: u32, offset: u64, limit: Deadline) -> Result<errors::Code> {
+        let list = PartitionList::new(&self.c_topic, [(partition as i32, offset as i64)])?;
+        let at_most = as_millis_rounded_up(limit.remaining(LONGEST)).max(1);
+        // SAFETY: client and list are alive; the answer is written into the list; the error is ours.
+        let failure = unsafe {
+            let error = rd::rd_kafka_seek_partitions(self.client.handle.as_ptr(), list.as_ptr(), at_most);
+            if error.is_null() {
+                None
+            } else {
+                let (code, why) = (rd::rd_kafka_error_code(error), native::text(rd::rd_kafka_error_string(error)));
+                rd::rd_kafka_error_destroy(error);
+                Some(errors::error(code, &why))
+            }
+        };
+        match (failure, list.results().next()) {
+            (Some(error), _) => Err(error.during(format_args!("seeking in topic {:?}", self.topic))),
+            (None, Some(part)) => Ok(part.error),
+            (None, None) => Err(Error::new(Kind::Kafka, "librdkafka sought nothing")),
+        }
+    }
+
+    pub(super) fn unsubscribe(&self, limit: Deadline) -> Result<()> {
+        self.unsubscribed.store(true, Ordering::Release);
+        let mut desk = self.desk.lock();
+        desk.unsubscribe = true;
+        self.data.wake();
+        self.events.wake();
+        while !desk.unsubscribed && !desk.closed {
+            if limit.has_passed() {
+                return Err(self.client.unreachable(format_args!("leaving the group {:?}", self.group)));
+            }
+            self.changed.wait_for(&mut desk, limit.remaining(IDLE));
+        }
+        desk.commit_failure.take().map_or(Ok(()), Err)
+    }
+
+    fn check_assigned(&self, partition: u32) -> Result<()> {
+        if self.positions.is_assigned(partition) {
+            return Ok(());
+        }
+        Err(Error::invalid(format!(
+            "partition {partition} of topic {:?} is not this consumer's; it has {:?}",
+            self.topic,
+            self.positions.assigned()
+        )))
+    }
+}
