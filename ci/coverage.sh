@@ -1,0 +1,53 @@
+#!/usr/bin/env bash
+# Checks docs/coverage.md against the tests: each test that it names must exist, each function of the C ABI must have a
+# line, and no line may be without a test.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+
+page=docs/coverage.md
+failed=0
+complain() {
+    printf '%s: %s\n' "$page" "$1" >&2
+    failed=1
+}
+
+# Tests are functions behind #[test], in files that are named as the modules are: `topics::a_name_that_kafka_refuses…`.
+mapfile -t existing < <(
+    for file in plugin-tests/tests/suite/*.rs; do
+        module=$(basename "$file" .rs)
+        grep -A4 '^ *#\[test\]' "$file" | sed -n "s/^ *fn \([a-z0-9_]*\)().*/$module::\1/p"
+    done
+    while read -r file; do
+        module=${file#src/} module=${module%.rs} module=${module%/mod} module=${module%/tests}
+        grep -A4 '^ *#\[test\]' "$file" | sed -n "s/^ *fn \([a-z0-9_]*\)().*/${module//\//::}::\1/p"
+    done < <(find src -name '*.rs')
+)
+declare -A is_test
+for name in "${existing[@]}"; do
+    is_test[$name]=1
+done
+
+named=0
+while read -r name; do
+    named=$((named + 1))
+    [[ -n ${is_test[$name]:-} ]] || complain "there is no test $name"
+done < <(grep -o '`[a-z_]*\(::[a-z0-9_]*\)\+`' "$page" | tr -d '`' | sort -u)
+
+# A table's row has its promise first and its tests last.
+while IFS= read -r row; do
+    [[ $row =~ \`[a-z_]+::[a-z0-9_:]+\`\ *\|$ ]] || complain "no test stands behind: $row"
+done < <(grep '^| ' "$page" | grep -v '^| \(promise\|function\|C++ Octopus\|bad input\) ' | grep -v '^| ---')
+
+# Each slot of the header's tables: the functions that are pointers within `struct octopus_…_api`.
+while read -r slot; do
+    grep -q "^| \`$slot\`" "$page" || complain "the function $slot has no line"
+done < <(awk '
+    /^typedef struct octopus_[a-z_]*_api \{/ { table = $3; sub(/^octopus_/, "", table); sub(/_api$/, "", table); next }
+    /^\} octopus_[a-z_]*_api;/ { table = "" }
+    table && match($0, /\(\*[a-z_]+\)\(/) { print table "." substr($0, RSTART + 2, RLENGTH - 4) }
+' include/octopus.h)
+
+if [[ $failed == 0 ]]; then
+    printf '%s names %d tests, all of which exist\n' "$page" "$named"
+fi
+exit "$failed"
