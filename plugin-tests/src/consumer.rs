@@ -1,19 +1,18 @@
 //! A consumer: what reads the events of one topic.
 
-use std::ptr::null;
+use std::ptr::{null, null_mut};
 use std::time::Duration;
 
 use octopus::abi::*;
 use serde_json::Value;
 
-use crate::error::Result;
+use crate::error::{Result, Status};
 use crate::event::Event;
 use crate::future::Pull;
 use crate::options::Options;
+use crate::processing::{Bounds, Flow, Run};
 use crate::raw::{Handle, call, millis, optional_text, text};
-
-#[cfg(doc)]
-use crate::error::Status;
+use crate::thread_pool::ThreadPool;
 
 /// Reads the events of one topic, through a Kafka client of its own, as a member of the group of its name. Dropped
 /// without [`close`](Self::close) it commits and leaves the group in the background, at once.
@@ -40,6 +39,48 @@ impl Consumer {
     /// The next event, or none in time: [`pull`](Self::pull) and [`Pull::wait`] in one.
     pub fn next(&self, at_most: Duration) -> Result<Option<Event>> {
         self.pull()?.wait(at_most)
+    }
+
+    /// Waits for a first event, then takes what else is there, at most `max` in all; none when none came in time. Fails
+    /// as a [`Pull::wait`] does; what stands behind events that were taken is told by the next call.
+    pub fn pull_many(&self, max: usize, at_most: Duration) -> Result<Vec<Event>> {
+        let tables = self.handle.tables();
+        let mut made: Vec<*mut octopus_event> = vec![null_mut(); max];
+        let mut count = 0;
+        // SAFETY: a live handle; array and output outlive the call.
+        let result = unsafe {
+            call!(self.handle, consumer.pull_many(max as u64, millis(at_most), made.as_mut_ptr(), &mut count))
+        };
+        match result {
+            Err(error) if error.status == Status::TimedOut => return Ok(Vec::new()),
+            other => other?,
+        }
+        let events = made.into_iter().take(count as usize).map(|event| {
+            // SAFETY: so many events were given to us.
+            unsafe { Handle::made(tables, |place| Ok(*place = event)) }.and_then(Event::new)
+        });
+        events.collect()
+    }
+
+    /// Feeds events to `processor` until it says stop or fails, or was given `bounds.max_events`; with none when none
+    /// came within `bounds.timeout`. Runs on `pool`, several calls at a time; without one, here. Returns when all that was
+    /// begun has ended; what was taken and not processed is pulled next. What the processor fails with, or panics with,
+    /// comes out.
+    ///
+    /// [`Status::InvalidArgument`] when another `process` is at it, [`Status::WouldDeadlock`] on a thread of the plugin
+    /// or of that pool, [`Status::CallbackFailed`] when the pool refuses, or what a [`Pull::wait`] fails with.
+    pub fn process(
+        &self,
+        bounds: Bounds,
+        pool: Option<&ThreadPool>,
+        processor: impl Fn(Option<Event>) -> Result<Flow> + Send + Sync,
+    ) -> Result<()> {
+        let run = Run::new(self.handle.tables(), &processor);
+        let pool = pool.map_or(null(), |pool| pool.handle.as_ptr());
+        let (timeout, max) = (millis(bounds.timeout), bounds.max_events);
+        // SAFETY: live handles; struct and run outlive the call, which returns when the last call of the processor has.
+        let result = unsafe { call!(self.handle, consumer.process(&run.processor(), timeout, max, pool)) };
+        run.conclude(result)
     }
 
     /// Commits what was acknowledged, and waits for Kafka's answer, but no longer than the driver's `timeout_ms`.

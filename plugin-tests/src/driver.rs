@@ -4,10 +4,12 @@ use octopus::abi::*;
 use serde::Serialize;
 use serde_json::Value;
 
+use crate::component::{self, Selector, Serializer, Validator};
 use crate::error::{Error, Result, Status};
 use crate::options::TopicOptions;
 use crate::raw::{Handle, Tables, call, read_text, text};
 use crate::services::{LogLevel, Rebalance, Services};
+use crate::thread_pool::ThreadPool;
 use crate::topic::Topic;
 
 /// One configured way to a Kafka. Its calls take at most the configured `timeout_ms` (60 s by default); then they
@@ -58,6 +60,47 @@ impl Driver {
         // SAFETY: a live handle; the call gives us the string.
         let made = unsafe { Handle::made(self.handle.tables(), |json| call!(self.handle, driver.list_topics(json))) };
         parse(made?)
+    }
+
+    /// The pool of 0 threads that the driver's topics share by default.
+    pub fn default_thread_pool(&self) -> Result<ThreadPool> {
+        // SAFETY: a live handle; the call gives us the pool.
+        let made =
+            unsafe { Handle::made(self.handle.tables(), |pool| call!(self.handle, driver.default_thread_pool(pool))) };
+        made.map(|handle| ThreadPool { handle })
+    }
+
+    /// Lets this program provide the validators of one type; `make` makes one from the component's JSON.
+    /// [`Status::InvalidArgument`] for a type that is built in, or registered already.
+    pub fn register_validator<V: Validator>(
+        &self,
+        type_name: &str,
+        make: impl Fn(&str) -> std::result::Result<V, String> + Send + Sync + 'static,
+    ) -> Result<()> {
+        self.register(OCTOPUS_VALIDATOR, type_name, &component::validators(make))
+    }
+
+    /// As [`register_validator`](Self::register_validator), for partition selectors; each producer has one of its own.
+    pub fn register_selector<S: Selector>(
+        &self,
+        type_name: &str,
+        make: impl Fn(&str) -> std::result::Result<S, String> + Send + Sync + 'static,
+    ) -> Result<()> {
+        self.register(OCTOPUS_SELECTOR, type_name, &component::selectors(make))
+    }
+
+    /// As [`register_validator`](Self::register_validator), for serializers.
+    pub fn register_serializer<S: Serializer>(
+        &self,
+        type_name: &str,
+        make: impl Fn(&str) -> std::result::Result<S, String> + Send + Sync + 'static,
+    ) -> Result<()> {
+        self.register(OCTOPUS_SERIALIZER, type_name, &component::serializers(make))
+    }
+
+    fn register(&self, kind: i32, type_name: &str, component: &octopus_component) -> Result<()> {
+        // SAFETY: a live handle; text and struct outlive the call, which takes the component over.
+        unsafe { call!(self.handle, driver.register_component(kind, text(type_name), component)) }
     }
 
     /// What is in effect, with every secret masked.

@@ -97,6 +97,11 @@ statuses! {
 }
 
 impl Error {
+    /// What a callback of this program fails with.
+    pub fn from_host(message: impl Into<String>) -> Self {
+        Error::new(Status::CallbackFailed, message)
+    }
+
     pub(crate) fn new(status: Status, message: impl Into<String>) -> Self {
         Error { status, kafka_code: None, retriable: false, stored: Stored::No, message: message.into() }
     }

@@ -1,13 +1,16 @@
 //! What is waited on: a push, a flush, or a ticket for the next event. The ABI has one type for them; here each has
 //! its own, so that none can be asked for what it doesn't have.
 
+use std::ffi::c_void;
+use std::ptr::NonNull;
 use std::time::Duration;
 
-use octopus::abi::{OCTOPUS_UNKNOWN_EVENT_ID, octopus_future};
+use octopus::abi::{OCTOPUS_UNKNOWN_EVENT_ID, octopus_completion, octopus_future};
 
 use crate::error::{Result, Status};
 use crate::event::Event;
 use crate::raw::{Handle, call, millis};
+use crate::services::{contained, give_away};
 
 /// The delivery of one event, whose result stays: it can be waited on repeatedly, and by several threads.
 #[must_use = "dropping a push never cancels the event, it only loses sight of it: wait, or use push_forget"]
@@ -67,6 +70,12 @@ impl Push {
     pub fn is_done(&self) -> Result<bool> {
         test(&self.handle)
     }
+
+    /// Has `tell` called once when the result is there, with what waits for it then at once: on a thread of the plugin,
+    /// never in this call. It is called also when `self` is dropped before.
+    pub fn on_complete(&self, tell: impl FnOnce(&Push) + Send + 'static) -> Result<()> {
+        on_complete(&self.handle, move |handle| tell(&Push { handle }))
+    }
 }
 
 impl Flush {
@@ -84,6 +93,12 @@ impl Flush {
     /// Whether there is a result. Never blocks.
     pub fn is_done(&self) -> Result<bool> {
         test(&self.handle)
+    }
+
+    /// Has `tell` called once when the result is there, with what waits for it then at once: on a thread of the plugin,
+    /// never in this call. It is called also when `self` is dropped before.
+    pub fn on_complete(&self, tell: impl FnOnce(&Flush) + Send + 'static) -> Result<()> {
+        on_complete(&self.handle, move |handle| tell(&Flush { handle }))
     }
 }
 
@@ -112,6 +127,12 @@ impl Pull {
     pub fn is_done(&self) -> Result<bool> {
         test(&self.handle)
     }
+
+    /// Has `tell` called once when the result is there, with what waits for it then at once: on a thread of the plugin,
+    /// never in this call. It is called also when `self` is dropped before.
+    pub fn on_complete(&self, tell: impl FnOnce(&Pull) + Send + 'static) -> Result<()> {
+        on_complete(&self.handle, move |handle| tell(&Pull { handle }))
+    }
 }
 
 fn wait(future: &Handle<octopus_future>, at_most: Duration) -> Result<()> {
@@ -124,4 +145,27 @@ fn test(future: &Handle<octopus_future>) -> Result<bool> {
     // SAFETY: a live handle; the output outlives the call.
     unsafe { call!(future, future.test(&mut completed)) }?;
     Ok(completed != 0)
+}
+
+fn on_complete(
+    future: &Handle<octopus_future>,
+    tell: impl FnOnce(Handle<octopus_future>) + Send + 'static,
+) -> Result<()> {
+    type Tell = dyn FnMut(*mut octopus_future) + Send;
+    unsafe extern "C" fn call(context: *mut c_void, future: *mut octopus_future) {
+        // SAFETY: given away below with this type, not destroyed, and called once.
+        let tell = unsafe { &mut *context.cast::<Box<Tell>>() };
+        contained(|| tell(future));
+    }
+    let tables = future.tables();
+    let mut once = Some(tell);
+    let (context, destroy) = give_away::<Tell>(Box::new(move |future| {
+        if let (Some(tell), Some(future)) = (once.take(), NonNull::new(future)) {
+            // SAFETY: lent by the plugin for the length of the callback.
+            tell(unsafe { Handle::shared(tables, future) });
+        }
+    }));
+    let completion = octopus_completion { function: Some(call), context, destroy };
+    // SAFETY: a live handle; the struct outlives the call, which takes the completion over.
+    unsafe { call!(future, future.on_complete(&completion)) }
 }

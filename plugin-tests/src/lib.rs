@@ -41,6 +41,7 @@
 
 #![warn(missing_docs)]
 
+mod component;
 mod consumer;
 mod driver;
 mod error;
@@ -48,11 +49,14 @@ mod event;
 mod future;
 mod library;
 mod options;
+mod processing;
 mod producer;
 mod raw;
 mod services;
+mod thread_pool;
 mod topic;
 
+pub use component::{Selector, Serializer, Validator};
 pub use consumer::{Consumer, ConsumerBuilder};
 pub use driver::{Driver, DriverBuilder};
 pub use error::{Error, Result, Status, Stored};
@@ -60,7 +64,9 @@ pub use event::Event;
 pub use future::{Delivered, Flush, Pull, Push};
 pub use library::{LIBRARY_VARIABLE, Octopus};
 pub use options::{TopicOptions, TopicText};
+pub use processing::{Bounds, Flow};
 pub use producer::{NewEvent, Producer, ProducerBuilder};
 pub use raw::FOREVER;
 pub use services::{LogLevel, Rebalance};
+pub use thread_pool::{FIRST, HostPool, Task, ThreadPool};
 pub use topic::Topic;

@@ -16,6 +16,7 @@ use serde::Serialize;
 use crate::driver::{Driver, DriverBuilder};
 use crate::error::{Error, Result};
 use crate::raw::{Tables, read_bytes};
+use crate::thread_pool::{HostPool, ThreadPool};
 
 /// The environment variable that says where the library is, before anything is looked for.
 pub const LIBRARY_VARIABLE: &str = "OCTOPUS_LIBRARY";
@@ -118,6 +119,17 @@ impl Octopus {
     /// As [`driver_builder`](Self::driver_builder), with the configuration's text as it is.
     pub fn driver_builder_from_text(&self, config: &str) -> DriverBuilder {
         DriverBuilder::from_text(self.tables, config)
+    }
+
+    /// A pool of so many threads of the plugin's; with none, work is done in the caller.
+    /// [`Status::InvalidArgument`](crate::Status::InvalidArgument) beyond 4,096.
+    pub fn thread_pool(&self, threads: u64) -> Result<ThreadPool> {
+        ThreadPool::make(self.tables, threads)
+    }
+
+    /// A pool of the host's, for the plugin to use.
+    pub fn host_pool(&self, pool: impl HostPool) -> Result<ThreadPool> {
+        ThreadPool::of_host(self.tables, pool)
     }
 
     /// Keeps the tables until the process ends, once for each library however often it is loaded.

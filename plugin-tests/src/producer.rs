@@ -12,6 +12,7 @@ use crate::error::{Error, Result, Status};
 use crate::future::{Flush, Push};
 use crate::options::Options;
 use crate::raw::{Handle, bytes, call, millis, optional_text, text};
+use crate::thread_pool::ThreadPool;
 
 /// Pushes events into one topic, through a Kafka client of its own. Dropped without [`close`](Self::close) it still
 /// delivers what it holds, in the background; what is left when the process ends is lost.
@@ -30,6 +31,24 @@ impl Producer {
         // SAFETY: a push that succeeds has given us the future.
         let made = unsafe { Handle::made(self.handle.tables(), |future| self.push_to(event, Some(future))) };
         made.map(Push::new)
+    }
+
+    /// As [`push`](Self::push) for each of these, in order, in one call. Gives the pushes that were queued, and, when it
+    /// stopped before the end, why.
+    pub fn push_many(&self, events: &[NewEvent<'_>]) -> (Vec<Push>, Result<()>) {
+        let mut made: Vec<*mut octopus_future> = vec![null_mut(); events.len()];
+        let mut pushed = 0;
+        let result = lend_all(events, &mut Vec::new(), |args| {
+            let (first, count) = (args.as_ptr(), args.len() as u64);
+            // SAFETY: a live handle; arrays of so many, bytes and output outlive the call.
+            unsafe { call!(self.handle, producer.push_many(first, count, made.as_mut_ptr(), &mut pushed)) }
+        });
+        let pushes = made.into_iter().take(pushed as usize).map(|future| {
+            // SAFETY: so many futures were given to us.
+            let owned = unsafe { Handle::made(self.handle.tables(), |place| Ok(*place = future)) };
+            owned.map(Push::new).expect("a push that was queued has a future")
+        });
+        (pushes.collect(), result.and_then(|result| result))
     }
 
     /// As [`push`](Self::push), for those who don't want to hear of the delivery. A flush counts the event.
@@ -181,6 +200,21 @@ impl<'a> NewEvent<'a> {
     }
 }
 
+/// Lends the ABI's forms of all events at once.
+fn lend_all<T>(
+    events: &[NewEvent<'_>],
+    lent: &mut Vec<octopus_push_args>,
+    call: impl FnOnce(&[octopus_push_args]) -> T,
+) -> Result<T> {
+    match events.split_first() {
+        None => Ok(call(lent)),
+        Some((first, rest)) => first.lend(|args| {
+            lent.push(*args);
+            lend_all(rest, lent, call)
+        })?,
+    }
+}
+
 /// A producer in the making.
 #[must_use = "no producer is made before `make`"]
 pub struct ProducerBuilder<'a> {
@@ -190,6 +224,7 @@ pub struct ProducerBuilder<'a> {
     batch_size: u64,
     max_batches: u64,
     ordering: i32,
+    pool: Option<&'a ThreadPool>,
 }
 
 impl<'a> ProducerBuilder<'a> {
@@ -201,6 +236,7 @@ impl<'a> ProducerBuilder<'a> {
             batch_size: 0,
             max_batches: 0,
             ordering: OCTOPUS_ORDERING_STRICT,
+            pool: None,
         }
     }
 
@@ -240,6 +276,12 @@ impl<'a> ProducerBuilder<'a> {
         self
     }
 
+    /// Has events prepared on this pool; without one, in the calls to push.
+    pub fn pool(mut self, pool: &'a ThreadPool) -> Self {
+        self.pool = Some(pool);
+        self
+    }
+
     /// Makes the producer. [`Status::InvalidConfiguration`], [`Status::Unsupported`].
     pub fn make(self) -> Result<Producer> {
         let options = self.options.json();
@@ -251,7 +293,7 @@ impl<'a> ProducerBuilder<'a> {
             max_batches: self.max_batches,
             ordering: self.ordering,
             reserved: 0,
-            thread_pool: null(),
+            thread_pool: self.pool.map_or(null(), |pool| pool.handle.as_ptr()),
         };
         // SAFETY: a live handle; struct and texts outlive the call, which gives us the producer.
         let made = unsafe {

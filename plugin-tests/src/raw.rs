@@ -26,6 +26,7 @@ pub(crate) struct Tables {
     pub consumer: octopus_consumer_api,
     pub future: octopus_future_api,
     pub event: octopus_event_api,
+    pub thread_pool: octopus_thread_pool_api,
 }
 
 impl Tables {
@@ -44,6 +45,7 @@ impl Tables {
                 consumer: copy_table(api.consumer),
                 future: copy_table(api.future),
                 event: copy_table(api.event),
+                thread_pool: copy_table(api.thread_pool),
                 api,
             }
         }
@@ -153,6 +155,7 @@ opaque! {
     octopus_consumer: consumer;
     octopus_future: future, retain;
     octopus_event: event, retain;
+    octopus_thread_pool: thread_pool;
 }
 
 /// A handle of the plugin's that is ours, and is given back when it is dropped.
@@ -179,6 +182,20 @@ impl<T: Opaque> Handle<T> {
             Some(pointer) => Ok(Handle { pointer, tables }),
             None => Err(Error::bad_library(format!("the library made a {} and gave NULL for it", T::NAME))),
         }
+    }
+
+    /// Shares what the plugin lends for the length of a callback.
+    ///
+    /// # Safety
+    /// `lent` is a live handle of these tables during this call.
+    pub unsafe fn shared(tables: &'static Tables, lent: NonNull<T>) -> Self
+    where
+        T: Counted,
+    {
+        let retain = T::retain(tables).expect("whoever lends such handles can retain them");
+        // SAFETY: the caller's promise; what is made here does the one release more.
+        unsafe { retain(lent.as_ptr()) };
+        Handle { pointer: lent, tables }
     }
 
     pub fn as_ptr(&self) -> *const T {

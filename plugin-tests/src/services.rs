@@ -129,14 +129,14 @@ unsafe extern "C" fn rebalance(
 }
 
 /// The context for a closure, and what destroys it.
-fn give_away<F: ?Sized>(closure: Box<F>) -> (*mut c_void, octopus_destroy_fn) {
+pub(crate) fn give_away<F: ?Sized>(closure: Box<F>) -> (*mut c_void, octopus_destroy_fn) {
     // Boxed once more, since a pointer to a `dyn Fn` is wider than a `void *`.
     (Box::into_raw(Box::new(closure)).cast(), Some(destroy::<F>))
 }
 
 /// # Safety
 /// `context` came from [`give_away`] with this type and is not destroyed for as long as the result is used.
-unsafe fn closure<'a, F: ?Sized>(context: *mut c_void) -> &'a F {
+pub(crate) unsafe fn closure<'a, F: ?Sized>(context: *mut c_void) -> &'a F {
     // SAFETY: the caller's promise.
     unsafe { &*context.cast::<Box<F>>() }
 }
@@ -147,6 +147,6 @@ unsafe extern "C" fn destroy<F: ?Sized>(context: *mut c_void) {
 }
 
 /// A panic has been printed when it comes here, and there is nobody to hand it to.
-fn contained(closure: impl FnOnce()) {
+pub(crate) fn contained(closure: impl FnOnce()) {
     let _ = catch_unwind(AssertUnwindSafe(closure));
 }

@@ -5,6 +5,7 @@ mod header;
 mod hosts;
 mod kafka;
 mod positions;
+mod processing;
 mod producing;
 mod proxy;
 mod records;
