@@ -51,6 +51,13 @@
 // Taken away because the group gave this member up: what was acknowledged and not committed is read again.
 #define OCTOPUS_PARTITIONS_LOST 2
 
+// The kinds of component that a host can register.
+#define OCTOPUS_VALIDATOR 0
+
+#define OCTOPUS_SELECTOR 1
+
+#define OCTOPUS_SERIALIZER 2
+
 // No position is committed.
 #define OCTOPUS_NOTHING_COMMITTED UINT64_MAX
 
@@ -59,13 +66,6 @@
 
 // A processor has had enough: `process` ends with success.
 #define OCTOPUS_STOP 1
-
-// The kinds of component that a host can register.
-#define OCTOPUS_VALIDATOR 0
-
-#define OCTOPUS_SELECTOR 1
-
-#define OCTOPUS_SERIALIZER 2
 
 // The event is not in the topic and won't be.
 #define OCTOPUS_STORED_NO 0
@@ -286,39 +286,43 @@ typedef struct octopus_component_reply {
 } octopus_component_reply;
 
 // Validators, selectors or serializers of one type, made by the host. Functions return a status; a negative one
-// fails the push or the pull with the reason given to the reply. Those that the kind doesn't need are NULL.
+// fails the push or the pull with `OCTOPUS_CALLBACK_FAILED` and the reason given to the reply. Those that the kind doesn't
+// need are NULL. They are called in push, on the pool's threads, and by whoever takes events; never under a lock. They
+// may push, but not wait for what they are part of.
 typedef struct octopus_component {
     // `sizeof(octopus_component)`, set by the host.
     uint64_t size;
     // Handed to `make`, and to `destroy` when no more instances will be made.
     void *context;
     octopus_destroy_fn destroy;
-    // Makes an instance from the component's JSON.
+    // Makes an instance from the component's JSON: when a topic is made, to see that it can be, and when one is opened; of
+    // a selector for each producer. A failure is `OCTOPUS_COMPONENT`.
     octopus_status (*make)(void *context,
                            struct octopus_text json,
                            void **instance,
                            const struct octopus_component_reply *reply);
     // Ends an instance, once; any thread. NULL: nothing to end.
     void (*destroy_instance)(void *instance);
-    // Of a validator: whether an event may be pushed.
+    // Of a validator: whether an event may be pushed. Any thread, several at a time.
     octopus_status (*validate)(void *instance,
                                struct octopus_text metadata,
                                const struct octopus_bytes *segments,
                                uint64_t segment_count,
                                const struct octopus_component_reply *reply);
-    // Of a selector: the partition of an event; `requested` is negative when none was. Never called concurrently
-    // on one instance.
+    // Of a selector: the partition of an event, below `partition_count`; `requested` is negative when none was.
+    // `metadata` is empty when the host serialized it. An instance serves one producer, one event at a time and, in
+    // strict order, in the order of the pushes; from any thread. What fails here fails the push's future.
     octopus_status (*select)(void *instance,
                              struct octopus_text metadata,
                              int64_t requested,
                              uint32_t partition_count,
                              uint32_t *partition,
                              const struct octopus_component_reply *reply);
-    // Of a serializer: the bytes of the metadata.
+    // Of a serializer: the bytes of the metadata. Any thread, several at a time.
     octopus_status (*serialize)(void *instance,
                                 struct octopus_text metadata,
                                 const struct octopus_component_reply *reply);
-    // Of a serializer: the metadata in these bytes.
+    // Of a serializer: the metadata in these bytes, as JSON. Any thread, several at a time.
     octopus_status (*deserialize)(void *instance,
                                   struct octopus_bytes bytes,
                                   const struct octopus_component_reply *reply);
@@ -367,8 +371,10 @@ typedef struct octopus_driver_api {
     octopus_status (*default_thread_pool)(const struct octopus_driver *driver,
                                           struct octopus_thread_pool **pool,
                                           struct octopus_error **error);
-    // Lets the host provide the components of one kind (`OCTOPUS_VALIDATOR`, …) and type. The component is taken
-    // over; its `destroy` is called when the driver and all that came from it are gone.
+    // Lets the host provide the components of one kind (`OCTOPUS_VALIDATOR`, …) and type, for topics that are made or
+    // opened from then on. The component is taken over once it has been read, also when it is refused: its `destroy`
+    // is called once, when the driver and all that came from it are gone. `OCTOPUS_INVALID_ARGUMENT` for a type that
+    // is built in or registered already, and for a kind whose functions are missing.
     octopus_status (*register_component)(const struct octopus_driver *driver,
                                          int32_t kind,
                                          struct octopus_text type_name,
@@ -868,7 +874,7 @@ typedef struct octopus_api {
 // This build has no support for what was asked for.
 #define OCTOPUS_UNSUPPORTED -14
 
-// A callback of the host failed. Nothing returns it yet.
+// A callback of the host failed: a component, a processor, a thread pool; with the reason that it gave.
 #define OCTOPUS_CALLBACK_FAILED -15
 
 // The process is the child of a fork and the library was set up in its parent.

@@ -9,7 +9,6 @@ use std::time::Duration;
 use parking_lot::Mutex;
 
 use crate::completions::{self, Completion};
-use crate::components::Role;
 use crate::config::ClientSettings;
 use crate::deadline::Deadline;
 use crate::error::{Error, Kind, Result};
@@ -35,9 +34,7 @@ impl Consumer {
         }
         check_targets(&mut settings.targets, topic.partition_count())?;
         let records = KafkaConsumer::open(topic.driver().connection(), topic.kafka_name(), &settings)?;
-        let reads_metadata = topic.components().provides(Role::Serializer);
-        let reader =
-            Reader { topic, records, reads_metadata, left_over: LeftOver::default(), awaiting: Mutex::default() };
+        let reader = Reader { topic, records, left_over: LeftOver::default(), awaiting: Mutex::default() };
         Ok(Consumer {
             health: Health::default(),
             reader: Arc::new(reader),
@@ -184,8 +181,6 @@ impl Drop for Busy<'_> {
 pub struct Reader {
     topic: Arc<Topic>,
     records: KafkaConsumer,
-    /// Whether the metadata is text of a built-in serializer, or bytes that only the host can read.
-    reads_metadata: bool,
     left_over: LeftOver,
     /// Tickets whose holders want to be called.
     awaiting: Mutex<Awaiting>,
@@ -223,9 +218,9 @@ impl Reader {
 
     fn read(&self, record: crate::kafka::RawRecord) -> Result<Event> {
         let (partition, offset) = (record.partition, record.offset);
-        Event::read(record, self.records.positions().clone(), self.reads_metadata).map_err(|error| {
+        Event::read(record, self.records.positions().clone(), &self.topic.parts().serializer).map_err(|error| {
             error.during(format_args!(
-                "reading topic {:?}: the record at offset {offset} of partition {partition} is malformed",
+                "reading topic {:?}: the record at offset {offset} of partition {partition}",
                 self.topic.name()
             ))
         })

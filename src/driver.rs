@@ -11,7 +11,7 @@ use parking_lot::Mutex;
 use serde::Serialize;
 
 use crate::admin::{self, Admin, Creation};
-use crate::components::{Components, Role};
+use crate::components::{Components, Maker, Parts, Registry, Role};
 use crate::config::{ClientSettings, DriverSettings, TopicSettings, check_topic_name};
 use crate::deadline::Deadline;
 use crate::error::{Error, Kind, Result};
@@ -34,6 +34,7 @@ pub struct Driver {
     /// Topics whose missing components were warned of: opening is often called twice.
     warned_of: Mutex<HashSet<String>>,
     default_pool: Arc<ThreadPool>,
+    registry: Registry,
 }
 
 impl Driver {
@@ -54,6 +55,7 @@ impl Driver {
             info_reader: OnceCell::new(),
             warned_of: Mutex::default(),
             default_pool: Arc::new(ThreadPool::new(0)?),
+            registry: Registry::default(),
         };
         for key in &driver.settings.unknown_keys {
             log::warn!(logger: driver.log(), target: LOG_TARGET, "configuration: nothing reads the key {key:?}");
@@ -67,6 +69,7 @@ impl Driver {
         refuse_to_wait_for_ourselves("creating a topic")?;
         let doing = |error: Error| error.during(format_args!("creating topic {name:?}"));
         let components = Components::parse(components).map_err(doing)?;
+        self.registry.check_new(&components).map_err(doing)?;
         let settings = TopicSettings::parse(options, &self.settings).map_err(doing)?;
         self.warn_of_ignored(name, &settings);
         let creation = Creation::plan(name, settings, components, &self.settings)?;
@@ -82,7 +85,15 @@ impl Driver {
         let deadline = self.deadline();
         let partitions = self.find_partitions(name, &kafka_name, deadline)?;
         let components = self.read_components(name, deadline)?;
-        Ok(Topic::new(self.clone(), name.to_owned(), kafka_name, partitions, components))
+        let doing = |error: Error| error.during(format_args!("opening topic {name:?}"));
+        let parts = self.registry.make_parts(&components).map_err(doing)?;
+        self.report_missing(name, &parts);
+        Ok(Topic::new(self.clone(), name.to_owned(), kafka_name, partitions, &components, parts))
+    }
+
+    /// Has components of one type made by the host from now on.
+    pub fn register_component(&self, type_name: &str, maker: Maker) -> Result<()> {
+        self.registry.register(type_name, maker)
     }
 
     pub fn topic_exists(&self, name: &str) -> Result<bool> {
@@ -140,6 +151,15 @@ impl Driver {
         let kafka_name = self.settings.kafka_name(name);
         check_topic_name(if name.is_empty() { name } else { &kafka_name })?;
         Ok(kafka_name)
+    }
+
+    /// Such a topic can be used as far as its missing components are not needed.
+    fn report_missing(&self, name: &str, parts: &Parts) {
+        for missing in parts.missing() {
+            if self.warned_of.lock().insert(format!("{name}: {missing}")) {
+                log::warn!(logger: self.log(), target: LOG_TARGET, "opening topic {name:?}: {missing}");
+            }
+        }
     }
 
     fn warn_of_ignored(&self, name: &str, settings: &TopicSettings) {

@@ -3,8 +3,10 @@
 use std::ops::Range;
 use std::sync::Arc;
 
-use crate::error::Result;
+use crate::components::{Provided, Serializer};
+use crate::error::{Error, Kind, Result};
 use crate::health::Health;
+use crate::json;
 use crate::kafka::{Payload, RawRecord};
 use crate::positions::{Assignment, Positions};
 use crate::record::{self, LENGTH_PREFIX, Layout};
@@ -16,8 +18,7 @@ pub struct Event {
     pub health: Health,
     payload: Payload,
     serialized: Range<usize>,
-    /// Where the metadata's JSON is; `None` when only the host can read it.
-    json: Option<Range<usize>>,
+    json: Json,
     data: Range<usize>,
     id: u64,
     offset: u64,
@@ -27,17 +28,25 @@ pub struct Event {
     positions: Arc<Positions>,
 }
 
+/// The metadata's text.
+enum Json {
+    /// It is in the record.
+    Within(Range<usize>),
+    /// A serializer of the host's made it.
+    Made(Box<str>),
+    /// Nobody here can read it.
+    Unknown,
+}
+
 impl Event {
-    pub fn read(record: RawRecord, positions: Arc<Positions>, reads_metadata: bool) -> Result<Self> {
+    pub fn read(record: RawRecord, positions: Arc<Positions>, serializer: &Provided<dyn Serializer>) -> Result<Self> {
         let bytes = record.payload.bytes();
         let (serialized, json, data, id) = match record::decode(bytes)? {
-            Layout::EndOfTopic => (0..0, None, 0..0, NO_MORE_EVENTS),
-            Layout::Event { metadata, data } if reads_metadata => {
-                let length = record::json_within(&bytes[metadata.clone()])?.len();
-                let start = metadata.start + LENGTH_PREFIX;
-                (metadata, Some(start..start + length), data, record.offset)
+            Layout::EndOfTopic => (0..0, Json::Unknown, 0..0, NO_MORE_EVENTS),
+            Layout::Event { metadata, data } => {
+                let json = Json::read(bytes, metadata.clone(), serializer)?;
+                (metadata, json, data, record.offset)
             }
-            Layout::Event { metadata, data } => (metadata, None, data, record.offset),
         };
         Ok(Event {
             health: Health::default(),
@@ -56,7 +65,11 @@ impl Event {
 
     /// The metadata as JSON; `None` when the topic's serializer is one that the core does not have.
     pub fn metadata(&self) -> Option<&str> {
-        std::str::from_utf8(self.payload.bytes().get(self.json.clone()?)?).ok()
+        match &self.json {
+            Json::Within(range) => std::str::from_utf8(self.payload.bytes().get(range.clone())?).ok(),
+            Json::Made(text) => Some(text),
+            Json::Unknown => None,
+        }
     }
 
     /// The metadata as the serializer wrote it.
@@ -100,5 +113,26 @@ impl Event {
     /// [`crate::consumer::Consumer::commit`].
     pub fn acknowledge(&self) -> Result<()> {
         self.positions.acknowledge(self.partition, self.assignment, self.offset)
+    }
+}
+
+impl Json {
+    fn read(bytes: &[u8], metadata: Range<usize>, serializer: &Provided<dyn Serializer>) -> Result<Self> {
+        match serializer {
+            Provided::BuiltIn => {
+                let length = record::json_within(&bytes[metadata.clone()])?.len();
+                let start = metadata.start + LENGTH_PREFIX;
+                Ok(Json::Within(start..start + length))
+            }
+            Provided::By(serializer) => {
+                let text = serializer.deserialize(&bytes[metadata])?;
+                json::check(&text).map_err(|why| {
+                    let said = "the topic's serializer made something of its metadata that is not JSON";
+                    Error::new(Kind::MalformedRecord, format!("{said}: {why}"))
+                })?;
+                Ok(Json::Made(text.into()))
+            }
+            Provided::Nobody(_) => Ok(Json::Unknown),
+        }
     }
 }

@@ -7,30 +7,29 @@ use std::collections::VecDeque;
 
 use parking_lot::Mutex;
 
-pub struct Order<T> {
-    line: Mutex<Line<T>>,
+/// `S` is what putting out needs for itself alone; whoever serves the line has it.
+pub struct Order<T, S> {
+    line: Mutex<Line<T, S>>,
 }
 
 /// A place in line.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Turn(u64);
 
-struct Line<T> {
+struct Line<T, S> {
     /// The turn that `places[0]` belongs to.
     head: u64,
     /// What is done, by turns; `None` where work is still going on.
     places: VecDeque<Option<T>>,
-    /// Some thread is putting results out, and will find what others leave meanwhile.
-    is_served: bool,
+    /// Taken by the thread that is putting results out, and that will find what others leave meanwhile.
+    tools: Option<S>,
 }
 
-impl<T> Default for Order<T> {
-    fn default() -> Self {
-        Order { line: Mutex::new(Line { head: 0, places: VecDeque::new(), is_served: false }) }
+impl<T, S> Order<T, S> {
+    pub fn new(tools: S) -> Self {
+        Order { line: Mutex::new(Line { head: 0, places: VecDeque::new(), tools: Some(tools) }) }
     }
-}
 
-impl<T> Order<T> {
     /// Takes the next place in line; each must be finished.
     pub fn take_turn(&self) -> Turn {
         let mut line = self.line.lock();
@@ -40,47 +39,50 @@ impl<T> Order<T> {
 
     /// Leaves the result of a turn, and puts out what is ready: results in order, one at a time, on this thread or on
     /// another that is at it. `put_out` may call anything, this order included.
-    pub fn finish(&self, turn: Turn, result: T, mut put_out: impl FnMut(T)) {
+    pub fn finish(&self, turn: Turn, result: T, mut put_out: impl FnMut(&mut S, T)) {
         let mut line = self.line.lock();
         let index = turn.0.saturating_sub(line.head) as usize;
         if let Some(place) = line.places.get_mut(index) {
             *place = Some(result);
         }
-        if line.is_served {
-            return;
-        }
-        line.is_served = true;
+        let Some(tools) = line.tools.take() else { return };
         drop(line);
-        let served = Served(self);
-        while let Some(ready) = self.pop_ready() {
-            put_out(ready);
+        let mut served = Served { order: self, tools: Some(tools) };
+        while let Some((ready, tools)) = served.next() {
+            put_out(tools, ready);
         }
-        std::mem::forget(served);
     }
+}
 
+/// A line that this thread serves; another can when it is done, also by a panic.
+struct Served<'a, T, S> {
+    order: &'a Order<T, S>,
+    tools: Option<S>,
+}
+
+impl<T, S> Served<'_, T, S> {
     /// What is at the head of the line, if that is done; else the line is not served any more.
-    fn pop_ready(&self) -> Option<T> {
-        let mut line = self.line.lock();
+    fn next(&mut self) -> Option<(T, &mut S)> {
+        let mut line = self.order.line.lock();
         match line.places.front_mut().and_then(Option::take) {
             Some(ready) => {
                 line.places.pop_front();
                 line.head += 1;
-                Some(ready)
+                self.tools.as_mut().map(|tools| (ready, tools))
             }
             None => {
-                line.is_served = false;
+                line.tools = self.tools.take();
                 None
             }
         }
     }
 }
 
-/// Lets another thread serve the line when putting out a result panicked.
-struct Served<'a, T>(&'a Order<T>);
-
-impl<T> Drop for Served<'_, T> {
+impl<T, S> Drop for Served<'_, T, S> {
     fn drop(&mut self) {
-        self.0.line.lock().is_served = false;
+        if let Some(tools) = self.tools.take() {
+            self.order.line.lock().tools = Some(tools);
+        }
     }
 }
 
@@ -92,26 +94,26 @@ mod tests {
 
     #[test]
     fn results_come_out_in_the_order_of_their_turns() {
-        let order = Order::default();
+        let order = Order::new(());
         let mut out = Vec::new();
         let turns: Vec<_> = (0..4).map(|_| order.take_turn()).collect();
         for (turn, number) in turns.into_iter().zip(0..4).rev() {
             assert!(out.is_empty());
-            order.finish(turn, number, |number| out.push(number));
+            order.finish(turn, number, |(), number| out.push(number));
         }
         assert_eq!(out, [0, 1, 2, 3]);
     }
 
     #[test]
     fn putting_out_may_take_and_finish_turns_itself() {
-        let order = Order::default();
+        let order = Order::new(());
         let out = StdMutex::new(Vec::new());
         let first = order.take_turn();
-        order.finish(first, 0, |number| {
+        order.finish(first, 0, |(), number| {
             out.lock().unwrap().push(number);
             if number < 3 {
                 let turn = order.take_turn();
-                order.finish(turn, number + 1, |_| panic!("it is being served already"));
+                order.finish(turn, number + 1, |(), _| panic!("it is being served already"));
             }
         });
         assert_eq!(*out.lock().unwrap(), [0, 1, 2, 3]);
@@ -119,21 +121,21 @@ mod tests {
 
     #[test]
     fn a_panic_while_a_result_is_put_out_stops_nobody_else() {
-        let order = Order::default();
+        let order = Order::new(());
         let (first, second) = (order.take_turn(), order.take_turn());
         let panicked = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
-            order.finish(first, 0, |_| panic!("a defect"));
+            order.finish(first, 0, |(), _| panic!("a defect"));
         }));
         assert!(panicked.is_err());
         let mut out = Vec::new();
-        order.finish(second, 1, |number| out.push(number));
+        order.finish(second, 1, |(), number| out.push(number));
         assert_eq!(out, [1]);
     }
 
     #[test]
     fn many_threads_finish_and_the_order_holds() {
         const COUNT: u64 = 20_000;
-        let order = Order::default();
+        let order = Order::new(());
         let out = StdMutex::new(Vec::new());
         let turns = StdMutex::new((0..COUNT).map(|number| (order.take_turn(), number)).collect::<Vec<_>>());
         std::thread::scope(|scope| {
@@ -141,7 +143,7 @@ mod tests {
                 scope.spawn(|| {
                     loop {
                         let Some((turn, number)) = turns.lock().unwrap().pop() else { break };
-                        order.finish(turn, number, |number| out.lock().unwrap().push(number));
+                        order.finish(turn, number, |(), number| out.lock().unwrap().push(number));
                     }
                 });
             }

@@ -4,11 +4,12 @@
 //! Events are prepared on a thread pool. Where that has threads, an event's bytes are copied in `push` and the rest is
 //! done there; in strict order, records are put out in the order of the pushes all the same ([`Order`]).
 
+use std::ops::Range;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use crate::components::{DefaultSelector, Role};
+use crate::components::{DefaultSelector, PartitionSelector, Provided, Selector};
 use crate::config::ClientSettings;
 use crate::deadline::Deadline;
 use crate::error::{Error, Kind, Result};
@@ -18,8 +19,8 @@ use crate::in_flight::Place;
 use crate::json;
 use crate::kafka::{EncodedRecord, KafkaProducer};
 use crate::order::{Order, Turn};
-use crate::record::{HEADER, LENGTH_PREFIX, Metadata, Record};
-use crate::thread_pool::{FIRST, ThreadPool};
+use crate::record::{EventRecord, HEADER, LENGTH_PREFIX, Metadata, Record};
+use crate::thread_pool::{FIRST, Mark, ThreadPool};
 use crate::topic::Topic;
 
 pub struct Producer {
@@ -41,13 +42,19 @@ impl Producer {
         if pool.has_threads() {
             records = records.prepared_on(pool.mark());
         }
-        let components = topic.components();
+        let parts = topic.parts();
+        let (selection, own) = match parts.make_selector()? {
+            PartitionSelector::Default => (Selection::Default(DefaultSelector::default()), None),
+            PartitionSelector::By(selector) => (Selection::ByHost, Some(selector)),
+            PartitionSelector::Nobody(error) => (Selection::Nobody(error), None),
+        };
+        let missing = parts.validator.missing().or(parts.serializer.missing());
         let workshop = Workshop {
-            selector: components.provides(Role::Selector).then(DefaultSelector::default),
-            json_refusal: components.require(&[Role::Validator, Role::Serializer]).err(),
+            selection,
+            json_refusal: missing.cloned(),
             has_threads: pool.has_threads(),
             is_strict: !settings.loose,
-            order: Order::default(),
+            order: Order::new(own),
             topic,
             records,
             pool,
@@ -96,28 +103,55 @@ impl Producer {
 /// Where events become records; it is kept until the last of them is put out.
 struct Workshop {
     topic: Arc<Topic>,
-    /// None when the topic's selector is one that only the host has.
-    selector: Option<DefaultSelector>,
+    selection: Selection,
     /// Why metadata can't be pushed as JSON, if it can't.
     json_refusal: Option<Error>,
     pool: Arc<ThreadPool>,
     /// Whether the pool's tasks run elsewhere than in `push`.
     has_threads: bool,
     is_strict: bool,
-    order: Order<Prepared>,
+    /// With it, the host's selector: whoever puts records out has it, without a lock.
+    order: Order<Prepared, Option<Box<dyn Selector>>>,
     records: KafkaProducer,
 }
 
-/// An event on its way, with its bytes.
+enum Selection {
+    Default(DefaultSelector),
+    ByHost,
+    Nobody(Error),
+}
+
+/// An event copied from the host.
 struct Unprepared {
-    record: EncodedRecord,
+    content: Content,
     partition: Option<u64>,
+}
+
+enum Content {
+    /// The record's bytes, as far as the core makes them; where in them the metadata's text is, if it is one.
+    Encoded(EncodedRecord, Option<Range<usize>>),
+    /// For a serializer of the host's.
+    Raw { metadata: String, data: Vec<u8> },
 }
 
 /// What came of preparing an event.
 struct Prepared {
-    event: Result<Unprepared>,
+    event: Result<Ready>,
     future: Arc<Future>,
+}
+
+/// A record that only needs its partition.
+struct Ready {
+    record: EncodedRecord,
+    metadata: Text,
+    partition: Option<u64>,
+}
+
+/// The metadata's text, for the selector.
+enum Text {
+    Within(Range<usize>),
+    Apart(String),
+    Unknown,
 }
 
 impl Workshop {
@@ -127,19 +161,41 @@ impl Workshop {
         if self.has_threads {
             return self.push_by_pool(event, size);
         }
-        let partition = self.select_partition(event.partition)?;
+        if let Metadata::Json(text) = event.record.metadata() {
+            self.validate(text, || event.record.data())?;
+        }
+        if self.is_more_than_copied(&event.record) {
+            return self.push_in_order(event, size);
+        }
+        let partition = self.select_partition(event.partition, "", None)?;
         let place = self.take_place(size)?;
         self.records.send(partition, &event.record, place)
     }
 
+    /// Whether the host serializes this event or selects its partition.
+    fn is_more_than_copied(&self, record: &impl Record) -> bool {
+        matches!(self.selection, Selection::ByHost)
+            || (matches!(self.topic.parts().serializer, Provided::By(_))
+                && matches!(record.metadata(), Metadata::Json(_)))
+    }
+
+    /// In the caller, with the host's serializer or selector.
+    fn push_in_order<R: Record>(self: &Arc<Self>, event: &NewEvent<R>, size: usize) -> Result<Arc<Future>> {
+        let ready = self.serialize(self.copy(event, size)?)?;
+        let place = self.take_place(ready.record.bytes().len())?;
+        let future = self.records.promise(place);
+        self.finish(None, Prepared { event: Ok(ready), future: future.clone() });
+        Ok(future)
+    }
+
     fn push_by_pool<R: Record>(self: &Arc<Self>, event: &NewEvent<R>, size: usize) -> Result<Arc<Future>> {
-        let record = self.records.encode(&event.record, size)?;
+        let copied = self.copy(event, size)?;
         let place = self.take_place(size)?;
         // The place in line is taken last: who has one must not wait for room.
         let job = Job {
             future: self.records.promise(place),
             turn: self.is_strict.then(|| self.order.take_turn()),
-            event: Some(Unprepared { record, partition: event.partition }),
+            event: Some(copied),
             workshop: self.clone(),
         };
         let future = job.future.clone();
@@ -154,6 +210,57 @@ impl Workshop {
         Ok(future)
     }
 
+    fn copy<R: Record>(&self, event: &NewEvent<R>, size: usize) -> Result<Unprepared> {
+        let content = match (event.record.metadata(), &self.topic.parts().serializer) {
+            (Metadata::Json(text), Provided::By(_)) => {
+                Content::Raw { metadata: text.to_owned(), data: event.record.data().concat() }
+            }
+            (Metadata::Json(text), _) => {
+                let start = HEADER + LENGTH_PREFIX;
+                Content::Encoded(self.records.encode(&event.record, size)?, Some(start..start + text.len()))
+            }
+            (Metadata::Serialized(_), _) => Content::Encoded(self.records.encode(&event.record, size)?, None),
+        };
+        Ok(Unprepared { content, partition: event.partition })
+    }
+
+    /// What the pool does with an event: validates it and makes its record.
+    fn prepare(&self, event: Unprepared) -> Result<Ready> {
+        match &event.content {
+            Content::Encoded(record, Some(text)) => {
+                let (bytes, end) = (record.bytes(), text.end);
+                self.validate(text_at(bytes, text), || vec![&bytes[end..]])?;
+            }
+            Content::Encoded(_, None) => {}
+            Content::Raw { metadata, data } => self.validate(metadata, || vec![data])?,
+        }
+        self.serialize(event)
+    }
+
+    fn validate<'a>(&self, metadata: &str, data: impl FnOnce() -> Vec<&'a [u8]>) -> Result<()> {
+        let Provided::By(validator) = &self.topic.parts().validator else { return Ok(()) };
+        let data = if validator.wants_data() { data() } else { Vec::new() };
+        validator.validate(metadata, &data).map_err(|why| why.during(self.pushing()))
+    }
+
+    fn serialize(&self, event: Unprepared) -> Result<Ready> {
+        let partition = event.partition;
+        match (event.content, &self.topic.parts().serializer) {
+            (Content::Raw { metadata, data }, Provided::By(serializer)) => {
+                let serialized = serializer.serialize(&metadata).map_err(|why| why.during(self.pushing()))?;
+                let segments = std::iter::once(&data[..]);
+                let record = EventRecord { metadata: Metadata::Serialized(&serialized), segments };
+                let size = self.check_size(&record)?;
+                let record = self.records.encode(&record, size)?;
+                Ok(Ready { record, metadata: Text::Apart(metadata), partition })
+            }
+            (Content::Raw { .. }, _) => Err(Error::new(Kind::Component, "the topic has no serializer")),
+            (Content::Encoded(record, text), _) => {
+                Ok(Ready { record, metadata: text.map_or(Text::Unknown, Text::Within), partition })
+            }
+        }
+    }
+
     fn take_place(&self, size: usize) -> Result<Place> {
         let in_flight = self.records.in_flight();
         if self.mark().is_on_this_thread() {
@@ -162,17 +269,33 @@ impl Workshop {
         in_flight.take(size as u64, Deadline::after(self.topic.driver().timeout()))
     }
 
-    fn mark(&self) -> crate::thread_pool::Mark {
-        if self.has_threads { self.pool.mark() } else { crate::thread_pool::Mark::NONE }
+    fn mark(&self) -> Mark {
+        if self.has_threads { self.pool.mark() } else { Mark::NONE }
+    }
+
+    /// Sends what was prepared now, or in its turn. A selector of the host's gets one event at a time in any case.
+    fn finish(&self, turn: Option<Turn>, prepared: Prepared) {
+        let turn = turn.or_else(|| matches!(self.selection, Selection::ByHost).then(|| self.order.take_turn()));
+        match turn {
+            Some(turn) => self.order.finish(turn, prepared, |selector, prepared| {
+                self.put_out(prepared, selector.as_mut());
+            }),
+            None => self.put_out(prepared, None),
+        }
     }
 
     /// Sends what was prepared; what can't be sent fails its future.
-    fn put_out(&self, prepared: Prepared) {
+    fn put_out(&self, prepared: Prepared, selector: Option<&mut Box<dyn Selector>>) {
         let Prepared { event, future } = prepared;
         let sent = catch_unwind(AssertUnwindSafe(|| {
-            let event = event?;
-            let partition = self.select_partition(event.partition)?;
-            self.records.send_encoded(partition, event.record, &future)
+            let Ready { record, metadata, partition } = event?;
+            let text = match &metadata {
+                Text::Within(range) => text_at(record.bytes(), range),
+                Text::Apart(text) => text,
+                Text::Unknown => "",
+            };
+            let partition = self.select_partition(partition, text, selector)?;
+            self.records.send_encoded(partition, record, &future)
         }));
         let failure = match sent {
             Ok(Ok(())) => return,
@@ -180,13 +303,6 @@ impl Workshop {
             Err(_) => Error::new(Kind::Panicked, "a panic while an event was sent; this is a defect of Octopus"),
         };
         self.records.fail(&future, failure);
-    }
-
-    fn finish(&self, turn: Option<Turn>, prepared: Prepared) {
-        match turn {
-            Some(turn) => self.order.finish(turn, prepared, |prepared| self.put_out(prepared)),
-            None => self.put_out(prepared),
-        }
     }
 
     fn check_size(&self, record: &impl Record) -> Result<usize> {
@@ -215,21 +331,27 @@ impl Workshop {
         })
     }
 
-    fn select_partition(&self, requested: Option<u64>) -> Result<u32> {
+    fn select_partition(
+        &self,
+        requested: Option<u64>,
+        metadata: &str,
+        selector: Option<&mut Box<dyn Selector>>,
+    ) -> Result<u32> {
         let partitions = self.topic.partition_count();
-        if let Some(selector) = &self.selector {
-            return Ok(selector.select(requested, partitions));
-        }
-        // The selector is the host's: if it names a partition, it has asked that selector already.
-        match requested {
-            Some(partition) if partition < u64::from(partitions) => Ok(partition as u32),
-            Some(partition) => {
-                let why = format!("partition {partition} does not exist, there are {partitions}");
-                Err(Error::invalid(why).during(self.pushing()))
+        match (&self.selection, selector) {
+            (Selection::Default(selector), _) => Ok(selector.select(requested, partitions)),
+            (Selection::ByHost, Some(selector)) => {
+                selector.select(metadata, requested, partitions).map_err(|why| why.during(self.pushing()))
             }
-            None => match self.topic.components().require(&[Role::Selector]) {
-                Err(nobody_provides_it) => Err(nobody_provides_it.during(self.pushing())),
-                Ok(()) => Ok(0),
+            (Selection::ByHost, None) => Err(Error::new(Kind::Component, "the topic's selector is not at hand")),
+            // Its selector is the host's: if that names a partition, it has asked the selector already.
+            (Selection::Nobody(nobody_provides_it), _) => match requested {
+                Some(partition) if partition < u64::from(partitions) => Ok(partition as u32),
+                Some(partition) => {
+                    let why = format!("partition {partition} does not exist, there are {partitions}");
+                    Err(Error::invalid(why).during(self.pushing()))
+                }
+                None => Err(nobody_provides_it.clone().during(self.pushing())),
             },
         }
     }
@@ -237,6 +359,11 @@ impl Workshop {
     fn pushing(&self) -> String {
         format!("pushing to topic {:?}", self.topic.name())
     }
+}
+
+/// Text that was UTF-8 when it was copied there.
+fn text_at<'a>(bytes: &'a [u8], range: &Range<usize>) -> &'a str {
+    bytes.get(range.clone()).and_then(|text| std::str::from_utf8(text).ok()).unwrap_or_default()
 }
 
 /// The work on one event that a pool does. However it ends, its future and its place in line are settled.
@@ -249,9 +376,11 @@ struct Job {
 
 impl Job {
     fn run(mut self) {
-        if let Some(event) = self.event.take() {
-            self.workshop.finish(self.turn.take(), Prepared { event: Ok(event), future: self.future.clone() });
-        }
+        let Some(event) = self.event.take() else { return };
+        let event = catch_unwind(AssertUnwindSafe(|| self.workshop.prepare(event))).unwrap_or_else(|_| {
+            Err(Error::new(Kind::Panicked, "a panic while an event was prepared; this is a defect of Octopus"))
+        });
+        self.workshop.finish(self.turn.take(), Prepared { event, future: self.future.clone() });
     }
 }
 

@@ -44,6 +44,9 @@ pub trait Record {
     /// Bytes of the record; `None` when the number overflows.
     fn size(&self) -> Option<usize>;
 
+    /// The data, in as many pieces as the host has it.
+    fn data(&self) -> Vec<&[u8]>;
+
     /// Hands the record's bytes to `put`, in order: `size` of them.
     fn encode(&self, put: impl FnMut(&[u8]));
 }
@@ -67,6 +70,10 @@ impl<'a, S: Iterator<Item = &'a [u8]> + Clone> Record for EventRecord<'a, S> {
 
     fn size(&self) -> Option<usize> {
         HEADER.checked_add(self.metadata.size())?.checked_add(self.data_size()?)
+    }
+
+    fn data(&self) -> Vec<&[u8]> {
+        self.segments.clone().collect()
     }
 
     fn encode(&self, mut put: impl FnMut(&[u8])) {
@@ -93,6 +100,10 @@ impl Record for Bare<'_> {
 
     fn size(&self) -> Option<usize> {
         Some(self.0.len())
+    }
+
+    fn data(&self) -> Vec<&[u8]> {
+        Vec::new()
     }
 
     fn encode(&self, mut put: impl FnMut(&[u8])) {

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use crate::components::Components;
+use crate::components::{Components, Parts};
 use crate::config::ClientSettings;
 use crate::consumer::Consumer;
 use crate::driver::Driver;
@@ -17,14 +17,21 @@ pub struct Topic {
     name: String,
     kafka_name: String,
     partitions: u32,
-    components: Components,
+    parts: Parts,
     components_json: String,
 }
 
 impl Topic {
-    pub fn new(driver: Arc<Driver>, name: String, kafka_name: String, partitions: u32, components: Components) -> Self {
-        let components_json = serde_json::to_string(&components).unwrap_or_default();
-        Topic { health: Health::default(), driver, name, kafka_name, partitions, components, components_json }
+    pub fn new(
+        driver: Arc<Driver>,
+        name: String,
+        kafka_name: String,
+        partitions: u32,
+        components: &Components,
+        parts: Parts,
+    ) -> Self {
+        let components_json = serde_json::to_string(components).unwrap_or_default();
+        Topic { health: Health::default(), driver, name, kafka_name, partitions, parts, components_json }
     }
 
     pub fn name(&self) -> &str {
@@ -39,8 +46,9 @@ impl Topic {
         self.partitions
     }
 
-    pub fn components(&self) -> &Components {
-        &self.components
+    /// Who validates, selects and serializes.
+    pub fn parts(&self) -> &Parts {
+        &self.parts
     }
 
     /// `{"validator":…,"selector":…,"serializer":…}`, each as it was given when the topic was made.

@@ -1,10 +1,10 @@
 //! The driver's slots: arguments in, one call to [`crate::driver`], the result out.
 
-use std::ffi::c_void;
 use std::sync::Arc;
 
-use super::args::{Growing, check_output, octopus_bytes, octopus_text};
-use super::callback::{octopus_destroy_fn, octopus_host_services};
+use super::args::{Growing, check_output, octopus_text};
+use super::callback::octopus_host_services;
+use super::component::{HostComponent, octopus_component};
 use super::error::octopus_error;
 use super::guard::{call, guard};
 use super::handle::{self, handle};
@@ -38,89 +38,6 @@ pub struct octopus_create_topic_args {
 
 // SAFETY: `#[repr(C)]`, the size first, and zeros are empty texts.
 unsafe impl Growing for octopus_create_topic_args {}
-
-/// The kinds of component that a host can register.
-pub const OCTOPUS_VALIDATOR: i32 = 0;
-pub const OCTOPUS_SELECTOR: i32 = 1;
-pub const OCTOPUS_SERIALIZER: i32 = 2;
-
-/// Takes what a component's function makes: bytes, or the reason of its failure. Valid during that function's call.
-#[repr(C)]
-#[derive(Clone, Copy)]
-pub struct octopus_component_reply {
-    /// `sizeof(octopus_component_reply)` as the plugin knows it.
-    pub size: u64,
-    /// To be handed back to `append` or `refuse`.
-    pub token: *mut c_void,
-    /// Appends to the result of `serialize` or `deserialize`.
-    pub append: Option<unsafe extern "C" fn(token: *mut c_void, bytes: octopus_bytes)>,
-    /// Says why the function fails.
-    pub refuse: Option<unsafe extern "C" fn(token: *mut c_void, why: octopus_text)>,
-}
-
-/// Validators, selectors or serializers of one type, made by the host. Functions return a status; a negative one
-/// fails the push or the pull with the reason given to the reply. Those that the kind doesn't need are NULL.
-#[repr(C)]
-#[derive(Clone, Copy)]
-pub struct octopus_component {
-    /// `sizeof(octopus_component)`, set by the host.
-    pub size: u64,
-    /// Handed to `make`, and to `destroy` when no more instances will be made.
-    pub context: *mut c_void,
-    pub destroy: octopus_destroy_fn,
-    /// Makes an instance from the component's JSON.
-    pub make: Option<
-        unsafe extern "C" fn(
-            context: *mut c_void,
-            json: octopus_text,
-            instance: *mut *mut c_void,
-            reply: *const octopus_component_reply,
-        ) -> octopus_status,
-    >,
-    /// Ends an instance, once; any thread. NULL: nothing to end.
-    pub destroy_instance: Option<unsafe extern "C" fn(instance: *mut c_void)>,
-    /// Of a validator: whether an event may be pushed.
-    pub validate: Option<
-        unsafe extern "C" fn(
-            instance: *mut c_void,
-            metadata: octopus_text,
-            segments: *const octopus_bytes,
-            segment_count: u64,
-            reply: *const octopus_component_reply,
-        ) -> octopus_status,
-    >,
-    /// Of a selector: the partition of an event; `requested` is negative when none was. Never called concurrently
-    /// on one instance.
-    pub select: Option<
-        unsafe extern "C" fn(
-            instance: *mut c_void,
-            metadata: octopus_text,
-            requested: i64,
-            partition_count: u32,
-            partition: *mut u32,
-            reply: *const octopus_component_reply,
-        ) -> octopus_status,
-    >,
-    /// Of a serializer: the bytes of the metadata.
-    pub serialize: Option<
-        unsafe extern "C" fn(
-            instance: *mut c_void,
-            metadata: octopus_text,
-            reply: *const octopus_component_reply,
-        ) -> octopus_status,
-    >,
-    /// Of a serializer: the metadata in these bytes.
-    pub deserialize: Option<
-        unsafe extern "C" fn(
-            instance: *mut c_void,
-            bytes: octopus_bytes,
-            reply: *const octopus_component_reply,
-        ) -> octopus_status,
-    >,
-}
-
-// SAFETY: `#[repr(C)]`, the size first, and zeros are NULL pointers and absent functions.
-unsafe impl Growing for octopus_component {}
 
 /// Drivers. Functions may be called from any thread, also at the same time, and take at most the driver's
 /// `timeout_ms` (default 60,000), after which they say who did not answer (`OCTOPUS_UNREACHABLE`).
@@ -194,8 +111,10 @@ pub struct octopus_driver_api {
             error: *mut *mut octopus_error,
         ) -> octopus_status,
     >,
-    /// Lets the host provide the components of one kind (`OCTOPUS_VALIDATOR`, …) and type. The component is taken
-    /// over; its `destroy` is called when the driver and all that came from it are gone.
+    /// Lets the host provide the components of one kind (`OCTOPUS_VALIDATOR`, …) and type, for topics that are made or
+    /// opened from then on. The component is taken over once it has been read, also when it is refused: its `destroy`
+    /// is called once, when the driver and all that came from it are gone. `OCTOPUS_INVALID_ARGUMENT` for a type that
+    /// is built in or registered already, and for a kind whose functions are missing.
     pub register_component: Option<
         unsafe extern "C" fn(
             driver: *const octopus_driver,
@@ -227,7 +146,7 @@ pub static DRIVER: octopus_driver_api = octopus_driver_api {
     topic_exists: Some(topic_exists),
     list_topics: None,
     default_thread_pool: Some(default_thread_pool),
-    register_component: None,
+    register_component: Some(register_component),
     describe: Some(describe),
     release: Some(release),
 };
@@ -320,6 +239,23 @@ unsafe extern "C" fn default_thread_pool(
             check_output(pool, "pool")?;
             handle::give(driver.default_pool().clone(), pool);
             Ok(())
+        })
+    }
+}
+
+unsafe extern "C" fn register_component(
+    driver: *const octopus_driver,
+    kind: i32,
+    type_name: octopus_text,
+    component: *const octopus_component,
+    error: *mut *mut octopus_error,
+) -> octopus_status {
+    // SAFETY: pointers are NULL or valid during this call; the handle is live. The component is taken over before
+    // anything else can fail.
+    unsafe {
+        let component = octopus_component::read(component, "component").map(HostComponent::new);
+        call(driver, error, move |driver: &Arc<Driver>| {
+            driver.register_component(type_name.read("type_name")?, component?.maker(kind)?)
         })
     }
 }

@@ -6,6 +6,7 @@
 
 pub mod args;
 pub mod callback;
+pub mod component;
 pub mod consumer;
 pub mod driver;
 pub mod error;
@@ -26,6 +27,7 @@ use once_cell::sync::Lazy;
 
 pub use args::*;
 pub use callback::*;
+pub use component::*;
 pub use consumer::*;
 pub use driver::*;
 pub use error::*;

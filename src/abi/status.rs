@@ -45,7 +45,7 @@ pub const OCTOPUS_STALE: octopus_status = -12;
 pub const OCTOPUS_WOULD_DEADLOCK: octopus_status = -13;
 /// This build has no support for what was asked for.
 pub const OCTOPUS_UNSUPPORTED: octopus_status = -14;
-/// A callback of the host failed. Nothing returns it yet.
+/// A callback of the host failed: a component, a processor, a thread pool; with the reason that it gave.
 pub const OCTOPUS_CALLBACK_FAILED: octopus_status = -15;
 /// The process is the child of a fork and the library was set up in its parent.
 pub const OCTOPUS_FORKED: octopus_status = -16;

@@ -128,6 +128,7 @@ fn calls(handles: &Handles) -> Vec<Call<'_>> {
         slot!(DRIVER.open_topic(handles.driver, name, &mut null_mut())),
         slot!(DRIVER.topic_exists(handles.driver, name, &mut 0)),
         slot!(DRIVER.default_thread_pool(handles.driver, &mut null_mut())),
+        slot!(DRIVER.register_component(handles.driver, 0, name, null())),
         slot!(DRIVER.describe(handles.driver, &mut null_mut())),
         slot!(TOPIC.name(handles.topic, &mut octopus_text::EMPTY.clone())),
         slot!(TOPIC.partition_count(handles.topic, &mut 0)),

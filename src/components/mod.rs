@@ -1,6 +1,11 @@
 //! Validator, serializer and partition selector: what a topic says it needs, and whether somebody provides it.
 
-use std::sync::atomic::{AtomicU64, Ordering};
+mod parts;
+mod schema;
+
+pub use parts::{
+    DefaultSelector, Maker, PartitionSelector, Parts, Provided, Registry, Selector, Serializer, Validator,
+};
 
 use serde::Serialize;
 use serde_json::Value;
@@ -9,7 +14,7 @@ use serde_json::value::RawValue;
 use crate::error::{Error, Kind, Result};
 
 /// The three kinds of component, in the order of their records in the info topic.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Role {
     Validator,
     Selector,
@@ -27,12 +32,16 @@ impl Role {
         }
     }
 
-    /// Whether the core itself can play the part. Both built-in serializers write the same bytes.
-    fn is_built_in(self, type_name: &str) -> bool {
+    /// The types whose part the core itself plays. Both serializers write the same bytes.
+    fn built_in(self) -> &'static [&'static str] {
         match self {
-            Role::Validator | Role::Selector => type_name == "default",
-            Role::Serializer => matches!(type_name, "default" | "schema"),
+            Role::Validator | Role::Serializer => &["default", "schema"],
+            Role::Selector => &["default"],
         }
+    }
+
+    fn is_built_in(self, type_name: &str) -> bool {
+        self.built_in().contains(&type_name)
     }
 }
 
@@ -104,39 +113,6 @@ impl Components {
     pub fn in_order(&self) -> [(Role, &Component); 3] {
         [(Role::Validator, &self.validator), (Role::Selector, &self.selector), (Role::Serializer, &self.serializer)]
     }
-
-    /// An error that names the first component which nobody provides, of those in `needed`.
-    pub fn require(&self, needed: &[Role]) -> Result<()> {
-        for (role, component) in self.in_order() {
-            if needed.contains(&role) && !role.is_built_in(&component.type_name) {
-                return Err(Error::new(
-                    Kind::Component,
-                    format!(
-                        "the topic's {} has the type {:?}, which nobody provides here; built in: {}",
-                        role.name(),
-                        component.type_name,
-                        if role == Role::Serializer { "\"default\", \"schema\"" } else { "\"default\"" },
-                    ),
-                ));
-            }
-        }
-        Ok(())
-    }
-
-    pub fn provides(&self, role: Role) -> bool {
-        self.require(&[role]).is_ok()
-    }
-}
-
-/// The built-in selector: what was asked for modulo the number of partitions, else one after the other.
-#[derive(Debug, Default)]
-pub struct DefaultSelector(AtomicU64);
-
-impl DefaultSelector {
-    pub fn select(&self, requested: Option<u64>, partitions: u32) -> u32 {
-        let number = requested.unwrap_or_else(|| self.0.fetch_add(1, Ordering::Relaxed));
-        (number % u64::from(partitions.max(1))) as u32
-    }
 }
 
 #[cfg(test)]
@@ -156,21 +132,5 @@ mod tests {
             let message = Component::parse(Role::Selector, json).unwrap_err().message().to_owned();
             assert!(message.starts_with("the partition selector: ") && message.contains(why), "{message}");
         }
-    }
-
-    #[test]
-    fn a_component_that_nobody_provides_is_named_when_it_is_needed() {
-        let components = Components::parse([Some(r#"{"type":"schema","schema":{}}"#), None, None]).unwrap();
-        assert!(components.require(&[Role::Selector, Role::Serializer]).is_ok());
-        let message = components.require(&Role::ALL).unwrap_err().message().to_owned();
-        assert!(message.contains("validator") && message.contains("\"schema\""), "{message}");
-    }
-
-    #[test]
-    fn the_default_selector_takes_the_requested_partition_modulo_their_number_or_goes_round() {
-        let selector = DefaultSelector::default();
-        assert_eq!(selector.select(Some(7), 3), 1);
-        assert_eq!([0; 4].map(|_| selector.select(None, 3)), [0, 1, 2, 0]);
-        assert_eq!(selector.select(Some(u64::MAX), 1), 0);
     }
 }

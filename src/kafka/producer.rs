@@ -395,6 +395,13 @@ enum Bytes<'a> {
 /// The bytes of a record that is still to be sent.
 pub struct EncodedRecord(Buffer);
 
+impl EncodedRecord {
+    pub fn bytes(&self) -> &[u8] {
+        // SAFETY: so many bytes were written there, and live as long as the buffer.
+        unsafe { std::slice::from_raw_parts(self.0.start.as_ptr(), self.0.size) }
+    }
+}
+
 /// Memory from libc's `malloc`, which librdkafka can free.
 struct Buffer {
     start: NonNull<u8>,

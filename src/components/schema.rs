@@ -1,0 +1,191 @@
+//! The `schema` validator: JSON Schema, draft 7, by the jsonschema crate, which is built so that it fetches nothing.
+
+use serde_json::Value;
+
+use super::Component;
+use super::parts::Validator;
+use crate::error::{Error, Kind, Result};
+
+pub struct SchemaValidator(jsonschema::Validator);
+
+impl SchemaValidator {
+    /// From `{"type": "schema", "schema": {…}}`.
+    pub fn make(json: &str) -> Result<Self> {
+        let refuse = |why: String| Error::new(Kind::Component, why);
+        let component: Value = serde_json::from_str(json).map_err(|why| refuse(format!("not JSON: {why}")))?;
+        let schema = match component.get("schema") {
+            Some(schema @ (Value::Object(_) | Value::Bool(_))) => schema,
+            Some(other) => return Err(refuse(format!("its \"schema\" should be an object, got {other:.60}"))),
+            None => {
+                return Err(refuse("it has no \"schema\"; expected {\"type\":\"schema\",\"schema\":{…}}".to_owned()));
+            }
+        };
+        // Formats are remarks to C++ readers at best.
+        let validator = jsonschema::draft7::options().should_validate_formats(false).build(schema).map_err(|why| {
+            refuse(format!("its \"schema\" is no JSON Schema of draft 7: at {:?}: {why:.200}", why.instance_path()))
+        })?;
+        Ok(SchemaValidator(validator))
+    }
+}
+
+impl Validator for SchemaValidator {
+    fn wants_data(&self) -> bool {
+        false
+    }
+
+    fn validate(&self, metadata: &str, _: &[&[u8]]) -> Result<()> {
+        const MOST_REASONS: usize = 3;
+        let refuse = |why: String| {
+            Error::new(Kind::InvalidMetadata, format!("the topic's schema does not allow the metadata: {why}"))
+        };
+        // 128 levels at most: beyond, building the value would take a stack that a host's thread may not have.
+        let value: Value = serde_json::from_str(metadata).map_err(|why| refuse(why.to_string()))?;
+        if self.0.is_valid(&value) {
+            return Ok(());
+        }
+        let reasons: Vec<String> = self
+            .0
+            .iter_errors(&value)
+            .take(MOST_REASONS)
+            .map(|error| format!("at {:?}: {}", error.instance_path().as_str(), shortened(error.to_string())))
+            .collect();
+        Err(refuse(reasons.join("; ")))
+    }
+}
+
+/// An error's text quotes what is wrong, however large.
+fn shortened(text: String) -> String {
+    const LONGEST: usize = 200;
+    match text.char_indices().nth(LONGEST) {
+        None => text,
+        Some((end, _)) => format!("{}…", &text[..end]),
+    }
+}
+
+/// C++ Octopus fails to open a topic whose schema uses `format`, so no such topic shall be made.
+pub fn refuse_format(validator: &Component) -> Result<()> {
+    if validator.type_name != "schema" {
+        return Ok(());
+    }
+    let component: Value = serde_json::from_str(validator.json()).unwrap_or_default();
+    match component.get("schema").and_then(|schema| find_format(schema, "/schema")) {
+        None => Ok(()),
+        Some(place) => Err(Error::new(
+            Kind::Component,
+            format!(
+                "the validator: its schema uses \"format\" at {place}, and C++ Octopus can't open topics with that; use \
+                 \"pattern\", or leave it out"
+            ),
+        )),
+    }
+}
+
+/// Where the keyword stands, as a JSON pointer; a property of that name, or a value to compare with, is none.
+fn find_format(schema: &Value, place: &str) -> Option<String> {
+    let inside = |key: &str| format!("{place}/{}", key.replace('~', "~0").replace('/', "~1"));
+    match schema {
+        Value::Array(schemas) => {
+            schemas.iter().enumerate().find_map(|(index, schema)| find_format(schema, &format!("{place}/{index}")))
+        }
+        Value::Object(keywords) => keywords.iter().find_map(|(keyword, value)| match keyword.as_str() {
+            "format" if value.is_string() => Some(inside(keyword)),
+            "enum" | "const" | "default" | "examples" => None,
+            "properties" | "patternProperties" | "definitions" | "$defs" | "dependencies" => {
+                let named = value.as_object()?;
+                named.iter().find_map(|(name, schema)| {
+                    find_format(schema, &format!("{}/{}", inside(keyword), name.replace('~', "~0").replace('/', "~1")))
+                })
+            }
+            _ => find_format(value, &inside(keyword)),
+        }),
+        _ => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::super::Role;
+    use super::*;
+
+    fn validator(schema: Value) -> Result<SchemaValidator> {
+        SchemaValidator::make(&json!({"type": "schema", "schema": schema}).to_string())
+    }
+
+    fn place_of_format(schema: Value) -> Option<String> {
+        let component = json!({"type": "schema", "schema": schema}).to_string();
+        refuse_format(&Component::parse(Role::Validator, &component).unwrap()).err().map(|e| e.message().to_owned())
+    }
+
+    #[test]
+    fn what_the_schema_allows_passes_and_the_rest_is_refused_with_the_place() {
+        let validator = validator(json!({
+            "definitions": {"positive": {"type": "number", "exclusiveMinimum": 0}},
+            "type": "object",
+            "required": ["energy"],
+            "properties": {"energy": {"$ref": "#/definitions/positive"}, "tags": {"items": {"type": "string"}}},
+            "if": {"required": ["tags"]}, "then": {"required": ["author"]},
+        }))
+        .unwrap();
+        for allowed in [r#"{"energy": 1}"#, r#"{"energy": 0.5, "tags": ["a"], "author": "b"}"#] {
+            validator.validate(allowed, &[]).unwrap();
+        }
+        for (refused, place) in
+            [(r#"{"energy": 0}"#, "/energy"), (r#"{"energy": 1, "tags": [1], "author": 2}"#, "/tags/0"), ("[]", "\"\"")]
+        {
+            let error = validator.validate(refused, &[]).unwrap_err();
+            assert_eq!(error.kind(), Kind::InvalidMetadata);
+            assert!(error.message().contains(place), "{error}");
+        }
+    }
+
+    #[test]
+    fn what_is_wrong_is_not_quoted_at_any_length() {
+        let validator = validator(json!({"type": "object"})).unwrap();
+        let long = format!("\"{}\"", "ä".repeat(100_000));
+        assert!(validator.validate(&long, &[]).unwrap_err().message().len() < 1_000);
+    }
+
+    #[test]
+    fn metadata_nested_too_deeply_to_be_looked_at_is_refused() {
+        let deep = "[".repeat(1_000) + &"]".repeat(1_000);
+        assert!(validator(json!({})).unwrap().validate(&deep, &[]).unwrap_err().message().contains("recursion"));
+    }
+
+    #[test]
+    fn what_is_no_schema_is_refused() {
+        for (schema, why) in [(json!(3), "an object"), (json!({"type": "nonsense"}), "draft 7")] {
+            let message = validator(schema).map(drop).unwrap_err().message().to_owned();
+            assert!(message.contains(why), "{message}");
+        }
+        assert!(SchemaValidator::make(r#"{"type": "schema"}"#).is_err());
+    }
+
+    #[test]
+    fn a_schema_that_would_have_to_be_fetched_is_refused() {
+        assert!(validator(json!({"$ref": "http://localhost:1/schema.json"})).is_err());
+    }
+
+    #[test]
+    fn the_keyword_format_is_found_wherever_it_is_one() {
+        let with_place = [
+            (json!({"format": "date"}), "/schema/format"),
+            (json!({"properties": {"a/b": {"format": "uri"}}}), "/schema/properties/a~1b/format"),
+            (json!({"allOf": [{}, {"items": {"format": "ipv4"}}]}), "/schema/allOf/1/items/format"),
+            (json!({"definitions": {"x": {"not": {"format": "x"}}}}), "/schema/definitions/x/not/format"),
+        ];
+        for (schema, place) in with_place {
+            assert!(place_of_format(schema).unwrap().contains(place), "{place}");
+        }
+        for without in [
+            json!({"properties": {"format": {"type": "string"}}}),
+            json!({"enum": [{"format": "date"}]}),
+            json!({"const": {"format": "date"}, "default": {"format": "date"}}),
+            json!({"required": ["format"]}),
+            json!(true),
+        ] {
+            assert_eq!(place_of_format(without), None);
+        }
+    }
+}
