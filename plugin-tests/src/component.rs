@@ -1,5 +1,6 @@
 //! Components that this program provides: traits, made into the functions that C knows.
 
+use std::any::Any;
 use std::ffi::c_void;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
@@ -154,6 +155,11 @@ unsafe fn append(reply: *const octopus_component_reply, made: &[u8]) {
     }
 }
 
+fn in_words(panic: &(dyn Any + Send)) -> String {
+    let text = panic.downcast_ref::<&str>().copied().or(panic.downcast_ref::<String>().map(String::as_str));
+    format!("the component panicked: {}", text.unwrap_or("it does not say why"))
+}
+
 /// Runs a component, hands its result over, or says why there is none; a panic of its is such a reason.
 ///
 /// # Safety
@@ -163,7 +169,7 @@ unsafe fn answer<T>(
     run: impl FnOnce() -> Result<T, String>,
     hand_over: impl FnOnce(T),
 ) -> octopus_status {
-    let result = catch_unwind(AssertUnwindSafe(run)).unwrap_or_else(|_| Err("the component panicked".to_owned()));
+    let result = catch_unwind(AssertUnwindSafe(run)).unwrap_or_else(|panic| Err(in_words(&*panic)));
     match result {
         Ok(made) => {
             hand_over(made);

@@ -55,11 +55,10 @@ impl Consumer {
             Err(error) if error.status == Status::TimedOut => return Ok(Vec::new()),
             other => other?,
         }
-        let events = made.into_iter().take(count as usize).map(|event| {
-            // SAFETY: so many events were given to us.
-            unsafe { Handle::made(tables, |place| Ok(*place = event)) }.and_then(Event::new)
-        });
-        events.collect()
+        made.truncate(count as usize);
+        // SAFETY: so many events were given to us.
+        let events = unsafe { Handle::all_owned(tables, made) };
+        events?.into_iter().map(Event::new).collect()
     }
 
     /// Feeds events to `processor` until it says stop or fails, or was given `bounds.max_events`; with none when none

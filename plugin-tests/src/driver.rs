@@ -77,7 +77,7 @@ impl Driver {
         type_name: &str,
         make: impl Fn(&str) -> std::result::Result<V, String> + Send + Sync + 'static,
     ) -> Result<()> {
-        self.register(OCTOPUS_VALIDATOR, type_name, &component::validators(make))
+        self.register(OCTOPUS_VALIDATOR, type_name, || component::validators(make))
     }
 
     /// As [`register_validator`](Self::register_validator), for partition selectors; each producer has one of its own.
@@ -86,7 +86,7 @@ impl Driver {
         type_name: &str,
         make: impl Fn(&str) -> std::result::Result<S, String> + Send + Sync + 'static,
     ) -> Result<()> {
-        self.register(OCTOPUS_SELECTOR, type_name, &component::selectors(make))
+        self.register(OCTOPUS_SELECTOR, type_name, || component::selectors(make))
     }
 
     /// As [`register_validator`](Self::register_validator), for serializers.
@@ -95,12 +95,12 @@ impl Driver {
         type_name: &str,
         make: impl Fn(&str) -> std::result::Result<S, String> + Send + Sync + 'static,
     ) -> Result<()> {
-        self.register(OCTOPUS_SERIALIZER, type_name, &component::serializers(make))
+        self.register(OCTOPUS_SERIALIZER, type_name, || component::serializers(make))
     }
 
-    fn register(&self, kind: i32, type_name: &str, component: &octopus_component) -> Result<()> {
+    fn register(&self, kind: i32, type_name: &str, component: impl FnOnce() -> octopus_component) -> Result<()> {
         // SAFETY: a live handle; text and struct outlive the call, which takes the component over.
-        unsafe { call!(self.handle, driver.register_component(kind, text(type_name), component)) }
+        unsafe { call!(self.handle, driver.register_component(kind, text(type_name), &component())) }
     }
 
     /// What is in effect, with every secret masked.

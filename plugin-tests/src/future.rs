@@ -9,8 +9,8 @@ use octopus::abi::{OCTOPUS_UNKNOWN_EVENT_ID, octopus_completion, octopus_future}
 
 use crate::error::{Result, Status};
 use crate::event::Event;
-use crate::raw::{Handle, call, millis};
-use crate::services::{contained, give_away};
+use crate::raw::{Handle, Tables, call, millis};
+use crate::services::{at_most_once, closure_mut, contained, give_away};
 
 /// The delivery of one event, whose result stays: it can be waited on repeatedly, and by several threads.
 #[must_use = "dropping a push never cancels the event, it only loses sight of it: wait, or use push_forget"]
@@ -151,21 +151,29 @@ fn on_complete(
     future: &Handle<octopus_future>,
     tell: impl FnOnce(Handle<octopus_future>) + Send + 'static,
 ) -> Result<()> {
-    type Tell = dyn FnMut(*mut octopus_future) + Send;
-    unsafe extern "C" fn call(context: *mut c_void, future: *mut octopus_future) {
-        // SAFETY: given away below with this type, not destroyed, and called once.
-        let tell = unsafe { &mut *context.cast::<Box<Tell>>() };
-        contained(|| tell(future));
-    }
-    let tables = future.tables();
-    let mut once = Some(tell);
-    let (context, destroy) = give_away::<Tell>(Box::new(move |future| {
-        if let (Some(tell), Some(future)) = (once.take(), NonNull::new(future)) {
-            // SAFETY: lent by the plugin for the length of the callback.
+    // SAFETY: a live handle; the struct outlives the call, which takes the completion over.
+    unsafe { call!(future, future.on_complete(&completion_of(future.tables(), tell))) }
+}
+
+/// Gives `tell` away: whoever gets the result has to hand it to `future.on_complete` of these tables, which destroys it.
+fn completion_of(
+    tables: &'static Tables,
+    tell: impl FnOnce(Handle<octopus_future>) + Send + 'static,
+) -> octopus_completion {
+    let tell = at_most_once(move |future| {
+        if let Some(future) = NonNull::new(future) {
+            // SAFETY: from `complete`, to which the plugin lends it for the length of the call.
             tell(unsafe { Handle::shared(tables, future) });
         }
-    }));
-    let completion = octopus_completion { function: Some(call), context, destroy };
-    // SAFETY: a live handle; the struct outlives the call, which takes the completion over.
-    unsafe { call!(future, future.on_complete(&completion)) }
+    });
+    let (context, destroy) = give_away::<Tell>(tell);
+    octopus_completion { function: Some(complete), context, destroy }
+}
+
+type Tell = dyn FnMut(*mut octopus_future) + Send;
+
+unsafe extern "C" fn complete(context: *mut c_void, future: *mut octopus_future) {
+    // SAFETY: the context that came with this function, not destroyed; it is called once.
+    let tell = unsafe { closure_mut::<Tell>(context) };
+    contained(|| tell(future));
 }

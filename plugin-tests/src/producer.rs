@@ -36,19 +36,22 @@ impl Producer {
     /// As [`push`](Self::push) for each of these, in order, in one call. Gives the pushes that were queued, and, when it
     /// stopped before the end, why.
     pub fn push_many(&self, events: &[NewEvent<'_>]) -> (Vec<Push>, Result<()>) {
-        let mut made: Vec<*mut octopus_future> = vec![null_mut(); events.len()];
-        let mut pushed = 0;
-        let result = lend_all(events, &mut Vec::new(), |args| {
-            let (first, count) = (args.as_ptr(), args.len() as u64);
-            // SAFETY: a live handle; arrays of so many, bytes and output outlive the call.
-            unsafe { call!(self.handle, producer.push_many(first, count, made.as_mut_ptr(), &mut pushed)) }
-        });
-        let pushes = made.into_iter().take(pushed as usize).map(|future| {
-            // SAFETY: so many futures were given to us.
-            let owned = unsafe { Handle::made(self.handle.tables(), |place| Ok(*place = future)) };
-            owned.map(Push::new).expect("a push that was queued has a future")
-        });
-        (pushes.collect(), result.and_then(|result| result))
+        let pieces: Vec<_> = events.iter().map(NewEvent::pieces).collect();
+        let mut written = Ok(());
+        let args: Vec<_> = (events.iter().zip(&pieces))
+            .map_while(|(event, pieces)| event.args(pieces).map_err(|why| written = Err(why)).ok())
+            .collect();
+        let (mut made, mut pushed) = (vec![null_mut(); args.len()], 0);
+        // SAFETY: a live handle; arrays of so many, bytes and output outlive the call.
+        let queued = unsafe {
+            call!(self.handle, producer.push_many(args.as_ptr(), args.len() as u64, made.as_mut_ptr(), &mut pushed))
+        };
+        made.truncate(pushed as usize);
+        // SAFETY: so many futures were given to us, also if the call failed.
+        match unsafe { Handle::all_owned(self.handle.tables(), made) } {
+            Ok(pushes) => (pushes.into_iter().map(Push::new).collect(), queued.and(written)),
+            Err(broken) => (Vec::new(), Err(broken)),
+        }
     }
 
     /// As [`push`](Self::push), for those who don't want to hear of the delivery. A flush counts the event.
@@ -171,24 +174,29 @@ impl<'a> NewEvent<'a> {
 
     /// Lends the ABI's form of it, whose bytes live during `call`.
     fn lend<T>(&self, call: impl FnOnce(&octopus_push_args) -> T) -> Result<T> {
+        self.args(&self.pieces()).map(|args| call(&args))
+    }
+
+    fn pieces(&self) -> Pieces {
+        match self.data {
+            Data::Whole(data) => Pieces::One([bytes(data)]),
+            Data::Pieces(segments) => Pieces::Many(segments.iter().map(|segment| bytes(segment)).collect()),
+        }
+    }
+
+    /// The ABI's form of it, which points into the event and into `pieces`.
+    fn args(&self, pieces: &Pieces) -> Result<octopus_push_args> {
         let (metadata, is_serialized) = match &self.metadata {
             Metadata::Absent => (octopus_bytes { data: null(), size: 0 }, false),
             Metadata::Json(json) => (bytes(json), false),
             Metadata::Serialized(serialized) => (bytes(serialized), true),
             Metadata::Impossible(error) => return Err(error.clone()),
         };
-        let (whole, pieces);
-        let segments: &[octopus_bytes] = match self.data {
-            Data::Whole(data) => {
-                whole = [bytes(data)];
-                &whole
-            }
-            Data::Pieces(segments) => {
-                pieces = segments.iter().map(|segment| bytes(segment)).collect::<Vec<_>>();
-                &pieces
-            }
+        let segments: &[octopus_bytes] = match pieces {
+            Pieces::One(one) => one,
+            Pieces::Many(many) => many,
         };
-        Ok(call(&octopus_push_args {
+        Ok(octopus_push_args {
             size: size_of::<octopus_push_args>() as u64,
             metadata,
             segments: segments.as_ptr(),
@@ -196,23 +204,14 @@ impl<'a> NewEvent<'a> {
             partition: self.partition.unwrap_or(0),
             has_partition: self.partition.is_some().into(),
             metadata_is_serialized: is_serialized.into(),
-        }))
+        })
     }
 }
 
-/// Lends the ABI's forms of all events at once.
-fn lend_all<T>(
-    events: &[NewEvent<'_>],
-    lent: &mut Vec<octopus_push_args>,
-    call: impl FnOnce(&[octopus_push_args]) -> T,
-) -> Result<T> {
-    match events.split_first() {
-        None => Ok(call(lent)),
-        Some((first, rest)) => first.lend(|args| {
-            lent.push(*args);
-            lend_all(rest, lent, call)
-        })?,
-    }
+/// An event's data as the ABI wants it: what is in one piece, as most are, costs no allocation.
+enum Pieces {
+    One([octopus_bytes; 1]),
+    Many(Vec<octopus_bytes>),
 }
 
 /// A producer in the making.

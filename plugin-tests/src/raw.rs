@@ -178,6 +178,23 @@ impl<T: Opaque> Handle<T> {
     pub unsafe fn made(tables: &'static Tables, call: impl FnOnce(&mut *mut T) -> Result<()>) -> Result<Self> {
         let mut pointer = null_mut();
         call(&mut pointer)?;
+        // SAFETY: the caller's promise.
+        unsafe { Handle::owned(tables, pointer) }
+    }
+
+    /// Owns each of these; an error if one is NULL.
+    ///
+    /// # Safety
+    /// Each is NULL, or a handle that came from these tables and that nobody else releases.
+    pub unsafe fn all_owned(tables: &'static Tables, pointers: Vec<*mut T>) -> Result<Vec<Self>> {
+        // SAFETY: the caller's promise. All are owned before the first is looked at, so that none is lost for another.
+        let owned: Vec<_> = pointers.into_iter().map(|pointer| unsafe { Handle::owned(tables, pointer) }).collect();
+        owned.into_iter().collect()
+    }
+
+    /// # Safety
+    /// As for [`all_owned`](Self::all_owned).
+    unsafe fn owned(tables: &'static Tables, pointer: *mut T) -> Result<Self> {
         match NonNull::new(pointer) {
             Some(pointer) => Ok(Handle { pointer, tables }),
             None => Err(Error::bad_library(format!("the library made a {} and gave NULL for it", T::NAME))),

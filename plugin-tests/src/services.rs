@@ -141,12 +141,30 @@ pub(crate) unsafe fn closure<'a, F: ?Sized>(context: *mut c_void) -> &'a F {
     unsafe { &*context.cast::<Box<F>>() }
 }
 
+/// # Safety
+/// As for [`closure`]; and nobody else uses the context meanwhile.
+pub(crate) unsafe fn closure_mut<'a, F: ?Sized>(context: *mut c_void) -> &'a mut F {
+    // SAFETY: the caller's promise.
+    unsafe { &mut *context.cast::<Box<F>>() }
+}
+
 unsafe extern "C" fn destroy<F: ?Sized>(context: *mut c_void) {
     // SAFETY: from `give_away` with this type, and destroyed once.
     contained(|| drop(unsafe { Box::from_raw(context.cast::<Box<F>>()) }));
 }
 
-/// A panic has been printed when it comes here, and there is nobody to hand it to.
-pub(crate) fn contained(closure: impl FnOnce()) {
-    let _ = catch_unwind(AssertUnwindSafe(closure));
+/// What makes a closure that is called once fit for C, which may call it again for all that Rust knows.
+pub(crate) fn at_most_once<A>(once: impl FnOnce(A) + Send + 'static) -> Box<dyn FnMut(A) + Send> {
+    let mut once = Some(once);
+    Box::new(move |argument| {
+        if let Some(once) = once.take() {
+            once(argument);
+        }
+    })
+}
+
+/// What `work` gives; none if it panics. The panic has been printed when it comes here, and there is nobody to hand it
+/// to.
+pub(crate) fn contained<T>(work: impl FnOnce() -> T) -> Option<T> {
+    catch_unwind(AssertUnwindSafe(work)).ok()
 }
