@@ -1,23 +1,21 @@
 //! A driver is one configured way to a Kafka: it makes, finds and opens topics, and everything that comes from it
 //! shares its settings, its services and its admin client.
 
-use std::collections::HashSet;
+use std::collections::{BTreeMap, HashSet};
 use std::sync::Arc;
 use std::thread;
 use std::time::Duration;
 
-use once_cell::sync::OnceCell;
 use parking_lot::Mutex;
 use serde::Serialize;
 
-use crate::admin::{self, Admin, Creation};
+use crate::admin::{self, Admin, Creation, Deleted, InfoTopic, InfoTopics};
 use crate::components::{Components, Maker, Parts, Registry, Role};
-use crate::config::{ClientSettings, DriverSettings, TopicSettings, check_topic_name};
+use crate::config::{DriverSettings, Properties, TopicSettings, check_topic_name};
 use crate::deadline::Deadline;
 use crate::error::{Error, Kind, Result};
 use crate::health::{Health, refuse_to_wait_for_ourselves};
-use crate::kafka::{self, Connection, EmbeddedAdmin, Info, InfoReader, KafkaAdmin, KafkaProducer};
-use crate::record::Bare;
+use crate::kafka::{self, Connection, EmbeddedAdmin, KafkaAdmin, KafkaInfoTopics};
 use crate::services::{Services, let_loggers_decide};
 use crate::thread_pool::ThreadPool;
 use crate::topic::Topic;
@@ -29,12 +27,13 @@ pub struct Driver {
     settings: DriverSettings,
     connection: Connection,
     admin: Box<dyn Admin>,
-    /// Made when the first topic is opened.
-    info_reader: OnceCell<InfoReader>,
+    info_topics: KafkaInfoTopics,
     /// Topics whose missing components were warned of: opening is often called twice.
     warned_of: Mutex<HashSet<String>>,
     default_pool: Arc<ThreadPool>,
     registry: Registry,
+    /// Topics whose info topics' retention was asked for: opening should cost a question less from then on.
+    looked_at_retention_of: Mutex<HashSet<String>>,
 }
 
 impl Driver {
@@ -47,15 +46,17 @@ impl Driver {
             Some(cluster) => Box::new(EmbeddedAdmin::new(&connection, cluster.clone())?),
             None => Box::new(KafkaAdmin::new(&connection)?),
         };
+        let info_topics = KafkaInfoTopics::new(&connection);
         let driver = Driver {
             health: Health::default(),
             settings,
             connection,
             admin,
-            info_reader: OnceCell::new(),
+            info_topics,
             warned_of: Mutex::default(),
             default_pool: Arc::new(ThreadPool::new(0)?),
             registry: Registry::default(),
+            looked_at_retention_of: Mutex::default(),
         };
         for key in &driver.settings.unknown_keys {
             log::warn!(logger: driver.log(), target: LOG_TARGET, "configuration: nothing reads the key {key:?}");
@@ -73,9 +74,26 @@ impl Driver {
         let settings = TopicSettings::parse(options, &self.settings).map_err(doing)?;
         self.warn_of_ignored(name, &settings);
         let creation = Creation::plan(name, settings, components, &self.settings)?;
-        let deadline = self.deadline();
-        let write = |info_topic: &str, records: &[&str]| self.write_records(info_topic, records, deadline);
-        admin::create(&creation, &*self.admin, write, deadline)
+        admin::create(&creation, &*self.admin, &self.info_topics, self.deadline())
+    }
+
+    /// Deletes the topic and its info topic; see [`admin::delete`].
+    pub fn delete_topic(&self, name: &str) -> Result<()> {
+        let kafka_name = self.checked_name(name)?;
+        admin::refuse_info_topic_name(name, &self.settings)?;
+        let info_topic = self.settings.info_topic_name(name);
+        let deleted = admin::delete(&kafka_name, &info_topic, &*self.admin, self.deadline())
+            .map_err(|error| error.during(format_args!("deleting topic {name:?}")))?;
+        if deleted == Deleted::LeftOtherPeoples {
+            log::warn!(
+                logger: self.log(), target: LOG_TARGET,
+                "deleting topic {name:?}: {info_topic:?} has several partitions, so it's no info topic and stays"
+            );
+        }
+        // What was said of it says nothing of the next one of this name.
+        self.warned_of.lock().remove(name);
+        self.looked_at_retention_of.lock().remove(name);
+        Ok(())
     }
 
     /// Finds the topic and its components. An unknown one is looked for a little longer, since a broker may not
@@ -99,6 +117,39 @@ impl Driver {
     pub fn topic_exists(&self, name: &str) -> Result<bool> {
         let kafka_name = self.checked_name(name)?;
         Ok(self.admin.partition_count(&kafka_name, self.deadline())?.is_some())
+    }
+
+    /// Every topic of the namespace that has an info topic, with its components and its number of partitions, as JSON.
+    pub fn list_topics(&self) -> Result<String> {
+        #[derive(Serialize)]
+        struct Listed {
+            #[serde(flatten)]
+            components: Components,
+            num_partitions: u32,
+        }
+        let doing = |error: Error| error.during("listing topics");
+        let deadline = self.deadline();
+        let reader = self.info_topics.reader()?;
+        let all = reader.topics(deadline).map_err(doing)?;
+        let names = all.keys().filter_map(|kafka_name| self.settings.name_of(kafka_name));
+        let with_info: Vec<_> = names
+            .map(|name| (name, self.settings.info_topic_name(name)))
+            .filter_map(|(name, info_topic)| Some((name, all.get_key_value(&info_topic)?)))
+            .collect();
+        let info_topics: Vec<_> =
+            with_info.iter().map(|(_, (info, partitions))| (info.as_str(), **partitions)).collect();
+        let found = reader.read_all(&info_topics, InfoTopic::RECORDS, deadline).map_err(doing)?;
+        let mut listed = BTreeMap::new();
+        for ((name, (info_topic, _)), found) in with_info.into_iter().zip(found) {
+            let components = match found.and_then(|info| components_of(&info)) {
+                Ok(Some(components)) => components,
+                Ok(None) => self.default_components(name, info_topic, "lacks records"),
+                Err(error) => self.default_components(name, info_topic, &format!("can't be read: {error}")),
+            };
+            let num_partitions = all.get(&self.settings.kafka_name(name)).copied().unwrap_or(0);
+            listed.insert(name, Listed { components, num_partitions });
+        }
+        serde_json::to_string(&listed).map_err(|why| Error::new(Kind::Kafka, format!("listing topics: {why}")))
     }
 
     /// What the driver was configured with, defaults filled in, and what it is made of, as JSON; secrets are masked.
@@ -193,43 +244,74 @@ impl Driver {
 
     fn read_components(&self, name: &str, deadline: Deadline) -> Result<Components> {
         let info_topic = self.settings.info_topic_name(name);
-        let reader = self.info_reader.get_or_try_init(|| InfoReader::new(&self.connection))?;
         let doing = |error: Error| error.during(format_args!("opening topic {name:?}"));
-        let lacking = match reader.read(&info_topic, Role::ALL.len() as u64, deadline).map_err(doing)? {
-            Info::Records(records) => return components_from(&records).map_err(doing),
-            Info::Missing => "does not exist",
-            Info::Short => "lacks records",
+        let Some(found) = self.info_topics.read(&info_topic, deadline).map_err(doing)? else {
+            return Ok(self.default_components(name, &info_topic, "does not exist"));
         };
+        self.warn_of_retention(name, &info_topic, deadline);
+        match components_of(&found).map_err(doing)? {
+            Some(components) => Ok(components),
+            None => Ok(self.default_components(name, &info_topic, "lacks records")),
+        }
+    }
+
+    /// What stands in for components that aren't there, said once for each topic.
+    fn default_components(&self, name: &str, info_topic: &str, lacking: &str) -> Components {
         if !self.settings.disable_info_topic && self.warned_of.lock().insert(name.to_owned()) {
             log::warn!(
                 logger: self.log(), target: LOG_TARGET,
-                "opening topic {name:?}: the info topic {info_topic:?} {lacking}; using default components"
+                "topic {name:?}: the info topic {info_topic:?} {lacking}; using default components"
             );
         }
-        Ok(Components::default())
+        Components::default()
     }
 
-    /// Puts records into partition 0 of a topic, in one go and in order, and waits until all are stored.
-    fn write_records(&self, kafka_name: &str, records: &[&str], deadline: Deadline) -> Result<()> {
-        let producer = KafkaProducer::new(&self.connection, kafka_name, &ClientSettings::default())?;
-        let mut stored = Vec::with_capacity(records.len());
-        for record in records {
-            let place = producer.in_flight().take(record.len() as u64, deadline)?;
-            stored.push(producer.send(0, &Bare(record.as_bytes()), place)?);
+    /// C++ Octopus makes info topics with the broker's defaults, under which their records go after a week. It's only
+    /// a warning, so nothing is worth failing for, nor waiting long.
+    fn warn_of_retention(&self, name: &str, info_topic: &str, deadline: Deadline) {
+        const PATIENCE: Duration = Duration::from_secs(5);
+        if self.connection.embedded.is_some() || !self.looked_at_retention_of.lock().insert(name.to_owned()) {
+            return;
         }
-        for future in stored {
-            future.wait(deadline).map_err(|error| error.during(format_args!("writing to {kafka_name:?}")))?;
+        match self.admin.settings(info_topic, Deadline::after(PATIENCE).sooner(deadline)) {
+            Ok(settings) => {
+                let losing = what_loses_records(&settings);
+                if !losing.is_empty() {
+                    log::warn!(
+                        logger: self.log(), target: LOG_TARGET,
+                        "opening topic {name:?}: its info topic {info_topic:?} will lose the components, as it has {}; \
+                         set retention.ms=-1, retention.bytes=-1 and cleanup.policy=delete on it",
+                        losing.join(", ")
+                    );
+                }
+            }
+            Err(error) => log::debug!(
+                logger: self.log(), target: LOG_TARGET,
+                "opening topic {name:?}: whether its info topic keeps the components is not known: {error}"
+            ),
         }
-        Ok(())
     }
 }
 
-fn components_from(records: &[Vec<u8>]) -> Result<Components> {
+/// The settings of an info topic under which its records go: `name=value`.
+fn what_loses_records(settings: &Properties) -> Vec<String> {
+    [("retention.ms", "-1"), ("retention.bytes", "-1"), ("cleanup.policy", "delete")]
+        .into_iter()
+        .filter_map(|(name, keeping)| {
+            let value = settings.get(name).filter(|value| *value != keeping)?;
+            Some(format!("{name}={value}"))
+        })
+        .collect()
+}
+
+/// `None` when not all three are there.
+fn components_of(info: &InfoTopic) -> Result<Option<Components>> {
+    let Some(records) = info.components() else { return Ok(None) };
     let mut texts = [None; 3];
     for ((text, role), record) in texts.iter_mut().zip(Role::ALL).zip(records) {
-        *text = Some(std::str::from_utf8(record).map_err(|why| {
+        *text = Some(std::str::from_utf8(&record.payload).map_err(|why| {
             Error::new(Kind::Component, format!("the {} in the info topic is not UTF-8: {why}", role.name()))
         })?);
     }
-    Components::parse(texts)
+    Components::parse(texts).map(Some)
 }

@@ -180,6 +180,10 @@ impl InFlight {
         self.state.lock().events == 0
     }
 
+    pub fn has_ended(&self) -> bool {
+        self.state.lock().end.is_some()
+    }
+
     /// No push from now on, for this reason; those that wait for room are woken and fail.
     pub fn end(&self, why: Error) {
         let mut state = self.state.lock();

@@ -56,7 +56,8 @@ pub struct octopus_driver_api {
             error: *mut *mut octopus_error,
         ) -> octopus_status,
     >,
-    /// Makes a topic and waits until it can be opened. `args` may be NULL.
+    /// Makes a topic and waits until it can be opened; what another creator left half-made is taken over when it's
+    /// 30 s old. `args` may be NULL.
     /// `OCTOPUS_TOPIC_EXISTS`, `OCTOPUS_COMPONENT`, `OCTOPUS_INVALID_CONFIGURATION`, `OCTOPUS_UNREACHABLE`,
     /// `OCTOPUS_KAFKA`, `OCTOPUS_WOULD_DEADLOCK` on a thread of the plugin.
     pub create_topic: Option<
@@ -77,7 +78,8 @@ pub struct octopus_driver_api {
             error: *mut *mut octopus_error,
         ) -> octopus_status,
     >,
-    /// Deletes a topic and its info topic. `OCTOPUS_UNKNOWN_TOPIC`, `OCTOPUS_UNREACHABLE`, `OCTOPUS_KAFKA`.
+    /// Deletes a topic and its info topic, and waits until both are gone. `OCTOPUS_UNKNOWN_TOPIC`,
+    /// `OCTOPUS_UNREACHABLE`, `OCTOPUS_KAFKA`; `OCTOPUS_UNSUPPORTED` with the embedded Kafka.
     pub delete_topic: Option<
         unsafe extern "C" fn(
             driver: *const octopus_driver,
@@ -96,6 +98,7 @@ pub struct octopus_driver_api {
     >,
     /// Every topic of the namespace that has an info topic, as JSON:
     /// `{name: {"validator":…,"selector":…,"serializer":…,"num_partitions":n}}`. Release the string.
+    /// `OCTOPUS_UNREACHABLE`, `OCTOPUS_KAFKA`.
     pub list_topics: Option<
         unsafe extern "C" fn(
             driver: *const octopus_driver,
@@ -142,9 +145,9 @@ pub static DRIVER: octopus_driver_api = octopus_driver_api {
     create: Some(create),
     create_topic: Some(create_topic),
     open_topic: Some(open_topic),
-    delete_topic: None,
+    delete_topic: Some(delete_topic),
     topic_exists: Some(topic_exists),
-    list_topics: None,
+    list_topics: Some(list_topics),
     default_thread_pool: Some(default_thread_pool),
     register_component: Some(register_component),
     describe: Some(describe),
@@ -212,6 +215,15 @@ unsafe extern "C" fn open_topic(
     }
 }
 
+unsafe extern "C" fn delete_topic(
+    driver: *const octopus_driver,
+    name: octopus_text,
+    error: *mut *mut octopus_error,
+) -> octopus_status {
+    // SAFETY: pointers are NULL or valid during this call; the handle is live.
+    unsafe { call(driver, error, |driver: &Arc<Driver>| driver.delete_topic(name.read("name")?)) }
+}
+
 unsafe extern "C" fn topic_exists(
     driver: *const octopus_driver,
     name: octopus_text,
@@ -223,6 +235,21 @@ unsafe extern "C" fn topic_exists(
         call(driver, error, |driver: &Arc<Driver>| {
             check_output(exists, "exists")?;
             exists.write(driver.topic_exists(name.read("name")?)?.into());
+            Ok(())
+        })
+    }
+}
+
+unsafe extern "C" fn list_topics(
+    driver: *const octopus_driver,
+    json: *mut *mut octopus_string,
+    error: *mut *mut octopus_error,
+) -> octopus_status {
+    // SAFETY: pointers are NULL or valid during this call; the handle is live.
+    unsafe {
+        call(driver, error, |driver: &Arc<Driver>| {
+            check_output(json, "json")?;
+            string::give(driver.list_topics()?, json);
             Ok(())
         })
     }

@@ -1,10 +1,15 @@
 //! Makes a topic of Octopus: the info topic first, its three records next, the topic itself last. So a topic that
 //! exists has its components, and a crash on the way leaves an info topic that nobody sees.
+//!
+//! Making the info topic is the lock: of several creators one succeeds. It holds the lock for a lease, and acts in
+//! the first half of it only. The others wait for the topic, and when the lease is over without one, they take the
+//! left-over away and start again. Clocks, networks and pauses being what they are, that can hit a creator which is
+//! still at work; so success is what was read back: the topic, and this creator's records in its info topic.
 
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
-use super::{Admin, NewTopic};
+use super::{Admin, InfoRecord, InfoTopic, InfoTopics, NewTopic};
 use crate::components::{Component, Components, Role};
 use crate::config::{DriverSettings, Properties, TopicSettings, check_topic_name};
 use crate::deadline::Deadline;
@@ -34,6 +39,7 @@ impl Creation {
             config: kept_for_ever(),
         };
         check_topic_name(if name.is_empty() { name } else { &topic.kafka_name })?;
+        refuse_info_topic_name(name, driver)?;
         if settings.disable_info_topic {
             refuse_lost_components(name, &components)?;
             return Ok(Creation { name: name.to_owned(), topic, info: None, components });
@@ -48,95 +54,318 @@ impl Creation {
     }
 }
 
-/// `write` puts records into a topic of this name, in order, and returns when all are there.
-pub fn create(
-    creation: &Creation,
-    admin: &dyn Admin,
-    write: impl FnOnce(&str, &[&str]) -> Result<()>,
-    deadline: Deadline,
-) -> Result<()> {
-    create_in_order(creation, admin, write, deadline).map_err(|error| match error.kind() {
-        Kind::TopicExists => error,
-        _ => error.during(format_args!("creating topic {:?}", creation.name)),
-    })
+/// How long an info topic without its topic belongs to whoever made it.
+const LEASE: Duration = Duration::from_secs(30);
+
+pub fn create(creation: &Creation, admin: &dyn Admin, info_topics: &dyn InfoTopics, deadline: Deadline) -> Result<()> {
+    create_within(creation, admin, info_topics, LEASE, deadline)
 }
 
-fn create_in_order(
+fn create_within(
     creation: &Creation,
     admin: &dyn Admin,
-    write: impl FnOnce(&str, &[&str]) -> Result<()>,
+    info_topics: &dyn InfoTopics,
+    lease: Duration,
     deadline: Deadline,
 ) -> Result<()> {
-    let Creation { name, topic, .. } = creation;
-    if admin.partition_count(&topic.kafka_name, deadline)?.is_some() {
-        return Err(exists(name));
-    }
-    let Some(info) = &creation.info else {
-        admin.create(topic, deadline).map_err(|error| or_exists(error, name))?;
-        return wait_until_visible(topic, admin, deadline);
+    let creator = Creator { creation, admin, info_topics, lease, deadline };
+    let made = match &creation.info {
+        Some(info) => creator.create_with(info),
+        None => creator.create_alone(),
     };
-    match admin.create(info, deadline) {
-        Err(error) if error.kind() == Kind::TopicExists => return Err(taken(creation, info, admin, deadline)),
-        other => other?,
+    made.map_err(|error| error.during(format_args!("creating topic {:?}", creation.name)))
+}
+
+/// One call's way to a topic.
+struct Creator<'a> {
+    creation: &'a Creation,
+    admin: &'a dyn Admin,
+    info_topics: &'a dyn InfoTopics,
+    lease: Duration,
+    deadline: Deadline,
+}
+
+/// What a creator may do that made the info topic, and until when.
+struct Hold {
+    since: Instant,
+    lease: Duration,
+}
+
+impl Creator<'_> {
+    fn create_alone(&self) -> Result<()> {
+        self.refuse_existing()?;
+        self.admin.create(&self.creation.topic, self.deadline).map_err(or_exists)?;
+        loop {
+            if self.topic_is_as_made()? {
+                return Ok(());
+            }
+            self.pause_or_else(PROPAGATION, || self.unseen())?;
+        }
     }
-    let made = write(&info.kafka_name, &creation.records())
-        .and_then(|()| admin.create(topic, deadline).map_err(|error| or_exists(error, name)));
-    if let Err(error) = made {
-        if matches!(error.kind(), Kind::TopicExists | Kind::Unreachable) {
-            // The topic is there, or may come to be there yet: it must not lose its components.
+
+    fn create_with(&self, info: &NewTopic) -> Result<()> {
+        loop {
+            self.refuse_existing()?;
+            // From before the request on: others may see the info topic sooner than its maker hears of it.
+            let hold = Hold { since: Instant::now(), lease: self.lease };
+            match self.admin.create(info, self.deadline) {
+                Ok(()) => match self.fill_and_create(info, &hold) {
+                    // Somebody took the info topic for a left-over, before there was anything to lose.
+                    Err(error) if error.kind() == Kind::UnknownTopic && !self.deadline.has_passed() => {}
+                    other => return other.and_then(|()| self.read_back(info)),
+                },
+                Err(error) if error.kind() == Kind::TopicExists => self.wait_for_the_holder(info)?,
+                Err(error) => return Err(error),
+            }
+            self.pause_or_else(PROPAGATION, || self.busy(info))?;
+        }
+    }
+
+    /// The steps of the one who holds the info topic.
+    fn fill_and_create(&self, info: &NewTopic, hold: &Hold) -> Result<()> {
+        let topic = &self.creation.topic;
+        let in_time = hold.end().sooner(self.deadline);
+        let made = hold
+            .check(info)
+            .and_then(|()| self.info_topics.write(&info.kafka_name, &self.creation.records(), in_time))
+            .and_then(|()| hold.check(info))
+            .and_then(|()| self.admin.create(topic, in_time).map_err(or_exists));
+        let Err(error) = made else { return Ok(()) };
+        // The topic is there, or may come to be there yet, or the info topic isn't ours: it must not lose its records.
+        let keep = matches!(error.kind(), Kind::TopicExists | Kind::Unreachable | Kind::UnknownTopic);
+        if keep || hold.check(info).is_err() {
             return Err(error);
         }
         // Nobody can have seen it; if this fails too, it is what a crash would have left.
-        let left = admin.delete(&info.kafka_name, deadline).err();
-        return Err(match left {
-            None => error,
-            Some(why) => error.adding(format_args!("the info topic {:?} is left: {why}", info.kafka_name)),
-        });
+        match self.admin.delete(&info.kafka_name, self.deadline) {
+            Ok(()) => Err(error),
+            Err(why) => Err(error.adding(format_args!("the info topic {:?} is left: {why}", info.kafka_name))),
+        }
     }
-    wait_until_visible(topic, admin, deadline)
+
+    /// Returns when the info topic is gone; fails when the topic came.
+    fn wait_for_the_holder(&self, info: &NewTopic) -> Result<()> {
+        let mut lease = WatchedLease::first_seen(self.lease);
+        loop {
+            self.refuse_existing()?;
+            let Some(found) = self.info_topics.read(&info.kafka_name, self.deadline)? else { return Ok(()) };
+            refuse_other_peoples(info, &found)?;
+            lease.look(&found);
+            if lease.is_over() {
+                return self.take_away(info, &found);
+            }
+            self.pause_or_else(WATCHING.min(self.lease / 8), || self.busy(info))?;
+        }
+    }
+
+    fn take_away(&self, info: &NewTopic, found: &InfoTopic) -> Result<()> {
+        match self.admin.delete(&info.kafka_name, self.deadline) {
+            Err(error) if error.kind() != Kind::UnknownTopic => return Err(error),
+            _ => {}
+        }
+        let late = self.refuse_existing();
+        if late.is_err()
+            && let Some(records) = found.components()
+        {
+            // The holder was only slow: the topic came at the last moment, and needs what was just deleted.
+            self.give_back(info, records)?;
+        }
+        late
+    }
+
+    fn give_back(&self, info: &NewTopic, records: &[InfoRecord]) -> Result<()> {
+        let texts: Vec<_> = records.iter().map(|record| String::from_utf8_lossy(&record.payload)).collect();
+        let texts: Vec<_> = texts.iter().map(|text| &**text).collect();
+        match self.admin.create(info, self.deadline) {
+            Ok(()) => self.info_topics.write(&info.kafka_name, &texts, self.deadline),
+            // The slow one has noticed.
+            Err(error) if error.kind() == Kind::TopicExists => Ok(()),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Waits until brokers show the topic, and its info topic with our records: whoever opens it next should find
+    /// both. Missing records have been taken for a left-over's; they are written again.
+    fn read_back(&self, info: &NewTopic) -> Result<()> {
+        let mut lease = WatchedLease::first_seen(self.lease);
+        loop {
+            if self.topic_is_as_made()? {
+                let found = self.info_topics.read(&info.kafka_name, self.deadline)?;
+                match found.as_ref().map(|found| (found, found.components())) {
+                    Some((_, Some(records))) if self.are_ours(records) => return Ok(()),
+                    Some((_, Some(_))) => return Err(self.lost()),
+                    Some((found, None)) => {
+                        // Another creator made it and fills it; if that one is gone, it's for us to do.
+                        lease.look(found);
+                        if lease.is_over() && found.records.is_empty() {
+                            self.write_again(info)?;
+                        }
+                    }
+                    None if self.made_again(info)? => self.write_again(info)?,
+                    None => {}
+                }
+            }
+            self.pause_or_else(PROPAGATION, || self.unseen())?;
+        }
+    }
+
+    fn made_again(&self, info: &NewTopic) -> Result<bool> {
+        match self.admin.create(info, self.deadline) {
+            Ok(()) => Ok(true),
+            Err(error) if error.kind() == Kind::TopicExists => Ok(false),
+            Err(error) => Err(error),
+        }
+    }
+
+    fn write_again(&self, info: &NewTopic) -> Result<()> {
+        match self.info_topics.write(&info.kafka_name, &self.creation.records(), self.deadline) {
+            Err(error) if error.kind() == Kind::UnknownTopic => Ok(()),
+            other => other,
+        }
+    }
+
+    fn are_ours(&self, records: &[InfoRecord]) -> bool {
+        records.iter().map(|record| record.payload.as_slice()).eq(self.creation.records().map(str::as_bytes))
+    }
+
+    fn refuse_existing(&self) -> Result<()> {
+        match self.admin.partition_count(&self.creation.topic.kafka_name, self.deadline)? {
+            Some(_) => Err(exists()),
+            None => Ok(()),
+        }
+    }
+
+    /// Fails when another has made the topic in our place.
+    fn topic_is_as_made(&self) -> Result<bool> {
+        let topic = &self.creation.topic;
+        match self.admin.partition_count(&topic.kafka_name, self.deadline)? {
+            Some(partitions) if partitions == topic.partitions => Ok(true),
+            Some(_) => Err(self.lost()),
+            None => Ok(false),
+        }
+    }
+
+    fn pause_or_else(&self, pause: Duration, late: impl FnOnce() -> Error) -> Result<()> {
+        if self.deadline.has_passed() {
+            return Err(late());
+        }
+        thread::sleep(self.deadline.remaining(pause));
+        Ok(())
+    }
+
+    fn lost(&self) -> Error {
+        Error::new(Kind::TopicExists, "another creator made it at the same time, with other options or components")
+    }
+
+    fn unseen(&self) -> Error {
+        let name = &self.creation.topic.kafka_name;
+        let why = format!("the Kafka topic {name:?} was made, but can't be read back in time; see whether it opens");
+        Error::new(Kind::Unreachable, why).retriable(true)
+    }
+
+    fn busy(&self, info: &NewTopic) -> Error {
+        let why = format!(
+            "its info topic {:?} exists, but the topic does not: another creator is at work, or ended half-way; try \
+             again, with a timeout_ms above {} s if it may have ended, since then its work is taken over",
+            info.kafka_name,
+            self.lease.as_secs()
+        );
+        Error::new(Kind::Unreachable, why).retriable(true)
+    }
 }
 
-/// The info topic is there without us: either the topic is too by now, or somebody is at it, or crashed.
-fn taken(creation: &Creation, info: &NewTopic, admin: &dyn Admin, deadline: Deadline) -> Error {
-    match admin.partition_count(&creation.topic.kafka_name, deadline) {
-        Ok(Some(_)) => exists(&creation.name),
-        Ok(None) => Error::new(
-            Kind::TopicExists,
-            format!(
-                "creating topic {:?}: its info topic {:?} exists, but the topic does not: another creator is at \
-                 work, or one ended half-way; try again, or delete that info topic",
-                creation.name, info.kafka_name
-            ),
-        )
-        .retriable(true),
-        Err(error) => error,
-    }
-}
+/// Between two looks for what brokers will soon have heard of.
+const PROPAGATION: Duration = Duration::from_millis(10);
+/// Between two looks for what another creator does.
+const WATCHING: Duration = Duration::from_millis(100);
 
-/// Brokers hear of a new topic one after the other; whoever opens it next should find it.
-fn wait_until_visible(topic: &NewTopic, admin: &dyn Admin, deadline: Deadline) -> Result<()> {
-    const PAUSE: Duration = Duration::from_millis(10);
-    loop {
-        if admin.partition_count(&topic.kafka_name, deadline)? == Some(topic.partitions) {
+impl Hold {
+    /// Fails in the second half of the lease: a step that begins there could end after it.
+    fn check(&self, info: &NewTopic) -> Result<()> {
+        let held = self.since.elapsed();
+        if held < self.lease / 2 {
             return Ok(());
         }
-        if deadline.has_passed() {
-            return Err(Error::new(
-                Kind::Unreachable,
-                format!("creating the Kafka topic {:?}: made, but not visible in time", topic.kafka_name),
-            )
-            .retriable(true));
-        }
-        thread::sleep(PAUSE);
+        let why = format!(
+            "its info topic {:?} was made {} ms ago, and others may take it for a left-over soon: given up; try again",
+            info.kafka_name,
+            held.as_millis()
+        );
+        Err(Error::new(Kind::Unreachable, why).retriable(true))
+    }
+
+    /// When a step ends at the latest: with time to spare before others act.
+    fn end(&self) -> Deadline {
+        Deadline::after((self.lease * 5 / 6).saturating_sub(self.since.elapsed()))
     }
 }
 
-fn exists(name: &str) -> Error {
-    Error::new(Kind::TopicExists, format!("creating topic {name:?}: it exists already"))
+/// Another creator's lease, as far as it can be told: from its newest record on, or since it was first seen.
+struct WatchedLease {
+    length: Duration,
+    end: Instant,
+    /// How many records there were, and the newest one's time.
+    seen: (usize, Option<i64>),
 }
 
-fn or_exists(error: Error, name: &str) -> Error {
-    if error.kind() == Kind::TopicExists { exists(name) } else { error }
+impl WatchedLease {
+    fn first_seen(length: Duration) -> Self {
+        WatchedLease { length, end: Instant::now() + length, seen: (0, None) }
+    }
+
+    fn look(&mut self, found: &InfoTopic) {
+        let newest = found.records.last().map(|record| record.timestamp);
+        if self.seen == (found.records.len(), newest) {
+            return;
+        }
+        self.seen = (found.records.len(), newest);
+        let age = newest.and_then(|millis| u64::try_from(millis).ok()).map_or(Duration::ZERO, |millis| {
+            // A time in the future, by a clock that is ahead, is now.
+            SystemTime::now().duration_since(UNIX_EPOCH + Duration::from_millis(millis)).unwrap_or_default()
+        });
+        self.end = Instant::now() + self.length.saturating_sub(age);
+    }
+
+    fn is_over(&self) -> bool {
+        Instant::now() >= self.end
+    }
+}
+
+/// What doesn't look like an info topic isn't one, whatever its name, and is never deleted.
+fn refuse_other_peoples(info: &NewTopic, found: &InfoTopic) -> Result<()> {
+    let unlike = match found {
+        InfoTopic { partitions, .. } if *partitions != 1 => format!("it has {partitions} partitions"),
+        InfoTopic { begins_later: true, .. } => "its first records are gone".to_owned(),
+        InfoTopic { records, .. } if records.len() > InfoTopic::RECORDS => {
+            format!("it has more than {} records", InfoTopic::RECORDS)
+        }
+        _ => return Ok(()),
+    };
+    Err(Error::invalid(format!(
+        "the Kafka topic {:?} is in the place of its info topic and doesn't look like one ({unlike}), so it is left \
+         alone; choose another name or \"info_topic_prefix\", or delete that topic",
+        info.kafka_name
+    )))
+}
+
+/// A topic of such a name would be taken for another topic's components.
+pub fn refuse_info_topic_name(name: &str, driver: &DriverSettings) -> Result<()> {
+    let prefix = &driver.info_topic_prefix;
+    if !name.starts_with(prefix.as_str()) {
+        return Ok(());
+    }
+    Err(Error::invalid(format!(
+        "topic name {name:?}: names that begin with {prefix:?} are those of info topics (\"info_topic_prefix\"); \
+         choose another"
+    )))
+}
+
+fn exists() -> Error {
+    Error::new(Kind::TopicExists, "it exists already")
+}
+
+fn or_exists(error: Error) -> Error {
+    if error.kind() == Kind::TopicExists { exists() } else { error }
 }
 
 fn kept_for_ever() -> Properties {
@@ -164,108 +393,4 @@ fn refuse_lost_components(name: &str, components: &Components) -> Result<()> {
 }
 
 #[cfg(test)]
-mod tests {
-    use parking_lot::Mutex;
-
-    use super::*;
-
-    /// A Kafka of one's imagination: it does as told for one topic, and notes what it was asked to do.
-    #[derive(Default)]
-    struct Imagined {
-        steps: Mutex<Vec<String>>,
-        topics: Mutex<Vec<String>>,
-        fails: Option<(&'static str, Kind)>,
-    }
-
-    impl Imagined {
-        fn that_fails(on: &'static str, how: Kind) -> Self {
-            Imagined { fails: Some((on, how)), ..Imagined::default() }
-        }
-
-        fn has(&self, topic: &str) {
-            self.topics.lock().push(topic.to_owned());
-        }
-
-        fn step(&self, step: String) -> Result<()> {
-            let failure = self.fails.filter(|(on, _)| *on == step);
-            self.steps.lock().push(step);
-            failure.map_or(Ok(()), |(on, how)| Err(Error::new(how, format!("{on} failed"))))
-        }
-
-        fn create(&self, options: &str) -> Result<()> {
-            let driver = DriverSettings::parse(r#"{"kafka": {"bootstrap.servers": "x"}}"#).unwrap();
-            let settings = TopicSettings::parse(Some(options), &driver).unwrap();
-            let creation = Creation::plan("t", settings, Components::default(), &driver).unwrap();
-            let write = |topic: &str, records: &[&str]| self.step(format!("write {} to {topic}", records.len()));
-            create(&creation, self, write, Deadline::after(Duration::from_secs(10)))
-        }
-
-        fn steps(&self) -> Vec<String> {
-            self.steps.lock().clone()
-        }
-    }
-
-    impl Admin for Imagined {
-        fn create(&self, topic: &NewTopic, _: Deadline) -> Result<()> {
-            self.step(format!("create {}", topic.kafka_name))?;
-            self.has(&topic.kafka_name);
-            Ok(())
-        }
-
-        fn delete(&self, kafka_name: &str, _: Deadline) -> Result<()> {
-            self.step(format!("delete {kafka_name}"))
-        }
-
-        fn partition_count(&self, kafka_name: &str, _: Deadline) -> Result<Option<u32>> {
-            Ok(self.topics.lock().iter().any(|topic| topic == kafka_name).then_some(1))
-        }
-    }
-
-    #[test]
-    fn the_info_topic_and_its_records_are_there_before_the_topic_is() {
-        let kafka = Imagined::default();
-        kafka.create("{}").unwrap();
-        assert_eq!(kafka.steps(), ["create __info_t", "write 3 to __info_t", "create t"]);
-    }
-
-    #[test]
-    fn without_an_info_topic_only_the_topic_is_made() {
-        let kafka = Imagined::default();
-        kafka.create(r#"{"disable_info_topic": true}"#).unwrap();
-        assert_eq!(kafka.steps(), ["create t"]);
-    }
-
-    #[test]
-    fn a_topic_that_the_broker_refuses_leaves_no_info_topic() {
-        let kafka = Imagined::that_fails("create t", Kind::Kafka);
-        let error = kafka.create("{}").unwrap_err();
-        assert_eq!(error.message(), "creating topic \"t\": create t failed");
-        assert_eq!(kafka.steps().last().unwrap(), "delete __info_t");
-    }
-
-    #[test]
-    fn a_topic_that_may_be_there_after_all_keeps_its_components() {
-        for lost_answer in [Kind::Unreachable, Kind::TopicExists] {
-            let kafka = Imagined::that_fails("create t", lost_answer);
-            assert_eq!(kafka.create("{}").unwrap_err().kind(), lost_answer);
-            assert_eq!(kafka.steps().last().unwrap(), "create t", "nothing is deleted");
-        }
-    }
-
-    #[test]
-    fn a_topic_that_exists_is_left_alone() {
-        let kafka = Imagined::default();
-        kafka.has("t");
-        assert_eq!(kafka.create("{}").unwrap_err().kind(), Kind::TopicExists);
-        assert!(kafka.steps().is_empty());
-    }
-
-    #[test]
-    fn an_info_topic_without_its_topic_is_another_creators_and_trying_again_may_help() {
-        let kafka = Imagined::that_fails("create __info_t", Kind::TopicExists);
-        let error = kafka.create("{}").unwrap_err();
-        assert!(error.kind() == Kind::TopicExists && error.is_retriable());
-        assert!(error.message().contains("__info_t"), "{error}");
-        assert_eq!(kafka.steps(), ["create __info_t"]);
-    }
-}
+mod tests;

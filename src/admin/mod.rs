@@ -1,8 +1,13 @@
-//! The ways that topics are made and found. What a topic of Octopus consists of is in [`create`].
+//! The ways that topics are made, found and deleted. What a topic of Octopus consists of, and how its parts come to
+//! be, is in [`create`]; how they go, in [`delete`].
 
 mod create;
+mod delete;
 
-pub use create::{Creation, create};
+pub use create::{Creation, create, refuse_info_topic_name};
+pub use delete::{Deleted, delete};
+
+use crate::components::Role;
 
 use crate::config::Properties;
 use crate::deadline::Deadline;
@@ -24,4 +29,42 @@ pub trait Admin: Send + Sync {
     fn delete(&self, kafka_name: &str, deadline: Deadline) -> Result<()>;
     /// `None` when there is no such topic; looking never makes one.
     fn partition_count(&self, kafka_name: &str, deadline: Deadline) -> Result<Option<u32>>;
+    /// The topic's own settings, Kafka's defaults included.
+    fn settings(&self, kafka_name: &str, deadline: Deadline) -> Result<Properties>;
+}
+
+/// What an info topic holds, as far as it was read: a few records from offset 0 on.
+#[derive(Debug, Default, Clone, PartialEq, Eq)]
+pub struct InfoTopic {
+    pub partitions: u32,
+    pub records: Vec<InfoRecord>,
+    /// The first records are gone, so none were read.
+    pub begins_later: bool,
+}
+
+#[derive(Debug, Default, Clone, PartialEq, Eq)]
+pub struct InfoRecord {
+    pub payload: Vec<u8>,
+    /// Milliseconds since 1970; negative when the record has none.
+    pub timestamp: i64,
+}
+
+impl InfoTopic {
+    /// A record for each component; more are never read.
+    pub const RECORDS: usize = Role::ALL.len();
+
+    /// The components' records; `None` when they aren't all there.
+    pub fn components(&self) -> Option<&[InfoRecord]> {
+        self.records.get(..Self::RECORDS)
+    }
+}
+
+/// The records in info topics, by the names that Kafka knows these by. Every call ends by its deadline.
+pub trait InfoTopics: Send + Sync {
+    /// The first records of the topic, [`InfoTopic::RECORDS`] and one more at most, so that it shows if there are too
+    /// many. `None` when there is no such topic.
+    fn read(&self, kafka_name: &str, deadline: Deadline) -> Result<Option<InfoTopic>>;
+    /// Puts all records into partition 0, in order and in one go, and returns when they are stored, or none can be
+    /// stored any more, or with `Unreachable`, when that isn't known. `UnknownTopic` when there is no such topic.
+    fn write(&self, kafka_name: &str, records: &[&str], deadline: Deadline) -> Result<()>;
 }

@@ -151,6 +151,15 @@ impl DriverSettings {
     pub fn info_topic_name(&self, topic: &str) -> String {
         self.kafka_name(&format!("{}{topic}", self.info_topic_prefix))
     }
+
+    /// The topic that Kafka knows by this name; `None` when it's an info topic, or not of our namespace.
+    pub fn name_of<'a>(&self, kafka_name: &'a str) -> Option<&'a str> {
+        let name = match &self.namespace {
+            Some(namespace) => kafka_name.strip_prefix(namespace.as_str())?.strip_prefix('.')?,
+            None => kafka_name,
+        };
+        (!name.is_empty() && !name.starts_with(&self.info_topic_prefix)).then_some(name)
+    }
 }
 
 impl EmbeddedSettings {

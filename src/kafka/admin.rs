@@ -8,9 +8,10 @@ use rdkafka::bindings as rd;
 use rdkafka::types::RDKafkaErrorCode;
 
 use super::client::{Attended, Client, ClientRole, IDLE};
-use super::native::{Queue, QueueEvent, TopicHandle, c_string, text};
+use super::native::{Queue, QueueEvent, c_string, text};
 use super::{Connection, EmbeddedCluster, errors};
 use crate::admin::{Admin, NewTopic};
+use crate::config::Properties;
 use crate::deadline::{Deadline, as_millis_rounded_up};
 use crate::error::{Error, Kind, Result};
 
@@ -127,32 +128,52 @@ impl Admin for KafkaAdmin {
     }
 
     fn partition_count(&self, kafka_name: &str, deadline: Deadline) -> Result<Option<u32>> {
-        let doing = format!("looking up the Kafka topic {kafka_name:?}");
-        let client = self.client();
-        let topic = TopicHandle::new(&client.handle, kafka_name)?;
-        let at_most = as_millis_rounded_up(deadline.remaining(Duration::from_secs(24 * 3600)));
-        let mut metadata = std::ptr::null();
-        // SAFETY: client and topic are alive, the place is writable; the metadata is ours until destroyed.
-        let code = unsafe { rd::rd_kafka_metadata(client.handle.as_ptr(), 0, topic.as_ptr(), &mut metadata, at_most) };
-        if errors::number(code) != 0 {
-            return Err(client.request_error(code, "", doing));
-        }
-        // SAFETY: set on success; it has `topic_cnt` topics.
-        let found = unsafe {
-            let topics = &*metadata;
-            let found = (topics.topic_cnt > 0).then(|| ((*topics.topics).err, (*topics.topics).partition_cnt));
-            rd::rd_kafka_metadata_destroy(metadata);
-            found
-        };
-        let Some((code, partitions)) = found else { return Ok(None) };
-        match RDKafkaErrorCode::from(code) {
-            RDKafkaErrorCode::UnknownTopicOrPartition | RDKafkaErrorCode::UnknownTopic => Ok(None),
-            RDKafkaErrorCode::NoError | RDKafkaErrorCode::LeaderNotAvailable if partitions > 0 => {
-                Ok(u32::try_from(partitions).ok())
+        self.client().partition_count(kafka_name, deadline)
+    }
+
+    fn settings(&self, kafka_name: &str, deadline: Deadline) -> Result<Properties> {
+        let doing = format!("asking for the settings of the Kafka topic {kafka_name:?}");
+        let resource = TopicResource::new(kafka_name)?;
+        let answer = self.request(
+            rd::rd_kafka_admin_op_t::RD_KAFKA_ADMIN_OP_DESCRIBECONFIGS,
+            &doing,
+            deadline,
+            |rk, options, to| {
+                let mut resources = [resource.0];
+                // SAFETY: all are alive during the call, which copies them.
+                unsafe { rd::rd_kafka_DescribeConfigs(rk, resources.as_mut_ptr(), 1, options, to) };
+            },
+        )?;
+        let mut count = 0;
+        // SAFETY: the answer is alive, is the one to this request, and is about one resource at most.
+        let described = unsafe {
+            let result = rd::rd_kafka_event_DescribeConfigs_result(answer.as_ptr());
+            let resources = match result.is_null() {
+                true => std::ptr::null_mut(),
+                false => rd::rd_kafka_DescribeConfigs_result_resources(result, &mut count),
+            };
+            if resources.is_null() || count == 0 {
+                return Err(Error::new(Kind::Kafka, "the broker's answer is about no topic").during(doing));
             }
-            // Known, but its partitions have no leaders yet: for now it is as good as absent.
-            RDKafkaErrorCode::NoError | RDKafkaErrorCode::LeaderNotAvailable => Ok(None),
-            _ => Err(client.request_error(code, "", doing)),
+            *resources
+        };
+        // SAFETY: belongs to the answer, which is alive.
+        let (code, reason) = unsafe {
+            let reason = text(rd::rd_kafka_ConfigResource_error_string(described));
+            (rd::rd_kafka_ConfigResource_error(described), reason)
+        };
+        if errors::number(code) != 0 {
+            return Err(self.client().request_error(code, &reason, doing));
+        }
+        // SAFETY: the array has `count` entries and belongs to the answer, which is alive; texts are copied.
+        unsafe {
+            let entries = rd::rd_kafka_ConfigResource_configs(described, &mut count);
+            let mut settings = Properties::default();
+            for index in 0..count {
+                let entry = *entries.add(index);
+                settings.set(&text(rd::rd_kafka_ConfigEntry_name(entry)), text(rd::rd_kafka_ConfigEntry_value(entry)));
+            }
+            Ok(settings)
         }
     }
 }
@@ -254,6 +275,28 @@ impl Drop for TopicDescription {
     }
 }
 
+struct TopicResource(*mut rd::rd_kafka_ConfigResource_t);
+
+impl TopicResource {
+    fn new(kafka_name: &str) -> Result<Self> {
+        let name = c_string(kafka_name)?;
+        let kind = rd::rd_kafka_ResourceType_t::RD_KAFKA_RESOURCE_TOPIC;
+        // SAFETY: the name is copied.
+        let resource = unsafe { rd::rd_kafka_ConfigResource_new(kind, name.as_ptr()) };
+        match resource.is_null() {
+            true => Err(Error::invalid(format!("librdkafka takes no topic named {kafka_name:?}"))),
+            false => Ok(TopicResource(resource)),
+        }
+    }
+}
+
+impl Drop for TopicResource {
+    fn drop(&mut self) {
+        // SAFETY: ours; requests copy it.
+        unsafe { rd::rd_kafka_ConfigResource_destroy(self.0) };
+    }
+}
+
 /// The embedded cluster answers no admin requests; it is told directly, and asked like any other.
 pub struct EmbeddedAdmin {
     kafka: KafkaAdmin,
@@ -283,5 +326,11 @@ impl Admin for EmbeddedAdmin {
 
     fn partition_count(&self, kafka_name: &str, deadline: Deadline) -> Result<Option<u32>> {
         self.kafka.partition_count(kafka_name, deadline)
+    }
+    fn settings(&self, kafka_name: &str, _: Deadline) -> Result<Properties> {
+        Err(Error::new(
+            Kind::Unsupported,
+            format!("asking for the settings of the topic {kafka_name:?}: the embedded Kafka has none"),
+        ))
     }
 }

@@ -1,6 +1,7 @@
 //! One librdkafka client: made from properties, named in every message, and what it says handed to the host's
 //! services. Producers, consumers and the admin client differ in what else arrives on their queues.
 
+use std::collections::BTreeMap;
 use std::ffi::c_char;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
@@ -12,10 +13,11 @@ use rdkafka::bindings as rd;
 use rdkafka::config::NativeClientConfig;
 use rdkafka::types::RDKafkaErrorCode;
 
-use super::native::{Handle, Queue, QueueEvent, text};
+use super::native::{Handle, Queue, QueueEvent, TopicHandle, text};
 use super::{Connection, EmbeddedCluster, conf, errors};
 use crate::completions::spawn;
 use crate::config::Properties;
+use crate::deadline::{Deadline, as_millis_rounded_up};
 use crate::error::{Error, Kind, Result};
 use crate::services::Services;
 
@@ -188,6 +190,54 @@ impl Client {
         log::error!(logger: self.log(), target: &self.name, "{error}");
         if let Some(fatal) = &self.services.fatal {
             fatal(&self.name, error.kafka_code().unwrap_or(0), error.message());
+        }
+    }
+
+    /// `None` when there is no such topic; asking never makes one. Brings what this client knows of it up to date.
+    pub fn partition_count(&self, kafka_name: &str, deadline: Deadline) -> Result<Option<u32>> {
+        let doing = format!("looking up the Kafka topic {kafka_name:?}");
+        let topic = TopicHandle::new(&self.handle, kafka_name)?;
+        let found = self.metadata(Some(&topic), &doing, deadline)?;
+        let Some((_, code, partitions)) = found.into_iter().next() else { return Ok(None) };
+        match RDKafkaErrorCode::from(code) {
+            RDKafkaErrorCode::NoError | RDKafkaErrorCode::LeaderNotAvailable => Ok(partitions),
+            RDKafkaErrorCode::UnknownTopicOrPartition | RDKafkaErrorCode::UnknownTopic => Ok(None),
+            _ => Err(self.request_error(code, "", doing)),
+        }
+    }
+
+    /// All topics that this client may see, with their numbers of partitions.
+    pub fn topics(&self, deadline: Deadline) -> Result<BTreeMap<String, u32>> {
+        let found = self.metadata(None, "listing Kafka's topics", deadline)?;
+        Ok(found.into_iter().filter_map(|(name, _, partitions)| Some((name, partitions?))).collect())
+    }
+
+    /// Of one topic, or of all: name, error, and the number of partitions. A topic whose partitions have no leaders
+    /// yet has none: for now it is as good as absent.
+    fn metadata(
+        &self,
+        topic: Option<&TopicHandle>,
+        doing: &str,
+        deadline: Deadline,
+    ) -> Result<Vec<(String, errors::Code, Option<u32>)>> {
+        let at_most = as_millis_rounded_up(deadline.remaining(Duration::from_secs(24 * 3600)));
+        let mut metadata = std::ptr::null();
+        // SAFETY: client and topic are alive, the place is writable; the metadata is ours until destroyed.
+        let code = unsafe {
+            let (all, topic) = topic.map_or((1, std::ptr::null_mut()), |topic| (0, topic.as_ptr()));
+            rd::rd_kafka_metadata(self.handle.as_ptr(), all, topic, &mut metadata, at_most)
+        };
+        if errors::number(code) != 0 {
+            return Err(self.request_error(code, "", doing));
+        }
+        // SAFETY: set on success; it has `topic_cnt` topics, whose names are copied before it is destroyed.
+        unsafe {
+            let count = usize::try_from((*metadata).topic_cnt).unwrap_or(0);
+            let topics = (0..count).map(|index| &*(*metadata).topics.add(index));
+            let partitions = |count: i32| u32::try_from(count).ok().filter(|count| *count > 0);
+            let found = topics.map(|one| (text(one.topic), one.err, partitions(one.partition_cnt))).collect();
+            rd::rd_kafka_metadata_destroy(metadata);
+            Ok(found)
         }
     }
 

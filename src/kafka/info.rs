@@ -1,20 +1,58 @@
-//! Reads the first records of info topics, through one client of the driver and without a group.
+//! Info topics, read and written: one client of the driver reads them, without a group, and one writes them.
+//! Each is made when it is first needed.
 
+use std::collections::{BTreeMap, HashMap};
+use std::thread;
 use std::time::Duration;
 
+use once_cell::sync::OnceCell;
 use parking_lot::Mutex;
 use rdkafka::bindings as rd;
 use rdkafka::types::RDKafkaErrorCode;
 
 use super::client::{Attended, Client, ClientRole};
-use super::native::{Message, TopicHandle, c_string};
-use super::{Connection, errors};
+use super::native::{Message, Queue, TopicHandle};
+use super::{Connection, KafkaProducer, errors};
+use crate::admin::{InfoRecord, InfoTopic, InfoTopics};
+use crate::config::ClientSettings;
 use crate::deadline::{Deadline, as_millis_rounded_up};
 use crate::error::{Error, Kind, Result};
+use crate::record::Bare;
 
 const PARTITION: i32 = 0;
 /// A look at the clock between two waits for a record.
 const SLICE: Duration = Duration::from_secs(1);
+
+/// The info topics of a driver.
+pub struct KafkaInfoTopics {
+    connection: Connection,
+    reader: OnceCell<InfoReader>,
+    writer: InfoWriter,
+}
+
+impl KafkaInfoTopics {
+    pub fn new(connection: &Connection) -> Self {
+        KafkaInfoTopics {
+            connection: connection.clone(),
+            reader: OnceCell::new(),
+            writer: InfoWriter { connection: connection.clone(), producer: Mutex::new(None) },
+        }
+    }
+
+    pub fn reader(&self) -> Result<&InfoReader> {
+        self.reader.get_or_try_init(|| InfoReader::new(&self.connection))
+    }
+}
+
+impl InfoTopics for KafkaInfoTopics {
+    fn read(&self, kafka_name: &str, deadline: Deadline) -> Result<Option<InfoTopic>> {
+        self.reader()?.read(kafka_name, InfoTopic::RECORDS + 1, deadline)
+    }
+
+    fn write(&self, kafka_name: &str, records: &[&str], deadline: Deadline) -> Result<()> {
+        self.writer.write(kafka_name, records, deadline)
+    }
+}
 
 pub struct InfoReader {
     attended: Attended,
@@ -22,102 +60,267 @@ pub struct InfoReader {
     turn: Mutex<()>,
 }
 
-/// What an info topic holds.
-#[derive(Debug, PartialEq, Eq)]
-pub enum Info {
-    /// There is no such topic.
-    Missing,
-    /// Fewer records than asked for, or the first ones are gone.
-    Short,
-    Records(Vec<Vec<u8>>),
-}
-
 impl InfoReader {
-    pub fn new(connection: &Connection) -> Result<Self> {
+    fn new(connection: &Connection) -> Result<Self> {
         let mut properties = connection.properties.clone();
-        properties.set("enable.partition.eof", "false");
+        // A topic with too few records shows by its end, one whose first records are gone by an error.
+        properties.set("enable.partition.eof", "true");
+        properties.set("auto.offset.reset", "error");
+        // Whoever reads next waits until the broker has answered the request before, which waits for records that
+        // never come.
+        properties.set("fetch.wait.max.ms", "10");
+        properties.set("fetch.min.bytes", "1");
+        // A broker may hear of a new topic later than the client; that passes soon.
+        properties.set("fetch.error.backoff.ms", "20");
         let client = Client::new(connection, ClientRole::InfoReader, "", properties)?;
         Ok(InfoReader { attended: Attended::start(client)?, turn: Mutex::new(()) })
     }
 
-    /// The records at offsets 0 to `count` - 1 of the topic's only partition.
-    pub fn read(&self, kafka_name: &str, count: u64, deadline: Deadline) -> Result<Info> {
-        let doing = || format!("reading the info topic {kafka_name:?}");
+    /// The first records of one topic, at most `most`; `None` when there is no such topic.
+    pub fn read(&self, kafka_name: &str, most: usize, deadline: Deadline) -> Result<Option<InfoTopic>> {
+        let Some(partitions) = self.client().partition_count(kafka_name, deadline)? else { return Ok(None) };
+        let mut found = self.read_all(&[(kafka_name, partitions)], most, deadline)?;
+        match found.pop() {
+            Some(Err(error)) if error.kind() == Kind::UnknownTopic => Ok(None),
+            Some(found) => found.map(Some),
+            None => Ok(None),
+        }
+    }
+
+    /// All topics that this client may see, with their numbers of partitions.
+    pub fn topics(&self, deadline: Deadline) -> Result<BTreeMap<String, u32>> {
+        self.client().topics(deadline)
+    }
+
+    /// The first records of each of these topics, at most `most`, read together and given in the same order. That
+    /// they exist, with so many partitions, has been asked before: librdkafka would hold the news back for long.
+    pub fn read_all(&self, topics: &[(&str, u32)], most: usize, deadline: Deadline) -> Result<Vec<Result<InfoTopic>>> {
+        let doing = || match topics {
+            [(name, _)] => format!("reading the info topic {name:?}"),
+            _ => format!("reading {} info topics", topics.len()),
+        };
         let late = || self.client().unreachable(doing());
         let _turn = match deadline.instant() {
             Some(end) => self.turn.try_lock_until(end).ok_or_else(late)?,
             None => self.turn.lock(),
         };
-        match self.watermarks(kafka_name, deadline)? {
-            None => Ok(Info::Missing),
-            Some((low, high)) if low > 0 || high < count => Ok(Info::Short),
-            Some(_) => self.consume(kafka_name, count, deadline).map_err(|error| error.during(doing())),
+        let mut reading = Reading::start(self.client(), topics, most).map_err(|error| error.during(doing()))?;
+        while reading.unfinished > 0 {
+            match reading.next(deadline.remaining(SLICE)) {
+                Some(message) => reading.take(&message),
+                None if deadline.has_passed() => return Err(late()),
+                None => {}
+            }
         }
+        let found = std::mem::take(&mut reading.found);
+        Ok(found
+            .into_iter()
+            .map(|one| match one.failure {
+                None => Ok(one.info),
+                Some(error) => Err(error.during(format_args!("reading the info topic {:?}", one.name))),
+            })
+            .collect())
     }
 
     fn client(&self) -> &Client {
         &self.attended.client
     }
+}
 
-    /// First and next offset; `None` when there is no such topic.
-    fn watermarks(&self, kafka_name: &str, deadline: Deadline) -> Result<Option<(u64, u64)>> {
-        let client = self.client();
-        let name = c_string(kafka_name)?;
-        let (mut low, mut high) = (0, 0);
-        let at_most = as_millis_rounded_up(deadline.remaining(Duration::from_secs(24 * 3600)));
-        // SAFETY: client and name are alive; the places are writable.
-        let code = unsafe {
-            rd::rd_kafka_query_watermark_offsets(
-                client.handle.as_ptr(),
-                name.as_ptr(),
-                PARTITION,
-                &mut low,
-                &mut high,
-                at_most,
-            )
+/// Partition 0 of some topics, being consumed onto one queue.
+struct Reading<'a> {
+    client: &'a Client,
+    queue: Queue,
+    started: Vec<TopicHandle>,
+    found: Vec<Found<'a>>,
+    places: HashMap<&'a str, usize>,
+    unfinished: usize,
+    most: usize,
+}
+
+struct Found<'a> {
+    name: &'a str,
+    info: InfoTopic,
+    failure: Option<Error>,
+    is_finished: bool,
+}
+
+impl<'a> Reading<'a> {
+    fn start(client: &'a Client, topics: &[(&'a str, u32)], most: usize) -> Result<Self> {
+        let found = |&(name, partitions)| Found {
+            name,
+            info: InfoTopic { partitions, ..InfoTopic::default() },
+            failure: None,
+            is_finished: false,
         };
-        match RDKafkaErrorCode::from(code) {
-            RDKafkaErrorCode::NoError => Ok(Some((u64::try_from(low).unwrap_or(0), u64::try_from(high).unwrap_or(0)))),
-            RDKafkaErrorCode::UnknownTopicOrPartition
-            | RDKafkaErrorCode::UnknownTopic
-            | RDKafkaErrorCode::UnknownPartition => Ok(None),
-            _ => Err(client.request_error(code, "", format_args!("looking up the info topic {kafka_name:?}"))),
+        let mut reading = Reading {
+            client,
+            queue: Queue::new(&client.handle)?,
+            started: Vec::with_capacity(topics.len()),
+            found: topics.iter().map(found).collect(),
+            places: topics.iter().enumerate().map(|(place, (name, _))| (*name, place)).collect(),
+            unfinished: topics.len(),
+            most,
+        };
+        for (name, _) in topics {
+            let topic = TopicHandle::new(&client.handle, name)?;
+            // SAFETY: topic and queue are alive until the partition is stopped, and it's the reader's turn.
+            let refused =
+                unsafe { rd::rd_kafka_consume_start_queue(topic.as_ptr(), PARTITION, 0, reading.queue.as_ptr()) };
+            if refused != 0 {
+                return Err(errors::last_error());
+            }
+            reading.started.push(topic);
+        }
+        Ok(reading)
+    }
+
+    fn next(&self, at_most: Duration) -> Option<Message> {
+        // SAFETY: the queue is alive; the message is ours.
+        unsafe {
+            let message = rd::rd_kafka_consume_queue(self.queue.as_ptr(), as_millis_rounded_up(at_most));
+            Message::from_raw(&self.client.handle, message)
         }
     }
 
-    fn consume(&self, kafka_name: &str, count: u64, deadline: Deadline) -> Result<Info> {
-        let topic = TopicHandle::new(&self.client().handle, kafka_name)?;
-        // SAFETY: the topic is alive, and it's this reader's turn.
-        if unsafe { rd::rd_kafka_consume_start(topic.as_ptr(), PARTITION, 0) } != 0 {
-            return Err(errors::last_error());
+    fn take(&mut self, message: &Message) {
+        let Some(found) = self.places.get(message.topic().as_str()).and_then(|place| self.found.get_mut(*place)) else {
+            // About the client, not about a topic: it also comes on the client's main queue, where it is served.
+            return;
+        };
+        if found.is_finished {
+            return;
         }
-        let records = self.collect(&topic, count, deadline);
-        // SAFETY: started above.
-        unsafe { rd::rd_kafka_consume_stop(topic.as_ptr(), PARTITION) };
-        records.map(Info::Records)
+        found.take(message);
+        found.is_finished |= found.info.records.len() >= self.most;
+        self.unfinished -= usize::from(found.is_finished);
     }
+}
 
-    fn collect(&self, topic: &TopicHandle, count: u64, deadline: Deadline) -> Result<Vec<Vec<u8>>> {
-        let mut records = Vec::new();
-        while (records.len() as u64) < count {
-            // SAFETY: the topic is alive and being consumed; the message is ours.
-            let message = unsafe {
-                let at_most = as_millis_rounded_up(deadline.remaining(SLICE));
-                Message::from_raw(&self.client().handle, rd::rd_kafka_consume(topic.as_ptr(), PARTITION, at_most))
-            };
-            match message {
-                Some(message) if errors::number(message.error()) != 0 => {
-                    return Err(errors::error(message.error(), &message.error_text()));
-                }
-                Some(message) if message.offset() != records.len() as i64 => {
-                    let (found, expected) = (message.offset(), records.len());
-                    return Err(Error::new(Kind::Component, format!("offset {expected} is missing, {found} follows")));
-                }
-                Some(message) => records.push(message.payload().to_vec()),
-                None if deadline.has_passed() => return Err(self.client().unreachable("waiting for its records")),
-                None => {}
+impl Found<'_> {
+    fn take(&mut self, message: &Message) {
+        match RDKafkaErrorCode::from(message.error()) {
+            RDKafkaErrorCode::NoError => self.take_record(message),
+            RDKafkaErrorCode::PartitionEOF => self.is_finished = true,
+            RDKafkaErrorCode::AutoOffsetReset | RDKafkaErrorCode::OffsetOutOfRange => {
+                self.info.begins_later = true;
+                self.is_finished = true;
+            }
+            _ => {
+                self.failure = Some(errors::error(message.error(), &message.error_text()));
+                self.is_finished = true;
             }
         }
-        Ok(records)
     }
+
+    fn take_record(&mut self, message: &Message) {
+        let (at, expected) = (message.offset(), self.info.records.len());
+        if at == expected as i64 {
+            let record = InfoRecord { payload: message.payload().to_vec(), timestamp: message.timestamp() };
+            self.info.records.push(record);
+        } else if expected == 0 {
+            self.info.begins_later = true;
+            self.is_finished = true;
+        } else {
+            let why = format!("offset {expected} is missing, {at} follows");
+            self.failure = Some(Error::new(Kind::Component, why));
+            self.is_finished = true;
+        }
+    }
+}
+
+impl Drop for Reading<'_> {
+    fn drop(&mut self) {
+        for topic in &self.started {
+            // SAFETY: the topic is alive and was started.
+            unsafe { rd::rd_kafka_consume_stop(topic.as_ptr(), PARTITION) };
+        }
+    }
+}
+
+/// Fills info topics through one producer, which is made at the first and made anew after it has failed for good:
+/// making one costs half a second.
+struct InfoWriter {
+    connection: Connection,
+    producer: Mutex<Option<KafkaProducer>>,
+}
+
+impl InfoWriter {
+    /// A record is delivered within this time or never. It fits between the half of a lease, up to which a creator
+    /// begins to write, and its end, from which on others may take what is there.
+    const DELIVERY: &str = "10000";
+    /// Long enough to find all records of an info topic together. It's never waited out.
+    const LINGER: &str = "1000";
+
+    fn write(&self, kafka_name: &str, records: &[&str], deadline: Deadline) -> Result<()> {
+        let doing = |error: Error| error.during(format_args!("writing to {kafka_name:?}"));
+        let producer = self.producer(kafka_name).map_err(doing)?;
+        await_topic(&producer, kafka_name, deadline).map_err(doing)?;
+        if let Some(record) = records.iter().find(|record| record.len() > producer.max_record()) {
+            let why = format!(
+                "a record of {} bytes, more than the {} that kafka.message.max.bytes allows",
+                record.len(),
+                producer.max_record()
+            );
+            return Err(doing(Error::new(Kind::TooLarge, why)));
+        }
+        let sent: Vec<_> = records
+            .iter()
+            .map(|record| {
+                let place = producer.in_flight().take(record.len() as u64, deadline)?;
+                producer.send_unhurried(PARTITION as u32, &Bare(record.as_bytes()), place)
+            })
+            .collect();
+        // All are waited for, whatever became of the first: what is still on its way must be known to be.
+        let mut outcome = Ok(());
+        for sent in sent {
+            let stored = sent.and_then(|future| future.wait(deadline)).map_err(|error| match error.kind() {
+                Kind::TimedOut => Error::new(Kind::Unreachable, "not delivered in time").retriable(true),
+                _ => error,
+            });
+            outcome = match (outcome, stored) {
+                // What may still come weighs more than what went wrong.
+                (Err(_), Err(later)) if later.kind() == Kind::Unreachable => Err(later),
+                (Ok(()), stored) => stored,
+                (outcome, _) => outcome,
+            };
+        }
+        outcome.map_err(doing)
+    }
+
+    /// One for this topic, of the client that all share.
+    fn producer(&self, kafka_name: &str) -> Result<KafkaProducer> {
+        let mut shared = self.producer.lock();
+        if let Some(producer) = shared.as_ref().filter(|producer| !producer.has_ended()) {
+            return producer.sibling(kafka_name);
+        }
+        let mut settings = ClientSettings { name: "info topics".to_owned(), ..ClientSettings::default() };
+        // The three records of an info topic are a batch, which goes out when it's complete.
+        settings.batch_size = InfoTopic::RECORDS as u64;
+        for (name, value) in [
+            ("linger.ms", Self::LINGER),
+            ("delivery.timeout.ms", Self::DELIVERY),
+            ("queue.buffering.max.messages", "0"),
+        ] {
+            settings.kafka.set(name, value);
+        }
+        let producer = KafkaProducer::new(&self.connection, kafka_name, &settings)?;
+        let sibling = producer.sibling(kafka_name)?;
+        *shared = Some(producer);
+        Ok(sibling)
+    }
+}
+
+/// A topic just made may not be known everywhere, and the client may know one of that name which was deleted.
+fn await_topic(producer: &KafkaProducer, kafka_name: &str, deadline: Deadline) -> Result<()> {
+    const PAUSE: Duration = Duration::from_millis(10);
+    let give_up = Deadline::after(Duration::from_secs(5)).sooner(deadline);
+    while producer.partition_count(deadline)?.is_none() {
+        if give_up.has_passed() {
+            let why = format!("Kafka has no topic {kafka_name:?}; somebody may have deleted it");
+            return Err(Error::new(Kind::UnknownTopic, why));
+        }
+        thread::sleep(PAUSE);
+    }
+    Ok(())
 }

@@ -17,7 +17,7 @@ use std::time::Duration;
 pub use admin::{EmbeddedAdmin, KafkaAdmin};
 pub use consumer::{KafkaConsumer, Payload, RawRecord};
 pub use embedded::EmbeddedCluster;
-pub use info::{Info, InfoReader};
+pub use info::KafkaInfoTopics;
 pub use producer::{EncodedRecord, KafkaProducer};
 
 use crate::config::{DriverSettings, Properties};

@@ -304,6 +304,16 @@ impl Message {
         unsafe { std::slice::from_raw_parts(raw.payload.cast(), raw.len) }
     }
 
+    /// The topic's name; empty when it's about none.
+    pub fn topic(&self) -> String {
+        let topic = self.raw().rkt;
+        if topic.is_null() {
+            return String::new();
+        }
+        // SAFETY: the message keeps its topic alive; the name is copied.
+        unsafe { text(rd::rd_kafka_topic_name(topic)) }
+    }
+
     pub fn partition(&self) -> i32 {
         self.raw().partition
     }

@@ -1,7 +1,7 @@
 //! librdkafka's producer: records in, delivery reports out. The only file that calls `rd_kafka_produce`.
 //!
-//! One thread serves the reports. It goes on after its producer is dropped, until everything in flight is
-//! delivered or has failed, and then destroys the client.
+//! One thread serves the reports. It goes on after its producer, or the last of the siblings that share it, is
+//! dropped, until everything in flight is delivered or has failed, and then destroys the client.
 
 use std::cell::RefCell;
 use std::ffi::c_void;
@@ -20,7 +20,7 @@ use super::native::{QueueEvent, TopicHandle};
 use super::{Connection, conf, errors};
 use crate::completions::spawn;
 use crate::config::{ClientSettings, Properties};
-use crate::deadline::as_millis_rounded_up;
+use crate::deadline::{Deadline, as_millis_rounded_up};
 use crate::error::{Error, Kind, Result, Stored};
 use crate::future::{Delivered, Future, Hurry};
 use crate::in_flight::{InFlight, Limits, Outcome, Place};
@@ -37,15 +37,18 @@ const MOST_BATCHED: u64 = 1_000_000;
 const LEAST_BATCHED: u64 = 1_000;
 
 pub struct KafkaProducer {
+    topic_name: String,
+    topic: TopicHandle,
     shared: Arc<Shared>,
     max_record: usize,
     /// The thread pool that prepares what is sent.
     pool: Mark,
+    /// Held by all siblings: the last one to go closes what they share.
+    open: Arc<Open>,
 }
 
+/// The client, its serving thread and the room in it; siblings for several topics share them.
 struct Shared {
-    topic_name: String,
-    topic: TopicHandle,
     in_flight: InFlight,
     hurrying: AtomicBool,
     closing: AtomicBool,
@@ -78,9 +81,8 @@ impl KafkaProducer {
         properties.set("queue.buffering.max.kbytes", i32::MAX.to_string());
 
         let client = Client::new(connection, ClientRole::Producer, &settings.name, properties)?;
+        let topic = TopicHandle::new(&client.handle, topic_name)?;
         let shared = Arc::new(Shared {
-            topic_name: topic_name.to_owned(),
-            topic: TopicHandle::new(&client.handle, topic_name)?,
             in_flight: InFlight::new(limits),
             hurrying: AtomicBool::new(false),
             closing: AtomicBool::new(false),
@@ -89,15 +91,42 @@ impl KafkaProducer {
         let served = shared.clone();
         spawn("octopus-producer", move || served.serve_until_closed())?;
         let max_message = conf::effective_number(&wanted, "message.max.bytes")? as usize;
-        Ok(KafkaProducer { shared, max_record: max_message.saturating_sub(RECORD_OVERHEAD), pool: Mark::NONE })
+        Ok(KafkaProducer {
+            topic_name: topic_name.to_owned(),
+            topic,
+            open: Arc::new(Open(shared.clone())),
+            shared,
+            max_record: max_message.saturating_sub(RECORD_OVERHEAD),
+            pool: Mark::NONE,
+        })
     }
 
     /// Tells that a thread pool prepares what is sent: waiting there for a delivery could be waiting for itself.
     pub fn prepared_on(self, pool: Mark) -> Self {
-        // Not by `..self`: the type has a destructor.
-        let mut prepared = self;
-        prepared.pool = pool;
-        prepared
+        KafkaProducer { pool, ..self }
+    }
+
+    /// One for another topic, which shares this one's client, room and fate.
+    pub fn sibling(&self, topic_name: &str) -> Result<Self> {
+        Ok(KafkaProducer {
+            topic_name: topic_name.to_owned(),
+            topic: TopicHandle::new(&self.shared.client.handle, topic_name)?,
+            shared: self.shared.clone(),
+            max_record: self.max_record,
+            pool: self.pool,
+            open: self.open.clone(),
+        })
+    }
+
+    /// As Kafka knows the topic now. What this client knew of it is brought up to date, which matters to one that
+    /// used a topic of this name that has been deleted since.
+    pub fn partition_count(&self, deadline: Deadline) -> Result<Option<u32>> {
+        self.shared.client.partition_count(&self.topic_name, deadline)
+    }
+
+    /// Whether this client takes nothing more, after a fatal error or a panic.
+    pub fn has_ended(&self) -> bool {
+        self.shared.in_flight.has_ended()
     }
 
     pub fn in_flight(&self) -> &InFlight {
@@ -112,7 +141,23 @@ impl KafkaProducer {
     /// Encodes the record and queues it in the place that was taken for its size; the returned future is settled by its
     /// delivery report.
     pub fn send(&self, partition: u32, record: &impl Record, place: Place) -> Result<Arc<Future>> {
-        let future = Arc::new(Future::delivery(place, self.waker(), self.pool));
+        self.send_woken_by(self.waker(), partition, record, place)
+    }
+
+    /// As [`send`](Self::send), but waiting for it doesn't cut the linger short, which records need that shall go
+    /// together with others.
+    pub fn send_unhurried(&self, partition: u32, record: &impl Record, place: Place) -> Result<Arc<Future>> {
+        self.send_woken_by(Weak::<Shared>::new(), partition, record, place)
+    }
+
+    fn send_woken_by(
+        &self,
+        waker: Weak<dyn Hurry>,
+        partition: u32,
+        record: &impl Record,
+        place: Place,
+    ) -> Result<Arc<Future>> {
+        let future = Arc::new(Future::delivery(place, waker, self.pool));
         match self.encode_and_produce(partition, record, place.bytes() as usize, &future) {
             Ok(()) => Ok(future),
             Err(error) => {
@@ -136,7 +181,7 @@ impl KafkaProducer {
 
     /// Queues a record; its delivery report settles the future. On an error the future is the caller's to fail.
     pub fn send_encoded(&self, partition: u32, record: EncodedRecord, future: &Arc<Future>) -> Result<()> {
-        self.shared.produce(partition, Bytes::ToKeep(record.0), future)
+        self.produce(partition, Bytes::ToKeep(record.0), future)
     }
 
     /// Settles the future of an event that can't be sent, and gives its room back. The next flush tells of it.
@@ -157,12 +202,12 @@ impl KafkaProducer {
         if size > LARGEST_COPIED_TWICE {
             let mut buffer = Buffer::with_capacity(size)?;
             record.encode(|bytes| buffer.append(bytes));
-            return self.shared.produce(partition, Bytes::ToKeep(buffer), future);
+            return self.produce(partition, Bytes::ToKeep(buffer), future);
         }
         SCRATCH.with_borrow_mut(|scratch| {
             scratch.clear();
             record.encode(|bytes| scratch.extend_from_slice(bytes));
-            self.shared.produce(partition, Bytes::ToCopy(scratch), future)
+            self.produce(partition, Bytes::ToCopy(scratch), future)
         })
     }
 
@@ -174,34 +219,6 @@ impl KafkaProducer {
         flush
     }
 
-    fn waker(&self) -> Weak<dyn Hurry> {
-        let shared: Weak<Shared> = Arc::downgrade(&self.shared);
-        shared
-    }
-}
-
-impl Drop for KafkaProducer {
-    /// What is in flight is still delivered, by the serving thread.
-    fn drop(&mut self) {
-        self.shared.in_flight.end(Error::bare(Kind::Closed));
-        self.shared.closing.store(true, Ordering::Release);
-        self.shared.client.main.wake();
-    }
-}
-
-impl Hurry for Shared {
-    fn hurry(&self, at_most: Duration) {
-        if self.hurrying.swap(true, Ordering::AcqRel) {
-            return;
-        }
-        // While a flush runs, librdkafka takes linger.ms as over. It returns early when nothing is in flight.
-        // SAFETY: the client is alive.
-        unsafe { rd::rd_kafka_flush(self.client.handle.as_ptr(), as_millis_rounded_up(at_most)) };
-        self.hurrying.store(false, Ordering::Release);
-    }
-}
-
-impl Shared {
     fn produce(&self, partition: u32, bytes: Bytes, future: &Arc<Future>) -> Result<()> {
         let (flags, payload, size) = match &bytes {
             Bytes::ToCopy(scratch) => (rd::RD_KAFKA_MSG_F_COPY, scratch.as_ptr().cast_mut(), scratch.len()),
@@ -235,13 +252,44 @@ impl Shared {
     }
 
     fn refusal(&self, partition: u32, size: usize) -> Error {
-        let error = match self.client.fatal() {
+        let error = match self.shared.client.fatal() {
             Some(fatal) => fatal,
             None => errors::last_error(),
         };
         error.during(format_args!("pushing {size} bytes to partition {partition} of topic {:?}", self.topic_name))
     }
 
+    fn waker(&self) -> Weak<dyn Hurry> {
+        let shared: Weak<Shared> = Arc::downgrade(&self.shared);
+        shared
+    }
+}
+
+/// While there is one, the serving thread waits for more to come.
+struct Open(Arc<Shared>);
+
+impl Drop for Open {
+    /// What is in flight is still delivered, by the serving thread.
+    fn drop(&mut self) {
+        self.0.in_flight.end(Error::bare(Kind::Closed));
+        self.0.closing.store(true, Ordering::Release);
+        self.0.client.main.wake();
+    }
+}
+
+impl Hurry for Shared {
+    fn hurry(&self, at_most: Duration) {
+        if self.hurrying.swap(true, Ordering::AcqRel) {
+            return;
+        }
+        // While a flush runs, librdkafka takes linger.ms as over. It returns early when nothing is in flight.
+        // SAFETY: the client is alive.
+        unsafe { rd::rd_kafka_flush(self.client.handle.as_ptr(), as_millis_rounded_up(at_most)) };
+        self.hurrying.store(false, Ordering::Release);
+    }
+}
+
+impl Shared {
     fn serve_until_closed(&self) {
         const LONGEST_PAUSE: Duration = Duration::from_millis(64);
         let mut pause = Duration::from_millis(1);
@@ -329,9 +377,11 @@ impl Shared {
             Some(trouble) => format!("{reason}; the last error was: {trouble}"),
             None => reason,
         };
+        // SAFETY: the message keeps its topic alive; the name is copied.
+        let topic_name = unsafe { super::native::text(rd::rd_kafka_topic_name(message.rkt)) };
         Err(errors::error(message.err, &reason).stored(stored).during(format_args!(
-            "delivering {} bytes to partition {} of topic {:?}",
-            message.len, message.partition, self.topic_name
+            "delivering {} bytes to partition {} of topic {topic_name:?}",
+            message.len, message.partition
         )))
     }
 }
