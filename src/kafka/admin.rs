@@ -189,6 +189,13 @@ fn say_which_option(error: Error, topic: &NewTopic) -> Error {
     error
 }
 
+/// These have a time limit of their own, which lets the controller answer when the topic is there, not only written
+/// down.
+fn changes_topics(operation: rd::rd_kafka_admin_op_t) -> bool {
+    use rd::rd_kafka_admin_op_t::{RD_KAFKA_ADMIN_OP_CREATETOPICS, RD_KAFKA_ADMIN_OP_DELETETOPICS};
+    matches!(operation, RD_KAFKA_ADMIN_OP_CREATETOPICS | RD_KAFKA_ADMIN_OP_DELETETOPICS)
+}
+
 struct AdminOptions(*mut rd::rd_kafka_AdminOptions_t);
 
 impl AdminOptions {
@@ -202,8 +209,7 @@ impl AdminOptions {
         let most = Duration::from_secs(3600);
         let timeout = as_millis_rounded_up(deadline.remaining(most)).max(1);
         let mut why = [0 as c_char; 256];
-        // SAFETY: the options are alive and the buffer as long as said. The operation's own limit lets the
-        // controller answer when the topic is there, not only written down.
+        // SAFETY: the options are alive and the buffer as long as said.
         let refused = unsafe {
             errors::number(rd::rd_kafka_AdminOptions_set_request_timeout(
                 options.0,
@@ -211,12 +217,13 @@ impl AdminOptions {
                 why.as_mut_ptr(),
                 why.len(),
             )) != 0
-                || errors::number(rd::rd_kafka_AdminOptions_set_operation_timeout(
-                    options.0,
-                    timeout,
-                    why.as_mut_ptr(),
-                    why.len(),
-                )) != 0
+                || changes_topics(operation)
+                    && errors::number(rd::rd_kafka_AdminOptions_set_operation_timeout(
+                        options.0,
+                        timeout,
+                        why.as_mut_ptr(),
+                        why.len(),
+                    )) != 0
         };
         if refused {
             // SAFETY: librdkafka terminates the text.

@@ -204,6 +204,14 @@ pub fn kcat_write(bootstrap: &str, topic: &str, partition: i32, payload: &[u8]) 
     fs::remove_file(&file).unwrap_or_else(|error| panic!("could not remove {file}: {error}"));
 }
 
+/// Writes records "0", "1", … that say they were made at this time, in milliseconds since 1970.
+pub fn write_dated(bootstrap: &str, topic: &str, count: usize, timestamp: i64) {
+    let (count, timestamp) = (count.to_string(), timestamp.to_string());
+    let args = ["--bootstrap-server", bootstrap, "--topic", topic, "--max-messages", &count];
+    let dated = ["--message-create-time", &timestamp];
+    kafka_tool("org.apache.kafka.tools.VerifiableProducer", &[&args[..], &dated].concat());
+}
+
 /// The offset that a group has committed for a partition, if it has.
 pub fn committed_offset(bootstrap: &str, group: &str, topic: &str, partition: i32) -> Option<i64> {
     let command = "org.apache.kafka.tools.consumer.group.ConsumerGroupCommand";

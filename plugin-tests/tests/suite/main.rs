@@ -11,4 +11,5 @@ mod proxy;
 mod records;
 mod services;
 mod support;
+mod topic_lifecycle;
 mod topics;

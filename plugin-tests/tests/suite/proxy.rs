@@ -1,10 +1,11 @@
-//! A Kafka behind a TCP proxy that can hold its traffic or cut it off. The broker advertises the proxy's port, so
-//! that clients stay on it.
+//! A Kafka behind a TCP proxy that can hold its traffic or cut it off, or hold one client at one of its requests. The
+//! broker advertises the proxy's port, so that clients stay on it.
 
 use std::io::{Read, Write};
 use std::net::{Shutdown, TcpListener, TcpStream};
 use std::sync::{Arc, Condvar, Mutex};
 use std::thread;
+use std::time::Duration;
 
 use crate::kafka::Kafka;
 
@@ -21,7 +22,38 @@ enum Traffic {
     Broken,
 }
 
+/// Kafka's requests, by their numbers in its protocol.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Request {
+    Produce = 0,
+    CreateTopics = 19,
+}
+
+/// What a trap keeps from going on: the request, or, when the broker has done it, its answer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Held {
+    Request,
+    Answer,
+}
+
+/// Waits for one client's request of a kind, the `nth` from 1 on, and lets nothing of it, or no answer to it, pass.
+pub struct Trap {
+    client_id: String,
+    request: Request,
+    nth: usize,
+    held: Held,
+    state: Mutex<TrapState>,
+    sprung: Condvar,
+}
+
+#[derive(Default)]
+struct TrapState {
+    seen: usize,
+    sprung: bool,
+}
+
 struct Proxy {
+    traps: Mutex<Vec<Arc<Trap>>>,
     traffic: Mutex<Traffic>,
     changed: Condvar,
     open: Mutex<Vec<TcpStream>>,
@@ -32,8 +64,12 @@ impl ProxiedKafka {
         let listener = TcpListener::bind("127.0.0.1:0").expect("a free port for the proxy");
         let address = listener.local_addr().expect("the proxy's port").to_string();
         let kafka = Kafka::start(&["--set", &format!("advertised.listeners=CLIENT://{address}")]);
-        let proxy =
-            Arc::new(Proxy { traffic: Mutex::new(Traffic::Flows), changed: Condvar::new(), open: Mutex::default() });
+        let proxy = Arc::new(Proxy {
+            traps: Mutex::default(),
+            traffic: Mutex::new(Traffic::Flows),
+            changed: Condvar::new(),
+            open: Mutex::default(),
+        });
         let (accepting, broker) = (proxy.clone(), kafka.bootstrap().to_owned());
         thread::spawn(move || {
             for client in listener.incoming().flatten() {
@@ -56,6 +92,20 @@ impl ProxiedKafka {
         self.proxy.set(Traffic::Flows);
     }
 
+    /// For the client with this `client.id`; set before it begins.
+    pub fn trap(&self, client_id: &str, request: Request, nth: usize, held: Held) -> Arc<Trap> {
+        let trap = Arc::new(Trap {
+            client_id: client_id.to_owned(),
+            request,
+            nth,
+            held,
+            state: Mutex::default(),
+            sprung: Condvar::new(),
+        });
+        self.proxy.traps.lock().unwrap().push(trap.clone());
+        trap
+    }
+
     /// Connections are cut, and new ones as soon as they are made.
     pub fn break_off(&self) {
         self.proxy.set(Traffic::Broken);
@@ -76,24 +126,110 @@ impl Proxy {
             return;
         }
         let Ok(server) = TcpStream::connect(broker) else { return };
-        for (from, to) in [(&client, &server), (&server, &client)] {
+        // Answers carry the numbers of their requests.
+        let held_answers = Arc::new(Mutex::new(Vec::new()));
+        for (from, to, side) in [(&client, &server, Side::Client), (&server, &client, Side::Broker)] {
             let (Ok(from), Ok(to)) = (from.try_clone(), to.try_clone()) else { return };
-            let proxy = self.clone();
-            thread::spawn(move || proxy.pump(from, to));
+            let (proxy, held_answers) = (self.clone(), held_answers.clone());
+            thread::spawn(move || proxy.pump(from, to, side, &held_answers));
         }
         self.open.lock().unwrap().extend([client, server]);
     }
 
-    fn pump(&self, mut from: TcpStream, mut to: TcpStream) {
-        let mut buffer = [0; 64 * 1024];
-        while let Ok(count @ 1..) = from.read(&mut buffer) {
+    /// Passes on whole messages, each a length and so many bytes.
+    fn pump(&self, mut from: TcpStream, mut to: TcpStream, side: Side, held_answers: &HeldAnswers) {
+        while let Some(message) = read_message(&mut from) {
             let held = self.traffic.lock().unwrap();
             drop(self.changed.wait_while(held, |traffic| *traffic == Traffic::Held).unwrap());
-            if to.write_all(&buffer[..count]).is_err() {
+            let passes = match side {
+                Side::Client => self.request_passes(&message, held_answers),
+                Side::Broker => answer_passes(&message, held_answers),
+            };
+            if !passes {
+                // What comes behind it waits too: the client gets no further on this connection.
+                while read_message(&mut from).is_some() {}
+                break;
+            }
+            if to.write_all(&message).is_err() {
                 break;
             }
         }
         let _ = from.shutdown(Shutdown::Both);
         let _ = to.shutdown(Shutdown::Both);
     }
+
+    fn request_passes(&self, message: &[u8], held_answers: &HeldAnswers) -> bool {
+        let Some((request, number, client_id)) = read_header(message) else { return true };
+        let traps = self.traps.lock().unwrap().clone();
+        let Some(trap) = traps.iter().find(|trap| trap.is_meant(request, client_id)) else { return true };
+        if !trap.counts_to_it() {
+            return true;
+        }
+        if trap.held == Held::Answer {
+            held_answers.lock().unwrap().push((number, trap.clone()));
+            return true;
+        }
+        trap.spring();
+        false
+    }
+}
+
+type HeldAnswers = Mutex<Vec<(i32, Arc<Trap>)>>;
+
+#[derive(Clone, Copy)]
+enum Side {
+    Client,
+    Broker,
+}
+
+impl Trap {
+    /// Waits until the client is held; false if it takes longer than that.
+    pub fn wait(&self, at_most: Duration) -> bool {
+        let state = self.state.lock().unwrap();
+        self.sprung.wait_timeout_while(state, at_most, |state| !state.sprung).unwrap().0.sprung
+    }
+
+    fn is_meant(&self, request: i16, client_id: &[u8]) -> bool {
+        self.request as i16 == request && self.client_id.as_bytes() == client_id
+    }
+
+    fn counts_to_it(&self) -> bool {
+        let mut state = self.state.lock().unwrap();
+        state.seen += 1;
+        state.seen == self.nth
+    }
+
+    fn spring(&self) {
+        self.state.lock().unwrap().sprung = true;
+        self.sprung.notify_all();
+    }
+}
+
+fn answer_passes(message: &[u8], held_answers: &HeldAnswers) -> bool {
+    let number = message.get(4..8).and_then(|bytes| bytes.try_into().ok()).map(i32::from_be_bytes);
+    match held_answers.lock().unwrap().iter().find(|(held, _)| Some(*held) == number) {
+        None => true,
+        Some((_, trap)) => {
+            trap.spring();
+            false
+        }
+    }
+}
+
+/// With its length in front; None at the end.
+fn read_message(from: &mut TcpStream) -> Option<Vec<u8>> {
+    let mut message = vec![0; 4];
+    from.read_exact(&mut message).ok()?;
+    let length = u32::from_be_bytes(message[..4].try_into().ok()?) as usize;
+    message.resize(4 + length, 0);
+    from.read_exact(&mut message[4..]).ok()?;
+    Some(message)
+}
+
+/// A request's kind, number and client: 2 bytes of kind, 2 of version, 4 of number, 2 of the name's length, the name.
+fn read_header(message: &[u8]) -> Option<(i16, i32, &[u8])> {
+    let kind = i16::from_be_bytes(message.get(4..6)?.try_into().ok()?);
+    let number = i32::from_be_bytes(message.get(8..12)?.try_into().ok()?);
+    let length = i16::from_be_bytes(message.get(12..14)?.try_into().ok()?);
+    Some((kind, number, message.get(14..14 + usize::try_from(length).ok()?)?))
 }
