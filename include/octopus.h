@@ -340,7 +340,8 @@ typedef struct octopus_driver_api {
                              const struct octopus_host_services *services,
                              struct octopus_driver **driver,
                              struct octopus_error **error);
-    // Makes a topic and waits until it can be opened. `args` may be NULL.
+    // Makes a topic and waits until it can be opened; what another creator left half-made is taken over when it's
+    // 30 s old. `args` may be NULL.
     // `OCTOPUS_TOPIC_EXISTS`, `OCTOPUS_COMPONENT`, `OCTOPUS_INVALID_CONFIGURATION`, `OCTOPUS_UNREACHABLE`,
     // `OCTOPUS_KAFKA`, `OCTOPUS_WOULD_DEADLOCK` on a thread of the plugin.
     octopus_status (*create_topic)(const struct octopus_driver *driver,
@@ -353,7 +354,8 @@ typedef struct octopus_driver_api {
                                  struct octopus_text name,
                                  struct octopus_topic **topic,
                                  struct octopus_error **error);
-    // Deletes a topic and its info topic. `OCTOPUS_UNKNOWN_TOPIC`, `OCTOPUS_UNREACHABLE`, `OCTOPUS_KAFKA`.
+    // Deletes a topic and its info topic, and waits until both are gone. `OCTOPUS_UNKNOWN_TOPIC`,
+    // `OCTOPUS_UNREACHABLE`, `OCTOPUS_KAFKA`; `OCTOPUS_UNSUPPORTED` with the embedded Kafka.
     octopus_status (*delete_topic)(const struct octopus_driver *driver,
                                    struct octopus_text name,
                                    struct octopus_error **error);
@@ -364,6 +366,7 @@ typedef struct octopus_driver_api {
                                    struct octopus_error **error);
     // Every topic of the namespace that has an info topic, as JSON:
     // `{name: {"validator":…,"selector":…,"serializer":…,"num_partitions":n}}`. Release the string.
+    // `OCTOPUS_UNREACHABLE`, `OCTOPUS_KAFKA`.
     octopus_status (*list_topics)(const struct octopus_driver *driver,
                                   struct octopus_string **json,
                                   struct octopus_error **error);
