@@ -300,7 +300,10 @@ impl InfoWriter {
         for (name, value) in [
             ("linger.ms", Self::LINGER),
             ("delivery.timeout.ms", Self::DELIVERY),
+            // What the driver sets for its producers must not part the three, nor have them wait for room.
+            ("batch.size", "1000000"),
             ("queue.buffering.max.messages", "0"),
+            ("queue.buffering.max.kbytes", "2147483647"),
         ] {
             settings.kafka.set(name, value);
         }

@@ -77,6 +77,11 @@ fn kill_at_and_create_again(kafka: &ProxiedKafka, step: (Request, usize, Held)) 
     let name = unique("killed");
     let trap = kafka.trap(&name, step.0, step.1, step.2);
     Creator::start(kafka, &name).kill_when(&trap);
+    if step.0 == Request::Produce {
+        let left = components_in_kafka(kafka.bootstrap(), &format!("__info_{name}")).len();
+        let written = if step.2 == Held::Answer { 3 } else { 0 };
+        assert_eq!(left, written, "{step:?}: one request writes all records");
+    }
 
     let config = json!({"kafka": {"bootstrap.servers": kafka.bootstrap()}});
     let driver = octopus().driver(config).unwrap();
