@@ -1,9 +1,11 @@
 //! The tests of Octopus as a plugin: the built library, loaded by path, against a real Kafka.
 
+mod components;
 mod consuming;
 mod header;
 mod hosts;
 mod kafka;
+mod pools;
 mod positions;
 mod processing;
 mod producing;
