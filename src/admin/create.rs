@@ -160,7 +160,7 @@ impl Creator<'_> {
             if lease.is_over() {
                 return self.take_away(info, &found);
             }
-            self.pause_or_else(WATCHING.min(self.lease / 8), || self.busy(info))?;
+            self.pause_or_else(WATCHING.min(lease.remaining()), || self.busy(info))?;
         }
     }
 
@@ -309,6 +309,9 @@ impl Hold {
 /// Another creator's lease, as far as it can be told: from its newest record on, or since it was first seen.
 struct WatchedLease {
     length: Duration,
+    /// Each who waits goes on a little later than the others, and then sees what the first of them did. Otherwise
+    /// they would delete each other's info topics.
+    own_delay: Duration,
     end: Instant,
     /// How many records there were, and the newest one's time.
     seen: (usize, Option<i64>),
@@ -316,7 +319,8 @@ struct WatchedLease {
 
 impl WatchedLease {
     fn first_seen(length: Duration) -> Self {
-        WatchedLease { length, end: Instant::now() + length, seen: (0, None) }
+        let own_delay = length / 60 * (uuid::Uuid::new_v4().as_u128() % 100) as u32 / 100;
+        WatchedLease { length, own_delay, end: Instant::now() + length + own_delay, seen: (0, None) }
     }
 
     fn look(&mut self, found: &InfoTopic) {
@@ -329,7 +333,11 @@ impl WatchedLease {
             // A time in the future, by a clock that is ahead, is now.
             SystemTime::now().duration_since(UNIX_EPOCH + Duration::from_millis(millis)).unwrap_or_default()
         });
-        self.end = Instant::now() + self.length.saturating_sub(age);
+        self.end = Instant::now() + self.length.saturating_sub(age) + self.own_delay;
+    }
+
+    fn remaining(&self) -> Duration {
+        self.end.saturating_duration_since(Instant::now())
     }
 
     fn is_over(&self) -> bool {

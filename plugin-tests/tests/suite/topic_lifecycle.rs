@@ -136,6 +136,26 @@ fn a_left_over_older_than_a_lease_is_taken_over_at_once() {
 }
 
 #[test]
+fn of_eight_creators_that_find_a_left_over_one_at_most_succeeds_and_the_topic_has_one_ones_components() {
+    let kafka = Kafka::shared();
+    let name = unique("stale-race");
+    let info = format!("__info_{name}");
+    kafka::create_topic(kafka.bootstrap(), &info, 1, &[]);
+    kafka::write_dated(kafka.bootstrap(), &info, 3, 0);
+    let outcomes: Vec<_> = thread::scope(|scope| {
+        let name = &name;
+        let create = move |index: u32| driver().create_topic(name, &one_replica().validator(mark(index)));
+        let racing: Vec<_> = (0..8).map(|index| scope.spawn(move || create(index))).collect();
+        racing.into_iter().map(|one| one.join().unwrap()).collect()
+    });
+    let maker = driver().open_topic(&name).unwrap().components()["validator"]["of"].clone();
+    let winners: Vec<_> = (0..8).filter(|index| outcomes[*index].is_ok()).collect();
+    // Nobody has to: two that come within milliseconds can both be told that the other made it.
+    assert!(winners.len() <= 1 && winners.iter().all(|winner| maker == json!(winner)), "{maker}: {outcomes:?}");
+    assert!(maker.is_u64(), "{maker}");
+}
+
+#[test]
 fn a_topic_of_something_else_that_is_named_like_an_info_topic_survives() {
     let kafka = Kafka::shared();
     let (several, full) = (unique("several"), unique("full"));
