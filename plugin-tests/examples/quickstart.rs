@@ -1,6 +1,8 @@
 //! Octopus from end to end, as a Rust program uses it: load the plugin, make a topic, push from several threads, read
-//! everything back, acknowledge, and go on after what was acknowledged. It runs on the Kafka inside the plugin, so it
-//! needs neither a server nor Java, or on a real one; `--help` says how. It fails if an event is lost or out of order.
+//! everything back, acknowledge, and go on after what was acknowledged. Then a topic whose events have to look a certain
+//! way, which threads of a pool see to, and a consumer that reads some partitions only. It runs on the Kafka inside the
+//! plugin, so it needs neither a server nor Java, or on a real one; `--help` says how. It fails if an event is lost or
+//! out of order.
 
 use std::error::Error;
 use std::process::{ExitCode, id};
@@ -13,14 +15,17 @@ use serde_json::{Value, json};
 const USAGE: &str = "\
 Usage: quickstart [--kafka host:port]
 
-Pushes events into a topic and reads them back, on the Kafka inside the plugin.
+Pushes events into topics and reads them back, on the Kafka inside the plugin.
 
-  --kafka host:port  on this Kafka instead; makes a topic there, which it leaves behind
+  --kafka host:port  on this Kafka instead; makes two topics there, which it leaves behind
   --help             this text";
 
 /// As many threads push as there are partitions, each into its own, so that the order can be checked.
 const PARTITIONS: u32 = 3;
 const EVENTS_PER_THREAD: u64 = 1_000;
+/// In each partition of the second topic.
+const MEASUREMENTS: u64 = 500;
+const POOL_THREADS: u64 = 4;
 const GROUP: &str = "quickstart-reader";
 /// More than enough for everything that is waited for here.
 const SOON: Duration = Duration::from_secs(30);
@@ -51,21 +56,28 @@ fn main() -> ExitCode {
 }
 
 fn run(kafka: Option<&str>) -> Result<()> {
-    let driver = make_driver(kafka)?;
+    let octopus = load()?;
+    let driver = make_driver(&octopus, kafka)?;
     let topic = make_topic(&driver)?;
     push_and_wait(&topic)?;
     read_and_acknowledge(&topic)?;
     go_on_after_what_was_acknowledged(&topic)?;
-    println!("\nAll {} events came through, in order.", u64::from(PARTITIONS) * EVENTS_PER_THREAD + 1);
+    let measurements = make_topic_with_a_schema(&driver)?;
+    push_through_a_pool(&octopus, &measurements)?;
+    read_one_partition(&measurements)?;
+    println!("\nAll {} events came through, in order.", u64::from(PARTITIONS) * (EVENTS_PER_THREAD + MEASUREMENTS) + 1);
     Ok(())
 }
 
-fn make_driver(kafka: Option<&str>) -> Result<Driver> {
+fn load() -> Result<Octopus> {
     heading("1. The plugin, and a driver: one configured way to a Kafka");
     let octopus = Octopus::find()?;
     say(&format!("loaded Octopus {} with librdkafka {}", octopus.version(), octopus.librdkafka_version()));
     say(&format!("  from {}", octopus.path().display()));
+    Ok(octopus)
+}
 
+fn make_driver(octopus: &Octopus, kafka: Option<&str>) -> Result<Driver> {
     let config = match kafka {
         None => json!({"embedded": {}}),
         Some(address) => json!({"kafka": {"bootstrap.servers": address}, "timeout_ms": 10_000}),
@@ -77,9 +89,13 @@ fn make_driver(kafka: Option<&str>) -> Result<Driver> {
 
 fn make_topic(driver: &Driver) -> Result<Topic> {
     heading("2. A topic");
+    create_and_open(driver, "quickstart", &TopicOptions::default())
+}
+
+fn create_and_open(driver: &Driver, name: &str, options: &TopicOptions) -> Result<Topic> {
     let now = SystemTime::now().duration_since(UNIX_EPOCH)?;
-    let name = format!("quickstart-{}-{}", id(), now.as_millis());
-    driver.create_topic(&name, &TopicOptions::default().partitions(PARTITIONS).replication(1))?;
+    let name = format!("{name}-{}-{}", id(), now.as_millis());
+    driver.create_topic(&name, &options.clone().partitions(PARTITIONS).replication(1))?;
     let topic = driver.open_topic(&name)?;
     say(&format!("created and opened {:?}: {} partitions", topic.name(), topic.partition_count()));
     Ok(topic)
@@ -180,6 +196,69 @@ fn go_on_after_what_was_acknowledged(topic: &Topic) -> Result<()> {
     let more = consumer.next(Duration::from_secs(1))?;
     ensure(more.is_none(), || format!("{more:?} came though it was acknowledged"))?;
     say("and then finds nothing for a second");
+    consumer.close(SOON)?;
+    Ok(())
+}
+
+fn make_topic_with_a_schema(driver: &Driver) -> Result<Topic> {
+    heading("8. A topic whose metadata has to match a JSON Schema");
+    let schema = json!({
+        "type": "object",
+        "required": ["sensor", "celsius"],
+        "properties": {"sensor": {"type": "string"}, "celsius": {"type": "number", "minimum": -273.15}},
+    });
+    let options = TopicOptions::default().validator(json!({"type": "schema", "schema": schema}));
+    let topic = create_and_open(driver, "quickstart-measurements", &options)?;
+
+    let producer = topic.producer("quickstart").make()?;
+    let too_cold = NewEvent::json(&json!({"sensor": "roof", "celsius": -300}));
+    say_refusal("a temperature that there is not", producer.push(&too_cold))?;
+    Ok(topic)
+}
+
+fn push_through_a_pool(octopus: &Octopus, topic: &Topic) -> Result<()> {
+    heading(&format!("9. A pool of {POOL_THREADS} threads that checks and prepares events"));
+    let pool = octopus.thread_pool(POOL_THREADS)?;
+    let producer = topic.producer("quickstart").pool(&pool).make()?;
+    let start = Instant::now();
+    let mut pushes = Vec::new();
+    for n in 0..MEASUREMENTS {
+        for partition in 0..PARTITIONS {
+            pushes.push((n, partition, producer.push(&NewEvent::json(&measurement(n)).partition(partition.into()))?));
+        }
+    }
+    let too_cold = producer.push(&NewEvent::json(&json!({"sensor": "roof", "celsius": -300})))?;
+    for (n, partition, push) in &pushes {
+        let (delivered, expected) = (push.wait(SOON)?, Delivered { partition: *partition, id: Some(*n) });
+        ensure(delivered == expected, || format!("measurement {n} of partition {partition} went to {delivered:?}"))?;
+    }
+    say(&format!("delivered {} events in {:.0?}, in the order of the pushes", pushes.len(), start.elapsed()));
+
+    let Err(refused) = too_cold.wait(SOON) else { return Err("the pool let a wrong event through".into()) };
+    say(&format!("what the pool refuses, the wait tells: {:?}", refused.status));
+    say(&format!("  {refused}"));
+    let Err(counted) = producer.close(SOON) else { return Err("closing did not tell of the refused event".into()) };
+    say("and closing counts it, for those who don't wait for each push");
+    say(&format!("  {counted}"));
+    Ok(())
+}
+
+fn measurement(n: u64) -> Value {
+    json!({"sensor": "roof", "celsius": n as f64 / 10.0})
+}
+
+fn read_one_partition(topic: &Topic) -> Result<()> {
+    heading("10. A consumer that reads one partition, whatever others do");
+    let target = PARTITIONS - 1;
+    let consumer = topic.consumer("quickstart-target-reader").targets(&[target]).make()?;
+    for n in 0..MEASUREMENTS {
+        let event = next(&consumer)?;
+        ensure((event.partition(), event.id()) == (target, n), || format!("{event:?} came where {n} was due"))?;
+        ensure(event.json()? == measurement(n), || format!("{event:?} has the metadata {:?}", event.metadata()))?;
+    }
+    let more = consumer.next(Duration::from_secs(1))?;
+    ensure(more.is_none(), || format!("{more:?} came from nowhere"))?;
+    say(&format!("read {MEASUREMENTS} events of partition {target}, and none of the others"));
     consumer.close(SOON)?;
     Ok(())
 }
