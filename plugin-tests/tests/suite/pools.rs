@@ -44,7 +44,10 @@ fn a_pool_has_its_number_of_threads_and_uses_them_at_the_same_time() {
     let all_there = Arc::new(std::sync::Barrier::new(5));
     for _ in 0..4 {
         let barrier = all_there.clone();
-        pool.submit(0, move || drop(barrier.wait())).unwrap();
+        pool.submit(0, move || {
+            barrier.wait();
+        })
+        .unwrap();
     }
     all_there.wait();
     let error = octopus().thread_pool(1_000_000).unwrap_err();
