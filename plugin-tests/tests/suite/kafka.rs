@@ -298,6 +298,12 @@ fn kcat(args: &[&str]) -> Vec<u8> {
     run(TOOL_LIMIT, "kcat", args, b"")
 }
 
+/// Changes who may do what, and returns when the brokers know it.
+pub fn acls(bootstrap: &str, args: &[&str]) {
+    let args: Vec<&str> = ["--bootstrap-server", bootstrap, "--force"].iter().chain(args).copied().collect();
+    kafka_tool("org.apache.kafka.tools.AclCommand", &args);
+}
+
 fn kafka_tool(class: &str, args: &[&str]) -> String {
     kafka_tool_with_input(class, args, b"")
 }

@@ -1,5 +1,6 @@
 //! The tests of Octopus as a plugin: the built library, loaded by path, against a real Kafka.
 
+mod authorization;
 mod components;
 mod consuming;
 mod header;
