@@ -1,9 +1,12 @@
 //! Thread pools, and producers that prepare their events on them.
 
+use std::ffi::c_void;
+use std::ptr::{null, null_mut};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, mpsc};
 use std::thread;
 
+use octopus::abi::*;
 use plugin_tests::{FIRST, HostPool, NewEvent, Status, Task, ThreadPool};
 use serde_json::json;
 
@@ -318,4 +321,129 @@ fn a_producer_of_batches_of_one_does_not_crawl() {
     assert!(started.elapsed() < PATIENCE / 3, "{:?}", started.elapsed());
     let consumer = topic.consumer(&unique("group")).batch_size(1).max_batches(2).make().unwrap();
     assert_eq!(read(&consumer, 50_000).len(), 50_000);
+}
+
+#[test]
+fn a_task_may_submit_to_its_pool_and_release_it() {
+    let pool = Arc::new(octopus().thread_pool(1).unwrap());
+    let (sender, ran) = mpsc::channel();
+    let its_own = pool.clone();
+    pool.submit(FIRST, move || {
+        its_own.submit(FIRST, move || sender.send(()).unwrap()).unwrap();
+        drop(its_own);
+    })
+    .unwrap();
+    drop(pool);
+    ran.recv_timeout(PATIENCE).unwrap();
+}
+
+#[test]
+fn the_bytes_of_an_event_are_copied_before_push_returns_whenever_the_pool_gets_to_it() {
+    let topic = topic("copied", 1);
+    let pool = octopus().thread_pool(1).unwrap();
+    let let_go = occupy(&pool);
+    let producer = topic.producer("p").pool(&pool).make().unwrap();
+    let mut data = vec![1; 1_000];
+    let push = producer.push(&NewEvent::text("{}").data(&data)).unwrap();
+    data.fill(2);
+    assert!(!push.is_done().unwrap());
+    drop(let_go);
+    push.wait(PATIENCE).unwrap();
+    let consumer = topic.consumer(&unique("reader")).make().unwrap();
+    assert_eq!(read(&consumer, 1)[0].data(), [1; 1_000]);
+}
+
+unsafe extern "C" fn count(context: *mut c_void) {
+    // SAFETY: every context in these tests is a counter that outlives what it is given to.
+    unsafe { &*context.cast::<AtomicUsize>() }.fetch_add(1, Ordering::Relaxed);
+}
+
+#[test]
+fn what_is_refused_for_its_arguments_was_taken_over_and_is_destroyed_once() {
+    // SAFETY: the tables live until the process ends.
+    let table = unsafe { &*octopus().api().thread_pool };
+    let (create, submit, from_host, release) =
+        (table.create.unwrap(), table.submit.unwrap(), table.from_host.unwrap(), table.release.unwrap());
+    let destroyed = AtomicUsize::new(0);
+    let context = (&raw const destroyed).cast_mut().cast();
+    let (mut pool, mut error) = (null_mut(), null_mut());
+    let nothing_to_run = octopus_task { function: None, context, destroy: Some(count) };
+    let nothing_to_submit_to = octopus_pool_functions {
+        size: size_of::<octopus_pool_functions>() as u64,
+        context,
+        destroy: Some(count),
+        submit: None,
+        pending: None,
+        thread_count: None,
+    };
+    // SAFETY: pointers are NULL or valid during the calls, and the handle is released once.
+    unsafe {
+        assert_eq!(create(1, null_mut(), null_mut()), OCTOPUS_INVALID_ARGUMENT, "nowhere to write the pool");
+        assert_eq!(create(1, &mut pool, &mut error), OCTOPUS_OK);
+        assert_eq!(submit(pool, null(), FIRST, null_mut()), OCTOPUS_INVALID_ARGUMENT);
+        assert_eq!(submit(null(), &nothing_to_run, FIRST, null_mut()), OCTOPUS_INVALID_ARGUMENT);
+        assert_eq!(submit(pool, &nothing_to_run, FIRST, null_mut()), OCTOPUS_INVALID_ARGUMENT);
+        assert_eq!(destroyed.load(Ordering::Relaxed), 2);
+        release(pool);
+        assert_eq!(from_host(null(), &mut pool, null_mut()), OCTOPUS_INVALID_ARGUMENT);
+        assert_eq!(from_host(&nothing_to_submit_to, &mut pool, null_mut()), OCTOPUS_INVALID_ARGUMENT);
+    }
+    assert_eq!(destroyed.into_inner(), 3);
+}
+
+/// A pool of the host's that runs everything in the call, but panics when it is told to.
+#[derive(Default)]
+struct AtOnce {
+    panics: Arc<AtomicBool>,
+    priorities: Arc<Mutex<Vec<u64>>>,
+}
+
+impl HostPool for AtOnce {
+    fn submit(&self, task: Task, priority: u64) -> Result<(), Task> {
+        assert!(!self.panics.load(Ordering::SeqCst), "as this test wants");
+        self.priorities.lock().unwrap().push(priority);
+        task.run();
+        Ok(())
+    }
+
+    fn pending(&self) -> u64 {
+        0
+    }
+
+    fn thread_count(&self) -> u64 {
+        0
+    }
+}
+
+#[test]
+fn on_a_hosts_pool_without_threads_pushes_and_waits_are_as_on_none() {
+    let topic = topic("at-once", 1);
+    let host = AtOnce::default();
+    let priorities = host.priorities.clone();
+    let pool = octopus().host_pool(host).unwrap();
+    let producer = topic.producer("p").pool(&pool).make().unwrap();
+    let (sender, told) = mpsc::channel();
+    pool.submit(7, move || {
+        let push = producer.push(&NewEvent::text("{}")).unwrap();
+        sender.send(push.wait(PATIENCE).unwrap().id).unwrap();
+    })
+    .unwrap();
+    assert_eq!(told.try_recv(), Ok(Some(0)), "it has run when submit returns");
+    assert_eq!(priorities.lock().unwrap().first(), Some(&7), "what it means is the host's business");
+}
+
+#[test]
+fn a_task_that_a_hosts_pool_panics_over_is_destroyed_once_and_so_is_the_pool() {
+    let host = AtOnce::default();
+    let (panics, alive) = (host.panics.clone(), Arc::downgrade(&host.priorities));
+    let pool = octopus().host_pool(host).unwrap();
+    let (sender, ran) = mpsc::channel();
+    panics.store(true, Ordering::SeqCst);
+    let lost = sender.clone();
+    pool.submit(FIRST, move || lost.send("lost").unwrap()).expect("it was taken over, for better or worse");
+    panics.store(false, Ordering::SeqCst);
+    pool.submit(FIRST, move || sender.send("run").unwrap()).unwrap();
+    assert_eq!(ran.iter().collect::<Vec<_>>(), ["run"], "and nobody keeps the task that was lost");
+    drop(pool);
+    assert!(alive.upgrade().is_none());
 }
