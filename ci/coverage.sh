@@ -11,15 +11,19 @@ complain() {
     failed=1
 }
 
+tests_of() { # file, module: the names of its tests; it may have none
+    { grep -A4 '^ *#\[test\]' "$1" || true; } | sed -n "s/^ *fn \([a-z0-9_]*\)().*/$2::\1/p"
+}
+
 # Tests are functions behind #[test], in files that are named as the modules are: `topics::a_name_that_kafka_refuses…`.
 mapfile -t existing < <(
     for file in plugin-tests/tests/suite/*.rs; do
         module=$(basename "$file" .rs)
-        grep -A4 '^ *#\[test\]' "$file" | sed -n "s/^ *fn \([a-z0-9_]*\)().*/$module::\1/p"
+        tests_of "$file" "$module"
     done
     while read -r file; do
         module=${file#src/} module=${module%.rs} module=${module%/mod} module=${module%/tests}
-        grep -A4 '^ *#\[test\]' "$file" | sed -n "s/^ *fn \([a-z0-9_]*\)().*/${module//\//::}::\1/p"
+        tests_of "$file" "${module//\//::}"
     done < <(find src -name '*.rs')
 )
 declare -A is_test

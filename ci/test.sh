@@ -87,6 +87,10 @@ begin 'formatted'
 cargo fmt --all -- --check
 finish
 
+begin 'each promise has tests that exist'
+ci/coverage.sh
+finish
+
 begin 'no lint finds anything'
 cargo clippy --workspace --all-targets --locked -- -D warnings
 finish

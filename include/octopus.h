@@ -91,12 +91,6 @@
 // A batch size that adapts to the load.
 #define OCTOPUS_ADAPTIVE UINT64_MAX
 
-// The priority that goes ahead of all others.
-#define FIRST UINT64_MAX
-
-// Tells pools apart, for threads to know whose they are.
-typedef struct Mark Mark;
-
 // Reads the events of one topic.
 typedef struct octopus_consumer octopus_consumer;
 

@@ -48,16 +48,18 @@ impl<T: Clone> Promise<T> {
         Promise { slot: Mutex::new(Slot { result: None, completions: Vec::new() }), arrived: Condvar::new() }
     }
 
-    fn settle(&self, result: Result<T>) {
+    /// False if it was settled before.
+    fn settle(&self, result: Result<T>) -> bool {
         let mut slot = self.slot.lock();
         if slot.result.is_some() {
-            return;
+            return false;
         }
         slot.result = Some(result);
         let completions = std::mem::take(&mut slot.completions);
         drop(slot);
         self.arrived.notify_all();
         completions::call(completions);
+        true
     }
 
     fn get(&self) -> Option<Result<T>> {
@@ -128,10 +130,9 @@ impl Future {
         Future { health: Health::default(), awaited: Awaited::Pull(Ticket::new(reader)), pool: Mark::NONE }
     }
 
-    pub fn settle_delivery(&self, result: Result<Delivered>) {
-        if let Awaited::Delivery(promise, ..) = &self.awaited {
-            promise.settle(result);
-        }
+    /// False if it was settled before.
+    pub fn settle_delivery(&self, result: Result<Delivered>) -> bool {
+        matches!(&self.awaited, Awaited::Delivery(promise, ..) if promise.settle(result))
     }
 
     /// The place that the delivery report gives back.

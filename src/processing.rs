@@ -42,6 +42,7 @@ pub fn process(reader: &Arc<Reader>, pool: &ThreadPool, processor: Box<Processor
         state: Mutex::default(),
         changed: Condvar::new(),
     });
+    let _ended = AllEnded(&run);
     let most_at_once = most_at_once(pool);
     let mut taken = 0;
     while taken < bounds.max_events && !run.is_over() {
@@ -99,7 +100,8 @@ impl Run {
         self.state.lock().submitted += 1;
         let job = Job { run: self.clone(), event, is_done: false };
         if let Err(refused) = pool.submit(Box::new(move || job.run()), FIRST) {
-            self.end(Err(refused.during("handing an event to the thread pool")));
+            self.end(Err(refused.why.during("handing an event to the thread pool")));
+            drop(refused.task);
         }
     }
 
@@ -118,6 +120,16 @@ impl Run {
         drop(state);
         self.reader.hand_back(unprocessed);
         result
+    }
+}
+
+/// Whatever ends `process`, the host's function is not called afterwards.
+struct AllEnded<'a>(&'a Run);
+
+impl Drop for AllEnded<'_> {
+    fn drop(&mut self) {
+        self.0.is_over.store(true, Ordering::Release);
+        self.0.wait_until_fewer_than(1);
     }
 }
 

@@ -20,7 +20,7 @@ use crate::json;
 use crate::kafka::{EncodedRecord, KafkaProducer};
 use crate::order::{Order, Turn};
 use crate::record::{EventRecord, HEADER, LENGTH_PREFIX, Metadata, Record};
-use crate::thread_pool::{FIRST, Mark, ThreadPool};
+use crate::thread_pool::{FIRST, Mark, Refused, ThreadPool};
 use crate::topic::Topic;
 
 pub struct Producer {
@@ -204,9 +204,13 @@ impl Workshop {
             job.run();
             return Ok(future);
         }
-        self.pool
-            .submit(Box::new(move || job.run()), FIRST)
-            .map_err(|refused| refused.during("handing an event to the thread pool").during(self.pushing()))?;
+        if let Err(Refused { why, task }) = self.pool.submit(Box::new(move || job.run()), FIRST) {
+            let why = why.during("handing an event to the thread pool").during(self.pushing());
+            // Said here, so not to be said again by a flush.
+            future.settle_delivery(Err(why.clone()));
+            drop(task);
+            return Err(why);
+        }
         Ok(future)
     }
 

@@ -23,10 +23,16 @@ const MOST_THREADS: u64 = 4096;
 
 pub type Task = Box<dyn FnOnce() + Send>;
 
+/// A task that a pool did not take.
+pub struct Refused {
+    pub why: Error,
+    pub task: Task,
+}
+
 /// Threads of the host, reached by its functions.
 pub trait HostPool: Send + Sync {
-    /// Runs the task at some time, in the call or later, once; an error refuses it, and drops it.
-    fn submit(&self, task: Task, priority: u64) -> Result<()>;
+    /// Runs the task at some time, in the call or later, once, or gives it back.
+    fn submit(&self, task: Task, priority: u64) -> std::result::Result<(), Refused>;
     fn pending(&self) -> u64;
     fn thread_count(&self) -> u64;
 }
@@ -101,8 +107,8 @@ impl ThreadPool {
         ThreadPool { health: Health::default(), mark: Mark::new(), workers: Workers::Host(host) }
     }
 
-    /// Has the task run; one that is refused is dropped.
-    pub fn submit(&self, task: Task, priority: u64) -> Result<()> {
+    /// Has the task run, or gives it back.
+    pub fn submit(&self, task: Task, priority: u64) -> std::result::Result<(), Refused> {
         match &self.workers {
             Workers::Caller => {
                 task();
@@ -263,7 +269,7 @@ mod tests {
             started.send(()).unwrap();
             let _ = until.recv();
         };
-        pool.submit(Box::new(task), FIRST).unwrap();
+        pool.submit(Box::new(task), FIRST).map_err(|refused| refused.why).unwrap();
         has_started.recv_timeout(SOON).unwrap();
         (pool, release)
     }
@@ -274,7 +280,7 @@ mod tests {
         let (sender, done) = mpsc::channel();
         for (name, priority) in [("low", 1), ("high", 9), ("first", FIRST), ("second", FIRST), ("low too", 1)] {
             let sender = sender.clone();
-            pool.submit(Box::new(move || sender.send(name).unwrap()), priority).unwrap();
+            pool.submit(Box::new(move || sender.send(name).unwrap()), priority).map_err(|refused| refused.why).unwrap();
         }
         assert_eq!(pool.pending(), 5);
         drop(release);
@@ -286,7 +292,7 @@ mod tests {
     fn a_pool_that_is_dropped_still_runs_what_it_was_given() {
         let (pool, release) = busy_pool();
         let (sender, done) = mpsc::channel();
-        pool.submit(Box::new(move || sender.send(()).unwrap()), 0).unwrap();
+        pool.submit(Box::new(move || sender.send(()).unwrap()), 0).map_err(|refused| refused.why).unwrap();
         drop((pool, release));
         done.recv_timeout(SOON).unwrap();
     }
@@ -296,7 +302,9 @@ mod tests {
         let pool = ThreadPool::new(0).unwrap();
         let (sender, done) = mpsc::channel();
         let caller = std::thread::current().id();
-        pool.submit(Box::new(move || sender.send(std::thread::current().id()).unwrap()), 0).unwrap();
+        pool.submit(Box::new(move || sender.send(std::thread::current().id()).unwrap()), 0)
+            .map_err(|refused| refused.why)
+            .unwrap();
         assert_eq!(done.try_recv(), Ok(caller));
         assert!(!pool.has_threads());
     }
@@ -305,8 +313,8 @@ mod tests {
     fn a_task_that_panics_does_not_end_its_thread() {
         let pool = ThreadPool::new(1).unwrap();
         let (sender, done) = mpsc::channel();
-        pool.submit(Box::new(|| panic!("a defect")), 0).unwrap();
-        pool.submit(Box::new(move || sender.send(()).unwrap()), 0).unwrap();
+        pool.submit(Box::new(|| panic!("a defect")), 0).map_err(|refused| refused.why).unwrap();
+        pool.submit(Box::new(move || sender.send(()).unwrap()), 0).map_err(|refused| refused.why).unwrap();
         done.recv_timeout(SOON).unwrap();
     }
 
@@ -316,7 +324,7 @@ mod tests {
         let (mark, others) = (pool.mark(), other.mark());
         let (sender, done) = mpsc::channel();
         let task = move || sender.send((mark.is_on_this_thread(), others.is_on_this_thread())).unwrap();
-        pool.submit(Box::new(task), 0).unwrap();
+        pool.submit(Box::new(task), 0).map_err(|refused| refused.why).unwrap();
         assert_eq!(done.recv_timeout(SOON), Ok((true, false)));
         assert!(!mark.is_on_this_thread());
         assert!(ThreadPool::new(MOST_THREADS + 1).is_err());

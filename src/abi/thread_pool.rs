@@ -10,7 +10,7 @@ use super::guard::{call, guard, quietly};
 use super::handle::{self, handle};
 use super::status::{OCTOPUS_OK, octopus_status};
 use crate::error::{Error, Kind, Result};
-use crate::thread_pool::{HostPool, Task, ThreadPool};
+use crate::thread_pool::{HostPool, Refused, Task, ThreadPool};
 
 /// Threads that work is done on.
 pub struct octopus_thread_pool {
@@ -172,7 +172,7 @@ unsafe extern "C" fn submit(
                 // SAFETY: the host's function and context, called once and not destroyed yet.
                 function(owned.context);
             };
-            pool.submit(Box::new(run), priority)
+            pool.submit(Box::new(run), priority).map_err(|refused| refused.why)
         })
     }
 }
@@ -240,7 +240,7 @@ impl Drop for HostFunctions {
 }
 
 impl HostPool for HostFunctions {
-    fn submit(&self, task: Task, priority: u64) -> Result<()> {
+    fn submit(&self, task: Task, priority: u64) -> std::result::Result<(), Refused> {
         let Some(submit) = self.0.submit else { return Ok(()) };
         let context = Box::into_raw(Box::new(Some(task))).cast::<c_void>();
         let task = octopus_task { function: Some(run_task), context, destroy: Some(destroy_task) };
@@ -249,12 +249,10 @@ impl HostPool for HostFunctions {
         if status >= OCTOPUS_OK {
             return Ok(());
         }
-        // SAFETY: refused, so the host has neither run nor destroyed it.
-        unsafe { destroy_task(context) };
-        Err(Error::new(
-            Kind::HostCallback,
-            format!("the host's thread pool refuses a task: its function submit returned {status}"),
-        ))
+        // SAFETY: made above; refused, so the host has neither run nor destroyed it.
+        let task = *unsafe { Box::from_raw(context.cast::<Option<Task>>()) };
+        let why = format!("the host's thread pool refuses a task: its function submit returned {status}");
+        Err(Refused { why: Error::new(Kind::HostCallback, why), task: task.unwrap_or_else(|| Box::new(|| {})) })
     }
 
     fn pending(&self) -> u64 {

@@ -184,11 +184,12 @@ impl KafkaProducer {
         self.produce(partition, Bytes::ToKeep(record.0), future)
     }
 
-    /// Settles the future of an event that can't be sent, and gives its room back. The next flush tells of it.
+    /// Settles the future of an event that can't be sent, and gives its room back. The next flush tells of it, unless
+    /// its failure was told before.
     pub fn fail(&self, future: &Future, error: Error) {
-        future.settle_delivery(Err(error.clone()));
+        let is_news = future.settle_delivery(Err(error.clone()));
         if let Some(place) = future.place() {
-            self.shared.in_flight.settle(&mut vec![Outcome { place, failure: Some(error) }]);
+            self.shared.in_flight.settle(&mut vec![Outcome { place, failure: is_news.then_some(error) }]);
         }
     }
 

@@ -268,6 +268,7 @@ fn a_hosts_pool_that_refuses_fails_that_push_and_that_process_and_nothing_else()
     host.refuses.store(true, Ordering::SeqCst);
     let error = producer.push(&NewEvent::json(&1)).unwrap_err();
     assert!(error.status == Status::CallbackFailed && error.message.contains("refuses"), "{error}");
+    producer.flush().unwrap().wait(PATIENCE).expect("what was refused in the call is not told again");
     let consumer = topic.consumer(&unique("group")).make().unwrap();
     let bounds = plugin_tests::Bounds { timeout: PATIENCE, max_events: 1 };
     let error = consumer.process(bounds, Some(&pool), |_| Ok(plugin_tests::Flow::GoOn)).unwrap_err();
