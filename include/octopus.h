@@ -303,7 +303,8 @@ typedef struct octopus_component {
                                const struct octopus_bytes *segments,
                                uint64_t segment_count,
                                const struct octopus_component_reply *reply);
-    // Of a selector: the partition of an event, below `partition_count`; `requested` is negative when none was.
+    // Of a selector: the partition of an event, below `partition_count`; `requested` is negative when none was,
+    // and 2^63-1 also for what is larger.
     // `metadata` is empty when the host serialized it. An instance serves one producer, one event at a time and, in
     // strict order, in the order of the pushes; from any thread. What fails here fails the push's future.
     octopus_status (*select)(void *instance,
