@@ -9,7 +9,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use crate::components::{DefaultSelector, PartitionSelector, Provided, Selector};
+use crate::components::{DefaultSelector, PartitionSelector, Provided, Selector, Serializer};
 use crate::config::ClientSettings;
 use crate::deadline::Deadline;
 use crate::error::{Error, Kind, Result};
@@ -38,10 +38,8 @@ pub struct NewEvent<R> {
 
 impl Producer {
     pub fn new(topic: Arc<Topic>, settings: &ClientSettings, pool: Arc<ThreadPool>) -> Result<Self> {
-        let mut records = KafkaProducer::new(topic.driver().connection(), topic.kafka_name(), settings)?;
-        if pool.has_threads() {
-            records = records.prepared_on(pool.mark());
-        }
+        let records = KafkaProducer::new(topic.driver().connection(), topic.kafka_name(), settings)?;
+        let elsewhere = if pool.has_threads() { pool.mark() } else { Mark::NONE };
         let parts = topic.parts();
         let (selection, own) = match parts.make_selector()? {
             PartitionSelector::Default => (Selection::Default(DefaultSelector::default()), None),
@@ -52,11 +50,11 @@ impl Producer {
         let workshop = Workshop {
             selection,
             json_refusal: missing.cloned(),
-            has_threads: pool.has_threads(),
+            elsewhere,
             is_strict: !settings.loose,
             order: Order::new(own),
             topic,
-            records,
+            records: records.prepared_on(elsewhere),
             pool,
         };
         Ok(Producer { health: Health::default(), workshop: Arc::new(workshop), closed: AtomicBool::new(false) })
@@ -86,7 +84,7 @@ impl Producer {
     pub fn close(&self, deadline: Deadline) -> Result<()> {
         let doing = "closing a producer";
         refuse_to_wait_for_ourselves(doing)?;
-        self.workshop.mark().refuse_to_wait_for_itself(doing)?;
+        self.workshop.elsewhere.refuse_to_wait_for_itself(doing)?;
         if self.closed.swap(true, Ordering::AcqRel) {
             return Err(Error::bare(Kind::Closed));
         }
@@ -107,8 +105,8 @@ struct Workshop {
     /// Why metadata can't be pushed as JSON, if it can't.
     json_refusal: Option<Error>,
     pool: Arc<ThreadPool>,
-    /// Whether the pool's tasks run elsewhere than in `push`.
-    has_threads: bool,
+    /// The pool's mark, if its tasks run elsewhere than in `push`.
+    elsewhere: Mark,
     is_strict: bool,
     /// With it, the host's selector: whoever puts records out has it, without a lock.
     order: Order<Prepared, Option<Box<dyn Selector>>>,
@@ -131,7 +129,7 @@ enum Content {
     /// The record's bytes, as far as the core makes them; where in them the metadata's text is, if it is one.
     Encoded(EncodedRecord, Option<Range<usize>>),
     /// For a serializer of the host's.
-    Raw { metadata: String, data: Vec<u8> },
+    Raw { serializer: Arc<dyn Serializer>, metadata: String, data: Vec<u8> },
 }
 
 /// What came of preparing an event.
@@ -158,7 +156,7 @@ impl Workshop {
     fn push<R: Record>(self: &Arc<Self>, event: &NewEvent<R>) -> Result<Arc<Future>> {
         let size = self.check_size(&event.record)?;
         self.check_metadata(&event.record.metadata())?;
-        if self.has_threads {
+        if self.elsewhere != Mark::NONE {
             return self.push_by_pool(event, size);
         }
         if let Metadata::Json(text) = event.record.metadata() {
@@ -199,7 +197,7 @@ impl Workshop {
             workshop: self.clone(),
         };
         let future = job.future.clone();
-        if self.pool.mark().is_on_this_thread() {
+        if self.elsewhere.is_on_this_thread() {
             // Left to the pool, it might wait for the very task that it is pushed in.
             job.run();
             return Ok(future);
@@ -216,9 +214,11 @@ impl Workshop {
 
     fn copy<R: Record>(&self, event: &NewEvent<R>, size: usize) -> Result<Unprepared> {
         let content = match (event.record.metadata(), &self.topic.parts().serializer) {
-            (Metadata::Json(text), Provided::By(_)) => {
-                Content::Raw { metadata: text.to_owned(), data: event.record.data().concat() }
-            }
+            (Metadata::Json(text), Provided::By(serializer)) => Content::Raw {
+                serializer: serializer.clone(),
+                metadata: text.to_owned(),
+                data: event.record.data().concat(),
+            },
             (Metadata::Json(text), _) => {
                 let start = HEADER + LENGTH_PREFIX;
                 Content::Encoded(self.records.encode(&event.record, size)?, Some(start..start + text.len()))
@@ -236,7 +236,7 @@ impl Workshop {
                 self.validate(text_at(bytes, text), || vec![&bytes[end..]])?;
             }
             Content::Encoded(_, None) => {}
-            Content::Raw { metadata, data } => self.validate(metadata, || vec![data])?,
+            Content::Raw { metadata, data, .. } => self.validate(metadata, || vec![data])?,
         }
         self.serialize(event)
     }
@@ -249,8 +249,8 @@ impl Workshop {
 
     fn serialize(&self, event: Unprepared) -> Result<Ready> {
         let partition = event.partition;
-        match (event.content, &self.topic.parts().serializer) {
-            (Content::Raw { metadata, data }, Provided::By(serializer)) => {
+        match event.content {
+            Content::Raw { serializer, metadata, data } => {
                 let serialized = serializer.serialize(&metadata).map_err(|why| why.during(self.pushing()))?;
                 let segments = std::iter::once(&data[..]);
                 let record = EventRecord { metadata: Metadata::Serialized(&serialized), segments };
@@ -258,8 +258,7 @@ impl Workshop {
                 let record = self.records.encode(&record, size)?;
                 Ok(Ready { record, metadata: Text::Apart(metadata), partition })
             }
-            (Content::Raw { .. }, _) => Err(Error::new(Kind::Component, "the topic has no serializer")),
-            (Content::Encoded(record, text), _) => {
+            Content::Encoded(record, text) => {
                 Ok(Ready { record, metadata: text.map_or(Text::Unknown, Text::Within), partition })
             }
         }
@@ -267,14 +266,10 @@ impl Workshop {
 
     fn take_place(&self, size: usize) -> Result<Place> {
         let in_flight = self.records.in_flight();
-        if self.mark().is_on_this_thread() {
+        if self.elsewhere.is_on_this_thread() {
             return in_flight.take_without_waiting(size as u64);
         }
         in_flight.take(size as u64, Deadline::after(self.topic.driver().timeout()))
-    }
-
-    fn mark(&self) -> Mark {
-        if self.has_threads { self.pool.mark() } else { Mark::NONE }
     }
 
     /// Sends what was prepared now, or in its turn. A selector of the host's gets one event at a time in any case.

@@ -20,6 +20,28 @@ static void expect(int holds, const char *what)
 }
 #define EXPECT(condition) expect(condition, #condition)
 
+/* What a child is refused is not taken over: the context is still the parent's. */
+static void never(void *context)
+{
+    expect(context == NULL && 0, "a callback is destroyed in the child");
+}
+
+static void do_nothing(void *context)
+{
+    (void)context;
+}
+
+static void told(void *context, octopus_future *future)
+{
+    (void)context, (void)future;
+}
+
+static int32_t go_on(void *context, octopus_event *event)
+{
+    (void)context, (void)event;
+    return OCTOPUS_GO_ON;
+}
+
 int main(int argc, char **argv)
 {
     void *library = argc > 1 ? dlopen(argv[1], RTLD_NOW | RTLD_LOCAL) : NULL;
@@ -32,12 +54,18 @@ int main(int argc, char **argv)
     octopus_driver *driver;
     octopus_topic *topic;
     octopus_producer *producer;
+    octopus_consumer *consumer;
+    octopus_thread_pool *pool, *of_host;
     octopus_future *push;
+    octopus_consumer_args consumer_args = {.size = sizeof consumer_args, .name = OCTOPUS_TEXT("group")};
     octopus_push_args event = {.size = sizeof event};
     EXPECT(octopus->driver->create(config, NULL, &driver, NULL) == OCTOPUS_OK);
     EXPECT(octopus->driver->create_topic(driver, name, NULL, NULL) == OCTOPUS_OK);
     EXPECT(octopus->driver->open_topic(driver, name, &topic, NULL) == OCTOPUS_OK);
     EXPECT(octopus->topic->make_producer(topic, NULL, &producer, NULL) == OCTOPUS_OK);
+    EXPECT(octopus->topic->make_consumer(topic, &consumer_args, &consumer, NULL) == OCTOPUS_OK);
+    EXPECT(octopus->thread_pool->create(1, &pool, NULL) == OCTOPUS_OK);
+    EXPECT(octopus->producer->push(producer, &event, &push, NULL) == OCTOPUS_OK);
 
     pid_t child = fork();
     EXPECT(child >= 0);
@@ -52,6 +80,19 @@ int main(int argc, char **argv)
         EXPECT(octopus->driver->topic_exists(driver, name, &exists, &error) == OCTOPUS_FORKED);
         EXPECT(octopus->error->message(error).size > 0);
         octopus->error->release(error);
+        octopus_component component = {.size = sizeof component, .destroy = never};
+        octopus_completion completion = {.function = told, .destroy = never};
+        octopus_processor processor = {.function = go_on, .destroy = never};
+        octopus_task task = {.function = do_nothing, .destroy = never};
+        octopus_pool_functions functions = {.size = sizeof functions, .destroy = never};
+        EXPECT(octopus->driver->register_component(driver, OCTOPUS_VALIDATOR, name, &component, NULL) == OCTOPUS_FORKED);
+        EXPECT(octopus->future->on_complete(push, &completion, NULL) == OCTOPUS_FORKED);
+        EXPECT(octopus->consumer->process(consumer, &processor, 0, 1, pool, NULL) == OCTOPUS_FORKED);
+        EXPECT(octopus->thread_pool->submit(pool, &task, 0, NULL) == OCTOPUS_FORKED);
+        EXPECT(octopus->thread_pool->from_host(&functions, &of_host, NULL) == OCTOPUS_FORKED);
+        octopus->thread_pool->release(pool);
+        octopus->future->release(push);
+        octopus->consumer->release(consumer);
         octopus->producer->release(producer);
         octopus->topic->release(topic);
         octopus->driver->release(driver);
@@ -61,9 +102,12 @@ int main(int argc, char **argv)
     EXPECT(waitpid(child, &status, 0) == child);
     EXPECT(WIFEXITED(status) && WEXITSTATUS(status) == 0);
 
+    octopus->future->release(push);
     EXPECT(octopus->producer->push(producer, &event, &push, NULL) == OCTOPUS_OK);
     EXPECT(octopus->future->wait(push, 30000, NULL) == OCTOPUS_OK);
     octopus->future->release(push);
+    octopus->thread_pool->release(pool);
+    octopus->consumer->release(consumer);
     octopus->producer->release(producer);
     octopus->topic->release(topic);
     octopus->driver->release(driver);

@@ -8,6 +8,7 @@ use log::Level;
 use super::args::{Growing, octopus_text};
 use super::status::octopus_status;
 use crate::error::{Error, Kind, Result};
+use crate::health::is_forked_child;
 use crate::services::{LogFunction, Rebalance, Services};
 
 /// Called once, when the plugin will not call the function again; any thread. NULL: nothing to destroy.
@@ -147,8 +148,11 @@ unsafe impl Send for Owned {}
 unsafe impl Sync for Owned {}
 
 impl Drop for Owned {
+    /// In a forked child nothing is taken over, and what the parent gave is the parent's.
     fn drop(&mut self) {
-        if let Some(destroy) = self.destroy {
+        if let Some(destroy) = self.destroy
+            && !is_forked_child()
+        {
             // SAFETY: the host's own function and context, once, after the last call.
             unsafe { destroy(self.context) };
         }

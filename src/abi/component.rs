@@ -6,7 +6,7 @@ use std::ptr::null_mut;
 use std::sync::Arc;
 
 use super::args::{Growing, octopus_bytes, octopus_text};
-use super::callback::octopus_destroy_fn;
+use super::callback::{Owned, octopus_destroy_fn};
 use super::status::octopus_status;
 use crate::components::{Maker, Selector, Serializer, Validator};
 use crate::error::{Error, Kind, Result};
@@ -100,30 +100,25 @@ pub struct octopus_component {
 unsafe impl Growing for octopus_component {}
 
 /// What the host registered; its context is destroyed when no instance is left.
-pub struct HostComponent(octopus_component);
+pub struct HostComponent {
+    functions: octopus_component,
+    context: Owned,
+}
 
 // SAFETY: the header says that the functions are called from any thread, and which of them at the same time.
 unsafe impl Send for HostComponent {}
 // SAFETY: as above.
 unsafe impl Sync for HostComponent {}
 
-impl Drop for HostComponent {
-    fn drop(&mut self) {
-        if let Some(destroy) = self.0.destroy {
-            // SAFETY: the host's function and context, once, after the last call.
-            unsafe { destroy(self.0.context) };
-        }
-    }
-}
-
 impl HostComponent {
     pub fn new(component: octopus_component) -> Self {
-        HostComponent(component)
+        let context = Owned { context: component.context, destroy: component.destroy };
+        HostComponent { functions: component, context }
     }
 
     /// How components of this kind are made, if the host gave what that takes.
     pub fn maker(self, kind: i32) -> Result<Maker> {
-        let component = &self.0;
+        let component = &self.functions;
         let missing = |functions: &str| Err(Error::invalid(format!("component: {functions} are needed, one is NULL")));
         match kind {
             OCTOPUS_VALIDATOR if component.make.is_none() || component.validate.is_none() => {
@@ -167,7 +162,7 @@ unsafe impl Sync for Instance {}
 
 impl Drop for Instance {
     fn drop(&mut self) {
-        if let Some(end) = self.of.0.destroy_instance {
+        if let Some(end) = self.of.functions.destroy_instance {
             // SAFETY: the host's own instance, ended once.
             unsafe { end(self.instance) };
         }
@@ -176,13 +171,11 @@ impl Drop for Instance {
 
 impl Instance {
     fn make(of: &Arc<HostComponent>, json: &str) -> Result<Self> {
-        let component = &of.0;
         let mut instance = null_mut();
         Answer::of("make", |reply| {
+            let make = of.functions.make?;
             // SAFETY: the host's function with its context, not destroyed; text and reply live during the call.
-            component
-                .make
-                .map(|make| unsafe { make(component.context, octopus_text::view(json), &mut instance, reply) })
+            Some(unsafe { make(of.context.context, octopus_text::view(json), &mut instance, reply) })
         })?;
         Ok(Instance { of: of.clone(), instance })
     }
@@ -197,7 +190,7 @@ impl Validator for Instance {
         let segments: Vec<octopus_bytes> = data.iter().map(|segment| octopus_bytes::view(segment)).collect();
         let (first, count) = (segments.as_ptr(), segments.len() as u64);
         Answer::of("validate", |reply| {
-            let validate = self.of.0.validate?;
+            let validate = self.of.functions.validate?;
             // SAFETY: the host's function and instance, not ended; what is given lives during the call.
             Some(unsafe { validate(self.instance, octopus_text::view(metadata), first, count, reply) })
         })
@@ -210,7 +203,7 @@ impl Selector for Instance {
         let requested = requested.map_or(-1, |partition| i64::try_from(partition).unwrap_or(i64::MAX));
         let mut partition = 0;
         Answer::of("select", |reply| {
-            let select = self.of.0.select?;
+            let select = self.of.functions.select?;
             let metadata = octopus_text::view(metadata);
             // SAFETY: the host's function and instance, not ended, and nobody else calls it; what is given lives during
             // the call.
@@ -226,7 +219,7 @@ impl Selector for Instance {
 impl Serializer for Instance {
     fn serialize(&self, metadata: &str) -> Result<Vec<u8>> {
         Answer::of("serialize", |reply| {
-            let serialize = self.of.0.serialize?;
+            let serialize = self.of.functions.serialize?;
             // SAFETY: as in `validate`.
             Some(unsafe { serialize(self.instance, octopus_text::view(metadata), reply) })
         })
@@ -234,11 +227,14 @@ impl Serializer for Instance {
 
     fn deserialize(&self, bytes: &[u8]) -> Result<String> {
         let made = Answer::of("deserialize", |reply| {
-            let deserialize = self.of.0.deserialize?;
+            let deserialize = self.of.functions.deserialize?;
             // SAFETY: as in `validate`.
             Some(unsafe { deserialize(self.instance, octopus_bytes::view(bytes), reply) })
         })?;
-        String::from_utf8(made).map_err(|why| failed("deserialize", &format!("what it made is not UTF-8: {why}")))
+        String::from_utf8(made).map_err(|why| {
+            let said = "the topic's serializer made something of its metadata that is not UTF-8";
+            Error::new(Kind::MalformedRecord, format!("{said}: {why}"))
+        })
     }
 }
 
@@ -246,6 +242,8 @@ impl Serializer for Instance {
 #[derive(Default)]
 struct Answer {
     bytes: Vec<u8>,
+    /// Why what was appended can't be all.
+    broken: Option<Error>,
     why: Option<String>,
 }
 
@@ -263,7 +261,10 @@ impl Answer {
             refuse: Some(refuse),
         };
         match call(&reply) {
-            Some(0..) => Ok(answer.bytes),
+            Some(0..) => match answer.broken {
+                None => Ok(answer.bytes),
+                Some(error) => Err(failed(function, error.message())),
+            },
             Some(status) => {
                 Err(failed(function, &answer.why.unwrap_or_else(|| format!("it returned {status} and gave no reason"))))
             }
@@ -280,8 +281,10 @@ unsafe extern "C" fn append(token: *mut c_void, bytes: octopus_bytes) {
     // SAFETY: the answer that the reply was made with; the host hands it back during the call only. Bytes are NULL or
     // readable.
     let _ = catch_unwind(AssertUnwindSafe(|| unsafe {
-        if let (Some(answer), Ok(bytes)) = (token.cast::<Answer>().as_mut(), bytes.read("reply")) {
-            answer.bytes.extend_from_slice(bytes);
+        let Some(answer) = token.cast::<Answer>().as_mut() else { return };
+        match bytes.read("the bytes given to append") {
+            Ok(bytes) => answer.bytes.extend_from_slice(bytes),
+            Err(error) => answer.broken = Some(error),
         }
     }));
 }
@@ -294,4 +297,77 @@ unsafe extern "C" fn refuse(token: *mut c_void, why: octopus_text) {
             answer.why = Some(String::from_utf8_lossy(why).into_owned());
         }
     }));
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    unsafe extern "C" fn make(
+        _: *mut c_void,
+        _: octopus_text,
+        _: *mut *mut c_void,
+        _: *const octopus_component_reply,
+    ) -> octopus_status {
+        0
+    }
+
+    /// Appends what its metadata names: nothing at NULL, or bytes that are no UTF-8.
+    unsafe extern "C" fn serialize(
+        _: *mut c_void,
+        metadata: octopus_text,
+        reply: *const octopus_component_reply,
+    ) -> octopus_status {
+        let bad = octopus_bytes { data: std::ptr::null(), size: 5 };
+        // SAFETY: the reply of a running call.
+        unsafe {
+            let append = (*reply).append.unwrap();
+            append((*reply).token, octopus_bytes::view(b"ab"));
+            if metadata.size > 0 {
+                append((*reply).token, bad);
+            }
+        }
+        0
+    }
+
+    unsafe extern "C" fn deserialize(
+        _: *mut c_void,
+        _: octopus_bytes,
+        reply: *const octopus_component_reply,
+    ) -> octopus_status {
+        // SAFETY: the reply of a running call.
+        unsafe { ((*reply).append.unwrap())((*reply).token, octopus_bytes::view(b"\xff")) };
+        0
+    }
+
+    fn serializer() -> Arc<dyn Serializer> {
+        let component = octopus_component {
+            size: size_of::<octopus_component>() as u64,
+            context: null_mut(),
+            destroy: None,
+            make: Some(make),
+            destroy_instance: None,
+            validate: None,
+            select: None,
+            serialize: Some(serialize),
+            deserialize: Some(deserialize),
+        };
+        match HostComponent::new(component).maker(OCTOPUS_SERIALIZER).unwrap() {
+            Maker::Serializer(make) => make("{}").unwrap(),
+            _ => panic!("another kind"),
+        }
+    }
+
+    #[test]
+    fn bytes_that_a_component_could_not_append_fail_it() {
+        assert_eq!(serializer().serialize("").unwrap(), b"ab");
+        let error = serializer().serialize("{}").unwrap_err();
+        assert_eq!(error.kind(), Kind::HostCallback);
+        assert!(error.message().contains("NULL with a size of 5"), "{error}");
+    }
+
+    #[test]
+    fn what_a_serializer_reads_that_is_no_text_is_malformed_as_what_is_no_json_is() {
+        assert_eq!(serializer().deserialize(b"x").unwrap_err().kind(), Kind::MalformedRecord);
+    }
 }

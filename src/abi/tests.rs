@@ -256,6 +256,32 @@ fn a_struct_is_read_up_to_the_smaller_of_both_sizes() {
 }
 
 #[test]
+fn elements_of_an_array_are_as_far_apart_as_the_hosts_struct_is_long() {
+    let words = size_of::<octopus_push_args>() / 8;
+    for stride in [words - 1, words, words + 3] {
+        let size = (stride * 8) as u64;
+        // Three elements of an older host's struct, of ours, and of a newer one's; the partition is the sixth word.
+        let mut array = vec![0_u64; 3 * stride];
+        for (index, element) in array.chunks_mut(stride).enumerate() {
+            element[0] = size;
+            element[5] = 10 + index as u64;
+        }
+        // SAFETY: an array of three structs of the size that they say.
+        unsafe {
+            let element = |index| octopus_push_args::element(array.as_ptr().cast(), index, "events");
+            assert_eq!([0, 1, 2].map(|index| element(index).unwrap().partition), [10, 11, 12]);
+        }
+        array[stride] = size - 8;
+        // SAFETY: as above.
+        let error = unsafe { octopus_push_args::element(array.as_ptr().cast(), 1, "events") }.map(drop).unwrap_err();
+        assert!(error.message().contains("all the same"), "{error}");
+    }
+    let odd = [12_u64, 0, 0, 0];
+    // SAFETY: refused before anything beyond the size is read.
+    assert!(unsafe { octopus_push_args::element(odd.as_ptr().cast(), 0, "events") }.is_err());
+}
+
+#[test]
 fn a_struct_is_written_only_as_far_as_the_host_has_room() {
     let mut room = [0xAAAA_AAAA_AAAA_AAAA_u64; 12];
     room[0] = 24;

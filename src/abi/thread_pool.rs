@@ -213,7 +213,10 @@ unsafe extern "C" fn release(pool: *mut octopus_thread_pool) {
 }
 
 /// The functions of a host's pool.
-struct HostFunctions(octopus_pool_functions);
+struct HostFunctions {
+    functions: octopus_pool_functions,
+    context: Owned,
+}
 
 // SAFETY: the header says that the functions are called from any thread, also at the same time.
 unsafe impl Send for HostFunctions {}
@@ -222,30 +225,21 @@ unsafe impl Sync for HostFunctions {}
 
 impl HostFunctions {
     fn new(functions: octopus_pool_functions) -> Result<Self> {
-        let functions = HostFunctions(functions);
-        if functions.0.submit.is_none() || functions.0.thread_count.is_none() {
+        let context = Owned { context: functions.context, destroy: functions.destroy };
+        if functions.submit.is_none() || functions.thread_count.is_none() {
             return Err(Error::invalid("functions: submit and thread_count are needed, and one of them is NULL"));
         }
-        Ok(functions)
-    }
-}
-
-impl Drop for HostFunctions {
-    fn drop(&mut self) {
-        if let Some(destroy) = self.0.destroy {
-            // SAFETY: the host's function and context, once, after the last call.
-            unsafe { destroy(self.0.context) };
-        }
+        Ok(HostFunctions { functions, context })
     }
 }
 
 impl HostPool for HostFunctions {
     fn submit(&self, task: Task, priority: u64) -> std::result::Result<(), Refused> {
-        let Some(submit) = self.0.submit else { return Ok(()) };
+        let Some(submit) = self.functions.submit else { return Ok(()) };
         let context = Box::into_raw(Box::new(Some(task))).cast::<c_void>();
         let task = octopus_task { function: Some(run_task), context, destroy: Some(destroy_task) };
         // SAFETY: the host's function with its context, not destroyed yet; it copies the task.
-        let status = unsafe { submit(self.0.context, &task, priority) };
+        let status = unsafe { submit(self.context.context, &task, priority) };
         if status >= OCTOPUS_OK {
             return Ok(());
         }
@@ -257,12 +251,12 @@ impl HostPool for HostFunctions {
 
     fn pending(&self) -> u64 {
         // SAFETY: the host's function with its context, not destroyed yet.
-        self.0.pending.map_or(0, |pending| unsafe { pending(self.0.context) })
+        self.functions.pending.map_or(0, |pending| unsafe { pending(self.context.context) })
     }
 
     fn thread_count(&self) -> u64 {
         // SAFETY: as above.
-        self.0.thread_count.map_or(0, |count| unsafe { count(self.0.context) })
+        self.functions.thread_count.map_or(0, |count| unsafe { count(self.context.context) })
     }
 }
 

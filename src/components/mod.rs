@@ -60,12 +60,15 @@ impl Component {
         let refuse = |why: String| Error::new(Kind::Component, format!("the {}: {why}", role.name()));
         let value: Value = serde_json::from_str(json).map_err(|why| refuse(format!("not JSON: {why}")))?;
         if !value.is_object() {
-            return Err(refuse(format!("expected an object such as {{\"type\":\"default\"}}, got {value:.60}")));
+            return Err(refuse(format!(
+                "expected an object such as {{\"type\":\"default\"}}, got {}",
+                shortened(&value)
+            )));
         }
         let type_name = match value.get("type") {
             None => "default".to_owned(),
             Some(Value::String(name)) => name.clone(),
-            Some(other) => return Err(refuse(format!("its \"type\" should be a string, got {other:.60}"))),
+            Some(other) => return Err(refuse(format!("its \"type\" should be a string, got {}", shortened(other)))),
         };
         let json = RawValue::from_string(json.trim().to_owned()).map_err(|why| refuse(why.to_string()))?;
         Ok(Component { json, type_name })
@@ -82,6 +85,16 @@ impl Component {
 
     pub fn is_default(&self) -> bool {
         self.type_name == "default"
+    }
+}
+
+/// A value as an error shows it: whole, unless it is long.
+fn shortened(value: &impl std::fmt::Display) -> String {
+    const LONGEST: usize = 200;
+    let text = value.to_string();
+    match text.char_indices().nth(LONGEST) {
+        None => text,
+        Some((end, _)) => format!("{}…", &text[..end]),
     }
 }
 
@@ -132,5 +145,8 @@ mod tests {
             let message = Component::parse(Role::Selector, json).unwrap_err().message().to_owned();
             assert!(message.starts_with("the partition selector: ") && message.contains(why), "{message}");
         }
+        let long = format!("[{}]", "1,".repeat(10_000) + "1");
+        let message = Component::parse(Role::Selector, &long).unwrap_err().message().to_owned();
+        assert!(message.len() < 400, "what is wrong is not quoted at any length");
     }
 }

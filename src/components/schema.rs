@@ -2,8 +2,8 @@
 
 use serde_json::Value;
 
-use super::Component;
 use super::parts::Validator;
+use super::{Component, shortened};
 use crate::error::{Error, Kind, Result};
 
 pub struct SchemaValidator(jsonschema::Validator);
@@ -15,14 +15,15 @@ impl SchemaValidator {
         let component: Value = serde_json::from_str(json).map_err(|why| refuse(format!("not JSON: {why}")))?;
         let schema = match component.get("schema") {
             Some(schema @ (Value::Object(_) | Value::Bool(_))) => schema,
-            Some(other) => return Err(refuse(format!("its \"schema\" should be an object, got {other:.60}"))),
+            Some(other) => return Err(refuse(format!("its \"schema\" should be an object, got {}", shortened(other)))),
             None => {
                 return Err(refuse("it has no \"schema\"; expected {\"type\":\"schema\",\"schema\":{…}}".to_owned()));
             }
         };
         // Formats are remarks to C++ readers at best.
         let validator = jsonschema::draft7::options().should_validate_formats(false).build(schema).map_err(|why| {
-            refuse(format!("its \"schema\" is no JSON Schema of draft 7: at {:?}: {why:.200}", why.instance_path()))
+            let place = why.instance_path().as_str();
+            refuse(format!("its \"schema\" is no JSON Schema of draft 7: at {place:?}: {}", shortened(&why)))
         })?;
         Ok(SchemaValidator(validator))
     }
@@ -39,7 +40,9 @@ impl Validator for SchemaValidator {
             Error::new(Kind::InvalidMetadata, format!("the topic's schema does not allow the metadata: {why}"))
         };
         // 128 levels at most: beyond, building the value would take a stack that a host's thread may not have.
-        let value: Value = serde_json::from_str(metadata).map_err(|why| refuse(why.to_string()))?;
+        let value: Value = serde_json::from_str(metadata).map_err(|why| {
+            refuse(format!("{why}; with a schema it can have at most 128 levels of arrays and objects"))
+        })?;
         if self.0.is_valid(&value) {
             return Ok(());
         }
@@ -47,18 +50,9 @@ impl Validator for SchemaValidator {
             .0
             .iter_errors(&value)
             .take(MOST_REASONS)
-            .map(|error| format!("at {:?}: {}", error.instance_path().as_str(), shortened(error.to_string())))
+            .map(|error| format!("at {:?}: {}", error.instance_path().as_str(), shortened(&error)))
             .collect();
         Err(refuse(reasons.join("; ")))
-    }
-}
-
-/// An error's text quotes what is wrong, however large.
-fn shortened(text: String) -> String {
-    const LONGEST: usize = 200;
-    match text.char_indices().nth(LONGEST) {
-        None => text,
-        Some((end, _)) => format!("{}…", &text[..end]),
     }
 }
 
@@ -89,14 +83,25 @@ fn find_format(schema: &Value, place: &str) -> Option<String> {
         }
         Value::Object(keywords) => keywords.iter().find_map(|(keyword, value)| match keyword.as_str() {
             "format" if value.is_string() => Some(inside(keyword)),
-            "enum" | "const" | "default" | "examples" => None,
             "properties" | "patternProperties" | "definitions" | "$defs" | "dependencies" => {
                 let named = value.as_object()?;
                 named.iter().find_map(|(name, schema)| {
                     find_format(schema, &format!("{}/{}", inside(keyword), name.replace('~', "~0").replace('/', "~1")))
                 })
             }
-            _ => find_format(value, &inside(keyword)),
+            "items"
+            | "additionalItems"
+            | "contains"
+            | "additionalProperties"
+            | "propertyNames"
+            | "not"
+            | "if"
+            | "then"
+            | "else"
+            | "allOf"
+            | "anyOf"
+            | "oneOf" => find_format(value, &inside(keyword)),
+            _ => None,
         }),
         _ => None,
     }
@@ -145,12 +150,14 @@ mod tests {
         let validator = validator(json!({"type": "object"})).unwrap();
         let long = format!("\"{}\"", "ä".repeat(100_000));
         assert!(validator.validate(&long, &[]).unwrap_err().message().len() < 1_000);
+        let no_schema = json!({"type": "schema", "schema": {"type": "x".repeat(10_000)}}).to_string();
+        assert!(SchemaValidator::make(&no_schema).map(drop).unwrap_err().message().len() < 1_000);
     }
 
     #[test]
     fn metadata_nested_too_deeply_to_be_looked_at_is_refused() {
         let deep = "[".repeat(1_000) + &"]".repeat(1_000);
-        assert!(validator(json!({})).unwrap().validate(&deep, &[]).unwrap_err().message().contains("recursion"));
+        assert!(validator(json!({})).unwrap().validate(&deep, &[]).unwrap_err().message().contains("128"));
     }
 
     #[test]
@@ -183,6 +190,7 @@ mod tests {
             json!({"enum": [{"format": "date"}]}),
             json!({"const": {"format": "date"}, "default": {"format": "date"}}),
             json!({"required": ["format"]}),
+            json!({"x-note": {"format": "date"}, "examples": [{"format": "date"}]}),
             json!(true),
         ] {
             assert_eq!(place_of_format(without), None);
