@@ -1,6 +1,7 @@
 //! The tests of Octopus as a plugin: the built library, loaded by path, against a real Kafka.
 
 mod authorization;
+mod component_edges;
 mod components;
 mod consuming;
 mod header;
