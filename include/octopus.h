@@ -467,6 +467,33 @@ typedef struct octopus_topic_api {
     void (*release)(struct octopus_topic *topic);
 } octopus_topic_api;
 
+// How the host makes one event ready with objects of its own, in place of the topic's components: on the producer's
+// pool, in order, and without pushing bytes of metadata. Functions return a status; a negative one fails the push's
+// future with `OCTOPUS_CALLBACK_FAILED` and the reason given to the reply. Never called under a lock; they may push, but
+// not wait for what they are part of. `destroy` is called when the event is out or has failed, on any thread.
+typedef struct octopus_preparation {
+    // `sizeof(octopus_preparation)`, set by the host.
+    uint64_t size;
+    // Handed to each function.
+    void *context;
+    octopus_destroy_fn destroy;
+    // Says whether the event may be pushed, and appends its metadata as bytes, which go into the record as they are.
+    // The segments are the data: the host's own in a producer without pool, else a copy in one piece. Called once; on
+    // a pool several events at a time.
+    octopus_status (*prepare)(void *context,
+                              const struct octopus_bytes *segments,
+                              uint64_t segment_count,
+                              const struct octopus_component_reply *reply);
+    // Writes the event's partition, below `partition_count`; `requested` is what the push asked for, negative when it
+    // asked for none. Called after `prepare`, for one event of the producer at a time and, in strict order, in the order
+    // of the pushes. NULL: the topic's selector decides, which sees no metadata.
+    octopus_status (*select)(void *context,
+                             int64_t requested,
+                             uint32_t partition_count,
+                             uint32_t *partition,
+                             const struct octopus_component_reply *reply);
+} octopus_preparation;
+
 // One event. Its bytes are copied before push returns. The largest event and how many may be in flight are set by
 // `kafka.message.max.bytes`, `kafka.queue.buffering.max.messages` and `kafka.queue.buffering.max.kbytes`.
 typedef struct octopus_push_args {
@@ -485,6 +512,9 @@ typedef struct octopus_push_args {
     uint32_t has_partition;
     // Not 0: `metadata` goes into the record as it is.
     uint32_t metadata_is_serialized;
+    // NULL, or how the host makes the event ready itself: then `metadata` is `(NULL, 0)`. Taken over, also when the push
+    // fails: its `destroy` is called once.
+    const struct octopus_preparation *preparation;
 } octopus_push_args;
 
 // Producers. Functions may be called from any thread, also at the same time.
@@ -504,7 +534,7 @@ typedef struct octopus_producer_api {
                            struct octopus_error **error);
     // Queues `count` events in order, as push does. All elements of `events` have the same `size`, which is how far they
     // are apart. Stops at the first that is refused, with its status. Writes how many were queued to `pushed`, also
-    // when it stops, and so many futures to `futures` unless that is NULL.
+    // when it stops, and so many futures to `futures` unless that is NULL. Takes over the preparations of all of them.
     octopus_status (*push_many)(const struct octopus_producer *producer,
                                 const struct octopus_push_args *events,
                                 uint64_t count,

@@ -14,7 +14,7 @@ use crate::deadline::Deadline;
 use crate::error::{Error, Kind, Result};
 use crate::event::Event;
 use crate::health::{Health, refuse_to_wait_for_ourselves};
-use crate::in_flight::Place;
+use crate::in_flight::{Held, Place};
 use crate::thread_pool::Mark;
 
 /// Where the broker put an event.
@@ -104,7 +104,7 @@ impl<T: Clone> Promise<T> {
 }
 
 enum Awaited {
-    Delivery(Promise<Delivered>, Weak<dyn Hurry>, Place),
+    Delivery(Promise<Delivered>, Weak<dyn Hurry>, Held),
     Flush(Promise<()>, Weak<dyn Hurry>),
     Pull(Ticket),
 }
@@ -119,7 +119,7 @@ pub struct Future {
 impl Future {
     /// Of an event that has taken its `place` among those in flight, and that `pool` prepares.
     pub fn delivery(place: Place, hurry: Weak<dyn Hurry>, pool: Mark) -> Self {
-        Future { health: Health::default(), awaited: Awaited::Delivery(Promise::new(), hurry, place), pool }
+        Future { health: Health::default(), awaited: Awaited::Delivery(Promise::new(), hurry, place.into()), pool }
     }
 
     pub fn flush(hurry: Weak<dyn Hurry>, pool: Mark) -> Self {
@@ -137,8 +137,13 @@ impl Future {
 
     /// The place that the delivery report gives back.
     pub fn place(&self) -> Option<Place> {
+        self.held().map(Held::place)
+    }
+
+    /// The place itself, as long as nothing was sent from it.
+    pub fn held(&self) -> Option<&Held> {
         match &self.awaited {
-            Awaited::Delivery(.., place) => Some(*place),
+            Awaited::Delivery(.., held) => Some(held),
             _ => None,
         }
     }

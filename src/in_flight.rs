@@ -5,6 +5,7 @@
 
 use std::collections::VecDeque;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use parking_lot::{Condvar, Mutex};
@@ -57,6 +58,24 @@ impl Place {
     /// The size of the record that the room was taken for.
     pub fn bytes(&self) -> u64 {
         self.bytes
+    }
+}
+
+/// A place in the hands of its event's future. It may turn out larger or smaller than what was taken.
+pub struct Held {
+    epoch: u64,
+    bytes: AtomicU64,
+}
+
+impl From<Place> for Held {
+    fn from(place: Place) -> Self {
+        Held { epoch: place.epoch, bytes: AtomicU64::new(place.bytes) }
+    }
+}
+
+impl Held {
+    pub fn place(&self) -> Place {
+        Place { epoch: self.epoch, bytes: self.bytes.load(Ordering::Relaxed) }
     }
 }
 
@@ -117,6 +136,22 @@ impl InFlight {
             state.waiting += 1;
             self.room.wait_for(&mut state, deadline.remaining(SLICE));
             state.waiting -= 1;
+        }
+    }
+
+    /// Counts an event whose record is made, and not sent yet, with that record's size. Never waits: what turned out
+    /// larger delays the pushes after it.
+    pub fn resize(&self, held: &Held, bytes: u64) {
+        if held.place().bytes == bytes {
+            return;
+        }
+        let mut state = self.state.lock();
+        let before = held.bytes.swap(bytes, Ordering::Relaxed);
+        state.bytes = state.bytes.saturating_sub(before).saturating_add(bytes);
+        let wake = bytes < before && state.waiting > 0;
+        drop(state);
+        if wake {
+            self.room.notify_all();
         }
     }
 

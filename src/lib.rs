@@ -24,6 +24,7 @@ mod json;
 mod kafka;
 mod order;
 mod positions;
+mod preparation;
 mod processing;
 mod producer;
 mod record;

@@ -19,6 +19,7 @@ use crate::in_flight::Place;
 use crate::json;
 use crate::kafka::{EncodedRecord, KafkaProducer};
 use crate::order::{Order, Turn};
+use crate::preparation::Preparation;
 use crate::record::{EventRecord, HEADER, LENGTH_PREFIX, Metadata, Record};
 use crate::thread_pool::{FIRST, Mark, Refused, ThreadPool};
 use crate::topic::Topic;
@@ -65,6 +66,13 @@ impl Producer {
     pub fn push<R: Record>(&self, event: &NewEvent<R>) -> Result<Arc<Future>> {
         self.check_open()?;
         self.workshop.push(event)
+    }
+
+    /// As [`push`](Self::push), for an event that the host makes ready itself: `event` has its data, and no metadata. What
+    /// is wrong with it fails the future, on any pool.
+    pub fn push_prepared<R: Record>(&self, event: &NewEvent<R>, by: Box<dyn Preparation>) -> Result<Arc<Future>> {
+        self.check_open()?;
+        self.workshop.push_prepared(event, by)
     }
 
     /// Settled when everything pushed before is delivered or has failed.
@@ -130,6 +138,8 @@ enum Content {
     Encoded(EncodedRecord, Option<Range<usize>>),
     /// For a serializer of the host's.
     Raw { serializer: Arc<dyn Serializer>, metadata: String, data: Vec<u8> },
+    /// For the host, which has the metadata.
+    Own { preparation: Box<dyn Preparation>, data: Vec<u8> },
 }
 
 /// What came of preparing an event.
@@ -143,6 +153,8 @@ struct Ready {
     record: EncodedRecord,
     metadata: Text,
     partition: Option<u64>,
+    /// The host's, which selects the partition.
+    preparation: Option<Box<dyn Preparation>>,
 }
 
 /// The metadata's text, for the selector.
@@ -157,7 +169,7 @@ impl Workshop {
         let size = self.check_size(&event.record)?;
         self.check_metadata(&event.record.metadata())?;
         if self.elsewhere != Mark::NONE {
-            return self.push_by_pool(event, size);
+            return self.push_by_pool(self.copy(event, size)?, size);
         }
         if let Metadata::Json(text) = event.record.metadata() {
             self.validate(text, || event.record.data())?;
@@ -180,20 +192,40 @@ impl Workshop {
     /// In the caller, with the host's serializer or selector.
     fn push_in_order<R: Record>(self: &Arc<Self>, event: &NewEvent<R>, size: usize) -> Result<Arc<Future>> {
         let ready = self.serialize(self.copy(event, size)?)?;
-        let place = self.take_place(ready.record.bytes().len())?;
+        self.finish_in_caller(Ok(ready))
+    }
+
+    fn push_prepared<R: Record>(
+        self: &Arc<Self>,
+        event: &NewEvent<R>,
+        preparation: Box<dyn Preparation>,
+    ) -> Result<Arc<Future>> {
+        let (data, partition) = (event.record.data(), event.partition);
+        match self.check_size(&event.record) {
+            Ok(size) if self.elsewhere != Mark::NONE => {
+                let content = Content::Own { preparation, data: data.concat() };
+                self.push_by_pool(Unprepared { content, partition }, size)
+            }
+            Ok(_) => self.finish_in_caller(self.prepare_own(preparation, &data, partition)),
+            Err(too_large) => self.finish_in_caller(Err(too_large)),
+        }
+    }
+
+    /// Without a pool, or with nothing that it could do.
+    fn finish_in_caller(&self, event: Result<Ready>) -> Result<Arc<Future>> {
+        let place = self.take_place(event.as_ref().map_or(0, |ready| ready.record.bytes().len()))?;
         let future = self.records.promise(place);
-        self.finish(None, Prepared { event: Ok(ready), future: future.clone() });
+        self.finish(None, Prepared { event, future: future.clone() });
         Ok(future)
     }
 
-    fn push_by_pool<R: Record>(self: &Arc<Self>, event: &NewEvent<R>, size: usize) -> Result<Arc<Future>> {
-        let copied = self.copy(event, size)?;
+    fn push_by_pool(self: &Arc<Self>, event: Unprepared, size: usize) -> Result<Arc<Future>> {
         let place = self.take_place(size)?;
         // The place in line is taken last: who has one must not wait for room.
         let job = Job {
             future: self.records.promise(place),
             turn: self.is_strict.then(|| self.order.take_turn()),
-            event: Some(copied),
+            event: Some(event),
             workshop: self.clone(),
         };
         let future = job.future.clone();
@@ -237,8 +269,26 @@ impl Workshop {
             }
             Content::Encoded(_, None) => {}
             Content::Raw { metadata, data, .. } => self.validate(metadata, || vec![data])?,
+            Content::Own { .. } => {} // validated where it is serialized
         }
         self.serialize(event)
+    }
+
+    fn prepare_own(
+        &self,
+        mut preparation: Box<dyn Preparation>,
+        data: &[&[u8]],
+        partition: Option<u64>,
+    ) -> Result<Ready> {
+        let metadata = preparation.prepare(data).map_err(|why| why.during(self.pushing()))?;
+        let record = self.encode_serialized(&metadata, data)?;
+        Ok(Ready { record, metadata: Text::Unknown, partition, preparation: Some(preparation) })
+    }
+
+    fn encode_serialized(&self, metadata: &[u8], data: &[&[u8]]) -> Result<EncodedRecord> {
+        let record = EventRecord { metadata: Metadata::Serialized(metadata), segments: data.iter().copied() };
+        let size = self.check_size(&record)?;
+        self.records.encode(&record, size)
     }
 
     fn validate<'a>(&self, metadata: &str, data: impl FnOnce() -> Vec<&'a [u8]>) -> Result<()> {
@@ -252,15 +302,14 @@ impl Workshop {
         match event.content {
             Content::Raw { serializer, metadata, data } => {
                 let serialized = serializer.serialize(&metadata).map_err(|why| why.during(self.pushing()))?;
-                let segments = std::iter::once(&data[..]);
-                let record = EventRecord { metadata: Metadata::Serialized(&serialized), segments };
-                let size = self.check_size(&record)?;
-                let record = self.records.encode(&record, size)?;
-                Ok(Ready { record, metadata: Text::Apart(metadata), partition })
+                let record = self.encode_serialized(&serialized, &[&data])?;
+                Ok(Ready { record, metadata: Text::Apart(metadata), partition, preparation: None })
             }
             Content::Encoded(record, text) => {
-                Ok(Ready { record, metadata: text.map_or(Text::Unknown, Text::Within), partition })
+                let metadata = text.map_or(Text::Unknown, Text::Within);
+                Ok(Ready { record, metadata, partition, preparation: None })
             }
+            Content::Own { preparation, data } => self.prepare_own(preparation, &[&data], partition),
         }
     }
 
@@ -274,7 +323,9 @@ impl Workshop {
 
     /// Sends what was prepared now, or in its turn. A selector of the host's gets one event at a time in any case.
     fn finish(&self, turn: Option<Turn>, prepared: Prepared) {
-        let turn = turn.or_else(|| matches!(self.selection, Selection::ByHost).then(|| self.order.take_turn()));
+        let by_host = matches!(self.selection, Selection::ByHost)
+            || prepared.event.as_ref().is_ok_and(|ready| ready.preparation.is_some());
+        let turn = turn.or_else(|| by_host.then(|| self.order.take_turn()));
         match turn {
             Some(turn) => self.order.finish(turn, prepared, |selector, prepared| {
                 self.put_out(prepared, selector.as_mut());
@@ -287,7 +338,10 @@ impl Workshop {
     fn put_out(&self, prepared: Prepared, selector: Option<&mut Box<dyn Selector>>) {
         let Prepared { event, future } = prepared;
         let sent = catch_unwind(AssertUnwindSafe(|| {
-            let Ready { record, metadata, partition } = event?;
+            let Ready { record, metadata, partition, mut preparation } = event?;
+            if let Some(partition) = self.select_own(partition, preparation.as_mut())? {
+                return self.records.send_encoded(partition, record, &future);
+            }
             let text = match &metadata {
                 Text::Within(range) => text_at(record.bytes(), range),
                 Text::Apart(text) => text,
@@ -328,6 +382,11 @@ impl Workshop {
         json::check(text).map_err(|why| {
             Error::new(Kind::InvalidMetadata, format!("the metadata is not JSON: {why}")).during(self.pushing())
         })
+    }
+
+    fn select_own(&self, requested: Option<u64>, by: Option<&mut Box<dyn Preparation>>) -> Result<Option<u32>> {
+        let Some(preparation) = by else { return Ok(None) };
+        preparation.select(requested, self.topic.partition_count()).map_err(|why| why.during(self.pushing()))
     }
 
     fn select_partition(
@@ -379,6 +438,9 @@ impl Job {
         let event = catch_unwind(AssertUnwindSafe(|| self.workshop.prepare(event))).unwrap_or_else(|_| {
             Err(Error::new(Kind::Panicked, "a panic while an event was prepared; this is a defect of Octopus"))
         });
+        if let Ok(ready) = &event {
+            self.workshop.records.resize(&self.future, &ready.record);
+        }
         self.workshop.finish(self.turn.take(), Prepared { event, future: self.future.clone() });
     }
 }

@@ -92,16 +92,22 @@ unsafe extern "C" fn validate<V: Validator>(
 ) -> octopus_status {
     // SAFETY: an instance of ours, not destroyed; what else is given lives during the call.
     unsafe {
-        let data: Vec<&[u8]> = match segments.is_null() {
-            true => Vec::new(),
-            false => std::slice::from_raw_parts(segments, segment_count as usize)
-                .iter()
-                .map(|segment| read_bytes(segment.data, segment.size))
-                .collect(),
-        };
+        let data = read_segments(segments, segment_count);
         let (validator, metadata) = (&*instance.cast::<V>(), read_text(metadata));
         answer(reply, || validator.validate(&metadata, &data), |()| {})
     }
+}
+
+/// # Safety
+/// NULL, or so many segments that live as long as the result.
+pub(crate) unsafe fn read_segments<'a>(segments: *const octopus_bytes, count: u64) -> Vec<&'a [u8]> {
+    if segments.is_null() {
+        return Vec::new();
+    }
+    // SAFETY: the caller's promise.
+    let segments = unsafe { std::slice::from_raw_parts(segments, count as usize) };
+    // SAFETY: as above.
+    segments.iter().map(|segment| unsafe { read_bytes(segment.data, segment.size) }).collect()
 }
 
 unsafe extern "C" fn select<S: Selector>(
@@ -146,7 +152,7 @@ unsafe extern "C" fn deserialize<S: Serializer>(
 
 /// # Safety
 /// `reply` is the plugin's, and lives.
-unsafe fn append(reply: *const octopus_component_reply, made: &[u8]) {
+pub(crate) unsafe fn append(reply: *const octopus_component_reply, made: &[u8]) {
     // SAFETY: the caller's promise; the bytes live during the call.
     unsafe {
         if let Some(append) = (*reply).append {
@@ -164,7 +170,7 @@ fn in_words(panic: &(dyn Any + Send)) -> String {
 ///
 /// # Safety
 /// `reply` is the plugin's, and lives.
-unsafe fn answer<T>(
+pub(crate) unsafe fn answer<T>(
     reply: *const octopus_component_reply,
     run: impl FnOnce() -> Result<T, String>,
     hand_over: impl FnOnce(T),

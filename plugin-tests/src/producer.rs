@@ -11,6 +11,7 @@ use serde_json::Value;
 use crate::error::{Error, Result, Status};
 use crate::future::{Flush, Push};
 use crate::options::Options;
+use crate::preparation::{self, Preparation};
 use crate::raw::{Handle, bytes, call, millis, optional_text, text};
 use crate::thread_pool::ThreadPool;
 
@@ -52,6 +53,20 @@ impl Producer {
             Ok(pushes) => (pushes.into_iter().map(Push::new).collect(), queued.and(written)),
             Err(broken) => (Vec::new(), Err(broken)),
         }
+    }
+
+    /// As [`push`](Self::push), for an event without metadata that `by` makes ready. What it refuses fails the push that is
+    /// given, with [`Status::CallbackFailed`].
+    pub fn push_prepared(&self, event: &NewEvent<'_>, by: impl Preparation) -> Result<Push> {
+        event.lend(|args| {
+            let preparation = preparation::as_functions(Box::new(by));
+            let args = octopus_push_args { preparation: &preparation, ..*args };
+            // SAFETY: a live handle; structs and bytes outlive the call, which gives us the future.
+            let made = unsafe {
+                Handle::made(self.handle.tables(), |future| call!(self.handle, producer.push(&args, future)))
+            };
+            made.map(Push::new)
+        })?
     }
 
     /// As [`push`](Self::push), for those who don't want to hear of the delivery. A flush counts the event.
@@ -204,6 +219,7 @@ impl<'a> NewEvent<'a> {
             partition: self.partition.unwrap_or(0),
             has_partition: self.partition.is_some().into(),
             metadata_is_serialized: is_serialized.into(),
+            preparation: null(),
         })
     }
 }

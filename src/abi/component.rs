@@ -200,19 +200,13 @@ impl Validator for Instance {
 
 impl Selector for Instance {
     fn select(&mut self, metadata: &str, requested: Option<u64>, partitions: u32) -> Result<u32> {
-        let requested = requested.map_or(-1, |partition| i64::try_from(partition).unwrap_or(i64::MAX));
-        let mut partition = 0;
-        Answer::of("select", |reply| {
+        choose(requested, partitions, |requested, partition, reply| {
             let select = self.of.functions.select?;
             let metadata = octopus_text::view(metadata);
             // SAFETY: the host's function and instance, not ended, and nobody else calls it; what is given lives during
             // the call.
-            Some(unsafe { select(self.instance, metadata, requested, partitions, &mut partition, reply) })
-        })?;
-        if partition < partitions {
-            return Ok(partition);
-        }
-        Err(failed("select", &format!("it chose partition {partition}, and there are {partitions}, numbered from 0")))
+            Some(unsafe { select(self.instance, metadata, requested, partitions, partition, reply) })
+        })
     }
 }
 
@@ -238,9 +232,24 @@ impl Serializer for Instance {
     }
 }
 
+/// Has the host's function `select` choose one of so many partitions, and checks its choice.
+pub(super) fn choose(
+    requested: Option<u64>,
+    partitions: u32,
+    select: impl FnOnce(i64, *mut u32, *const octopus_component_reply) -> Option<octopus_status>,
+) -> Result<u32> {
+    let requested = requested.map_or(-1, |partition| i64::try_from(partition).unwrap_or(i64::MAX));
+    let mut partition = 0;
+    Answer::of("select", |reply| select(requested, &mut partition, reply))?;
+    if partition < partitions {
+        return Ok(partition);
+    }
+    Err(failed("select", &format!("it chose partition {partition}, and there are {partitions}, numbered from 0")))
+}
+
 /// What a function of the host's gives through its reply.
 #[derive(Default)]
-struct Answer {
+pub(super) struct Answer {
     bytes: Vec<u8>,
     /// Why what was appended can't be all.
     broken: Option<Error>,
@@ -249,7 +258,7 @@ struct Answer {
 
 impl Answer {
     /// Calls a function with a reply, and gives the bytes that it appended or the failure that it returned.
-    fn of(
+    pub(super) fn of(
         function: &str,
         call: impl FnOnce(*const octopus_component_reply) -> Option<octopus_status>,
     ) -> Result<Vec<u8>> {

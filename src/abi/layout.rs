@@ -127,7 +127,9 @@ laid_out!(octopus_push_args {
     partition: 40,
     has_partition: 48,
     metadata_is_serialized: 52,
+    preparation: 56,
 });
+laid_out!(octopus_preparation { size: 0, context: 8, destroy: 16, prepare: 24, select: 32 });
 laid_out!(octopus_event_view {
     size: 0,
     metadata: 8,

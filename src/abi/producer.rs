@@ -7,6 +7,7 @@ use super::error::octopus_error;
 use super::future::octopus_future;
 use super::guard::call;
 use super::handle::{self, handle};
+use super::preparation::{HostPreparation, octopus_preparation};
 use super::status::octopus_status;
 use crate::deadline::Deadline;
 use crate::error::{Error, Result};
@@ -40,6 +41,9 @@ pub struct octopus_push_args {
     pub has_partition: u32,
     /// Not 0: `metadata` goes into the record as it is.
     pub metadata_is_serialized: u32,
+    /// NULL, or how the host makes the event ready itself: then `metadata` is `(NULL, 0)`. Taken over, also when the push
+    /// fails: its `destroy` is called once.
+    pub preparation: *const octopus_preparation,
 }
 
 // SAFETY: `#[repr(C)]`, the size first, and zeros are empty slices and numbers.
@@ -67,7 +71,7 @@ pub struct octopus_producer_api {
     >,
     /// Queues `count` events in order, as push does. All elements of `events` have the same `size`, which is how far they
     /// are apart. Stops at the first that is refused, with its status. Writes how many were queued to `pushed`, also
-    /// when it stops, and so many futures to `futures` unless that is NULL.
+    /// when it stops, and so many futures to `futures` unless that is NULL. Takes over the preparations of all of them.
     pub push_many: Option<
         unsafe extern "C" fn(
             producer: *const octopus_producer,
@@ -128,10 +132,14 @@ unsafe extern "C" fn push(
     future: *mut *mut octopus_future,
     error: *mut *mut octopus_error,
 ) -> octopus_status {
-    // SAFETY: pointers are NULL or valid during this call; the handle is live.
+    // SAFETY: pointers are NULL or valid during this call; the handle is live. What is taken over is so before
+    // anything can fail.
     unsafe {
-        call(producer, error, |producer: &Arc<Producer>| {
-            let delivery = octopus_push_args::read(event, "event")?.push_to(producer)?;
+        let event =
+            octopus_push_args::read(event, "event").map(|event| (event, HostPreparation::take(event.preparation)));
+        call(producer, error, move |producer: &Arc<Producer>| {
+            let (event, preparation) = event?;
+            let delivery = event.push_to(producer, preparation?)?;
             if !future.is_null() {
                 handle::give(delivery, future);
             }
@@ -150,12 +158,13 @@ unsafe extern "C" fn push_many(
 ) -> octopus_status {
     // SAFETY: pointers are NULL or valid during this call, the arrays for `count` elements; the handle is live.
     unsafe {
-        call(producer, error, |producer: &Arc<Producer>| {
+        let mut unpushed = Unpushed { events, next: 0, count };
+        call(producer, error, move |producer: &Arc<Producer>| {
             check_output(pushed, "pushed")?;
             pushed.write(0);
             for index in 0..count {
-                let event = octopus_push_args::element(events, index, "events")?;
-                let delivery = event.push_to(producer)?;
+                let (event, preparation) = unpushed.take_next()?;
+                let delivery = event.push_to(producer, preparation)?;
                 if !futures.is_null() {
                     handle::give(delivery, futures.add(index as usize));
                 }
@@ -212,10 +221,45 @@ unsafe extern "C" fn release(producer: *mut octopus_producer) {
     unsafe { handle::release::<Producer>(producer) };
 }
 
+/// The events of an array that no push was tried of; their preparations are the plugin's all the same.
+struct Unpushed {
+    events: *const octopus_push_args,
+    next: u64,
+    count: u64,
+}
+
+impl Unpushed {
+    /// # Safety
+    /// The array is NULL or has `count` elements of one size, which live during this call.
+    unsafe fn take_next(&mut self) -> Result<(octopus_push_args, Option<HostPreparation>)> {
+        // SAFETY: the caller's promise.
+        let event = unsafe { octopus_push_args::element(self.events, self.next, "events") }?;
+        self.next += 1;
+        // SAFETY: as above.
+        Ok((event, unsafe { HostPreparation::take(event.preparation) }?))
+    }
+}
+
+impl Drop for Unpushed {
+    fn drop(&mut self) {
+        while self.next < self.count {
+            let before = self.next;
+            // SAFETY: the promise of the slot that made this and drops it.
+            if unsafe { self.take_next() }.is_err() && self.next == before {
+                return; // elements that can't be read
+            }
+        }
+    }
+}
+
 impl octopus_push_args {
     /// # Safety
     /// Metadata and segments are NULL or readable during this call.
-    unsafe fn push_to(&self, producer: &Producer) -> Result<Arc<crate::future::Future>> {
+    unsafe fn push_to(
+        &self,
+        producer: &Producer,
+        preparation: Option<HostPreparation>,
+    ) -> Result<Arc<crate::future::Future>> {
         // SAFETY: the caller's promise.
         let segments = unsafe { read_array(self.segments, self.segment_count, "event.segments") }?;
         for segment in segments {
@@ -223,13 +267,27 @@ impl octopus_push_args {
             unsafe { segment.read("event.segments") }?;
         }
         let record = EventRecord {
-            // SAFETY: the caller's promise.
-            metadata: unsafe { self.metadata() }?,
+            metadata: match preparation {
+                // SAFETY: the caller's promise.
+                None => unsafe { self.metadata() }?,
+                Some(_) => self.no_metadata()?,
+            },
             // SAFETY: checked above, so none is left out.
             segments: segments.iter().filter_map(|segment| unsafe { segment.read("event.segments") }.ok()),
         };
-        let partition = (self.has_partition != 0).then_some(self.partition);
-        producer.push(&NewEvent { record, partition })
+        let event = NewEvent { record, partition: (self.has_partition != 0).then_some(self.partition) };
+        match preparation {
+            None => producer.push(&event),
+            Some(preparation) => producer.push_prepared(&event, Box::new(preparation)),
+        }
+    }
+
+    /// Of an event whose preparation makes it.
+    fn no_metadata<'a>(&self) -> Result<Metadata<'a>> {
+        if self.metadata.size > 0 {
+            return Err(Error::invalid("event.metadata: should be empty, since event.preparation makes it"));
+        }
+        Ok(Metadata::Serialized(&[]))
     }
 
     /// # Safety

@@ -179,6 +179,13 @@ impl KafkaProducer {
         Ok(EncodedRecord(buffer))
     }
 
+    /// Counts the event with the size that its record has, now that it is made.
+    pub fn resize(&self, future: &Future, record: &EncodedRecord) {
+        if let Some(held) = future.held() {
+            self.shared.in_flight.resize(held, record.bytes().len() as u64);
+        }
+    }
+
     /// Queues a record; its delivery report settles the future. On an error the future is the caller's to fail.
     pub fn send_encoded(&self, partition: u32, record: EncodedRecord, future: &Arc<Future>) -> Result<()> {
         self.produce(partition, Bytes::ToKeep(record.0), future)

@@ -93,6 +93,12 @@ fn a_careless_host_runs_under_valgrind_without_an_error_or_a_leak() {
 }
 
 #[test]
+fn what_a_host_gives_to_prepare_an_event_is_destroyed_once_whatever_becomes_of_the_push() {
+    let host = compile(&C, "preparing.c", "preparing", &[&SANITIZED[..], &["-pthread", "-ldl"]].concat());
+    assert_eq!(run(LIMIT, Command::new(host).arg(library())), "every preparation was destroyed once\n");
+}
+
+#[test]
 fn a_host_that_forks_is_told_so_in_the_child_and_goes_on_in_the_parent() {
     let host = compile(&C, "forked.c", "forked", &["-D_POSIX_C_SOURCE=200809L", "-ldl"]);
     assert_eq!(run(LIMIT, Command::new(host).arg(library())), "the child was told, the parent went on\n");

@@ -9,6 +9,7 @@ mod hosts;
 mod kafka;
 mod pools;
 mod positions;
+mod preparations;
 mod processing;
 mod producing;
 mod proxy;

@@ -1,0 +1,152 @@
+/*
+ * A host that makes its events ready itself. Whatever becomes of a push, with what it was given to prepare the event: that
+ * is destroyed once, also when the push is refused before anything was tried. On the Kafka inside the plugin.
+ *
+ *     cc -std=c11 -I include -o preparing plugin-tests/hosts/preparing.c -pthread -ldl
+ *     ./preparing target/release/liboctopus.so
+ */
+
+#include "octopus.h"
+
+#include <dlfcn.h>
+#include <stdatomic.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+enum { PATIENCE_MS = 60000, MANY = 4 };
+
+static const octopus_api *octopus;
+static octopus_producer *producer;
+static atomic_int prepared, destroyed;
+
+static void expect(int holds, int line, const char *what)
+{
+    if (!holds) {
+        fprintf(stderr, "preparing.c:%d: not so: %s\n", line, what);
+        exit(1);
+    }
+}
+#define EXPECT(condition) expect(condition, __LINE__, #condition)
+
+static octopus_status prepare(void *context, const octopus_bytes *segments, uint64_t count,
+                              const octopus_component_reply *reply)
+{
+    static const uint8_t metadata[] = "\2\0\0\0\0\0\0\0{}";
+    (void)segments;
+    EXPECT(context == &prepared && count <= 1);
+    atomic_fetch_add(&prepared, 1);
+    reply->append(reply->token, (octopus_bytes){metadata, sizeof metadata - 1});
+    return OCTOPUS_OK;
+}
+
+static void destroy(void *context)
+{
+    EXPECT(context == &prepared);
+    atomic_fetch_add(&destroyed, 1);
+}
+
+/* Pushes them all, and waits for those that were queued. Says how many of them there were. */
+static uint64_t push(const octopus_push_args *events, uint64_t count, octopus_status expected, const char *named)
+{
+    octopus_future *futures[MANY] = {NULL};
+    octopus_error *error;
+    uint64_t pushed = 0;
+    const octopus_status status = octopus->producer->push_many(producer, events, count, futures, &pushed, &error);
+    const octopus_text why = octopus->error->message(error);
+    char message[512] = "";
+    memcpy(message, why.size ? why.data : "", why.size < sizeof message ? why.size : sizeof message - 1);
+    octopus->error->release(error);
+    if (status != expected || !strstr(message, named))
+        fprintf(stderr, "status %d: %s\n", status, message);
+    EXPECT(status == expected && strstr(message, named));
+    for (uint64_t index = 0; index < pushed; index++) {
+        EXPECT(octopus->future->wait(futures[index], PATIENCE_MS, NULL) == OCTOPUS_OK);
+        octopus->future->release(futures[index]);
+    }
+    return pushed;
+}
+
+/* So many were prepared and destroyed since this was asked before. */
+static void expect_counts(int line, int were_prepared, int were_destroyed)
+{
+    const int now_prepared = atomic_exchange(&prepared, 0), now_destroyed = atomic_exchange(&destroyed, 0);
+    if (now_prepared != were_prepared || now_destroyed != were_destroyed)
+        fprintf(stderr, "%d prepared, %d destroyed\n", now_prepared, now_destroyed);
+    expect(now_prepared == were_prepared && now_destroyed == were_destroyed, line, "the counts");
+}
+#define EXPECT_COUNTS(prepared, destroyed) expect_counts(__LINE__, prepared, destroyed)
+
+static void push_in_every_way(octopus_thread_pool *pool, octopus_topic *topic)
+{
+    const octopus_preparation whole = {
+        .size = sizeof whole, .context = &prepared, .destroy = destroy, .prepare = prepare};
+    octopus_preparation functionless = whole, sizeless = whole;
+    functionless.prepare = NULL;
+    sizeless.size = 0;
+    const octopus_push_args good = {.size = sizeof good, .preparation = &whole};
+    octopus_push_args with_metadata = good, without_function = good, without_size = good, at_null = good;
+    const octopus_bytes nowhere = {NULL, 3};
+    with_metadata.metadata = (octopus_bytes){(const uint8_t *)"{}", 2};
+    without_function.preparation = &functionless;
+    without_size.preparation = &sizeless;
+    at_null.segments = &nowhere;
+    at_null.segment_count = 1;
+    octopus_producer_args args = {.size = sizeof args, .thread_pool = pool};
+    octopus_producer *own;
+    EXPECT(octopus->topic->make_producer(topic, &args, &own, NULL) == OCTOPUS_OK);
+    producer = own;
+
+    EXPECT(push(&good, 1, OCTOPUS_OK, "") == 1);
+    EXPECT_COUNTS(1, 1);
+    EXPECT(push((octopus_push_args[]){good, with_metadata, good, good}, 4, OCTOPUS_INVALID_ARGUMENT,
+                "event.metadata") == 1);
+    EXPECT_COUNTS(1, 4);
+    EXPECT(push((octopus_push_args[]){at_null, good}, 2, OCTOPUS_INVALID_ARGUMENT, "event.segments") == 0);
+    EXPECT_COUNTS(0, 2);
+    EXPECT(push((octopus_push_args[]){without_function, good}, 2, OCTOPUS_INVALID_ARGUMENT, "prepare: NULL") == 0);
+    EXPECT_COUNTS(0, 2);
+    EXPECT(push((octopus_push_args[]){without_size, good}, 2, OCTOPUS_INVALID_ARGUMENT, "its size is 0") == 0);
+    EXPECT_COUNTS(0, 1); /* what has no size can't be read */
+
+    producer = NULL;
+    EXPECT(push((octopus_push_args[]){good, good}, 2, OCTOPUS_INVALID_ARGUMENT, "NULL") == 0);
+    EXPECT_COUNTS(0, 2);
+    producer = own;
+    EXPECT(octopus->producer->push_many(producer, &good, 1, NULL, NULL, NULL) == OCTOPUS_INVALID_ARGUMENT);
+    EXPECT(octopus->producer->push(NULL, &good, NULL, NULL) == OCTOPUS_INVALID_ARGUMENT);
+    EXPECT_COUNTS(0, 2);
+
+    EXPECT(octopus->producer->close(producer, PATIENCE_MS, NULL) == OCTOPUS_OK);
+    EXPECT(octopus->producer->push(producer, &good, NULL, NULL) == OCTOPUS_CLOSED);
+    EXPECT(push((octopus_push_args[]){good, good}, 2, OCTOPUS_CLOSED, "") == 0);
+    EXPECT_COUNTS(0, 3);
+    octopus->producer->release(producer);
+}
+
+int main(int argc, char **argv)
+{
+    void *library = argc > 1 ? dlopen(argv[1], RTLD_NOW | RTLD_LOCAL) : NULL;
+    const octopus_api *(*register_octopus)(uint32_t) = NULL;
+    *(void **)&register_octopus = library ? dlsym(library, "octopus_register") : NULL;
+    if (!register_octopus)
+        return fprintf(stderr, "usage: %s LIBRARY\n", argv[0]), 1;
+    octopus = register_octopus(OCTOPUS_ABI_MAJOR);
+    octopus_driver *driver;
+    octopus_topic *topic;
+    octopus_thread_pool *pool;
+    const octopus_create_topic_args args = {.size = sizeof args, .options = OCTOPUS_TEXT("{\"replication_factor\": 1}")};
+    EXPECT(octopus->driver->create(OCTOPUS_TEXT("{\"embedded\": {}}"), NULL, &driver, NULL) == OCTOPUS_OK);
+    EXPECT(octopus->driver->create_topic(driver, OCTOPUS_TEXT("own"), &args, NULL) == OCTOPUS_OK);
+    EXPECT(octopus->driver->open_topic(driver, OCTOPUS_TEXT("own"), &topic, NULL) == OCTOPUS_OK);
+    EXPECT(octopus->thread_pool->create(2, &pool, NULL) == OCTOPUS_OK);
+
+    push_in_every_way(NULL, topic);
+    push_in_every_way(pool, topic);
+
+    octopus->thread_pool->release(pool);
+    octopus->topic->release(topic);
+    octopus->driver->release(driver);
+    puts("every preparation was destroyed once");
+    return 0;
+}
