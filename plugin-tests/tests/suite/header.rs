@@ -1,4 +1,5 @@
-//! include/octopus.h is what cbindgen makes of src/abi, and compiles alone as C11 and C++17 without a warning.
+//! include/octopus.h is what cbindgen makes of src/abi, and compiles alone as C11 and C++17 without a warning; so do the
+//! headers for C++.
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -30,17 +31,30 @@ fn the_header_is_what_cbindgen_makes_of_the_sources() {
     );
 }
 
-fn compiles_alone(compiler: &str, standard: &str, language: &str) {
+fn compiles_alone(header: &Path, compiler: &str, standard: &str, language: &str) {
     let output = Command::new(compiler)
         .args([standard, "-Wall", "-Wextra", "-Wpedantic", "-Werror", "-fsyntax-only", "-x", language])
-        .arg(root().join("include/octopus.h"))
+        .arg(header)
         .output()
         .unwrap_or_else(|why| panic!("{compiler} could not be run: {why}"));
-    assert!(output.status.success(), "{compiler} {standard}: {}", String::from_utf8_lossy(&output.stderr));
+    let complaints = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{compiler} {standard} {}: {complaints}", header.display());
 }
 
 #[test]
 fn the_header_compiles_alone_as_c11_and_as_cpp17_without_a_warning() {
-    compiles_alone("cc", "-std=c11", "c");
-    compiles_alone("c++", "-std=c++17", "c++");
+    let header = root().join("include/octopus.h");
+    compiles_alone(&header, "cc", "-std=c11", "c");
+    compiles_alone(&header, "c++", "-std=c++17", "c++");
+}
+
+#[test]
+fn each_header_for_cpp_compiles_alone_as_cpp17_and_cpp20_without_a_warning() {
+    let parts = fs::read_dir(root().join("include/octopus")).expect("include/octopus is there");
+    let parts: Vec<_> = parts.map(|part| part.expect("a part").path()).collect();
+    assert!(parts.len() > 10, "{parts:?}");
+    for header in parts.iter().chain([&root().join("include/octopus.hpp")]) {
+        compiles_alone(header, "c++", "-std=c++17", "c++");
+        compiles_alone(header, "c++", "-std=c++20", "c++");
+    }
 }

@@ -1,0 +1,631 @@
+/*
+ * A host in C++ on octopus.hpp, which wraps all of the ABI: what the Diaspora API promises, kept through handles, exceptions and
+ * functions of C++. On a real Kafka.
+ *
+ *     c++ -std=c++17 -I include -o promises plugin-tests/hosts/promises.cpp -L DIR -loctopus -Wl,-rpath,DIR
+ *     ./promises localhost:9092 a-prefix-for-topics
+ */
+
+#include "octopus.hpp"
+
+#include <algorithm>
+#include <condition_variable>
+#include <cstdio>
+#include <deque>
+#include <map>
+#include <mutex>
+#include <numeric>
+#include <set>
+#include <thread>
+#include <type_traits>
+
+namespace {
+
+using namespace std::chrono_literals;
+using octopus::Delivered;
+using octopus::Error;
+using octopus::Flow;
+
+constexpr octopus::milliseconds patience = 60s, a_moment = 300ms;
+
+std::string servers, prefix;
+
+void expect(bool holds, int line, const char *what)
+{
+    if (!holds)
+        throw std::runtime_error("promises.cpp:" + std::to_string(line) + ": not so: " + what);
+}
+#define EXPECT(...) expect(static_cast<bool>(__VA_ARGS__), __LINE__, #__VA_ARGS__)
+
+/* Runs `attempt`, which should throw a T, and gives that. */
+template <class T, class Attempt> T thrown_by(int line, Attempt attempt)
+{
+    try {
+        attempt();
+    } catch (const T &thrown) {
+        return thrown;
+    }
+    throw std::runtime_error("promises.cpp:" + std::to_string(line) + ": nothing was thrown");
+}
+#define THROWN_BY(type, ...) thrown_by<type>(__LINE__, [&] { (void)(__VA_ARGS__); })
+
+bool mentions(const std::exception &exception, std::string_view text)
+{
+    return std::string_view(exception.what()).find(text) != std::string_view::npos;
+}
+
+const octopus::Library &library()
+{
+    static const octopus::Library loaded(octopus_register);
+    return loaded;
+}
+
+octopus::Driver driver(octopus::Services services = {})
+{
+    return octopus::Driver(library(), R"({"kafka": {"bootstrap.servers": ")" + servers + R"("}})", std::move(services));
+}
+
+octopus::Topic new_topic(const octopus::Driver &driver, const std::string &name, unsigned partitions,
+                         octopus::TopicOptions how = {})
+{
+    const std::string options =
+        R"({"replication_factor": 1, "num_partitions": )" + std::to_string(partitions) + "}";
+    how.options = options;
+    driver.create_topic(prefix + name, how);
+    return driver.open_topic(prefix + name);
+}
+
+octopus::Topic new_topic(const std::string &name, unsigned partitions) { return new_topic(driver(), name, partitions); }
+
+/* A consumer of a group that nobody else uses. */
+octopus::Consumer reader(const octopus::Topic &topic, const std::string &name = "reader",
+                         const octopus::ConsumerOptions &how = {})
+{
+    return topic.consumer(std::string(topic.name()) + "-" + name, how);
+}
+
+void fill(const octopus::Topic &topic, unsigned count)
+{
+    const octopus::Producer producer = topic.producer();
+    for (unsigned number = 0; number < count; number++) {
+        const std::string metadata = std::to_string(number);
+        producer.push({metadata, metadata, number});
+    }
+    EXPECT(producer.flush().wait(patience));
+}
+
+unsigned number_of(const octopus::Event &event) { return static_cast<unsigned>(std::stoul(std::string(*event.metadata()))); }
+
+std::vector<unsigned> read_numbers(const octopus::Consumer &consumer, std::size_t count)
+{
+    std::vector<unsigned> numbers;
+    while (numbers.size() < count) {
+        const auto event = consumer.next(patience);
+        EXPECT(event);
+        numbers.push_back(number_of(*event));
+    }
+    return numbers;
+}
+
+std::vector<unsigned> up_to(unsigned count)
+{
+    std::vector<unsigned> numbers(count);
+    std::iota(numbers.begin(), numbers.end(), 0U);
+    return numbers;
+}
+
+void handles_are_move_only_and_go_in_any_order()
+{
+    static_assert(!std::is_copy_constructible_v<octopus::Driver> && std::is_nothrow_move_constructible_v<octopus::Driver>);
+    static_assert(!std::is_copy_constructible_v<octopus::Event> && std::is_nothrow_move_constructible_v<octopus::Event>);
+    static_assert(!std::is_copy_constructible_v<octopus::Push> && std::is_nothrow_move_assignable_v<octopus::Push>);
+    std::optional<octopus::Driver> first(driver());
+    std::optional<octopus::Topic> topic(new_topic(*first, "any-order", 1));
+    EXPECT(topic->name() == prefix + "any-order" && topic->partition_count() == 1);
+    EXPECT(topic->components().find(R"({"type":"default"})") != std::string_view::npos);
+    std::optional<octopus::Producer> producer(topic->producer({"p"}));
+    std::optional<octopus::Consumer> consumer(reader(*topic));
+    first.reset();
+    topic.reset();
+    octopus::Push push = producer->push({"[1]", "ab", 0, false, {"cd", "", "e"}});
+    producer.reset();
+    octopus::Push moved = std::move(push);
+    const std::optional<Delivered> delivered = moved.wait(patience);
+    EXPECT(delivered && delivered->id == 0 && delivered->partition == 0);
+    octopus::Pull pull = consumer->pull();
+    std::optional<octopus::Event> event = pull.wait(patience);
+    consumer.reset();
+    EXPECT(event && event->metadata() == "[1]" && event->data() == "abcde" && event->timestamp() > 0ms);
+    const octopus::Event shared = event->share();
+    event.reset();
+    EXPECT(shared.data() == "abcde" && shared.serialized_metadata().substr(8) == "[1]" && !shared.is_end_of_topic());
+    EXPECT(pull.wait(0ms)->id() == 0);
+}
+
+void a_driver_makes_finds_lists_and_deletes_topics()
+{
+    const octopus::Driver driver(library(), R"({"kafka": {"bootstrap.servers": ")" + servers +
+                                                R"("}, "namespace": ")" + prefix + R"(", "open_retry_ms": 0})");
+    EXPECT(!driver.topic_exists("listed"));
+    const Error unknown = THROWN_BY(Error, driver.open_topic("listed"));
+    EXPECT(unknown.status() == OCTOPUS_UNKNOWN_TOPIC && mentions(unknown, "listed"));
+    driver.create_topic("listed", {R"({"replication_factor": 1})", R"({"type": "schema", "schema": {"type": "integer"}})"});
+    EXPECT(THROWN_BY(Error, driver.create_topic("listed")).status() == OCTOPUS_TOPIC_EXISTS);
+    EXPECT(driver.topic_exists("listed") && driver.list_topics().find(R"("listed":{"validator":{"type")") != std::string::npos);
+    EXPECT(driver.describe().find(prefix) != std::string::npos && driver.default_thread_pool().thread_count() == 0);
+    const octopus::Producer producer = driver.open_topic("listed").producer();
+    EXPECT(THROWN_BY(Error, producer.push({"\"no integer\""})).status() == OCTOPUS_INVALID_METADATA);
+    driver.delete_topic("listed");
+    EXPECT(!driver.topic_exists("listed"));
+    EXPECT(THROWN_BY(Error, octopus::Driver(library(), R"({"kafka": 3})")).status() == OCTOPUS_INVALID_CONFIGURATION);
+    EXPECT(mentions(THROWN_BY(std::runtime_error, octopus::Library(nullptr)), "ABI"));
+}
+
+void what_fails_is_thrown_with_its_status_and_time_outs_are_not()
+{
+    const octopus::Topic topic = new_topic("failures", 1);
+    const octopus::Producer producer = topic.producer({"p", R"({"kafka": {"message.max.bytes": 2000}})"});
+    const std::string large(producer.max_event_size() + 1, 'x');
+    EXPECT(THROWN_BY(Error, producer.push({""})).status() == OCTOPUS_INVALID_METADATA);
+    EXPECT(mentions(THROWN_BY(Error, producer.push({"1", large})), "message.max.bytes"));
+    EXPECT(producer.close(patience));
+    EXPECT(THROWN_BY(Error, producer.push({"1"})).status() == OCTOPUS_CLOSED);
+    const octopus::Consumer consumer = reader(topic);
+    EXPECT(!consumer.next(a_moment) && consumer.pull_many(3, 10ms).empty() && !consumer.pull().is_done());
+    EXPECT(consumer.close(patience));
+    EXPECT(THROWN_BY(Error, consumer.pull().wait(patience)).status() == OCTOPUS_CLOSED);
+    EXPECT(THROWN_BY(Error, topic.consumer("")).status() == OCTOPUS_INVALID_ARGUMENT);
+    const octopus::Topic away = driver().open_topic(topic.name());
+    const octopus::Producer refused = away.producer({"p", R"({"kafka": {"delivery.timeout.ms": 100, "linger.ms": 50, "bootstrap.servers": "127.0.0.1:1"}})"});
+    const Error undelivered = THROWN_BY(Error, refused.push({"1"}).wait(patience));
+    EXPECT(undelivered.kafka_code() == -192 && !undelivered.is_perhaps_stored());
+}
+
+void several_events_go_and_come_at_once()
+{
+    const octopus::Topic topic = new_topic("many", 1);
+    const octopus::Producer producer = topic.producer();
+    std::exception_ptr refusal;
+    EXPECT(producer.push_many({{"0", "a"}, {"1", "", {}, false, {"b", "c"}}}, refusal).size() == 2 && !refusal);
+    EXPECT(producer.push_many({{"2"}, {"no JSON"}, {"3"}}, refusal).size() == 1 && refusal);
+    EXPECT(THROWN_BY(Error, std::rethrow_exception(refusal)).status() == OCTOPUS_INVALID_METADATA);
+    EXPECT(producer.flush().wait(patience));
+    const octopus::Consumer consumer = reader(topic);
+    std::vector<octopus::Event> events;
+    while (events.size() < 3)
+        for (octopus::Event &event : consumer.pull_many(10, patience))
+            events.push_back(std::move(event));
+    EXPECT(events[0].data() == "a" && events[1].data() == "bc" && events[2].data().empty());
+}
+
+/* Wakes who waits for so many. */
+class Countdown {
+public:
+    explicit Countdown(unsigned count) : left_(count) {}
+    void hit()
+    {
+        const std::lock_guard<std::mutex> lock(mutex_);
+        left_--;
+        changed_.notify_all();
+    }
+    bool is_over_within(octopus::milliseconds at_most)
+    {
+        std::unique_lock<std::mutex> lock(mutex_);
+        return changed_.wait_for(lock, at_most, [this] { return left_ == 0; });
+    }
+
+private:
+    std::mutex mutex_;
+    std::condition_variable changed_;
+    unsigned left_;
+};
+
+void futures_are_shared_waited_on_in_parallel_and_call()
+{
+    const octopus::Topic topic = new_topic("futures", 1);
+    const octopus::Producer producer = topic.producer({"p", R"({"kafka": {"linger.ms": 100}})"});
+    const octopus::Push push = producer.push({"7"});
+    std::atomic<unsigned> told{0};
+    std::vector<std::thread> threads;
+    for (unsigned index = 0; index < 4; index++)
+        threads.emplace_back([&, own = push.share()] { told += own.wait(patience)->id == 0 ? 1 : 0; });
+    for (std::thread &thread : threads)
+        thread.join();
+    EXPECT(told == 4 && push.is_done() && push.wait(0ms)->id == 0);
+    Countdown calls(3);
+    producer.push({"8"}).on_complete([&](octopus::Push &done) { done.wait(0ms)->id == 1 ? calls.hit() : void(); });
+    producer.flush().on_complete([&](octopus::Flush &done) { done.wait(0ms) ? calls.hit() : void(); });
+    const octopus::Consumer consumer = reader(topic);
+    consumer.pull().on_complete([&](octopus::Pull &done) { number_of(*done.wait(0ms)) == 7 ? calls.hit() : void(); });
+    EXPECT(calls.is_over_within(patience));
+}
+
+void a_pull_that_is_dropped_has_taken_nothing()
+{
+    const octopus::Topic topic = new_topic("dropped", 1);
+    fill(topic, 50);
+    const octopus::Consumer consumer = reader(topic);
+    std::vector<octopus::Pull> dropped;
+    for (unsigned index = 0; index < 10; index++)
+        dropped.push_back(consumer.pull());
+    const std::vector<unsigned> first = read_numbers(consumer, 20);
+    dropped.clear();
+    std::vector<unsigned> all = first;
+    for (const unsigned number : read_numbers(consumer, 30))
+        all.push_back(number);
+    EXPECT(all == up_to(50));
+}
+
+/* Stamps each event in its turn. */
+class Stamped : public octopus::Preparation {
+public:
+    Stamped(unsigned number, std::atomic<unsigned> &turn) : number_(number), turn_(turn) {}
+
+    void prepare(const std::vector<std::string_view> &data, const octopus::Output &metadata) override
+    {
+        std::this_thread::sleep_for(std::chrono::microseconds((number_ % 4) * 200));
+        if (data.at(0) == "unwanted")
+            throw std::invalid_argument("unwanted data");
+        const std::string text = std::to_string(number_);
+        const std::uint64_t size = text.size();
+        metadata.append(std::string_view(reinterpret_cast<const char *>(&size), sizeof size));
+        metadata.append(text);
+    }
+
+    std::uint32_t select(std::optional<std::uint64_t>, std::uint32_t partitions) override
+    {
+        if (turn_++ != number_)
+            throw 3;
+        return number_ % partitions;
+    }
+
+private:
+    unsigned number_;
+    std::atomic<unsigned> &turn_;
+};
+
+void strict_order_holds_on_a_pool_of_four_for_events_made_ready_by_the_host_too()
+{
+    const octopus::Topic topic = new_topic("strict", 2);
+    const octopus::ThreadPool pool(library(), 4);
+    octopus::ProducerOptions how;
+    how.pool = &pool;
+    const octopus::Producer producer = topic.producer(how);
+    std::atomic<unsigned> turn{0};
+    std::vector<octopus::Push> pushes;
+    for (unsigned number = 0; number < 300; number++) {
+        const std::string data = number == 100 ? "unwanted" : "wanted";
+        pushes.push_back(producer.push({"", data}, std::make_unique<Stamped>(number < 100 ? number : number - 1, turn)));
+    }
+    EXPECT(mentions(THROWN_BY(Error, producer.flush().wait(patience)), "unwanted data"));
+    EXPECT(THROWN_BY(Error, pushes[100].wait(patience)).status() == OCTOPUS_CALLBACK_FAILED);
+    const octopus::Push stranger = producer.push({"", "wanted"}, std::make_unique<Stamped>(0, turn));
+    EXPECT(mentions(THROWN_BY(Error, stranger.wait(patience)), "no std::exception"));
+    std::map<std::uint32_t, unsigned> next = {{0, 0}, {1, 1}};
+    const octopus::Consumer consumer = reader(topic);
+    for (unsigned count = 0; count < 299; count++) {
+        const auto event = consumer.next(patience);
+        EXPECT(event && number_of(*event) == next[event->partition()]);
+        next[event->partition()] += 2;
+    }
+}
+
+void processing_stops_or_fails_from_any_thread_with_what_was_thrown()
+{
+    const octopus::Topic topic = new_topic("process", 2);
+    fill(topic, 200);
+    for (const std::uint64_t threads : {0, 3}) {
+        const octopus::ThreadPool pool(library(), threads);
+        octopus::Processing how;
+        how.pool = &pool;
+        const octopus::Consumer consumer = reader(topic, "stopping-" + std::to_string(threads));
+        std::mutex mutex;
+        std::multiset<unsigned> numbers;
+        const auto note = [&](const octopus::Event &event) {
+            const std::lock_guard<std::mutex> lock(mutex);
+            numbers.insert(number_of(event));
+            return numbers.size();
+        };
+        consumer.process([&](octopus::Event *event) { return note(*event) == 50 ? Flow::stop : Flow::go_on; }, how);
+        EXPECT(numbers.size() >= 50);
+        const auto fails = [&](octopus::Event *event) -> Flow {
+            note(*event);
+            throw std::range_error("had enough");
+        };
+        EXPECT(mentions(THROWN_BY(std::range_error, consumer.process(fails, how)), "had enough"));
+        how.max_events = 10;
+        const std::size_t before = numbers.size();
+        consumer.process([&](octopus::Event *event) { return note(*event), Flow::go_on; }, how);
+        EXPECT(before > 50 && numbers.size() == before + 10);
+
+        how.max_events = UINT64_MAX;
+        how.timeout = 20ms;
+        unsigned time_outs = 0;
+        consumer.process(
+            [&](octopus::Event *event) {
+                if (event)
+                    return note(*event), Flow::go_on;
+                const std::lock_guard<std::mutex> lock(mutex);
+                return ++time_outs >= 3 && numbers.size() == 200 ? Flow::stop : Flow::go_on;
+            },
+            how);
+        EXPECT(std::adjacent_find(numbers.begin(), numbers.end()) == numbers.end());
+    }
+}
+
+void targets_are_read_and_positions_told_sought_and_committed()
+{
+    const octopus::Topic topic = new_topic("targets", 3);
+    fill(topic, 30);
+    octopus::ConsumerOptions how;
+    how.targets = {1};
+    {
+        const octopus::Consumer consumer = reader(topic, "group", how);
+        std::optional<octopus::Event> last;
+        for (unsigned count = 0; count < 4; count++)
+            last = consumer.next(patience);
+        EXPECT(last && last->partition() == 1 && number_of(*last) == 10);
+        EXPECT(consumer.assignment() == std::vector<std::uint32_t>{1});
+        EXPECT(consumer.position(1) == 4 && consumer.lag(1) == 6 && !consumer.committed(1));
+        last->acknowledge();
+        EXPECT(consumer.commit(patience) && consumer.committed(1) == 4);
+        consumer.seek(1, 9);
+        EXPECT(number_of(*consumer.next(patience)) == 28 && !consumer.next(a_moment));
+        EXPECT(THROWN_BY(Error, consumer.position(2)).status() == OCTOPUS_INVALID_ARGUMENT);
+        consumer.unsubscribe();
+        EXPECT(THROWN_BY(Error, last->acknowledge()).status() == OCTOPUS_STALE);
+    }
+    EXPECT(number_of(*reader(topic, "group", how).next(patience)) == 13);
+    how.targets = {3};
+    EXPECT(THROWN_BY(Error, reader(topic, "group", how)).status() == OCTOPUS_INVALID_ARGUMENT);
+}
+
+/* Components of every kind, which throw as it pleases them. */
+struct Polite : octopus::Validator {
+    void validate(std::string_view metadata, const std::vector<std::string_view> &data) const override
+    {
+        if (metadata == "\"rude\"" || (!data.empty() && data[0] == "rude"))
+            throw std::domain_error("how rude");
+    }
+};
+struct Last : octopus::Selector {
+    std::uint32_t select(std::string_view metadata, std::optional<std::uint64_t> requested, std::uint32_t partitions) override
+    {
+        if (requested)
+            throw std::domain_error("no wishes for " + std::string(metadata));
+        return partitions - 1;
+    }
+};
+struct Reversed : octopus::Serializer {
+    void serialize(std::string_view json, const octopus::Output &bytes) const override
+    {
+        bytes.append(std::string(json.rbegin(), json.rend()));
+    }
+    void deserialize(std::string_view bytes, const octopus::Output &json) const override
+    {
+        if (bytes == "0")
+            throw 3;
+        json.append(std::string(bytes.rbegin(), bytes.rend()));
+    }
+};
+
+void components_of_the_host_are_used_and_what_they_throw_is_told()
+{
+    const octopus::Driver own = driver();
+    own.register_validator("polite", [](std::string_view) { return std::make_unique<Polite>(); });
+    own.register_selector("last", [](std::string_view) { return std::make_unique<Last>(); });
+    own.register_serializer("reversed", [](std::string_view json) -> std::unique_ptr<octopus::Serializer> {
+        if (json.find("broken") != std::string_view::npos)
+            throw std::domain_error("it is broken");
+        return std::make_unique<Reversed>();
+    });
+    EXPECT(THROWN_BY(Error, own.register_selector("last", {})).status() == OCTOPUS_INVALID_ARGUMENT);
+    octopus::TopicOptions how;
+    how.validator = R"({"type": "polite"})";
+    how.selector = R"({"type": "last"})";
+    how.serializer = R"({"type": "reversed", "broken": true})";
+    EXPECT(mentions(THROWN_BY(Error, new_topic(own, "components", 2, how)), "it is broken"));
+    how.serializer = R"({"type": "reversed"})";
+    const octopus::Topic topic = new_topic(own, "components", 2, how);
+    const octopus::Producer producer = topic.producer();
+    EXPECT(mentions(THROWN_BY(Error, producer.push({"\"rude\""})), "how rude"));
+    EXPECT(mentions(THROWN_BY(Error, producer.push({"1", "rude"})), "how rude"));
+    EXPECT(mentions(THROWN_BY(Error, producer.push({"1", "", 1}).wait(patience)), "no wishes for 1"));
+    EXPECT(producer.push({"0"}).wait(patience)->partition == 1 && producer.push({"12"}).wait(patience));
+    const octopus::Consumer consumer = reader(topic);
+    EXPECT(mentions(THROWN_BY(Error, consumer.next(patience)), "no std::exception"));
+    const auto event = consumer.next(patience);
+    EXPECT(event && event->metadata() == "12" && event->serialized_metadata() == "21" && event->partition() == 1);
+}
+
+/* Two threads, which take what came last first; refuses every tenth task, or has it dropped. */
+class OwnPool : public octopus::HostPool {
+public:
+    explicit OwnPool(Countdown &gone) : gone_(gone)
+    {
+        for (unsigned index = 0; index < 2; index++)
+            threads_.emplace_back([this] { work(); });
+    }
+
+    ~OwnPool() override
+    {
+        {
+            const std::lock_guard<std::mutex> lock(mutex_);
+            is_over_ = true;
+            changed_.notify_all();
+        }
+        for (std::thread &thread : threads_)
+            thread.get_id() == std::this_thread::get_id() ? thread.detach() : thread.join();
+        gone_.hit();
+    }
+
+    void submit(octopus::Task task, std::uint64_t) override
+    {
+        const std::lock_guard<std::mutex> lock(mutex_);
+        switch (submitted_++ % 10) {
+        case 3: throw std::runtime_error("refused");
+        case 6: return;
+        case 9: tasks_.push_back(task); changed_.notify_one(); throw std::runtime_error("taken all the same");
+        default: tasks_.push_back(std::move(task)); changed_.notify_one();
+        }
+    }
+
+    std::uint64_t pending() const override
+    {
+        const std::lock_guard<std::mutex> lock(mutex_);
+        return tasks_.size();
+    }
+
+    std::uint64_t thread_count() const override { return 2; }
+
+private:
+    void work()
+    {
+        std::unique_lock<std::mutex> lock(mutex_);
+        for (;;) {
+            changed_.wait(lock, [this] { return is_over_ || !tasks_.empty(); });
+            if (tasks_.empty())
+                return;
+            const octopus::Task task = std::move(tasks_.back());
+            tasks_.pop_back();
+            lock.unlock();
+            task();
+            lock.lock();
+        }
+    }
+
+    Countdown &gone_;
+    mutable std::mutex mutex_;
+    std::condition_variable changed_;
+    std::deque<octopus::Task> tasks_;
+    std::vector<std::thread> threads_;
+    unsigned submitted_ = 0;
+    bool is_over_ = false;
+};
+
+void a_pool_of_the_hosts_may_refuse_drop_and_reorder_and_strict_order_holds()
+{
+    Countdown gone(1);
+    const octopus::Topic topic = new_topic("own-pool", 1);
+    {
+        const octopus::ThreadPool pool(library(), std::make_unique<OwnPool>(gone));
+        EXPECT(pool.thread_count() == 2);
+        octopus::ProducerOptions how;
+        how.pool = &pool;
+        const octopus::Producer producer = topic.producer(how);
+        std::vector<octopus::Push> pushes;
+        unsigned refused = 0, dropped = 0;
+        for (unsigned number = 0; number < 100; number++) {
+            try {
+                pushes.push_back(producer.push({std::to_string(number)}));
+            } catch (const Error &error) {
+                EXPECT(error.status() == OCTOPUS_CALLBACK_FAILED);
+                refused++;
+            }
+        }
+        for (const octopus::Push &push : pushes) {
+            try {
+                EXPECT(push.wait(patience));
+            } catch (const Error &error) {
+                EXPECT(error.status() == OCTOPUS_CALLBACK_FAILED);
+                dropped++;
+            }
+        }
+        EXPECT(refused == 10 && dropped == 10 && pool.pending() == 0);
+        const std::vector<unsigned> numbers = read_numbers(reader(topic), 80);
+        EXPECT(std::is_sorted(numbers.begin(), numbers.end()));
+        Countdown worked(1);
+        octopus::ThreadPool(library(), 1).submit([&] { worked.hit(); });
+        EXPECT(worked.is_over_within(patience));
+    }
+    EXPECT(gone.is_over_within(patience));
+}
+
+void services_are_called_until_they_are_destroyed()
+{
+    /* The plugin may call until it has destroyed what was given, which is after the driver is gone. */
+    struct Heard {
+        Countdown &gone;
+        Countdown assigned{1};
+        std::mutex mutex;
+        std::string log;
+        bool has_statistics = false;
+        explicit Heard(Countdown &countdown) : gone(countdown) {}
+        ~Heard() { gone.hit(); }
+    };
+    Countdown gone(1);
+    {
+        const auto heard = std::make_shared<Heard>(gone);
+        octopus::Services services;
+        services.log = [heard](std::int32_t, std::string_view, std::string_view message) {
+            const std::lock_guard<std::mutex> lock(heard->mutex);
+            heard->log.append(message);
+        };
+        services.statistics = [heard](std::string_view, std::string_view json) {
+            const std::lock_guard<std::mutex> lock(heard->mutex);
+            heard->has_statistics = heard->has_statistics || json.front() == '{';
+        };
+        services.fatal = [heard](std::string_view, std::int32_t, std::string_view) {};
+        services.rebalance = [heard](std::string_view, std::int32_t what, const std::vector<std::uint32_t> &partitions) {
+            if (what == OCTOPUS_PARTITIONS_ASSIGNED && partitions == std::vector<std::uint32_t>{0, 1})
+                heard->assigned.hit();
+        };
+        const octopus::Driver own(library(),
+                                  R"({"kafka": {"statistics.interval.ms": 50, "bootstrap.servers": ")" + servers +
+                                      R"("}, "a key that nobody knows": 1})",
+                                  std::move(services));
+        const octopus::Topic topic = new_topic(own, "services", 2);
+        const octopus::Consumer consumer = reader(topic);
+        EXPECT(heard->assigned.is_over_within(patience));
+        consumer.next(a_moment);
+        const std::lock_guard<std::mutex> lock(heard->mutex);
+        EXPECT(heard->log.find("a key that nobody knows") != std::string::npos && heard->has_statistics);
+    }
+    EXPECT(gone.is_over_within(patience));
+}
+
+struct Promise {
+    const char *name;
+    void (*keep)();
+};
+#define PROMISE(function) Promise{#function, function}
+
+constexpr Promise promises[] = {
+    PROMISE(handles_are_move_only_and_go_in_any_order),
+    PROMISE(a_driver_makes_finds_lists_and_deletes_topics),
+    PROMISE(what_fails_is_thrown_with_its_status_and_time_outs_are_not),
+    PROMISE(several_events_go_and_come_at_once),
+    PROMISE(futures_are_shared_waited_on_in_parallel_and_call),
+    PROMISE(a_pull_that_is_dropped_has_taken_nothing),
+    PROMISE(strict_order_holds_on_a_pool_of_four_for_events_made_ready_by_the_host_too),
+    PROMISE(processing_stops_or_fails_from_any_thread_with_what_was_thrown),
+    PROMISE(targets_are_read_and_positions_told_sought_and_committed),
+    PROMISE(components_of_the_host_are_used_and_what_they_throw_is_told),
+    PROMISE(a_pool_of_the_hosts_may_refuse_drop_and_reorder_and_strict_order_holds),
+    PROMISE(services_are_called_until_they_are_destroyed),
+};
+
+} // namespace
+
+int main(int argc, char **argv)
+{
+    if (argc != 3) {
+        std::fprintf(stderr, "usage: %s BOOTSTRAP-SERVERS PREFIX\n", argv[0]);
+        return 2;
+    }
+    servers = argv[1];
+    prefix = argv[2];
+    int broken = 0;
+    for (const Promise &promise : promises) {
+        try {
+            promise.keep();
+            std::printf("kept: %s\n", promise.name);
+        } catch (const std::exception &why) {
+            std::printf("broken: %s: %s\n", promise.name, why.what());
+            broken++;
+        }
+        std::fflush(stdout);
+    }
+    std::printf("%d of %zu promises are broken\n", broken, std::size(promises));
+    return broken == 0 ? 0 : 1;
+}
