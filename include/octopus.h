@@ -578,8 +578,8 @@ typedef struct octopus_processor {
 typedef struct octopus_consumer_api {
     // `sizeof(octopus_consumer_api)` in the plugin; a slot within it that isn't NULL can be called.
     uint64_t size;
-    // Gives a ticket for the next event and returns at once. An event is taken only inside a wait or test that
-    // returns it, so a ticket that is released before has taken nothing.
+    // Gives a ticket for the next event and returns at once. An event is taken only inside a wait that returns it, or a
+    // test; a ticket that is released before a wait or a getter gave its event has taken nothing, or hands it back.
     octopus_status (*pull)(const struct octopus_consumer *consumer,
                            struct octopus_future **future,
                            struct octopus_error **error);

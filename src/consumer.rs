@@ -321,7 +321,10 @@ impl LeftOver {
     fn put(&self, mut events: Vec<Arc<Event>>) {
         events.sort_by_key(|event| (event.partition(), event.offset()));
         let mut line = self.line.lock();
-        events.into_iter().rev().for_each(|event| line.push_front(Ok(event)));
+        for event in events.into_iter().rev() {
+            let place = place_of(&event, &line);
+            line.insert(place, Ok(event));
+        }
         self.is_there.store(true, Ordering::Release);
     }
 
@@ -345,4 +348,10 @@ impl LeftOver {
             .map(|e| e.offset())
             .min()
     }
+}
+
+/// Before all others, but behind those of its partition that come before it.
+fn place_of(event: &Event, line: &VecDeque<Result<Arc<Event>>>) -> usize {
+    let comes_before = |left: &Arc<Event>| left.partition() == event.partition() && left.offset() < event.offset();
+    line.iter().rposition(|left| left.as_ref().is_ok_and(comes_before)).map_or(0, |last| last + 1)
 }

@@ -3,6 +3,7 @@
 //! Deliveries and flushes settle once and keep their result: waits can be repeated and run in parallel. A pull
 //! is a ticket: it takes an event only inside a call that returns it, so dropping it before loses nothing.
 
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Weak};
 use std::time::Duration;
 
@@ -163,11 +164,16 @@ impl Future {
         match &self.awaited {
             Awaited::Delivery(promise, hurry, _) => promise.wait_until_settled(deadline, hurry).map(drop),
             Awaited::Flush(promise, hurry) => promise.wait_until_settled(deadline, hurry),
-            Awaited::Pull(ticket) => ticket.redeem(deadline).map(drop),
+            Awaited::Pull(ticket) => {
+                ticket.redeem(deadline)?;
+                ticket.is_given.store(true, Ordering::Release);
+                Ok(())
+            }
         }
     }
 
-    /// Whether `wait` would return at once; never blocks. A pull takes its event here if one is there.
+    /// Whether `wait` would return at once; never blocks. A pull takes its event here if one is there; dropped without
+    /// having given it to anybody, it hands it back.
     pub fn test(&self) -> bool {
         match &self.awaited {
             Awaited::Pull(ticket) => {
@@ -221,7 +227,7 @@ impl Future {
     /// The event that a pull took.
     pub fn event(&self) -> Result<Arc<Event>> {
         match &self.awaited {
-            Awaited::Pull(ticket) => ticket.taken().unwrap_or_else(|| Err(not_yet())),
+            Awaited::Pull(ticket) => ticket.give().unwrap_or_else(|| Err(not_yet())),
             _ => Err(Error::invalid("future: only a pull has an event; a push has an event id and a partition")),
         }
     }
@@ -236,6 +242,8 @@ struct Ticket {
     reader: Arc<Reader>,
     state: Mutex<TicketState>,
     changed: Condvar,
+    /// Whether the host has the event, or was told that it can have it.
+    is_given: AtomicBool,
 }
 
 enum TicketState {
@@ -247,7 +255,13 @@ enum TicketState {
 
 impl Ticket {
     fn new(reader: Arc<Reader>) -> Self {
-        Ticket { reader, state: Mutex::new(TicketState::Open), changed: Condvar::new() }
+        let is_given = AtomicBool::new(false);
+        Ticket { reader, state: Mutex::new(TicketState::Open), changed: Condvar::new(), is_given }
+    }
+
+    /// What was taken, to the host.
+    fn give(&self) -> Option<Result<Arc<Event>>> {
+        self.taken().inspect(|_| self.is_given.store(true, Ordering::Release))
     }
 
     fn taken(&self) -> Option<Result<Arc<Event>>> {
@@ -264,7 +278,9 @@ impl Ticket {
 
     fn redeem_for_good(&self, deadline: Deadline) -> bool {
         let in_time = |error: &Error| error.kind() != Kind::TimedOut;
-        self.redeem_and_keep(deadline, in_time).map_or_else(|error| in_time(&error), |_| true)
+        let has_come = self.redeem_and_keep(deadline, in_time).map_or_else(|error| in_time(&error), |_| true);
+        self.is_given.store(has_come, Ordering::Release);
+        has_come
     }
 
     fn redeem_and_keep(&self, deadline: Deadline, keep: impl Fn(&Error) -> bool) -> Result<Arc<Event>> {
@@ -296,6 +312,17 @@ impl Ticket {
                     self.changed.wait_for(&mut state, deadline.remaining(SLICE));
                 }
             }
+        }
+    }
+}
+
+impl Drop for Ticket {
+    /// What was taken and not given to anybody is read next.
+    fn drop(&mut self) {
+        if let TicketState::Taken(Ok(event)) = self.state.get_mut()
+            && !*self.is_given.get_mut()
+        {
+            self.reader.hand_back(vec![event.clone()]);
         }
     }
 }

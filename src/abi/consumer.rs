@@ -52,8 +52,8 @@ pub struct octopus_processor {
 pub struct octopus_consumer_api {
     /// `sizeof(octopus_consumer_api)` in the plugin; a slot within it that isn't NULL can be called.
     pub size: u64,
-    /// Gives a ticket for the next event and returns at once. An event is taken only inside a wait or test that
-    /// returns it, so a ticket that is released before has taken nothing.
+    /// Gives a ticket for the next event and returns at once. An event is taken only inside a wait that returns it, or a
+    /// test; a ticket that is released before a wait or a getter gave its event has taken nothing, or hands it back.
     pub pull: Option<
         unsafe extern "C" fn(
             consumer: *const octopus_consumer,

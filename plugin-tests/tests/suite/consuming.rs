@@ -139,6 +139,26 @@ fn a_ticket_that_is_dropped_has_taken_nothing() {
 }
 
 #[test]
+fn a_ticket_that_was_only_asked_whether_it_has_an_event_hands_it_back_in_order() {
+    let topic = topic("asked-ticket", 1);
+    fill(&topic, 20);
+    for dropped_last_first in [false, true] {
+        let consumer = topic.consumer(&unique("group")).make().unwrap();
+        let mut asked: Vec<_> = (0..6).map(|_| consumer.pull().unwrap()).collect();
+        eventually("each has its event", || asked.iter().all(|ticket| ticket.is_done().unwrap()));
+        let kept = asked.remove(2);
+        if dropped_last_first {
+            asked.reverse();
+        }
+        asked.into_iter().for_each(drop);
+        let ids: Vec<_> = read(&consumer, 19).iter().map(|event| event.id()).collect();
+        assert_eq!(ids, (0..20).filter(|id| *id != 2).collect::<Vec<_>>());
+        assert_eq!(kept.wait(PATIENCE).unwrap().unwrap().id(), 2);
+        assert!(nothing_comes(&consumer));
+    }
+}
+
+#[test]
 fn a_ticket_keeps_the_event_that_it_took() {
     let topic = topic("kept-ticket", 1);
     fill(&topic, 2);
