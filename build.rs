@@ -1,7 +1,10 @@
-//! How the plugin is linked: never unmapped, wholly resolved when it is loaded, and known by its bare name.
+//! How the plugin is linked: never unmapped, wholly resolved when it is loaded, and known by its bare name. With the feature
+//! `diaspora`, the C++ adapter is compiled into it.
 
 fn main() {
     println!("cargo:rerun-if-changed=build.rs");
+    #[cfg(feature = "diaspora")]
+    diaspora::compile();
     if std::env::var("CARGO_CFG_TARGET_OS").as_deref() != Ok("linux") {
         return;
     }
@@ -13,4 +16,85 @@ fn main() {
     println!("cargo:rustc-cdylib-link-arg=-Wl,-z,defs");
     // Hosts that link the library find it by this name, wherever it was built.
     println!("cargo:rustc-cdylib-link-arg=-Wl,-soname,liboctopus.so");
+}
+
+/// The driver "octopus" of the C++ Diaspora Streaming API: src/diaspora, against an installed diaspora-stream-api.
+#[cfg(feature = "diaspora")]
+mod diaspora {
+    use std::env;
+    use std::path::{Path, PathBuf};
+
+    const LIBRARY: &str = "diaspora-stream-api";
+    const PREFIX: &str = "DIASPORA_PREFIX";
+
+    /// Where the API is installed.
+    struct Api {
+        includes: Vec<PathBuf>,
+        libraries: Vec<PathBuf>,
+    }
+
+    pub fn compile() {
+        println!("cargo:rerun-if-env-changed={PREFIX}");
+        for folder in ["src/diaspora", "include"] {
+            println!("cargo:rerun-if-changed={folder}");
+        }
+        let api = find().unwrap_or_else(|why| {
+            panic!(
+                "\n\nThe feature `diaspora` needs {LIBRARY} 0.5.2 or later, and {why}.\n\
+                 Set {PREFIX} to the folder that it is installed in (the one with include/diaspora and lib), or \
+                 PKG_CONFIG_PATH to the one with {LIBRARY}.pc; or build without the feature.\n"
+            )
+        });
+        let mut sources: Vec<_> = std::fs::read_dir("src/diaspora")
+            .expect("src/diaspora is there")
+            .map(|entry| entry.expect("an entry of src/diaspora").path())
+            .filter(|path| path.extension().is_some_and(|extension| extension == "cpp"))
+            .collect();
+        sources.sort();
+        cc::Build::new()
+            .cpp(true)
+            .std("c++17")
+            .flag("-fvisibility=hidden")
+            .warnings(true)
+            .extra_warnings(true)
+            .files(sources)
+            .include("include")
+            .flags(api.includes.iter().flat_map(|folder| ["-isystem".into(), folder.clone().into_os_string()]))
+            // The driver registers itself when the library is loaded, and nothing else refers to what does that.
+            .link_lib_modifier("+whole-archive")
+            .compile("octopus-diaspora");
+        for folder in &api.libraries {
+            println!("cargo:rustc-link-search=native={}", folder.display());
+            // Hosts that know nothing of that library, in C say, open ours all the same.
+            println!("cargo:rustc-cdylib-link-arg=-Wl,-rpath,{}", folder.display());
+        }
+        println!("cargo:rustc-link-lib=dylib={LIBRARY}");
+    }
+
+    fn find() -> Result<Api, String> {
+        let Some(prefix) = env::var_os(PREFIX).filter(|prefix| !prefix.is_empty()) else {
+            return pkg_config::Config::new()
+                .cargo_metadata(false)
+                .probe(LIBRARY)
+                .map(|found| Api { includes: found.include_paths, libraries: found.link_paths })
+                .map_err(|why| format!("pkg-config does not find it, and {PREFIX} is not set: {why}"));
+        };
+        let prefix = PathBuf::from(prefix);
+        let libraries: Vec<_> = ["lib", "lib64", "lib/x86_64-linux-gnu", "lib/aarch64-linux-gnu"]
+            .iter()
+            .map(|folder| prefix.join(folder))
+            .filter(|folder| folder.join(format!("lib{LIBRARY}.so")).exists())
+            .collect();
+        if libraries.is_empty() {
+            return Err(format!("there is no lib/lib{LIBRARY}.so in {PREFIX}={}", prefix.display()));
+        }
+        if !has_headers(&prefix.join("include")) {
+            return Err(format!("there is no include/diaspora/Driver.hpp in {PREFIX}={}", prefix.display()));
+        }
+        Ok(Api { includes: vec![prefix.join("include")], libraries })
+    }
+
+    fn has_headers(folder: &Path) -> bool {
+        folder.join("diaspora/Driver.hpp").exists()
+    }
 }

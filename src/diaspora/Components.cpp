@@ -1,0 +1,51 @@
+#include "Components.hpp"
+
+#include <diaspora/Exception.hpp>
+
+namespace octopus::adapter {
+
+namespace {
+
+std::vector<diaspora::PartitionInfo> numbered(std::uint32_t count)
+{
+    std::vector<diaspora::PartitionInfo> partitions;
+    partitions.reserve(count);
+    for (std::uint32_t number = 0; number < count; number++)
+        partitions.emplace_back(nlohmann::json{{"partition_id", number}});
+    return partitions;
+}
+
+/* The component of a kind that is described there; what its making throws, in words that say which it was. */
+template <class Component>
+Component made(const std::string &topic_name, const char *kind, const nlohmann::json &description)
+{
+    std::string why;
+    try {
+        return Component::FromMetadata(diaspora::Metadata{description});
+    } catch (const std::exception &exception) {
+        why = exception.what();
+    } catch (...) {
+        why = "an exception that is no std::exception";
+    }
+    throw diaspora::Exception("opening topic \"" + topic_name + "\": its " + kind + " " + description.dump() +
+                              " can't be made: " + why);
+}
+
+} // namespace
+
+Components::Components(std::string topic_name, std::string_view json, std::uint32_t partition_count)
+    : topic_name_(std::move(topic_name)), json_(nlohmann::json::parse(json)), partitions_(numbered(partition_count)),
+      validator_(made<diaspora::Validator>(topic_name_, "validator", json_["validator"])),
+      serializer_(made<diaspora::Serializer>(topic_name_, "serializer", json_["serializer"])),
+      selector_(make_selector())
+{
+}
+
+diaspora::PartitionSelector Components::make_selector() const
+{
+    auto selector = made<diaspora::PartitionSelector>(topic_name_, "partition selector", json_["selector"]);
+    selector.setPartitions(partitions_);
+    return selector;
+}
+
+} // namespace octopus::adapter

@@ -1,0 +1,42 @@
+/* A topic's validator, partition selector and serializer: objects of the C++ library, or of one that it loads. */
+
+#ifndef OCTOPUS_DIASPORA_COMPONENTS_HPP
+#define OCTOPUS_DIASPORA_COMPONENTS_HPP
+
+#include <diaspora/PartitionSelector.hpp>
+#include <diaspora/Serializer.hpp>
+#include <diaspora/Validator.hpp>
+
+#include <cstdint>
+#include <string>
+#include <string_view>
+#include <vector>
+
+namespace octopus::adapter {
+
+class Components {
+public:
+    /* From {"validator":…,"selector":…,"serializer":…} of a topic with so many partitions. Throws diaspora::Exception that
+     * names the topic and the component that can't be made. */
+    Components(std::string topic_name, std::string_view json, std::uint32_t partition_count);
+
+    const diaspora::Validator &validator() const { return validator_; }
+    const diaspora::PartitionSelector &selector() const { return selector_; }
+    const diaspora::Serializer &serializer() const { return serializer_; }
+    const std::vector<diaspora::PartitionInfo> &partitions() const { return partitions_; }
+
+    /* A selector for one producer: it may keep notes. */
+    diaspora::PartitionSelector make_selector() const;
+
+private:
+    std::string topic_name_;
+    nlohmann::json json_;
+    std::vector<diaspora::PartitionInfo> partitions_;
+    diaspora::Validator validator_;
+    diaspora::Serializer serializer_;
+    diaspora::PartitionSelector selector_;
+};
+
+} // namespace octopus::adapter
+
+#endif

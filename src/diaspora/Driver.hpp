@@ -1,0 +1,40 @@
+/* The driver that the Diaspora loader knows as "octopus". */
+
+#ifndef OCTOPUS_DIASPORA_DRIVER_HPP
+#define OCTOPUS_DIASPORA_DRIVER_HPP
+
+#include "Core.hpp"
+
+#include <diaspora/Driver.hpp>
+
+#include <memory>
+
+namespace octopus::adapter {
+
+class Driver final : public diaspora::DriverInterface, public std::enable_shared_from_this<Driver> {
+public:
+    explicit Driver(const diaspora::Metadata &options);
+
+    /* The loader's way in. */
+    static std::shared_ptr<diaspora::DriverInterface> create(const diaspora::Metadata &options);
+
+    /* A component that is NULL is the default one. */
+    void createTopic(std::string_view name, const diaspora::Metadata &options,
+                     std::shared_ptr<diaspora::ValidatorInterface> validator,
+                     std::shared_ptr<diaspora::PartitionSelectorInterface> selector,
+                     std::shared_ptr<diaspora::SerializerInterface> serializer) override;
+
+    std::shared_ptr<diaspora::TopicHandleInterface> openTopic(std::string_view name) const override;
+    bool topicExists(std::string_view name) const override;
+    std::unordered_map<std::string, diaspora::Metadata> listTopics() const override;
+    std::shared_ptr<diaspora::ThreadPoolInterface> defaultThreadPool() const override { return default_pool_; }
+    std::shared_ptr<diaspora::ThreadPoolInterface> makeThreadPool(diaspora::ThreadCount count) const override;
+
+private:
+    octopus::Driver in_core_;
+    std::shared_ptr<diaspora::ThreadPoolInterface> default_pool_;
+};
+
+} // namespace octopus::adapter
+
+#endif

@@ -1,0 +1,60 @@
+#include "PendingEvent.hpp"
+
+namespace octopus::adapter {
+
+namespace {
+
+std::chrono::steady_clock::time_point after(int timeout_ms)
+{
+    using std::chrono::steady_clock;
+    /* Far enough for ever, and near enough for clocks that count nanoseconds. */
+    constexpr auto ever = std::chrono::hours(24 * 365);
+    return steady_clock::now() + (timeout_ms < 0 ? milliseconds(ever) : milliseconds(timeout_ms));
+}
+
+} // namespace
+
+std::optional<diaspora::Event> PendingEvent::wait(int timeout_ms)
+{
+    const auto deadline = after(timeout_ms);
+    /* Threads that wait for the same ticket get the same event. */
+    auto event = in_their_terms([&] { return ticket_.wait(milliseconds(timeout_ms)); });
+    if (!event)
+        return std::nullopt;
+    std::unique_lock<std::mutex> lock(mutex_);
+    if (state_ == State::unloaded) {
+        state_ = State::loading;
+        lock.unlock();
+        load(std::move(*event));
+        lock.lock();
+    }
+    if (!changed_.wait_until(lock, deadline, [&] { return state_ == State::loaded; }))
+        return std::nullopt;
+    if (failure_)
+        std::rethrow_exception(failure_);
+    return event_;
+}
+
+bool PendingEvent::is_there() const
+{
+    return in_their_terms([&] { return ticket_.is_done(); });
+}
+
+/* Without the lock: this calls functions of the user's. */
+void PendingEvent::load(octopus::Event event)
+{
+    diaspora::Event loaded;
+    std::exception_ptr failure;
+    try {
+        loaded = loader_->load(std::move(event), kept_);
+    } catch (...) {
+        failure = std::current_exception();
+    }
+    const std::lock_guard<std::mutex> lock(mutex_);
+    event_ = std::move(loaded);
+    failure_ = failure;
+    state_ = State::loaded;
+    changed_.notify_all();
+}
+
+} // namespace octopus::adapter
