@@ -247,6 +247,11 @@ typedef struct octopus_host_services {
     struct octopus_rebalance_callback rebalance;
     // Reserved; zero.
     struct octopus_token_callback token;
+    // Not 0: the host has the components of its topics itself, and pushes with preparations. None that isn't `default`
+    // or registered is made here, or missed with a warning.
+    uint32_t has_components;
+    // Zero.
+    uint32_t reserved;
 } octopus_host_services;
 
 // How a topic is to be made; NULL or zeros give the defaults. The texts are read during the call.

@@ -41,6 +41,7 @@ impl Driver {
     pub fn create(config: &str, services: Services) -> Result<Self> {
         let_loggers_decide();
         let settings = DriverSettings::parse(config)?;
+        let registry = Registry::new(services.has_components);
         let connection = Connection::new(&settings, services)?;
         let admin: Box<dyn Admin> = match &connection.embedded {
             Some(cluster) => Box::new(EmbeddedAdmin::new(&connection, cluster.clone())?),
@@ -55,7 +56,7 @@ impl Driver {
             info_topics,
             warned_of: Mutex::default(),
             default_pool: Arc::new(ThreadPool::new(0)?),
-            registry: Registry::default(),
+            registry,
             looked_at_retention_of: Mutex::default(),
         };
         for key in &driver.settings.unknown_keys {
@@ -206,7 +207,7 @@ impl Driver {
 
     /// Such a topic can be used as far as its missing components are not needed.
     fn report_missing(&self, name: &str, parts: &Parts) {
-        for missing in parts.missing() {
+        for missing in self.registry.missed(parts) {
             if self.warned_of.lock().insert(format!("{name}: {missing}")) {
                 log::warn!(logger: self.log(), target: LOG_TARGET, "opening topic {name:?}: {missing}");
             }

@@ -26,11 +26,13 @@ pub struct Services {
     pub statistics: Option<Arc<OnStatistics>>,
     pub fatal: Option<Arc<OnFatal>>,
     pub rebalance: Option<Arc<OnRebalance>>,
+    /// The host has the components of its topics itself, and gives its events with what prepares them.
+    pub has_components: bool,
 }
 
 impl Default for Services {
     fn default() -> Self {
-        Services { log: Arc::new(StandardError), statistics: None, fatal: None, rebalance: None }
+        Services { log: Arc::new(StandardError), statistics: None, fatal: None, rebalance: None, has_components: false }
     }
 }
 

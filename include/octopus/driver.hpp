@@ -39,6 +39,9 @@ struct Services {
     /* The consumer, an OCTOPUS_PARTITIONS_…, and which partitions. */
     std::function<void(std::string_view consumer, std::int32_t what, const std::vector<std::uint32_t> &partitions)>
         rebalance = {};
+    /* Whether your program has the components of its topics itself, and pushes with preparations: then no others are made,
+     * or missed with a warning. */
+    bool has_components = false;
 };
 
 /* One configured way to a Kafka. */
@@ -172,6 +175,7 @@ private:
     static detail::Handle<octopus_driver> create(const octopus_api &api, std::string_view config, Services services)
     {
         auto given = detail::sized<octopus_host_services>();
+        given.has_components = services.has_components;
         if (services.log) {
             offer(given.log, std::move(services.log));
             given.log.function = [](void *context, std::int32_t level, octopus_text source,

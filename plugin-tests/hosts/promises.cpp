@@ -7,6 +7,7 @@
  */
 
 #include "octopus.hpp"
+#include "promises.hpp"
 
 #include <algorithm>
 #include <condition_variable>
@@ -25,34 +26,12 @@ using namespace std::chrono_literals;
 using octopus::Delivered;
 using octopus::Error;
 using octopus::Flow;
+using promises::Countdown;
+using promises::mentions;
 
 constexpr octopus::milliseconds patience = 60s, a_moment = 300ms;
 
 std::string servers, prefix;
-
-void expect(bool holds, int line, const char *what)
-{
-    if (!holds)
-        throw std::runtime_error("promises.cpp:" + std::to_string(line) + ": not so: " + what);
-}
-#define EXPECT(...) expect(static_cast<bool>(__VA_ARGS__), __LINE__, #__VA_ARGS__)
-
-/* Runs `attempt`, which should throw a T, and gives that. */
-template <class T, class Attempt> T thrown_by(int line, Attempt attempt)
-{
-    try {
-        attempt();
-    } catch (const T &thrown) {
-        return thrown;
-    }
-    throw std::runtime_error("promises.cpp:" + std::to_string(line) + ": nothing was thrown");
-}
-#define THROWN_BY(type, ...) thrown_by<type>(__LINE__, [&] { (void)(__VA_ARGS__); })
-
-bool mentions(const std::exception &exception, std::string_view text)
-{
-    return std::string_view(exception.what()).find(text) != std::string_view::npos;
-}
 
 const octopus::Library &library()
 {
@@ -197,28 +176,6 @@ void several_events_go_and_come_at_once()
             events.push_back(std::move(event));
     EXPECT(events[0].data() == "a" && events[1].data() == "bc" && events[2].data().empty());
 }
-
-/* Wakes who waits for so many. */
-class Countdown {
-public:
-    explicit Countdown(unsigned count) : left_(count) {}
-    void hit()
-    {
-        const std::lock_guard<std::mutex> lock(mutex_);
-        left_--;
-        changed_.notify_all();
-    }
-    bool is_over_within(octopus::milliseconds at_most)
-    {
-        std::unique_lock<std::mutex> lock(mutex_);
-        return changed_.wait_for(lock, at_most, [this] { return left_ == 0; });
-    }
-
-private:
-    std::mutex mutex_;
-    std::condition_variable changed_;
-    unsigned left_;
-};
 
 void futures_are_shared_waited_on_in_parallel_and_call()
 {
@@ -584,13 +541,7 @@ void services_are_called_until_they_are_destroyed()
     EXPECT(gone.is_over_within(patience));
 }
 
-struct Promise {
-    const char *name;
-    void (*keep)();
-};
-#define PROMISE(function) Promise{#function, function}
-
-constexpr Promise promises[] = {
+constexpr promises::Promise all[] = {
     PROMISE(handles_are_move_only_and_go_in_any_order),
     PROMISE(a_driver_makes_finds_lists_and_deletes_topics),
     PROMISE(what_fails_is_thrown_with_its_status_and_time_outs_are_not),
@@ -615,17 +566,5 @@ int main(int argc, char **argv)
     }
     servers = argv[1];
     prefix = argv[2];
-    int broken = 0;
-    for (const Promise &promise : promises) {
-        try {
-            promise.keep();
-            std::printf("kept: %s\n", promise.name);
-        } catch (const std::exception &why) {
-            std::printf("broken: %s: %s\n", promise.name, why.what());
-            broken++;
-        }
-        std::fflush(stdout);
-    }
-    std::printf("%d of %zu promises are broken\n", broken, std::size(promises));
-    return broken == 0 ? 0 : 1;
+    return promises::keep(all);
 }

@@ -151,6 +151,15 @@ impl DriverBuilder {
         self
     }
 
+    /// Says that this program has its topics' components itself, and pushes with [`Producer::push_prepared`]: then none is
+    /// made, or missed with a warning.
+    ///
+    /// [`Producer::push_prepared`]: crate::Producer::push_prepared
+    pub fn has_components(mut self) -> Self {
+        self.services.has_components = true;
+        self
+    }
+
     /// Gets librdkafka's statistics of a client, its name and JSON, every `kafka.statistics.interval.ms`
     /// milliseconds; none unless that is configured. While it runs, that client reports no deliveries.
     pub fn statistics(mut self, tell: impl Fn(&str, &str) + Send + Sync + 'static) -> Self {

@@ -50,6 +50,7 @@ pub(crate) struct Services {
     pub statistics: Option<Box<Statistics>>,
     pub fatal: Option<Box<Fatal>>,
     pub rebalance: Option<Box<Rebalanced>>,
+    pub has_components: bool,
 }
 
 /// `{function, context, destroy}` of an optional closure; the callback owns the closure then.
@@ -75,6 +76,8 @@ impl Services {
             fatal: callback!(octopus_fatal_callback, fatal, self.fatal),
             rebalance: callback!(octopus_rebalance_callback, rebalance, self.rebalance),
             token: octopus_token_callback { function: None, context: null_mut(), destroy: None },
+            has_components: self.has_components.into(),
+            reserved: 0,
         }
     }
 }

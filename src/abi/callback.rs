@@ -131,6 +131,11 @@ pub struct octopus_host_services {
     pub rebalance: octopus_rebalance_callback,
     /// Reserved; zero.
     pub token: octopus_token_callback,
+    /// Not 0: the host has the components of its topics itself, and pushes with preparations. None that isn't `default`
+    /// or registered is made here, or missed with a warning.
+    pub has_components: u32,
+    /// Zero.
+    pub reserved: u32,
 }
 
 // SAFETY: `#[repr(C)]`, the size first, and zeros are NULL pointers and absent functions.
@@ -171,7 +176,7 @@ macro_rules! take {
 impl octopus_host_services {
     /// Takes every callback over.
     pub fn into_services(self) -> Result<Services> {
-        let mut services = Services::default();
+        let mut services = Services { has_components: self.has_components != 0, ..Services::default() };
         if let Some((function, callback)) = take!(self.log) {
             services.log = Arc::new(LogFunction(move |level, source: &str, message: &str| {
                 let callback = &callback;

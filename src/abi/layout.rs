@@ -83,7 +83,16 @@ laid_out!(octopus_api {
 });
 laid_out!(octopus_text { data: 0, size: 8 });
 laid_out!(octopus_bytes { data: 0, size: 8 });
-laid_out!(octopus_host_services { size: 0, log: 8, statistics: 32, fatal: 56, rebalance: 80, token: 104 });
+laid_out!(octopus_host_services {
+    size: 0,
+    log: 8,
+    statistics: 32,
+    fatal: 56,
+    rebalance: 80,
+    token: 104,
+    has_components: 128,
+    reserved: 132,
+});
 laid_out!(octopus_log_callback { function: 0, context: 8, destroy: 16 });
 laid_out!(octopus_token_reply { size: 0, token: 8, accept: 16, refuse: 24 });
 laid_out!(octopus_create_topic_args { size: 0, options: 8, validator: 24, selector: 40, serializer: 56 });

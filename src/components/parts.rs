@@ -95,7 +95,7 @@ impl Parts {
     }
 
     /// What nobody here provides, as an error for each.
-    pub fn missing(&self) -> Vec<Error> {
+    fn missing(&self) -> Vec<Error> {
         let selector = match &self.selector_maker {
             None if !Role::Selector.is_built_in(&self.selector.type_name) => {
                 Some(nobody(Role::Selector, &self.selector))
@@ -109,9 +109,22 @@ impl Parts {
 
 /// What the host provides, by role and type.
 #[derive(Default)]
-pub struct Registry(Mutex<HashMap<(Role, String), Arc<Maker>>>);
+pub struct Registry {
+    makers: Mutex<HashMap<(Role, String), Arc<Maker>>>,
+    /// The host has components of its own kind for what is not `default`: none is made here, and none is missed.
+    is_for_a_host_that_has_them: bool,
+}
 
 impl Registry {
+    pub fn new(is_for_a_host_that_has_them: bool) -> Self {
+        Registry { makers: Mutex::default(), is_for_a_host_that_has_them }
+    }
+
+    /// What nobody provides and somebody should.
+    pub fn missed(&self, parts: &Parts) -> Vec<Error> {
+        if self.is_for_a_host_that_has_them { Vec::new() } else { parts.missing() }
+    }
+
     pub fn register(&self, type_name: &str, maker: Maker) -> Result<()> {
         let role = maker.role();
         let refuse =
@@ -123,7 +136,7 @@ impl Registry {
             return refuse("it is built in");
         }
         let key = (role, type_name.to_owned());
-        let mut makers = self.0.lock();
+        let mut makers = self.makers.lock();
         if makers.contains_key(&key) {
             drop(makers);
             return refuse("it is registered already");
@@ -133,7 +146,7 @@ impl Registry {
     }
 
     fn find(&self, role: Role, component: &Component) -> Option<Arc<Maker>> {
-        self.0.lock().get(&(role, component.type_name.clone())).cloned()
+        self.makers.lock().get(&(role, component.type_name.clone())).cloned()
     }
 
     /// Makes what a topic's components ask for. One that can't be made is an error; one that nobody provides is not,
@@ -158,7 +171,9 @@ impl Registry {
         let cannot = |why| cannot_be_made(role, component, why);
         match component.type_name.as_str() {
             "default" => Ok(Provided::BuiltIn),
-            "schema" => Ok(Provided::By(Arc::new(SchemaValidator::make(component.json()).map_err(cannot)?))),
+            "schema" if !self.is_for_a_host_that_has_them => {
+                Ok(Provided::By(Arc::new(SchemaValidator::make(component.json()).map_err(cannot)?)))
+            }
             _ => match self.find(role, component).as_deref() {
                 Some(Maker::Validator(make)) => make(component.json()).map(Provided::By).map_err(cannot),
                 _ => Ok(Provided::Nobody(nobody(role, component))),
@@ -184,7 +199,8 @@ fn nobody(role: Role, component: &Component) -> Error {
     Error::new(
         Kind::Component,
         format!(
-            "the topic's {} has the type {:?}, which nobody provides here; built in: {}; a host can register others",
+            "the topic's {} has the type {:?}, which nobody provides here; built in: {}; a host can register others, or \
+             push events that it prepares itself",
             role.name(),
             component.type_name,
             role.built_in().iter().map(|name| format!("{name:?}")).collect::<Vec<_>>().join(", "),

@@ -7,6 +7,13 @@ namespace octopus::adapter {
 
 namespace {
 
+octopus::Driver made(const diaspora::Metadata &options)
+{
+    Services services;
+    services.has_components = true; /* C++ objects, made by the API */
+    return in_their_terms([&] { return octopus::Driver(core(), options.dump(), std::move(services)); });
+}
+
 /* As the info topic keeps it; nothing for the default one. */
 template <class Component> std::string description_of(const std::shared_ptr<Component> &component)
 {
@@ -16,8 +23,7 @@ template <class Component> std::string description_of(const std::shared_ptr<Comp
 } // namespace
 
 Driver::Driver(const diaspora::Metadata &options)
-    : in_core_(in_their_terms([&] { return octopus::Driver(core(), options.dump()); })),
-      default_pool_(std::make_shared<ThreadPool>(diaspora::ThreadCount{0}))
+    : in_core_(made(options)), default_pool_(std::make_shared<ThreadPool>(diaspora::ThreadCount{0}))
 {
 }
 

@@ -8,7 +8,7 @@ use std::time::Duration;
 use plugin_tests::{NewEvent, Preparation, Producer, Status, ThreadPool, Topic};
 use serde_json::json;
 
-use crate::kafka::unique;
+use crate::kafka::{Kafka, unique};
 use crate::support::{Log, PATIENCE, driver, driver_with, eventually, octopus, one_replica, read, topic};
 
 /// What a host's selector and its events share.
@@ -174,4 +174,31 @@ fn metadata_that_turns_out_large_takes_room_as_what_is_pushed_with_its_text_does
     assert_eq!(error.status, Status::Unreachable, "{error}");
     assert!(error.message.contains("queue.buffering.max.kbytes (1000)"), "{error}");
     assert!((10..=13).contains(&pushed), "{pushed} events of 100 kB took a room of 1,000 KiB");
+}
+
+#[test]
+fn a_host_that_has_the_components_itself_is_told_of_none_that_is_missing_or_that_only_it_can_make() {
+    let log = Log::default();
+    let listening = log.clone();
+    let driver = octopus()
+        .driver_builder(json!({"kafka": {"bootstrap.servers": Kafka::shared().bootstrap()}}))
+        .log(move |_, _, message| listening.push(message.to_owned()))
+        .has_components()
+        .create()
+        .unwrap();
+    let (name, odd) = (unique("hosts-own"), json!({"type": "schema", "schema": {"type": "only C++ knows this one"}}));
+    let own = one_replica().selector(json!({"type": "own"})).validator(odd.clone()).serializer(json!({"type": "own"}));
+    driver.create_topic(&name, &own).unwrap();
+    let topic = driver.open_topic(&name).unwrap();
+    assert!(!log.text().contains("nobody provides"), "{}", log.text());
+    let producer = topic.producer("p").make().unwrap();
+    let error = producer.push(&NewEvent::text("{}")).map(drop).unwrap_err();
+    assert_eq!(error.status, Status::Component, "no validator is passed over: {error}");
+    let event = NewEvent::default().data(b"0");
+    producer.push_prepared(&event, Own::new(&Arc::default(), 0)).unwrap().wait(PATIENCE).unwrap();
+    let with_format = json!({"type": "schema", "schema": {"type": "string", "format": "date"}});
+    let error = driver.create_topic(&unique("format"), &one_replica().validator(with_format)).unwrap_err();
+    assert!(error.message.contains("format"), "C++ can't open such a topic: {error}");
+    let error = crate::support::driver().open_topic(&name).map(drop).unwrap_err();
+    assert_eq!(error.status, Status::Component, "{error}");
 }

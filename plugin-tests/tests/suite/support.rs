@@ -113,7 +113,7 @@ pub fn eventually(what: &str, mut holds: impl FnMut() -> bool) {
 pub struct Log(Arc<Mutex<Vec<String>>>);
 
 impl Log {
-    fn push(&self, line: String) {
+    pub fn push(&self, line: String) {
         self.0.lock().unwrap().push(line);
     }
 
