@@ -295,8 +295,9 @@ impl InfoWriter {
             return producer.sibling(kafka_name);
         }
         let mut settings = ClientSettings { name: "info topics".to_owned(), ..ClientSettings::default() };
-        // The three records of an info topic are a batch, which goes out when it's complete.
-        settings.batch_size = InfoTopic::RECORDS as u64;
+        // The three records of an info topic are a batch, which goes out when it's complete: that is exactly three, not the
+        // least that producers of events have.
+        settings.kafka.set("batch.num.messages", InfoTopic::RECORDS.to_string());
         for (name, value) in [
             ("linger.ms", Self::LINGER),
             ("delivery.timeout.ms", Self::DELIVERY),
