@@ -25,6 +25,11 @@ mapfile -t existing < <(
         module=${file#src/} module=${module%.rs} module=${module%/mod} module=${module%/tests}
         tests_of "$file" "${module//\//::}"
     done < <(find src -name '*.rs')
+    # Promises in C++ are in the list of their program, those in Python are methods: `diaspora::selections::stacked_…`.
+    for file in plugin-tests/diaspora/*.cpp; do
+        sed -n "s/.*PROMISE(\([a-z0-9_]*\)).*/diaspora::$(basename "$file" .cpp)::\1/p" "$file"
+    done
+    sed -n 's/^    def \(test_[a-z0-9_]*\)(self).*/diaspora::python_binding::\1/p' plugin-tests/diaspora/python_binding.py
 )
 declare -A is_test
 for name in "${existing[@]}"; do

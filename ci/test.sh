@@ -105,6 +105,10 @@ begin 'exported symbols (debug build)'
 ci/symbols.sh target/debug/deps/liboctopus.so
 finish
 
+begin 'the C++ Diaspora API, where it is installed'
+ci/diaspora.sh
+finish
+
 if ! $quick; then
     begin 'release build'
     cargo build --release --locked --workspace --examples

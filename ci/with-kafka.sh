@@ -1,16 +1,17 @@
 #!/usr/bin/env bash
 # Runs a command with a Kafka's host:port as its last argument, and ends that Kafka afterwards, whatever happens.
-# With OCTOPUS_TEST_KAFKA=host:port it uses the one that is there.
+# With OCTOPUS_TEST_KAFKA=host:port it uses the one that is there, unless KAFKA_OPTIONS has options for ci/kafka.sh.
 #
 #   ci/with-kafka.sh cargo run --release --example quickstart -- --kafka
 set -euo pipefail
 
-if [[ -n ${OCTOPUS_TEST_KAFKA:-} ]]; then
+if [[ -n ${OCTOPUS_TEST_KAFKA:-} && -z ${KAFKA_OPTIONS:-} ]]; then
     exec "$@" "$OCTOPUS_TEST_KAFKA"
 fi
 
 # Kafka ends when the last writer to its standard input is gone: this script.
-coproc KAFKA { exec "$(dirname "$0")/kafka.sh"; }
+read -ra options <<<"${KAFKA_OPTIONS:-}"
+coproc KAFKA { exec "$(dirname "$0")/kafka.sh" "${options[@]}"; }
 kafka=$KAFKA_PID
 end_kafka() {
     if kill -0 "$kafka" 2>/dev/null; then

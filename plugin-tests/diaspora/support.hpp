@@ -11,6 +11,7 @@
 #include <diaspora/Producer.hpp>
 #include <diaspora/TopicHandle.hpp>
 
+#include <algorithm>
 #include <atomic>
 #include <functional>
 #include <memory>

@@ -1,0 +1,102 @@
+#!/usr/bin/env bash
+# The C++ Diaspora API on this library: builds it with the feature `diaspora`, and plugin-tests/diaspora against an installed
+# diaspora-stream-api, and runs those on a real Kafka. What is not installed is named as skipped.
+#
+#   DIASPORA_PREFIX=/path ci/diaspora.sh        where the API is installed; or pkg-config finds it
+#   OCTOPUS_CPP_LIBRARY=/path/liboctopus.so     C++ Octopus, to exchange topics and events with
+#   PYTHONPATH=/path                            where the API's Python module is
+set -euo pipefail
+cd "$(dirname "$0")/.."
+
+readonly on_one_kafka=(components producing consuming selections driver)
+readonly out=$PWD/target/diaspora
+readonly library=$out/liboctopus.so
+readonly limited=(timeout --kill-after=5 600)
+failures=0
+
+skip() { printf 'skipped: %s: %s\n' "$1" "$2"; }
+
+run() { # name, command...
+    local name=$1
+    shift
+    printf -- '--- %s\n' "$name"
+    if ! "$@"; then
+        printf 'failed: %s\n' "$name" >&2
+        failures=$((failures + 1))
+    fi
+}
+
+find_api() {
+    if [[ -n ${DIASPORA_PREFIX:-} ]]; then
+        compile_flags=(-isystem "$DIASPORA_PREFIX/include")
+        link_flags=(-L"$DIASPORA_PREFIX/lib" -ldiaspora-stream-api -Wl,-rpath,"$DIASPORA_PREFIX/lib")
+    elif command -v pkg-config >/dev/null && pkg-config --exists diaspora-stream-api; then
+        read -ra compile_flags <<<"$(pkg-config --cflags diaspora-stream-api)"
+        read -ra link_flags <<<"$(pkg-config --libs diaspora-stream-api)"
+    else
+        return 1
+    fi
+}
+
+build() {
+    mkdir -p "$out"
+    cargo build --locked -p octopus --features diaspora
+    # Apart from what other steps load, since a library with the adapter takes the place of one without.
+    cp target/debug/liboctopus.so "$library"
+    ci/symbols.sh "$library" --with-diaspora
+    local program
+    for program in "${on_one_kafka[@]}" expiring interchange; do
+        c++ -std=c++17 -O1 -g -Wall -Wextra -Wpedantic -Werror "${compile_flags[@]}" -o "$out/$program" \
+            "plugin-tests/diaspora/$program.cpp" "${link_flags[@]}" -pthread
+    done
+    cc -std=c11 -O1 -Wall -Wextra -Werror -Iinclude -o "$out/roundtrip" plugin-tests/hosts/roundtrip.c -ldl
+}
+
+exchange() { # Kafka, written by, read by, partitions
+    local prefix="interchange-$RANDOM-"
+    { [[ $4 != any ]] || "${limited[@]}" "$out/interchange" "$library" "$1" "$prefix" make any; } &&
+        "${limited[@]}" "$out/interchange" "$2" "$1" "$prefix" write "$4" &&
+        "${limited[@]}" "$out/interchange" "$3" "$1" "$prefix" read "$4"
+}
+
+show_promises() { # Kafka
+    local program
+    for program in "${on_one_kafka[@]}"; do
+        run "$program" "${limited[@]}" "$out/$program" "$library" "$1" "$program-"
+    done
+    run 'a host in C, with the same file' "${limited[@]}" "$out/roundtrip" "$library" "$1" c-host c-host-group
+    run 'interchange with itself' exchange "$1" "$library" "$library" asked
+    if [[ -n ${OCTOPUS_CPP_LIBRARY:-} ]]; then
+        run 'interchange: C++ Octopus reads' exchange "$1" "$library" "$OCTOPUS_CPP_LIBRARY" asked
+        run 'interchange: C++ Octopus writes' exchange "$1" "$OCTOPUS_CPP_LIBRARY" "$library" any
+    else
+        skip 'interchange with C++ Octopus' 'OCTOPUS_CPP_LIBRARY says where its liboctopus.so is'
+    fi
+    if python3 -c 'import diaspora_stream.api' 2>/dev/null; then
+        run python_binding "${limited[@]}" python3 plugin-tests/diaspora/python_binding.py "$library" "$1"
+    else
+        skip plugin-tests/diaspora/python_binding 'python3 finds no diaspora_stream; PYTHONPATH says where one is'
+    fi
+}
+
+case ${1:-} in
+    '')
+        if ! find_api; then
+            for name in "${on_one_kafka[@]}" expiring interchange python_binding; do
+                skip "plugin-tests/diaspora/$name" 'no diaspora-stream-api is installed; DIASPORA_PREFIX says where one is'
+            done
+            exit 0
+        fi
+        build
+        run 'on one Kafka' ci/with-kafka.sh "$0" --promises
+        KAFKA_OPTIONS='--set log.retention.ms=1000 --set log.retention.check.interval.ms=300' \
+            run 'on a Kafka that forgets' ci/with-kafka.sh "$0" --expiring
+        ;;
+    --promises) show_promises "$2" ;;
+    --expiring) run expiring "${limited[@]}" "$out/expiring" "$library" "$2" expiring- ;;
+    *)
+        sed -n '2,7s/^# \{0,1\}//p' "$0"
+        exit 2
+        ;;
+esac
+exit $((failures > 0))
