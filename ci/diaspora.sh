@@ -49,6 +49,8 @@ build() {
         c++ -std=c++17 -O1 -g -Wall -Wextra -Wpedantic -Werror "${compile_flags[@]}" -o "$out/$program" \
             "plugin-tests/diaspora/$program.cpp" "${link_flags[@]}" -pthread
     done
+    c++ -std=c++17 -O1 -Wall -Wextra -Wpedantic -Werror "${compile_flags[@]}" -shared -fPIC -o "$out/libpicky.so" \
+        plugin-tests/diaspora/component_library.cpp "${link_flags[@]}"
     cc -std=c11 -O1 -Wall -Wextra -Werror -Iinclude -o "$out/roundtrip" plugin-tests/hosts/roundtrip.c -ldl
 }
 

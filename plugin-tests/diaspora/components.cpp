@@ -5,6 +5,7 @@
 #include <diaspora/BufferWrapperArchive.hpp>
 #include <diaspora/InvalidMetadata.hpp>
 
+#include <filesystem>
 #include <map>
 #include <mutex>
 
@@ -235,6 +236,20 @@ void a_component_that_cannot_be_made_is_an_error_that_names_it_and_no_default_ta
     }
 }
 
+void components_of_another_library_are_loaded_by_their_type_also_when_the_topic_is_opened_again()
+{
+    /* Built beside this program. */
+    const auto path = std::filesystem::read_symlink("/proc/self/exe").parent_path() / "libpicky.so";
+    const json description = {{"type", "picky:" + path.string()}};
+    const auto name = prefix + "loaded";
+    driver().createTopic(name, topic_options(1), diaspora::Validator::FromMetadata(Metadata{description}));
+    const auto topic = driver().openTopic(name);
+    EXPECT(topic.validator().metadata().json() == description);
+    const auto producer = topic.producer();
+    EXPECT(mentions(thrown_from<diaspora::Exception>(producer.push(Metadata{"\"bad\""})), "library of its own"));
+    EXPECT(producer.push(Metadata{"\"good\""}).wait(patience_ms) == 0U);
+}
+
 void components_may_be_null_or_say_no_type()
 {
     auto own = driver();
@@ -253,6 +268,7 @@ constexpr promises::Promise all[] = {
     PROMISE(metadata_that_cannot_be_read_fails_that_pull_as_it_is_and_the_next_reads_on),
     PROMISE(schemas_of_the_library_refuse_what_they_should_and_are_there_when_the_topic_is_opened_again),
     PROMISE(a_component_that_cannot_be_made_is_an_error_that_names_it_and_no_default_takes_its_place),
+    PROMISE(components_of_another_library_are_loaded_by_their_type_also_when_the_topic_is_opened_again),
     PROMISE(components_may_be_null_or_say_no_type),
 };
 

@@ -106,6 +106,7 @@ void the_default_pool_is_one_without_threads_and_made_pools_are_new()
     std::thread::id ran_on;
     own.defaultThreadPool().pushWork([&] { ran_on = std::this_thread::get_id(); });
     EXPECT(ran_on == std::this_thread::get_id());
+    THROWN_BY(std::domain_error, own.defaultThreadPool().pushWork([] { throw std::domain_error("out of here"); }));
     const auto pool = own.makeThreadPool(diaspora::ThreadCount{1});
     EXPECT(pool.threadCount().count == 1);
     promises::Countdown held(1), done(4);

@@ -8,19 +8,18 @@
 namespace octopus::adapter {
 
 ThreadPool::ThreadPool(diaspora::ThreadCount threads)
-    : in_core_(in_their_terms([&] { return octopus::ThreadPool(core(), threads.count); }))
+    : in_core_(in_their_terms([&] { return octopus::ThreadPool(core(), threads.count); })), threads_(threads.count)
 {
 }
 
-diaspora::ThreadCount ThreadPool::threadCount() const
-{
-    return diaspora::ThreadCount{static_cast<std::size_t>(in_their_terms([&] { return in_core_.thread_count(); }))};
-}
+diaspora::ThreadCount ThreadPool::threadCount() const { return diaspora::ThreadCount{threads_}; }
 
 void ThreadPool::pushWork(std::function<void()> function, std::uint64_t priority)
 {
     if (!function)
         throw diaspora::Exception("pushing work to a thread pool: the function is empty");
+    if (threads_ == 0)
+        return function();
     /* Counted until the pool has let go of it, run or not. */
     unfinished_->fetch_add(1);
     std::shared_ptr<void> count(nullptr, [unfinished = unfinished_](void *) { unfinished->fetch_sub(1); });

@@ -18,7 +18,7 @@ public:
     explicit ThreadPool(diaspora::ThreadCount threads);
 
     diaspora::ThreadCount threadCount() const override;
-    /* A function that throws ends the program, as it does in any thread. */
+    /* Without threads the function runs here, and what it throws comes out; on a thread of the pool that ends the program. */
     void pushWork(std::function<void()> function, std::uint64_t priority) override;
     /* Functions that wait or run. */
     std::size_t size() const override;
@@ -27,6 +27,7 @@ public:
 
 private:
     octopus::ThreadPool in_core_;
+    std::size_t threads_;
     std::shared_ptr<std::atomic<std::size_t>> unfinished_ = std::make_shared<std::atomic<std::size_t>>(0);
 };
 
