@@ -29,7 +29,11 @@ run() { # name, command...
 find_api() {
     if [[ -n ${DIASPORA_PREFIX:-} ]]; then
         compile_flags=(-isystem "$DIASPORA_PREFIX/include")
-        link_flags=(-L"$DIASPORA_PREFIX/lib" -ldiaspora-stream-api -Wl,-rpath,"$DIASPORA_PREFIX/lib")
+        link_flags=(-ldiaspora-stream-api)
+        local folder
+        for folder in "$DIASPORA_PREFIX"/{lib,lib64,"lib/$(cc -dumpmachine)"}; do
+            [[ ! -d $folder ]] || link_flags+=(-L"$folder" -Wl,-rpath,"$folder")
+        done
     elif command -v pkg-config >/dev/null && pkg-config --exists diaspora-stream-api; then
         read -ra compile_flags <<<"$(pkg-config --cflags diaspora-stream-api)"
         read -ra link_flags <<<"$(pkg-config --libs diaspora-stream-api)"

@@ -116,7 +116,8 @@ private:
     {
         std::vector<octopus_bytes> all;
         all.reserve(event.segments.size() + 1);
-        all.push_back(detail::bytes(event.data));
+        if (!event.data.empty())
+            all.push_back(detail::bytes(event.data));
         for (const std::string_view segment : event.segments)
             all.push_back(detail::bytes(segment));
         return all;
@@ -125,9 +126,14 @@ private:
     Push push(octopus_push_args args, const NewEvent &event) const
     {
         const octopus_bytes data = detail::bytes(event.data);
-        const auto all = event.segments.empty() ? std::vector<octopus_bytes>() : all_segments(event);
-        args.segments = all.empty() ? &data : all.data();
-        args.segment_count = all.empty() ? 1 : all.size();
+        std::vector<octopus_bytes> all;
+        args.segments = &data;
+        args.segment_count = event.data.empty() ? 0 : 1;
+        if (!event.segments.empty()) {
+            all = all_segments(event);
+            args.segments = all.data();
+            args.segment_count = all.size();
+        }
         return Push(detail::make<octopus_future>(handle_.api(), handle_.api().producer->push, handle_.get(),
                                                  static_cast<const octopus_push_args *>(&args)));
     }

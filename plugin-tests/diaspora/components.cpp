@@ -36,11 +36,14 @@ void throw_as_told(const Metadata &metadata, const std::string &where)
 }
 
 struct MoodyValidator : diaspora::ValidatorInterface {
+    inline static std::atomic<std::size_t> segments_seen{0};
+
     void validate(const Metadata &metadata, const diaspora::DataView &data) const override
     {
         throw_as_told(metadata, "validator");
         if (text_of(data) == "unwanted")
             throw diaspora::Exception("unwanted data");
+        segments_seen = data.segments().size();
     }
     Metadata metadata() const override { return Metadata{R"({"type": "moody"})"}; }
     static std::shared_ptr<diaspora::ValidatorInterface> create(const Metadata &metadata)
@@ -171,6 +174,19 @@ void a_selector_is_asked_by_one_at_a_time_in_the_order_of_the_pushes_and_chooses
             EXPECT(numbers[index] == index % (count / 3) * 3 + partition);
 }
 
+void a_validator_sees_the_data_as_it_is_pushed_or_a_copy_in_one_piece()
+{
+    const auto topic = new_topic(driver(), "seen", 1, moody_validator());
+    std::string first = "in ", second = "two";
+    for (const auto &pool : all_pools(topic.driver())) {
+        const auto producer = producer_on(pool, topic);
+        const diaspora::DataView in_two{{{first.data(), first.size()}, {second.data(), second.size()}}};
+        EXPECT(producer->push(number(0), in_two, {}).wait(patience_ms));
+        EXPECT(MoodyValidator::segments_seen == (pool ? 1 : 2));
+        EXPECT(producer->push(number(0), {}, {}).wait(patience_ms) && MoodyValidator::segments_seen <= (pool ? 1 : 0));
+    }
+}
+
 void a_partition_that_is_not_there_fails_that_push_alone()
 {
     const auto topic = new_topic(driver(), "wrong", 2, diaspora::Validator{}, moody_selector());
@@ -264,6 +280,7 @@ void components_may_be_null_or_say_no_type()
 constexpr promises::Promise all[] = {
     PROMISE(what_a_component_throws_of_any_type_fails_that_push_as_it_is_and_flush_ends),
     PROMISE(a_selector_is_asked_by_one_at_a_time_in_the_order_of_the_pushes_and_chooses_the_partition),
+    PROMISE(a_validator_sees_the_data_as_it_is_pushed_or_a_copy_in_one_piece),
     PROMISE(a_partition_that_is_not_there_fails_that_push_alone),
     PROMISE(metadata_that_cannot_be_read_fails_that_pull_as_it_is_and_the_next_reads_on),
     PROMISE(schemas_of_the_library_refuse_what_they_should_and_are_there_when_the_topic_is_opened_again),
