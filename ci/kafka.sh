@@ -13,12 +13,17 @@ Usage: ci/kafka.sh [option...]
 
 Starts Apache Kafka on 127.0.0.1 and prints one line to stdout when every broker is up:
 
-    READY host:port[,host:port...]
+    READY host:port[,host:port...] [host:port[,host:port...]]
+
+The second addresses are there with --protocol only.
 
 It then runs until its stdin closes or it gets SIGTERM or SIGINT, ends the brokers and removes their data.
 In a terminal that is Ctrl-D or Ctrl-C. Where stdin is /dev/null it would end at once: there, use --stay.
 
   --brokers N      a cluster of N nodes, each a broker and a controller (default: 1)
+  --protocol P     what clients speak: SSL, SASL_SSL or SASL_PLAINTEXT, to be set up by --set listener.name.client.…
+                   (default: PLAINTEXT). The brokers and tools speak PLAINTEXT at the second addresses
+  --class-path C   where the brokers find classes that the settings name
   --set KEY=VALUE  one more broker property; may be repeated, and overrides what is set here
   --dir DIR        the folder for data and broker-N.log; it is kept, and its data is used again by the next start
                    (default: a temporary folder, removed at the end)
@@ -44,19 +49,23 @@ brokers=1
 port=
 data=
 settings=
+protocol=PLAINTEXT
+class_path=
 stay=false
 jars_only=false
 
 read_options() {
     while (($#)); do
         case $1 in
-        --brokers | --set | --dir | --port)
+        --brokers | --set | --dir | --port | --protocol | --class-path)
             (($# > 1)) || give_up "$1 needs a value"
             case $1 in
             --brokers) brokers=$2 ;;
             --set) settings+=$2$'\n' ;;
             --dir) data=$2 ;;
             --port) port=$2 ;;
+            --protocol) protocol=$2 ;;
+            --class-path) class_path=$2: ;;
             esac
             shift 2
             ;;
@@ -67,6 +76,7 @@ read_options() {
         esac
     done
     [[ $brokers =~ ^[1-9][0-9]?$ ]] || give_up "--brokers takes a number from 1 to 99, not '$brokers'"
+    [[ $protocol =~ ^(PLAINTEXT|SSL|SASL_PLAINTEXT|SASL_SSL)$ ]] || give_up "--protocol takes a Kafka one, not '$protocol'"
     [[ -z $port || $brokers == 1 ]] || give_up "--port is for one broker only"
 }
 
@@ -136,6 +146,7 @@ check_java() {
 pids=()             # of the brokers that were started, in their order
 broker_ports=()     # where clients reach them
 controller_ports=() # where they reach each other's controllers
+internal_ports=()   # where they and tools reach each other, if clients speak something else
 stdin_watch=        # pid of what waits for the end of stdin
 
 log_of() { echo "$data/broker-$1.log"; }
@@ -146,28 +157,31 @@ choose_ports() {
     free=$(perl -MIO::Socket::INET -e '
         my @held = map { IO::Socket::INET->new(LocalAddr => "127.0.0.1", Listen => 1) or die "no free port: $!" } 1 .. shift;
         print join " ", map { $_->sockport } @held;
-    ' $((2 * brokers)))
+    ' $((3 * brokers)))
     read -ra free <<<"$free"
     broker_ports=("${free[@]:0:brokers}")
-    controller_ports=("${free[@]:brokers}")
+    controller_ports=("${free[@]:brokers:brokers}")
+    [[ $protocol == PLAINTEXT ]] || internal_ports=("${free[@]:2 * brokers}")
     [[ -z $port ]] || broker_ports=("$port")
 }
 
-# The clients' listener has a name of its own, so that --set can give it any security protocol.
+# The clients' listener has a name of its own, so that --protocol and --set can secure it.
 # Topics appear on a mere look at them: Octopus has to do without, and its tests show whether it does.
 write_settings() {
-    local voters=() node
+    local voters=() node internal inter_broker=CLIENT
+    [[ $protocol == PLAINTEXT ]] || inter_broker=INTERNAL
     local replicas=$((brokers < 3 ? brokers : 3))
     for ((node = 1; node <= brokers; node++)); do voters+=("$node@127.0.0.1:${controller_ports[node - 1]}"); done
     for ((node = 1; node <= brokers; node++)); do
+        internal=${internal_ports[*]:+,INTERNAL://127.0.0.1:${internal_ports[node - 1]:-}}
         cat >"$data/broker-$node.properties" <<PROPERTIES
 process.roles=broker,controller
 node.id=$node
 controller.quorum.voters=$(IFS=, && echo "${voters[*]}")
-listeners=CLIENT://127.0.0.1:${broker_ports[node - 1]},CONTROLLER://127.0.0.1:${controller_ports[node - 1]}
-advertised.listeners=CLIENT://127.0.0.1:${broker_ports[node - 1]}
-listener.security.protocol.map=CLIENT:PLAINTEXT,CONTROLLER:PLAINTEXT
-inter.broker.listener.name=CLIENT
+listeners=CLIENT://127.0.0.1:${broker_ports[node - 1]}$internal,CONTROLLER://127.0.0.1:${controller_ports[node - 1]}
+advertised.listeners=CLIENT://127.0.0.1:${broker_ports[node - 1]}$internal
+listener.security.protocol.map=CLIENT:$protocol,INTERNAL:PLAINTEXT,CONTROLLER:PLAINTEXT
+inter.broker.listener.name=$inter_broker
 controller.listener.names=CONTROLLER
 log.dirs=$data/broker-$node
 auto.create.topics.enable=true
@@ -199,7 +213,7 @@ PROPERTIES
 # Becomes a Kafka program. Should this script be killed outright, the kernel ends what it has started.
 become_java() {
     exec setpriv --pdeathsig TERM java -Xms128m -Xmx512m -XX:+UseSerialGC -XX:TieredStopAtLevel=1 \
-        -Dlog4j2.configurationFile="$data/log4j2.properties" -cp "$libs/*" "$@" </dev/null
+        -Dlog4j2.configurationFile="$data/log4j2.properties" -cp "$class_path$libs/*" "$@" </dev/null
 }
 
 # A random UUID as Kafka writes it, but without "-", which a command line could take for an option.
@@ -286,8 +300,8 @@ start_cluster() {
 }
 
 print_ready() {
-    local addresses=("${broker_ports[@]/#/127.0.0.1:}")
-    (IFS=, && echo "READY ${addresses[*]}")
+    local addresses=("${broker_ports[@]/#/127.0.0.1:}") internal=("${internal_ports[@]/#/127.0.0.1:}")
+    (IFS=, && echo "READY ${addresses[*]}${internal[*]:+ ${internal[*]}}")
 }
 
 # Returns when stdin closes. A signal ends the script from here, and a broker that ends by itself is a failure.

@@ -49,7 +49,7 @@ trap report EXIT
 # What is needed: the command, and Debian's package that has it.
 needed=(
     'cc gcc' 'c++ g++' 'make make' 'perl perl' 'java default-jre-headless' 'mvn maven' 'kcat kcat'
-    'valgrind valgrind' 'nm binutils' 'setpriv util-linux'
+    'valgrind valgrind' 'nm binutils' 'setpriv util-linux' 'javac default-jdk-headless' 'curl-config libcurl4-openssl-dev'
 )
 
 install_missing() {

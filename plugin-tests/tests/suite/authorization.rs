@@ -27,12 +27,12 @@ fn what_kafka_does_not_allow_is_said_each_time_and_is_over_once_it_is_allowed() 
 
     let of_topic = |action, operation| {
         acls(
-            kafka.bootstrap(),
+            kafka.internal(),
             &[action, "--deny-principal", "User:ANONYMOUS", "--operation", operation, "--topic", &name],
         );
     };
     // Beside a denial nothing is allowed that nobody allows.
-    acls(kafka.bootstrap(), &["--add", "--allow-principal", "User:*", "--operation", "All", "--topic", &name]);
+    acls(kafka.internal(), &["--add", "--allow-principal", "User:*", "--operation", "All", "--topic", &name]);
     of_topic("--add", "Write");
     of_topic("--add", "Read");
     for number in 1..3 {
@@ -67,7 +67,7 @@ fn a_group_that_kafka_does_not_allow_is_named_each_time_by_members_and_by_reader
     let (name, group) = (unique("guarded-group"), unique("group"));
     driver.create_topic(&name, &one_replica()).unwrap();
     let topic = driver.open_topic(&name).unwrap();
-    acls(kafka.bootstrap(), &["--add", "--deny-principal", "User:ANONYMOUS", "--operation", "Read", "--group", &group]);
+    acls(kafka.internal(), &["--add", "--deny-principal", "User:ANONYMOUS", "--operation", "Read", "--group", &group]);
     let member = topic.consumer(&group).make().unwrap();
     eventually("joining is refused", || member.next(A_MOMENT).is_err());
     for _ in 0..3 {

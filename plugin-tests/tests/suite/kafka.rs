@@ -20,7 +20,7 @@ const TOOL_LIMIT: Duration = Duration::from_mins(1);
 const POLL_INTERVAL: Duration = Duration::from_millis(20);
 
 static SHARED: LazyLock<Kafka> = LazyLock::new(|| match env::var("OCTOPUS_TEST_KAFKA") {
-    Ok(bootstrap) => Kafka { bootstrap, script: Mutex::new(None) },
+    Ok(bootstrap) => Kafka { internal: bootstrap.clone(), bootstrap, script: Mutex::new(None) },
     Err(_) => Kafka::start_until_exit(&[]),
 });
 static CLUSTER_OF_THREE: LazyLock<Kafka> = LazyLock::new(|| Kafka::start_until_exit(&["--brokers", "3"]));
@@ -28,6 +28,8 @@ static CLUSTER_OF_THREE: LazyLock<Kafka> = LazyLock::new(|| Kafka::start_until_e
 /// Running brokers.
 pub struct Kafka {
     bootstrap: String,
+    /// Where tools connect to without security.
+    internal: String,
     /// The script that keeps the brokers for as long as its stdin is open. None if they are not ours to end.
     script: Mutex<Option<Child>>,
 }
@@ -53,14 +55,21 @@ impl Kafka {
             .unwrap_or_else(|error| panic!("could not run {SCRIPT}: {error}"));
         let stdout = script.stdout.take().expect("stdout was asked for");
         // Complete before anything can fail, so that a failure drops it, and with it ends the script.
-        let mut kafka = Kafka { bootstrap: String::new(), script: Mutex::new(Some(script)) };
-        kafka.bootstrap = await_ready(stdout, args);
+        let mut kafka = Kafka { bootstrap: String::new(), internal: String::new(), script: Mutex::new(Some(script)) };
+        let ready = await_ready(stdout, args);
+        let (bootstrap, internal) = ready.split_once(' ').unwrap_or((&ready, &ready));
+        (kafka.bootstrap, kafka.internal) = (bootstrap.to_owned(), internal.to_owned());
         kafka
     }
 
     /// Where clients connect to: `host:port`, and more of them after commas.
     pub fn bootstrap(&self) -> &str {
         &self.bootstrap
+    }
+
+    /// Where tools connect to without security, whatever clients need.
+    pub fn internal(&self) -> &str {
+        &self.internal
     }
 
     fn start_until_exit(args: &[&str]) -> Kafka {
