@@ -31,26 +31,6 @@
 
 #define OCTOPUS_ABI_MINOR 1
 
-// The levels of messages: what failed, what may need looking at, what happens, and two of detail.
-#define OCTOPUS_LOG_ERROR 1
-
-#define OCTOPUS_LOG_WARNING 2
-
-#define OCTOPUS_LOG_INFO 3
-
-#define OCTOPUS_LOG_DEBUG 4
-
-#define OCTOPUS_LOG_TRACE 5
-
-// The partitions are this consumer's from now on.
-#define OCTOPUS_PARTITIONS_ASSIGNED 0
-
-// Taken away in good order: what was acknowledged is committed.
-#define OCTOPUS_PARTITIONS_REVOKED 1
-
-// Taken away because the group gave this member up: what was acknowledged and not committed is read again.
-#define OCTOPUS_PARTITIONS_LOST 2
-
 // The kinds of component that a host can register.
 #define OCTOPUS_VALIDATOR 0
 
@@ -78,6 +58,26 @@
 
 // The id of an event that is stored at an offset which the broker did not say.
 #define OCTOPUS_UNKNOWN_EVENT_ID (UINT64_MAX - 1)
+
+// The levels of messages: what failed, what may need looking at, what happens, and two of detail.
+#define OCTOPUS_LOG_ERROR 1
+
+#define OCTOPUS_LOG_WARNING 2
+
+#define OCTOPUS_LOG_INFO 3
+
+#define OCTOPUS_LOG_DEBUG 4
+
+#define OCTOPUS_LOG_TRACE 5
+
+// The partitions are this consumer's from now on.
+#define OCTOPUS_PARTITIONS_ASSIGNED 0
+
+// Taken away in good order: what was acknowledged is committed.
+#define OCTOPUS_PARTITIONS_REVOKED 1
+
+// Taken away because the group gave this member up: what was acknowledged and not committed is read again.
+#define OCTOPUS_PARTITIONS_LOST 2
 
 // The priority that goes ahead of all others; the Diaspora API's default.
 #define OCTOPUS_FIRST UINT64_MAX
@@ -206,13 +206,13 @@ typedef struct octopus_rebalance_callback {
     octopus_destroy_fn destroy;
 } octopus_rebalance_callback;
 
-// How a callback of the host answers: it calls `accept` or `refuse` once, before it returns, with `token`.
+// How a provider of tokens answers: it calls `accept` or `refuse` once, before it returns, with `token`.
 typedef struct octopus_token_reply {
     // `sizeof(octopus_token_reply)` as the plugin knows it.
     uint64_t size;
     // To be handed back to `accept` or `refuse`.
     void *token;
-    // The token, the principal it is for, and its end in milliseconds since 1970.
+    // The token, the principal it is for (may be empty), and its end in milliseconds since 1970. The texts are copied.
     void (*accept)(void *token,
                    struct octopus_text value,
                    struct octopus_text principal,
@@ -221,8 +221,10 @@ typedef struct octopus_token_reply {
     void (*refuse)(void *token, struct octopus_text why);
 } octopus_token_reply;
 
-// Provides a token for SASL OAUTHBEARER whenever a client needs one. `config` is `sasl.oauthbearer.config`.
-// Reserved: a driver refuses it with `OCTOPUS_UNSUPPORTED` until this build can use it.
+// Provides a token for SASL OAUTHBEARER whenever a client of the driver needs one: when it is made, and at 80 % of the
+// life of the token before, also when the host does nothing else; again 10 s after a refusal. `config` is
+// `sasl.oauthbearer.config`, empty when that is not set. A negative status refuses as `refuse` does. Called on threads
+// of the plugin made for it, several at a time; it may take its time. Not together with `aws_msk_iam`.
 typedef struct octopus_token_callback {
     octopus_status (*function)(void *context,
                                struct octopus_text config,
@@ -245,7 +247,7 @@ typedef struct octopus_host_services {
     struct octopus_fatal_callback fatal;
     // Zero: rebalances are logged only.
     struct octopus_rebalance_callback rebalance;
-    // Reserved; zero.
+    // Zero: the host provides no tokens.
     struct octopus_token_callback token;
     // Not 0: the host has the components of its topics itself, and pushes with preparations. None that isn't `default`
     // or registered is made here, or missed with a warning.

@@ -9,6 +9,7 @@ compile_error!("Octopus must be built with panic=unwind: a panic becomes a statu
 
 pub mod abi;
 mod admin;
+mod auth;
 mod completions;
 mod components;
 mod config;

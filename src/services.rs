@@ -3,6 +3,7 @@
 
 use std::sync::Arc;
 
+use crate::auth::TokenSource;
 use log::{Level, LevelFilter, Metadata, Record};
 
 /// Called with the client's name and librdkafka's statistics as JSON.
@@ -26,13 +27,22 @@ pub struct Services {
     pub statistics: Option<Arc<OnStatistics>>,
     pub fatal: Option<Arc<OnFatal>>,
     pub rebalance: Option<Arc<OnRebalance>>,
+    /// Makes tokens for SASL OAUTHBEARER.
+    pub token: Option<Arc<dyn TokenSource>>,
     /// The host has the components of its topics itself, and gives its events with what prepares them.
     pub has_components: bool,
 }
 
 impl Default for Services {
     fn default() -> Self {
-        Services { log: Arc::new(StandardError), statistics: None, fatal: None, rebalance: None, has_components: false }
+        Services {
+            log: Arc::new(StandardError),
+            statistics: None,
+            fatal: None,
+            rebalance: None,
+            token: None,
+            has_components: false,
+        }
     }
 }
 

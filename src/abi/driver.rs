@@ -3,11 +3,11 @@
 use std::sync::Arc;
 
 use super::args::{Growing, check_output, octopus_text};
-use super::callback::octopus_host_services;
 use super::component::{HostComponent, octopus_component};
 use super::error::octopus_error;
 use super::guard::{call, guard};
 use super::handle::{self, handle};
+use super::services::octopus_host_services;
 use super::status::octopus_status;
 use super::string::{self, octopus_string};
 use super::thread_pool::octopus_thread_pool;

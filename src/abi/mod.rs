@@ -17,11 +17,13 @@ mod handle;
 mod layout;
 pub mod preparation;
 pub mod producer;
+pub mod services;
 pub mod status;
 pub mod string;
 #[cfg(test)]
 mod tests;
 pub mod thread_pool;
+pub mod token;
 pub mod topic;
 
 use once_cell::sync::Lazy;
@@ -36,9 +38,11 @@ pub use event::*;
 pub use future::*;
 pub use preparation::octopus_preparation;
 pub use producer::*;
+pub use services::*;
 pub use status::*;
 pub use string::{octopus_string, octopus_string_api};
 pub use thread_pool::*;
+pub use token::{octopus_token_callback, octopus_token_reply};
 pub use topic::*;
 
 use crate::health::watch_for_fork;

@@ -338,21 +338,6 @@ fn callbacks_are_taken_over_and_destroyed_once_also_when_no_driver_comes_of_it()
 }
 
 #[test]
-fn a_token_callback_is_refused_rather_than_ignored() {
-    unsafe extern "C" fn token(_: *mut c_void, _: octopus_text, _: *const octopus_token_reply) -> octopus_status {
-        OCTOPUS_OK
-    }
-    let mut services: octopus_host_services = sized();
-    services.token = octopus_token_callback { function: Some(token), context: null_mut(), destroy: None };
-    let mut driver = null_mut();
-    // SAFETY: live locals.
-    let status = unsafe {
-        (DRIVER.create.unwrap())(octopus_text::of(r#"{"embedded": {}}"#), &services, &mut driver, null_mut())
-    };
-    assert_eq!(status, OCTOPUS_UNSUPPORTED);
-}
-
-#[test]
 fn only_the_known_major_is_registered() {
     assert!(octopus_register(OCTOPUS_ABI_MAJOR + 1).is_null());
     let api = octopus_register(OCTOPUS_ABI_MAJOR);
@@ -362,7 +347,7 @@ fn only_the_known_major_is_registered() {
     assert_eq!((api.abi_major, api.abi_minor), (OCTOPUS_ABI_MAJOR, OCTOPUS_ABI_MINOR));
     // SAFETY: static texts.
     let built_in = unsafe { api.built_in.read("built_in") }.unwrap();
-    for feature in ["gzip", "snappy", "ssl", "lz4", "zstd", "sasl_plain", "sasl_scram", "sasl_oauthbearer"] {
+    for feature in ["gzip", "snappy", "ssl", "lz4", "zstd", "sasl_plain", "sasl_scram", "sasl_oauthbearer", "oidc"] {
         assert!(built_in.split(',').any(|has| has.trim() == feature), "{feature} is missing: {built_in}");
     }
 }

@@ -1,6 +1,7 @@
 //! JSON in, typed settings out. Whatever is wrong is found here, named by its key, and never reaches Kafka.
 //! This room knows the options of docs/configuration.md and nothing of the clients that they configure.
 
+mod msk;
 mod properties;
 mod value;
 
@@ -10,6 +11,7 @@ use serde::Serialize;
 use serde_json::{Map, Value};
 
 use crate::error::{Error, Kind, Result};
+pub use msk::{MskSettings, Role};
 pub(crate) use properties::MASK;
 pub use properties::{Properties, is_secret};
 use value::{as_bool, as_count, as_number, as_object, as_text};
@@ -22,9 +24,17 @@ const DEFAULT_INFO_PREFIX: &str = "__info_";
 const DEFAULT_REPLICATION: u32 = 3;
 
 /// Keys of the driver's configuration that stand for parts of Octopus which this build lacks: refused, not ignored.
-const NOT_IN_THIS_BUILD: [&str; 2] = ["aws_msk_iam", "octopus"];
-const DRIVER_KEYS: [&str; 7] =
-    ["kafka", "embedded", "namespace", "info_topic_prefix", "disable_info_topic", "timeout_ms", "open_retry_ms"];
+const NOT_IN_THIS_BUILD: [&str; 1] = ["octopus"];
+const DRIVER_KEYS: [&str; 8] = [
+    "kafka",
+    "embedded",
+    "aws_msk_iam",
+    "namespace",
+    "info_topic_prefix",
+    "disable_info_topic",
+    "timeout_ms",
+    "open_retry_ms",
+];
 
 const TOPIC_KEYS: [&str; 4] = ["num_partitions", "replication_factor", "disable_info_topic", "config"];
 
@@ -34,6 +44,9 @@ pub struct DriverSettings {
     pub kafka: Properties,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub embedded: Option<EmbeddedSettings>,
+    /// Tokens for Amazon MSK, if clients shall show such.
+    #[serde(rename = "aws_msk_iam", skip_serializing_if = "Option::is_none")]
+    pub msk: Option<MskSettings>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub namespace: Option<String>,
     pub info_topic_prefix: String,
@@ -91,8 +104,9 @@ impl DriverSettings {
             ));
         }
         let embedded = root.get("embedded").map(EmbeddedSettings::from_json).transpose()?;
-        let kafka = match root.get("kafka") {
-            Some(value) => Properties::from_json(value, "kafka")?,
+        let msk = MskSettings::find(&root)?;
+        let mut kafka = match root.get("kafka") {
+            Some(value) => Properties::of_driver(value)?,
             None if embedded.is_some() => Properties::default(),
             None => {
                 return Err(Error::configuration(
@@ -103,6 +117,14 @@ impl DriverSettings {
             }
         };
         check_bootstrap_servers(root.get("kafka"), &kafka, embedded.is_some())?;
+        match &msk {
+            Some(_) if embedded.is_some() => {
+                let why = "the embedded Kafka asks nobody who they are; leave it out";
+                return Err(Error::configuration("aws_msk_iam", why));
+            }
+            Some(msk) => msk.secure(&mut kafka)?,
+            None => {}
+        }
 
         let info_topic_prefix = match root.get("info_topic_prefix") {
             None => DEFAULT_INFO_PREFIX.to_owned(),
@@ -131,6 +153,7 @@ impl DriverSettings {
         Ok(DriverSettings {
             kafka,
             embedded,
+            msk,
             namespace,
             info_topic_prefix,
             disable_info_topic: optional_bool(&root, "disable_info_topic")?.unwrap_or(false),
@@ -292,6 +315,10 @@ fn check_bootstrap_servers(raw: Option<&Value>, kafka: &Properties, embedded: bo
         return Ok(());
     }
     Err(Error::configuration(key, "expected \"host:port,…\" or an array of \"host:port\""))
+}
+
+fn in_seconds<S: serde::Serializer>(time: &Duration, out: S) -> std::result::Result<S::Ok, S::Error> {
+    out.serialize_u64(time.as_secs())
 }
 
 fn in_millis<S: serde::Serializer>(time: &Duration, out: S) -> std::result::Result<S::Ok, S::Error> {

@@ -55,6 +55,15 @@ impl Properties {
         Ok(properties)
     }
 
+    /// The driver's `kafka`, without what is in there for other reasons.
+    pub fn of_driver(value: &Value) -> Result<Self> {
+        let mut value = value.clone();
+        if let Value::Object(properties) = &mut value {
+            properties.remove("aws_msk_iam");
+        }
+        Self::from_json(&value, "kafka")
+    }
+
     fn flatten(&mut self, name: &str, value: &Value, root: &str) -> Result<()> {
         let at = || if name.is_empty() { root.to_owned() } else { format!("{root}.{name}") };
         if let Value::Object(nested) = value {

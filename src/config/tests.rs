@@ -55,7 +55,7 @@ fn each_wrong_configuration_is_refused_by_the_name_of_its_key() {
         (r#"{"embedded": {}, "info_topic_prefix": ""}"#, "info_topic_prefix: is empty"),
         (r#"{"embedded": {}, "disable_info_topic": "perhaps"}"#, "disable_info_topic: expected true or false"),
         (r#"{"embedded": {}, "timeout_ms": -1}"#, "timeout_ms: expected a whole number"),
-        (r#"{"embedded": {}, "aws_msk_iam": {"region": "x"}}"#, "aws_msk_iam"),
+        (r#"{"embedded": {}, "aws_msk_iam": {"region": "x"}}"#, "aws_msk_iam: the embedded Kafka"),
         (r#"{"embedded": {}, "octopus": {}}"#, "octopus"),
     ] {
         let message = refused(json);
@@ -132,4 +132,63 @@ fn a_property_of_two_names_is_one_property() {
     assert!(
         refused(r#"{"kafka": {"bootstrap.servers": "x", "acks": 1, "request.required.acks": 1}}"#).contains("twice")
     );
+}
+
+#[test]
+fn amazon_msk_is_taken_at_the_top_and_inside_kafka_and_refused_when_these_differ() {
+    let at_the_top = driver(r#"{"kafka": {"bootstrap.servers": "x"}, "aws_msk_iam": {"region": "eu-west-1"}}"#);
+    let inside = driver(r#"{"kafka": {"bootstrap.servers": "x", "aws_msk_iam": {"region": "eu-west-1"}}}"#);
+    let both = driver(
+        r#"{"kafka": {"bootstrap.servers": "x", "aws_msk_iam": {"region": "eu-west-1"}},
+            "aws_msk_iam": {"region": "eu-west-1", "expiry_seconds": "900"}}"#,
+    );
+    for settings in [&at_the_top, &inside, &both] {
+        let msk = settings.msk.as_ref().unwrap();
+        assert_eq!((msk.region.as_str(), msk.life.as_secs()), ("eu-west-1", 900));
+        assert_eq!(settings.kafka.get("security.protocol"), Some("sasl_ssl"));
+        assert_eq!(settings.kafka.get("sasl.mechanism"), Some("OAUTHBEARER"));
+        assert!(settings.kafka.get("aws_msk_iam.region").is_none());
+    }
+    let error = refused(
+        r#"{"kafka": {"bootstrap.servers": "x", "aws_msk_iam": {"region": "eu-west-1"}}, "aws_msk_iam": {"region": "eu-west-2"}}"#,
+    );
+    assert!(error.contains("aws_msk_iam") && error.contains("differ"), "{error}");
+}
+
+#[test]
+fn each_wrong_option_of_amazon_msk_is_refused_by_its_name() {
+    for (options, named) in [
+        ("1", "aws_msk_iam: expected an object"),
+        ("{}", "aws_msk_iam.region: missing"),
+        (r#"{"region": 1}"#, "aws_msk_iam.region: expected a string"),
+        (r#"{"region": "evil.example/"}"#, "aws_msk_iam.region: "),
+        (r#"{"region": "us-east-1", "expiry": 1}"#, "aws_msk_iam.expiry: no such option"),
+        (r#"{"region": "us-east-1", "expiry_seconds": 901}"#, "expected a whole number from 1 to 900"),
+        (r#"{"region": "us-east-1", "profile": ""}"#, "aws_msk_iam.profile: is empty"),
+        (r#"{"region": "us-east-1", "role_arn": "admin"}"#, "aws_msk_iam.role_arn: "),
+        (r#"{"region": "us-east-1", "role_session_name": "me"}"#, "aws_msk_iam.role_session_name: "),
+    ] {
+        let error = refused(&format!(r#"{{"kafka": {{"bootstrap.servers": "x"}}, "aws_msk_iam": {options}}}"#));
+        assert!(error.contains(named), "{options}: {error}");
+    }
+}
+
+#[test]
+fn what_would_keep_clients_from_showing_tokens_or_show_them_to_everybody_is_refused() {
+    let with = |property: &str| {
+        format!(r#"{{"kafka": {{"bootstrap.servers": "x", {property}}}, "aws_msk_iam": {{"region": "us-east-1"}}}}"#)
+    };
+    for property in [
+        r#""security.protocol": "ssl""#,
+        r#""security.protocol": "plaintext""#,
+        r#""sasl.mechanisms": "PLAIN""#,
+        r#""sasl.oauthbearer.method": "oidc""#,
+    ] {
+        let error = refused(&with(property));
+        assert!(error.contains("needs") && error.contains("leave it out"), "{error}");
+    }
+    for allowed in ["SASL_PLAINTEXT", "sasl_ssl"] {
+        let settings = driver(&with(&format!(r#""security.protocol": "{allowed}""#)));
+        assert_eq!(settings.kafka.get("security.protocol"), Some(allowed));
+    }
 }

@@ -14,7 +14,8 @@ use rdkafka::config::NativeClientConfig;
 use rdkafka::types::RDKafkaErrorCode;
 
 use super::native::{Handle, Queue, QueueEvent, TopicHandle, text};
-use super::{Connection, EmbeddedCluster, conf, errors};
+use super::{Connection, EmbeddedCluster, conf, errors, token};
+use crate::auth::TokenSource;
 use crate::completions::spawn;
 use crate::config::Properties;
 use crate::deadline::{Deadline, as_millis_rounded_up};
@@ -58,6 +59,8 @@ pub struct Client {
     /// What the brokers, or the way to them, last did wrong.
     trouble: Mutex<Option<String>>,
     fatal: Mutex<Option<Error>>,
+    /// Who makes the tokens that this client shows to brokers.
+    tokens: Option<Arc<dyn TokenSource>>,
     pub main: Queue,
     pub handle: Arc<Handle>,
     _embedded: Option<Arc<EmbeddedCluster>>,
@@ -77,7 +80,11 @@ impl Client {
             let why = "\"embedded\" brings its own brokers; leave it out of the client's options";
             return Err(Error::configuration("kafka.bootstrap.servers", why));
         }
-        conf::check_supported(&properties)?;
+        if let Some(msk) = &connection.msk {
+            msk.secure(&mut properties)?;
+        }
+        let tokens = connection.tokens.clone();
+        conf::check_supported(&properties, tokens.is_some())?;
         let config = conf::native(&properties)?;
         let shown = if name.is_empty() { role.noun().to_owned() } else { format!("{} {name:?}", role.noun()) };
         let handle = Arc::new(make_handle(&config, role, &shown)?);
@@ -90,6 +97,7 @@ impl Client {
             services: connection.services.clone(),
             trouble: Mutex::new(None),
             fatal: Mutex::new(None),
+            tokens,
             main,
             handle,
             _embedded: connection.embedded.clone(),
@@ -129,6 +137,12 @@ impl Client {
                 None
             }
             rd::RD_KAFKA_EVENT_ERROR => Some(self.note_error(event)),
+            rd::RD_KAFKA_EVENT_OAUTHBEARER_TOKEN_REFRESH => {
+                if let Some(source) = &self.tokens {
+                    token::renew(&self.handle, source, event.config());
+                }
+                None
+            }
             _ => None,
         }
     }
@@ -277,7 +291,8 @@ fn make_handle(config: &NativeClientConfig, role: ClientRole, name: &str) -> Res
         | rd::RD_KAFKA_EVENT_ERROR
         | rd::RD_KAFKA_EVENT_REBALANCE
         | rd::RD_KAFKA_EVENT_OFFSET_COMMIT
-        | rd::RD_KAFKA_EVENT_STATS;
+        | rd::RD_KAFKA_EVENT_STATS
+        | rd::RD_KAFKA_EVENT_OAUTHBEARER_TOKEN_REFRESH;
     let mut why = [0 as c_char; 512];
     // SAFETY: the configuration is alive and copied; the copy is librdkafka's on success and ours on failure; the
     // buffer is as long as said.

@@ -28,20 +28,21 @@ fn refused(problem: RDKafkaConfRes, why: &str, name: &str, value: &str) -> Error
 }
 
 /// Refuses what librdkafka accepts but nothing in this build would serve.
-pub fn check_supported(properties: &Properties) -> Result<()> {
+pub fn check_supported(properties: &Properties, has_tokens: bool) -> Result<()> {
     let is = |name: &str, value: &str| properties.get(name).is_some_and(|given| given.eq_ignore_ascii_case(value));
-    if is("sasl.mechanism", "OAUTHBEARER") && !is("enable.sasl.oauthbearer.unsecure.jwt", "true") {
-        return Err(Error::new(
-            Kind::Unsupported,
-            "configuration: kafka.sasl.mechanism: this build has nothing that provides OAUTHBEARER tokens; use \
-             another mechanism",
+    let makes_its_own = is("sasl.oauthbearer.method", "oidc") || is("enable.sasl.oauthbearer.unsecure.jwt", "true");
+    if is("sasl.mechanism", "OAUTHBEARER") && !makes_its_own && !has_tokens {
+        return Err(Error::configuration(
+            "kafka.sasl.mechanism",
+            "OAUTHBEARER needs tokens, and nobody provides any; give \"aws_msk_iam\" for Amazon MSK, or \
+             \"sasl.oauthbearer.method\": \"oidc\" with its properties, or have the host provide them (services.token)",
         ));
     }
     Ok(())
 }
 
-pub fn check(properties: &Properties) -> Result<()> {
-    check_supported(properties)?;
+pub fn check(properties: &Properties, has_tokens: bool) -> Result<()> {
+    check_supported(properties, has_tokens)?;
     native(properties).map(drop)
 }
 

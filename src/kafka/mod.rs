@@ -10,6 +10,7 @@ mod errors;
 mod info;
 mod native;
 mod producer;
+mod token;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -20,7 +21,8 @@ pub use embedded::EmbeddedCluster;
 pub use info::KafkaInfoTopics;
 pub use producer::{EncodedRecord, KafkaProducer};
 
-use crate::config::{DriverSettings, Properties};
+use crate::auth::{TokenSource, token_source};
+use crate::config::{DriverSettings, MskSettings, Properties};
 use crate::services::Services;
 
 /// What every client of one driver is made from.
@@ -31,6 +33,10 @@ pub struct Connection {
     pub services: Services,
     /// Kept for as long as a client may use it.
     pub embedded: Option<Arc<EmbeddedCluster>>,
+    /// Who makes tokens, where clients show such.
+    pub tokens: Option<Arc<dyn TokenSource>>,
+    /// What each client needs for MSK's tokens, whatever its own properties say.
+    pub msk: Option<MskSettings>,
     /// The driver's `timeout_ms`.
     pub timeout: Duration,
     /// Tells this driver's clients from others' in the brokers' logs.
@@ -48,9 +54,11 @@ impl Connection {
             properties.set("bootstrap.servers", cluster.bootstrap_servers());
         }
         let instance = uuid::Uuid::new_v4().simple().to_string();
-        let connection = Connection { properties, services, embedded, timeout: settings.timeout, instance };
+        let tokens = token_source(settings, &services)?;
         // Unknown properties and wrong values are the configuration's fault: said now, not at the first call.
-        conf::check(&connection.properties)?;
+        conf::check(&properties, tokens.is_some())?;
+        let (msk, timeout) = (settings.msk.clone(), settings.timeout);
+        let connection = Connection { properties, services, embedded, tokens, msk, timeout, instance };
         Ok(connection)
     }
 }

@@ -1,0 +1,105 @@
+//! Tokens for SASL OAUTHBEARER that the host provides: its function, and the reply that it puts them into.
+
+use std::ffi::c_void;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::time::{Duration, UNIX_EPOCH};
+
+use super::args::{octopus_bytes, octopus_text};
+use super::callback::{Owned, octopus_destroy_fn};
+use super::status::octopus_status;
+use crate::auth::Token;
+use crate::error::{Error, Kind, Result};
+
+/// How a provider of tokens answers: it calls `accept` or `refuse` once, before it returns, with `token`.
+#[repr(C)]
+#[derive(Clone, Copy)]
+pub struct octopus_token_reply {
+    /// `sizeof(octopus_token_reply)` as the plugin knows it.
+    pub size: u64,
+    /// To be handed back to `accept` or `refuse`.
+    pub token: *mut c_void,
+    /// The token, the principal it is for (may be empty), and its end in milliseconds since 1970. The texts are copied.
+    pub accept:
+        Option<unsafe extern "C" fn(token: *mut c_void, value: octopus_text, principal: octopus_text, expires_ms: i64)>,
+    /// There is no token, and why.
+    pub refuse: Option<unsafe extern "C" fn(token: *mut c_void, why: octopus_text)>,
+}
+
+/// Provides a token for SASL OAUTHBEARER whenever a client of the driver needs one: when it is made, and at 80 % of the
+/// life of the token before, also when the host does nothing else; again 10 s after a refusal. `config` is
+/// `sasl.oauthbearer.config`, empty when that is not set. A negative status refuses as `refuse` does. Called on threads
+/// of the plugin made for it, several at a time; it may take its time. Not together with `aws_msk_iam`.
+#[repr(C)]
+#[derive(Clone, Copy)]
+pub struct octopus_token_callback {
+    pub function: Option<
+        unsafe extern "C" fn(
+            context: *mut c_void,
+            config: octopus_text,
+            reply: *const octopus_token_reply,
+        ) -> octopus_status,
+    >,
+    pub context: *mut c_void,
+    pub destroy: octopus_destroy_fn,
+}
+
+type TokenFunction = unsafe extern "C" fn(*mut c_void, octopus_text, *const octopus_token_reply) -> octopus_status;
+
+/// Where a provider of tokens puts its answer.
+#[derive(Default)]
+struct Answer(Option<Result<Token>>);
+
+/// Asks the host for a token.
+pub fn ask(function: TokenFunction, callback: &Owned, config: &str) -> Result<Token> {
+    let mut answer = Answer::default();
+    let reply = octopus_token_reply {
+        size: size_of::<octopus_token_reply>() as u64,
+        token: (&raw mut answer).cast(),
+        accept: Some(accept),
+        refuse: Some(refuse),
+    };
+    // SAFETY: the host's function with its context, not destroyed yet; text and reply live during the call.
+    let status = unsafe { function(callback.context, octopus_text::view(config), &reply) };
+    match answer.0 {
+        Some(Ok(_)) | None if status < 0 => Err(refusal(&format!("its function returned {status}"))),
+        Some(answer) => answer,
+        None => Err(refusal("it called neither accept nor refuse")),
+    }
+}
+
+fn refusal(why: &str) -> Error {
+    Error::new(Kind::HostCallback, format!("the host's provider of tokens (services.token) gave none: {why}"))
+}
+
+unsafe extern "C" fn accept(answer: *mut c_void, value: octopus_text, principal: octopus_text, expires_ms: i64) {
+    // SAFETY: the answer that the reply was made with; the host hands it back during the call only. Texts are NULL or
+    // readable.
+    let _ = catch_unwind(AssertUnwindSafe(|| unsafe {
+        let Some(answer) = answer.cast::<Answer>().as_mut() else { return };
+        let token = made_of(value, principal, expires_ms).map_err(|error| refusal(error.message()));
+        answer.0.get_or_insert(token);
+    }));
+}
+
+unsafe extern "C" fn refuse(answer: *mut c_void, why: octopus_text) {
+    // SAFETY: as in `accept`.
+    let _ = catch_unwind(AssertUnwindSafe(|| unsafe {
+        let why = octopus_bytes { data: why.data.cast(), size: why.size };
+        if let (Some(answer), Ok(why)) = (answer.cast::<Answer>().as_mut(), why.read("why")) {
+            answer.0.get_or_insert(Err(refusal(&String::from_utf8_lossy(why))));
+        }
+    }));
+}
+
+/// # Safety
+/// The texts are NULL or readable.
+unsafe fn made_of(value: octopus_text, principal: octopus_text, expires_ms: i64) -> Result<Token> {
+    // SAFETY: the caller's promise; both are copied.
+    let (value, principal) = unsafe { (value.read("the token")?, principal.read("the token's principal")?) };
+    let expires = u64::try_from(expires_ms).ok().and_then(|ms| UNIX_EPOCH.checked_add(Duration::from_millis(ms)));
+    let expires = expires.ok_or_else(|| Error::invalid("the token's end is no time in milliseconds since 1970"))?;
+    match value {
+        "" => Err(Error::invalid("the token is empty")),
+        value => Ok(Token { value: value.to_owned(), principal: principal.to_owned(), expires }),
+    }
+}
