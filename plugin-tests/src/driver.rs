@@ -8,7 +8,7 @@ use crate::component::{self, Selector, Serializer, Validator};
 use crate::error::{Error, Result, Status};
 use crate::options::TopicOptions;
 use crate::raw::{Handle, Tables, call, read_text, text};
-use crate::services::{LogLevel, Rebalance, Services};
+use crate::services::{LogLevel, Rebalance, Services, Token};
 use crate::thread_pool::ThreadPool;
 use crate::topic::Topic;
 
@@ -176,6 +176,15 @@ impl DriverBuilder {
     /// Called after a group gave partitions to a consumer or took them away: its name, what happened, to which.
     pub fn rebalance(mut self, tell: impl Fn(&str, Rebalance, &[u32]) + Send + Sync + 'static) -> Self {
         self.services.rebalance = Some(Box::new(tell));
+        self
+    }
+
+    /// Provides tokens for SASL OAUTHBEARER; `provide` gets `sasl.oauthbearer.config`, and may take its time.
+    pub fn token(
+        mut self,
+        provide: impl Fn(&str) -> std::result::Result<Token, String> + Send + Sync + 'static,
+    ) -> Self {
+        self.services.token = Some(Box::new(provide));
         self
     }
 

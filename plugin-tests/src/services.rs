@@ -7,7 +7,7 @@ use std::ptr::null_mut;
 
 use octopus::abi::*;
 
-use crate::raw::read_text;
+use crate::raw::{read_text, text};
 
 /// How much a message of the log matters; the first matters most.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -43,6 +43,18 @@ pub(crate) type Log = dyn Fn(LogLevel, &str, &str) + Send + Sync;
 pub(crate) type Statistics = dyn Fn(&str, &str) + Send + Sync;
 pub(crate) type Fatal = dyn Fn(&str, i32, &str) + Send + Sync;
 pub(crate) type Rebalanced = dyn Fn(&str, Rebalance, &[u32]) + Send + Sync;
+pub(crate) type ProvideToken = dyn Fn(&str) -> Result<Token, String> + Send + Sync;
+
+/// What a client shows to a broker instead of a password.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Token {
+    /// The token itself.
+    pub value: String,
+    /// Whom it is for; may be empty.
+    pub principal: String,
+    /// Its end, in milliseconds since 1970.
+    pub expires_ms: i64,
+}
 
 #[derive(Default)]
 pub(crate) struct Services {
@@ -50,6 +62,7 @@ pub(crate) struct Services {
     pub statistics: Option<Box<Statistics>>,
     pub fatal: Option<Box<Fatal>>,
     pub rebalance: Option<Box<Rebalanced>>,
+    pub token: Option<Box<ProvideToken>>,
     pub has_components: bool,
 }
 
@@ -75,7 +88,7 @@ impl Services {
             statistics: callback!(octopus_statistics_callback, statistics, self.statistics),
             fatal: callback!(octopus_fatal_callback, fatal, self.fatal),
             rebalance: callback!(octopus_rebalance_callback, rebalance, self.rebalance),
-            token: octopus_token_callback { function: None, context: null_mut(), destroy: None },
+            token: callback!(octopus_token_callback, token, self.token),
             has_components: self.has_components.into(),
             reserved: 0,
         }
@@ -129,6 +142,29 @@ unsafe extern "C" fn rebalance(
     // SAFETY: as in `log`.
     let (tell, consumer) = unsafe { (closure::<Rebalanced>(context), read_text(consumer)) };
     contained(|| tell(&consumer, what, partitions));
+}
+
+unsafe extern "C" fn token(
+    context: *mut c_void,
+    config: octopus_text,
+    reply: *const octopus_token_reply,
+) -> octopus_status {
+    // SAFETY: as in `log`; so does the reply.
+    let (provide, config, reply) = unsafe { (closure::<ProvideToken>(context), read_text(config), *reply) };
+    let outcome = contained(|| provide(&config)).unwrap_or_else(|| Err("the provider panicked".to_owned()));
+    match (outcome, reply.accept, reply.refuse) {
+        (Ok(Token { value, principal, expires_ms }), Some(accept), _) => {
+            // SAFETY: the reply's own token; texts that live during the call.
+            unsafe { accept(reply.token, text(&value), text(&principal), expires_ms) };
+            OCTOPUS_OK
+        }
+        (Err(why), _, Some(refuse)) => {
+            // SAFETY: as above.
+            unsafe { refuse(reply.token, text(&why)) };
+            OCTOPUS_CALLBACK_FAILED
+        }
+        _ => OCTOPUS_UNSUPPORTED,
+    }
 }
 
 /// The context for a closure, and what destroys it.

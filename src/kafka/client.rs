@@ -139,7 +139,7 @@ impl Client {
             rd::RD_KAFKA_EVENT_ERROR => Some(self.note_error(event)),
             rd::RD_KAFKA_EVENT_OAUTHBEARER_TOKEN_REFRESH => {
                 if let Some(source) = &self.tokens {
-                    token::renew(&self.handle, source, event.config());
+                    token::renew(&self.handle, &self.name, source, event.config(), self.services.log.clone());
                 }
                 None
             }

@@ -16,23 +16,27 @@ use crate::error::{Error, Kind, Result};
 
 /// Gets a token and hands it over, on a thread of its own: a look-up of credentials, or a host, may take its time.
 /// What fails is told as an error of the client.
-pub fn renew(client: &Arc<Handle>, source: &Arc<dyn TokenSource>, config: String) {
+pub fn renew(client: &Arc<Handle>, name: &str, source: &Arc<dyn TokenSource>, config: String, log: Arc<dyn log::Log>) {
     // A client that nobody needs any more need not wait for its token.
-    let (weak, source) = (Arc::downgrade(client), source.clone());
+    let (weak, name, source) = (Arc::downgrade(client), name.to_owned(), source.clone());
     let started = spawn("octopus-token", move || {
         let outcome = source.token(&config);
-        hand_over(&weak, outcome);
+        if hand_over(&weak, outcome) {
+            log::debug!(logger: &*log, target: &name, "has a new token");
+        }
     });
     if let Err(error) = started {
         refuse(client, &error);
     }
 }
 
-fn hand_over(client: &Weak<Handle>, outcome: Result<Token>) {
-    let Some(client) = client.upgrade() else { return };
-    if let Err(error) = outcome.and_then(|token| set(&client, &token)) {
-        refuse(&client, &error);
+fn hand_over(client: &Weak<Handle>, outcome: Result<Token>) -> bool {
+    let Some(client) = client.upgrade() else { return false };
+    let handed_over = outcome.and_then(|token| set(&client, &token));
+    if let Err(error) = &handed_over {
+        refuse(&client, error);
     }
+    handed_over.is_ok()
 }
 
 fn set(client: &Handle, token: &Token) -> Result<()> {

@@ -307,6 +307,16 @@ fn kcat(args: &[&str]) -> Vec<u8> {
     run(TOOL_LIMIT, "kcat", args, b"")
 }
 
+/// The folder with what javac makes of one of the files in plugin-tests/java, for the brokers' class path.
+pub fn class_folder(source: &str) -> String {
+    static COMPILING: Mutex<()> = Mutex::new(());
+    let _turn = COMPILING.lock().unwrap_or_else(PoisonError::into_inner);
+    let folder = format!("{}/classes", env!("CARGO_TARGET_TMPDIR"));
+    let source = format!("{}/java/{source}", env!("CARGO_MANIFEST_DIR"));
+    run(TOOL_LIMIT, "javac", &["-d", &folder, "-cp", class_path(), &source], b"");
+    folder
+}
+
 /// Changes who may do what, and returns when the brokers know it.
 pub fn acls(bootstrap: &str, args: &[&str]) {
     let args: Vec<&str> = ["--bootstrap-server", bootstrap, "--force"].iter().chain(args).copied().collect();
@@ -318,13 +328,18 @@ fn kafka_tool(class: &str, args: &[&str]) -> String {
 }
 
 fn kafka_tool_with_input(class: &str, args: &[&str], input: &[u8]) -> String {
-    // Where Kafka runs elsewhere, its jars may still have to be fetched.
+    let java = ["-Xmx256m", "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1", "-cp", class_path(), class];
+    text(run(TOOL_LIMIT, "java", &[&java, args].concat(), input))
+}
+
+/// Kafka's jars.
+fn class_path() -> &'static str {
+    // Where Kafka runs elsewhere, they may still have to be fetched.
     static CLASS_PATH: LazyLock<String> = LazyLock::new(|| {
         let folder = text(run(START_LIMIT, SCRIPT, &["--jars-only"], b""));
         format!("{}/*", folder.trim_end())
     });
-    let java = ["-Xmx256m", "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1", "-cp", &CLASS_PATH, class];
-    text(run(TOOL_LIMIT, "java", &[&java, args].concat(), input))
+    &CLASS_PATH
 }
 
 /// Runs a program to its end, and gives what it printed to stdout.

@@ -1,0 +1,103 @@
+//! The main job of a program that uses Octopus, for tests that look at it from outside: makes topics, pushes events,
+//! reads them back and acknowledges them, then waits with everything open until its standing input ends, and does it
+//! once more with what it has. It takes its drivers' configuration from the first argument, and from the environment
+//! what AWS' credentials are looked up by. Its log goes to the standard error stream, secrets or not.
+
+use std::error::Error;
+use std::io::Read as _;
+use std::process::{ExitCode, id};
+use std::time::Duration;
+
+use plugin_tests::{Consumer, Driver, NewEvent, Octopus, Producer, TopicOptions};
+use serde_json::{Value, json};
+
+const USAGE: &str = "Usage: job CONFIGURATION look|work [drivers]";
+const EVENTS: usize = 2_000;
+const PARTITIONS: u32 = 3;
+const SOON: Duration = Duration::from_secs(30);
+
+type Result<T> = std::result::Result<T, Box<dyn Error>>;
+
+fn main() -> ExitCode {
+    let arguments: Vec<String> = std::env::args().skip(1).collect();
+    let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
+    let done = match arguments[..] {
+        [config, "look"] => look(config),
+        [config, "work", drivers] => drivers.parse().map_err(Into::into).and_then(|drivers| work(config, drivers)),
+        _ => Err(USAGE.into()),
+    };
+    match done {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(why) => {
+            println!("FAILED {why}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn make_driver(config: &str) -> Result<Driver> {
+    let config: Value = serde_json::from_str(config)?;
+    let builder = Octopus::find()?.driver_builder(config);
+    Ok(builder.log(|level, source, message| eprintln!("{level:?} {source}: {message}")).create()?)
+}
+
+/// One question to the brokers.
+fn look(config: &str) -> Result<()> {
+    let exists = make_driver(config)?.topic_exists("no-such-topic")?;
+    println!("LOOKED {exists}");
+    Ok(())
+}
+
+struct Job {
+    driver: Driver,
+    topic: String,
+    producer: Producer,
+    consumer: Consumer,
+}
+
+fn work(config: &str, drivers: usize) -> Result<()> {
+    let jobs = (0..drivers).map(|number| Job::start(config, number)).collect::<Result<Vec<_>>>()?;
+    jobs.iter().try_for_each(Job::round_trip)?;
+    println!("WORKED");
+    std::io::stdin().read_to_end(&mut Vec::new())?;
+    jobs.iter().try_for_each(Job::round_trip)?;
+    jobs.into_iter().try_for_each(Job::end)?;
+    println!("DONE");
+    Ok(())
+}
+
+impl Job {
+    fn start(config: &str, number: usize) -> Result<Self> {
+        let driver = make_driver(config)?;
+        let name = format!("job-{}-{number}", id());
+        driver.create_topic(&name, &TopicOptions::default().replication(1).partitions(PARTITIONS))?;
+        let topic = driver.open_topic(&name)?;
+        let producer = topic.producer("job").make()?;
+        let consumer = topic.consumer(&name).make()?;
+        Ok(Job { driver, topic: name, producer, consumer })
+    }
+
+    fn round_trip(&self) -> Result<()> {
+        for number in 0..EVENTS {
+            self.producer.push_forget(&NewEvent::json(&json!({"number": number})).data(&[7; 100]))?;
+        }
+        self.producer.flush()?.wait(SOON)?;
+        for read in 0..EVENTS {
+            let event = self.consumer.next(SOON)?.ok_or_else(|| format!("only {read} of {EVENTS} events came"))?;
+            if event.data() != [7; 100] {
+                return Err("an event has other data".into());
+            }
+            event.acknowledge()?;
+        }
+        Ok(self.consumer.commit(SOON)?)
+    }
+
+    fn end(self) -> Result<()> {
+        self.consumer.close(SOON)?;
+        let listed = self.driver.list_topics()?;
+        if listed.get(&self.topic).is_none() {
+            return Err(format!("{} is not listed: {listed}", self.topic).into());
+        }
+        Ok(self.driver.delete_topic(&self.topic)?)
+    }
+}

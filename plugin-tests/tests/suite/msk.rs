@@ -1,0 +1,354 @@
+//! Amazon MSK's access control: a broker that checks tokens as MSK does, and each way that credentials are found.
+
+use std::io::{BufRead as _, BufReader, Read as _};
+use std::path::{Path, PathBuf};
+use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
+use std::sync::LazyLock;
+use std::time::{Duration, Instant};
+use std::{env, fs};
+
+use plugin_tests::Status;
+use serde_json::{Value, json};
+
+use crate::kafka::{Kafka, class_folder, unique};
+use crate::stand_in::{Request, StandIn};
+use crate::support::{eventually, octopus};
+
+const REGION: &str = "eu-central-1";
+const ACCESS_KEY: &str = "ASIAOCTOPUSTESTS0000";
+const SECRET_KEY: &str = "octopus-test-secret/of+the+access+key";
+const SESSION_TOKEN: &str = "octopus-test-secret//session+token==";
+
+/// A broker that lets in who shows a token signed with the test's credentials.
+struct Msk {
+    kafka: Kafka,
+    log: PathBuf,
+}
+
+impl Msk {
+    fn start() -> Msk {
+        let log = folder("msk").join(unique("tokens"));
+        let module = format!(
+            "org.apache.kafka.common.security.oauthbearer.OAuthBearerLoginModule required unsecuredLoginStringClaim_sub=\"broker\" region=\"{REGION}\" \
+             accessKey=\"{ACCESS_KEY}\" secretKey=\"{SECRET_KEY}\" sessionToken=\"{SESSION_TOKEN}\" log=\"{}\";",
+            log.display()
+        );
+        let listener = |name: &str, value: &str| format!("listener.name.client.oauthbearer.{name}={value}");
+        let kafka = Kafka::start(&[
+            "--protocol",
+            "SASL_PLAINTEXT",
+            "--class-path",
+            &class_folder("MskTokenChecker.java"),
+            "--set",
+            "sasl.enabled.mechanisms=OAUTHBEARER",
+            "--set",
+            &listener("sasl.jaas.config", &module),
+            "--set",
+            &listener("sasl.server.callback.handler.class", "MskTokenChecker"),
+            "--set",
+            &listener("connections.max.reauth.ms", "5000"),
+        ]);
+        Msk { kafka, log }
+    }
+
+    fn shared() -> &'static Msk {
+        static MSK: LazyLock<Msk> = LazyLock::new(Msk::start);
+        &MSK
+    }
+
+    fn config(&self, iam: Value) -> Value {
+        let kafka = json!({"bootstrap.servers": self.kafka.bootstrap(), "security.protocol": "SASL_PLAINTEXT"});
+        json!({"kafka": kafka, "aws_msk_iam": iam})
+    }
+
+    /// What the checker said of tokens.
+    fn said(&self) -> Vec<String> {
+        let text = fs::read_to_string(&self.log).unwrap_or_default();
+        text.lines().map(str::to_owned).collect()
+    }
+
+    fn accepted(&self) -> usize {
+        self.said().iter().filter(|line| line.starts_with("accepted")).count()
+    }
+}
+
+fn folder(name: &str) -> PathBuf {
+    let folder = Path::new(env!("CARGO_TARGET_TMPDIR")).join(name);
+    fs::create_dir_all(&folder).unwrap();
+    folder
+}
+
+/// Writes a file, and gives its path.
+fn file(name: &str, text: &str) -> String {
+    let path = folder("msk").join(unique(name));
+    fs::write(&path, text).unwrap();
+    path.display().to_string()
+}
+
+/// A program that knows of AWS only what is in these variables.
+fn job(config: &Value, arguments: &[&str], variables: &[(&str, &str)]) -> Command {
+    let mut program = env::current_exe().unwrap();
+    program.pop();
+    program.pop();
+    let mut command = Command::new(program.join("examples/job"));
+    command.arg(config.to_string()).args(arguments).env_clear().env("OCTOPUS_LIBRARY", octopus().path());
+    command.env("HOME", folder("nobodys-home")).envs(variables.iter().copied());
+    command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    command
+}
+
+/// What the program printed, and its log; all of it is safe to be shown.
+fn ended(child: Child) -> (String, String) {
+    let output = child.wait_with_output().unwrap();
+    let (printed, log) = (String::from_utf8(output.stdout).unwrap(), String::from_utf8(output.stderr).unwrap());
+    for secret in [SECRET_KEY, SESSION_TOKEN, "X-Amz-Signature", "WC1BbXotU2lnbmF0dXJl"] {
+        assert!(!printed.contains(secret) && !log.contains(secret), "a secret was shown");
+    }
+    (printed, log)
+}
+
+fn credentials_in_the_environment() -> Vec<(&'static str, &'static str)> {
+    vec![("AWS_ACCESS_KEY_ID", ACCESS_KEY), ("AWS_SECRET_ACCESS_KEY", SECRET_KEY), ("AWS_SESSION_TOKEN", SESSION_TOKEN)]
+}
+
+#[test]
+fn the_main_job_goes_on_through_a_hundred_renewals_of_tokens_while_its_consumers_are_idle() {
+    const RENEWALS: usize = 100;
+    let msk = Msk::start();
+    // With their administrators, readers and writers of info topics, each driver has five clients.
+    let config = msk.config(json!({"region": REGION, "expiry_seconds": 10}));
+    let mut child = job(&config, &["work", "4"], &credentials_in_the_environment()).spawn().unwrap();
+    let (input, mut output) = (child.stdin.take().unwrap(), BufReader::new(child.stdout.take().unwrap()));
+    let log = LogOf::start(&mut child);
+    expect(&mut output, "WORKED");
+    let before = msk.accepted();
+    let limit = Instant::now() + Duration::from_secs(240);
+    while log.count("has a new token") < 20 + RENEWALS {
+        assert!(Instant::now() < limit, "renewals: {}\n{}", log.count("has a new token"), log.text());
+        std::thread::sleep(Duration::from_millis(100));
+    }
+    let again = msk.accepted() - before;
+    assert!(again > RENEWALS, "connections showed new tokens {again} times while nothing was pushed or pulled");
+    drop::<ChildStdin>(input);
+    expect(&mut output, "DONE");
+    assert!(child.wait().unwrap().success());
+    let refused: Vec<_> = msk.said().into_iter().filter(|line| !line.starts_with("accepted")).collect();
+    assert_eq!(refused, [""; 0]);
+    assert!(!log.text().contains(SECRET_KEY) && !log.text().contains(SESSION_TOKEN), "a secret was logged");
+}
+
+fn expect(output: &mut BufReader<ChildStdout>, wanted: &str) {
+    let mut line = String::new();
+    output.read_line(&mut line).unwrap();
+    assert_eq!(line.trim_end(), wanted);
+}
+
+/// What a program writes to its standard error stream, while it runs.
+#[derive(Clone)]
+struct LogOf(std::sync::Arc<std::sync::Mutex<String>>);
+
+impl LogOf {
+    fn start(child: &mut Child) -> Self {
+        let (log, mut from) = (LogOf(std::sync::Arc::default()), BufReader::new(child.stderr.take().unwrap()));
+        let kept = log.clone();
+        std::thread::spawn(move || {
+            let mut line = String::new();
+            while from.read_line(&mut line).is_ok_and(|read| read > 0) {
+                kept.0.lock().unwrap().push_str(&line);
+                line.clear();
+            }
+        });
+        log
+    }
+
+    fn text(&self) -> String {
+        self.0.lock().unwrap().clone()
+    }
+
+    fn count(&self, wanted: &str) -> usize {
+        self.text().lines().filter(|line| line.contains(wanted)).count()
+    }
+}
+
+fn in_an_hour() -> String {
+    let output = Command::new("date").args(["-u", "-d", "+1 hour", "+%Y-%m-%dT%H:%M:%SZ"]).output().unwrap();
+    String::from_utf8(output.stdout).unwrap().trim().to_owned()
+}
+
+/// Credentials as instance metadata and containers give them.
+fn as_json() -> String {
+    json!({"Code": "Success", "Type": "AWS-HMAC", "AccessKeyId": ACCESS_KEY, "SecretAccessKey": SECRET_KEY,
+           "Token": SESSION_TOKEN, "LastUpdated": "2026-01-01T00:00:00Z", "Expiration": in_an_hour()})
+    .to_string()
+}
+
+/// And as AWS' token service gives them.
+fn as_xml(action: &str) -> String {
+    format!(
+        "<{action}Response xmlns=\"https://sts.amazonaws.com/doc/2011-06-15/\"><{action}Result><Credentials>\
+         <AccessKeyId>{ACCESS_KEY}</AccessKeyId><SecretAccessKey>{SECRET_KEY}</SecretAccessKey>\
+         <SessionToken>{SESSION_TOKEN}</SessionToken><Expiration>{}</Expiration></Credentials>\
+         <AssumedRoleUser><Arn>arn:aws:sts::1:assumed-role/r/s</Arn><AssumedRoleId>A:s</AssumedRoleId></AssumedRoleUser>\
+         </{action}Result></{action}Response>",
+        in_an_hour()
+    )
+}
+
+fn metadata_service() -> StandIn {
+    StandIn::start(|request| match request.line.as_str() {
+        "PUT /latest/api/token" => (200, "metadata-session".to_owned()),
+        line if line.contains("/security-credentials/the-role") => (200, as_json()),
+        line if line.ends_with("/security-credentials/") => (200, "the-role".to_owned()),
+        _ => (404, String::new()),
+    })
+}
+
+fn token_service() -> StandIn {
+    StandIn::start(|request: &Request| {
+        let action = ["AssumeRoleWithWebIdentity", "AssumeRole"];
+        match action.into_iter().find(|action| request.body.contains(&format!("Action={action}&"))) {
+            Some(action) => (200, as_xml(action)),
+            None => (400, String::new()),
+        }
+    })
+}
+
+/// Runs a program that asks the broker one question, with these variables only.
+fn looks(iam: Value, variables: &[(&str, &str)]) -> (String, String) {
+    ended(job(&Msk::shared().config(iam), &["look"], variables).spawn().unwrap())
+}
+
+fn gets_in(way: &str, iam: Value, variables: &[(&str, &str)]) {
+    let (printed, log) = looks(iam, variables);
+    assert_eq!(printed, "LOOKED false\n", "{way}: {log}");
+}
+
+#[test]
+fn credentials_are_found_in_the_environment() {
+    gets_in("environment", json!({"region": REGION}), &credentials_in_the_environment());
+}
+
+#[test]
+fn credentials_are_found_in_shared_files_and_a_profile_that_is_named_goes_before_the_environment() {
+    let keys = format!(
+        "aws_access_key_id = {ACCESS_KEY}\naws_secret_access_key = {SECRET_KEY}\naws_session_token = {SESSION_TOKEN}\n"
+    );
+    let shared = file("credentials", &format!("[default]\n{keys}"));
+    gets_in("shared file", json!({"region": REGION}), &[("AWS_SHARED_CREDENTIALS_FILE", &shared)]);
+    let named =
+        file("credentials", &format!("[default]\naws_access_key_id = X\naws_secret_access_key = Y\n[work]\n{keys}"));
+    let elsewhere = [
+        ("AWS_SHARED_CREDENTIALS_FILE", named.as_str()),
+        ("AWS_ACCESS_KEY_ID", "SOMEBODYELSE"),
+        ("AWS_SECRET_ACCESS_KEY", "another-secret"),
+    ];
+    gets_in("named profile", json!({"region": REGION, "profile": "work"}), &elsewhere);
+    let script = format!(
+        "printf '%s' '{}'",
+        json!({"Version": 1, "AccessKeyId": ACCESS_KEY, "SecretAccessKey": SECRET_KEY, "SessionToken": SESSION_TOKEN})
+    );
+    let script = file("credentials.sh", &script);
+    let config = file("config", &format!("[default]\ncredential_process = /bin/sh {script}\n"));
+    gets_in("credential process", json!({"region": REGION}), &[("AWS_CONFIG_FILE", &config)]);
+}
+
+#[test]
+fn credentials_are_had_for_a_web_identity() {
+    let (service, identity) = (token_service(), file("identity", "octopus-test-secret-identity"));
+    let variables = [
+        ("AWS_WEB_IDENTITY_TOKEN_FILE", identity.as_str()),
+        ("AWS_ROLE_ARN", "arn:aws:iam::1:role/pod"),
+        ("AWS_ROLE_SESSION_NAME", "pod"),
+        ("AWS_ENDPOINT_URL_STS", &service.url("")),
+    ];
+    gets_in("web identity", json!({"region": REGION}), &variables);
+    assert!(service.requests()[0].body.contains("octopus-test-secret-identity"));
+}
+
+#[test]
+fn credentials_are_had_from_a_container() {
+    let service = StandIn::start(|request| match request.line.as_str() {
+        "GET /credentials" if request.headers.contains(&"authorization: a-container".to_owned()) => (200, as_json()),
+        _ => (403, String::new()),
+    });
+    let variables = [
+        ("AWS_CONTAINER_CREDENTIALS_FULL_URI", service.url("/credentials")),
+        ("AWS_CONTAINER_AUTHORIZATION_TOKEN", "a-container".to_owned()),
+    ];
+    gets_in("container", json!({"region": REGION}), &variables.each_ref().map(|(name, value)| (*name, value.as_str())));
+}
+
+#[test]
+fn credentials_are_had_from_instance_metadata_once_for_many_tokens() {
+    let service = metadata_service();
+    let url = service.url("");
+    gets_in("instance metadata", json!({"region": REGION}), &[("AWS_EC2_METADATA_SERVICE_ENDPOINT", &url)]);
+    let asked = |line: &str| service.requests().iter().filter(|request| request.line.contains(line)).count();
+    let session = "x-aws-ec2-metadata-token: metadata-session";
+    assert!(service.requests().iter().any(|request| request.headers.iter().any(|header| header == session)));
+    assert_eq!(asked("/the-role"), 1);
+
+    let config = Msk::shared().config(json!({"region": REGION, "expiry_seconds": 10}));
+    let mut child = job(&config, &["work", "1"], &[("AWS_EC2_METADATA_SERVICE_ENDPOINT", &url)]).spawn().unwrap();
+    let log = LogOf::start(&mut child);
+    eventually("more tokens than clients", || log.count("has a new token") > 6);
+    drop(child.stdin.take());
+    let mut printed = String::new();
+    child.stdout.take().unwrap().read_to_string(&mut printed).unwrap();
+    assert_eq!(printed, "WORKED\nDONE\n", "{}", log.text());
+    assert!(child.wait().unwrap().success());
+    assert_eq!(asked("/the-role"), 2, "a program looks its credentials up once");
+}
+
+#[test]
+fn a_role_is_taken_on_with_the_credentials_found() {
+    let service = token_service();
+    let url = service.url("");
+    let variables = [
+        ("AWS_ACCESS_KEY_ID", "SOMEBODYELSE"),
+        ("AWS_SECRET_ACCESS_KEY", "another-secret"),
+        ("AWS_ENDPOINT_URL_STS", url.as_str()),
+    ];
+    let role = json!({"region": REGION, "role_arn": "arn:aws:iam::1:role/writer", "role_session_name": "beamline"});
+    gets_in("role", role, &variables);
+    let asked = &service.requests()[0];
+    assert!(asked.body.contains("RoleSessionName=beamline") && asked.body.contains("role%2Fwriter"), "{asked:?}");
+    assert!(asked.headers.iter().any(|header| header.starts_with("authorization:") && header.contains("SOMEBODYELSE")));
+}
+
+#[test]
+fn credentials_that_cannot_be_found_are_told_with_the_places_that_were_looked_at() {
+    // Nothing answers there, as on a laptop.
+    let nobody = [("AWS_EC2_METADATA_DISABLED", "true")];
+    let (printed, log) = looks(json!({"region": REGION}), &nobody);
+    for word in ["FAILED", "aws_msk_iam", "credentials", "environment", "profile", "instance metadata"] {
+        assert!(printed.contains(word), "{word}: {printed}\n{log}");
+    }
+    let (printed, _) = looks(json!({"region": REGION, "profile": "no-such-profile"}), &nobody);
+    assert!(printed.contains("FAILED") && printed.contains("no-such-profile"), "{printed}");
+}
+
+#[test]
+fn a_signature_that_the_broker_refuses_is_told_as_such() {
+    let mut variables = credentials_in_the_environment();
+    variables[1].1 = "another-secret";
+    let (printed, log) = looks(json!({"region": REGION}), &variables);
+    assert!(printed.contains("FAILED") && printed.to_lowercase().contains("authentication"), "{printed}\n{log}");
+    assert!(Msk::shared().said().iter().any(|line| line == "refused the signature is wrong"));
+}
+
+#[test]
+fn tokens_from_two_places_and_tokens_from_nowhere_are_refused_when_the_driver_is_made() {
+    let of = |settings: Value| {
+        let mut config = json!({"kafka": {"bootstrap.servers": "127.0.0.1:1"}});
+        config.as_object_mut().unwrap().extend(settings.as_object().unwrap().clone());
+        octopus().driver_builder(config)
+    };
+    let both = of(json!({"aws_msk_iam": {"region": REGION}})).token(|_| Err("never asked".to_owned())).create();
+    let error = both.map(drop).unwrap_err();
+    assert_eq!(error.status, Status::InvalidConfiguration);
+    assert!(error.message.contains("aws_msk_iam") && error.message.contains("services.token"), "{error}");
+    let nobody = octopus().driver(json!({"kafka": {"bootstrap.servers": "x", "sasl.mechanism": "OAUTHBEARER"}}));
+    let error = nobody.map(drop).unwrap_err();
+    assert!(error.message.contains("kafka.sasl.mechanism") && error.message.contains("aws_msk_iam"), "{error}");
+}

@@ -1,0 +1,185 @@
+//! Tokens that the host provides, and those that librdkafka gets for itself by OIDC, at a broker that takes any token
+//! that says whose it is and when it ends.
+
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Arc, LazyLock, Mutex};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use plugin_tests::{NewEvent, Octopus, Token};
+use serde_json::{Value, json};
+
+use crate::kafka::{Kafka, unique};
+use crate::stand_in::StandIn;
+use crate::support::{Log, PATIENCE, eventually, octopus, one_replica, read, round_trip, topic_of};
+
+/// A broker that throws out who shows no new token within five seconds.
+fn broker() -> &'static Kafka {
+    static BROKER: LazyLock<Kafka> = LazyLock::new(|| {
+        let listener = |name: &str, value: &str| format!("listener.name.client.oauthbearer.{name}={value}");
+        let module = "org.apache.kafka.common.security.oauthbearer.OAuthBearerLoginModule required \
+                      unsecuredLoginStringClaim_sub=\"broker\";";
+        Kafka::start(&[
+            "--protocol",
+            "SASL_PLAINTEXT",
+            "--set",
+            "sasl.enabled.mechanisms=OAUTHBEARER",
+            "--set",
+            &listener("sasl.jaas.config", module),
+            "--set",
+            &listener("connections.max.reauth.ms", "5000"),
+        ])
+    });
+    &BROKER
+}
+
+fn config(kafka: Value) -> Value {
+    let mut config = json!({
+        "bootstrap.servers": broker().bootstrap(), "security.protocol": "SASL_PLAINTEXT", "sasl.mechanism": "OAUTHBEARER",
+    });
+    config.as_object_mut().unwrap().extend(kafka.as_object().unwrap().clone());
+    json!({"kafka": config, "timeout_ms": 30_000})
+}
+
+/// An unsigned JSON Web Token of so many seconds, and its end.
+fn jwt(seconds: u64) -> (String, i64) {
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_secs();
+    let part = |json: Value| base64url(json.to_string().as_bytes());
+    let claims = json!({"sub": "octopus-test-secret", "iat": now, "exp": now + seconds});
+    (format!("{}.{}.", part(json!({"alg": "none"})), part(claims)), (now + seconds) as i64 * 1000)
+}
+
+fn base64url(bytes: &[u8]) -> String {
+    const DIGITS: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_";
+    let mut text = String::new();
+    for chunk in bytes.chunks(3) {
+        let padded = [chunk[0], *chunk.get(1).unwrap_or(&0), *chunk.get(2).unwrap_or(&0)];
+        let number = u32::from_be_bytes([0, padded[0], padded[1], padded[2]]);
+        let digit = |index: usize| DIGITS[(number >> (18 - 6 * index)) as usize & 63] as char;
+        text.extend((0..=chunk.len()).map(digit));
+    }
+    text
+}
+
+fn logged(octopus: &Octopus, config: Value, log: &Log) -> plugin_tests::DriverBuilder {
+    let log = log.clone();
+    octopus.driver_builder(config).log(move |level, source, message| log.push(format!("{level:?} {source}: {message}")))
+}
+
+#[test]
+fn a_hosts_tokens_let_all_clients_in_and_are_asked_for_again_while_the_host_does_nothing() {
+    let (asked, log, shown) = (Arc::new(AtomicUsize::new(0)), Log::default(), Arc::new(Mutex::new(Vec::new())));
+    let (counted, kept) = (asked.clone(), shown.clone());
+    let driver = logged(octopus(), config(json!({"sasl.oauthbearer.config": "for=tests"})), &log)
+        .token(move |config| {
+            assert_eq!(config, "for=tests");
+            counted.fetch_add(1, Ordering::SeqCst);
+            let (value, expires_ms) = jwt(5);
+            kept.lock().unwrap().push(value.clone());
+            Ok(Token { value, principal: "octopus".to_owned(), expires_ms })
+        })
+        .create()
+        .unwrap();
+    let topic = topic_of(&driver, "host-tokens", 2);
+    let consumer = topic.consumer(&unique("idle")).make().unwrap();
+    round_trip(&topic, 1_000);
+    let before = asked.load(Ordering::SeqCst);
+    // The administrator, the reader and the writer of info topics and the consumer, at least twice each.
+    eventually("tokens are renewed", || asked.load(Ordering::SeqCst) >= before + 8);
+    assert_eq!(read(&consumer, 1_000).len(), 1_000, "an idle consumer is still let in");
+    assert!(!driver.describe().unwrap().to_string().contains("for=tests"), "what the host is given may be a secret");
+    for token in shown.lock().unwrap().iter() {
+        assert!(!log.text().contains(token), "a token was logged");
+    }
+}
+
+#[test]
+fn a_host_without_a_token_is_told_by_the_calls_that_suffer_until_it_has_one() {
+    let (has_one, log) = (Arc::new(AtomicBool::new(false)), Log::default());
+    let asked = has_one.clone();
+    let mut settings = config(json!({}));
+    settings["timeout_ms"] = json!(3_000);
+    let driver = logged(octopus(), settings, &log)
+        .token(move |_| match asked.load(Ordering::SeqCst) {
+            false => Err("the vault is sealed".to_owned()),
+            true => {
+                let (value, expires_ms) = jwt(60);
+                Ok(Token { value, principal: String::new(), expires_ms })
+            }
+        })
+        .create()
+        .unwrap();
+    for _ in 0..2 {
+        let error = driver.topic_exists("x").unwrap_err();
+        assert!(error.message.contains("the vault is sealed") && error.message.contains("services.token"), "{error}");
+    }
+    assert!(log.count(|line| line.contains("the vault is sealed")) > 0, "{log:?}");
+    has_one.store(true, Ordering::SeqCst);
+    // librdkafka asks again 10 s after a refusal.
+    eventually("the host has a token", || driver.topic_exists("x").is_ok());
+}
+
+#[test]
+fn tokens_that_are_no_use_are_refused_with_the_reason() {
+    let ended = |seconds_ago: i64| {
+        let (value, expires_ms) = jwt(0);
+        Token { value, principal: String::new(), expires_ms: expires_ms - 1000 * seconds_ago }
+    };
+    let nothing = Token { value: String::new(), principal: String::new(), expires_ms: i64::MAX };
+    let before_1970 = Token { expires_ms: -1, ..ended(0) };
+    let cases = [(ended(100), "clock is wrong"), (nothing, "the token is empty"), (before_1970, "1970")];
+    for (token, reason) in cases {
+        let log = Log::default();
+        let driver = logged(octopus(), config(json!({})), &log).token(move |_| Ok(token.clone())).create().unwrap();
+        eventually(reason, || log.count(|line| line.contains(reason)) > 0);
+        drop(driver);
+    }
+}
+
+#[test]
+fn a_provider_of_tokens_that_hangs_keeps_nobody_from_ending() {
+    let (release, hung) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicBool::new(false)));
+    let (released, hangs) = (release.clone(), hung.clone());
+    let mut settings = config(json!({}));
+    settings["timeout_ms"] = json!(1_000);
+    let driver = octopus()
+        .driver_builder(settings)
+        .token(move |_| {
+            hangs.store(true, Ordering::SeqCst);
+            while !released.load(Ordering::SeqCst) {
+                std::thread::sleep(Duration::from_millis(10));
+            }
+            Err("too late".to_owned())
+        })
+        .create()
+        .unwrap();
+    eventually("it is asked", || hung.load(Ordering::SeqCst));
+    driver.topic_exists("x").unwrap_err();
+    drop(driver);
+    release.store(true, Ordering::SeqCst);
+}
+
+#[test]
+fn librdkafka_gets_tokens_by_oidc_for_itself_and_renews_them() {
+    let service = StandIn::start(|request| match request.line.as_str() {
+        "POST /token" => (200, json!({"access_token": jwt(5).0, "token_type": "bearer", "expires_in": 5}).to_string()),
+        _ => (404, String::new()),
+    });
+    let kafka = json!({
+        "sasl.oauthbearer.method": "oidc",
+        "sasl.oauthbearer.client.id": "octopus",
+        "sasl.oauthbearer.client.secret": "octopus-test-secret-of-the-client",
+        "sasl.oauthbearer.token.endpoint.url": service.url("/token"),
+    });
+    let log = Log::default();
+    let driver = logged(octopus(), config(kafka), &log).create().unwrap();
+    let name = unique("oidc");
+    driver.create_topic(&name, &one_replica()).unwrap();
+    let topic = driver.open_topic(&name).unwrap();
+    let producer = topic.producer("writer").make().unwrap();
+    producer.push(&NewEvent::json(&0)).unwrap().wait(PATIENCE).unwrap();
+    let before = service.requests().len();
+    eventually("tokens are renewed", || service.requests().len() >= before + 4);
+    producer.push(&NewEvent::json(&1)).unwrap().wait(PATIENCE).unwrap();
+    assert!(!log.text().contains("octopus-test-secret-of-the-client"));
+    assert!(!driver.describe().unwrap().to_string().contains("octopus-test-secret-of-the-client"));
+}
