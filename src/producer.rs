@@ -64,14 +64,14 @@ impl Producer {
     /// Checks the event, waits for room, and has it made into a record and queued. The future tells of its delivery; an
     /// event that is refused here was not queued.
     pub fn push<R: Record>(&self, event: &NewEvent<R>) -> Result<Arc<Future>> {
-        self.check_open()?;
+        self.check_ready()?;
         self.workshop.push(event)
     }
 
     /// As [`push`](Self::push), for an event that the host makes ready itself: `event` has its data, and no metadata. What
     /// is wrong with it fails the future, on any pool.
     pub fn push_prepared<R: Record>(&self, event: &NewEvent<R>, by: Box<dyn Preparation>) -> Result<Arc<Future>> {
-        self.check_open()?;
+        self.check_ready()?;
         self.workshop.push_prepared(event, by)
     }
 
@@ -99,6 +99,11 @@ impl Producer {
         let records = &self.workshop.records;
         records.in_flight().end(Error::bare(Kind::Closed));
         records.flush().wait(deadline)
+    }
+
+    fn check_ready(&self) -> Result<()> {
+        self.check_open()?;
+        self.workshop.records.check_way().map_err(|why| why.during(self.workshop.pushing()))
     }
 
     fn check_open(&self) -> Result<()> {

@@ -2,7 +2,7 @@
 
 use std::ffi::c_char;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use rdkafka::bindings as rd;
 use rdkafka::types::RDKafkaErrorCode;
@@ -42,6 +42,7 @@ impl KafkaAdmin {
         let answers = Queue::new(&client.handle)?;
         let options = AdminOptions::new(client, operation, deadline)?;
         send(client.handle.as_ptr(), options.0, answers.as_ptr());
+        let began = Instant::now();
         loop {
             if let Some(answer) = answers.poll(deadline.remaining(IDLE)) {
                 return match errors::number(answer.error()) {
@@ -52,6 +53,7 @@ impl KafkaAdmin {
             if deadline.has_passed() {
                 return Err(client.unreachable(doing));
             }
+            client.check_wait(began, doing)?;
         }
     }
 

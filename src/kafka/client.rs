@@ -6,7 +6,7 @@ use std::ffi::c_char;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use parking_lot::Mutex;
 use rdkafka::bindings as rd;
@@ -14,6 +14,7 @@ use rdkafka::config::NativeClientConfig;
 use rdkafka::types::RDKafkaErrorCode;
 
 use super::native::{Handle, Queue, QueueEvent, TopicHandle, text};
+use super::trouble::Trouble;
 use super::{Connection, EmbeddedCluster, conf, errors, token};
 use crate::auth::TokenSource;
 use crate::completions::spawn;
@@ -57,7 +58,7 @@ pub struct Client {
     bootstrap_servers: String,
     services: Services,
     /// What the brokers, or the way to them, last did wrong.
-    trouble: Mutex<Option<String>>,
+    trouble: Trouble,
     fatal: Mutex<Option<Error>>,
     /// Who makes the tokens that this client shows to brokers.
     tokens: Option<Arc<dyn TokenSource>>,
@@ -83,6 +84,7 @@ impl Client {
         if let Some(msk) = &connection.msk {
             msk.secure(&mut properties)?;
         }
+        conf::trust_the_system(&mut properties);
         let tokens = connection.tokens.clone();
         conf::check_supported(&properties, tokens.is_some())?;
         let config = conf::native(&properties)?;
@@ -95,7 +97,7 @@ impl Client {
             name: shown,
             bootstrap_servers: conf::effective(&config, "bootstrap.servers")?,
             services: connection.services.clone(),
-            trouble: Mutex::new(None),
+            trouble: Trouble::default(),
             fatal: Mutex::new(None),
             tokens,
             main,
@@ -178,10 +180,7 @@ impl Client {
         } else {
             // librdkafka says it here instead of in its log.
             log::warn!(logger: self.log(), target: &self.name, "{}: {reason}", errors::describe(code));
-            // That all are down says less than what happened to the last of them.
-            if RDKafkaErrorCode::from(code) != RDKafkaErrorCode::AllBrokersDown || self.trouble.lock().is_none() {
-                *self.trouble.lock() = Some(reason);
-            }
+            self.trouble.note(code, reason);
         }
         RDKafkaErrorCode::from(code)
     }
@@ -234,16 +233,12 @@ impl Client {
         doing: &str,
         deadline: Deadline,
     ) -> Result<Vec<(String, errors::Code, Option<u32>)>> {
-        let at_most = as_millis_rounded_up(deadline.remaining(Duration::from_secs(24 * 3600)));
+        let (all, topic) = topic.map_or((1, std::ptr::null_mut()), |topic| (0, topic.as_ptr()));
         let mut metadata = std::ptr::null();
-        // SAFETY: client and topic are alive, the place is writable; the metadata is ours until destroyed.
-        let code = unsafe {
-            let (all, topic) = topic.map_or((1, std::ptr::null_mut()), |topic| (0, topic.as_ptr()));
-            rd::rd_kafka_metadata(self.handle.as_ptr(), all, topic, &mut metadata, at_most)
-        };
-        if errors::number(code) != 0 {
-            return Err(self.request_error(code, "", doing));
-        }
+        self.ask(deadline, doing, |at_most| {
+            // SAFETY: client and topic are alive, the place is writable; the metadata is ours until destroyed.
+            unsafe { rd::rd_kafka_metadata(self.handle.as_ptr(), all, topic, &mut metadata, at_most) }
+        })?;
         // SAFETY: set on success; it has `topic_cnt` topics, whose names are copied before it is destroyed.
         unsafe {
             let count = usize::try_from((*metadata).topic_cnt).unwrap_or(0);
@@ -255,8 +250,82 @@ impl Client {
         }
     }
 
+    /// Asks the brokers by a call of librdkafka's that waits for so many milliseconds, until it succeeds. It is made in
+    /// slices, to see in between whether it waits in vain; ever longer ones, so that a broker that is slow gets its time.
+    pub fn ask(
+        &self,
+        deadline: Deadline,
+        doing: impl std::fmt::Display,
+        mut call: impl FnMut(i32) -> errors::Code,
+    ) -> Result<()> {
+        const LONGEST: Duration = Duration::from_secs(60);
+        let began = Instant::now();
+        let mut slice = Duration::from_secs(1);
+        loop {
+            let code = call(as_millis_rounded_up(deadline.remaining(slice)));
+            if errors::number(code) == 0 {
+                self.trouble.end();
+                return Ok(());
+            }
+            self.check_wait(began, &doing)?;
+            if deadline.has_passed() || !is_unanswered(code) {
+                return Err(self.request_error(code, "", doing));
+            }
+            slice = (slice * 2).min(LONGEST);
+        }
+    }
+
     pub fn last_trouble(&self) -> Option<String> {
-        self.trouble.lock().clone()
+        self.trouble.reason()
+    }
+
+    /// Fails when something stands in the way of an answer that time doesn't heal.
+    pub fn check_wait(&self, began: Instant, doing: impl std::fmt::Display) -> Result<()> {
+        match self.trouble.is_in_vain(began) {
+            Some(error) => Err(error.during(format_args!("{doing}, asking {}", self.bootstrap_servers))),
+            None => Ok(()),
+        }
+    }
+
+    /// What has stood between this client and the brokers for a while, if it's something that time doesn't heal.
+    pub fn standing_trouble(&self) -> Option<Error> {
+        self.trouble.stands()
+    }
+
+    /// A broker did what it was asked for.
+    pub fn note_success(&self) {
+        self.trouble.end();
+    }
+
+    /// What has kept this client out since it was made; for whoever has things wait for it to be let in.
+    pub fn kept_out_by(&self) -> Option<Error> {
+        self.trouble.keeps_out()
+    }
+
+    /// For the thread that serves this client: while something stands in its way, asks now and then whether it is over.
+    /// Without that, calls that are refused meanwhile would be refused for ever. Whether it did ask.
+    pub fn look_again(&self) -> bool {
+        let due = self.trouble.is_to_be_looked_at();
+        if due && self.is_answered() {
+            self.trouble.end();
+        }
+        due
+    }
+
+    /// Whether a broker answers right now.
+    pub fn is_answered(&self) -> bool {
+        const AT_MOST_MS: i32 = 200;
+        let mut metadata = std::ptr::null();
+        let no_topic = std::ptr::null_mut();
+        // SAFETY: the client is alive and the place writable; the metadata is ours until destroyed.
+        unsafe {
+            let code = rd::rd_kafka_metadata(self.handle.as_ptr(), 0, no_topic, &mut metadata, AT_MOST_MS);
+            let answered = errors::number(code) == 0;
+            if answered {
+                rd::rd_kafka_metadata_destroy(metadata);
+            }
+            answered
+        }
     }
 
     /// Nobody answered in time: says who was asked and what went wrong last.
@@ -271,14 +340,17 @@ impl Client {
 
     /// An error of a request, or, if it says that nobody answered, who did not.
     pub fn request_error(&self, code: errors::Code, reason: &str, doing: impl std::fmt::Display) -> Error {
-        use RDKafkaErrorCode::{AllBrokersDown, BrokerTransportFailure, OperationTimedOut, Resolve};
-        match RDKafkaErrorCode::from(code) {
-            BrokerTransportFailure | AllBrokersDown | OperationTimedOut | Resolve => {
-                self.unreachable(doing).with_kafka_code(errors::number(code))
-            }
-            _ => errors::error(code, reason).during(doing),
+        match is_unanswered(code) {
+            true => self.unreachable(doing).with_kafka_code(errors::number(code)),
+            false => errors::error(code, reason).during(doing),
         }
     }
+}
+
+/// Nobody could be asked, or nobody answered.
+fn is_unanswered(code: errors::Code) -> bool {
+    use RDKafkaErrorCode::{AllBrokersDown, BrokerTransportFailure, OperationTimedOut, Resolve};
+    matches!(RDKafkaErrorCode::from(code), BrokerTransportFailure | AllBrokersDown | OperationTimedOut | Resolve)
 }
 
 fn is_fatal(code: errors::Code) -> bool {

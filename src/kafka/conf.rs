@@ -27,6 +27,22 @@ fn refused(problem: RDKafkaConfRes, why: &str, name: &str, value: &str) -> Error
     Error::configuration(key, format_args!("{why} (given: {value:?})"))
 }
 
+/// The system's CA certificates, where the user names none: the built-in OpenSSL looks where no distribution keeps them.
+/// `probe` has librdkafka look in the places of all. OpenSSL's own variables go before that, if they are set.
+pub fn trust_the_system(properties: &mut Properties) {
+    if ["SSL_CERT_FILE", "SSL_CERT_DIR"].iter().any(|name| std::env::var_os(name).is_some()) {
+        return;
+    }
+    let has =
+        |name: &str, part: &str| properties.get(name).is_some_and(|value| value.to_ascii_lowercase().contains(part));
+    let (brokers, identity_provider) = (has("security.protocol", "ssl"), has("sasl.oauthbearer.method", "oidc"));
+    for (scope, is_used) in [("ssl", brokers), ("https", identity_provider)] {
+        if is_used && properties.get(&format!("{scope}.ca.pem")).is_none() {
+            properties.set_default(&format!("{scope}.ca.location"), "probe");
+        }
+    }
+}
+
 /// Refuses what librdkafka accepts but nothing in this build would serve.
 pub fn check_supported(properties: &Properties, has_tokens: bool) -> Result<()> {
     let is = |name: &str, value: &str| properties.get(name).is_some_and(|given| given.eq_ignore_ascii_case(value));

@@ -74,7 +74,8 @@ pub fn is_retriable(code: RDKafkaErrorCode) -> bool {
     )
 }
 
-/// Errors that go on until somebody changes something: every call should say them, not only the first.
+/// What a topic or a group meets until somebody changes something: every call should say it, not only the first. What
+/// the client itself meets on its way to brokers is `trouble`'s.
 pub fn is_standing(code: RDKafkaErrorCode) -> bool {
     use RDKafkaErrorCode::*;
     matches!(
@@ -82,8 +83,6 @@ pub fn is_standing(code: RDKafkaErrorCode) -> bool {
         TopicAuthorizationFailed
             | GroupAuthorizationFailed
             | ClusterAuthorizationFailed
-            | Authentication
-            | SaslAuthenticationFailed
             | UnknownTopicOrPartition
             | UnknownTopic
             | InvalidGroupId

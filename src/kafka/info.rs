@@ -3,7 +3,7 @@
 
 use std::collections::{BTreeMap, HashMap};
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use once_cell::sync::OnceCell;
 use parking_lot::Mutex;
@@ -105,11 +105,12 @@ impl InfoReader {
             None => self.turn.lock(),
         };
         let mut reading = Reading::start(self.client(), topics, most).map_err(|error| error.during(doing()))?;
+        let began = Instant::now();
         while reading.unfinished > 0 {
             match reading.next(deadline.remaining(SLICE)) {
                 Some(message) => reading.take(&message),
                 None if deadline.has_passed() => return Err(late()),
-                None => {}
+                None => self.client().check_wait(began, doing())?,
             }
         }
         let found = std::mem::take(&mut reading.found);

@@ -11,6 +11,7 @@ mod info;
 mod native;
 mod producer;
 mod token;
+mod trouble;
 
 use std::sync::Arc;
 use std::time::Duration;

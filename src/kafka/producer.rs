@@ -124,6 +124,15 @@ impl KafkaProducer {
         self.shared.client.partition_count(&self.topic_name, deadline)
     }
 
+    /// Fails while something stands between this client and the brokers that time doesn't heal: what would join what
+    /// is in flight is told why it can't leave.
+    pub fn check_way(&self) -> Result<()> {
+        match self.shared.client.standing_trouble() {
+            Some(error) => Err(error.during(format_args!("reaching the brokers of topic {:?}", self.topic_name))),
+            None => Ok(()),
+        }
+    }
+
     /// Whether this client takes nothing more, after a fatal error or a panic.
     pub fn has_ended(&self) -> bool {
         self.shared.in_flight.has_ended()
@@ -310,11 +319,22 @@ impl Shared {
                 pause = Duration::from_millis(1);
                 self.client.main.poll(IDLE)
             };
+            self.look_after_trouble();
             let Some(event) = event else { continue };
             // A panic in here, in a host's callback say, must not stop the reports.
             if catch_unwind(AssertUnwindSafe(|| self.serve(&event))).is_err() {
                 self.fail("a panic while serving an event of librdkafka; this is a defect of Octopus");
             }
+        }
+    }
+
+    /// What is in flight when something comes between this client and the brokers stays there for its delivery time-out.
+    /// But a client that has never been let in fails what it holds: nothing of that has left, and nothing is about to.
+    fn look_after_trouble(&self) {
+        if self.client.look_again() && self.client.kept_out_by().is_some() {
+            let flags = rd::RD_KAFKA_PURGE_F_QUEUE | rd::RD_KAFKA_PURGE_F_NON_BLOCKING;
+            // SAFETY: the client is alive. It answers by delivery reports.
+            unsafe { rd::rd_kafka_purge(self.client.handle.as_ptr(), flags) };
         }
     }
 
@@ -352,6 +372,9 @@ impl Shared {
                     Err(_) => self.fail("a panic while serving a delivery report; this is a defect of Octopus"),
                 }
             }
+            if outcomes.iter().any(|outcome| outcome.failure.is_none()) {
+                self.client.note_success();
+            }
             self.in_flight.settle(&mut outcomes);
         }
     }
@@ -375,6 +398,15 @@ impl Shared {
             rd::rd_kafka_msg_status_t::RD_KAFKA_MSG_STATUS_NOT_PERSISTED => Stored::No,
             _ => Stored::Perhaps,
         };
+        // SAFETY: the message keeps its topic alive; the name is copied.
+        let topic_name = unsafe { super::native::text(rd::rd_kafka_topic_name(message.rkt)) };
+        let doing =
+            format!("delivering {} bytes to partition {} of topic {topic_name:?}", message.len, message.partition);
+        if RDKafkaErrorCode::from(message.err) == RDKafkaErrorCode::PurgeQueue
+            && let Some(trouble) = self.client.kept_out_by()
+        {
+            return Err(trouble.stored(stored).during(doing));
+        }
         // SAFETY: the message is alive; the text is copied.
         let reason = unsafe { super::native::text(rd::rd_kafka_message_produce_errstr(message)) };
         let trouble = match RDKafkaErrorCode::from(message.err) {
@@ -385,12 +417,7 @@ impl Shared {
             Some(trouble) => format!("{reason}; the last error was: {trouble}"),
             None => reason,
         };
-        // SAFETY: the message keeps its topic alive; the name is copied.
-        let topic_name = unsafe { super::native::text(rd::rd_kafka_topic_name(message.rkt)) };
-        Err(errors::error(message.err, &reason).stored(stored).during(format_args!(
-            "delivering {} bytes to partition {} of topic {topic_name:?}",
-            message.len, message.partition
-        )))
+        Err(errors::error(message.err, &reason).stored(stored).during(doing))
     }
 }
 

@@ -30,36 +30,32 @@ impl Shared {
 
     pub(super) fn committed(&self, partition: u32, limit: Deadline) -> Result<Option<u64>> {
         let list = PartitionList::new(&self.c_topic, [(partition as i32, OFFSET_INVALID)])?;
-        let at_most = as_millis_rounded_up(limit.remaining(LONGEST));
-        // SAFETY: client and list are alive; the answer is written into the list.
-        let code = unsafe { rd::rd_kafka_committed(self.client.handle.as_ptr(), list.as_ptr(), at_most) };
-        let answer = list.results().next();
-        let failure =
-            [Some(code), answer.map(|part| part.error)].into_iter().flatten().find(|c| errors::number(*c) != 0);
-        match failure {
-            Some(code) => Err(self.asking_failed(code)),
-            None => Ok(answer.and_then(|part| u64::try_from(part.offset).ok())),
+        self.client.ask(limit, self.asking_for_positions(), |at_most| {
+            // SAFETY: client and list are alive; the answer is written into the list.
+            unsafe { rd::rd_kafka_committed(self.client.handle.as_ptr(), list.as_ptr(), at_most) }
+        })?;
+        match list.results().next() {
+            Some(part) if errors::number(part.error) != 0 => Err(self.asking_failed(part.error)),
+            answer => Ok(answer.and_then(|part| u64::try_from(part.offset).ok())),
         }
     }
 
     pub(super) fn offsets(&self, partition: u32, limit: Deadline) -> Result<(u64, u64)> {
         let (mut first, mut end) = (0, 0);
-        let at_most = as_millis_rounded_up(limit.remaining(LONGEST));
-        // SAFETY: client and name are alive; the places are writable.
-        let code = unsafe {
-            rd::rd_kafka_query_watermark_offsets(
-                self.client.handle.as_ptr(),
-                self.c_topic.as_ptr(),
-                partition as i32,
-                &mut first,
-                &mut end,
-                at_most,
-            )
-        };
-        if errors::number(code) != 0 {
-            let doing = format_args!("asking for the ends of partition {partition} of topic {:?}", self.topic);
-            return Err(self.client.request_error(code, "", doing));
-        }
+        let doing = format_args!("asking for the ends of partition {partition} of topic {:?}", self.topic);
+        self.client.ask(limit, doing, |at_most| {
+            // SAFETY: client and name are alive; the places are writable.
+            unsafe {
+                rd::rd_kafka_query_watermark_offsets(
+                    self.client.handle.as_ptr(),
+                    self.c_topic.as_ptr(),
+                    partition as i32,
+                    &mut first,
+                    &mut end,
+                    at_most,
+                )
+            }
+        })?;
         Ok((u64::try_from(first).unwrap_or(0), u64::try_from(end).unwrap_or(0)))
     }
 

@@ -53,6 +53,7 @@ impl Shared {
                 if let Some(event) = &event {
                     self.serve(event, &mut commits);
                 }
+                self.client.look_again();
                 self.commit_if_due(&mut commits);
                 self.unsubscribe_if_asked(&mut commits);
             });
@@ -186,8 +187,11 @@ impl Shared {
     }
 
     pub(super) fn asking_failed(&self, code: errors::Code) -> Error {
-        let doing = format!("asking for the committed positions of group {:?} in topic {:?}", self.group, self.topic);
-        self.client.request_error(code, "", doing)
+        self.client.request_error(code, "", self.asking_for_positions())
+    }
+
+    pub(super) fn asking_for_positions(&self) -> String {
+        format!("asking for the committed positions of group {:?} in topic {:?}", self.group, self.topic)
     }
 
     fn revoke(&self, partitions: &[u32], lost: bool, batch: &mut VecDeque<Message>) -> Result<()> {
@@ -305,7 +309,7 @@ impl Shared {
         if errors::number(code) == 0 { Ok(()) } else { Err(errors::error(code, "").during(self.committing())) }
     }
 
-    fn committing(&self) -> String {
+    pub(super) fn committing(&self) -> String {
         format!("committing positions of group {:?} in topic {:?}", self.group, self.topic)
     }
 

@@ -190,6 +190,9 @@ impl Shared {
         if let Some(standing) = self.standing.get() {
             return Err(standing);
         }
+        if let Some(trouble) = self.client.standing_trouble() {
+            return Err(trouble.during(format_args!("reading topic {:?}", self.topic)));
+        }
         if self.cut_off.get().is_some_and(|since| since.elapsed() >= self.timeout) && !self.reaches_a_broker() {
             return Err(self.client.unreachable(format_args!("reading topic {:?}", self.topic)));
         }
@@ -198,18 +201,11 @@ impl Shared {
 
     /// Asks, since nothing tells when brokers are back while no record comes.
     fn reaches_a_broker(&self) -> bool {
-        const AT_MOST_MS: i32 = 200;
-        let mut metadata = std::ptr::null();
-        let (client, no_topic) = (self.client.handle.as_ptr(), std::ptr::null_mut());
-        // SAFETY: the client is alive and the place writable; the metadata is ours until destroyed.
-        unsafe {
-            let answered = errors::number(rd::rd_kafka_metadata(client, 0, no_topic, &mut metadata, AT_MOST_MS)) == 0;
-            if answered {
-                rd::rd_kafka_metadata_destroy(metadata);
-                self.cut_off.end();
-            }
-            answered
+        let answered = self.client.is_answered();
+        if answered {
+            self.cut_off.end();
         }
+        answered
     }
 
     pub(super) fn commit(&self, deadline: Deadline) -> Result<()> {
@@ -226,6 +222,7 @@ impl Shared {
             }
             if deadline.has_passed() {
                 let why = desk.commit_failure.take();
+                let why = why.or_else(|| Some(self.client.standing_trouble()?.during(self.committing())));
                 return Err(why.unwrap_or_else(|| Error::bare(Kind::TimedOut)));
             }
             self.changed.wait_for(&mut desk, deadline.remaining(IDLE));
