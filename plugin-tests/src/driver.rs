@@ -8,7 +8,7 @@ use crate::component::{self, Selector, Serializer, Validator};
 use crate::error::{Error, Result, Status};
 use crate::options::TopicOptions;
 use crate::raw::{Handle, Tables, call, read_text, text};
-use crate::services::{LogLevel, Rebalance, Services, Token};
+use crate::services::{LogLevel, Rebalance, Services, Token, is_overheard};
 use crate::thread_pool::ThreadPool;
 use crate::topic::Topic;
 
@@ -115,6 +115,7 @@ fn parse(string: Handle<octopus_string>) -> Result<Value> {
     let view = string.tables().string.view.ok_or_else(|| Error::not_built("string.view"))?;
     // SAFETY: a live handle, whose text lives as long.
     let json = unsafe { read_text(view(string.as_ptr())) };
+    is_overheard(&json);
     parse_json(&json)
 }
 

@@ -69,6 +69,6 @@ pub use preparation::Preparation;
 pub use processing::{Bounds, Flow};
 pub use producer::{NewEvent, Producer, ProducerBuilder};
 pub use raw::FOREVER;
-pub use services::{LogLevel, Rebalance, Token};
+pub use services::{LogLevel, Rebalance, Token, overhear};
 pub use thread_pool::{FIRST, HostPool, Task, ThreadPool};
 pub use topic::Topic;

@@ -10,6 +10,7 @@ use std::time::Duration;
 use octopus::abi::*;
 
 use crate::error::{Error, Result, Status, Stored};
+use crate::services::is_overheard;
 
 /// A wait without an end.
 pub const FOREVER: Duration = Duration::MAX;
@@ -70,6 +71,7 @@ impl Tables {
                 }
                 if let Some(get) = self.error.message {
                     failure.message = read_text(get(error)).into_owned();
+                    is_overheard(&failure.message);
                 }
                 if let Some(release) = self.error.release {
                     release(error);

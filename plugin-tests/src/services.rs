@@ -4,6 +4,7 @@
 use std::ffi::c_void;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::ptr::null_mut;
+use std::sync::OnceLock;
 
 use octopus::abi::*;
 
@@ -79,9 +80,33 @@ macro_rules! callback {
     };
 }
 
+static OVERHEARER: OnceLock<fn(&str)> = OnceLock::new();
+
+/// Has all that the plugin says from now on - messages of whatever level, errors, descriptions - told to this function too.
+/// It is for tests that look for what should not be said; only the first call counts.
+pub fn overhear(hear: fn(&str)) {
+    let _ = OVERHEARER.set(hear);
+}
+
+pub(crate) fn is_overheard(text: &str) {
+    if let Some(hear) = OVERHEARER.get() {
+        hear(text);
+    }
+}
+
+/// What becomes of a driver's messages when its host has no function for them: as the plugin itself does it.
+fn to_standard_error(level: LogLevel, source: &str, message: &str) {
+    if level <= LogLevel::Warning {
+        eprintln!("[{level:?}] {source}: {message}");
+    }
+}
+
 impl Services {
     /// Gives the closures away: whoever gets the result has to hand it to `driver.create`, which destroys them.
-    pub fn hand_over(self) -> octopus_host_services {
+    pub fn hand_over(mut self) -> octopus_host_services {
+        if self.log.is_none() && OVERHEARER.get().is_some() {
+            self.log = Some(Box::new(to_standard_error));
+        }
         octopus_host_services {
             size: size_of::<octopus_host_services>() as u64,
             log: callback!(octopus_log_callback, log, self.log),
@@ -106,7 +131,10 @@ unsafe extern "C" fn log(context: *mut c_void, level: i32, source: octopus_text,
     };
     // SAFETY: the context that came with this function and is not destroyed; texts that live during the call.
     let (tell, source, message) = unsafe { (closure::<Log>(context), read_text(source), read_text(message)) };
-    contained(|| tell(level, &source, &message));
+    contained(|| {
+        is_overheard(&format!("{level:?} {source}: {message}"));
+        tell(level, &source, &message);
+    });
 }
 
 unsafe extern "C" fn statistics(context: *mut c_void, client: octopus_text, json: octopus_text) {

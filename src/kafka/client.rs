@@ -14,8 +14,8 @@ use rdkafka::config::NativeClientConfig;
 use rdkafka::types::RDKafkaErrorCode;
 
 use super::native::{Handle, Queue, QueueEvent, TopicHandle, text};
-use super::trouble::Trouble;
-use super::{Connection, EmbeddedCluster, conf, errors, token};
+use super::trouble::{self, Trouble};
+use super::{Connection, EmbeddedCluster, certificate, conf, errors, token};
 use crate::auth::TokenSource;
 use crate::completions::spawn;
 use crate::config::Properties;
@@ -159,6 +159,7 @@ impl Client {
         }
         // SAFETY: librdkafka's texts end with NUL.
         let (facility, message) = unsafe { (text(facility), text(message)) };
+        self.note_failure(&facility, &message);
         // librdkafka's levels are syslog's.
         let level = match level {
             // The driver's properties are for producers and consumers alike; each ignores the other's.
@@ -169,6 +170,21 @@ impl Client {
             _ => log::Level::Debug,
         };
         log::log!(logger: self.log(), target: &self.name, level, "{facility}: {message}");
+    }
+
+    /// What librdkafka tells only in its log, though it keeps the client from brokers.
+    fn note_failure(&self, facility: &str, message: &str) {
+        use rd::rd_kafka_resp_err_t::{RD_KAFKA_RESP_ERR__SSL, RD_KAFKA_RESP_ERR__TRANSPORT};
+        match facility {
+            certificate::FACILITY => self.trouble.note(RD_KAFKA_RESP_ERR__SSL, certificate::refusal(message)),
+            // For who is in already, it is one that is being restarted.
+            "FAIL" if trouble::is_hang_up(message) && !self.trouble.has_worked() => {
+                // In front is the name of librdkafka's thread.
+                let reason = message.split_once("]: ").map_or(message, |(_, reason)| reason);
+                self.trouble.note(RD_KAFKA_RESP_ERR__TRANSPORT, reason.to_owned());
+            }
+            _ => {}
+        }
     }
 
     fn note_error(&self, event: &QueueEvent) -> RDKafkaErrorCode {
@@ -292,6 +308,11 @@ impl Client {
         self.trouble.stands()
     }
 
+    /// The same, if it is beyond doubt: nothing new should be begun.
+    pub fn check_way(&self) -> Result<()> {
+        self.trouble.forbids().map_or(Ok(()), Err)
+    }
+
     /// A broker did what it was asked for.
     pub fn note_success(&self) {
         self.trouble.end();
@@ -371,6 +392,7 @@ fn make_handle(config: &NativeClientConfig, role: ClientRole, name: &str) -> Res
     unsafe {
         let copy = rd::rd_kafka_conf_dup(config.ptr());
         rd::rd_kafka_conf_set_events(copy, WANTED);
+        certificate::tell_refusals(copy);
         let client = rd::rd_kafka_new(role.librdkafka_type(), copy, why.as_mut_ptr(), why.len());
         Handle::from_raw(client).ok_or_else(|| {
             rd::rd_kafka_conf_destroy(copy);

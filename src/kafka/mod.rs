@@ -2,6 +2,7 @@
 //! requests, the embedded cluster. Everything above speaks of events, topics and errors.
 
 mod admin;
+mod certificate;
 mod client;
 mod conf;
 mod consumer;

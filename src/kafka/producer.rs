@@ -127,10 +127,8 @@ impl KafkaProducer {
     /// Fails while something stands between this client and the brokers that time doesn't heal: what would join what
     /// is in flight is told why it can't leave.
     pub fn check_way(&self) -> Result<()> {
-        match self.shared.client.standing_trouble() {
-            Some(error) => Err(error.during(format_args!("reaching the brokers of topic {:?}", self.topic_name))),
-            None => Ok(()),
-        }
+        let doing = |why: Error| why.during(format_args!("reaching the brokers of topic {:?}", self.topic_name));
+        self.shared.client.check_way().map_err(doing)
     }
 
     /// Whether this client takes nothing more, after a fatal error or a panic.

@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 use parking_lot::Mutex;
 use rdkafka::types::RDKafkaErrorCode;
 
+use super::certificate;
 use super::errors::{self, Code};
 use crate::error::Error;
 
@@ -31,12 +32,34 @@ pub struct Trouble {
 struct Noted {
     code: Code,
     reason: String,
-    /// If it lasts, since when; librdkafka says the same thing again only after 30 s.
-    lasting_since: Option<Instant>,
+    lasting: Option<Lasting>,
     looked_again: Instant,
 }
 
+/// A trouble that time doesn't heal, and since when; librdkafka says the same thing again only after 30 s.
+#[derive(Clone, Copy)]
+struct Lasting {
+    since: Instant,
+    certainty: Certainty,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Certainty {
+    /// A broker, or its certificate, said so.
+    Said,
+    /// Brokers hang up at once, on whoever speaks another protocol presumably.
+    Presumed,
+}
+
 impl Noted {
+    fn stands(&self) -> bool {
+        self.lasting.is_some_and(|lasting| lasting.since.elapsed() >= PATIENCE)
+    }
+
+    fn is_certain(&self) -> bool {
+        self.lasting.is_some_and(|lasting| lasting.certainty == Certainty::Said)
+    }
+
     fn error(&self) -> Error {
         errors::error(self.code, &with_advice(&self.reason))
     }
@@ -45,13 +68,13 @@ impl Noted {
 impl Trouble {
     /// Keeps what went wrong; if it lasts, until something works.
     pub fn note(&self, code: Code, reason: String) {
-        let lasts = lasts(code, &reason, self.has_worked.load(Ordering::Relaxed));
+        let certainty = lasts(code, &reason, self.has_worked());
         let mut noted = self.noted.lock();
         let tells_less = match &*noted {
             // That all are down says less than what happened to the last of them.
             Some(before) => {
                 RDKafkaErrorCode::from(code) == RDKafkaErrorCode::AllBrokersDown
-                    || before.lasting_since.is_some() && !lasts
+                    || before.lasting.is_some() && (certainty.is_none() || certificate::is_explained(&reason))
             }
             None => false,
         };
@@ -59,15 +82,16 @@ impl Trouble {
             return;
         }
         let now = Instant::now();
-        let before = noted.as_ref().and_then(|before| before.lasting_since);
-        let lasting_since = lasts.then(|| before.unwrap_or(now));
-        *noted = Some(Noted { code, reason, lasting_since, looked_again: now });
-        self.lasts.store(lasts, Ordering::Release);
+        let before = noted.as_ref().and_then(|before| before.lasting);
+        let since = before.map_or(now, |before| before.since);
+        let lasting = certainty.map(|certainty| Lasting { since, certainty });
+        self.lasts.store(lasting.is_some(), Ordering::Release);
+        *noted = Some(Noted { code, reason, lasting, looked_again: now });
     }
 
     /// A broker did what it was asked for. Cheap, since that is the rule.
     pub fn end(&self) {
-        if !self.has_worked.load(Ordering::Relaxed) {
+        if !self.has_worked() {
             self.has_worked.store(true, Ordering::Relaxed);
         }
         if self.lasts.load(Ordering::Acquire) {
@@ -80,25 +104,33 @@ impl Trouble {
         self.noted.lock().as_ref().map(|noted| noted.reason.clone())
     }
 
+    /// Whether a broker has ever done what this client asked it for.
+    pub fn has_worked(&self) -> bool {
+        self.has_worked.load(Ordering::Relaxed)
+    }
+
     /// The trouble, if whoever waits since `began` waits in vain.
     pub fn is_in_vain(&self, began: Instant) -> Option<Error> {
         let noted = self.lasting()?;
-        let since = noted.lasting_since?;
         let waited = began.elapsed();
-        let stood_before = since + PATIENCE <= began;
+        let stood_before = noted.lasting?.since + PATIENCE <= began;
         (waited >= PATIENCE || stood_before && waited >= SHORT_PATIENCE).then(|| noted.error())
     }
 
-    /// The trouble, if it has stood for so long that nothing new should be begun.
+    /// The trouble, if it has stood for a while.
     pub fn stands(&self) -> Option<Error> {
-        let noted = self.lasting()?;
-        (noted.lasting_since?.elapsed() >= PATIENCE).then(|| noted.error())
+        self.lasting().filter(Noted::stands).map(|noted| noted.error())
     }
 
-    /// As [`stands`](Self::stands), for a client that no broker has done anything for yet: what waits for it to be let in
-    /// has never left.
+    /// The trouble, if it has stood for a while and is beyond doubt: nothing new should be begun.
+    pub fn forbids(&self) -> Option<Error> {
+        self.lasting().filter(|noted| noted.stands() && noted.is_certain()).map(|noted| noted.error())
+    }
+
+    /// As [`forbids`](Self::forbids), for a client that no broker has done anything for yet: what waits for it to be let
+    /// in has never left.
     pub fn keeps_out(&self) -> Option<Error> {
-        if self.has_worked.load(Ordering::Relaxed) { None } else { self.stands() }
+        if self.has_worked() { None } else { self.forbids() }
     }
 
     /// Whether to ask a broker if the trouble is over, which somebody may have mended while nothing is done.
@@ -122,18 +154,28 @@ impl Trouble {
 
 /// Whether it goes on until somebody changes a setting, on this side or on the other. Where brokers did let this client
 /// in, one that hangs up is being restarted rather than set up wrongly.
-fn lasts(code: Code, reason: &str, has_worked: bool) -> bool {
-    let hung_up = ["isconnected", "ransport failure", "onnection reset", "imed out", "security.protocol"]
-        .iter()
-        .any(|part| reason.contains(part));
+fn lasts(code: Code, reason: &str, has_worked: bool) -> Option<Certainty> {
+    let says = |parts: &[&str]| parts.iter().any(|part| reason.contains(part));
+    let hung_up = says(&["isconnected", "ransport failure", "onnection reset", "imed out"]);
     match RDKafkaErrorCode::from(code) {
         RDKafkaErrorCode::SSL | RDKafkaErrorCode::Authentication | RDKafkaErrorCode::SaslAuthenticationFailed => {
-            !(has_worked && hung_up)
+            match (hung_up, has_worked) {
+                (false, _) => Some(Certainty::Said),
+                (true, false) => Some(Certainty::Presumed),
+                (true, true) => None,
+            }
         }
-        // A broker that speaks another protocol hangs up; librdkafka guesses why.
-        RDKafkaErrorCode::BrokerTransportFailure => !has_worked && reason.contains("security.protocol"),
-        _ => false,
+        // One that wants another certificate of the client's says so in this way.
+        RDKafkaErrorCode::BrokerTransportFailure if says(&["SSL alert"]) => Some(Certainty::Said),
+        RDKafkaErrorCode::BrokerTransportFailure if !has_worked && is_hang_up(reason) => Some(Certainty::Presumed),
+        _ => None,
     }
+}
+
+/// Whether a broker ended a connection as soon as it was spoken to. librdkafka's states in between are its own.
+pub fn is_hang_up(reason: &str) -> bool {
+    let states = ["in state SSL_HANDSHAKE", "in state APIVERSION_QUERY", "in state UP"];
+    reason.contains("isconnected") && states.iter().any(|state| reason.contains(state))
 }
 
 /// librdkafka's reason, with the settings to look at where it names none.
@@ -147,16 +189,24 @@ fn with_advice(reason: &str) -> String {
          advertises"
     } else if says("certificate has expired") || says("certificate expired") {
         "the broker's certificate has expired, or this machine's clock is wrong"
-    } else if says("certificate verify failed") || says("unable to get local issuer") {
+    } else if says("certificate verify failed")
+        || says("issuer certificate")
+        || says("self-signed")
+        || says("first certificate")
+    {
         "set kafka.ssl.ca.location to the CA that signed the broker's certificate"
-    } else if says("alert") && (says("certificate") || says("unknown ca")) {
+    } else if says("ssl alert") && (says("certificate") || says("unknown ca")) {
         "the broker wants another certificate of this client: kafka.ssl.certificate.location, kafka.ssl.key.location"
     } else if says("unsupported sasl mechanism") {
         "set kafka.sasl.mechanism to one that the broker offers"
-    } else if says("plaintext broker listener") || says("wrong version number") || says("packet length too long") {
+    } else if says("plaintext broker listener")
+        || says("unexpected eof")
+        || says("wrong version number")
+        || says("packet length too long")
+    {
         "the broker doesn't speak TLS at this port: see kafka.security.protocol and the port"
-    } else if says("security.protocol") {
-        "the broker wants TLS or SASL at this port: see kafka.security.protocol"
+    } else if is_hang_up(reason) {
+        "the broker hangs up at once, as one does that wants TLS or SASL at this port: see kafka.security.protocol"
     } else if says("authentication fail") {
         "see kafka.sasl.username, kafka.sasl.password, or the token that was shown"
     } else {

@@ -323,6 +323,20 @@ pub fn acls(bootstrap: &str, args: &[&str]) {
     kafka_tool("org.apache.kafka.tools.AclCommand", &args);
 }
 
+/// Lets a user in by SCRAM-SHA-512 with this password.
+pub fn set_user(bootstrap: &str, user: &str, password: &str) {
+    alter_user(bootstrap, user, &["--add-config", &format!("SCRAM-SHA-512=[password={password}]")]);
+}
+
+pub fn remove_user(bootstrap: &str, user: &str) {
+    alter_user(bootstrap, user, &["--delete-config", "SCRAM-SHA-512"]);
+}
+
+fn alter_user(bootstrap: &str, user: &str, change: &[&str]) {
+    let of_user = ["--bootstrap-server", bootstrap, "--alter", "--entity-type", "users", "--entity-name", user];
+    kafka_tool("kafka.admin.ConfigCommand", &[&of_user, change].concat());
+}
+
 fn kafka_tool(class: &str, args: &[&str]) -> String {
     kafka_tool_with_input(class, args, b"")
 }

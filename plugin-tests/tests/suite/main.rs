@@ -1,11 +1,13 @@
 //! The tests of Octopus as a plugin: the built library, loaded by path, against a real Kafka.
 
 mod authorization;
+mod certificates;
 mod component_edges;
 mod components;
 mod consuming;
 mod header;
 mod hosts;
+mod job;
 mod kafka;
 mod msk;
 mod pools;
@@ -15,6 +17,7 @@ mod processing;
 mod producing;
 mod proxy;
 mod records;
+mod secured;
 mod services;
 mod stand_in;
 mod support;

@@ -1,15 +1,15 @@
 //! Amazon MSK's access control: a broker that checks tokens as MSK does, and each way that credentials are found.
 
-use std::io::{BufRead as _, BufReader, Read as _};
-use std::path::{Path, PathBuf};
-use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
+use std::fs;
+use std::path::PathBuf;
+use std::process::Command;
 use std::sync::LazyLock;
 use std::time::{Duration, Instant};
-use std::{env, fs};
 
 use plugin_tests::Status;
 use serde_json::{Value, json};
 
+use crate::job::{Running, folder, job, look};
 use crate::kafka::{Kafka, class_folder, unique};
 use crate::stand_in::{Request, StandIn};
 use crate::support::{eventually, octopus};
@@ -18,6 +18,10 @@ const REGION: &str = "eu-central-1";
 const ACCESS_KEY: &str = "ASIAOCTOPUSTESTS0000";
 const SECRET_KEY: &str = "octopus-test-secret/of+the+access+key";
 const SESSION_TOKEN: &str = "octopus-test-secret//session+token==";
+
+const ANOTHER_SECRET: &str = "octopus-test-secret-of-somebody-else";
+const CONTAINER_TOKEN: &str = "octopus-test-secret-of-a-container";
+const METADATA_SESSION: &str = "octopus-test-secret-metadata-session";
 
 /// A broker that lets in who shows a token signed with the test's credentials.
 struct Msk {
@@ -72,39 +76,11 @@ impl Msk {
     }
 }
 
-fn folder(name: &str) -> PathBuf {
-    let folder = Path::new(env!("CARGO_TARGET_TMPDIR")).join(name);
-    fs::create_dir_all(&folder).unwrap();
-    folder
-}
-
 /// Writes a file, and gives its path.
 fn file(name: &str, text: &str) -> String {
     let path = folder("msk").join(unique(name));
     fs::write(&path, text).unwrap();
     path.display().to_string()
-}
-
-/// A program that knows of AWS only what is in these variables.
-fn job(config: &Value, arguments: &[&str], variables: &[(&str, &str)]) -> Command {
-    let mut program = env::current_exe().unwrap();
-    program.pop();
-    program.pop();
-    let mut command = Command::new(program.join("examples/job"));
-    command.arg(config.to_string()).args(arguments).env_clear().env("OCTOPUS_LIBRARY", octopus().path());
-    command.env("HOME", folder("nobodys-home")).envs(variables.iter().copied());
-    command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
-    command
-}
-
-/// What the program printed, and its log; all of it is safe to be shown.
-fn ended(child: Child) -> (String, String) {
-    let output = child.wait_with_output().unwrap();
-    let (printed, log) = (String::from_utf8(output.stdout).unwrap(), String::from_utf8(output.stderr).unwrap());
-    for secret in [SECRET_KEY, SESSION_TOKEN, "X-Amz-Signature", "WC1BbXotU2lnbmF0dXJl"] {
-        assert!(!printed.contains(secret) && !log.contains(secret), "a secret was shown");
-    }
-    (printed, log)
 }
 
 fn credentials_in_the_environment() -> Vec<(&'static str, &'static str)> {
@@ -117,57 +93,21 @@ fn the_main_job_goes_on_through_a_hundred_renewals_of_tokens_while_its_consumers
     let msk = Msk::start();
     // With their administrators, readers and writers of info topics, each driver has five clients.
     let config = msk.config(json!({"region": REGION, "expiry_seconds": 10}));
-    let mut child = job(&config, &["work", "4"], &credentials_in_the_environment()).spawn().unwrap();
-    let (input, mut output) = (child.stdin.take().unwrap(), BufReader::new(child.stdout.take().unwrap()));
-    let log = LogOf::start(&mut child);
-    expect(&mut output, "WORKED");
+    let mut job = Running::start(job(&config, &["work", "4"], &credentials_in_the_environment()));
+    job.expect("WORKED");
     let before = msk.accepted();
     let limit = Instant::now() + Duration::from_secs(240);
-    while log.count("has a new token") < 20 + RENEWALS {
-        assert!(Instant::now() < limit, "renewals: {}\n{}", log.count("has a new token"), log.text());
+    while job.count("has a new token") < 20 + RENEWALS {
+        assert!(Instant::now() < limit, "renewals: {}\n{}", job.count("has a new token"), job.log());
         std::thread::sleep(Duration::from_millis(100));
     }
     let again = msk.accepted() - before;
     assert!(again > RENEWALS, "connections showed new tokens {again} times while nothing was pushed or pulled");
-    drop::<ChildStdin>(input);
-    expect(&mut output, "DONE");
-    assert!(child.wait().unwrap().success());
+    job.go_on();
+    job.expect("DONE");
+    job.end();
     let refused: Vec<_> = msk.said().into_iter().filter(|line| !line.starts_with("accepted")).collect();
     assert_eq!(refused, [""; 0]);
-    assert!(!log.text().contains(SECRET_KEY) && !log.text().contains(SESSION_TOKEN), "a secret was logged");
-}
-
-fn expect(output: &mut BufReader<ChildStdout>, wanted: &str) {
-    let mut line = String::new();
-    output.read_line(&mut line).unwrap();
-    assert_eq!(line.trim_end(), wanted);
-}
-
-/// What a program writes to its standard error stream, while it runs.
-#[derive(Clone)]
-struct LogOf(std::sync::Arc<std::sync::Mutex<String>>);
-
-impl LogOf {
-    fn start(child: &mut Child) -> Self {
-        let (log, mut from) = (LogOf(std::sync::Arc::default()), BufReader::new(child.stderr.take().unwrap()));
-        let kept = log.clone();
-        std::thread::spawn(move || {
-            let mut line = String::new();
-            while from.read_line(&mut line).is_ok_and(|read| read > 0) {
-                kept.0.lock().unwrap().push_str(&line);
-                line.clear();
-            }
-        });
-        log
-    }
-
-    fn text(&self) -> String {
-        self.0.lock().unwrap().clone()
-    }
-
-    fn count(&self, wanted: &str) -> usize {
-        self.text().lines().filter(|line| line.contains(wanted)).count()
-    }
 }
 
 fn in_an_hour() -> String {
@@ -196,7 +136,7 @@ fn as_xml(action: &str) -> String {
 
 fn metadata_service() -> StandIn {
     StandIn::start(|request| match request.line.as_str() {
-        "PUT /latest/api/token" => (200, "metadata-session".to_owned()),
+        "PUT /latest/api/token" => (200, METADATA_SESSION.to_owned()),
         line if line.contains("/security-credentials/the-role") => (200, as_json()),
         line if line.ends_with("/security-credentials/") => (200, "the-role".to_owned()),
         _ => (404, String::new()),
@@ -215,7 +155,7 @@ fn token_service() -> StandIn {
 
 /// Runs a program that asks the broker one question, with these variables only.
 fn looks(iam: Value, variables: &[(&str, &str)]) -> (String, String) {
-    ended(job(&Msk::shared().config(iam), &["look"], variables).spawn().unwrap())
+    look(&Msk::shared().config(iam), variables)
 }
 
 fn gets_in(way: &str, iam: Value, variables: &[(&str, &str)]) {
@@ -240,7 +180,7 @@ fn credentials_are_found_in_shared_files_and_a_profile_that_is_named_goes_before
     let elsewhere = [
         ("AWS_SHARED_CREDENTIALS_FILE", named.as_str()),
         ("AWS_ACCESS_KEY_ID", "SOMEBODYELSE"),
-        ("AWS_SECRET_ACCESS_KEY", "another-secret"),
+        ("AWS_SECRET_ACCESS_KEY", ANOTHER_SECRET),
     ];
     gets_in("named profile", json!({"region": REGION, "profile": "work"}), &elsewhere);
     let script = format!(
@@ -268,12 +208,14 @@ fn credentials_are_had_for_a_web_identity() {
 #[test]
 fn credentials_are_had_from_a_container() {
     let service = StandIn::start(|request| match request.line.as_str() {
-        "GET /credentials" if request.headers.contains(&"authorization: a-container".to_owned()) => (200, as_json()),
+        "GET /credentials" if request.headers.contains(&format!("authorization: {CONTAINER_TOKEN}")) => {
+            (200, as_json())
+        }
         _ => (403, String::new()),
     });
     let variables = [
         ("AWS_CONTAINER_CREDENTIALS_FULL_URI", service.url("/credentials")),
-        ("AWS_CONTAINER_AUTHORIZATION_TOKEN", "a-container".to_owned()),
+        ("AWS_CONTAINER_AUTHORIZATION_TOKEN", CONTAINER_TOKEN.to_owned()),
     ];
     gets_in("container", json!({"region": REGION}), &variables.each_ref().map(|(name, value)| (*name, value.as_str())));
 }
@@ -284,19 +226,17 @@ fn credentials_are_had_from_instance_metadata_once_for_many_tokens() {
     let url = service.url("");
     gets_in("instance metadata", json!({"region": REGION}), &[("AWS_EC2_METADATA_SERVICE_ENDPOINT", &url)]);
     let asked = |line: &str| service.requests().iter().filter(|request| request.line.contains(line)).count();
-    let session = "x-aws-ec2-metadata-token: metadata-session";
-    assert!(service.requests().iter().any(|request| request.headers.iter().any(|header| header == session)));
+    let session = format!("x-aws-ec2-metadata-token: {METADATA_SESSION}");
+    assert!(service.requests().iter().any(|request| request.headers.contains(&session)));
     assert_eq!(asked("/the-role"), 1);
 
     let config = Msk::shared().config(json!({"region": REGION, "expiry_seconds": 10}));
-    let mut child = job(&config, &["work", "1"], &[("AWS_EC2_METADATA_SERVICE_ENDPOINT", &url)]).spawn().unwrap();
-    let log = LogOf::start(&mut child);
-    eventually("more tokens than clients", || log.count("has a new token") > 6);
-    drop(child.stdin.take());
-    let mut printed = String::new();
-    child.stdout.take().unwrap().read_to_string(&mut printed).unwrap();
-    assert_eq!(printed, "WORKED\nDONE\n", "{}", log.text());
-    assert!(child.wait().unwrap().success());
+    let mut job = Running::start(job(&config, &["work", "1"], &[("AWS_EC2_METADATA_SERVICE_ENDPOINT", &url)]));
+    eventually("more tokens than clients", || job.count("has a new token") > 6);
+    job.go_on();
+    job.expect("WORKED");
+    job.expect("DONE");
+    job.end();
     assert_eq!(asked("/the-role"), 2, "a program looks its credentials up once");
 }
 
@@ -306,7 +246,7 @@ fn a_role_is_taken_on_with_the_credentials_found() {
     let url = service.url("");
     let variables = [
         ("AWS_ACCESS_KEY_ID", "SOMEBODYELSE"),
-        ("AWS_SECRET_ACCESS_KEY", "another-secret"),
+        ("AWS_SECRET_ACCESS_KEY", ANOTHER_SECRET),
         ("AWS_ENDPOINT_URL_STS", url.as_str()),
     ];
     let role = json!({"region": REGION, "role_arn": "arn:aws:iam::1:role/writer", "role_session_name": "beamline"});
@@ -331,7 +271,7 @@ fn credentials_that_cannot_be_found_are_told_with_the_places_that_were_looked_at
 #[test]
 fn a_signature_that_the_broker_refuses_is_told_as_such() {
     let mut variables = credentials_in_the_environment();
-    variables[1].1 = "another-secret";
+    variables[1].1 = ANOTHER_SECRET;
     let (printed, log) = looks(json!({"region": REGION}), &variables);
     assert!(printed.contains("FAILED") && printed.to_lowercase().contains("authentication"), "{printed}\n{log}");
     assert!(Msk::shared().said().iter().any(|line| line == "refused the signature is wrong"));

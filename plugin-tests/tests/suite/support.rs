@@ -1,7 +1,9 @@
 //! What the tests share: the loaded library, drivers on the test's Kafka, a log to look into.
 
 use std::fmt;
-use std::sync::{Arc, LazyLock, Mutex};
+use std::fs::{self, File};
+use std::io::Write as _;
+use std::sync::{Arc, LazyLock, Mutex, PoisonError};
 use std::time::Duration;
 
 use plugin_tests::{Consumer, Driver, Event, NewEvent, Octopus, Topic, TopicOptions};
@@ -15,8 +17,23 @@ pub const PATIENCE: Duration = Duration::from_secs(30);
 pub const A_MOMENT: Duration = Duration::from_millis(300);
 
 pub fn octopus() -> &'static Octopus {
-    static OCTOPUS: LazyLock<Octopus> = LazyLock::new(|| Octopus::find().expect("the built library"));
+    static OCTOPUS: LazyLock<Octopus> = LazyLock::new(|| {
+        plugin_tests::overhear(keep);
+        Octopus::find().expect("the built library")
+    });
     &OCTOPUS
+}
+
+/// Keeps what the plugin said, in a log, an error or a description, to be searched for secrets after all tests
+/// (ci/secrets.sh).
+pub fn keep(text: &str) {
+    static KEPT: LazyLock<Mutex<File>> = LazyLock::new(|| {
+        let folder = concat!(env!("CARGO_TARGET_TMPDIR"), "/logs");
+        fs::create_dir_all(folder).unwrap();
+        Mutex::new(File::create(format!("{folder}/suite-{}.log", std::process::id())).unwrap())
+    });
+    // In one write, so that lines of several threads stay apart.
+    let _ = KEPT.lock().unwrap_or_else(PoisonError::into_inner).write_all(format!("{text}\n").as_bytes());
 }
 
 /// A driver on the shared Kafka, with further settings.
@@ -35,7 +52,7 @@ pub fn driver() -> Driver {
     driver_with(json!({}), &Log::default())
 }
 
-fn merge(into: &mut Value, from: Value) {
+pub fn merge(into: &mut Value, from: Value) {
     match (into, from) {
         (Value::Object(into), Value::Object(from)) => {
             for (key, value) in from {

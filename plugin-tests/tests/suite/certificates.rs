@@ -1,0 +1,91 @@
+//! Authorities and certificates for the tests, made anew in each run, as files that brokers, clients and web servers read.
+
+use std::path::PathBuf;
+use std::process::Command;
+use std::{env, fs};
+
+use rcgen::{
+    BasicConstraints, CertificateParams, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair, KeyUsagePurpose,
+    date_time_ymd,
+};
+
+use crate::kafka::unique;
+
+/// Guards the clients' keys.
+pub const KEY_PASSWORD: &str = "octopus-test-secret-of-the-key";
+
+pub struct Authority {
+    issuer: Issuer<'static, KeyPair>,
+    file: String,
+}
+
+/// The files of one certificate and its key.
+pub struct Pair {
+    pub certificate: String,
+    pub key: String,
+}
+
+impl Authority {
+    pub fn new(name: &str) -> Self {
+        let mut params = params_of(name, None);
+        params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+        params.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign];
+        let key = KeyPair::generate().unwrap();
+        let certificate = params.self_signed(&key).unwrap();
+        Authority { issuer: Issuer::new(params, key), file: write("authority", &certificate.pem()) }
+    }
+
+    /// The authority's own certificate.
+    pub fn file(&self) -> &str {
+        &self.file
+    }
+
+    /// For a server or client of that host name or address.
+    pub fn certificate(&self, name: &str, host: &str) -> Pair {
+        self.signed(name, params_of(name, Some(host)))
+    }
+
+    pub fn expired_certificate(&self, name: &str, host: &str) -> Pair {
+        let mut params = params_of(name, Some(host));
+        (params.not_before, params.not_after) = (date_time_ymd(2020, 1, 1), date_time_ymd(2021, 1, 1));
+        self.signed(name, params)
+    }
+
+    fn signed(&self, name: &str, mut params: CertificateParams) -> Pair {
+        params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth, ExtendedKeyUsagePurpose::ClientAuth];
+        let key = KeyPair::generate().unwrap();
+        let certificate = params.signed_by(&key, &self.issuer).unwrap();
+        Pair { certificate: write(name, &certificate.pem()), key: write(name, &key.serialize_pem()) }
+    }
+}
+
+impl Pair {
+    /// Key and certificate in one file, as brokers want them.
+    pub fn both(&self) -> String {
+        write("both", &(fs::read_to_string(&self.key).unwrap() + &fs::read_to_string(&self.certificate).unwrap()))
+    }
+
+    /// The same, its key guarded by [`KEY_PASSWORD`].
+    pub fn with_guarded_key(&self) -> Pair {
+        let key = write("guarded", "");
+        let password = format!("pass:{KEY_PASSWORD}");
+        let arguments =
+            ["pkcs8", "-topk8", "-v2", "aes-256-cbc", "-in", &self.key, "-out", &key, "-passout", &password];
+        assert!(Command::new("openssl").args(arguments).status().unwrap().success());
+        Pair { certificate: self.certificate.clone(), key }
+    }
+}
+
+fn params_of(name: &str, host: Option<&str>) -> CertificateParams {
+    let mut params = CertificateParams::new(host.map(str::to_owned).into_iter().collect::<Vec<_>>()).unwrap();
+    params.distinguished_name.push(DnType::CommonName, name);
+    params
+}
+
+fn write(name: &str, text: &str) -> String {
+    let folder = PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join("certificates");
+    fs::create_dir_all(&folder).unwrap();
+    let path = folder.join(format!("{}.pem", unique(name)));
+    fs::write(&path, text).unwrap();
+    path.display().to_string()
+}
