@@ -9,7 +9,7 @@ use std::time::Duration;
 use parking_lot::Mutex;
 use serde::Serialize;
 
-use crate::admin::{self, Admin, Creation, Deleted, InfoTopic, InfoTopics};
+use crate::admin::{self, Admin, Creation, Deleted, InfoTopic, InfoTopics, ServiceAdmin, WebService};
 use crate::components::{Components, Maker, Parts, Registry, Role};
 use crate::config::{DriverSettings, Properties, TopicSettings, check_topic_name};
 use crate::deadline::Deadline;
@@ -43,10 +43,7 @@ impl Driver {
         let settings = DriverSettings::parse(config)?;
         let registry = Registry::new(services.has_components);
         let connection = Connection::new(&settings, services)?;
-        let admin: Box<dyn Admin> = match &connection.embedded {
-            Some(cluster) => Box::new(EmbeddedAdmin::new(&connection, cluster.clone())?),
-            None => Box::new(KafkaAdmin::new(&connection)?),
-        };
+        let admin = make_admin(&settings, &connection)?;
         let info_topics = KafkaInfoTopics::new(&connection);
         let driver = Driver {
             health: Health::default(),
@@ -117,7 +114,7 @@ impl Driver {
 
     pub fn topic_exists(&self, name: &str) -> Result<bool> {
         let kafka_name = self.checked_name(name)?;
-        Ok(self.admin.partition_count(&kafka_name, self.deadline())?.is_some())
+        self.admin.exists(&kafka_name, self.deadline())
     }
 
     /// Every topic of the namespace that has an info topic, with its components and its number of partitions, as JSON.
@@ -132,7 +129,9 @@ impl Driver {
         let deadline = self.deadline();
         let reader = self.info_topics.reader()?;
         let all = reader.topics(deadline).map_err(doing)?;
-        let names = all.keys().filter_map(|kafka_name| self.settings.name_of(kafka_name));
+        let known = self.admin.listing(deadline).map_err(doing)?;
+        let known = known.as_ref().map_or_else(|| all.keys().collect::<Vec<_>>(), |names| names.iter().collect());
+        let names = known.into_iter().filter_map(|kafka_name| self.settings.name_of(kafka_name));
         let with_info: Vec<_> = names
             .map(|name| (name, self.settings.info_topic_name(name)))
             .filter_map(|(name, info_topic)| Some((name, all.get_key_value(&info_topic)?)))
@@ -224,13 +223,20 @@ impl Driver {
                 "creating topic {name:?}: the embedded Kafka has no settings of topics, \"config\" is ignored"
             );
         }
+        if !self.admin.gives_what_is_asked() && !settings.asked.is_empty() {
+            log::warn!(
+                logger: self.log(), target: LOG_TARGET,
+                "creating topic {name:?}: the topic service decides on partitions, replicas and settings; ignored: {}",
+                settings.asked.join(", ")
+            );
+        }
     }
 
     fn find_partitions(&self, name: &str, kafka_name: &str, deadline: Deadline) -> Result<u32> {
         const PAUSE: Duration = Duration::from_millis(50);
         let give_up = Deadline::after(self.settings.open_retry).sooner(deadline);
         loop {
-            if let Some(partitions) = self.admin.partition_count(kafka_name, deadline)? {
+            if let Some(partitions) = self.admin.find(kafka_name, deadline)? {
                 return Ok(partitions);
             }
             if give_up.has_passed() {
@@ -291,6 +297,21 @@ impl Driver {
                 "opening topic {name:?}: whether its info topic keeps the components is not known: {error}"
             ),
         }
+    }
+}
+
+/// Whoever makes topics, as the configuration says.
+fn make_admin(settings: &DriverSettings, connection: &Connection) -> Result<Box<dyn Admin>> {
+    if let Some(cluster) = &connection.embedded {
+        return Ok(Box::new(EmbeddedAdmin::new(connection, cluster.clone())?));
+    }
+    let kafka = Box::new(KafkaAdmin::new(connection)?);
+    match (&settings.service, &settings.namespace) {
+        (Some(service), Some(namespace)) => {
+            let service = WebService::new(service, connection.services.log.clone());
+            Ok(Box::new(ServiceAdmin::new(service, namespace, kafka)))
+        }
+        _ => Ok(kafka),
     }
 }
 

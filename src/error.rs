@@ -127,3 +127,13 @@ impl Error {
         &self.message
     }
 }
+
+/// A value for an error's message, which should stay readable.
+pub fn shortened(value: &impl fmt::Display) -> String {
+    const LONGEST: usize = 200;
+    let text = value.to_string();
+    match text.char_indices().nth(LONGEST) {
+        None => text,
+        Some((end, _)) => format!("{}…", &text[..end]),
+    }
+}

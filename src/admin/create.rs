@@ -135,7 +135,12 @@ impl Creator<'_> {
             .check(info)
             .and_then(|()| self.info_topics.write(&info.kafka_name, &self.creation.records(), in_time))
             .and_then(|()| hold.check(info))
-            .and_then(|()| self.admin.create(topic, in_time).map_err(or_exists));
+            .and_then(|()| self.admin.create(topic, in_time).map_err(or_exists))
+            .or_else(|error| match error.kind() {
+                // Another holds the info topic too: whose records are in it decides who made the topic.
+                Kind::TopicExists if !self.admin.tells_makers_apart() => Ok(()),
+                _ => Err(error),
+            });
         let Err(error) = made else { return Ok(()) };
         // The topic is there, or may come to be there yet, or the info topic isn't ours: it must not lose its records.
         let keep = matches!(error.kind(), Kind::TopicExists | Kind::Unreachable | Kind::UnknownTopic);
@@ -155,7 +160,7 @@ impl Creator<'_> {
         loop {
             self.refuse_existing()?;
             let Some(found) = self.info_topics.read(&info.kafka_name, self.deadline)? else { return Ok(()) };
-            refuse_other_peoples(info, &found)?;
+            self.refuse_other_peoples(info, &found)?;
             lease.look(&found);
             if lease.is_over() {
                 return self.take_away(info, &found);
@@ -235,9 +240,9 @@ impl Creator<'_> {
     }
 
     fn refuse_existing(&self) -> Result<()> {
-        match self.admin.partition_count(&self.creation.topic.kafka_name, self.deadline)? {
-            Some(_) => Err(exists()),
-            None => Ok(()),
+        match self.admin.exists(&self.creation.topic.kafka_name, self.deadline)? {
+            true => Err(exists()),
+            false => Ok(()),
         }
     }
 
@@ -245,7 +250,7 @@ impl Creator<'_> {
     fn topic_is_as_made(&self) -> Result<bool> {
         let topic = &self.creation.topic;
         match self.admin.partition_count(&topic.kafka_name, self.deadline)? {
-            Some(partitions) if partitions == topic.partitions => Ok(true),
+            Some(partitions) if partitions == topic.partitions || !self.admin.gives_what_is_asked() => Ok(true),
             Some(_) => Err(self.lost()),
             None => Ok(false),
         }
@@ -257,6 +262,25 @@ impl Creator<'_> {
         }
         thread::sleep(self.deadline.remaining(pause));
         Ok(())
+    }
+
+    /// What doesn't look like an info topic isn't one, whatever its name, and is never deleted.
+    fn refuse_other_peoples(&self, info: &NewTopic, found: &InfoTopic) -> Result<()> {
+        let unlike = match found {
+            InfoTopic { partitions, .. } if *partitions != 1 && self.admin.gives_what_is_asked() => {
+                format!("it has {partitions} partitions")
+            }
+            InfoTopic { begins_later: true, .. } => "its first records are gone".to_owned(),
+            InfoTopic { records, .. } if records.len() > InfoTopic::RECORDS => {
+                format!("it has more than {} records", InfoTopic::RECORDS)
+            }
+            _ => return Ok(()),
+        };
+        Err(Error::invalid(format!(
+            "the Kafka topic {:?} is in the place of its info topic and doesn't look like one ({unlike}), so it is left \
+             alone; choose another name or \"info_topic_prefix\", or delete that topic",
+            info.kafka_name
+        )))
     }
 
     fn lost(&self) -> Error {
@@ -343,23 +367,6 @@ impl WatchedLease {
     fn is_over(&self) -> bool {
         Instant::now() >= self.end
     }
-}
-
-/// What doesn't look like an info topic isn't one, whatever its name, and is never deleted.
-fn refuse_other_peoples(info: &NewTopic, found: &InfoTopic) -> Result<()> {
-    let unlike = match found {
-        InfoTopic { partitions, .. } if *partitions != 1 => format!("it has {partitions} partitions"),
-        InfoTopic { begins_later: true, .. } => "its first records are gone".to_owned(),
-        InfoTopic { records, .. } if records.len() > InfoTopic::RECORDS => {
-            format!("it has more than {} records", InfoTopic::RECORDS)
-        }
-        _ => return Ok(()),
-    };
-    Err(Error::invalid(format!(
-        "the Kafka topic {:?} is in the place of its info topic and doesn't look like one ({unlike}), so it is left \
-         alone; choose another name or \"info_topic_prefix\", or delete that topic",
-        info.kafka_name
-    )))
 }
 
 /// A topic of such a name would be taken for another topic's components.

@@ -18,20 +18,22 @@ pub enum Deleted {
 
 /// Returns when both are gone, so that the name can be used again.
 pub fn delete(kafka_name: &str, info_topic: &str, admin: &dyn Admin, deadline: Deadline) -> Result<Deleted> {
-    if admin.partition_count(kafka_name, deadline)?.is_none() {
-        return Err(Error::new(Kind::UnknownTopic, format!("Kafka has no topic {kafka_name:?}")));
+    if !admin.exists(kafka_name, deadline)? {
+        return Err(Error::new(Kind::UnknownTopic, format!("there is no Kafka topic {kafka_name:?}")));
     }
     delete_one(kafka_name, admin, deadline)?;
     match admin.partition_count(info_topic, deadline)? {
         None => Ok(Deleted::ThereWasNone),
-        Some(1) => match delete_one(info_topic, admin, deadline) {
-            Err(error) if error.kind() == Kind::UnknownTopic => Ok(Deleted::ThereWasNone),
-            Err(error) => {
-                let remark = format!("the topic is deleted, its info topic {info_topic:?} is left");
-                Err(error.adding(remark))
+        Some(partitions) if partitions == 1 || !admin.gives_what_is_asked() => {
+            match delete_one(info_topic, admin, deadline) {
+                Err(error) if error.kind() == Kind::UnknownTopic => Ok(Deleted::ThereWasNone),
+                Err(error) => {
+                    let remark = format!("the topic is deleted, its info topic {info_topic:?} is left");
+                    Err(error.adding(remark))
+                }
+                Ok(()) => Ok(Deleted::WithInfoTopic),
             }
-            Ok(()) => Ok(Deleted::WithInfoTopic),
-        },
+        }
         Some(_) => Ok(Deleted::LeftOtherPeoples),
     }
 }

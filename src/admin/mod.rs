@@ -3,9 +3,15 @@
 
 mod create;
 mod delete;
+mod service;
+mod web;
 
 pub use create::{Creation, create, refuse_info_topic_name};
 pub use delete::{Deleted, delete};
+pub use service::ServiceAdmin;
+pub use web::WebService;
+
+use std::collections::BTreeSet;
 
 use crate::components::Role;
 
@@ -27,8 +33,28 @@ pub trait Admin: Send + Sync {
     /// Fails with `TopicExists` when there is one of this name.
     fn create(&self, topic: &NewTopic, deadline: Deadline) -> Result<()>;
     fn delete(&self, kafka_name: &str, deadline: Deadline) -> Result<()>;
-    /// `None` when there is no such topic; looking never makes one.
+    /// As Kafka knows it; `None` when there is no such topic. Looking never makes one.
     fn partition_count(&self, kafka_name: &str, deadline: Deadline) -> Result<Option<u32>>;
+    /// Whether there is such a topic, as far as whoever makes topics knows.
+    fn exists(&self, kafka_name: &str, deadline: Deadline) -> Result<bool> {
+        Ok(self.partition_count(kafka_name, deadline)?.is_some())
+    }
+    /// The partitions of a topic to be used: `None` unless whoever makes topics and Kafka both know it.
+    fn find(&self, kafka_name: &str, deadline: Deadline) -> Result<Option<u32>> {
+        self.partition_count(kafka_name, deadline)
+    }
+    /// The topics that may be listed; `None`: whatever Kafka shows.
+    fn listing(&self, _: Deadline) -> Result<Option<BTreeSet<String>>> {
+        Ok(None)
+    }
+    /// Whether a topic gets the partitions, replicas and settings that it is asked for; else whoever makes it decides.
+    fn gives_what_is_asked(&self) -> bool {
+        true
+    }
+    /// Whether of several that make one topic at the same time only one is told that it did.
+    fn tells_makers_apart(&self) -> bool {
+        true
+    }
     /// The topic's own settings, Kafka's defaults included.
     fn settings(&self, kafka_name: &str, deadline: Deadline) -> Result<Properties>;
 }

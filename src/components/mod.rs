@@ -11,7 +11,7 @@ use serde::Serialize;
 use serde_json::Value;
 use serde_json::value::RawValue;
 
-use crate::error::{Error, Kind, Result};
+use crate::error::{Error, Kind, Result, shortened};
 
 /// The three kinds of component, in the order of their records in the info topic.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -85,16 +85,6 @@ impl Component {
 
     pub fn is_default(&self) -> bool {
         self.type_name == "default"
-    }
-}
-
-/// A value as an error shows it: whole, unless it is long.
-fn shortened(value: &impl std::fmt::Display) -> String {
-    const LONGEST: usize = 200;
-    let text = value.to_string();
-    match text.char_indices().nth(LONGEST) {
-        None => text,
-        Some((end, _)) => format!("{}…", &text[..end]),
     }
 }
 

@@ -2,9 +2,9 @@
 
 use serde_json::Value;
 
+use super::Component;
 use super::parts::Validator;
-use super::{Component, shortened};
-use crate::error::{Error, Kind, Result};
+use crate::error::{Error, Kind, Result, shortened};
 
 pub struct SchemaValidator(jsonschema::Validator);
 

@@ -3,6 +3,7 @@
 
 mod msk;
 mod properties;
+mod service;
 mod value;
 
 use std::time::Duration;
@@ -14,6 +15,7 @@ use crate::error::{Error, Kind, Result};
 pub use msk::{MskSettings, Role};
 pub(crate) use properties::MASK;
 pub use properties::{Properties, is_secret};
+pub use service::ServiceSettings;
 use value::{as_bool, as_count, as_number, as_object, as_text};
 
 /// How long a call may take when nobody answers, unless `timeout_ms` says otherwise.
@@ -23,12 +25,14 @@ const DEFAULT_OPEN_RETRY: Duration = Duration::from_secs(5);
 const DEFAULT_INFO_PREFIX: &str = "__info_";
 const DEFAULT_REPLICATION: u32 = 3;
 
-/// Keys of the driver's configuration that stand for parts of Octopus which this build lacks: refused, not ignored.
-const NOT_IN_THIS_BUILD: [&str; 1] = ["octopus"];
-const DRIVER_KEYS: [&str; 8] = [
+/// Where the topic service makes topics; C++ Octopus has the same.
+const DEFAULT_INFO_PREFIX_OF_SERVICE: &str = "info_";
+
+const DRIVER_KEYS: [&str; 9] = [
     "kafka",
     "embedded",
     "aws_msk_iam",
+    "octopus",
     "namespace",
     "info_topic_prefix",
     "disable_info_topic",
@@ -36,6 +40,7 @@ const DRIVER_KEYS: [&str; 8] = [
     "open_retry_ms",
 ];
 
+const TOPIC_KEYS_OF_THE_MAKER: [&str; 3] = ["num_partitions", "replication_factor", "config"];
 const TOPIC_KEYS: [&str; 4] = ["num_partitions", "replication_factor", "disable_info_topic", "config"];
 
 /// Everything that the driver's configuration says, checked.
@@ -47,6 +52,9 @@ pub struct DriverSettings {
     /// Tokens for Amazon MSK, if clients shall show such.
     #[serde(rename = "aws_msk_iam", skip_serializing_if = "Option::is_none")]
     pub msk: Option<MskSettings>,
+    /// The web service that makes topics, if Kafka doesn't.
+    #[serde(rename = "octopus", skip_serializing_if = "Option::is_none")]
+    pub service: Option<ServiceSettings>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub namespace: Option<String>,
     pub info_topic_prefix: String,
@@ -75,6 +83,8 @@ pub struct TopicSettings {
     pub disable_info_topic: bool,
     /// Settings of the Kafka topic itself, such as `max.message.bytes`.
     pub config: Properties,
+    /// The options given, by name, that only whoever makes the topic can heed.
+    pub asked: Vec<&'static str>,
     /// What the options say that nobody reads.
     pub unknown_keys: Vec<String>,
 }
@@ -97,12 +107,6 @@ pub struct ClientSettings {
 impl DriverSettings {
     pub fn parse(json: &str) -> Result<Self> {
         let root = parse_object(json, "the driver's configuration")?;
-        if let Some(key) = NOT_IN_THIS_BUILD.into_iter().find(|key| root.contains_key(*key)) {
-            return Err(Error::new(
-                Kind::Unsupported,
-                format!("configuration: {key}: this build of Octopus has no support for it; remove the key"),
-            ));
-        }
         let embedded = root.get("embedded").map(EmbeddedSettings::from_json).transpose()?;
         let msk = MskSettings::find(&root)?;
         let mut kafka = match root.get("kafka") {
@@ -126,7 +130,13 @@ impl DriverSettings {
             None => {}
         }
 
+        let service = ServiceSettings::find(&root)?;
+        if service.is_some() && embedded.is_some() {
+            let why = "the service makes topics in a Kafka of its own; leave it or \"embedded\" out";
+            return Err(Error::configuration("octopus", why));
+        }
         let info_topic_prefix = match root.get("info_topic_prefix") {
+            None if service.is_some() => DEFAULT_INFO_PREFIX_OF_SERVICE.to_owned(),
             None => DEFAULT_INFO_PREFIX.to_owned(),
             Some(value) => match as_text("info_topic_prefix", value)? {
                 "" => {
@@ -142,6 +152,10 @@ impl DriverSettings {
             None | Some("") => None,
             Some(namespace) => Some(namespace.to_owned()),
         };
+        if service.is_some() && namespace.is_none() {
+            let why = "missing; expected the namespace that the topic service (\"octopus\") has topics in";
+            return Err(Error::configuration("namespace", why));
+        }
         let timeout = match root.get("timeout_ms") {
             None => DEFAULT_TIMEOUT,
             Some(value) => Duration::from_millis(as_count("timeout_ms", value, i32::MAX as u64)?),
@@ -154,6 +168,7 @@ impl DriverSettings {
             kafka,
             embedded,
             msk,
+            service,
             namespace,
             info_topic_prefix,
             disable_info_topic: optional_bool(&root, "disable_info_topic")?.unwrap_or(false),
@@ -235,6 +250,7 @@ impl TopicSettings {
                 None => Properties::default(),
                 Some(value) => Properties::from_json(value, "config")?,
             },
+            asked: TOPIC_KEYS_OF_THE_MAKER.into_iter().filter(|key| options.contains_key(*key)).collect(),
             unknown_keys: options.keys().filter(|key| !TOPIC_KEYS.contains(&key.as_str())).cloned().collect(),
         })
     }

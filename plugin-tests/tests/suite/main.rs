@@ -23,4 +23,5 @@ mod stand_in;
 mod support;
 mod tokens;
 mod topic_lifecycle;
+mod topic_service;
 mod topics;

@@ -1,0 +1,31 @@
+#!/usr/bin/env bash
+# Makes sure that the Python packages of the tests are there - clients of other people's, to compare with - and prints the
+# Python that has them.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+
+readonly packages=(diaspora-event-sdk==0.5.1 globus-sdk==4.5.0 kafka-python==2.3.3)
+readonly store=$PWD/target/python
+
+give_up() {
+    echo "python.sh: $*" >&2
+    exit 1
+}
+
+# The folder is complete when its name says which packages it has; the lock lets one run fetch while others wait for it.
+wanted=$(printf '%s\n' "${packages[@]}" | sha256sum | cut -c1-16)
+readonly home=$store/$wanted
+if [[ ! -e $home/complete ]]; then
+    command -v python3 >/dev/null || give_up "python3 is missing (Debian: apt install python3 python3-venv)"
+    mkdir -p "$store"
+    (
+        flock 9
+        [[ ! -e $home/complete ]] || exit 0
+        rm -rf "$home"
+        python3 -m venv "$home" >&2 || give_up "python3 can't make an environment (Debian: apt install python3-venv)"
+        "$home/bin/pip" install --quiet --disable-pip-version-check "${packages[@]}" >&2 ||
+            give_up "pip could not fetch ${packages[*]}"
+        touch "$home/complete"
+    ) 9>"$store/lock"
+fi
+echo "$home/bin/python"
