@@ -49,7 +49,8 @@ trap report EXIT
 # What is needed: the command, and Debian's package that has it.
 needed=(
     'cc gcc' 'c++ g++' 'make make' 'perl perl' 'java default-jre-headless' 'mvn maven' 'kcat kcat'
-    'valgrind valgrind' 'nm binutils' 'setpriv util-linux' 'javac default-jdk-headless' 'curl-config libcurl4-openssl-dev'
+    'valgrind valgrind' 'nm binutils' 'setpriv util-linux' 'unshare util-linux' 'javac default-jdk-headless'
+    'curl-config libcurl4-openssl-dev' 'python3 python3' 'openssl openssl'
 )
 
 install_missing() {
@@ -57,6 +58,9 @@ install_missing() {
     for entry in "${needed[@]}"; do
         command -v "${entry%% *}" >/dev/null || missing+=("${entry##* }")
     done
+    # Debian parts Python from what makes environments.
+    ! command -v python3 >/dev/null || python3 -c 'import ensurepip, venv' 2>/dev/null || missing+=(python3-venv)
+    [[ ! " ${missing[*]} " =~ ' python3 ' ]] || missing+=(python3-venv)
     if [[ ${#missing[@]} -gt 0 ]]; then
         if [[ $(id -u) != 0 ]] || ! command -v apt-get >/dev/null; then
             echo "missing: install ${missing[*]} (Debian's names)" >&2
@@ -81,6 +85,7 @@ install_missing
 if [[ -z ${OCTOPUS_TEST_KAFKA:-} ]]; then
     ci/kafka.sh --jars-only
 fi
+ci/python.sh
 finish
 
 begin 'formatted'
@@ -97,8 +102,15 @@ finish
 
 begin 'tests, on a real Kafka and on the embedded one'
 cargo build --workspace --all-targets --locked
+rm -rf target/tmp/logs
+mkdir -p target/tmp/logs
 # The tests mostly wait, so more of them than cores run at once.
-cargo test --workspace --locked -- --test-threads=4
+cargo test --workspace --locked -- --test-threads=4 2>&1 | tee target/tmp/logs/output.log
+finish
+
+begin 'the tests showed no secret'
+ci/secrets.sh --self-test
+ci/secrets.sh target/tmp/logs
 finish
 
 begin 'exported symbols (debug build)'

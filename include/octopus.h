@@ -392,6 +392,14 @@ typedef struct octopus_driver_api {
                                struct octopus_error **error);
     // Gives the handle back; topics, producers and consumers made from it go on. NULL does nothing.
     void (*release)(struct octopus_driver *driver);
+    // Removes all records of a topic; its info topic stays, and with it its components. Consumers that are open read what
+    // comes next, after `OCTOPUS_RECORDS_LOST` if there was something that they had not read. Where the topic service
+    // makes topics, it makes this one anew: its offsets begin at 0 again, and producers and consumers of it have to be
+    // made anew too. `OCTOPUS_UNKNOWN_TOPIC`, `OCTOPUS_UNREACHABLE`, `OCTOPUS_KAFKA`; `OCTOPUS_UNSUPPORTED` with the
+    // embedded Kafka.
+    octopus_status (*empty_topic)(const struct octopus_driver *driver,
+                                  struct octopus_text name,
+                                  struct octopus_error **error);
 } octopus_driver_api;
 
 // How a producer is to be made; NULL or zeros give the defaults. The texts are read during the call.

@@ -94,6 +94,18 @@ impl Driver {
         Ok(())
     }
 
+    /// Removes all records of the topic; its info topic stays, and with it its components.
+    pub fn empty_topic(&self, name: &str) -> Result<()> {
+        let kafka_name = self.checked_name(name)?;
+        admin::refuse_info_topic_name(name, &self.settings)?;
+        let deadline = self.deadline();
+        let doing = |error: Error| error.during(format_args!("emptying topic {name:?}"));
+        match self.admin.find(&kafka_name, deadline).map_err(doing)? {
+            Some(partitions) => self.admin.empty(&kafka_name, partitions, deadline).map_err(doing),
+            None => Err(doing(Error::new(Kind::UnknownTopic, format!("there is no Kafka topic {kafka_name:?}")))),
+        }
+    }
+
     /// Finds the topic and its components. An unknown one is looked for a little longer, since a broker may not
     /// have heard yet of a topic that another has just made.
     pub fn open_topic(self: &Arc<Self>, name: &str) -> Result<Topic> {

@@ -78,6 +78,12 @@ public:
         detail::call(handle_.api(), handle_.api().driver->delete_topic, handle_.get(), detail::text(name));
     }
 
+    /* Removes all records of a topic; its components stay. */
+    void empty_topic(std::string_view name) const
+    {
+        detail::call(handle_.api(), handle_.api().driver->empty_topic, handle_.get(), detail::text(name));
+    }
+
     bool topic_exists(std::string_view name) const
     {
         return detail::get<std::int32_t>(handle_.api(), handle_.api().driver->topic_exists, handle_.get(),

@@ -134,6 +134,7 @@ void a_driver_makes_finds_lists_and_deletes_topics()
     EXPECT(driver.describe().find(prefix) != std::string::npos && driver.default_thread_pool().thread_count() == 0);
     const octopus::Producer producer = driver.open_topic("listed").producer();
     EXPECT(THROWN_BY(Error, producer.push({"\"no integer\""})).status() == OCTOPUS_INVALID_METADATA);
+    driver.empty_topic("listed");
     driver.delete_topic("listed");
     EXPECT(!driver.topic_exists("listed"));
     EXPECT(THROWN_BY(Error, octopus::Driver(library(), R"({"kafka": 3})")).status() == OCTOPUS_INVALID_CONFIGURATION);

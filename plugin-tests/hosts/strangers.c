@@ -374,6 +374,7 @@ static void give_null_to_driver(const octopus_driver *driver)
     REFUSES(driver, open_topic, NULL, name, &out.topic);
     REFUSES(driver, open_topic, driver, name, NULL);
     REFUSES(driver, delete_topic, NULL, name);
+    REFUSES(driver, empty_topic, NULL, name);
     REFUSES(driver, topic_exists, NULL, name, &out.flag);
     REFUSES(driver, topic_exists, driver, name, NULL);
     REFUSES(driver, list_topics, NULL, &out.string);
@@ -563,6 +564,7 @@ static void give_wrong_texts(const struct scene *scene)
         REFUSES(driver, create_topic, scene->driver, bad, NULL);
         REFUSES(driver, open_topic, scene->driver, bad, &out.topic);
         REFUSES(driver, delete_topic, scene->driver, bad);
+        REFUSES(driver, empty_topic, scene->driver, bad);
         REFUSES(driver, topic_exists, scene->driver, bad, &out.flag);
         octopus_component component = {.size = sizeof component};
         REFUSES(driver, register_component, scene->driver, OCTOPUS_VALIDATOR, bad, &component);

@@ -40,6 +40,13 @@ impl Driver {
         made.and_then(Topic::new)
     }
 
+    /// Removes all records of a topic; its components stay. [`Status::UnknownTopic`], [`Status::Unreachable`],
+    /// [`Status::Kafka`].
+    pub fn empty_topic(&self, name: &str) -> Result<()> {
+        // SAFETY: a live handle; the text outlives the call.
+        unsafe { call!(self.handle, driver.empty_topic(text(name))) }
+    }
+
     /// Deletes a topic and its info topic. [`Status::UnknownTopic`], [`Status::Unreachable`], [`Status::Kafka`].
     pub fn delete_topic(&self, name: &str) -> Result<()> {
         // SAFETY: a live handle; the text outlives the call.

@@ -138,6 +138,18 @@ pub struct octopus_driver_api {
     >,
     /// Gives the handle back; topics, producers and consumers made from it go on. NULL does nothing.
     pub release: Option<unsafe extern "C" fn(driver: *mut octopus_driver)>,
+    /// Removes all records of a topic; its info topic stays, and with it its components. Consumers that are open read what
+    /// comes next, after `OCTOPUS_RECORDS_LOST` if there was something that they had not read. Where the topic service
+    /// makes topics, it makes this one anew: its offsets begin at 0 again, and producers and consumers of it have to be
+    /// made anew too. `OCTOPUS_UNKNOWN_TOPIC`, `OCTOPUS_UNREACHABLE`, `OCTOPUS_KAFKA`; `OCTOPUS_UNSUPPORTED` with the
+    /// embedded Kafka.
+    pub empty_topic: Option<
+        unsafe extern "C" fn(
+            driver: *const octopus_driver,
+            name: octopus_text,
+            error: *mut *mut octopus_error,
+        ) -> octopus_status,
+    >,
 }
 
 pub static DRIVER: octopus_driver_api = octopus_driver_api {
@@ -152,6 +164,7 @@ pub static DRIVER: octopus_driver_api = octopus_driver_api {
     register_component: Some(register_component),
     describe: Some(describe),
     release: Some(release),
+    empty_topic: Some(empty_topic),
 };
 
 unsafe extern "C" fn create(
@@ -222,6 +235,15 @@ unsafe extern "C" fn delete_topic(
 ) -> octopus_status {
     // SAFETY: pointers are NULL or valid during this call; the handle is live.
     unsafe { call(driver, error, |driver: &Arc<Driver>| driver.delete_topic(name.read("name")?)) }
+}
+
+unsafe extern "C" fn empty_topic(
+    driver: *const octopus_driver,
+    name: octopus_text,
+    error: *mut *mut octopus_error,
+) -> octopus_status {
+    // SAFETY: pointers are NULL or valid during this call; the handle is live.
+    unsafe { call(driver, error, |driver: &Arc<Driver>| driver.empty_topic(name.read("name")?)) }
 }
 
 unsafe extern "C" fn topic_exists(

@@ -42,6 +42,7 @@ slots!(octopus_driver_api {
     register_component,
     describe,
     release,
+    empty_topic,
 });
 slots!(octopus_topic_api { name, partition_count, components, make_producer, make_consumer, release });
 slots!(octopus_producer_api { push, push_many, flush, max_event_size, close, release });

@@ -127,6 +127,7 @@ fn calls(handles: &Handles) -> Vec<Call<'_>> {
         slot!(DRIVER.create_topic(handles.driver, name, null())),
         slot!(DRIVER.open_topic(handles.driver, name, &mut null_mut())),
         slot!(DRIVER.delete_topic(handles.driver, name)),
+        slot!(DRIVER.empty_topic(handles.driver, name)),
         slot!(DRIVER.topic_exists(handles.driver, name, &mut 0)),
         slot!(DRIVER.list_topics(handles.driver, &mut null_mut())),
         slot!(DRIVER.default_thread_pool(handles.driver, &mut null_mut())),

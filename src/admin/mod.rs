@@ -33,6 +33,8 @@ pub trait Admin: Send + Sync {
     /// Fails with `TopicExists` when there is one of this name.
     fn create(&self, topic: &NewTopic, deadline: Deadline) -> Result<()>;
     fn delete(&self, kafka_name: &str, deadline: Deadline) -> Result<()>;
+    /// Removes all records of a topic, which has so many partitions.
+    fn empty(&self, kafka_name: &str, partitions: u32, deadline: Deadline) -> Result<()>;
     /// As Kafka knows it; `None` when there is no such topic. Looking never makes one.
     fn partition_count(&self, kafka_name: &str, deadline: Deadline) -> Result<Option<u32>>;
     /// Whether there is such a topic, as far as whoever makes topics knows.

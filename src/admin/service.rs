@@ -6,6 +6,8 @@
 //! them who did.
 
 use std::collections::BTreeSet;
+use std::thread;
+use std::time::Duration;
 
 use super::web::WebService;
 use super::{Admin, NewTopic};
@@ -56,6 +58,20 @@ impl Admin for ServiceAdmin {
 
     fn delete(&self, kafka_name: &str, deadline: Deadline) -> Result<()> {
         self.service.delete(&self.namespace, self.name(kafka_name)?, deadline)
+    }
+
+    /// The service makes it anew, so its offsets begin at 0 again.
+    fn empty(&self, kafka_name: &str, _: u32, deadline: Deadline) -> Result<()> {
+        const PAUSE: Duration = Duration::from_millis(10);
+        self.service.recreate(&self.namespace, self.name(kafka_name)?, deadline)?;
+        while self.kafka.partition_count(kafka_name, deadline)?.is_none() {
+            if deadline.has_passed() {
+                let why = format!("the topic service made {kafka_name:?} anew, but Kafka doesn't show it in time");
+                return Err(Error::new(Kind::Unreachable, why).retriable(true));
+            }
+            thread::sleep(PAUSE);
+        }
+        Ok(())
     }
 
     fn exists(&self, kafka_name: &str, deadline: Deadline) -> Result<bool> {

@@ -97,6 +97,12 @@ impl WebService {
         self.ask(&Method::DELETE, &path(namespace, topic, ""), &doing, deadline).map(drop)
     }
 
+    /// Has a topic deleted and made anew. Fails with `UnknownTopic` when there is none.
+    pub fn recreate(&self, namespace: &str, topic: &str, deadline: Deadline) -> Result<()> {
+        let doing = format!("having the topic service empty {topic:?} in namespace {namespace:?}");
+        self.ask(&Method::PUT, &path(namespace, topic, "/recreate"), &doing, deadline).map(drop)
+    }
+
     fn ask(&self, method: &Method, path: &str, doing: &str, deadline: Deadline) -> Result<Answer> {
         let mut pause = FIRST_PAUSE;
         let mut attempt = 1;

@@ -8,12 +8,15 @@ use rdkafka::bindings as rd;
 use rdkafka::types::RDKafkaErrorCode;
 
 use super::client::{Attended, Client, ClientRole, IDLE};
-use super::native::{Queue, QueueEvent, c_string, text};
+use super::native::{PartitionList, Queue, QueueEvent, c_string, results, text};
 use super::{Connection, EmbeddedCluster, errors};
 use crate::admin::{Admin, NewTopic};
 use crate::config::Properties;
 use crate::deadline::{Deadline, as_millis_rounded_up};
 use crate::error::{Error, Kind, Result};
+
+/// "Behind the last record", whatever its offset is.
+const END: i64 = rd::RD_KAFKA_OFFSET_END as i64;
 
 /// Requests of one driver, all through one client.
 pub struct KafkaAdmin {
@@ -127,6 +130,38 @@ impl Admin for KafkaAdmin {
             }
         };
         self.topic_result(results, count, &doing)
+    }
+
+    fn empty(&self, kafka_name: &str, partitions: u32, deadline: Deadline) -> Result<()> {
+        let doing = format!("emptying the Kafka topic {kafka_name:?}");
+        let up_to_the_end = (0..partitions).map(|partition| (partition as i32, END));
+        let list = PartitionList::new(&c_string(kafka_name)?, up_to_the_end)?;
+        let answer = self.request(
+            rd::rd_kafka_admin_op_t::RD_KAFKA_ADMIN_OP_DELETERECORDS,
+            &doing,
+            deadline,
+            |rk, options, to| {
+                // SAFETY: all are alive during the call, which copies them; the description is destroyed once.
+                unsafe {
+                    let mut records = [rd::rd_kafka_DeleteRecords_new(list.as_ptr())];
+                    rd::rd_kafka_DeleteRecords(rk, records.as_mut_ptr(), 1, options, to);
+                    rd::rd_kafka_DeleteRecords_destroy(records[0]);
+                }
+            },
+        )?;
+        // SAFETY: the answer is alive and is the one to this request; the list in it belongs to it.
+        let failed = unsafe {
+            let result = rd::rd_kafka_event_DeleteRecords_result(answer.as_ptr());
+            match result.is_null() {
+                true => return Err(Error::new(Kind::Kafka, "the broker's answer is about no records").during(doing)),
+                false => results(&*rd::rd_kafka_DeleteRecords_result_offsets(result))
+                    .find(|partition| errors::number(partition.error) != 0),
+            }
+        };
+        match failed {
+            None => Ok(()),
+            Some(of) => Err(self.client().request_error(of.error, "", format!("{doing}: partition {}", of.partition))),
+        }
     }
 
     fn partition_count(&self, kafka_name: &str, deadline: Deadline) -> Result<Option<u32>> {
@@ -330,6 +365,13 @@ impl Admin for EmbeddedAdmin {
         Err(Error::new(
             Kind::Unsupported,
             format!("deleting the topic {kafka_name:?}: the embedded Kafka keeps its topics until its driver ends"),
+        ))
+    }
+
+    fn empty(&self, kafka_name: &str, _: u32, _: Deadline) -> Result<()> {
+        Err(Error::new(
+            Kind::Unsupported,
+            format!("emptying the topic {kafka_name:?}: the embedded Kafka removes no records on demand"),
         ))
     }
 

@@ -189,7 +189,8 @@ pub struct PartitionResult {
     pub error: rd::rd_kafka_resp_err_t,
 }
 
-fn results(list: &rd::rd_kafka_topic_partition_list_t) -> impl Iterator<Item = PartitionResult> {
+/// What librdkafka wrote into a list.
+pub fn results(list: &rd::rd_kafka_topic_partition_list_t) -> impl Iterator<Item = PartitionResult> {
     (0..usize::try_from(list.cnt).unwrap_or(0)).map(|index| {
         // SAFETY: `elems` holds `cnt` elements.
         let element = unsafe { &*list.elems.add(index) };

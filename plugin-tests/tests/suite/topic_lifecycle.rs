@@ -5,12 +5,12 @@ use std::sync::Barrier;
 use std::thread;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
-use plugin_tests::{Driver, Status};
+use plugin_tests::{Driver, NewEvent, Status};
 use serde_json::{Value, json};
 
 use crate::kafka::{self, Kafka, unique};
 use crate::proxy::{Held, ProxiedKafka, Request, Trap};
-use crate::support::{Log, PATIENCE, driver, driver_with, octopus, one_replica};
+use crate::support::{Log, PATIENCE, driver, driver_with, eventually, octopus, one_replica};
 
 /// How long an info topic without its topic belongs to whoever made it.
 const LEASE: Duration = Duration::from_secs(30);
@@ -355,4 +355,38 @@ fn the_embedded_kafka_lists_topics_and_says_that_it_deletes_none() {
     assert_eq!(listed["raced"]["validator"], mark(winner));
     assert_eq!(driver.delete_topic("two").unwrap_err().status, Status::Unsupported);
     assert_eq!(driver.delete_topic("none").unwrap_err().status, Status::UnknownTopic);
+}
+
+#[test]
+fn an_emptied_topic_has_its_components_and_no_records_and_what_is_open_goes_on() {
+    let (driver, name, kept) = (driver(), unique("emptied"), json!({"note": "kept"}));
+    driver.create_topic(&name, &one_replica().partitions(3).selector(kept.clone())).unwrap();
+    let topic = driver.open_topic(&name).unwrap();
+    let (producer, consumer) = (topic.producer("p").make().unwrap(), topic.consumer(&unique("group")).make().unwrap());
+    let push = |number: u64| {
+        producer.push(&NewEvent::json(&number).partition(number % 3)).unwrap().wait(PATIENCE).unwrap();
+    };
+    (0..30).for_each(push);
+    driver.empty_topic(&name).unwrap();
+    assert_eq!(kafka::kcat_read(Kafka::shared().bootstrap(), &name), []);
+    assert_eq!(driver.open_topic(&name).unwrap().components()["selector"], kept);
+    push(30);
+    // What it had not read is lost to it, which it is told; it may have fetched some before.
+    eventually("the new event is read", || {
+        consumer.next(PATIENCE).is_ok_and(|event| event.expect("an event").json().unwrap() == json!(30))
+    });
+    driver.empty_topic(&name).unwrap();
+    driver.empty_topic(&name).expect("an empty one can be emptied");
+}
+
+#[test]
+fn emptying_an_unknown_topic_or_an_info_topic_is_refused() {
+    let (driver, name) = (driver(), unique("never-made"));
+    let error = driver.empty_topic(&name).unwrap_err();
+    assert_eq!(error.status, Status::UnknownTopic, "{error}");
+    assert!(error.message.contains(&name), "{error}");
+    assert_eq!(driver.empty_topic(&format!("__info_{name}")).unwrap_err().status, Status::InvalidArgument);
+    let embedded = octopus().driver(json!({"embedded": {}})).unwrap();
+    embedded.create_topic("t", &Default::default()).unwrap();
+    assert_eq!(embedded.empty_topic("t").unwrap_err().status, Status::Unsupported);
 }

@@ -176,6 +176,23 @@ fn what_the_sdk_makes_empties_and_deletes_the_plugin_sees_and_the_other_way_roun
 }
 
 #[test]
+fn an_emptied_topic_is_made_anew_by_the_service_and_keeps_its_components() {
+    let (service, name) = (Service::start(), unique("emptied"));
+    let driver = service.driver();
+    driver.create_topic(&name, &one_replica().selector(json!({"note": 1}))).unwrap();
+    round_trip(&driver.open_topic(&name).unwrap(), 30);
+    driver.empty_topic(&name).unwrap();
+    let asked = format!("/api/v3/{NAMESPACE}/{name}/recreate");
+    assert!(service.requests().iter().any(|one| one["method"] == "PUT" && one["path"] == asked.as_str()));
+    let topic = driver.open_topic(&name).unwrap();
+    assert_eq!(topic.components()["selector"], json!({"note": 1}));
+    // Offsets begin at 0 again.
+    let push = topic.producer("p").make().unwrap().push(&NewEvent::json(&0).partition(0)).unwrap();
+    assert_eq!(push.wait(PATIENCE).unwrap().id, Some(0));
+    assert_eq!(driver.empty_topic(&unique("never-made")).unwrap_err().status, Status::UnknownTopic);
+}
+
+#[test]
 fn a_topic_that_exists_is_an_error_though_the_service_makes_it_again_without_a_word() {
     let service = Service::start();
     let (driver, name) = (service.driver(), unique("twice"));

@@ -99,6 +99,10 @@ impl Admin for Imagined {
         Ok(())
     }
 
+    fn empty(&self, _: &str, _: u32, _: Deadline) -> Result<()> {
+        Ok(())
+    }
+
     fn partition_count(&self, kafka_name: &str, _: Deadline) -> Result<Option<u32>> {
         Ok(self.topics.lock().get(kafka_name).map(|held| held.partitions))
     }
