@@ -2,6 +2,7 @@
 //! requests, the embedded cluster. Everything above speaks of events, topics and errors.
 
 mod admin;
+mod buffer;
 mod certificate;
 mod client;
 mod conf;
@@ -18,10 +19,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 pub use admin::{EmbeddedAdmin, KafkaAdmin};
+pub use buffer::EncodedRecord;
 pub use consumer::{KafkaConsumer, Payload, RawRecord};
 pub use embedded::EmbeddedCluster;
 pub use info::KafkaInfoTopics;
-pub use producer::{EncodedRecord, KafkaProducer};
+pub use producer::KafkaProducer;
 
 use crate::auth::{TokenSource, token_source};
 use crate::config::{DriverSettings, MskSettings, Properties};

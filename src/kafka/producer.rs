@@ -6,7 +6,6 @@
 use std::cell::RefCell;
 use std::ffi::c_void;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::ptr::NonNull;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Weak};
 use std::time::Duration;
@@ -15,6 +14,7 @@ use rdkafka::bindings as rd;
 use rdkafka::config::NativeClientConfig;
 use rdkafka::types::RDKafkaErrorCode;
 
+use super::buffer::{Buffer, EncodedRecord};
 use super::client::{Client, ClientRole, IDLE};
 use super::native::{QueueEvent, TopicHandle};
 use super::{Connection, conf, errors};
@@ -473,53 +473,4 @@ thread_local! {
 enum Bytes<'a> {
     ToCopy(&'a [u8]),
     ToKeep(Buffer),
-}
-
-/// The bytes of a record that is still to be sent.
-pub struct EncodedRecord(Buffer);
-
-impl EncodedRecord {
-    pub fn bytes(&self) -> &[u8] {
-        // SAFETY: so many bytes were written there, and live as long as the buffer.
-        unsafe { std::slice::from_raw_parts(self.0.start.as_ptr(), self.0.size) }
-    }
-}
-
-/// Memory from libc's `malloc`, which librdkafka can free.
-struct Buffer {
-    start: NonNull<u8>,
-    size: usize,
-    capacity: usize,
-}
-
-// SAFETY: plain memory of which this is the one owner.
-unsafe impl Send for Buffer {}
-
-impl Buffer {
-    fn with_capacity(capacity: usize) -> Result<Self> {
-        // SAFETY: asks for memory; NULL is seen below.
-        match NonNull::new(unsafe { libc::malloc(capacity) }.cast()) {
-            Some(start) => Ok(Buffer { start, size: 0, capacity }),
-            None => Err(Error::new(Kind::TooLarge, format!("no memory for a record of {capacity} bytes"))),
-        }
-    }
-
-    fn append(&mut self, bytes: &[u8]) {
-        let fitting = bytes.len().min(self.capacity - self.size);
-        // SAFETY: so many bytes fit behind those that are there; source and target are different allocations.
-        unsafe { std::ptr::copy_nonoverlapping(bytes.as_ptr(), self.start.as_ptr().add(self.size), fitting) };
-        self.size += fitting;
-    }
-
-    /// Whoever took the pointer frees it.
-    fn give_away(self) {
-        std::mem::forget(self);
-    }
-}
-
-impl Drop for Buffer {
-    fn drop(&mut self) {
-        // SAFETY: from `malloc`, and not given away.
-        unsafe { libc::free(self.start.as_ptr().cast()) };
-    }
 }
