@@ -98,6 +98,7 @@ finish
 
 begin 'no lint finds anything'
 cargo clippy --workspace --all-targets --locked -- -D warnings
+cargo clippy -p octopus --all-targets --no-default-features --locked -- -D warnings
 finish
 
 begin 'tests, on a real Kafka and on the embedded one'
@@ -106,6 +107,10 @@ rm -rf target/tmp/logs
 mkdir -p target/tmp/logs
 # The tests mostly wait, so more of them than cores run at once.
 cargo test --workspace --locked -- --test-threads=4 2>&1 | tee target/tmp/logs/output.log
+finish
+
+begin 'tests of a build without AWS credential chain'
+env -u AWS_ACCESS_KEY_ID cargo test -p octopus --lib --no-default-features --locked -- auth config
 finish
 
 begin 'the tests showed no secret'

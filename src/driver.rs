@@ -245,7 +245,6 @@ impl Driver {
     }
 
     fn find_partitions(&self, name: &str, kafka_name: &str, deadline: Deadline) -> Result<u32> {
-        const PAUSE: Duration = Duration::from_millis(50);
         let give_up = Deadline::after(self.settings.open_retry).sooner(deadline);
         loop {
             if let Some(partitions) = self.admin.find(kafka_name, deadline)? {
@@ -257,7 +256,7 @@ impl Driver {
                     format!("opening topic {name:?}: Kafka has no topic {kafka_name:?}; create it first"),
                 ));
             }
-            thread::sleep(PAUSE);
+            thread::sleep(self.admin.pause());
         }
     }
 

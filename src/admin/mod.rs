@@ -12,6 +12,7 @@ pub use service::ServiceAdmin;
 pub use web::WebService;
 
 use std::collections::BTreeSet;
+use std::time::Duration;
 
 use crate::components::Role;
 
@@ -56,6 +57,10 @@ pub trait Admin: Send + Sync {
     /// Whether of several that make one topic at the same time only one is told that it did.
     fn tells_makers_apart(&self) -> bool {
         true
+    }
+    /// Between two questions while something is waited for.
+    fn pause(&self) -> Duration {
+        Duration::from_millis(50)
     }
     /// The topic's own settings, Kafka's defaults included.
     fn settings(&self, kafka_name: &str, deadline: Deadline) -> Result<Properties>;

@@ -102,6 +102,11 @@ impl Admin for ServiceAdmin {
         false
     }
 
+    /// A service for many is not asked as often as a broker.
+    fn pause(&self) -> Duration {
+        Duration::from_millis(500)
+    }
+
     fn tells_makers_apart(&self) -> bool {
         false
     }

@@ -152,7 +152,7 @@ impl WebService {
             _ => self.clean(text.trim()),
         };
         if !status.is_success() {
-            return Err(self.refused(status, &said, wanted.map(Duration::from_secs)));
+            return Err(self.refused(method, status, &said, wanted.map(Duration::from_secs)));
         }
         match parsed {
             Ok(answer) if answer.is_success() => Ok(answer),
@@ -175,18 +175,21 @@ impl WebService {
         Failure { passes, ..Failure::from(Error::new(Kind::Unreachable, why).retriable(passes)) }
     }
 
-    fn refused(&self, status: StatusCode, said: &str, pause: Option<Duration>) -> Failure {
+    fn refused(&self, method: &Method, status: StatusCode, said: &str, pause: Option<Duration>) -> Failure {
+        // Only these need the topic that they name.
+        let names_a_topic = [Method::DELETE, Method::PUT].contains(method);
         let passes = status.is_server_error() || status == StatusCode::TOO_MANY_REQUESTS;
         let advice = match status {
             StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN => {
                 "; see octopus.subject, octopus.authorization and namespace"
             }
+            StatusCode::NOT_FOUND if !names_a_topic => "; is octopus.url the address of a topic service?",
             status if status.is_redirection() => "; set octopus.url to where the service is now",
             _ => "",
         };
         let kind = match status {
             _ if passes => Kind::Unreachable,
-            StatusCode::NOT_FOUND => Kind::UnknownTopic,
+            StatusCode::NOT_FOUND if names_a_topic => Kind::UnknownTopic,
             _ => Kind::Kafka,
         };
         let why = format!("{} answers {status}: {said}{advice}", self.settings.url);

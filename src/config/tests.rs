@@ -192,3 +192,16 @@ fn what_would_keep_clients_from_showing_tokens_or_show_them_to_everybody_is_refu
         assert_eq!(settings.kafka.get("security.protocol"), Some(allowed));
     }
 }
+
+#[test]
+fn the_identity_at_the_topic_service_is_shown_nowhere() {
+    let driver = driver(
+        r#"{"kafka": {"bootstrap.servers": "x"}, "namespace": "ns",
+            "octopus": {"url": "https://topics.example/", "subject": "s-3cr-3t", "authorization": "Bearer s-3cr-3t"}}"#,
+    );
+    let service = driver.service.as_ref().unwrap();
+    assert_eq!((service.url.as_str(), service.authorization.reveal()), ("https://topics.example", "Bearer s-3cr-3t"));
+    let shown = serde_json::to_string(&driver).unwrap() + &format!("{driver:?}");
+    assert!(shown.contains("topics.example") && !shown.contains("s-3cr-3t"), "{shown}");
+    assert_eq!(driver.info_topic_name("scan"), "ns.info_scan");
+}

@@ -274,7 +274,8 @@ impl Client {
         doing: impl std::fmt::Display,
         mut call: impl FnMut(i32) -> errors::Code,
     ) -> Result<()> {
-        const LONGEST: Duration = Duration::from_secs(60);
+        /// What comes up meanwhile is told so much later.
+        const LONGEST: Duration = Duration::from_secs(10);
         let began = Instant::now();
         let mut slice = Duration::from_secs(1);
         loop {

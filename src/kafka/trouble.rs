@@ -207,8 +207,11 @@ fn with_advice(reason: &str) -> String {
         "the broker doesn't speak TLS at this port: see kafka.security.protocol and the port"
     } else if is_hang_up(reason) {
         "the broker hangs up at once, as one does that wants TLS or SASL at this port: see kafka.security.protocol"
+    } else if says("invalid_token") {
+        "the broker refuses the token that was shown: see the rights of whom it is for, aws_msk_iam.region, and this \
+         machine's clock"
     } else if says("authentication fail") {
-        "see kafka.sasl.username, kafka.sasl.password, or the token that was shown"
+        "see kafka.sasl.username and kafka.sasl.password"
     } else {
         return reason.to_owned();
     };

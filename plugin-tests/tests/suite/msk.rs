@@ -269,11 +269,28 @@ fn credentials_that_cannot_be_found_are_told_with_the_places_that_were_looked_at
 }
 
 #[test]
+fn a_place_of_credentials_that_hangs_is_given_up_and_named() {
+    let service = StandIn::start(|_| {
+        std::thread::sleep(Duration::from_secs(60));
+        (500, String::new())
+    });
+    let hanging = [("AWS_CONTAINER_CREDENTIALS_FULL_URI", service.url("/credentials"))];
+    let began = Instant::now();
+    let (printed, log) =
+        looks(json!({"region": REGION}), &hanging.each_ref().map(|(name, value)| (*name, value.as_str())));
+    assert!(printed.contains("FAILED") && printed.contains("looking up AWS credentials"), "{printed}\n{log}");
+    // 20 s for the look-up, and a little for the call that waits behind it.
+    assert!(began.elapsed() < Duration::from_secs(30), "{:?}", began.elapsed());
+}
+
+#[test]
 fn a_signature_that_the_broker_refuses_is_told_as_such() {
     let mut variables = credentials_in_the_environment();
     variables[1].1 = ANOTHER_SECRET;
     let (printed, log) = looks(json!({"region": REGION}), &variables);
-    assert!(printed.contains("FAILED") && printed.to_lowercase().contains("authentication"), "{printed}\n{log}");
+    for word in ["FAILED", "refuses the token", "aws_msk_iam.region", "clock"] {
+        assert!(printed.contains(word), "{word}: {printed}\n{log}");
+    }
     assert!(Msk::shared().said().iter().any(|line| line == "refused the signature is wrong"));
 }
 

@@ -332,6 +332,13 @@ fn what_is_no_answer_of_a_topic_service_is_an_error_though_its_status_is_200() {
     service.order(1, json!({"how": "text"}));
     let error = driver.topic_exists("x").unwrap_err();
     assert!(error.message.contains("octopus.url") && error.message.contains("<html>"), "{error}");
+    let elsewhere =
+        service.driver_with(json!({"octopus": {"url": format!("{}/nowhere", service.url)}}), &Log::default());
+    for error in [elsewhere.topic_exists("x").map(drop), elsewhere.create_topic("x", &one_replica())] {
+        let error = error.unwrap_err();
+        assert!(error.message.contains("404") && error.message.contains("octopus.url"), "{error}");
+        assert_eq!(error.status, Status::Kafka, "{error}");
+    }
     service.order(1, json!({"how": "status", "status": 302, "headers": {"location": "http://127.0.0.1:1/"}}));
     let error = driver.topic_exists("x").unwrap_err();
     assert!(error.message.contains("302") && error.message.contains("octopus.url"), "{error}");

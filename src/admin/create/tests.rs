@@ -17,6 +17,8 @@ struct Imagined {
     fails: Option<(&'static str, Kind)>,
     /// Happens once, just after this step.
     meanwhile: Mutex<Option<(&'static str, Meanwhile)>>,
+    /// Topics are made by a service, which gives what it likes, and makes what is there again without a word.
+    is_a_service: bool,
 }
 
 type Meanwhile = Box<dyn FnOnce(&Imagined) + Send>;
@@ -28,6 +30,10 @@ impl Imagined {
 
     fn where_after(step: &'static str, happens: impl FnOnce(&Imagined) + Send + 'static) -> Self {
         Imagined { meanwhile: Mutex::new(Some((step, Box::new(happens)))), ..Imagined::default() }
+    }
+
+    fn by_a_service(self) -> Self {
+        Imagined { is_a_service: true, ..self }
     }
 
     fn has(&self, topic: &str) {
@@ -105,6 +111,14 @@ impl Admin for Imagined {
 
     fn partition_count(&self, kafka_name: &str, _: Deadline) -> Result<Option<u32>> {
         Ok(self.topics.lock().get(kafka_name).map(|held| held.partitions))
+    }
+
+    fn gives_what_is_asked(&self) -> bool {
+        !self.is_a_service
+    }
+
+    fn tells_makers_apart(&self) -> bool {
+        !self.is_a_service
     }
 
     fn settings(&self, _: &str, _: Deadline) -> Result<Properties> {
@@ -295,4 +309,42 @@ fn a_topic_that_comes_while_its_info_topic_is_taken_away_gets_it_back() {
     kafka.has_with(INFO, 1, &OTHERS, 0);
     assert_eq!(kafka.create("{}").unwrap_err().kind(), Kind::TopicExists);
     assert_eq!(kafka.records(INFO), OTHERS);
+}
+
+#[test]
+fn of_makers_that_are_not_told_apart_the_one_whose_records_are_first_has_made_the_topic() {
+    let others_were_first = |kafka: &Imagined| kafka.has_with(INFO, 1, &OTHERS, now());
+    let kafka = Imagined::where_after("create __info_t", others_were_first).by_a_service();
+    assert_eq!(kafka.create("{}").unwrap_err().kind(), Kind::TopicExists);
+    assert_eq!(kafka.records(INFO), [OTHERS, OURS].concat(), "nothing is taken away from the other");
+
+    let another_made_it = |kafka: &Imagined| kafka.has("t");
+    let kafka = Imagined::where_after("write 3 to __info_t", another_made_it).by_a_service();
+    kafka.create("{}").expect("these records were first");
+    assert_eq!(kafka.records(INFO), OURS);
+}
+
+#[test]
+fn records_of_several_makers_that_are_not_told_apart_are_waited_behind_and_never_taken_away() {
+    let both = [OTHERS, OTHERS].concat();
+    let kafka = Imagined::default().by_a_service();
+    kafka.has_with(INFO, 1, &both, now());
+    std::thread::scope(|scope| {
+        let waiting = scope.spawn(|| kafka.create("{}"));
+        std::thread::sleep(SHORT_LEASE / 4);
+        kafka.has("t");
+        assert_eq!(waiting.join().unwrap().unwrap_err().kind(), Kind::TopicExists);
+    });
+    let kafka = Imagined::default().by_a_service();
+    kafka.has_with(INFO, 1, &both, 0);
+    assert_eq!(kafka.create("{}").unwrap_err().kind(), Kind::InvalidArgument);
+    assert_eq!(kafka.records(INFO), both);
+}
+
+#[test]
+fn info_topics_of_a_service_may_have_several_partitions() {
+    let kafka = Imagined::default().by_a_service();
+    kafka.has_with(INFO, 3, &OTHERS, 0);
+    kafka.create(r#"{"num_partitions": 5}"#).unwrap();
+    assert_eq!(kafka.records(INFO), OURS);
 }

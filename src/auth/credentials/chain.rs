@@ -14,7 +14,7 @@ use aws_smithy_http_client::tls;
 use once_cell::sync::OnceCell;
 use tokio::runtime::{Builder, Runtime};
 
-use crate::config::{MskSettings, Role};
+use crate::config::MskSettings;
 use crate::error::{Error, Kind, Result};
 
 /// How long the whole chain may take. A laptop outside AWS has no instance metadata, which takes the longest to find out.
@@ -65,8 +65,9 @@ impl Provider {
     async fn make_chain(&self) -> Result<SharedCredentialsProvider> {
         let config = self.loader().load().await;
         match &self.settings.role {
-            Some(Role { arn, session_name }) => {
-                let role = AssumeRoleProvider::builder(arn).session_name(session_name).configure(&config).build().await;
+            Some(role) => {
+                let role = AssumeRoleProvider::builder(&role.arn).session_name(&role.session_name);
+                let role = role.configure(&config).build().await;
                 Ok(SharedCredentialsProvider::new(role))
             }
             None => config

@@ -41,3 +41,27 @@ impl Provider {
         ))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn settings(profile: Option<&str>) -> MskSettings {
+        let life = std::time::Duration::from_secs(900);
+        MskSettings { region: "us-east-1".to_owned(), profile: profile.map(str::to_owned), role: None, life }
+    }
+
+    #[test]
+    fn a_build_without_aws_chain_takes_no_profile_and_says_what_is_missing() {
+        let error = Provider::new(&settings(Some("work"))).err().map(|error| error.message().to_owned()).unwrap();
+        assert!(error.contains("aws_msk_iam.profile") && error.contains("\"aws\""), "{error}");
+    }
+
+    #[test]
+    fn a_build_without_aws_chain_names_the_variable_that_is_not_set() {
+        // Nobody sets these where tests run; setting them here would be for the whole process.
+        let looked = Provider::new(&settings(None)).and_then(|provider| provider.look_up());
+        let error = looked.map(drop).unwrap_err();
+        assert!(error.message().contains("AWS_ACCESS_KEY_ID is not set"), "{error}");
+    }
+}
