@@ -11,7 +11,7 @@ use serde_json::{Value, json};
 use crate::certificates::{Authority, KEY_PASSWORD, Pair};
 use crate::job::{ended, folder, job, look, run_job};
 use crate::kafka::{Kafka, acls, remove_user, set_user, unique};
-use crate::support::{A_MOMENT, Log, PATIENCE, eventually, merge, octopus, one_replica, read};
+use crate::support::{A_MOMENT, Log, PATIENCE, eventually, merge, octopus, one_replica, read, topic_of};
 
 const PASSWORD: &str = "octopus-test-secret-password";
 const WRONG: &str = "octopus-test-secret-but-wrong";
@@ -290,6 +290,9 @@ fn a_user_who_is_taken_away_while_running_is_told_by_push_and_pull_and_goes_on_w
     let (producer, consumer) = (topic.producer("p").make().unwrap(), topic.consumer(&unique("group")).make().unwrap());
     producer.push(&NewEvent::json(&0)).unwrap().wait(PATIENCE).unwrap();
     read(&consumer, 1)[0].acknowledge().unwrap();
+    // One that nothing comes to: nothing it does by itself shows that brokers let it in again.
+    let quiet = topic_of(&driver, "quiet", 1).consumer(&unique("group")).make().unwrap();
+    assert!(quiet.next(A_MOMENT).unwrap().is_none());
 
     // Connections have to show their password again within five seconds; then the clock runs.
     remove_user(sasl().internal(), &user);
@@ -297,6 +300,7 @@ fn a_user_who_is_taken_away_while_running_is_told_by_push_and_pull_and_goes_on_w
     let refused = || producer.push(&NewEvent::json(&1)).and_then(|push| push.wait(A_MOMENT)).err();
     eventually("a push says it", || refused().is_some_and(|error| is_told(&error)));
     eventually("a pull says it", || consumer.next(A_MOMENT).err().is_some_and(|error| is_told(&error)));
+    eventually("a pull from nothing says it", || quiet.next(A_MOMENT).is_err_and(|error| is_told(&error)));
     for _ in 0..2 {
         assert!(is_told(&producer.push(&NewEvent::json(&1)).map(drop).unwrap_err()));
         assert!(is_told(&consumer.next(A_MOMENT).map(drop).unwrap_err()));
@@ -305,6 +309,7 @@ fn a_user_who_is_taken_away_while_running_is_told_by_push_and_pull_and_goes_on_w
 
     set_user(sasl().internal(), &user, PASSWORD);
     eventually("pushing goes on", || producer.push(&NewEvent::json(&2)).and_then(|push| push.wait(PATIENCE)).is_ok());
+    eventually("pulling from nothing goes on", || quiet.next(A_MOMENT).is_ok_and(|event| event.is_none()));
     let next = || consumer.next(A_MOMENT).ok().flatten();
     // What was pushed and not refused meanwhile is delivered too.
     eventually("reading goes on", || next().is_some_and(|event| event.json().unwrap() == json!(2)));
