@@ -152,7 +152,7 @@ inline std::string thrown()
 }
 
 /* Answers for a function of the host's: what it throws is why it failed. */
-template <class Work> octopus_status answer(const octopus_component_reply *reply, Work work) noexcept
+template <class Reply, class Work> octopus_status answer(const Reply *reply, Work work) noexcept
 {
     try {
         work();

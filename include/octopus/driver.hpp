@@ -9,6 +9,7 @@
 #include "thread_pool.hpp"
 #include "topic.hpp"
 
+#include <chrono>
 #include <cstdint>
 #include <functional>
 #include <memory>
@@ -28,7 +29,16 @@ struct TopicOptions {
     std::string_view serializer = {};
 };
 
-/* What your program provides to a driver and all that comes from it. None of these may throw, or wait for the plugin. */
+/* What a client shows to a broker instead of a password. */
+struct Token {
+    std::string value;
+    /* Whom it is for; may be empty. */
+    std::string principal;
+    std::chrono::system_clock::time_point expires;
+};
+
+/* What your program provides to a driver and all that comes from it. None of these but `token` may throw,
+ * none may wait for the plugin. */
 struct Services {
     /* A level (OCTOPUS_LOG_…), the part of Octopus that speaks, the message. None: warnings go to the standard error. */
     std::function<void(std::int32_t level, std::string_view source, std::string_view message)> log = {};
@@ -39,6 +49,9 @@ struct Services {
     /* The consumer, an OCTOPUS_PARTITIONS_…, and which partitions. */
     std::function<void(std::string_view consumer, std::int32_t what, const std::vector<std::uint32_t> &partitions)>
         rebalance = {};
+    /* Makes a token for SASL OAUTHBEARER when a client needs one, from `sasl.oauthbearer.config`; on threads made for it,
+     * several at a time, and it may take its time. What it throws is why there is none. */
+    std::function<Token(std::string_view config)> token = {};
     /* Whether your program has the components of its topics itself, and pushes with preparations: then no others are made,
      * or missed with a warning. */
     bool has_components = false;
@@ -208,6 +221,17 @@ private:
                                           const std::uint32_t *partitions, std::uint64_t count) noexcept {
                 (*static_cast<decltype(Services::rebalance) *>(context))(
                     detail::view(consumer), what, std::vector<std::uint32_t>(partitions, partitions + count));
+            };
+        }
+        if (services.token) {
+            offer(given.token, std::move(services.token));
+            given.token.function = [](void *context, octopus_text token_config,
+                                      const octopus_token_reply *reply) noexcept {
+                return detail::answer(reply, [&] {
+                    const Token token = (*static_cast<decltype(Services::token) *>(context))(detail::view(token_config));
+                    const auto end = std::chrono::duration_cast<std::chrono::milliseconds>(token.expires.time_since_epoch());
+                    reply->accept(reply->token, detail::text(token.value), detail::text(token.principal), end.count());
+                });
             };
         }
         return detail::make<octopus_driver>(api, api.driver->create, detail::text(config),

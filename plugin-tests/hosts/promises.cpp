@@ -10,6 +10,7 @@
 #include "promises.hpp"
 
 #include <algorithm>
+#include <atomic>
 #include <condition_variable>
 #include <cstdio>
 #include <deque>
@@ -542,6 +543,43 @@ void services_are_called_until_they_are_destroyed()
     EXPECT(gone.is_over_within(patience));
 }
 
+void tokens_are_provided_by_the_host_and_what_it_throws_instead_is_told()
+{
+    /* Nobody is there to show them to, which the plugin finds out only afterwards. */
+    const char *const config = R"({"timeout_ms": 1000, "kafka": {"bootstrap.servers": "127.0.0.1:1", "sasl.mechanism":
+        "OAUTHBEARER", "security.protocol": "sasl_plaintext", "sasl.oauthbearer.config": "of the host"}})";
+    struct Heard {
+        Countdown &gone;
+        std::atomic<bool> was_told{false}, was_asked_rightly{false};
+        explicit Heard(Countdown &countdown) : gone(countdown) {}
+        ~Heard() { gone.hit(); }
+    };
+    for (const bool has_one : {true, false}) {
+        Countdown gone(1);
+        {
+            const auto heard = std::make_shared<Heard>(gone);
+            octopus::Services services;
+            services.log = [heard, has_one](std::int32_t, std::string_view, std::string_view message) {
+                const char *const wanted = has_one ? "has a new token" : "the vault is sealed";
+                if (message.find(wanted) != std::string_view::npos)
+                    heard->was_told = true;
+            };
+            services.token = [heard, has_one](std::string_view given) -> octopus::Token {
+                heard->was_asked_rightly = given == "of the host";
+                if (!has_one)
+                    throw std::runtime_error("the vault is sealed");
+                return {"octopus-test-secret", "octopus", std::chrono::system_clock::now() + 1h};
+            };
+            const octopus::Driver driver(library(), config, std::move(services));
+            const auto end = std::chrono::steady_clock::now() + patience;
+            while (!heard->was_told && std::chrono::steady_clock::now() < end)
+                std::this_thread::sleep_for(10ms);
+            EXPECT(heard->was_told && heard->was_asked_rightly);
+        }
+        EXPECT(gone.is_over_within(patience));
+    }
+}
+
 constexpr promises::Promise all[] = {
     PROMISE(handles_are_move_only_and_go_in_any_order),
     PROMISE(a_driver_makes_finds_lists_and_deletes_topics),
@@ -555,6 +593,7 @@ constexpr promises::Promise all[] = {
     PROMISE(components_of_the_host_are_used_and_what_they_throw_is_told),
     PROMISE(a_pool_of_the_hosts_may_refuse_drop_and_reorder_and_strict_order_holds),
     PROMISE(services_are_called_until_they_are_destroyed),
+    PROMISE(tokens_are_provided_by_the_host_and_what_it_throws_instead_is_told),
 };
 
 } // namespace

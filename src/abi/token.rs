@@ -103,3 +103,93 @@ unsafe fn made_of(value: octopus_text, principal: octopus_text, expires_ms: i64)
         value => Ok(Token { value: value.to_owned(), principal: principal.to_owned(), expires }),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const NULL: octopus_text = octopus_text::EMPTY;
+    const SOON: i64 = i64::MAX;
+
+    fn asked(function: TokenFunction) -> Result<Token> {
+        ask(function, &Owned { context: std::ptr::null_mut(), destroy: None }, "config")
+    }
+
+    fn refused(function: TokenFunction) -> String {
+        asked(function).map(drop).unwrap_err().message().to_owned()
+    }
+
+    /// A host's function that answers in this way.
+    macro_rules! host {
+        (|$reply:ident| $answer:block) => {{
+            unsafe extern "C" fn provide(
+                _: *mut c_void,
+                _: octopus_text,
+                reply: *const octopus_token_reply,
+            ) -> octopus_status {
+                // SAFETY: the reply lives during the call.
+                let $reply = unsafe { &*reply };
+                $answer
+            }
+            provide as TokenFunction
+        }};
+    }
+
+    macro_rules! answers {
+        ($reply:ident.$how:ident($($argument:expr),*)) => {
+            // SAFETY: the reply's own function and token; texts live during the call.
+            unsafe { ($reply.$how.unwrap())($reply.token, $($argument),*) }
+        };
+    }
+
+    #[test]
+    fn the_first_answer_of_a_provider_of_tokens_counts_and_an_error_after_it() {
+        let twice = host!(|reply| {
+            answers!(reply.accept(octopus_text::of("first"), NULL, SOON));
+            answers!(reply.accept(octopus_text::of("second"), NULL, SOON));
+            answers!(reply.refuse(octopus_text::of("changed my mind")));
+            0
+        });
+        assert_eq!(asked(twice).unwrap().value, "first");
+        let and_failed = host!(|reply| {
+            answers!(reply.accept(octopus_text::of("first"), NULL, SOON));
+            -7
+        });
+        assert!(refused(and_failed).contains("returned -7"));
+        let with_reason = host!(|reply| {
+            answers!(reply.refuse(octopus_text::of("the vault is sealed")));
+            -7
+        });
+        assert!(refused(with_reason).contains("the vault is sealed"));
+    }
+
+    #[test]
+    fn a_provider_of_tokens_that_answers_wrongly_is_refused_and_does_no_harm() {
+        assert!(refused(host!(|_reply| { 0 })).contains("neither accept nor refuse"));
+        assert!(refused(host!(|_reply| { -1 })).contains("returned -1"));
+        let empty = host!(|reply| {
+            answers!(reply.accept(NULL, NULL, SOON));
+            0
+        });
+        assert!(refused(empty).contains("empty"));
+        let no_text = host!(|reply| {
+            answers!(reply.accept(octopus_text { data: c"\xff".as_ptr(), size: 1 }, NULL, SOON));
+            0
+        });
+        assert!(refused(no_text).contains("UTF-8"));
+        let no_pointer = host!(|reply| {
+            answers!(reply.accept(octopus_text { data: std::ptr::null(), size: 5 }, NULL, SOON));
+            0
+        });
+        assert!(refused(no_pointer).contains("the token"));
+        let nobodys = host!(|reply| {
+            // SAFETY: NULL is looked at.
+            unsafe {
+                (reply.accept.unwrap())(std::ptr::null_mut(), NULL, NULL, SOON);
+                (reply.refuse.unwrap())(std::ptr::null_mut(), NULL);
+            }
+            0
+        });
+        assert!(refused(nobodys).contains("neither"));
+    }
+}

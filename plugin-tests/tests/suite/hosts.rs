@@ -74,7 +74,7 @@ fn check_promises(name: &str, flags: &[&str]) {
     let mut command = Command::new(host);
     command.args([Kafka::shared().bootstrap(), &prefix]).env("LSAN_OPTIONS", suppressions);
     let printed = run(LIMIT, &command);
-    assert!(printed.ends_with("0 of 12 promises are broken\n"), "{printed}");
+    assert!(printed.ends_with("0 of 13 promises are broken\n"), "{printed}");
 }
 
 fn compile_linked(source: &str, name: &str, flags: &[&str]) -> PathBuf {
