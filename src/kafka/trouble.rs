@@ -203,6 +203,7 @@ fn with_advice(reason: &str) -> String {
         || says("unexpected eof")
         || says("wrong version number")
         || says("packet length too long")
+        || is_hang_up(reason) && says("in state ssl_handshake")
     {
         "the broker doesn't speak TLS at this port: see kafka.security.protocol and the port"
     } else if is_hang_up(reason) {
@@ -217,3 +218,6 @@ fn with_advice(reason: &str) -> String {
     };
     format!("{reason} - {advice}")
 }
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,150 @@
+use rdkafka::bindings::rd_kafka_resp_err_t as Code;
+
+use super::*;
+
+/// What librdkafka 2.12.1 said on real brokers: its code, its words, whether brokers had let the client in before; and what
+/// is to be made of it: how certain it is that it lasts, and the setting to look at.
+const SEEN: [(Code, &str, bool, Option<Certainty>, &str); 16] = {
+    use Certainty::{Presumed, Said};
+    use Code::{
+        RD_KAFKA_RESP_ERR__AUTHENTICATION as AUTHENTICATION, RD_KAFKA_RESP_ERR__SSL as SSL,
+        RD_KAFKA_RESP_ERR__TRANSPORT as TRANSPORT,
+    };
+    [
+        (
+            SSL,
+            "Certificate (subject=/CN=b, issuer=/CN=a) is refused: certificate has expired",
+            false,
+            Some(Said),
+            "clock",
+        ),
+        (SSL, "Certificate (subject=/CN=b, issuer=/CN=a) is refused: hostname mismatch", true, Some(Said), "host name"),
+        (
+            SSL,
+            "Certificate (subject=/CN=b, issuer=/CN=a) is refused: unable to get local issuer certificate",
+            false,
+            Some(Said),
+            "kafka.ssl.ca.location",
+        ),
+        (
+            SSL,
+            "ssl://h:1/bootstrap: SSL handshake failed: error:0A000086:SSL routines::certificate verify failed: broker \
+             certificate could not be verified, verify that ssl.ca.location is correctly configured (after 6ms in state \
+             SSL_HANDSHAKE, 1 identical error(s) suppressed)",
+            false,
+            Some(Said),
+            "kafka.ssl.ca.location",
+        ),
+        (
+            TRANSPORT,
+            "ssl://h:1/bootstrap: SSL handshake failed: Disconnected: SSL connection closed by peer: connecting to a \
+             PLAINTEXT broker listener? (after 0ms in state SSL_HANDSHAKE)",
+            false,
+            Some(Presumed),
+            "doesn't speak TLS",
+        ),
+        (
+            TRANSPORT,
+            "ssl://h:1/bootstrap: Disconnected: SSL connection closed by peer (after 1ms in state SSL_HANDSHAKE)",
+            false,
+            Some(Presumed),
+            "doesn't speak TLS",
+        ),
+        (
+            TRANSPORT,
+            "h:1/bootstrap: Disconnected: connection closed by peer: receive 0 after POLLIN (after 18ms in state \
+             APIVERSION_QUERY)",
+            false,
+            Some(Presumed),
+            "wants TLS or SASL",
+        ),
+        (
+            TRANSPORT,
+            "h:1/1: Disconnected: connection closed by peer: receive 0 after POLLIN (after 18ms in state UP)",
+            true,
+            None,
+            "",
+        ),
+        (
+            TRANSPORT,
+            "ssl://h:1/bootstrap: Disconnected: SSL connection closed by peer (after 2ms in state UP)",
+            false,
+            Some(Presumed),
+            "wants TLS or SASL",
+        ),
+        (
+            TRANSPORT,
+            "ssl://h:1/bootstrap: Receive failed: error:0A000412:SSL routines::ssl/tls alert bad certificate: SSL alert \
+             number 42 (after 0ms in state APIVERSION_QUERY)",
+            false,
+            Some(Said),
+            "kafka.ssl.certificate.location",
+        ),
+        (TRANSPORT, "h:1/bootstrap: Connect to ipv4#127.0.0.1:1 failed: Connection refused", false, None, ""),
+        (
+            AUTHENTICATION,
+            "sasl_ssl://h:1/bootstrap: SASL SCRAM-SHA-256 mechanism handshake failed: Broker: Unsupported SASL \
+             mechanism: broker's supported mechanisms: PLAIN,SCRAM-SHA-512",
+            false,
+            Some(Said),
+            "kafka.sasl.mechanism",
+        ),
+        (
+            AUTHENTICATION,
+            "sasl_ssl://h:1/1: SASL authentication error: Authentication failed during authentication due to invalid \
+             credentials with SASL mechanism SCRAM-SHA-512",
+            true,
+            Some(Said),
+            "kafka.sasl.password",
+        ),
+        (
+            AUTHENTICATION,
+            "sasl_plaintext://h:1/1: SASL authentication error: {\"status\":\"invalid_token\"}",
+            true,
+            Some(Said),
+            "aws_msk_iam.region",
+        ),
+        (
+            AUTHENTICATION,
+            "Failed to acquire SASL OAUTHBEARER token: the host's provider of tokens (services.token) gave none",
+            true,
+            Some(Said),
+            "services.token",
+        ),
+        (
+            AUTHENTICATION,
+            "sasl_ssl://h:1/1: SASL PLAIN mechanism handshake failed: Local: Broker transport failure: broker's \
+             supported mechanisms: ",
+            true,
+            None,
+            "",
+        ),
+    ]
+};
+
+#[test]
+fn what_librdkafka_says_is_known_to_last_or_not_and_comes_with_the_setting_to_look_at() {
+    for (code, reason, has_worked, certainty, advice) in SEEN {
+        assert!(lasts(code, reason, has_worked) == certainty, "{reason}");
+        let advised = with_advice(reason);
+        assert!(certainty.is_none() || advised.starts_with(reason) && advised.contains(advice), "{advised}");
+    }
+}
+
+#[test]
+fn a_trouble_that_lasts_is_kept_until_something_works_and_says_most_of_what_is_known() {
+    let trouble = Trouble::default();
+    let (expired, failed, down) = (SEEN[0], SEEN[3], Code::RD_KAFKA_RESP_ERR__ALL_BROKERS_DOWN);
+    trouble.note(down, "1/1 brokers are down".to_owned());
+    trouble.note(expired.0, expired.1.to_owned());
+    // The error that follows, and what follows from that, say less.
+    trouble.note(failed.0, failed.1.to_owned());
+    trouble.note(down, "1/1 brokers are down".to_owned());
+    trouble.note(Code::RD_KAFKA_RESP_ERR__TRANSPORT, "Connection refused".to_owned());
+    assert_eq!(trouble.reason().as_deref(), Some(expired.1));
+    let began = Instant::now();
+    assert!(trouble.is_in_vain(began).is_none() && trouble.stands().is_none(), "it may pass yet");
+    assert!(trouble.is_in_vain(began.checked_sub(PATIENCE).unwrap()).is_some());
+    trouble.end();
+    assert!(trouble.reason().is_none() && trouble.has_worked());
+}
