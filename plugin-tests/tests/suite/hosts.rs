@@ -70,10 +70,7 @@ fn a_cpp_host_on_the_cpp_headers_shows_no_error_to_the_address_and_undefined_beh
 fn check_promises(name: &str, flags: &[&str]) {
     let host = compile_linked("promises.cpp", name, flags);
     let prefix = unique(name) + "-";
-    let suppressions = format!("suppressions={HOSTS}/leaks.supp:print_suppressions=0");
-    let mut command = Command::new(host);
-    command.args([Kafka::shared().bootstrap(), &prefix]).env("LSAN_OPTIONS", suppressions);
-    let printed = run(LIMIT, &command);
+    let printed = run(LIMIT, Command::new(host).args([Kafka::shared().bootstrap(), &prefix]));
     assert!(printed.ends_with("0 of 13 promises are broken\n"), "{printed}");
 }
 
@@ -207,11 +204,14 @@ fn run_in_valgrind(host: &Command) -> String {
 /// Runs a command to its end, and gives what it printed to stdout. Fails with all that it printed, if it fails, and
 /// after `limit`; also if it is not installed, as nothing was tested then.
 fn run(limit: Duration, command: &Command) -> String {
+    // Any host may end while clients are torn down in the background.
+    let suppressions = format!("suppressions={HOSTS}/leaks.supp:print_suppressions=0");
     let output = Command::new("timeout")
         .args(["--kill-after=5", &limit.as_secs().to_string()])
         .arg(command.get_program())
         .args(command.get_args())
         .envs(command.get_envs().filter_map(|(name, value)| Some((name, value?))))
+        .env("LSAN_OPTIONS", suppressions)
         .stdin(Stdio::null())
         .output()
         .unwrap_or_else(|why| panic!("timeout could not be run for {command:?}: {why}"));
