@@ -16,7 +16,7 @@ pub use msk::MskSettings;
 pub(crate) use properties::MASK;
 pub use properties::{Properties, is_secret};
 pub use service::ServiceSettings;
-use value::{as_bool, as_count, as_number, as_object, as_text};
+use value::{as_bool, as_count, as_number, as_options, as_text};
 
 /// How long a call may take when nobody answers, unless `timeout_ms` says otherwise.
 const DEFAULT_TIMEOUT: Duration = Duration::from_secs(60);
@@ -207,13 +207,7 @@ impl EmbeddedSettings {
     const MOST_PARTITIONS: u64 = 10_000;
 
     fn from_json(value: &Value) -> Result<Self> {
-        let options = as_object("embedded", value)?;
-        if let Some(key) = options.keys().find(|key| !["brokers", "partitions"].contains(&key.as_str())) {
-            return Err(Error::configuration(
-                format_args!("embedded.{key}"),
-                "no such option; expected \"brokers\" or \"partitions\"",
-            ));
-        }
+        let options = as_options("embedded", value, &["brokers", "partitions"])?;
         let count = |key: &str, most| match options.get(key) {
             None => Ok(1),
             Some(value) => as_count(&format!("embedded.{key}"), value, most).map(|n| n as u32),

@@ -7,7 +7,7 @@ use serde_json::{Map, Value};
 
 use super::in_seconds;
 use super::properties::Properties;
-use super::value::{as_count, as_object, as_text};
+use super::value::{as_count, as_options, as_text};
 use crate::error::{Error, Result};
 
 const KEY: &str = "aws_msk_iam";
@@ -52,13 +52,7 @@ impl MskSettings {
 
     fn from_json(value: &Value, at: &str) -> Result<Self> {
         const OPTIONS: [&str; 5] = ["region", "profile", "role_arn", "role_session_name", "expiry_seconds"];
-        let options = as_object(at, value)?;
-        if let Some(key) = options.keys().find(|key| !OPTIONS.contains(&key.as_str())) {
-            return Err(Error::configuration(
-                format_args!("{at}.{key}"),
-                format_args!("no such option; expected one of {}", OPTIONS.join(", ")),
-            ));
-        }
+        let options = as_options(at, value, &OPTIONS)?;
         let text = |key: &str| match options.get(key) {
             None => Ok(None),
             Some(value) => match as_text(&format!("{at}.{key}"), value)? {

@@ -6,7 +6,7 @@ use serde::{Serialize, Serializer};
 use serde_json::{Map, Value};
 
 use super::properties::MASK;
-use super::value::{as_object, as_text};
+use super::value::{as_options, as_text};
 use crate::error::{Error, Result};
 
 const KEY: &str = "octopus";
@@ -51,13 +51,7 @@ impl ServiceSettings {
 
     fn from_json(value: &Value) -> Result<Self> {
         const OPTIONS: [&str; 5] = ["subject", "subject_env", "authorization", "authorization_env", "url"];
-        let options = as_object(KEY, value)?;
-        if let Some(key) = options.keys().find(|key| !OPTIONS.contains(&key.as_str())) {
-            return Err(Error::configuration(
-                format_args!("{KEY}.{key}"),
-                format_args!("no such option; expected one of {}", OPTIONS.join(", ")),
-            ));
-        }
+        let options = as_options(KEY, value, &OPTIONS)?;
         let url = match options.get("url") {
             None => DEFAULT_URL.to_owned(),
             Some(value) => checked_url(as_text("octopus.url", value)?)?,

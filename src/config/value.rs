@@ -20,6 +20,18 @@ pub fn as_object<'a>(key: &str, value: &'a Value) -> Result<&'a Map<String, Valu
     value.as_object().ok_or_else(|| Error::configuration(key, format_args!("expected an object, got {}", kind(value))))
 }
 
+/// An object that has these options and no others.
+pub fn as_options<'a>(key: &str, value: &'a Value, known: &[&str]) -> Result<&'a Map<String, Value>> {
+    let options = as_object(key, value)?;
+    match options.keys().find(|name| !known.contains(&name.as_str())) {
+        None => Ok(options),
+        Some(name) => Err(Error::configuration(
+            format_args!("{key}.{name}"),
+            format_args!("no such option; expected one of {}", known.join(", ")),
+        )),
+    }
+}
+
 pub fn as_text<'a>(key: &str, value: &'a Value) -> Result<&'a str> {
     value.as_str().ok_or_else(|| Error::configuration(key, format_args!("expected a string, got {}", kind(value))))
 }
