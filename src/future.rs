@@ -205,7 +205,8 @@ impl Future {
         }
     }
 
-    fn is_settled(&self) -> bool {
+    /// Whether there is a result; of a pull, whether it has taken its event.
+    pub fn is_settled(&self) -> bool {
         match &self.awaited {
             Awaited::Delivery(promise, ..) => promise.is_settled(),
             Awaited::Flush(promise, _) => promise.is_settled(),

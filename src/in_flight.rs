@@ -33,6 +33,8 @@ struct Epoch {
 struct State {
     events: u64,
     bytes: u64,
+    /// Of `events`, those that have failed as overdue: only their room is still taken.
+    overdue: u64,
     /// The number of `epochs[0]`; the last of them is the one that pushes are counted in.
     first_epoch: u64,
     epochs: VecDeque<Epoch>,
@@ -79,10 +81,23 @@ impl Held {
     }
 }
 
-/// What became of one event.
+/// What became of one event, which gives its room back.
 pub struct Outcome {
     pub place: Place,
-    pub failure: Option<Error>,
+    pub fate: Fate,
+}
+
+pub enum Fate {
+    Delivered,
+    Failed(Error),
+    /// It has failed as overdue before, and flushes were told.
+    ToldBefore,
+}
+
+impl Outcome {
+    pub fn delivered(place: Place) -> Self {
+        Outcome { place, fate: Fate::Delivered }
+    }
 }
 
 impl InFlight {
@@ -90,6 +105,7 @@ impl InFlight {
         let state = State {
             events: 0,
             bytes: 0,
+            overdue: 0,
             first_epoch: 0,
             epochs: VecDeque::from([Epoch::default()]),
             end: None,
@@ -159,11 +175,15 @@ impl InFlight {
         Error::new(
             Kind::Unreachable,
             format!(
-                "no room for an event of {bytes} bytes within the time limit: {} events and {} bytes are in flight; \
+                "no room for an event of {bytes} bytes within the time limit: {} events and {} bytes are in flight{}; \
                  the brokers take them too slowly or not at all, or queue.buffering.max.messages ({}) or \
                  queue.buffering.max.kbytes ({}) is too small",
                 state.events,
                 state.bytes,
+                match state.overdue {
+                    0 => String::new(),
+                    overdue => format!(", {overdue} of them longer than delivery.timeout.ms"),
+                },
                 self.limits.events,
                 self.limits.bytes / 1024
             ),
@@ -174,15 +194,13 @@ impl InFlight {
     /// Gives back the room of a whole array of events, then wakes whoever waits: once.
     pub fn settle(&self, outcomes: &mut Vec<Outcome>) {
         let mut state = self.state.lock();
-        for outcome in outcomes.drain(..) {
+        for Outcome { place, fate } in outcomes.drain(..) {
             state.events = state.events.saturating_sub(1);
-            state.bytes = state.bytes.saturating_sub(outcome.place.bytes);
-            let index = outcome.place.epoch.saturating_sub(state.first_epoch) as usize;
-            let Some(epoch) = state.epochs.get_mut(index) else { continue };
-            epoch.outstanding = epoch.outstanding.saturating_sub(1);
-            if let Some(failure) = outcome.failure {
-                epoch.failures += 1;
-                epoch.first_failure.get_or_insert(failure);
+            state.bytes = state.bytes.saturating_sub(place.bytes);
+            match fate {
+                Fate::Delivered => state.count_out(place, None),
+                Fate::Failed(failure) => state.count_out(place, Some(failure)),
+                Fate::ToldBefore => state.overdue = state.overdue.saturating_sub(1),
             }
         }
         let drained = pop_drained(&mut state);
@@ -191,6 +209,18 @@ impl InFlight {
         if wake {
             self.room.notify_all();
         }
+        settle_flushes(drained);
+    }
+
+    /// These have failed as overdue: flushes wait for them no longer. Their room stays taken until they are settled.
+    pub fn give_up_waiting(&self, overdue: Vec<(Place, Error)>) {
+        let mut state = self.state.lock();
+        for (place, failure) in overdue {
+            state.overdue += 1;
+            state.count_out(place, Some(failure));
+        }
+        let drained = pop_drained(&mut state);
+        drop(state);
         settle_flushes(drained);
     }
 
@@ -215,6 +245,12 @@ impl InFlight {
         self.state.lock().events == 0
     }
 
+    /// Whether each event has its result, though some may still take room.
+    pub fn all_told(&self) -> bool {
+        let state = self.state.lock();
+        state.events == state.overdue
+    }
+
     pub fn has_ended(&self) -> bool {
         self.state.lock().end.is_some()
     }
@@ -225,6 +261,18 @@ impl InFlight {
         state.end.get_or_insert(why);
         drop(state);
         self.room.notify_all();
+    }
+}
+
+impl State {
+    fn count_out(&mut self, place: Place, failure: Option<Error>) {
+        let index = place.epoch.saturating_sub(self.first_epoch) as usize;
+        let Some(epoch) = self.epochs.get_mut(index) else { return };
+        epoch.outstanding = epoch.outstanding.saturating_sub(1);
+        if let Some(failure) = failure {
+            epoch.failures += 1;
+            epoch.first_failure.get_or_insert(failure);
+        }
     }
 }
 
@@ -272,7 +320,7 @@ mod tests {
     }
 
     fn delivered(place: Place) -> Vec<Outcome> {
-        vec![Outcome { place, failure: None }]
+        vec![Outcome::delivered(place)]
     }
 
     fn room_for(events: u64) -> InFlight {
@@ -312,11 +360,27 @@ mod tests {
         let places = [0; 3].map(|_| in_flight.take(1, Deadline::NEVER).unwrap());
         let flush = flush_of(&in_flight);
         let why = Error::new(Kind::Kafka, "broker said no");
-        let failed = places.map(|place| Outcome { place, failure: Some(why.clone()) });
+        let failed = places.map(|place| Outcome { place, fate: Fate::Failed(why.clone()) });
         in_flight.settle(&mut failed.into());
         let message = flush.wait(Deadline::from_millis(NOW)).unwrap_err().message().to_owned();
         assert!(message.contains("3 of the events") && message.contains("broker said no"), "{message}");
         assert!(flush_of(&in_flight).wait(Deadline::from_millis(NOW)).is_ok(), "said once");
+    }
+
+    #[test]
+    fn an_overdue_event_is_told_by_one_flush_and_keeps_its_room_until_it_is_settled() {
+        let in_flight = room_for(1);
+        let place = in_flight.take(1, Deadline::NEVER).unwrap();
+        let flush = flush_of(&in_flight);
+        assert!(!in_flight.all_told());
+        in_flight.give_up_waiting(vec![(place, Error::new(Kind::Kafka, "too late"))]);
+        assert!(flush.wait(Deadline::from_millis(NOW)).unwrap_err().message().contains("too late"));
+        assert!(in_flight.all_told() && !in_flight.is_empty());
+        let refused = in_flight.take(1, Deadline::from_millis(NOW)).unwrap_err();
+        assert!(refused.message().contains("1 of them longer than delivery.timeout.ms"), "{refused}");
+        in_flight.settle(&mut vec![Outcome { place, fate: Fate::ToldBefore }]);
+        assert!(in_flight.is_empty() && flush_of(&in_flight).wait(Deadline::from_millis(NOW)).is_ok());
+        in_flight.take(1, Deadline::from_millis(NOW)).unwrap();
     }
 
     #[test]

@@ -17,7 +17,7 @@ use crate::future::Future;
 use crate::health::{Health, refuse_to_wait_for_ourselves};
 use crate::in_flight::Place;
 use crate::json;
-use crate::kafka::{EncodedRecord, KafkaProducer};
+use crate::kafka::{EncodedRecord, KafkaProducer, Overdue};
 use crate::order::{Order, Turn};
 use crate::preparation::Preparation;
 use crate::record::{EventRecord, HEADER, LENGTH_PREFIX, Metadata, Record};
@@ -39,7 +39,7 @@ pub struct NewEvent<R> {
 
 impl Producer {
     pub fn new(topic: Arc<Topic>, settings: &ClientSettings, pool: Arc<ThreadPool>) -> Result<Self> {
-        let records = KafkaProducer::new(topic.driver().connection(), topic.kafka_name(), settings)?;
+        let records = KafkaProducer::new(topic.driver().connection(), topic.kafka_name(), settings, Overdue::Kept)?;
         let elsewhere = if pool.has_threads() { pool.mark() } else { Mark::NONE };
         let parts = topic.parts();
         let (selection, own) = match parts.make_selector()? {

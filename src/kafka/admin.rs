@@ -8,6 +8,7 @@ use rdkafka::bindings as rd;
 use rdkafka::types::RDKafkaErrorCode;
 
 use super::client::{Attended, Client, ClientRole, IDLE};
+use super::codes::{self, Code};
 use super::native::{PartitionList, Queue, QueueEvent, c_string, results, text};
 use super::{Connection, EmbeddedCluster, errors};
 use crate::admin::{Admin, NewTopic};
@@ -48,7 +49,7 @@ impl KafkaAdmin {
         let began = Instant::now();
         loop {
             if let Some(answer) = answers.poll(deadline.remaining(IDLE)) {
-                return match errors::number(answer.error()) {
+                return match answer.error().number() {
                     0 => Ok(answer),
                     _ => Err(client.request_error(answer.error(), &answer.error_text(), doing)),
                 };
@@ -67,9 +68,9 @@ impl KafkaAdmin {
         // SAFETY: the caller's answer is alive and has `count` results, one for the one topic that was asked about.
         let (code, reason) = unsafe {
             let result = *results;
-            (rd::rd_kafka_topic_result_error(result), text(rd::rd_kafka_topic_result_error_string(result)))
+            (codes::rd_kafka_topic_result_error(result), text(rd::rd_kafka_topic_result_error_string(result)))
         };
-        match errors::number(code) {
+        match code.number() {
             0 => Ok(()),
             _ => Err(self.client().request_error(code, &reason, doing)),
         }
@@ -155,7 +156,7 @@ impl Admin for KafkaAdmin {
             match result.is_null() {
                 true => return Err(Error::new(Kind::Kafka, "the broker's answer is about no records").during(doing)),
                 false => results(&*rd::rd_kafka_DeleteRecords_result_offsets(result))
-                    .find(|partition| errors::number(partition.error) != 0),
+                    .find(|partition| partition.error.is_error()),
             }
         };
         match failed {
@@ -197,9 +198,9 @@ impl Admin for KafkaAdmin {
         // SAFETY: belongs to the answer, which is alive.
         let (code, reason) = unsafe {
             let reason = text(rd::rd_kafka_ConfigResource_error_string(described));
-            (rd::rd_kafka_ConfigResource_error(described), reason)
+            (codes::rd_kafka_ConfigResource_error(described), reason)
         };
-        if errors::number(code) != 0 {
+        if code.is_error() {
             return Err(self.client().request_error(code, &reason, doing));
         }
         // SAFETY: the array has `count` entries and belongs to the answer, which is alive; texts are copied.
@@ -248,19 +249,16 @@ impl AdminOptions {
         let mut why = [0 as c_char; 256];
         // SAFETY: the options are alive and the buffer as long as said.
         let refused = unsafe {
-            errors::number(rd::rd_kafka_AdminOptions_set_request_timeout(
-                options.0,
-                timeout,
-                why.as_mut_ptr(),
-                why.len(),
-            )) != 0
+            Code::from(rd::rd_kafka_AdminOptions_set_request_timeout(options.0, timeout, why.as_mut_ptr(), why.len()))
+                .is_error()
                 || changes_topics(operation)
-                    && errors::number(rd::rd_kafka_AdminOptions_set_operation_timeout(
+                    && Code::from(rd::rd_kafka_AdminOptions_set_operation_timeout(
                         options.0,
                         timeout,
                         why.as_mut_ptr(),
                         why.len(),
-                    )) != 0
+                    ))
+                    .is_error()
         };
         if refused {
             // SAFETY: librdkafka terminates the text.
@@ -304,7 +302,8 @@ impl TopicDescription {
             let (c_name, c_value) = (c_string(name)?, c_string(value)?);
             // SAFETY: all are alive and copied.
             let code = unsafe { rd::rd_kafka_NewTopic_set_config(description.0, c_name.as_ptr(), c_value.as_ptr()) };
-            if errors::number(code) != 0 {
+            let code = Code::from(code);
+            if code.is_error() {
                 return Err(Error::configuration(format_args!("config.{name}"), errors::describe(code)));
             }
         }

@@ -13,6 +13,7 @@ use rdkafka::bindings as rd;
 use rdkafka::config::NativeClientConfig;
 use rdkafka::types::RDKafkaErrorCode;
 
+use super::codes::{self, Code};
 use super::native::{Handle, Queue, QueueEvent, TopicHandle, text};
 use super::trouble::{self, Trouble};
 use super::{Connection, EmbeddedCluster, certificate, conf, errors, token};
@@ -176,12 +177,12 @@ impl Client {
     fn note_failure(&self, facility: &str, message: &str) {
         use rd::rd_kafka_resp_err_t::{RD_KAFKA_RESP_ERR__SSL, RD_KAFKA_RESP_ERR__TRANSPORT};
         match facility {
-            certificate::FACILITY => self.trouble.note(RD_KAFKA_RESP_ERR__SSL, certificate::refusal(message)),
+            certificate::FACILITY => self.trouble.note(RD_KAFKA_RESP_ERR__SSL.into(), certificate::refusal(message)),
             // For who is in already, it is one that is being restarted.
             "FAIL" if trouble::is_hang_up(message) && !self.trouble.has_worked() => {
                 // In front is the name of librdkafka's thread.
                 let reason = message.split_once("]: ").map_or(message, |(_, reason)| reason);
-                self.trouble.note(RD_KAFKA_RESP_ERR__TRANSPORT, reason.to_owned());
+                self.trouble.note(RD_KAFKA_RESP_ERR__TRANSPORT.into(), reason.to_owned());
             }
             _ => {}
         }
@@ -205,7 +206,7 @@ impl Client {
         let mut buffer = [0 as c_char; 512];
         // SAFETY: the client is alive; the buffer is as long as said and is terminated by librdkafka.
         let (code, reason) = unsafe {
-            let code = rd::rd_kafka_fatal_error(self.handle.as_ptr(), buffer.as_mut_ptr(), buffer.len());
+            let code = codes::rd_kafka_fatal_error(self.handle.as_ptr(), buffer.as_mut_ptr(), buffer.len());
             (code, text(buffer.as_ptr()))
         };
         errors::error(code, &reason).during(format_args!("{} is finished, make a new one", self.name))
@@ -248,19 +249,21 @@ impl Client {
         topic: Option<&TopicHandle>,
         doing: &str,
         deadline: Deadline,
-    ) -> Result<Vec<(String, errors::Code, Option<u32>)>> {
+    ) -> Result<Vec<(String, Code, Option<u32>)>> {
         let (all, topic) = topic.map_or((1, std::ptr::null_mut()), |topic| (0, topic.as_ptr()));
         let mut metadata = std::ptr::null();
         self.ask(deadline, doing, |at_most| {
             // SAFETY: client and topic are alive, the place is writable; the metadata is ours until destroyed.
-            unsafe { rd::rd_kafka_metadata(self.handle.as_ptr(), all, topic, &mut metadata, at_most) }
+            unsafe { codes::rd_kafka_metadata(self.handle.as_ptr(), all, topic, &mut metadata, at_most) }
         })?;
         // SAFETY: set on success; it has `topic_cnt` topics, whose names are copied before it is destroyed.
         unsafe {
             let count = usize::try_from((*metadata).topic_cnt).unwrap_or(0);
             let topics = (0..count).map(|index| &*(*metadata).topics.add(index));
             let partitions = |count: i32| u32::try_from(count).ok().filter(|count| *count > 0);
-            let found = topics.map(|one| (text(one.topic), one.err, partitions(one.partition_cnt))).collect();
+            let found = topics
+                .map(|one| (text(one.topic), Code::read(&raw const one.err), partitions(one.partition_cnt)))
+                .collect();
             rd::rd_kafka_metadata_destroy(metadata);
             Ok(found)
         }
@@ -272,7 +275,7 @@ impl Client {
         &self,
         deadline: Deadline,
         doing: impl std::fmt::Display,
-        mut call: impl FnMut(i32) -> errors::Code,
+        mut call: impl FnMut(i32) -> Code,
     ) -> Result<()> {
         /// What comes up meanwhile is told so much later.
         const LONGEST: Duration = Duration::from_secs(10);
@@ -280,7 +283,7 @@ impl Client {
         let mut slice = Duration::from_secs(1);
         loop {
             let code = call(as_millis_rounded_up(deadline.remaining(slice)));
-            if errors::number(code) == 0 {
+            if !code.is_error() {
                 self.trouble.end();
                 return Ok(());
             }
@@ -341,8 +344,8 @@ impl Client {
         let no_topic = std::ptr::null_mut();
         // SAFETY: the client is alive and the place writable; the metadata is ours until destroyed.
         unsafe {
-            let code = rd::rd_kafka_metadata(self.handle.as_ptr(), 0, no_topic, &mut metadata, AT_MOST_MS);
-            let answered = errors::number(code) == 0;
+            let code = codes::rd_kafka_metadata(self.handle.as_ptr(), 0, no_topic, &mut metadata, AT_MOST_MS);
+            let answered = !code.is_error();
             if answered {
                 rd::rd_kafka_metadata_destroy(metadata);
             }
@@ -361,21 +364,21 @@ impl Client {
     }
 
     /// An error of a request, or, if it says that nobody answered, who did not.
-    pub fn request_error(&self, code: errors::Code, reason: &str, doing: impl std::fmt::Display) -> Error {
+    pub fn request_error(&self, code: Code, reason: &str, doing: impl std::fmt::Display) -> Error {
         match is_unanswered(code) {
-            true => self.unreachable(doing).with_kafka_code(errors::number(code)),
+            true => self.unreachable(doing).with_kafka_code(code.number()),
             false => errors::error(code, reason).during(doing),
         }
     }
 }
 
 /// Nobody could be asked, or nobody answered.
-fn is_unanswered(code: errors::Code) -> bool {
+fn is_unanswered(code: Code) -> bool {
     use RDKafkaErrorCode::{AllBrokersDown, BrokerTransportFailure, OperationTimedOut, Resolve};
     matches!(RDKafkaErrorCode::from(code), BrokerTransportFailure | AllBrokersDown | OperationTimedOut | Resolve)
 }
 
-fn is_fatal(code: errors::Code) -> bool {
+fn is_fatal(code: Code) -> bool {
     RDKafkaErrorCode::from(code) == RDKafkaErrorCode::Fatal
 }
 

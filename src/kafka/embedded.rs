@@ -6,6 +6,7 @@ use std::ptr::NonNull;
 
 use rdkafka::bindings as rd;
 
+use super::codes::Code;
 use super::native::{Handle, c_string, text};
 use super::{conf, errors};
 use crate::admin::NewTopic;
@@ -78,7 +79,8 @@ impl EmbeddedCluster {
                 topic.replication as i32,
             )
         };
-        match errors::number(code) {
+        let code = Code::from(code);
+        match code.number() {
             0 => Ok(()),
             _ => Err(errors::error(code, "").during(format_args!("creating topic {:?}", topic.kafka_name))),
         }

@@ -1,24 +1,19 @@
 //! librdkafka's error codes as the core's errors.
 
-use rdkafka::bindings as rd;
 use rdkafka::types::RDKafkaErrorCode;
 
+use super::codes::{self, Code};
 use super::native;
 use crate::error::{Error, Kind};
 
-pub type Code = rd::rd_kafka_resp_err_t;
-
-pub fn number(code: Code) -> i32 {
-    code as i32
-}
-
 pub fn describe(code: Code) -> String {
     // SAFETY: gives a static text for any code.
-    unsafe { native::text(rd::rd_kafka_err2str(code)) }
+    unsafe { native::text(codes::rd_kafka_err2str(code)) }
 }
 
 /// The error for `code`, with librdkafka's words unless better ones are given.
-pub fn error(code: Code, reason: &str) -> Error {
+pub fn error(code: impl Into<Code>, reason: &str) -> Error {
+    let code = code.into();
     let known = RDKafkaErrorCode::from(code);
     let description = describe(code);
     let message = match reason {
@@ -26,13 +21,13 @@ pub fn error(code: Code, reason: &str) -> Error {
         reason if reason.contains(&description) => reason.to_owned(),
         reason => format!("{description}: {reason}"),
     };
-    Error::new(kind(known), message).with_kafka_code(number(code)).retriable(is_retriable(known))
+    Error::new(kind(known), message).with_kafka_code(code.number()).retriable(is_retriable(known))
 }
 
 /// What the calling thread's last failed call left.
 pub fn last_error() -> Error {
     // SAFETY: reads a thread-local.
-    error(unsafe { rd::rd_kafka_last_error() }, "")
+    error(unsafe { codes::rd_kafka_last_error() }, "")
 }
 
 fn kind(code: RDKafkaErrorCode) -> Kind {

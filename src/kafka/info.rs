@@ -12,6 +12,7 @@ use rdkafka::types::RDKafkaErrorCode;
 
 use super::client::{Attended, Client, ClientRole};
 use super::native::{Message, Queue, TopicHandle};
+use super::overdue::Overdue;
 use super::{Connection, KafkaProducer, errors};
 use crate::admin::{InfoRecord, InfoTopic, InfoTopics};
 use crate::config::ClientSettings;
@@ -309,7 +310,7 @@ impl InfoWriter {
         ] {
             settings.kafka.set(name, value);
         }
-        let producer = KafkaProducer::new(&self.connection, kafka_name, &settings)?;
+        let producer = KafkaProducer::new(&self.connection, kafka_name, &settings, Overdue::Dropped)?;
         let sibling = producer.sibling(kafka_name)?;
         *shared = Some(producer);
         Ok(sibling)

@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use rdkafka::bindings as rd;
 
+use super::codes::{self, Code};
 use crate::deadline::as_millis_rounded_up;
 use crate::error::{Error, Kind, Result};
 use crate::health::{is_forked_child, is_plugin_thread, mark_plugin_thread};
@@ -146,9 +147,9 @@ impl QueueEvent {
         unsafe { rd::rd_kafka_event_type(self.as_ptr()) }
     }
 
-    pub fn error(&self) -> rd::rd_kafka_resp_err_t {
+    pub fn error(&self) -> Code {
         // SAFETY: the event is alive.
-        unsafe { rd::rd_kafka_event_error(self.as_ptr()) }
+        unsafe { codes::rd_kafka_event_error(self.as_ptr()) }
     }
 
     pub fn error_text(&self) -> String {
@@ -186,7 +187,7 @@ impl Drop for QueueEvent {
 pub struct PartitionResult {
     pub partition: i32,
     pub offset: i64,
-    pub error: rd::rd_kafka_resp_err_t,
+    pub error: Code,
 }
 
 /// What librdkafka wrote into a list.
@@ -194,7 +195,9 @@ pub fn results(list: &rd::rd_kafka_topic_partition_list_t) -> impl Iterator<Item
     (0..usize::try_from(list.cnt).unwrap_or(0)).map(|index| {
         // SAFETY: `elems` holds `cnt` elements.
         let element = unsafe { &*list.elems.add(index) };
-        PartitionResult { partition: element.partition, offset: element.offset, error: element.err }
+        // SAFETY: a field of what is alive.
+        let error = unsafe { Code::read(&raw const element.err) };
+        PartitionResult { partition: element.partition, offset: element.offset, error }
     })
 }
 
@@ -293,8 +296,9 @@ impl Message {
         unsafe { self.ptr.as_ref() }
     }
 
-    pub fn error(&self) -> rd::rd_kafka_resp_err_t {
-        self.raw().err
+    pub fn error(&self) -> Code {
+        // SAFETY: a field of what is alive.
+        unsafe { Code::read(&raw const self.raw().err) }
     }
 
     pub fn error_text(&self) -> String {

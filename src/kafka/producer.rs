@@ -16,14 +16,16 @@ use rdkafka::types::RDKafkaErrorCode;
 
 use super::buffer::{Buffer, EncodedRecord};
 use super::client::{Client, ClientRole, IDLE};
+use super::codes::Code;
 use super::native::{QueueEvent, TopicHandle};
+use super::overdue::{Overdue, Watch};
 use super::{Connection, conf, errors};
 use crate::completions::spawn;
 use crate::config::{ClientSettings, Properties};
 use crate::deadline::{Deadline, as_millis_rounded_up};
 use crate::error::{Error, Kind, Result, Stored};
 use crate::future::{Delivered, Future, Hurry};
-use crate::in_flight::{InFlight, Limits, Outcome, Place};
+use crate::in_flight::{Fate, InFlight, Limits, Outcome, Place};
 use crate::record::Record;
 use crate::thread_pool::Mark;
 
@@ -50,13 +52,15 @@ pub struct KafkaProducer {
 /// The client, its serving thread and the room in it; siblings for several topics share them.
 struct Shared {
     in_flight: InFlight,
+    /// When events in flight are overdue, unless librdkafka sees to that.
+    watch: Option<Watch>,
     hurrying: AtomicBool,
     closing: AtomicBool,
     client: Client,
 }
 
 impl KafkaProducer {
-    pub fn new(connection: &Connection, topic_name: &str, settings: &ClientSettings) -> Result<Self> {
+    pub fn new(connection: &Connection, topic_name: &str, settings: &ClientSettings, overdue: Overdue) -> Result<Self> {
         let mut properties = connection.properties.overlaid_with(&settings.kafka);
         // What was acknowledged by Kafka is there once and in order, whatever is retried meanwhile.
         properties.set("enable.idempotence", "true");
@@ -69,6 +73,10 @@ impl KafkaProducer {
         }
         let wanted = conf::native(&properties)?;
         check_linger(&properties, &wanted)?;
+        let watch = match overdue {
+            Overdue::Kept => Watch::in_place_of_librdkafka(&mut properties, topic_name)?,
+            Overdue::Dropped => None,
+        };
         let limits = Limits {
             events: match conf::effective_number(&wanted, "queue.buffering.max.messages")? {
                 0 => u64::MAX,
@@ -84,6 +92,7 @@ impl KafkaProducer {
         let topic = TopicHandle::new(&client.handle, topic_name)?;
         let shared = Arc::new(Shared {
             in_flight: InFlight::new(limits),
+            watch,
             hurrying: AtomicBool::new(false),
             closing: AtomicBool::new(false),
             client,
@@ -168,7 +177,7 @@ impl KafkaProducer {
         match self.encode_and_produce(partition, record, place.bytes() as usize, &future) {
             Ok(()) => Ok(future),
             Err(error) => {
-                self.shared.in_flight.settle(&mut vec![Outcome { place, failure: None }]);
+                self.shared.in_flight.settle(&mut vec![Outcome::delivered(place)]);
                 Err(error)
             }
         }
@@ -203,7 +212,8 @@ impl KafkaProducer {
     pub fn fail(&self, future: &Future, error: Error) {
         let is_news = future.settle_delivery(Err(error.clone()));
         if let Some(place) = future.place() {
-            self.shared.in_flight.settle(&mut vec![Outcome { place, failure: is_news.then_some(error) }]);
+            let fate = if is_news { Fate::Failed(error) } else { Fate::Delivered };
+            self.shared.in_flight.settle(&mut vec![Outcome { place, fate }]);
         }
     }
 
@@ -255,6 +265,9 @@ impl KafkaProducer {
             )
         };
         if refused == 0 {
+            if let Some(watch) = &self.shared.watch {
+                watch.begin(partition, future);
+            }
             if let Bytes::ToKeep(buffer) = bytes {
                 buffer.give_away();
             }
@@ -308,21 +321,68 @@ impl Shared {
     fn serve_until_closed(&self) {
         const LONGEST_PAUSE: Duration = Duration::from_millis(64);
         let mut pause = Duration::from_millis(1);
-        while !(self.closing.load(Ordering::Acquire) && self.in_flight.is_empty()) {
+        while !(self.closing.load(Ordering::Acquire) && self.in_flight.all_told()) {
             let event = if self.in_flight.is_flushing() || self.closing.load(Ordering::Acquire) {
                 self.hurry(Duration::from_millis(1));
                 pause = (pause * 2).min(LONGEST_PAUSE);
                 self.client.main.poll(pause)
             } else {
                 pause = Duration::from_millis(1);
-                self.client.main.poll(IDLE)
+                self.client.main.poll(self.watch.as_ref().map_or(IDLE, |watch| watch.until_next().min(IDLE)))
             };
             self.look_after_trouble();
-            let Some(event) = event else { continue };
-            // A panic in here, in a host's callback say, must not stop the reports.
-            if catch_unwind(AssertUnwindSafe(|| self.serve(&event))).is_err() {
-                self.fail("a panic while serving an event of librdkafka; this is a defect of Octopus");
+            self.give_up_on_overdue();
+            self.serve_guarded(event);
+        }
+        self.drop_overdue();
+    }
+
+    /// A panic in here, in a host's callback say, must not stop the reports.
+    fn serve_guarded(&self, event: Option<QueueEvent>) {
+        let Some(event) = event else { return };
+        if catch_unwind(AssertUnwindSafe(|| self.serve(&event))).is_err() {
+            self.fail("a panic while serving an event of librdkafka; this is a defect of Octopus");
+        }
+    }
+
+    /// Fails what is in flight for longer than it may be. librdkafka keeps it: `overdue` says why.
+    fn give_up_on_overdue(&self) {
+        let Some(watch) = &self.watch else { return };
+        let mut given_up = Vec::new();
+        for event in watch.take_overdue() {
+            let Some(place) = event.future.place() else { continue };
+            let error = self.overdue_error(watch, event.partition, place);
+            if event.future.settle_delivery(Err(error.clone())) {
+                given_up.push((place, error));
             }
+        }
+        if !given_up.is_empty() {
+            self.in_flight.give_up_waiting(given_up);
+        }
+    }
+
+    fn overdue_error(&self, watch: &Watch, partition: u32, place: Place) -> Error {
+        let code = Code::from(rd::rd_kafka_resp_err_t::RD_KAFKA_RESP_ERR__MSG_TIMED_OUT);
+        let trouble = self.client.last_trouble().map(|trouble| format!("; the last error was: {trouble}"));
+        let reason = format!(
+            "{}: no broker has confirmed it within delivery.timeout.ms ({}); it is kept, and may still be \
+             stored{}",
+            errors::describe(code),
+            watch.limit.as_millis(),
+            trouble.unwrap_or_default()
+        );
+        errors::error(code, &reason).stored(Stored::Perhaps).during(delivering(place.bytes(), partition, &watch.topic))
+    }
+
+    /// Everything was told: what librdkafka still has is nobody's any more.
+    fn drop_overdue(&self) {
+        const AT_MOST: Duration = Duration::from_secs(5);
+        let deadline = Deadline::after(AT_MOST);
+        let flags = rd::RD_KAFKA_PURGE_F_QUEUE | rd::RD_KAFKA_PURGE_F_INFLIGHT | rd::RD_KAFKA_PURGE_F_NON_BLOCKING;
+        while !self.in_flight.is_empty() && !deadline.has_passed() {
+            // SAFETY: the client is alive. It answers by delivery reports, which give back what the events hold.
+            unsafe { rd::rd_kafka_purge(self.client.handle.as_ptr(), flags) };
+            self.serve_guarded(self.client.main.poll(deadline.remaining(Duration::from_millis(100))));
         }
     }
 
@@ -370,9 +430,6 @@ impl Shared {
                     Err(_) => self.fail("a panic while serving a delivery report; this is a defect of Octopus"),
                 }
             }
-            if outcomes.iter().any(|outcome| outcome.failure.is_none()) {
-                self.client.note_success();
-            }
             self.in_flight.settle(&mut outcomes);
         }
     }
@@ -381,33 +438,49 @@ impl Shared {
         // SAFETY: made in `produce`, and this is its one report.
         let report = unsafe { Report::from_opaque(message._private) }?;
         let result = self.result_of(message);
+        if result.is_ok() {
+            self.client.note_success();
+        }
         let failure = result.as_ref().err().cloned();
-        report.0.settle_delivery(result);
-        Some(Outcome { place: report.0.place()?, failure })
+        let fate = match (report.0.settle_delivery(result), failure) {
+            (false, _) => Fate::ToldBefore,
+            (true, None) => Fate::Delivered,
+            (true, Some(failure)) => Fate::Failed(failure),
+        };
+        Some(Outcome { place: report.0.place()?, fate })
     }
 
     fn result_of(&self, message: &rd::rd_kafka_message_t) -> Result<Delivered> {
-        if errors::number(message.err) == 0 {
+        // SAFETY: a field of what is alive.
+        let code = unsafe { Code::read(&raw const message.err) };
+        if !code.is_error() {
             let offset = u64::try_from(message.offset).ok();
             return Ok(Delivered { partition: message.partition as u32, offset });
         }
         // SAFETY: the message is alive.
         let stored = match unsafe { rd::rd_kafka_message_status(message) } {
-            rd::rd_kafka_msg_status_t::RD_KAFKA_MSG_STATUS_NOT_PERSISTED => Stored::No,
+            rd::rd_kafka_msg_status_t::RD_KAFKA_MSG_STATUS_NOT_PERSISTED if !tells_little(code) => Stored::No,
             _ => Stored::Perhaps,
         };
         // SAFETY: the message keeps its topic alive; the name is copied.
         let topic_name = unsafe { super::native::text(rd::rd_kafka_topic_name(message.rkt)) };
-        let doing =
-            format!("delivering {} bytes to partition {} of topic {topic_name:?}", message.len, message.partition);
-        if RDKafkaErrorCode::from(message.err) == RDKafkaErrorCode::PurgeQueue
+        let doing = delivering(message.len as u64, message.partition as u32, &topic_name);
+        if RDKafkaErrorCode::from(code) == RDKafkaErrorCode::PurgeQueue
             && let Some(trouble) = self.client.kept_out_by()
         {
             return Err(trouble.stored(stored).during(doing));
         }
+        if RDKafkaErrorCode::from(code) == RDKafkaErrorCode::BrokerDestroy {
+            // What librdkafka's own words for it don't say: it has let go of the partition.
+            let why = "there is no such topic any more, or it has no such partition: it was deleted, or made again";
+            return Err(Error::new(Kind::UnknownTopic, why)
+                .with_kafka_code(code.number())
+                .stored(stored)
+                .during(doing));
+        }
         // SAFETY: the message is alive; the text is copied.
         let reason = unsafe { super::native::text(rd::rd_kafka_message_produce_errstr(message)) };
-        let trouble = match RDKafkaErrorCode::from(message.err) {
+        let trouble = match RDKafkaErrorCode::from(code) {
             RDKafkaErrorCode::MessageTimedOut => self.client.last_trouble(),
             _ => None,
         };
@@ -415,8 +488,18 @@ impl Shared {
             Some(trouble) => format!("{reason}; the last error was: {trouble}"),
             None => reason,
         };
-        Err(errors::error(message.err, &reason).stored(stored).during(doing))
+        Err(errors::error(code, &reason).stored(stored).during(doing))
     }
+}
+
+/// Of these librdkafka says that the event is not stored, but it can't know: the answer could not be read, or means nothing to it.
+fn tells_little(code: Code) -> bool {
+    use RDKafkaErrorCode::{BadCompression, BadMessage, Underflow, Unknown};
+    matches!(RDKafkaErrorCode::from(code), BadCompression | BadMessage | Underflow | Unknown)
+}
+
+fn delivering(bytes: u64, partition: u32, topic: &str) -> String {
+    format!("delivering {bytes} bytes to partition {partition} of topic {topic:?}")
 }
 
 /// Events that may be in flight, when the batch parameters say so; never so few that a usual program crawls.

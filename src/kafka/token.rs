@@ -8,6 +8,7 @@ use std::time::UNIX_EPOCH;
 
 use rdkafka::bindings as rd;
 
+use super::codes::Code;
 use super::errors;
 use super::native::{Handle, c_string, text};
 use crate::auth::{Token, TokenSource};
@@ -62,7 +63,8 @@ fn set(client: &Handle, token: &Token) -> Result<()> {
             why.len(),
         )
     };
-    match errors::number(code) {
+    let code = Code::from(code);
+    match code.number() {
         0 => Ok(()),
         // SAFETY: librdkafka terminates the text.
         _ => Err(errors::error(code, &unsafe { text(why.as_ptr()) }.replace(&token.value, crate::config::MASK))),

@@ -7,7 +7,8 @@ use parking_lot::Mutex;
 use rdkafka::types::RDKafkaErrorCode;
 
 use super::certificate;
-use super::errors::{self, Code};
+use super::codes::Code;
+use super::errors;
 use crate::error::Error;
 
 /// How long a call goes on waiting behind a trouble that time doesn't heal: one of several brokers may be the only bad

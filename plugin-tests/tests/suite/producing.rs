@@ -333,3 +333,37 @@ fn with_a_selector_that_only_the_host_has_the_host_names_the_partition() {
     assert!(error.message.contains("partition 2 does not exist, there are 2"), "{error}");
     assert_eq!(producer.push(&NewEvent::text("{}").partition(1)).unwrap().wait(PATIENCE).unwrap().partition, 1);
 }
+
+#[test]
+fn events_that_are_overdue_while_a_broker_is_silent_are_delivered_once_or_not_at_all() {
+    let kafka = ProxiedKafka::start();
+    let settings =
+        json!({"kafka": {"bootstrap.servers": kafka.bootstrap(), "delivery.timeout.ms": 2_000, "linger.ms": 50}});
+    let topic = topic_of(&driver_with(settings, &Log::default()), "silent", 1);
+    let producer = topic.producer("p").make().unwrap();
+    producer.push(&NewEvent::text("0")).unwrap().wait(PATIENCE).unwrap();
+    // Requests stand in the network, not in the client, for longer than the first events of each may wait.
+    kafka.hold();
+    let pushes: Vec<_> = (1..300)
+        .map(|number| {
+            std::thread::sleep(Duration::from_millis(10));
+            producer.push(&NewEvent::text(&number.to_string())).unwrap()
+        })
+        .collect();
+    kafka.let_go();
+    let results: Vec<_> = pushes.iter().map(|push| push.wait(PATIENCE)).collect();
+    producer.close(PATIENCE).unwrap_err();
+
+    let records = kafka::kcat_read(kafka.bootstrap(), topic.name());
+    let mut found: Vec<_> = records.iter().map(|record| record.value.clone()).collect();
+    let count = found.len();
+    found.sort();
+    found.dedup();
+    assert_eq!(found.len(), count, "some are there twice");
+    let failed: Vec<_> = results.iter().filter_map(|result| result.as_ref().err()).collect();
+    assert!(!failed.is_empty() && failed.len() < results.len(), "{} of {} failed", failed.len(), results.len());
+    for error in failed {
+        assert_eq!((error.status, error.stored), (Status::Kafka, Stored::Perhaps), "{error}");
+        assert!(error.message.contains("delivery.timeout.ms (2000)"), "{error}");
+    }
+}

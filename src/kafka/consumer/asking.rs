@@ -10,6 +10,7 @@ use super::Shared;
 use crate::deadline::{Deadline, as_millis_rounded_up};
 use crate::error::{Error, Kind, Result};
 use crate::kafka::client::IDLE;
+use crate::kafka::codes::{self, Code};
 use crate::kafka::errors;
 use crate::kafka::native::{self, PartitionList};
 
@@ -32,10 +33,10 @@ impl Shared {
         let list = PartitionList::new(&self.c_topic, [(partition as i32, OFFSET_INVALID)])?;
         self.client.ask(limit, self.asking_for_positions(), |at_most| {
             // SAFETY: client and list are alive; the answer is written into the list.
-            unsafe { rd::rd_kafka_committed(self.client.handle.as_ptr(), list.as_ptr(), at_most) }
+            unsafe { codes::rd_kafka_committed(self.client.handle.as_ptr(), list.as_ptr(), at_most) }
         })?;
         match list.results().next() {
-            Some(part) if errors::number(part.error) != 0 => Err(self.asking_failed(part.error)),
+            Some(part) if part.error.is_error() => Err(self.asking_failed(part.error)),
             answer => Ok(answer.and_then(|part| u64::try_from(part.offset).ok())),
         }
     }
@@ -46,7 +47,7 @@ impl Shared {
         self.client.ask(limit, doing, |at_most| {
             // SAFETY: client and name are alive; the places are writable.
             unsafe {
-                rd::rd_kafka_query_watermark_offsets(
+                codes::rd_kafka_query_watermark_offsets(
                     self.client.handle.as_ptr(),
                     self.c_topic.as_ptr(),
                     partition as i32,
@@ -101,7 +102,7 @@ impl Shared {
         }
     }
 
-    fn seek_partition(&self, partition: u32, offset: u64, limit: Deadline) -> Result<errors::Code> {
+    fn seek_partition(&self, partition: u32, offset: u64, limit: Deadline) -> Result<Code> {
         let list = PartitionList::new(&self.c_topic, [(partition as i32, offset as i64)])?;
         let at_most = as_millis_rounded_up(limit.remaining(LONGEST)).max(1);
         // SAFETY: client and list are alive; the answer is written into the list; the error is ours.
@@ -110,7 +111,7 @@ impl Shared {
             if error.is_null() {
                 None
             } else {
-                let (code, why) = (rd::rd_kafka_error_code(error), native::text(rd::rd_kafka_error_string(error)));
+                let (code, why) = (codes::rd_kafka_error_code(error), native::text(rd::rd_kafka_error_string(error)));
                 rd::rd_kafka_error_destroy(error);
                 Some(errors::error(code, &why))
             }

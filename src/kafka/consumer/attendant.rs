@@ -13,6 +13,7 @@ use super::Shared;
 use crate::deadline::{Deadline, as_millis_rounded_up};
 use crate::error::{Error, Kind, Result};
 use crate::kafka::client::IDLE;
+use crate::kafka::codes::{self, Code};
 use crate::kafka::errors;
 use crate::kafka::native::{self, Message, PartitionList, Queue, QueueEvent};
 use crate::services::Rebalance;
@@ -36,7 +37,7 @@ impl Shared {
         let topics = PartitionList::new(&self.c_topic, [(ANY_PARTITION, 0)])?;
         // SAFETY: client and list are alive; the list is copied.
         let code = unsafe { rd::rd_kafka_subscribe(self.client.handle.as_ptr(), topics.as_ptr()) };
-        match errors::number(code) {
+        match Code::from(code).number() {
             0 => Ok(()),
             _ => Err(errors::error(code, "").during(format_args!("subscribing to topic {:?}", self.topic))),
         }
@@ -174,19 +175,19 @@ impl Shared {
         let Ok(list) = asked else { return Vec::new() };
         let at_most = as_millis_rounded_up(ASKING_FOR_COMMITS);
         // SAFETY: client and list are alive; the answer is written into the list.
-        let code = unsafe { rd::rd_kafka_committed(self.client.handle.as_ptr(), list.as_ptr(), at_most) };
-        if errors::number(code) != 0 {
+        let code = unsafe { codes::rd_kafka_committed(self.client.handle.as_ptr(), list.as_ptr(), at_most) };
+        if code.is_error() {
             // librdkafka asks again by itself for what is assigned without an offset.
             log::info!(logger: self.client.log(), target: self.client.name(), "{}", self.asking_failed(code));
             return Vec::new();
         }
         list.results()
-            .filter(|part| errors::number(part.error) == 0)
+            .filter(|part| !part.error.is_error())
             .filter_map(|part| Some((u32::try_from(part.partition).ok()?, u64::try_from(part.offset).ok()?)))
             .collect()
     }
 
-    pub(super) fn asking_failed(&self, code: errors::Code) -> Error {
+    pub(super) fn asking_failed(&self, code: Code) -> Error {
         self.client.request_error(code, "", self.asking_for_positions())
     }
 
@@ -228,7 +229,7 @@ impl Shared {
             let all = if assigning { list.as_ptr().cast_const() } else { std::ptr::null() };
             // SAFETY: client and list are alive, the list is copied; NULL assigns nothing.
             let code = unsafe { rd::rd_kafka_assign(client, all) };
-            return if errors::number(code) == 0 { Ok(()) } else { Err(errors::error(code, "")) };
+            return if Code::from(code).is_error() { Err(errors::error(code, "")) } else { Ok(()) };
         }
         // SAFETY: client and list are alive, the list is copied; the error is ours.
         unsafe {
@@ -236,7 +237,8 @@ impl Shared {
             if error.is_null() {
                 return Ok(());
             }
-            let result = errors::error(rd::rd_kafka_error_code(error), &native::text(rd::rd_kafka_error_string(error)));
+            let result =
+                errors::error(codes::rd_kafka_error_code(error), &native::text(rd::rd_kafka_error_string(error)));
             rd::rd_kafka_error_destroy(error);
             Err(result)
         }
@@ -306,7 +308,10 @@ impl Shared {
                 request as usize as *mut c_void,
             )
         };
-        if errors::number(code) == 0 { Ok(()) } else { Err(errors::error(code, "").during(self.committing())) }
+        match Code::from(code).is_error() {
+            false => Ok(()),
+            true => Err(errors::error(code, "").during(self.committing())),
+        }
     }
 
     pub(super) fn committing(&self) -> String {
@@ -315,15 +320,15 @@ impl Shared {
 
     fn read_commit(&self, event: &QueueEvent) -> Result<()> {
         let partitions = event.partitions();
-        for part in partitions.iter().filter(|part| errors::number(part.error) == 0) {
-            if errors::number(event.error()) == 0
+        for part in partitions.iter().filter(|part| !part.error.is_error()) {
+            if !event.error().is_error()
                 && let (Ok(partition), Ok(offset)) = (u32::try_from(part.partition), u64::try_from(part.offset))
             {
                 self.positions.committed(partition, offset);
             }
         }
         let first_error =
-            std::iter::once(event.error()).chain(partitions.iter().map(|p| p.error)).find(|e| errors::number(*e) != 0);
+            std::iter::once(event.error()).chain(partitions.iter().map(|p| p.error)).find(|code| code.is_error());
         match first_error {
             None => Ok(()),
             Some(code) => Err(self.explain_strangers(self.client.request_error(code, "", self.committing()))),
@@ -391,7 +396,7 @@ impl Shared {
         }
         // SAFETY: the client is alive.
         let code = unsafe { rd::rd_kafka_unsubscribe(client) };
-        if errors::number(code) != 0 {
+        if Code::from(code).is_error() {
             let error = errors::error(code, "").during(format_args!("leaving the group {:?}", self.group));
             self.desk.lock().commit_failure = Some(error);
         }

@@ -262,6 +262,8 @@ fn consumer_properties(connection: &Connection, settings: &ClientSettings) -> Pr
     properties.set("topic.metadata.refresh.interval.ms", "10000");
     // A consumer whose prefetch was full should not idle for a second once there is room again.
     properties.set_default("fetch.queue.backoff.ms", "10");
+    // A bit that turned on the way would otherwise be handed out as the event's.
+    properties.set_default("check.crcs", "true");
     if connection.embedded.is_some() {
         // The mock cluster lets whoever comes after the last member wait for nearly a session's length.
         properties.set_default("session.timeout.ms", "2500");

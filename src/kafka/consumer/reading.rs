@@ -12,6 +12,7 @@ use super::{Payload, Pinned, RawRecord, Shared};
 use crate::deadline::{Deadline, as_millis_rounded_up};
 use crate::error::{Error, Kind, Result};
 use crate::kafka::client::IDLE;
+use crate::kafka::codes::Code;
 use crate::kafka::errors;
 use crate::kafka::native::Message;
 use crate::positions::{Assignment, Step};
@@ -102,7 +103,7 @@ impl Shared {
     }
 
     fn examine(&self, message: Message, batch: &mut VecDeque<Message>) -> Reading {
-        if errors::number(message.error()) != 0 {
+        if message.error().is_error() {
             return self.read_error(&message);
         }
         let (Ok(partition), Ok(offset)) = (u32::try_from(message.partition()), u64::try_from(message.offset())) else {
@@ -152,7 +153,7 @@ impl Shared {
                 &mut high,
             )
         };
-        if errors::number(code) != 0 { None } else { u64::try_from(low).ok() }
+        if Code::from(code).is_error() { None } else { u64::try_from(low).ok() }
     }
 
     fn records_lost(&self, partition: u32, from: u64, to: u64) -> Error {

@@ -1,12 +1,12 @@
-use rdkafka::bindings::rd_kafka_resp_err_t as Code;
+use rdkafka::bindings::rd_kafka_resp_err_t as Native;
 
 use super::*;
 
 /// What librdkafka 2.12.1 said on real brokers: its code, its words, whether brokers had let the client in before; and what
 /// is to be made of it: how certain it is that it lasts, and the setting to look at.
-const SEEN: [(Code, &str, bool, Option<Certainty>, &str); 16] = {
+const SEEN: [(Native, &str, bool, Option<Certainty>, &str); 16] = {
     use Certainty::{Presumed, Said};
-    use Code::{
+    use Native::{
         RD_KAFKA_RESP_ERR__AUTHENTICATION as AUTHENTICATION, RD_KAFKA_RESP_ERR__SSL as SSL,
         RD_KAFKA_RESP_ERR__TRANSPORT as TRANSPORT,
     };
@@ -125,7 +125,7 @@ const SEEN: [(Code, &str, bool, Option<Certainty>, &str); 16] = {
 #[test]
 fn what_librdkafka_says_is_known_to_last_or_not_and_comes_with_the_setting_to_look_at() {
     for (code, reason, has_worked, certainty, advice) in SEEN {
-        assert!(lasts(code, reason, has_worked) == certainty, "{reason}");
+        assert!(lasts(code.into(), reason, has_worked) == certainty, "{reason}");
         let advised = with_advice(reason);
         assert!(certainty.is_none() || advised.starts_with(reason) && advised.contains(advice), "{advised}");
     }
@@ -134,13 +134,13 @@ fn what_librdkafka_says_is_known_to_last_or_not_and_comes_with_the_setting_to_lo
 #[test]
 fn a_trouble_that_lasts_is_kept_until_something_works_and_says_most_of_what_is_known() {
     let trouble = Trouble::default();
-    let (expired, failed, down) = (SEEN[0], SEEN[3], Code::RD_KAFKA_RESP_ERR__ALL_BROKERS_DOWN);
-    trouble.note(down, "1/1 brokers are down".to_owned());
-    trouble.note(expired.0, expired.1.to_owned());
+    let (expired, failed, down) = (SEEN[0], SEEN[3], Native::RD_KAFKA_RESP_ERR__ALL_BROKERS_DOWN);
+    trouble.note(down.into(), "1/1 brokers are down".to_owned());
+    trouble.note(expired.0.into(), expired.1.to_owned());
     // The error that follows, and what follows from that, say less.
-    trouble.note(failed.0, failed.1.to_owned());
-    trouble.note(down, "1/1 brokers are down".to_owned());
-    trouble.note(Code::RD_KAFKA_RESP_ERR__TRANSPORT, "Connection refused".to_owned());
+    trouble.note(failed.0.into(), failed.1.to_owned());
+    trouble.note(down.into(), "1/1 brokers are down".to_owned());
+    trouble.note(Native::RD_KAFKA_RESP_ERR__TRANSPORT.into(), "Connection refused".to_owned());
     assert_eq!(trouble.reason().as_deref(), Some(expired.1));
     let began = Instant::now();
     assert!(trouble.is_in_vain(began).is_none() && trouble.stands().is_none(), "it may pass yet");
