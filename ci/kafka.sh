@@ -28,7 +28,11 @@ In a terminal that is Ctrl-D or Ctrl-C. Where stdin is /dev/null it would end at
   --dir DIR        the folder for data and broker-N.log; it is kept, and its data is used again by the next start
                    (default: a temporary folder, removed at the end)
   --port P         the port of the one broker (default: a free one)
+  --advertised A   the addresses to tell clients, host:port,..., one for each broker, if they aren't the brokers' own: those of
+                   proxies in front of them
   --stay           ignore stdin, run until a signal comes
+  --prepare        only make the brokers' data in --dir, and print the READY line: for those who start each broker themselves
+  --run N          become the broker N of the --dir that --prepare has made, and log to stdout
   --jars-only      only make sure that Kafka's jars are there, and print the folder they are in
   --help           this text
 
@@ -51,13 +55,16 @@ data=
 settings=
 protocol=PLAINTEXT
 class_path=
+advertised=()
 stay=false
 jars_only=false
+prepare=false
+run=
 
 read_options() {
     while (($#)); do
         case $1 in
-        --brokers | --set | --dir | --port | --protocol | --class-path)
+        --brokers | --set | --dir | --port | --protocol | --class-path | --advertised | --run)
             (($# > 1)) || give_up "$1 needs a value"
             case $1 in
             --brokers) brokers=$2 ;;
@@ -66,11 +73,14 @@ read_options() {
             --port) port=$2 ;;
             --protocol) protocol=$2 ;;
             --class-path) class_path=$2: ;;
+            --advertised) IFS=, read -ra advertised <<<"$2" ;;
+            --run) run=$2 ;;
             esac
             shift 2
             ;;
         --stay) stay=true && shift ;;
         --jars-only) jars_only=true && shift ;;
+        --prepare) prepare=true && shift ;;
         --help) usage && exit ;;
         *) give_up "unknown option $1, see --help" ;;
         esac
@@ -78,6 +88,8 @@ read_options() {
     [[ $brokers =~ ^[1-9][0-9]?$ ]] || give_up "--brokers takes a number from 1 to 99, not '$brokers'"
     [[ $protocol =~ ^(PLAINTEXT|SSL|SASL_PLAINTEXT|SASL_SSL)$ ]] || give_up "--protocol takes a Kafka one, not '$protocol'"
     [[ -z $port || $brokers == 1 ]] || give_up "--port is for one broker only"
+    [[ ${#advertised[@]} == 0 || ${#advertised[@]} == "$brokers" ]] || give_up "--advertised takes an address for each broker"
+    ! $prepare && [[ -z $run ]] || [[ $data ]] || give_up "--prepare and --run need --dir"
 }
 
 # --- Kafka's jars -----------------------------------------------------------------------------------------------------
@@ -168,7 +180,8 @@ choose_ports() {
 # The clients' listener has a name of its own, so that --protocol and --set can secure it.
 # Topics appear on a mere look at them: Octopus has to do without, and its tests show whether it does.
 write_settings() {
-    local voters=() node internal inter_broker=CLIENT
+    local voters=() node internal inter_broker=CLIENT addresses=("${broker_ports[@]/#/127.0.0.1:}")
+    ((${#advertised[@]} == 0)) || addresses=("${advertised[@]}")
     [[ $protocol == PLAINTEXT ]] || inter_broker=INTERNAL
     local replicas=$((brokers < 3 ? brokers : 3))
     for ((node = 1; node <= brokers; node++)); do voters+=("$node@127.0.0.1:${controller_ports[node - 1]}"); done
@@ -179,7 +192,7 @@ process.roles=broker,controller
 node.id=$node
 controller.quorum.voters=$(IFS=, && echo "${voters[*]}")
 listeners=CLIENT://127.0.0.1:${broker_ports[node - 1]}$internal,CONTROLLER://127.0.0.1:${controller_ports[node - 1]}
-advertised.listeners=CLIENT://127.0.0.1:${broker_ports[node - 1]}$internal
+advertised.listeners=CLIENT://${addresses[node - 1]}$internal
 listener.security.protocol.map=CLIENT:$protocol,INTERNAL:PLAINTEXT,CONTROLLER:PLAINTEXT
 inter.broker.listener.name=$inter_broker
 controller.listener.names=CONTROLLER
@@ -325,6 +338,10 @@ fi
 need perl "install perl"
 need setpriv "install util-linux"
 
+if [[ $run ]]; then
+    become_java kafka.Kafka "$data/broker-$run.properties"
+fi
+
 keep_data=true
 if [[ $data ]]; then
     mkdir -p "$data"
@@ -345,6 +362,13 @@ trap 'exit 129' HUP
 trap 'exit 130' INT
 trap 'exit 143' TERM
 
+if $prepare; then
+    choose_ports
+    write_settings
+    format_data
+    print_ready
+    exit
+fi
 start_cluster
 print_ready
 run_until_told

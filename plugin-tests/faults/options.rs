@@ -1,0 +1,50 @@
+//! The command line.
+
+use std::path::PathBuf;
+
+const USAGE: &str = "\
+Usage: faults [option...]
+
+Runs the fault matrix: each row some seconds long, or with --full as long as it takes to rely on it.
+
+  --full        the whole matrix: more than an hour
+  --row N       only this row; may be repeated
+  --seed S      the seed of the first run of each row (default: by chance); with --row, to make a run again that failed
+  --keep        keep the folders of runs that passed, too
+  --table FILE  write the summary there, too, as a table in Markdown
+  --list        only list the rows
+  --help        this text
+
+A run that fails leaves its folder in target/tmp/faults: its log, the workers' journals and logs, the brokers' logs.";
+
+#[derive(Debug, Clone, Default)]
+pub struct Options {
+    pub full: bool,
+    pub rows: Vec<u8>,
+    pub seed: Option<u64>,
+    pub keep: bool,
+    pub table: Option<PathBuf>,
+    pub list: bool,
+}
+
+impl Options {
+    pub fn read(arguments: &[String]) -> Result<Self, String> {
+        let mut options = Options::default();
+        let mut rest = arguments.iter();
+        while let Some(argument) = rest.next() {
+            let mut value = || rest.next().ok_or(format!("{argument} needs a value\n\n{USAGE}"));
+            let number = |text: &String| text.parse::<u64>().map_err(|why| format!("{argument} {text:?}: {why}"));
+            match argument.as_str() {
+                "--full" => options.full = true,
+                "--keep" => options.keep = true,
+                "--list" => options.list = true,
+                "--row" => options.rows.push(number(value()?)?.try_into().map_err(|why| format!("--row: {why}"))?),
+                "--seed" => options.seed = Some(number(value()?)?),
+                "--table" => options.table = Some(value()?.into()),
+                "--help" => return Err(USAGE.to_owned()),
+                _ => return Err(format!("there is no option {argument}\n\n{USAGE}")),
+            }
+        }
+        Ok(options)
+    }
+}

@@ -1,0 +1,202 @@
+//! The rows of the matrix, and the running of them.
+
+mod brokers_and_network;
+mod consumers;
+mod oracle_itself;
+mod others;
+mod records;
+mod topics;
+
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+use std::time::{Instant, SystemTime, UNIX_EPOCH};
+use std::{fs, panic, thread};
+
+use crate::brokers::Brokers;
+use crate::options::Options;
+use crate::run::{Failure, OrFail as _, Result, Run, Tally};
+use crate::table::{self, Line};
+
+/// One line of the matrix.
+struct Row {
+    number: u8,
+    fault: &'static str,
+    invariant: &'static str,
+    /// How often: in CI, and in the whole matrix.
+    runs: (u32, u32),
+    act: Act,
+}
+
+type OnBrokers = fn(&Run, &mut Brokers) -> Result<Tally>;
+
+#[derive(Clone, Copy)]
+enum Act {
+    /// On so many brokers, which the next row finds well again.
+    On(usize, OnBrokers),
+    /// On brokers of its own, beside all others: it takes an hour.
+    Beside(usize, OnBrokers),
+    /// With what it makes itself.
+    Alone(fn(&Run) -> Result<Tally>),
+}
+
+#[rustfmt::skip]
+const ROWS: &[Row] = &[
+    Row { number: 0, fault: "the oracle itself: one event lost, doubled, swapped, swallowed on purpose", invariant: "each is found", runs: (1, 5), act: Act::On(1, oracle_itself::run) },
+    Row { number: 1, fault: "broker crash", invariant: "goes on within 15 s", runs: (1, 5), act: Act::On(1, brokers_and_network::crash) },
+    Row { number: 2, fault: "leader, follower, controller lost", invariant: "no push fails", runs: (1, 3), act: Act::On(3, brokers_and_network::replicas_lost) },
+    Row { number: 3, fault: "a broker stands still, 1 to 60 s", invariant: "no early and no late time-outs", runs: (1, 6), act: Act::On(1, brokers_and_network::pause) },
+    Row { number: 4, fault: "too few replicas", invariant: "errors only after the delivery time-out", runs: (1, 5), act: Act::On(3, brokers_and_network::too_few_replicas) },
+    Row { number: 5, fault: "connections reset, in requests and in answers", invariant: "none twice", runs: (1, 5), act: Act::On(1, brokers_and_network::resets) },
+    Row { number: 6, fault: "delay, one byte at a time, black hole", invariant: "flush and close return on time", runs: (1, 5), act: Act::On(1, brokers_and_network::slow_network) },
+    Row { number: 7, fault: "answers with bits turned", invariant: "error or retry; no crash, nothing lost or spoiled", runs: (1, 10), act: Act::On(1, brokers_and_network::corruption) },
+    Row { number: 11, fault: "consumer killed after a random acknowledgement", invariant: "the next starts no later than after the last acknowledged", runs: (1, 5), act: Act::On(1, consumers::killed) },
+    Row { number: 12, fault: "acknowledgements out of order, and from an earlier assignment", invariant: "the highest counts, stale ones change nothing", runs: (1, 5), act: Act::On(1, consumers::out_of_order) },
+    Row { number: 13, fault: "members join and leave every 2 s", invariant: "all seen, only unacknowledged ones again", runs: (1, 3), act: Act::On(1, consumers::rebalances) },
+    Row { number: 14, fault: "topic deleted, recreated, given more partitions; records expired", invariant: "an error or a documented reset, never silence", runs: (1, 3), act: Act::On(1, topics::run) },
+    Row { number: 15, fault: "malformed records", invariant: "an error on that event, the next is read", runs: (1, 2), act: Act::On(1, records::malformed) },
+    Row { number: 16, fault: "TLS: wrong CA, wrong host, expired, plain port", invariant: "never connects, says why within 10 s", runs: (1, 1), act: Act::Alone(others::tls) },
+    Row { number: 17, fault: "SASL: wrong password; ACL: write, read, group, create denied, revoked", invariant: "errors on push and pull within 10 s, again and again", runs: (1, 1), act: Act::Alone(others::access) },
+    Row { number: 18, fault: "MSK tokens: expired, badly signed, slow, failing, idle", invariant: "renewed without the host, nothing lost", runs: (1, 1), act: Act::Alone(others::tokens) },
+    Row { number: 21, fault: "an hour of 1 to 6 at random", invariant: "as above; memory flat", runs: (1, 1), act: Act::Beside(3, brokers_and_network::an_hour) },
+    Row { number: 22, fault: "panics in every slot, NULL, older structs; sanitizers, valgrind", invariant: "no report, no unwind across C", runs: (1, 1), act: Act::Alone(others::memory) },
+];
+
+pub fn run(options: &Options) -> ExitCode {
+    let chosen: Vec<&'static Row> =
+        ROWS.iter().filter(|row| options.rows.is_empty() || options.rows.contains(&row.number)).collect();
+    if options.list {
+        chosen.iter().for_each(|row| println!("{:>2}  {}: {}", row.number, row.fault, row.invariant));
+        return ExitCode::SUCCESS;
+    }
+    let seed = options.seed.unwrap_or_else(|| {
+        SystemTime::now().duration_since(UNIX_EPOCH).map_or(1, |since| since.as_nanos() as u64) % 1_000_000_000
+    });
+    println!("{} rows, first seed {seed}, {}", chosen.len(), if options.full { "in full" } else { "in short" });
+    let started = Instant::now();
+    let lines = run_in_lanes(&chosen, options, seed);
+    let text = table::markdown(&lines);
+    println!("\n{text}");
+    let failed = lines.iter().filter(|line| !line.failures.is_empty()).count();
+    println!("{} rows in {} s, {failed} failed", lines.len(), started.elapsed().as_secs());
+    if let Some(path) = &options.table
+        && let Err(why) = fs::write(path, text)
+    {
+        eprintln!("could not write {}: {why}", path.display());
+        return ExitCode::FAILURE;
+    }
+    if failed == 0 && lines.len() == chosen.len() && !lines.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+}
+
+/// Rows mostly wait, so those on one broker, those on several, and the long one run side by side.
+fn run_in_lanes(rows: &[&'static Row], options: &Options, seed: u64) -> Vec<Line> {
+    let lane_of = |row: &Row| match row.act {
+        Act::On(1, _) => 0,
+        Act::On(..) | Act::Alone(_) => 1,
+        Act::Beside(..) if options.full => 2,
+        Act::Beside(..) => 1,
+    };
+    let mut lines: Vec<Line> = thread::scope(|scope| {
+        let lanes: Vec<_> = (0..3)
+            .map(|lane| {
+                let rows: Vec<_> = rows.iter().copied().filter(|row| lane_of(row) == lane).collect();
+                scope.spawn(move || Lane { options, seed, brokers: None }.run(&rows))
+            })
+            .collect();
+        lanes.into_iter().flat_map(|lane| lane.join().unwrap_or_default()).collect()
+    });
+    lines.sort_by_key(|line| line.row);
+    lines
+}
+
+struct Lane<'a> {
+    options: &'a Options,
+    seed: u64,
+    /// What the row before has left, in its folder.
+    brokers: Option<(Brokers, PathBuf)>,
+}
+
+impl Lane<'_> {
+    fn run(&mut self, rows: &[&Row]) -> Vec<Line> {
+        let lines = rows.iter().map(|row| self.run_row(row)).collect();
+        self.end_brokers();
+        lines
+    }
+
+    fn run_row(&mut self, row: &Row) -> Line {
+        let runs = if self.options.full { row.runs.1 } else { row.runs.0 };
+        let (fault, invariant, number) = (row.fault, row.invariant, row.number);
+        let mut line =
+            Line { row: number, fault, invariant, runs, seconds: 0, tally: Tally::default(), failures: Vec::new() };
+        let started = Instant::now();
+        for seed in (self.seed..).take(runs as usize) {
+            match self.run_once(row, seed) {
+                Ok(tally) => {
+                    line.tally.events += tally.events;
+                    line.tally.notes.extend(tally.notes.into_iter().filter(|note| !note.is_empty()));
+                }
+                Err(why) => line.failures.push((seed, why)),
+            }
+        }
+        line.tally.notes.dedup();
+        line.seconds = started.elapsed().as_secs();
+        line
+    }
+
+    fn run_once(&mut self, row: &Row, seed: u64) -> Result<Tally> {
+        let folder = folder(&format!("row-{}-seed-{seed}", row.number));
+        let _ = fs::remove_dir_all(&folder);
+        let run = Run::new(row.number, seed, self.options.full, &folder)?;
+        run.say(format_args!("{}, seed {seed}", row.fault));
+        // A row that panics has failed like any other.
+        let act = panic::AssertUnwindSafe(|| self.act(row.act, &run));
+        let result = panic::catch_unwind(act).unwrap_or_else(|_| Err(Failure::new("the row panicked, see above")));
+        match &result {
+            Ok(tally) => {
+                run.say(format_args!("holds, {} events", tally.events));
+                if !self.options.keep {
+                    let _ = fs::remove_dir_all(&folder);
+                }
+            }
+            Err(why) => {
+                run.say(format_args!("FAILED, {}: {why}", folder.display()));
+                // What may be the reason is kept, and the next row gets others.
+                if let Some((brokers, data)) = self.brokers.take() {
+                    drop(brokers);
+                    let _ = fs::rename(data, folder.join("brokers"));
+                }
+            }
+        }
+        result
+    }
+
+    fn act(&mut self, act: Act, run: &Run) -> Result<Tally> {
+        match act {
+            Act::Alone(act) => act(run),
+            Act::On(count, act) | Act::Beside(count, act) => act(run, self.brokers(count, run)?),
+        }
+    }
+
+    fn brokers(&mut self, count: usize, run: &Run) -> Result<&mut Brokers> {
+        if self.brokers.as_ref().is_none_or(|(brokers, _)| brokers.count() != count) {
+            self.end_brokers();
+            let data = folder(&format!("brokers-{count}-{}-{}", run.row, run.seed));
+            let _ = fs::remove_dir_all(&data);
+            run.say(format_args!("starting {count} brokers"));
+            let brokers = Brokers::start(&data, count, run.seed, &[]).or_fail("starting brokers")?;
+            self.brokers = Some((brokers, data));
+        }
+        self.brokers.as_mut().map(|(brokers, _)| brokers).ok_or_else(|| Failure::new("there are no brokers"))
+    }
+
+    fn end_brokers(&mut self) {
+        if let Some((brokers, data)) = self.brokers.take() {
+            drop(brokers);
+            let _ = fs::remove_dir_all(data);
+        }
+    }
+}
+
+fn folder(name: &str) -> PathBuf {
+    let target = std::env::current_exe().ok().and_then(|program| Some(program.parent()?.parent()?.to_owned()));
+    target.unwrap_or_else(|| Path::new("target").to_owned()).join("tmp/faults").join(name)
+}

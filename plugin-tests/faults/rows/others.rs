@@ -1,0 +1,92 @@
+//! Rows that the test suite has, test by test: here they are run, and counted.
+
+use std::process::{Command, Stdio};
+
+use crate::run::{Failure, OrFail as _, Result, Run, Tally, check};
+
+/// Row 16.
+pub fn tls(run: &Run) -> Result<Tally> {
+    suite(
+        run,
+        &[
+            "secured::a_certificate_of_another_authority_is_told_with_the_setting_to_look_at",
+            "secured::a_certificate_for_another_host_is_told_as_such",
+            "secured::a_certificate_that_has_expired_is_told_as_such",
+            "secured::a_broker_that_speaks_no_tls_is_told_to_who_speaks_it",
+            "secured::a_broker_that_wants_tls_is_told_to_who_does_not_speak_it",
+        ],
+        &["secured::a_client_certificate_that_is_missing_or_another_authoritys_is_told_as_such"],
+    )
+}
+
+/// Row 17.
+pub fn access(run: &Run) -> Result<Tally> {
+    suite(
+        run,
+        &[
+            "secured::wrong_passwords_are_told_as_such_whatever_the_mechanism",
+            "secured::what_a_user_may_not_write_read_or_join_is_told_by_name_each_time_also_when_forbidden_while_running",
+        ],
+        &[
+            "secured::a_producers_and_a_consumers_own_wrong_password_are_told_by_each_push_and_each_pull",
+            "secured::making_a_topic_that_kafka_does_not_allow_is_told_by_its_name_each_time_and_leaves_nothing",
+            "secured::a_user_who_is_taken_away_while_running_is_told_by_push_and_pull_and_goes_on_when_given_back",
+        ],
+    )
+}
+
+/// Row 18.
+pub fn tokens(run: &Run) -> Result<Tally> {
+    suite(run, &["msk::a_signature_that_the_broker_refuses_is_told_as_such"], &["msk::", "tokens::"])
+}
+
+/// Row 22.
+pub fn memory(run: &Run) -> Result<Tally> {
+    let shown = suite(run, &["hosts::a_careless_host_gets_statuses_not_crashes"], &["hosts::"])?;
+    let unit = cargo_test(run, &["-p", "octopus", "--lib"], &["abi::"])?;
+    let mut notes = vec![format!("{unit} unit tests"), shown.notes.concat()];
+    if run.full {
+        for sanitizer in ["address", "thread", "valgrind"] {
+            notes.push(script(run, "ci/sanitize.sh", sanitizer)?);
+        }
+    }
+    Ok(Tally { events: shown.events, notes })
+}
+
+/// Runs these tests of the suite, and those in full as well.
+fn suite(run: &Run, always: &[&str], in_full: &[&str]) -> Result<Tally> {
+    let mut tests = always.to_vec();
+    if run.full {
+        tests.extend(in_full);
+    }
+    let passed = cargo_test(run, &["-p", "plugin-tests", "--test", "suite"], &tests)?;
+    check(passed >= tests.len(), format_args!("{} tests or more passed, not {passed}", tests.len()))?;
+    Ok(Tally { events: 0, notes: vec![format!("{passed} tests")] })
+}
+
+/// Runs tests by the names that they begin with; how many passed.
+fn cargo_test(run: &Run, package: &[&str], tests: &[&str]) -> Result<usize> {
+    let mut cargo = Command::new("cargo");
+    cargo.arg("test").args(package).args(["--locked", "--quiet", "--"]).args(tests).args(["--test-threads=4"]);
+    let printed = output(run, &mut cargo)?;
+    let results = printed.lines().filter_map(|line| line.strip_prefix("test result: ok. "));
+    Ok(results.filter_map(|result| result.split(' ').next()?.parse::<usize>().ok()).sum())
+}
+
+/// Runs a script of ours in full; the last line that it printed, which sums up.
+fn script(run: &Run, path: &str, argument: &str) -> Result<String> {
+    let printed = output(run, Command::new(format!("{}/../{path}", env!("CARGO_MANIFEST_DIR"))).arg(argument))?;
+    Ok(printed.lines().last().unwrap_or_default().to_owned())
+}
+
+fn output(run: &Run, command: &mut Command) -> Result<String> {
+    run.say(format_args!("{command:?}"));
+    command.current_dir(concat!(env!("CARGO_MANIFEST_DIR"), "/..")).stdin(Stdio::null());
+    let output = command.output().or_fail(format_args!("running {command:?}"))?;
+    let (printed, said) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+    run.keep(format_args!("{printed}{said}"));
+    match output.status.success() {
+        true => Ok(printed.into_owned()),
+        false => Err(Failure(format!("{command:?} ended with {}, see the run's log", output.status))),
+    }
+}

@@ -1,0 +1,51 @@
+//! The summary: a line for each row, to be read in a terminal or kept in docs/reliability.md.
+
+use std::fmt::Write as _;
+
+use crate::run::{Failure, Tally};
+
+/// All runs of one row.
+#[derive(Debug, Clone)]
+pub struct Line {
+    pub row: u8,
+    pub fault: &'static str,
+    pub invariant: &'static str,
+    pub runs: u32,
+    pub seconds: u64,
+    pub tally: Tally,
+    /// The seeds of the runs that failed, and why.
+    pub failures: Vec<(u64, Failure)>,
+}
+
+impl Line {
+    fn result(&self) -> String {
+        match self.failures.as_slice() {
+            [] if self.tally.notes.is_empty() => "holds".to_owned(),
+            [] => format!("holds; {}", self.tally.notes.join("; ")),
+            failures => {
+                let failed = failures.iter().map(|(seed, why)| format!("seed {seed}: {why}"));
+                format!("FAILED: {}", failed.collect::<Vec<_>>().join(" | "))
+            }
+        }
+    }
+}
+
+/// In Markdown, which is also fit for a terminal.
+pub fn markdown(lines: &[Line]) -> String {
+    let mut text = "| row | fault | runs | events | seconds | invariant | result |\n".to_owned();
+    text.push_str("| --- | --- | --- | --- | --- | --- | --- |\n");
+    for line in lines {
+        let (row, runs, events, seconds) = (line.row, line.runs, thousands(line.tally.events), line.seconds);
+        let result = line.result().replace('\n', " ").replace('|', "/");
+        let (fault, invariant) = (line.fault, line.invariant);
+        let _ = writeln!(text, "| {row} | {fault} | {runs} | {events} | {seconds} | {invariant} | {result} |");
+    }
+    text
+}
+
+fn thousands(number: u64) -> String {
+    let digits = number.to_string();
+    let groups: Vec<&str> =
+        digits.as_bytes().rchunks(3).rev().map(|group| str::from_utf8(group).unwrap_or("?")).collect();
+    groups.join(",")
+}
