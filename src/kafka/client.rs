@@ -61,6 +61,8 @@ pub struct Client {
     /// What the brokers, or the way to them, last did wrong.
     trouble: Trouble,
     fatal: Mutex<Option<Error>>,
+    /// Whether the user wants librdkafka's messages for debugging.
+    tells_all: bool,
     /// Who makes the tokens that this client shows to brokers.
     tokens: Option<Arc<dyn TokenSource>>,
     pub main: Queue,
@@ -88,6 +90,10 @@ impl Client {
         conf::trust_the_system(&mut properties);
         let tokens = connection.tokens.clone();
         conf::check_supported(&properties, tokens.is_some())?;
+        let tells_all = properties.get("debug").is_some_and(|contexts| !contexts.trim().is_empty());
+        if role == ClientRole::Producer {
+            have_refusals_told(&mut properties);
+        }
         let config = conf::native(&properties)?;
         let shown = if name.is_empty() { role.noun().to_owned() } else { format!("{} {name:?}", role.noun()) };
         let handle = Arc::new(make_handle(&config, role, &shown)?);
@@ -100,6 +106,7 @@ impl Client {
             services: connection.services.clone(),
             trouble: Trouble::default(),
             fatal: Mutex::new(None),
+            tells_all,
             tokens,
             main,
             handle,
@@ -168,6 +175,7 @@ impl Client {
             ..=3 => log::Level::Error,
             4 => log::Level::Warn,
             5 | 6 => log::Level::Info,
+            _ if !self.tells_all => return,
             _ => log::Level::Debug,
         };
         log::log!(logger: self.log(), target: &self.name, level, "{facility}: {message}");
@@ -175,14 +183,19 @@ impl Client {
 
     /// What librdkafka tells only in its log, though it keeps the client from brokers.
     fn note_failure(&self, facility: &str, message: &str) {
-        use rd::rd_kafka_resp_err_t::{RD_KAFKA_RESP_ERR__SSL, RD_KAFKA_RESP_ERR__TRANSPORT};
+        use rd::rd_kafka_resp_err_t::{RD_KAFKA_RESP_ERR__FAIL, RD_KAFKA_RESP_ERR__SSL, RD_KAFKA_RESP_ERR__TRANSPORT};
         match facility {
             certificate::FACILITY => self.trouble.note(RD_KAFKA_RESP_ERR__SSL.into(), certificate::refusal(message)),
-            // For who is in already, it is one that is being restarted.
-            "FAIL" if trouble::is_hang_up(message) && !self.trouble.has_worked() => {
+            "FAIL" if trouble::is_hang_up(message) => {
                 // In front is the name of librdkafka's thread.
                 let reason = message.split_once("]: ").map_or(message, |(_, reason)| reason);
                 self.trouble.note(RD_KAFKA_RESP_ERR__TRANSPORT.into(), reason.to_owned());
+            }
+            // Of a record that a broker doesn't take, librdkafka says no more in the end than that its time is over.
+            "REQERR" | "GETPID" => {
+                if let Some(refusal) = trouble::refusal(message) {
+                    self.trouble.note(RD_KAFKA_RESP_ERR__FAIL.into(), refusal.to_owned());
+                }
             }
             _ => {}
         }
@@ -299,6 +312,14 @@ impl Client {
         self.trouble.reason()
     }
 
+    /// Of what was sent, or would have been, until its time was over: librdkafka has no words of its own for it.
+    pub fn why_timed_out(&self) -> String {
+        match self.last_trouble() {
+            Some(trouble) => format!("the last error was: {trouble}"),
+            None => format!("no answer in time from {}", self.bootstrap_servers),
+        }
+    }
+
     /// Fails when something stands in the way of an answer that time doesn't heal.
     pub fn check_wait(&self, began: Instant, doing: impl std::fmt::Display) -> Result<()> {
         match self.trouble.is_in_vain(began) {
@@ -380,6 +401,15 @@ fn is_unanswered(code: Code) -> bool {
 
 fn is_fatal(code: Code) -> bool {
     RDKafkaErrorCode::from(code) == RDKafkaErrorCode::Fatal
+}
+
+/// What brokers answer to a producer is in librdkafka's messages for debugging alone. These are few: connections and
+/// failures, nothing of each request.
+fn have_refusals_told(properties: &mut Properties) {
+    const TELLING: &str = "broker";
+    let wanted = properties.get("debug").map(str::trim).filter(|contexts| !contexts.is_empty());
+    let told = wanted.map_or(TELLING.to_owned(), |contexts| format!("{contexts},{TELLING}"));
+    properties.set("debug", told);
 }
 
 fn make_handle(config: &NativeClientConfig, role: ClientRole, name: &str) -> Result<Handle> {

@@ -42,7 +42,8 @@ fn kind(code: RDKafkaErrorCode) -> Kind {
     }
 }
 
-/// Whether the same call may succeed later without anything being changed by hand.
+/// Whether the same call may succeed later without anything being changed by hand: what the client itself meets on its
+/// way, and of what brokers say Kafka's `RetriableException`s - but not that there is no such topic - and rebalances.
 pub fn is_retriable(code: RDKafkaErrorCode) -> bool {
     use RDKafkaErrorCode::*;
     matches!(
@@ -53,20 +54,43 @@ pub fn is_retriable(code: RDKafkaErrorCode) -> bool {
             | OperationTimedOut
             | MessageTimedOut
             | QueueFull
-            | RequestTimedOut
+            | WaitingForCoordinator
+            | InProgress
+            | InvalidMessage
             | LeaderNotAvailable
             | NotLeaderForPartition
+            | RequestTimedOut
+            | ReplicaNotAvailable
+            | NetworkException
             | CoordinatorLoadInProgress
             | CoordinatorNotAvailable
             | NotCoordinator
-            | NetworkException
             | NotEnoughReplicas
             | NotEnoughReplicasAfterAppend
             | RebalanceInProgress
-            | WaitingForCoordinator
-            | InProgress
+            | NotController
+            | ConcurrentTransactions
+            | KafkaStorageError
+            | FetchSessionIdNotFound
+            | InvalidFetchSessionEpoch
+            | ListenerNotFound
+            | FencedLeaderEpoch
+            | UnknownLeaderEpoch
+            | OffsetNotAvailable
+            | PreferredLeaderNotAvailable
+            | EligibleLeadersNotAvailable
+            | ElectionNotNeeded
+            | UnstableOffsetCommit
             | ThrottlingQuotaExceeded
+            | UnknownTopicId
     )
+}
+
+/// Whether an answer doesn't tell how far a broker had come with a record: it says so, or it can't be read, or librdkafka has no
+/// name for what it says.
+pub fn leaves_open(code: Code) -> bool {
+    use RDKafkaErrorCode::{BadCompression, BadMessage, NetworkException, Underflow, Unknown};
+    matches!(code.into(), Unknown | NetworkException | BadCompression | BadMessage | Underflow)
 }
 
 /// What a topic or a group meets until somebody changes something: every call should say it, not only the first. What
@@ -84,4 +108,24 @@ pub fn is_standing(code: RDKafkaErrorCode) -> bool {
             | InconsistentGroupProtocol
             | Fatal
     )
+}
+
+#[cfg(test)]
+mod tests {
+    use rdkafka::bindings::rd_kafka_resp_err_t;
+
+    use super::*;
+
+    #[test]
+    fn what_kafka_calls_retriable_is_retriable_but_that_there_is_no_topic() {
+        // The `RetriableException`s of Kafka 4.3's Errors.java that librdkafka has names for.
+        let by_kafka =
+            [2, 5, 6, 7, 9, 13, 14, 15, 16, 19, 20, 41, 51, 56, 70, 71, 72, 74, 75, 78, 80, 83, 84, 88, 89, 100];
+        let rebalance_in_progress = 27;
+        for number in (-1..=130).filter(|number| *number != 0) {
+            let Ok(code) = rd_kafka_resp_err_t::try_from(number) else { continue };
+            let expected = by_kafka.contains(&number) || number == rebalance_in_progress;
+            assert_eq!(is_retriable(code.into()), expected, "{}", describe(code.into()));
+        }
+    }
 }

@@ -8,7 +8,7 @@ use std::ffi::c_void;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Weak};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use rdkafka::bindings as rd;
 use rdkafka::config::NativeClientConfig;
@@ -64,6 +64,10 @@ impl KafkaProducer {
         let mut properties = connection.properties.overlaid_with(&settings.kafka);
         // What was acknowledged by Kafka is there once and in order, whatever is retried meanwhile.
         properties.set("enable.idempotence", "true");
+        // With librdkafka's 10 s between attempts to connect, events would wait so much longer than their brokers are away.
+        if properties.get("reconnect.backoff.ms").is_none() {
+            properties.set_default("reconnect.backoff.max.ms", "1000");
+        }
         if settings.batch_size > 0 {
             let batched = settings.batch_size.clamp(LEAST_BATCHED, MOST_BATCHED);
             properties.set("batch.num.messages", batched.to_string());
@@ -319,15 +323,20 @@ impl Hurry for Shared {
 
 impl Shared {
     fn serve_until_closed(&self) {
+        const FIRST_PAUSE: Duration = Duration::from_millis(1);
         const LONGEST_PAUSE: Duration = Duration::from_millis(64);
-        let mut pause = Duration::from_millis(1);
+        let (mut pause, mut due) = (FIRST_PAUSE, Instant::now());
         while !(self.closing.load(Ordering::Acquire) && self.in_flight.all_told()) {
             let event = if self.in_flight.is_flushing() || self.closing.load(Ordering::Acquire) {
-                self.hurry(Duration::from_millis(1));
-                pause = (pause * 2).min(LONGEST_PAUSE);
-                self.client.main.poll(pause)
+                // By the clock, not for each event: what librdkafka says of a flush would have us flush again.
+                if Instant::now() >= due {
+                    self.hurry(Duration::from_millis(1));
+                    pause = (pause * 2).min(LONGEST_PAUSE);
+                    due = Instant::now() + pause;
+                }
+                self.client.main.poll(due.saturating_duration_since(Instant::now()))
             } else {
-                pause = Duration::from_millis(1);
+                (pause, due) = (FIRST_PAUSE, Instant::now());
                 self.client.main.poll(self.watch.as_ref().map_or(IDLE, |watch| watch.until_next().min(IDLE)))
             };
             self.look_after_trouble();
@@ -363,13 +372,11 @@ impl Shared {
 
     fn overdue_error(&self, watch: &Watch, partition: u32, place: Place) -> Error {
         let code = Code::from(rd::rd_kafka_resp_err_t::RD_KAFKA_RESP_ERR__MSG_TIMED_OUT);
-        let trouble = self.client.last_trouble().map(|trouble| format!("; the last error was: {trouble}"));
         let reason = format!(
-            "{}: no broker has confirmed it within delivery.timeout.ms ({}); it is kept, and may still be \
-             stored{}",
+            "{}: no broker has confirmed it within delivery.timeout.ms ({}); it is kept, and may still be stored; {}",
             errors::describe(code),
             watch.limit.as_millis(),
-            trouble.unwrap_or_default()
+            self.client.why_timed_out()
         );
         errors::error(code, &reason).stored(Stored::Perhaps).during(delivering(place.bytes(), partition, &watch.topic))
     }
@@ -416,6 +423,8 @@ impl Shared {
         const AT_ONCE: usize = 512;
         let mut messages = [std::ptr::null::<rd::rd_kafka_message_t>(); AT_ONCE];
         let mut outcomes = Vec::with_capacity(AT_ONCE);
+        // The reports of a batch come together. Where its first record is unknown, librdkafka counts on from -1.
+        let mut is_placed = true;
         loop {
             // SAFETY: the event is alive and the array as long as said.
             let count = unsafe { rd::rd_kafka_event_message_array(event.as_ptr(), messages.as_mut_ptr(), AT_ONCE) };
@@ -424,8 +433,10 @@ impl Shared {
             }
             // SAFETY: the messages live as long as the event.
             for message in messages[..count].iter().filter_map(|message| unsafe { message.as_ref() }) {
+                // SAFETY: a field of what is alive.
+                is_placed &= message.offset >= 0 || unsafe { Code::read(&raw const message.err) }.is_error();
                 // A panic over one report must not leave the others' futures waiting for ever.
-                match catch_unwind(AssertUnwindSafe(|| self.settle_one(message))) {
+                match catch_unwind(AssertUnwindSafe(|| self.settle_one(message, is_placed))) {
                     Ok(outcome) => outcomes.extend(outcome),
                     Err(_) => self.fail("a panic while serving a delivery report; this is a defect of Octopus"),
                 }
@@ -434,10 +445,10 @@ impl Shared {
         }
     }
 
-    fn settle_one(&self, message: &rd::rd_kafka_message_t) -> Option<Outcome> {
+    fn settle_one(&self, message: &rd::rd_kafka_message_t, is_placed: bool) -> Option<Outcome> {
         // SAFETY: made in `produce`, and this is its one report.
         let report = unsafe { Report::from_opaque(message._private) }?;
-        let result = self.result_of(message);
+        let result = self.result_of(message, is_placed);
         if result.is_ok() {
             self.client.note_success();
         }
@@ -450,16 +461,16 @@ impl Shared {
         Some(Outcome { place: report.0.place()?, fate })
     }
 
-    fn result_of(&self, message: &rd::rd_kafka_message_t) -> Result<Delivered> {
+    fn result_of(&self, message: &rd::rd_kafka_message_t, is_placed: bool) -> Result<Delivered> {
         // SAFETY: a field of what is alive.
         let code = unsafe { Code::read(&raw const message.err) };
         if !code.is_error() {
-            let offset = u64::try_from(message.offset).ok();
+            let offset = u64::try_from(message.offset).ok().filter(|_| is_placed);
             return Ok(Delivered { partition: message.partition as u32, offset });
         }
         // SAFETY: the message is alive.
         let stored = match unsafe { rd::rd_kafka_message_status(message) } {
-            rd::rd_kafka_msg_status_t::RD_KAFKA_MSG_STATUS_NOT_PERSISTED if !tells_little(code) => Stored::No,
+            rd::rd_kafka_msg_status_t::RD_KAFKA_MSG_STATUS_NOT_PERSISTED if !errors::leaves_open(code) => Stored::No,
             _ => Stored::Perhaps,
         };
         // SAFETY: the message keeps its topic alive; the name is copied.
@@ -480,22 +491,12 @@ impl Shared {
         }
         // SAFETY: the message is alive; the text is copied.
         let reason = unsafe { super::native::text(rd::rd_kafka_message_produce_errstr(message)) };
-        let trouble = match RDKafkaErrorCode::from(code) {
-            RDKafkaErrorCode::MessageTimedOut => self.client.last_trouble(),
-            _ => None,
-        };
-        let reason = match trouble {
-            Some(trouble) => format!("{reason}; the last error was: {trouble}"),
-            None => reason,
+        let reason = match RDKafkaErrorCode::from(code) {
+            RDKafkaErrorCode::MessageTimedOut => self.client.why_timed_out(),
+            _ => reason,
         };
         Err(errors::error(code, &reason).stored(stored).during(doing))
     }
-}
-
-/// Of these librdkafka says that the event is not stored, but it can't know: the answer could not be read, or means nothing to it.
-fn tells_little(code: Code) -> bool {
-    use RDKafkaErrorCode::{BadCompression, BadMessage, Underflow, Unknown};
-    matches!(RDKafkaErrorCode::from(code), BadCompression | BadMessage | Underflow | Unknown)
 }
 
 fn delivering(bytes: u64, partition: u32, topic: &str) -> String {

@@ -179,6 +179,17 @@ pub fn is_hang_up(reason: &str) -> bool {
     reason.contains("isconnected") && states.iter().any(|state| reason.contains(state))
 }
 
+/// What a broker said to a producer instead of taking its records or giving it an id, out of librdkafka's message. That
+/// the way to a broker broke off is told elsewhere, and better.
+pub fn refusal(message: &str) -> Option<&str> {
+    // In front are the names of librdkafka's thread and of the broker, behind it what librdkafka does about it.
+    let (_, said) = message.split_once("]: ").unwrap_or(("", message));
+    let end = [": explicit actions ", ": actions ", ": retrying"].iter().filter_map(|mark| said.find(mark)).min();
+    let said = &said[..end.unwrap_or(said.len())];
+    let is_refusal = said.contains("ProduceRequest failed") || said.starts_with("Failed to acquire");
+    (is_refusal && !said.ends_with("Broker transport failure")).then_some(said)
+}
+
 /// librdkafka's reason, with the settings to look at where it names none.
 fn with_advice(reason: &str) -> String {
     let lower = reason.to_lowercase();

@@ -1,9 +1,18 @@
 //! The rows of the matrix, and the running of them.
 
+mod broker_errors;
 mod brokers_and_network;
 mod consumers;
+mod futures;
+mod host;
+mod mock;
+mod no_broker;
+mod no_room;
+mod open_and_close;
 mod oracle_itself;
 mod others;
+mod own_broker;
+mod process;
 mod records;
 mod topics;
 
@@ -49,6 +58,9 @@ const ROWS: &[Row] = &[
     Row { number: 5, fault: "connections reset, in requests and in answers", invariant: "none twice", runs: (1, 5), act: Act::On(1, brokers_and_network::resets) },
     Row { number: 6, fault: "delay, one byte at a time, black hole", invariant: "flush and close return on time", runs: (1, 5), act: Act::On(1, brokers_and_network::slow_network) },
     Row { number: 7, fault: "answers with bits turned", invariant: "error or retry; no crash, nothing lost or spoiled", runs: (1, 10), act: Act::On(1, brokers_and_network::corruption) },
+    Row { number: 8, fault: "every error code that a produce can get, fatal ones too", invariant: "permanent ones on their own future; retriable ones delivered or timed out, naming the last; after a fatal one pushes fail at once", runs: (1, 3), act: Act::Alone(broker_errors::run) },
+    Row { number: 9, fault: "queue full", invariant: "push waits, then fails with a reason; memory bounded", runs: (1, 3), act: Act::Alone(no_room::run) },
+    Row { number: 10, fault: "no broker at all", invariant: "every call ends in its time, names the address", runs: (1, 3), act: Act::Alone(no_broker::run) },
     Row { number: 11, fault: "consumer killed after a random acknowledgement", invariant: "the next starts no later than after the last acknowledged", runs: (1, 5), act: Act::On(1, consumers::killed) },
     Row { number: 12, fault: "acknowledgements out of order, and from an earlier assignment", invariant: "the highest counts, stale ones change nothing", runs: (1, 5), act: Act::On(1, consumers::out_of_order) },
     Row { number: 13, fault: "members join and leave every 2 s", invariant: "all seen, only unacknowledged ones again", runs: (1, 3), act: Act::On(1, consumers::rebalances) },
@@ -57,6 +69,8 @@ const ROWS: &[Row] = &[
     Row { number: 16, fault: "TLS: wrong CA, wrong host, expired, plain port", invariant: "never connects, says why within 10 s", runs: (1, 1), act: Act::Alone(others::tls) },
     Row { number: 17, fault: "SASL: wrong password; ACL: write, read, group, create denied, revoked", invariant: "errors on push and pull within 10 s, again and again", runs: (1, 1), act: Act::Alone(others::access) },
     Row { number: 18, fault: "MSK tokens: expired, badly signed, slow, failing, idle", invariant: "renewed without the host, nothing lost", runs: (1, 1), act: Act::Alone(others::tokens) },
+    Row { number: 19, fault: "open, use, close, with futures and events held, brokers down", invariant: "close in 5 s; descriptors, threads, memory as before", runs: (1, 1), act: Act::Alone(open_and_close::run) },
+    Row { number: 20, fault: "16 threads wait, drop, wait after close", invariant: "none hangs", runs: (1, 1), act: Act::Alone(futures::run) },
     Row { number: 21, fault: "an hour of 1 to 6 at random", invariant: "as above; memory flat", runs: (1, 1), act: Act::Beside(3, brokers_and_network::an_hour) },
     Row { number: 22, fault: "panics in every slot, NULL, older structs; sanitizers, valgrind", invariant: "no report, no unwind across C", runs: (1, 1), act: Act::Alone(others::memory) },
 ];

@@ -192,6 +192,19 @@ fn handles_can_be_released_in_any_order_and_what_was_made_from_them_goes_on() {
 }
 
 #[test]
+fn librdkafkas_messages_for_debugging_come_only_to_who_asked_for_them() {
+    for (settings, come) in [(json!({}), false), (json!({"kafka": {"debug": "msg"}}), true)] {
+        let log = Log::default();
+        let topic = topic_of(&driver_with(settings, &log), "debugging", 1);
+        let producer = topic.producer("told").make().unwrap();
+        producer.push(&NewEvent::default()).unwrap().wait(PATIENCE).unwrap();
+        producer.close(PATIENCE).unwrap();
+        let told = log.count(|line| line.starts_with("debug producer") && !line.contains("confwarn"));
+        assert_eq!(told > 0, come, "{log:?}");
+    }
+}
+
+#[test]
 fn on_a_thread_of_the_plugin_what_would_wait_for_the_plugin_says_so() {
     let seen: Arc<Mutex<Vec<Status>>> = Arc::default();
     let producer: Arc<Mutex<Option<Producer>>> = Arc::default();

@@ -45,6 +45,7 @@ impl Shared {
 
     pub(super) fn attend(&self) {
         let mut commits = Commits::default();
+        let mut asked = Instant::now();
         if !self.targets.is_empty() {
             self.guarded(|| self.assign_targets());
         }
@@ -55,12 +56,25 @@ impl Shared {
                     self.serve(event, &mut commits);
                 }
                 self.client.look_again();
+                self.look_for_brokers(&mut asked);
                 self.commit_if_due(&mut commits);
                 self.unsubscribe_if_asked(&mut commits);
             });
         }
         self.guarded(|| self.leave(&mut commits));
         self.end();
+    }
+
+    /// Asks, once brokers have been away for long enough to be told of, since nothing tells when they are back while no
+    /// record comes. Here, not in the wait that tells of it: that has its own time.
+    fn look_for_brokers(&self, asked: &mut Instant) {
+        let is_due = self.are_brokers_away() && asked.elapsed() >= IDLE;
+        if is_due && self.client.is_answered() {
+            self.cut_off.end();
+        }
+        if is_due {
+            *asked = Instant::now();
+        }
     }
 
     /// A panic in here, in a host's callback say, must not end the attendant: its consumer would wait for ever.

@@ -194,19 +194,15 @@ impl Shared {
         if let Some(trouble) = self.client.standing_trouble() {
             return Err(trouble.during(format_args!("reading topic {:?}", self.topic)));
         }
-        if self.cut_off.get().is_some_and(|since| since.elapsed() >= self.timeout) && !self.reaches_a_broker() {
+        if self.are_brokers_away() {
             return Err(self.client.unreachable(format_args!("reading topic {:?}", self.topic)));
         }
         Ok(())
     }
 
-    /// Asks, since nothing tells when brokers are back while no record comes.
-    fn reaches_a_broker(&self) -> bool {
-        let answered = self.client.is_answered();
-        if answered {
-            self.cut_off.end();
-        }
-        answered
+    /// For so long that the host is told.
+    pub(super) fn are_brokers_away(&self) -> bool {
+        self.cut_off.get().is_some_and(|since| since.elapsed() >= self.timeout)
     }
 
     pub(super) fn commit(&self, deadline: Deadline) -> Result<()> {

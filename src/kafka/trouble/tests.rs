@@ -148,3 +148,20 @@ fn a_trouble_that_lasts_is_kept_until_something_works_and_says_most_of_what_is_k
     trouble.end();
     assert!(trouble.reason().is_none() && trouble.has_worked());
 }
+
+#[test]
+fn what_a_broker_said_to_a_producer_is_found_in_librdkafkas_message_but_for_a_connection_that_broke_off() {
+    let refused = "[thrd:127.0.0.1:1/1]: 127.0.0.1:1/1: ProduceRequest failed: Broker: Not enough in-sync replicas: \
+                   explicit actions Retry,MsgNotPersisted";
+    let moved = "[thrd:h:1/1]: h:1/1: ProduceRequest failed: Broker: Replica not available: actions Refresh";
+    let no_id = "[thrd:main]: Failed to acquire idempotence PID from broker h:1/1: Broker: Not controller: retrying";
+    assert_eq!(refusal(refused), Some("127.0.0.1:1/1: ProduceRequest failed: Broker: Not enough in-sync replicas"));
+    assert_eq!(refusal(moved), Some("h:1/1: ProduceRequest failed: Broker: Replica not available"));
+    assert_eq!(refusal(no_id), Some("Failed to acquire idempotence PID from broker h:1/1: Broker: Not controller"));
+    for other in [
+        "[thrd:h:1/1]: h:1/1: ProduceRequest failed: Local: Broker transport failure: actions Refresh",
+        "[thrd:h:1/1]: h:1/1: MetadataRequest failed: Broker: Not controller: actions Permanent",
+    ] {
+        assert_eq!(refusal(other), None);
+    }
+}
