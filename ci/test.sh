@@ -51,6 +51,7 @@ needed=(
     'cc gcc' 'c++ g++' 'make make' 'perl perl' 'java default-jre-headless' 'mvn maven' 'kcat kcat'
     'valgrind valgrind' 'nm binutils' 'setpriv util-linux' 'unshare util-linux' 'javac default-jdk-headless'
     'curl-config libcurl4-openssl-dev' 'python3 python3' 'openssl openssl'
+    'abidiff abigail-tools' 'abidw abigail-tools'
 )
 
 install_missing() {
@@ -94,6 +95,11 @@ finish
 
 begin 'each promise has tests that exist'
 ci/coverage.sh
+finish
+
+begin 'hosts that are built find the ABI as it was'
+ci/abi.sh --self-test
+ci/abi.sh
 finish
 
 begin 'no lint finds anything'
