@@ -1,30 +1,36 @@
 /*
  * A host that leaves while everything is open: events in flight, a thread in a pull, another in process, tasks waiting
- * in a pool, callbacks registered, the library closed by dlclose. The process ends at once and without a crash.
+ * in a pool, callbacks registered, the library closed by dlclose. The process ends at once and without a crash, whichever
+ * way it leaves.
+ *
+ *     leaving LIBRARY WAY CONFIG TOPIC
  */
-#include "octopus.h"
+#include "host.h"
 
-#include <dlfcn.h>
 #include <pthread.h>
-#include <stdio.h>
-#include <stdlib.h>
-#include <string.h>
-#include <unistd.h>
+#include <signal.h>
+#include <stdatomic.h>
 
 static const octopus_api *octopus;
+static const char *way;
+static octopus_driver *driver;
+static octopus_topic *topic;
+static octopus_producer *producer, *pooled;
 static octopus_consumer *consumer, *processed;
 static octopus_thread_pool *pool;
+static octopus_future *last;
 
-static void expect(int holds, const char *what)
+/* The status says who ended the process. */
+enum { BY_MAIN = 3, BY_CALLBACK, BY_OTHER_THREAD, AT_THE_END };
+
+static void leave_here(const char *where)
 {
-    if (!holds) {
-        fprintf(stderr, "not so: %s\n", what);
-        exit(1);
-    }
+    static atomic_flag is_leaving = ATOMIC_FLAG_INIT;
+    if (strcmp(way, where) == 0 && !atomic_flag_test_and_set(&is_leaving))
+        exit(BY_CALLBACK);
 }
-#define EXPECT(condition) expect(condition, #condition)
 
-static void *pull(void *unused)
+static void *pull_for_ever(void *unused)
 {
     octopus_future *ticket;
     (void)unused;
@@ -35,7 +41,9 @@ static void *pull(void *unused)
 
 static int32_t go_on(void *context, octopus_event *event)
 {
-    (void)context, (void)event;
+    (void)context;
+    if (event)
+        leave_here("in a processor");
     usleep(1000);
     return OCTOPUS_GO_ON;
 }
@@ -51,59 +59,123 @@ static void *process(void *unused)
 static void completed(void *context, octopus_future *future)
 {
     (void)context, (void)future;
+    leave_here("in a completion");
 }
 
 static void work(void *context)
 {
     (void)context;
+    leave_here("in a task");
     usleep(1000);
+}
+
+static void tell(void *context, octopus_text client, octopus_text json)
+{
+    (void)context, (void)client, (void)json;
+    leave_here("in statistics");
+}
+
+static void rebalanced(void *context, octopus_text group, int32_t what, const uint32_t *partitions, uint64_t count)
+{
+    (void)context, (void)group, (void)what, (void)partitions, (void)count;
+    leave_here("in a rebalance");
+}
+
+static void *leave_on_another_thread(void *main_thread)
+{
+    EXPECT(pthread_join(*(pthread_t *)main_thread, NULL) == 0);
+    exit(BY_OTHER_THREAD);
+}
+
+/* Runs after every handler that was registered later: OpenSSL's, if it has one, among them. */
+static void use_all_at_the_end(void)
+{
+    if (strcmp(way, "using all at the end") != 0)
+        return;
+    octopus_driver *late = make_driver(octopus, getenv("CONFIG"), NULL);
+    int32_t exists = 0;
+    SUCCEEDS(octopus, octopus->driver->topic_exists(late, text(getenv("TOPIC")), &exists, error));
+    EXPECT(exists == (strstr(getenv("CONFIG"), "embedded") == NULL)); /* each driver has such a Kafka of its own */
+    octopus->driver->release(late);
+    octopus->future->release(push(octopus, producer, 1));
+    SUCCEEDS(octopus, octopus->producer->close(producer, 60000, error));
+    SUCCEEDS(octopus, octopus->producer->close(pooled, 60000, error));
+    SUCCEEDS(octopus, octopus->future->wait(last, 0, error));
+    SUCCEEDS(octopus, octopus->consumer->close(consumer, 60000, error));
+    SUCCEEDS(octopus, octopus->consumer->close(processed, 60000, error));
+    octopus->future->release(last);
+    octopus->producer->release(producer);
+    octopus->producer->release(pooled);
+    octopus->consumer->release(consumer);
+    octopus->consumer->release(processed);
+    octopus->thread_pool->release(pool);
+    octopus->topic->release(topic);
+    octopus->driver->release(driver);
+    _exit(AT_THE_END);
+}
+
+static int leave(void)
+{
+    static pthread_t self, other;
+    if (strcmp(way, "main returns") == 0 || strcmp(way, "using all at the end") == 0)
+        return BY_MAIN;
+    if (strcmp(way, "exit") == 0)
+        exit(BY_MAIN);
+    if (strcmp(way, "_exit") == 0)
+        _exit(BY_MAIN);
+    if (strcmp(way, "quick_exit") == 0)
+        quick_exit(BY_MAIN);
+    if (strcmp(way, "SIGTERM") == 0)
+        raise(SIGTERM);
+    if (strcmp(way, "abort") == 0)
+        abort();
+    if (strcmp(way, "main's thread ends") == 0) {
+        self = pthread_self();
+        EXPECT(pthread_create(&other, NULL, leave_on_another_thread, &self) == 0);
+        pthread_exit(NULL);
+    }
+    for (;;) /* a callback leaves */
+        pause();
 }
 
 int main(int argc, char **argv)
 {
-    void *library = argc > 1 ? dlopen(argv[1], RTLD_NOW | RTLD_LOCAL) : NULL;
-    const octopus_api *(*register_octopus)(uint32_t) = NULL;
-    *(void **)&register_octopus = library ? dlsym(library, "octopus_register") : NULL;
-    if (!register_octopus)
-        return fprintf(stderr, "usage: %s LIBRARY [BOOTSTRAP TOPIC]\n", argv[0]), 1;
-    octopus = register_octopus(OCTOPUS_ABI_MAJOR);
-    char config[512] = "{\"embedded\": {}}";
-    if (argc == 4)
-        snprintf(config, sizeof config, "{\"kafka\": {\"bootstrap.servers\": \"%s\"}}", argv[2]);
-    const char *topic_name = argc == 4 ? argv[3] : "topic";
-    octopus_text name = {topic_name, strlen(topic_name)};
-    octopus_create_topic_args topic_args = {.size = sizeof topic_args,
-                                            .options = OCTOPUS_TEXT("{\"replication_factor\": 1}")};
-    octopus_consumer_args consumer_args = {.size = sizeof consumer_args, .name = name};
-    octopus_driver *driver;
-    octopus_topic *topic;
-    octopus_producer *producer, *pooled;
-    EXPECT(octopus->driver->create((octopus_text){config, strlen(config)}, NULL, &driver, NULL) == OCTOPUS_OK);
-    EXPECT(octopus->driver->create_topic(driver, name, &topic_args, NULL) == OCTOPUS_OK);
-    EXPECT(octopus->driver->open_topic(driver, name, &topic, NULL) == OCTOPUS_OK);
-    EXPECT(octopus->thread_pool->create(2, &pool, NULL) == OCTOPUS_OK);
+    if (argc != 5)
+        return fprintf(stderr, "usage: %s LIBRARY WAY CONFIG TOPIC\n", argv[0]), 1;
+    way = argv[2];
+    setenv("CONFIG", argv[3], 1);
+    setenv("TOPIC", argv[4], 1);
+    atexit(use_all_at_the_end);
+    void *library = dlopen(argv[1], RTLD_NOW | RTLD_LOCAL);
+    octopus = registered(library);
+    octopus_host_services services = {
+        .size = sizeof services, .statistics = {.function = tell}, .rebalance = {.function = rebalanced}};
+    driver = make_driver(octopus, argv[3], &services);
+    topic = make_topic(octopus, driver, argv[4]);
+    SUCCEEDS(octopus, octopus->thread_pool->create(2, &pool, error));
     octopus_producer_args producer_args = {.size = sizeof producer_args, .thread_pool = pool};
-    EXPECT(octopus->topic->make_producer(topic, NULL, &producer, NULL) == OCTOPUS_OK);
-    EXPECT(octopus->topic->make_producer(topic, &producer_args, &pooled, NULL) == OCTOPUS_OK);
-    EXPECT(octopus->topic->make_consumer(topic, &consumer_args, &consumer, NULL) == OCTOPUS_OK);
-    EXPECT(octopus->topic->make_consumer(topic, &consumer_args, &processed, NULL) == OCTOPUS_OK);
+    producer = make_producer(octopus, topic);
+    SUCCEEDS(octopus, octopus->topic->make_producer(topic, &producer_args, &pooled, error));
+    consumer = make_consumer(octopus, topic, argv[4]);
+    char others[256];
+    snprintf(others, sizeof others, "%s-others", argv[4]);
+    processed = make_consumer(octopus, topic, others);
 
     pthread_t threads[2];
-    EXPECT(pthread_create(&threads[0], NULL, pull, NULL) == 0);
+    EXPECT(pthread_create(&threads[0], NULL, pull_for_ever, NULL) == 0);
     EXPECT(pthread_create(&threads[1], NULL, process, NULL) == 0);
     octopus_push_args event = {.size = sizeof event};
     octopus_completion completion = {.function = completed};
     octopus_task task = {.function = work};
     for (int index = 0; index < 20000; index++) {
-        octopus_future *push;
-        EXPECT(octopus->producer->push(index % 2 ? producer : pooled, &event, &push, NULL) == OCTOPUS_OK);
+        SUCCEEDS(octopus, octopus->producer->push(index % 2 ? producer : pooled, &event, &last, error));
         if (index % 100 == 0) {
-            EXPECT(octopus->future->on_complete(push, &completion, NULL) == OCTOPUS_OK);
-            EXPECT(octopus->thread_pool->submit(pool, &task, 0, NULL) == OCTOPUS_OK);
+            SUCCEEDS(octopus, octopus->future->on_complete(last, &completion, error));
+            SUCCEEDS(octopus, octopus->thread_pool->submit(pool, &task, 0, error));
         }
-        octopus->future->release(push);
+        if (index < 19999)
+            octopus->future->release(last);
     }
     EXPECT(dlclose(library) == 0);
-    puts("leaving");
-    return 0;
+    return leave();
 }

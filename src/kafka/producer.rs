@@ -228,16 +228,21 @@ impl KafkaProducer {
         size: usize,
         future: &Arc<Future>,
     ) -> Result<()> {
-        if size > LARGEST_COPIED_TWICE {
-            let mut buffer = Buffer::with_capacity(size)?;
-            record.encode(|bytes| buffer.append(bytes));
-            return self.produce(partition, Bytes::ToKeep(buffer), future);
+        if size <= LARGEST_COPIED_TWICE {
+            let sent = SCRATCH.try_with(|scratch| {
+                let scratch = &mut *scratch.borrow_mut();
+                scratch.clear();
+                record.encode(|bytes| scratch.extend_from_slice(bytes));
+                self.produce(partition, Bytes::ToCopy(scratch), future)
+            });
+            // As a thread ends the scratch goes first, and what the host has run then may still push.
+            if let Ok(result) = sent {
+                return result;
+            }
         }
-        SCRATCH.with_borrow_mut(|scratch| {
-            scratch.clear();
-            record.encode(|bytes| scratch.extend_from_slice(bytes));
-            self.produce(partition, Bytes::ToCopy(scratch), future)
-        })
+        let mut buffer = Buffer::with_capacity(size)?;
+        record.encode(|bytes| buffer.append(bytes));
+        self.produce(partition, Bytes::ToKeep(buffer), future)
     }
 
     /// Settled when everything sent before is delivered or has failed; sends what lingers, waited on or not.

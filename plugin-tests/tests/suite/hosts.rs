@@ -10,15 +10,16 @@ use crate::kafka::{Kafka, KcatRecord, committed_offset, kcat_read, unique};
 
 const HOSTS: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/hosts");
 const INCLUDE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../include");
-const C: [&str; 2] = ["cc", "-std=c11"];
-const CPP: [&str; 2] = ["c++", "-std=c++17"];
+pub const C: [&str; 2] = ["cc", "-std=c11"];
+pub const CPP: [&str; 2] = ["c++", "-std=c++17"];
 
 /// With sanitizers gcc takes optionals that are empty for uninitialized, which its documentation warns of.
-const SANITIZED: [&str; 3] = ["-fsanitize=address,undefined", "-fno-sanitize-recover=all", "-Wno-maybe-uninitialized"];
+pub const SANITIZED: [&str; 3] =
+    ["-fsanitize=address,undefined", "-fno-sanitize-recover=all", "-Wno-maybe-uninitialized"];
 
 const PARTITIONS: usize = 3;
 /// For one compilation, or one run of a host on a busy machine.
-const LIMIT: Duration = Duration::from_mins(2);
+pub const LIMIT: Duration = Duration::from_mins(2);
 /// Under valgrind a host is some twenty times as slow.
 const LIMIT_WITH_VALGRIND: Duration = Duration::from_mins(5);
 
@@ -74,7 +75,7 @@ fn check_promises(name: &str, flags: &[&str]) {
     assert!(printed.ends_with("0 of 13 promises are broken\n"), "{printed}");
 }
 
-fn compile_linked(source: &str, name: &str, flags: &[&str]) -> PathBuf {
+pub fn compile_linked(source: &str, name: &str, flags: &[&str]) -> PathBuf {
     let library = library();
     let folder = library.parent().expect("the library is in a folder").to_str().expect("the folder's name is UTF-8");
     let (search, remember) = (format!("-L{folder}"), format!("-Wl,-rpath,{folder}"));
@@ -134,18 +135,6 @@ fn the_plugin_lives_beside_another_librdkafka_in_the_same_process() {
     assert_eq!(printed, "both libraries wrote, and both records were read\n");
 }
 
-#[test]
-fn a_host_can_leave_at_any_time_with_everything_open_and_the_library_closed() {
-    let host = compile(&C, "leaving.c", "leaving", &["-D_DEFAULT_SOURCE", "-pthread", "-ldl"]);
-    for _ in 0..3 {
-        let topic = unique("leaving");
-        for on in [&[][..], &[Kafka::shared().bootstrap(), &topic]] {
-            let printed = run(Duration::from_secs(30), Command::new(&host).arg(library()).args(on));
-            assert_eq!(printed, "leaving\n");
-        }
-    }
-}
-
 /// The last line is printed when everything was checked.
 fn check_strangers(printed: &str) {
     assert!(printed.ends_with("has given its host's context back once\n"), "{printed}");
@@ -174,14 +163,14 @@ fn bytes_of(event: usize) -> Vec<u8> {
 }
 
 /// The library as cargo built it for this test, beside the test's own program.
-fn library() -> PathBuf {
+pub fn library() -> PathBuf {
     let program = env::current_exe().expect("a test knows its own path");
     let library = program.with_file_name("liboctopus.so");
     assert!(library.exists(), "{} is not there: cargo build should have made it", library.display());
     library
 }
 
-fn compile(compiler: &[&str], source: &str, name: &str, arguments: &[&str]) -> PathBuf {
+pub fn compile(compiler: &[&str], source: &str, name: &str, arguments: &[&str]) -> PathBuf {
     let program = Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("host-{name}"));
     // Another run of the tests may be running a program of this name: it keeps the file it started from.
     let fresh = program.with_extension(std::process::id().to_string());
@@ -203,7 +192,7 @@ fn run_in_valgrind(host: &Command) -> String {
 
 /// Runs a command to its end, and gives what it printed to stdout. Fails with all that it printed, if it fails, and
 /// after `limit`; also if it is not installed, as nothing was tested then.
-fn run(limit: Duration, command: &Command) -> String {
+pub fn run(limit: Duration, command: &Command) -> String {
     // Any host may end while clients are torn down in the background.
     let suppressions = format!("suppressions={HOSTS}/leaks.supp:print_suppressions=0");
     let output = Command::new("timeout")

@@ -9,6 +9,7 @@ mod header;
 mod hosts;
 mod job;
 mod kafka;
+mod loading;
 mod msk;
 mod pools;
 mod positions;
