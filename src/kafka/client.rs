@@ -420,19 +420,13 @@ fn make_handle(config: &NativeClientConfig, role: ClientRole, name: &str) -> Res
         | rd::RD_KAFKA_EVENT_OFFSET_COMMIT
         | rd::RD_KAFKA_EVENT_STATS
         | rd::RD_KAFKA_EVENT_OAUTHBEARER_TOKEN_REFRESH;
-    let mut why = [0 as c_char; 512];
-    // SAFETY: the configuration is alive and copied; the copy is librdkafka's on success and ours on failure; the
-    // buffer is as long as said.
-    unsafe {
-        let copy = rd::rd_kafka_conf_dup(config.ptr());
-        rd::rd_kafka_conf_set_events(copy, WANTED);
+    let adapt = |copy: *mut rd::rd_kafka_conf_t| {
+        // SAFETY: the configuration is alive.
+        unsafe { rd::rd_kafka_conf_set_events(copy, WANTED) };
         certificate::tell_refusals(copy);
-        let client = rd::rd_kafka_new(role.librdkafka_type(), copy, why.as_mut_ptr(), why.len());
-        Handle::from_raw(client).ok_or_else(|| {
-            rd::rd_kafka_conf_destroy(copy);
-            Error::configuration("kafka", format_args!("librdkafka can't make the {name}: {}", text(why.as_ptr())))
-        })
-    }
+    };
+    Handle::make(role.librdkafka_type(), config, adapt)
+        .map_err(|why| Error::configuration("kafka", format_args!("librdkafka can't make the {name}: {why}")))
 }
 
 /// A client with nothing to serve but its messages and errors, and the thread that does.

@@ -1,7 +1,6 @@
 //! A Kafka inside the plugin, to try things: librdkafka's mock cluster. It listens on the loopback, keeps records in
 //! memory (about 5 MB or 100,000 a partition, then the oldest go), and ends with its driver.
 
-use std::ffi::c_char;
 use std::ptr::NonNull;
 
 use rdkafka::bindings as rd;
@@ -29,18 +28,13 @@ unsafe impl Sync for EmbeddedCluster {}
 impl EmbeddedCluster {
     pub fn start(brokers: u32, services: &Services) -> Result<Self> {
         let config = conf::native(&Properties::default())?;
-        let mut why = [0 as c_char; 256];
-        // SAFETY: the copy is librdkafka's on success and ours on failure; the buffer is as long as said.
-        let host = unsafe {
-            let copy = rd::rd_kafka_conf_dup(config.ptr());
-            // Its clients tell of trouble themselves; what their absence means to the cluster interests nobody.
-            rd::rd_kafka_conf_set_log_cb(copy, None);
-            let client = rd::rd_kafka_new(rd::rd_kafka_type_t::RD_KAFKA_PRODUCER, copy, why.as_mut_ptr(), why.len());
-            Handle::from_raw(client).ok_or_else(|| {
-                rd::rd_kafka_conf_destroy(copy);
-                Error::new(Kind::Kafka, format!("starting the embedded Kafka: {}", text(why.as_ptr())))
-            })?
+        // Its clients tell of trouble themselves; what their absence means to the cluster interests nobody.
+        let silence = |copy: *mut rd::rd_kafka_conf_t| {
+            // SAFETY: the configuration is alive.
+            unsafe { rd::rd_kafka_conf_set_log_cb(copy, None) };
         };
+        let host = Handle::make(rd::rd_kafka_type_t::RD_KAFKA_PRODUCER, &config, silence)
+            .map_err(|why| Error::new(Kind::Kafka, format!("starting the embedded Kafka: {why}")))?;
         // SAFETY: the client is alive and outlives the cluster.
         let cluster = unsafe { rd::rd_kafka_mock_cluster_new(host.as_ptr(), brokers as i32) };
         let cluster = NonNull::new(cluster).ok_or_else(|| {

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use rdkafka::bindings as rd;
+use rdkafka::config::NativeClientConfig;
 
 use super::codes::{self, Code};
 use crate::deadline::as_millis_rounded_up;
@@ -21,10 +22,26 @@ unsafe impl Send for Handle {}
 unsafe impl Sync for Handle {}
 
 impl Handle {
-    /// # Safety
-    /// `ptr` comes from `rd_kafka_new` and is nobody else's.
-    pub unsafe fn from_raw(ptr: *mut rd::rd_kafka_t) -> Option<Self> {
-        NonNull::new(ptr).map(Handle)
+    /// A client with this configuration, whose copy `adapt` may still change; else librdkafka's reason.
+    pub fn make(
+        kind: rd::rd_kafka_type_t,
+        config: &NativeClientConfig,
+        adapt: impl FnOnce(*mut rd::rd_kafka_conf_t),
+    ) -> std::result::Result<Self, String> {
+        // OpenSSL would tear itself down among the handlers that run at exit, under clients that work on, and under
+        // what the host has left to do then. Whoever sets it up first decides.
+        openssl_sys::init();
+        let mut why = [0 as c_char; 512];
+        // SAFETY: the configuration is alive and copied; the copy is librdkafka's on success and ours on failure; the
+        // buffer is as long as said.
+        unsafe {
+            let copy = rd::rd_kafka_conf_dup(config.ptr());
+            adapt(copy);
+            NonNull::new(rd::rd_kafka_new(kind, copy, why.as_mut_ptr(), why.len())).map(Handle).ok_or_else(|| {
+                rd::rd_kafka_conf_destroy(copy);
+                text(why.as_ptr())
+            })
+        }
     }
 
     pub fn as_ptr(&self) -> *mut rd::rd_kafka_t {

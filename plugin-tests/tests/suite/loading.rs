@@ -9,6 +9,7 @@ use serde_json::{Value, json};
 
 use crate::hosts::{C, compile, library, run};
 use crate::kafka::{Kafka, unique};
+use crate::secured::mutual_tls;
 
 /// For a host that ends at once.
 const SOON: Duration = Duration::from_secs(60);
@@ -38,6 +39,12 @@ fn plaintext() -> Value {
     json!({"kafka": {"bootstrap.servers": Kafka::shared().bootstrap(), "statistics.interval.ms": 100}})
 }
 
+fn tls() -> Value {
+    let mut config = json!({"kafka": mutual_tls()});
+    config["kafka"]["statistics.interval.ms"] = json!(100);
+    config
+}
+
 fn leave(ways: &[(&str, i32)], config: &Value) {
     let host = compile(&C, "leaving.c", &unique("leaving"), &["-D_DEFAULT_SOURCE", "-pthread", "-ldl"]);
     for (way, status) in ways {
@@ -60,8 +67,13 @@ fn a_host_can_leave_in_any_way_with_everything_open_and_the_library_closed() {
 }
 
 #[test]
+fn a_host_can_leave_in_any_way_while_its_clients_speak_tls() {
+    leave(&WAYS, &tls());
+}
+
+#[test]
 fn what_runs_at_a_hosts_end_can_still_push_make_drivers_and_close_everything() {
-    for config in [embedded(), plaintext()] {
+    for config in [embedded(), plaintext(), tls()] {
         leave(&[AT_THE_END], &config);
     }
 }

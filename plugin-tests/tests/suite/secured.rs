@@ -105,6 +105,15 @@ fn tls(broker: &Kafka) -> Value {
     })
 }
 
+/// As [`tls`] at a broker that wants to see a certificate, with no secret in it: for programs whose arguments are shown.
+pub fn mutual_tls() -> Value {
+    static OPEN: LazyLock<Pair> = LazyLock::new(|| AUTHORITY.certificate("open-client", "octopus-client"));
+    json!({
+        "bootstrap.servers": mutual().bootstrap(), "security.protocol": "SSL", "ssl.ca.location": AUTHORITY.file(),
+        "ssl.certificate.location": OPEN.certificate, "ssl.key.location": OPEN.key,
+    })
+}
+
 fn scram(user: &str, password: &str) -> Value {
     json!({
         "bootstrap.servers": sasl().bootstrap(), "security.protocol": "SASL_SSL", "ssl.ca.location": AUTHORITY.file(),
