@@ -3,7 +3,7 @@
 
 use std::cell::Cell;
 use std::sync::Once;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicPtr, AtomicU8, Ordering};
 
 use crate::error::{Error, Kind, Result};
 
@@ -51,20 +51,47 @@ pub fn refuse_to_wait_for_ourselves(doing: &str) -> Result<()> {
     Ok(())
 }
 
-static FORKED: AtomicBool = AtomicBool::new(false);
+/// 1 in the process that registered, 0 in its children.
+static UNWATCHED: AtomicU8 = AtomicU8::new(1);
+static MARK: AtomicPtr<AtomicU8> = AtomicPtr::new((&raw const UNWATCHED).cast_mut());
 
-/// Notices `fork` from now on. A flag read per call is cheap; asking for the process id each time is not.
+fn mark() -> &'static AtomicU8 {
+    // SAFETY: points to a static, or to memory that is never unmapped and all of whose values are valid.
+    unsafe { &*MARK.load(Ordering::Relaxed) }
+}
+
+/// Notices children from now on. A mark read per call is cheap; asking for the process id each time is not.
 pub fn watch_for_fork() {
     static ONCE: Once = Once::new();
     extern "C" fn in_the_child() {
-        FORKED.store(true, Ordering::Relaxed);
+        mark().store(0, Ordering::Relaxed);
     }
     ONCE.call_once(|| {
-        // SAFETY: the handler is a plain function in a library that is never unmapped; it only stores a flag.
+        if let Some(wiped) = wiped_in_children() {
+            wiped.store(1, Ordering::Relaxed);
+            MARK.store(std::ptr::from_ref(wiped).cast_mut(), Ordering::Relaxed);
+        }
+        // For systems that wipe nothing.
+        // SAFETY: the handler is a plain function in a library that is never unmapped; it only stores a mark.
         unsafe { libc::pthread_atfork(None, None, Some(in_the_child)) };
     });
 }
 
+/// Memory that the system fills with zeros in whatever child a process comes to have, also in one made by `_Fork` or by
+/// another C library in the process, of which `pthread_atfork` hears nothing.
+fn wiped_in_children() -> Option<&'static AtomicU8> {
+    const ANY: *mut libc::c_void = std::ptr::null_mut();
+    let (access, kind) = (libc::PROT_READ | libc::PROT_WRITE, libc::MAP_PRIVATE | libc::MAP_ANONYMOUS);
+    // SAFETY: new memory, anywhere; the system makes whole pages of it.
+    let page = unsafe { libc::mmap(ANY, 1, access, kind, -1, 0) };
+    // SAFETY: that memory is ours.
+    if page == libc::MAP_FAILED || unsafe { libc::madvise(page, 1, libc::MADV_WIPEONFORK) } != 0 {
+        return None;
+    }
+    // SAFETY: mapped, never unmapped, and zeros are a valid value.
+    Some(unsafe { &*page.cast::<AtomicU8>() })
+}
+
 pub fn is_forked_child() -> bool {
-    FORKED.load(Ordering::Relaxed)
+    mark().load(Ordering::Relaxed) == 0
 }

@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use super::error::octopus_error;
 use super::handle::{Object, borrow};
-use super::status::{OCTOPUS_OK, octopus_status, status_of};
+use super::status::{OCTOPUS_FORKED, OCTOPUS_OK, octopus_status, status_of};
 use crate::error::{Error, Kind, Result};
 use crate::health::is_forked_child;
 
@@ -32,15 +32,16 @@ impl Outcome for octopus_status {
 /// # Safety
 /// `error` is NULL or writable.
 pub unsafe fn guard<O: Outcome>(error: *mut *mut octopus_error, body: impl FnOnce() -> Result<O>) -> octopus_status {
-    let result = match refuse_in_forked_child() {
-        Err(error) => Err(error),
-        Ok(()) => catch_unwind(AssertUnwindSafe(|| {
-            #[cfg(test)]
-            super::tests::panic_if_asked_to();
-            body()
-        }))
-        .unwrap_or_else(|panic| Err(panicked(&*panic))),
-    };
+    if is_forked_child() {
+        // SAFETY: the caller's promise.
+        return unsafe { refuse_in_forked_child(error) };
+    }
+    let result = catch_unwind(AssertUnwindSafe(|| {
+        #[cfg(test)]
+        super::tests::panic_if_asked_to();
+        body()
+    }))
+    .unwrap_or_else(|panic| Err(panicked(&*panic)));
     // SAFETY: the caller's promise.
     unsafe { report(result, error) }
 }
@@ -54,8 +55,11 @@ pub unsafe fn call<T: Object, O: Outcome>(
     error: *mut *mut octopus_error,
     body: impl FnOnce(&Arc<T>) -> Result<O>,
 ) -> octopus_status {
+    if is_forked_child() {
+        // SAFETY: the caller's promise.
+        return unsafe { refuse_in_forked_child(error) };
+    }
     let attempt = || {
-        refuse_in_forked_child()?;
         // SAFETY: the caller's promise; NULL is refused.
         let object = unsafe { borrow::<T>(handle) }?;
         object.health().check(T::NAME)?;
@@ -100,15 +104,21 @@ unsafe fn report<O: Outcome>(result: Result<O>, error: *mut *mut octopus_error) 
     status
 }
 
-fn refuse_in_forked_child() -> Result<()> {
-    if !is_forked_child() {
-        return Ok(());
+/// Without a place for the error it takes no memory: the lock of that may be held by a thread that the child doesn't have.
+///
+/// # Safety
+/// `error` is NULL or writable.
+unsafe fn refuse_in_forked_child(error: *mut *mut octopus_error) -> octopus_status {
+    if error.is_null() {
+        return OCTOPUS_FORKED;
     }
-    Err(Error::new(
+    let told = Error::new(
         Kind::Forked,
         "this process was forked from one that uses Octopus; librdkafka's threads are not here: exec, or use \
          Octopus in the parent only",
-    ))
+    );
+    // SAFETY: the caller's promise.
+    unsafe { report::<()>(Err(told), error) }
 }
 
 fn panicked(panic: &(dyn std::any::Any + Send)) -> Error {

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 
-use crate::hosts::{C, compile, library, run};
+use crate::hosts::{C, LIMIT, compile, compile_linked, library, run};
 use crate::kafka::{Kafka, unique};
 use crate::secured::mutual_tls;
 
@@ -75,5 +75,32 @@ fn a_host_can_leave_in_any_way_while_its_clients_speak_tls() {
 fn what_runs_at_a_hosts_end_can_still_push_make_drivers_and_close_everything() {
     for config in [embedded(), plaintext(), tls()] {
         leave(&[AT_THE_END], &config);
+    }
+}
+
+#[test]
+fn destructors_of_static_objects_and_of_thread_locals_can_still_push_and_close() {
+    let host = compile_linked("statics.cpp", &unique("statics"), &[]);
+    for config in [embedded(), plaintext(), tls()] {
+        let script = r#""$@"; [ $? = 6 ]"#; // what the last destructor of all ends with
+        let mut command = Command::new("sh");
+        command.args(["-c", script, "sh"]).arg(&host).args([config.to_string(), unique("statics")]);
+        run(SOON, &command);
+    }
+}
+
+#[test]
+fn threads_that_end_leave_no_event_and_no_thread_behind_and_others_use_what_they_made() {
+    let host = compile(&C, "threads.c", &unique("threads"), &["-D_DEFAULT_SOURCE", "-pthread", "-ldl"]);
+    let printed = run(LIMIT, Command::new(host).arg(library()).args([plaintext().to_string(), unique("threads")]));
+    assert_eq!(printed, "800 events of 200 threads, each once, and no thread is left\n");
+}
+
+#[test]
+fn processes_made_in_any_way_while_events_are_in_flight_are_told_and_the_parent_loses_nothing() {
+    let host = compile(&C, "forking.c", &unique("forking"), &["-D_GNU_SOURCE", "-pthread", "-ldl"]);
+    for config in [plaintext(), tls()] {
+        let printed = run(LIMIT, Command::new(&host).arg(library()).args([config.to_string(), unique("forking")]));
+        assert_eq!(printed, "each child was told, and the parent lost nothing\n");
     }
 }

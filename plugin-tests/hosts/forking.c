@@ -1,0 +1,239 @@
+/*
+ * A host that makes processes in each way there is while events are in flight, from threads and callbacks too: no child
+ * hangs, each is told, none inherits a descriptor, and the parent loses nothing.
+ *
+ *     forking LIBRARY CONFIG TOPIC
+ */
+#include "host.h"
+
+#include <dirent.h>
+#include <pthread.h>
+#include <spawn.h>
+#include <stdatomic.h>
+#include <sys/wait.h>
+
+enum { ROUNDS = 20, A_HANG_S = 20, LIVES_ON = 7 };
+
+extern char **environ;
+
+static const octopus_api *octopus;
+static octopus_driver *driver;
+static octopus_topic *topic;
+static octopus_producer *producer;
+static octopus_consumer *consumer;
+static char *self;
+
+/* ---- what children do ---------------------------------------------------------------------------------------- */
+
+/* Nothing here takes memory: it may be that a thread of the parent's held the lock of that. */
+static void check_refused(void)
+{
+    alarm(A_HANG_S); /* a hang ends the child with a signal */
+    octopus_push_args event = {.size = sizeof event};
+    octopus_driver *another;
+    EXPECT(octopus->producer->push(producer, &event, NULL, NULL) == OCTOPUS_FORKED);
+    EXPECT(octopus->consumer->close(consumer, -1, NULL) == OCTOPUS_FORKED);
+    EXPECT(octopus->driver->create(text("{\"embedded\": {}}"), NULL, &another, NULL) == OCTOPUS_FORKED);
+    octopus->producer->release(producer);
+    octopus->driver->release(driver);
+}
+
+static void check_told(void)
+{
+    octopus_error *error;
+    int32_t exists;
+    check_refused();
+    EXPECT(octopus->driver->topic_exists(driver, text("topic"), &exists, &error) == OCTOPUS_FORKED);
+    EXPECT(octopus->error->code(error) == OCTOPUS_FORKED && octopus->error->message(error).size > 0);
+    octopus->error->release(error);
+}
+
+/* Started anew: has it anything but the three that everybody has? */
+static int look_at_descriptors(void)
+{
+    int count = 0;
+    DIR *folder = opendir("/proc/self/fd");
+    EXPECT(folder != NULL);
+    for (struct dirent *entry; (entry = readdir(folder));) {
+        char path[300], what[300] = "";
+        int descriptor = atoi(entry->d_name);
+        if (descriptor <= 2 || descriptor == dirfd(folder))
+            continue;
+        snprintf(path, sizeof path, "/proc/self/fd/%d", descriptor);
+        EXPECT(readlink(path, what, sizeof what - 1) > 0);
+(void)what;
+        count++;
+    }
+    closedir(folder);
+    return LIVES_ON;
+}
+
+static void start_anew(void)
+{
+    execv(self, (char *[]){self, "look at descriptors", NULL});
+    _exit(1);
+}
+
+/* ---- ways to make them --------------------------------------------------------------------------------------- */
+
+static void await(pid_t child)
+{
+    int status;
+    EXPECT(child > 0 && waitpid(child, &status, 0) == child);
+    EXPECT(WIFEXITED(status) && WEXITSTATUS(status) == LIVES_ON);
+}
+
+static void fork_and_exit(void)
+{
+    pid_t child = fork();
+    if (child == 0) {
+        alarm(A_HANG_S);
+        exit(LIVES_ON); /* with all that a process does at its end, everything open */
+    }
+    await(child);
+}
+
+static void fork_and_use(void)
+{
+    pid_t child = fork();
+    if (child == 0) {
+        check_told();
+        pid_t grandchild = fork();
+        if (grandchild != 0)
+            await(grandchild);
+        check_told();
+        exit(LIVES_ON);
+    }
+    await(child);
+}
+
+/* pthread_atfork's handlers hear nothing of it, and malloc doesn't either. */
+static void fork_silently_and_use(void)
+{
+    pid_t child = _Fork();
+    if (child == 0) {
+        check_refused();
+        _exit(LIVES_ON);
+    }
+    await(child);
+}
+
+static void fork_and_exec(void)
+{
+    pid_t child = fork();
+    if (child == 0)
+        start_anew();
+    await(child);
+}
+
+static void vfork_and_exec(void)
+{
+    pid_t child = vfork();
+    if (child == 0)
+        start_anew();
+    await(child);
+}
+
+static void spawn(void)
+{
+    pid_t child;
+    EXPECT(posix_spawn(&child, self, NULL, NULL, (char *[]){self, "look at descriptors", NULL}, environ) == 0);
+    await(child);
+}
+
+static void run_all(void)
+{
+    fork_and_exit();
+    fork_and_use();
+    fork_silently_and_use();
+    fork_and_exec();
+    vfork_and_exec();
+    spawn();
+}
+
+static void *run_all_on_a_thread(void *unused)
+{
+    (void)unused;
+    run_all();
+    return NULL;
+}
+
+static atomic_int called;
+
+static void run_all_in_a_callback(void *context, octopus_future *future)
+{
+    (void)context, (void)future;
+    run_all();
+    atomic_fetch_add(&called, 1);
+}
+
+/* ---- the parent ---------------------------------------------------------------------------------------------- */
+
+static atomic_int is_over;
+static uint64_t pushed;
+
+static void *push_all_the_time(void *unused)
+{
+    (void)unused;
+    while (!atomic_load(&is_over))
+        octopus->future->release(push(octopus, producer, pushed++));
+    return NULL;
+}
+
+/* What a parent has not used yet, its child can use. */
+static void use_in_a_child_first(const char *library)
+{
+    pid_t child = fork();
+    if (child == 0) {
+        octopus = load(library);
+        driver = make_driver(octopus, "{\"embedded\": {}}", NULL);
+        topic = make_topic(octopus, driver, "topic");
+        deliver(octopus, make_producer(octopus, topic), 0);
+        _exit(LIVES_ON);
+    }
+    await(child);
+}
+
+int main(int argc, char **argv)
+{
+    self = argv[0];
+    if (argc == 2)
+        return look_at_descriptors();
+    if (argc != 4)
+        return fprintf(stderr, "usage: %s LIBRARY CONFIG TOPIC\n", argv[0]), 1;
+    closefrom(3); /* whatever this process was started with */
+    use_in_a_child_first(argv[1]);
+    octopus = load(argv[1]);
+    driver = make_driver(octopus, argv[2], NULL);
+    topic = make_topic(octopus, driver, argv[3]);
+    producer = make_producer(octopus, topic);
+    consumer = make_consumer(octopus, topic, argv[3]);
+    octopus_completion completion = {.function = run_all_in_a_callback};
+
+    pthread_t pushing, other;
+    EXPECT(pthread_create(&pushing, NULL, push_all_the_time, NULL) == 0);
+    for (int round = 0; round < ROUNDS; round++) {
+        octopus_future *flush;
+        run_all();
+        EXPECT(pthread_create(&other, NULL, run_all_on_a_thread, NULL) == 0);
+        SUCCEEDS(octopus, octopus->producer->flush(producer, &flush, error));
+        SUCCEEDS(octopus, octopus->future->on_complete(flush, &completion, error));
+        octopus->future->release(flush);
+        EXPECT(pthread_join(other, NULL) == 0);
+    }
+    while (atomic_load(&called) < ROUNDS)
+        usleep(1000);
+    atomic_store(&is_over, 1);
+    EXPECT(pthread_join(pushing, NULL) == 0);
+    SUCCEEDS(octopus, octopus->producer->close(producer, 60000, error));
+
+    for (uint64_t expected = 0; expected < pushed; expected++)
+        EXPECT(pull(octopus, consumer) == expected);
+    SUCCEEDS(octopus, octopus->consumer->close(consumer, 60000, error));
+    octopus->consumer->release(consumer);
+    octopus->producer->release(producer);
+    octopus->topic->release(topic);
+    octopus->driver->release(driver);
+    puts("each child was told, and the parent lost nothing");
+    return 0;
+}

@@ -1,0 +1,112 @@
+/*
+ * A host whose threads come and go: each makes a driver, pushes, hands its producer and a future over, and ends, pushing
+ * once more from the destructor of a thread-local. Those who come later use what is left, and every event is there once.
+ *
+ *     threads LIBRARY CONFIG TOPIC
+ */
+#include "host.h"
+
+#include <dirent.h>
+#include <pthread.h>
+#include <stdint.h>
+#include <time.h>
+
+enum { THREADS = 200, AT_ONCE = 10, PUSHES = 4, PATIENCE_S = 60 };
+
+struct worker {
+    uint64_t number;
+    octopus_driver *driver;
+    octopus_topic *topic;
+    octopus_producer *producer;
+    octopus_future *handed_over;
+};
+
+static const octopus_api *octopus;
+static const char *config, *topic_name;
+static pthread_key_t key;
+
+/* As the thread ends, after all of its thread-locals that C++ or Rust have: it still pushes, waits and releases. */
+static void end(void *context)
+{
+    struct worker *worker = context;
+    deliver(octopus, worker->producer, worker->number * PUSHES + 2);
+    octopus->topic->release(worker->topic);
+    octopus->driver->release(worker->driver);
+}
+
+static void *work(void *context)
+{
+    struct worker *worker = context;
+    EXPECT(pthread_setspecific(key, worker) == 0);
+    worker->driver = make_driver(octopus, config, NULL);
+    SUCCEEDS(octopus, octopus->driver->open_topic(worker->driver, text(topic_name), &worker->topic, error));
+    worker->producer = make_producer(octopus, worker->topic);
+    deliver(octopus, worker->producer, worker->number * PUSHES);
+    worker->handed_over = push(octopus, worker->producer, worker->number * PUSHES + 1);
+    return NULL;
+}
+
+static void use_what_is_left(struct worker *worker)
+{
+    uint64_t id;
+    SUCCEEDS(octopus, octopus->future->wait(worker->handed_over, 60000, error));
+    SUCCEEDS(octopus, octopus->future->event_id(worker->handed_over, &id, error));
+    octopus->future->release(worker->handed_over);
+    deliver(octopus, worker->producer, worker->number * PUSHES + 3);
+    SUCCEEDS(octopus, octopus->producer->close(worker->producer, 60000, error));
+    octopus->producer->release(worker->producer);
+}
+
+static int thread_count(void)
+{
+    int count = 0;
+    DIR *folder = opendir("/proc/self/task");
+    EXPECT(folder != NULL);
+    while (readdir(folder))
+        count++;
+    closedir(folder);
+    return count;
+}
+
+int main(int argc, char **argv)
+{
+    if (argc != 4)
+        return fprintf(stderr, "usage: %s LIBRARY CONFIG TOPIC\n", argv[0]), 1;
+    config = argv[2];
+    topic_name = argv[3];
+    EXPECT(pthread_key_create(&key, end) == 0);
+    octopus = load(argv[1]);
+    octopus_driver *driver = make_driver(octopus, config, NULL);
+    octopus_topic *topic = make_topic(octopus, driver, topic_name);
+    int before = thread_count();
+
+    for (uint64_t first = 0; first < THREADS; first += AT_ONCE) {
+        struct worker workers[AT_ONCE] = {{0}};
+        pthread_t threads[AT_ONCE];
+        for (uint64_t at = 0; at < AT_ONCE; at++) {
+            workers[at].number = first + at;
+            EXPECT(pthread_create(&threads[at], NULL, work, &workers[at]) == 0);
+        }
+        for (int at = 0; at < AT_ONCE; at++)
+            EXPECT(pthread_join(threads[at], NULL) == 0);
+        for (int at = 0; at < AT_ONCE; at++)
+            use_what_is_left(&workers[at]);
+    }
+
+    static int seen[THREADS * PUSHES];
+    octopus_consumer *consumer = make_consumer(octopus, topic, topic_name);
+    for (int at = 0; at < THREADS * PUSHES; at++) {
+        uint64_t number = pull(octopus, consumer);
+        EXPECT(number < THREADS * PUSHES && seen[number]++ == 0);
+    }
+    SUCCEEDS(octopus, octopus->consumer->close(consumer, 60000, error));
+    octopus->consumer->release(consumer);
+
+    /* Clients are taken down in the background; none may stay. */
+    const struct timespec moment = {.tv_nsec = 20000000};
+    for (time_t end = time(NULL) + PATIENCE_S; thread_count() > before && time(NULL) < end;)
+        nanosleep(&moment, NULL);
+    EXPECT(thread_count() <= before);
+    printf("%d events of %d threads, each once, and no thread is left\n", THREADS * PUSHES, THREADS);
+    return 0;
+}
