@@ -13,6 +13,8 @@ mod errors;
 mod info;
 mod native;
 mod overdue;
+#[cfg(all(target_os = "linux", any(target_arch = "x86_64", target_arch = "aarch64")))]
+mod pipe;
 mod producer;
 mod token;
 mod trouble;
