@@ -1,6 +1,7 @@
 //! The library within a process: how that ends with everything open, from which threads it is used, what else is loaded.
 //! The hosts are programs of their own, whose status says that all they looked at was so.
 
+use std::fs;
 use std::path::Path;
 use std::process::Command;
 use std::time::Duration;
@@ -103,4 +104,17 @@ fn processes_made_in_any_way_while_events_are_in_flight_are_told_and_the_parent_
         let printed = run(LIMIT, Command::new(&host).arg(library()).args([config.to_string(), unique("forking")]));
         assert_eq!(printed, "each child was told, and the parent lost nothing\n");
     }
+}
+
+#[test]
+fn the_library_opened_again_is_the_same_and_a_copy_of_it_is_an_instance_of_its_own() {
+    let host = compile(&C, "twice.c", &unique("twice"), &["-D_DEFAULT_SOURCE", "-pthread", "-ldl"]);
+    let copy = Path::new(env!("CARGO_TARGET_TMPDIR")).join(unique("copy"));
+    fs::copy(library(), &copy).unwrap();
+    for config in [embedded(), plaintext(), tls()] {
+        let mut command = Command::new(&host);
+        command.arg(library()).arg(&copy).args([config.to_string(), unique("twice")]);
+        assert_eq!(run(LIMIT, &command), "two instances, each with its own events\n");
+    }
+    fs::remove_file(copy).unwrap();
 }

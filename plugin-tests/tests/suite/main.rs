@@ -5,6 +5,7 @@ mod certificates;
 mod component_edges;
 mod components;
 mod consuming;
+mod growing;
 mod header;
 mod hosts;
 mod job;
