@@ -1,110 +1,180 @@
 /*
- * A host that uses another librdkafka, the system's, with all its symbols global, beside the one inside the plugin:
- * each writes to the same topic with its own code, and both records are read.
+ * A host that uses another librdkafka and another OpenSSL, the system's, with all their symbols global, beside those inside
+ * the plugin, all at the same time: each writes to the same topic with its own code, or shakes hands with its broker, and
+ * all records are read.
+ *
+ *     neighbour LIBRARY "first"|"last" CONFIG TOPIC BOOTSTRAP [CA CERTIFICATE KEY]
+ *
+ * The second says when the plugin is loaded. With certificates everybody speaks TLS.
  */
-#include "octopus.h"
+#include "host.h"
 
-#include <dlfcn.h>
-#include <stdio.h>
-#include <stdlib.h>
-#include <string.h>
+#include <netdb.h>
+#include <pthread.h>
+#include <sys/socket.h>
+
+enum { ROUNDS = 20 };
 
 static const octopus_api *octopus;
-
-static void expect(int holds, const char *what)
-{
-    if (!holds) {
-        fprintf(stderr, "not so: %s\n", what);
-        exit(1);
-    }
-}
-#define EXPECT(condition) expect(condition, #condition)
+static void *rdkafka, *openssl;
+static const char *bootstrap, *topic_name, *authority, *certificate, *key;
 
 static void *symbol(void *library, const char *name)
 {
     void *found = dlsym(library, name);
-    expect(found != NULL, name);
+    if (!found)
+        fprintf(stderr, "%s is missing\n", name);
+    EXPECT(found != NULL);
     return found;
 }
 
-/* The neighbour's functions, as its header declares them; rd_kafka_t and the like are only handed on. */
-static void push_by_the_neighbour(void *neighbour, const char *bootstrap, const char *topic)
+/* The neighbours' functions, as their headers declare them; their objects are only handed on. */
+static void *push_by_the_neighbour(void *unused)
 {
     void *(*conf_new)(void), *(*make)(int, void *, char *, size_t), *(*topic_new)(void *, const char *, void *);
     int (*conf_set)(void *, const char *, const char *, char *, size_t), (*flush)(void *, int);
     int (*produce)(void *, int32_t, int, void *, size_t, const void *, size_t, void *);
     void (*topic_destroy)(void *), (*destroy)(void *);
-    *(void **)&conf_new = symbol(neighbour, "rd_kafka_conf_new");
-    *(void **)&conf_set = symbol(neighbour, "rd_kafka_conf_set");
-    *(void **)&make = symbol(neighbour, "rd_kafka_new");
-    *(void **)&topic_new = symbol(neighbour, "rd_kafka_topic_new");
-    *(void **)&produce = symbol(neighbour, "rd_kafka_produce");
-    *(void **)&flush = symbol(neighbour, "rd_kafka_flush");
-    *(void **)&topic_destroy = symbol(neighbour, "rd_kafka_topic_destroy");
-    *(void **)&destroy = symbol(neighbour, "rd_kafka_destroy");
+    *(void **)&conf_new = symbol(rdkafka, "rd_kafka_conf_new");
+    *(void **)&conf_set = symbol(rdkafka, "rd_kafka_conf_set");
+    *(void **)&make = symbol(rdkafka, "rd_kafka_new");
+    *(void **)&topic_new = symbol(rdkafka, "rd_kafka_topic_new");
+    *(void **)&produce = symbol(rdkafka, "rd_kafka_produce");
+    *(void **)&flush = symbol(rdkafka, "rd_kafka_flush");
+    *(void **)&topic_destroy = symbol(rdkafka, "rd_kafka_topic_destroy");
+    *(void **)&destroy = symbol(rdkafka, "rd_kafka_destroy");
 
-    char why[256];
-    void *conf = conf_new();
-    EXPECT(conf_set(conf, "bootstrap.servers", bootstrap, why, sizeof why) == 0);
-    void *client = make(0 /* RD_KAFKA_PRODUCER */, conf, why, sizeof why);
-    EXPECT(client != NULL);
-    void *handle = topic_new(client, topic, NULL);
-    EXPECT(handle != NULL);
-    /* 10 bytes of metadata: the length of the text, 2, and the text; no data. */
-    char record[] = "\x0a\0\0\0\0\0\0\0" "\0\0\0\0\0\0\0\0" "\x02\0\0\0\0\0\0\0" "{}";
-    EXPECT(produce(handle, 0, 2 /* RD_KAFKA_MSG_F_COPY */, record, 26, NULL, 0, NULL) == 0);
-    EXPECT(flush(client, 30000) == 0);
-    topic_destroy(handle);
-    destroy(client);
+    for (int round = 0; round < ROUNDS; round++) {
+        char why[256];
+        void *conf = conf_new();
+        EXPECT(conf_set(conf, "bootstrap.servers", bootstrap, why, sizeof why) == 0);
+        if (authority) {
+            EXPECT(conf_set(conf, "security.protocol", "SSL", why, sizeof why) == 0);
+            EXPECT(conf_set(conf, "ssl.ca.location", authority, why, sizeof why) == 0);
+            EXPECT(conf_set(conf, "ssl.certificate.location", certificate, why, sizeof why) == 0);
+            EXPECT(conf_set(conf, "ssl.key.location", key, why, sizeof why) == 0);
+        }
+        void *client = make(0 /* RD_KAFKA_PRODUCER */, conf, why, sizeof why);
+        EXPECT(client != NULL);
+        void *handle = topic_new(client, topic_name, NULL);
+        EXPECT(handle != NULL);
+        /* 10 bytes of metadata: the length of the text, 2, and the text; no data. */
+        char record[] = "\x0a\0\0\0\0\0\0\0" "\0\0\0\0\0\0\0\0" "\x02\0\0\0\0\0\0\0" "77";
+        EXPECT(produce(handle, 0, 2 /* RD_KAFKA_MSG_F_COPY */, record, 26, NULL, 0, NULL) == 0);
+        EXPECT(flush(client, 30000) == 0);
+        topic_destroy(handle);
+        destroy(client);
+    }
+    return unused;
+}
+
+static int connected(void)
+{
+    char host[256];
+    struct addrinfo *found, hints = {.ai_socktype = SOCK_STREAM};
+    snprintf(host, sizeof host, "%s", bootstrap);
+    char *port = strrchr(host, ':');
+    EXPECT(port != NULL);
+    *port++ = 0;
+    EXPECT(getaddrinfo(host, port, &hints, &found) == 0);
+    int to = socket(found->ai_family, found->ai_socktype, found->ai_protocol);
+    EXPECT(to >= 0 && connect(to, found->ai_addr, found->ai_addrlen) == 0);
+    freeaddrinfo(found);
+    return to;
+}
+
+static void *shake_hands_by_the_neighbour(void *unused)
+{
+    const void *(*method)(void);
+    void *(*ctx_new)(const void *), *(*ssl_new)(void *);
+    int (*trust)(void *, const char *, const char *), (*show)(void *, const char *);
+    int (*open_by)(void *, const char *, int);
+    int (*set_fd)(void *, int), (*shake)(void *), (*end)(void *);
+    long (*verified)(const void *);
+    void (*verify)(void *, int, void *), (*ssl_free)(void *), (*ctx_free)(void *);
+    *(void **)&method = symbol(openssl, "TLS_client_method");
+    *(void **)&ctx_new = symbol(openssl, "SSL_CTX_new");
+    *(void **)&trust = symbol(openssl, "SSL_CTX_load_verify_locations");
+    *(void **)&show = symbol(openssl, "SSL_CTX_use_certificate_chain_file");
+    *(void **)&open_by = symbol(openssl, "SSL_CTX_use_PrivateKey_file");
+    *(void **)&verify = symbol(openssl, "SSL_CTX_set_verify");
+    *(void **)&ssl_new = symbol(openssl, "SSL_new");
+    *(void **)&set_fd = symbol(openssl, "SSL_set_fd");
+    *(void **)&shake = symbol(openssl, "SSL_connect");
+    *(void **)&verified = symbol(openssl, "SSL_get_verify_result");
+    *(void **)&end = symbol(openssl, "SSL_shutdown");
+    *(void **)&ssl_free = symbol(openssl, "SSL_free");
+    *(void **)&ctx_free = symbol(openssl, "SSL_CTX_free");
+
+    for (int round = 0; authority && round < ROUNDS; round++) {
+        void *context = ctx_new(method());
+        EXPECT(context && trust(context, authority, NULL) == 1 && show(context, certificate) == 1);
+        EXPECT(open_by(context, key, 1 /* SSL_FILETYPE_PEM */) == 1);
+        verify(context, 1 /* SSL_VERIFY_PEER */, NULL);
+        void *connection = ssl_new(context);
+        int to = connected();
+        EXPECT(connection && set_fd(connection, to) == 1);
+        EXPECT(shake(connection) == 1 && verified(connection) == 0 /* X509_V_OK */);
+        end(connection);
+        ssl_free(connection);
+        ctx_free(context);
+        close(to);
+    }
+    return unused;
+}
+
+static void *push_by_the_plugin(void *topic)
+{
+    for (int round = 0; round < ROUNDS; round++) {
+        octopus_producer *made = make_producer(octopus, topic); /* so that it shakes hands as often as the others */
+        deliver(octopus, made, 33);
+        SUCCEEDS(octopus, octopus->producer->close(made, 60000, error));
+        octopus->producer->release(made);
+    }
+    return NULL;
 }
 
 int main(int argc, char **argv)
 {
-    void *neighbour = dlopen("librdkafka.so.1", RTLD_NOW | RTLD_GLOBAL);
-    EXPECT(neighbour != NULL);
-    void *library = argc == 4 ? dlopen(argv[1], RTLD_NOW | RTLD_LOCAL) : NULL;
-    const octopus_api *(*register_octopus)(uint32_t) = NULL;
-    *(void **)&register_octopus = library ? dlsym(library, "octopus_register") : NULL;
-    if (!register_octopus)
-        return fprintf(stderr, "usage: %s LIBRARY BOOTSTRAP TOPIC\n", argv[0]), 1;
-    octopus = register_octopus(OCTOPUS_ABI_MAJOR);
-
-    char config[512];
-    int length = snprintf(config, sizeof config, "{\"kafka\": {\"bootstrap.servers\": \"%s\"}}", argv[2]);
-    octopus_create_topic_args topic_args = {.size = sizeof topic_args,
-                                            .options = OCTOPUS_TEXT("{\"replication_factor\": 1}")};
-    octopus_consumer_args consumer_args = {.size = sizeof consumer_args, .name = {argv[3], strlen(argv[3])}};
-    octopus_push_args push_args = {.size = sizeof push_args};
-    octopus_text name = {argv[3], strlen(argv[3])};
-    octopus_driver *driver;
-    octopus_topic *topic;
-    octopus_producer *producer;
-    octopus_consumer *consumer;
-    octopus_future *push;
-    EXPECT(octopus->driver->create((octopus_text){config, (uint64_t)length}, NULL, &driver, NULL) == OCTOPUS_OK);
-    EXPECT(octopus->driver->create_topic(driver, name, &topic_args, NULL) == OCTOPUS_OK);
-    EXPECT(octopus->driver->open_topic(driver, name, &topic, NULL) == OCTOPUS_OK);
-    EXPECT(octopus->topic->make_producer(topic, NULL, &producer, NULL) == OCTOPUS_OK);
-    EXPECT(octopus->topic->make_consumer(topic, &consumer_args, &consumer, NULL) == OCTOPUS_OK);
-
-    EXPECT(octopus->producer->push(producer, &push_args, &push, NULL) == OCTOPUS_OK);
-    EXPECT(octopus->future->wait(push, 30000, NULL) == OCTOPUS_OK);
-    push_by_the_neighbour(neighbour, argv[2], argv[3]);
-    octopus_event *events[2];
-    for (uint64_t taken = 0, count = 0; taken < 2; taken += count)
-        EXPECT(octopus->consumer->pull_many(consumer, 2 - taken, 30000, events + taken, &count, NULL) == OCTOPUS_OK);
-    for (int index = 0; index < 2; index++) {
-        octopus_event_view view = {.size = sizeof view};
-        EXPECT(octopus->event->view(events[index], &view, NULL) == OCTOPUS_OK);
-        EXPECT(view.id == (uint64_t)index && view.metadata.size == 2);
-        octopus->event->release(events[index]);
+    if (argc != 6 && argc != 9)
+        return fprintf(stderr, "usage: %s LIBRARY first|last CONFIG TOPIC BOOTSTRAP [CA CERTIFICATE KEY]\n", argv[0]), 1;
+    topic_name = argv[4];
+    bootstrap = argv[5];
+    if (argc == 9)
+        authority = argv[6], certificate = argv[7], key = argv[8];
+    int is_first = strcmp(argv[2], "first") == 0;
+    octopus_topic *topic = NULL;
+    octopus_driver *driver = NULL;
+    for (int turn = 0; turn < 2; turn++) {
+        if (turn == !is_first) {
+            octopus = registered(dlopen(argv[1], RTLD_NOW | (is_first ? RTLD_GLOBAL : RTLD_LOCAL)));
+            driver = make_driver(octopus, argv[3], NULL);
+            topic = make_topic(octopus, driver, topic_name);
+        } else {
+            EXPECT((rdkafka = dlopen("librdkafka.so.1", RTLD_NOW | RTLD_GLOBAL)) != NULL);
+            EXPECT((openssl = dlopen("libssl.so.3", RTLD_NOW | RTLD_GLOBAL)) != NULL);
+        }
     }
-    octopus->future->release(push);
-    EXPECT(octopus->consumer->close(consumer, 30000, NULL) == OCTOPUS_OK);
+
+    void *(*const work[])(void *) = {push_by_the_plugin, push_by_the_neighbour, shake_hands_by_the_neighbour};
+    pthread_t threads[3];
+    for (int at = 0; at < 3; at++)
+        EXPECT(pthread_create(&threads[at], NULL, work[at], topic) == 0);
+    for (int at = 0; at < 3; at++)
+        EXPECT(pthread_join(threads[at], NULL) == 0);
+
+    octopus_consumer *consumer = make_consumer(octopus, topic, topic_name);
+    int own = 0, others = 0;
+    for (int at = 0; at < 2 * ROUNDS; at++) {
+        uint64_t number = pull(octopus, consumer);
+        own += number == 33;
+        others += number == 77;
+    }
+    EXPECT(own == ROUNDS && others == ROUNDS);
+    SUCCEEDS(octopus, octopus->consumer->close(consumer, 60000, error));
     octopus->consumer->release(consumer);
-    octopus->producer->release(producer);
     octopus->topic->release(topic);
     octopus->driver->release(driver);
-    puts("both libraries wrote, and both records were read");
+    puts("both libraries wrote, and all records were read");
     return 0;
 }

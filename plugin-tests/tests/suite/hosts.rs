@@ -127,14 +127,6 @@ fn a_host_that_forks_is_told_so_in_the_child_and_goes_on_in_the_parent() {
     assert_eq!(run(LIMIT, Command::new(host).arg(library())), "the child was told, the parent went on\n");
 }
 
-#[test]
-fn the_plugin_lives_beside_another_librdkafka_in_the_same_process() {
-    let host = compile(&C, "neighbour.c", "neighbour", &["-ldl"]);
-    let printed =
-        run(LIMIT, Command::new(host).arg(library()).args([Kafka::shared().bootstrap(), &unique("neighbour")]));
-    assert_eq!(printed, "both libraries wrote, and both records were read\n");
-}
-
 /// The last line is printed when everything was checked.
 fn check_strangers(printed: &str) {
     assert!(printed.ends_with("has given its host's context back once\n"), "{printed}");

@@ -118,3 +118,19 @@ fn the_library_opened_again_is_the_same_and_a_copy_of_it_is_an_instance_of_its_o
     }
     fs::remove_file(copy).unwrap();
 }
+
+#[test]
+fn the_plugin_works_beside_another_librdkafka_and_another_openssl_at_the_same_time() {
+    let host = compile(&C, "neighbour.c", &unique("neighbour"), &["-D_DEFAULT_SOURCE", "-pthread", "-ldl"]);
+    let (plaintext, tls) = (plaintext(), tls());
+    for loaded in ["first", "last"] {
+        for config in [&plaintext, &tls] {
+            let of_kafka = |name: &str| config["kafka"][name].as_str();
+            let certificates = ["ssl.ca.location", "ssl.certificate.location", "ssl.key.location"];
+            let mut command = Command::new(&host);
+            command.arg(library()).args([loaded, &config.to_string(), &unique("neighbour")]);
+            command.args(of_kafka("bootstrap.servers")).args(certificates.iter().filter_map(|name| of_kafka(name)));
+            assert_eq!(run(LIMIT, &command), "both libraries wrote, and all records were read\n");
+        }
+    }
+}
