@@ -90,18 +90,40 @@ pub unsafe fn read_array<'a, T>(data: *const T, count: u64, what: &str) -> Resul
         return Err(Error::invalid(format!("{what}: a size of {count} is more than memory can hold")));
     }
     if !data.is_aligned() {
-        return Err(Error::invalid(format!("{what}: the pointer is not aligned")));
+        return Err(misaligned(what));
     }
     // SAFETY: not NULL, aligned, of a possible size, and readable by the caller's promise.
     Ok(unsafe { std::slice::from_raw_parts(data, count as usize) })
 }
 
-/// Refuses NULL where a result is to be written.
+/// Refuses what no result can be written to.
 pub fn check_output<T>(place: *mut T, what: &str) -> Result<()> {
     if place.is_null() {
         return Err(Error::invalid(format!("{what}: NULL where the result should go")));
     }
-    Ok(())
+    check_wanted(place, what)
+}
+
+/// As [`check_output`], for a result that the host may not want, and then gives NULL.
+pub fn check_wanted<T>(place: *mut T, what: &str) -> Result<()> {
+    if place.is_aligned() { Ok(()) } else { Err(misaligned(what)) }
+}
+
+/// A struct of the host's that never grows; `None` for NULL.
+///
+/// # Safety
+/// NULL, or readable.
+pub unsafe fn read_fixed<T: Copy>(from: *const T, what: &str) -> Result<Option<T>> {
+    match from {
+        _ if from.is_null() => Ok(None),
+        _ if !from.is_aligned() => Err(misaligned(what)),
+        // SAFETY: the caller's promise, and aligned.
+        _ => Ok(Some(unsafe { from.read() })),
+    }
+}
+
+fn misaligned(what: &str) -> Error {
+    Error::invalid(format!("{what}: the pointer is not aligned"))
 }
 
 /// A struct that begins with its size and only ever grows at its end.
@@ -173,7 +195,7 @@ unsafe fn size_in<T>(place: *const T, what: &str) -> Result<u64> {
         return Err(Error::invalid(format!("{what}: NULL where a struct is needed")));
     }
     if !place.is_aligned() {
-        return Err(Error::invalid(format!("{what}: the pointer is not aligned")));
+        return Err(misaligned(what));
     }
     // SAFETY: the caller's promise, and aligned.
     let size = unsafe { place.cast::<u64>().read() };

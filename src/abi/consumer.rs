@@ -3,7 +3,7 @@
 use std::ffi::c_void;
 use std::sync::Arc;
 
-use super::args::check_output;
+use super::args::{check_output, read_fixed};
 use super::callback::{Owned, octopus_destroy_fn};
 use super::error::octopus_error;
 use super::event::octopus_event;
@@ -247,9 +247,10 @@ unsafe extern "C" fn process(
     // SAFETY: pointers are NULL or valid during this call; handles are live. The processor is taken over before
     // anything can fail.
     unsafe {
-        let processor = processor.as_ref().map(|p| (p.function, Owned { context: p.context, destroy: p.destroy }));
+        let processor = read_fixed(processor, "processor")
+            .map(|given| given.map(|p| (p.function, Owned { context: p.context, destroy: p.destroy })));
         call(consumer, error, move |consumer: &Arc<Consumer>| {
-            let Some((Some(function), owned)) = processor else {
+            let Some((Some(function), owned)) = processor? else {
                 return Err(Error::invalid("processor: NULL where a function is needed"));
             };
             let processor = move |event: Option<&Arc<Event>>| {

@@ -3,7 +3,7 @@
 use std::ffi::c_void;
 use std::sync::Arc;
 
-use super::args::check_output;
+use super::args::{check_output, read_fixed};
 use super::callback::{Owned, octopus_destroy_fn};
 use super::error::octopus_error;
 use super::event::octopus_event;
@@ -154,9 +154,10 @@ unsafe extern "C" fn on_complete(
     // SAFETY: pointers are NULL or valid during this call; the handle is live. The completion is taken over before
     // anything can fail.
     unsafe {
-        let completion = completion.as_ref().map(|c| (c.function, Owned { context: c.context, destroy: c.destroy }));
+        let completion = read_fixed(completion, "completion")
+            .map(|given| given.map(|c| (c.function, Owned { context: c.context, destroy: c.destroy })));
         call(future, error, move |future: &Arc<Future>| {
-            let Some((Some(function), owned)) = completion else {
+            let Some((Some(function), owned)) = completion? else {
                 return Err(Error::invalid("completion: NULL where a function is needed"));
             };
             future.on_complete(move |future| {

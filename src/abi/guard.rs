@@ -4,6 +4,7 @@
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 
+use super::args::check_wanted;
 use super::error::octopus_error;
 use super::handle::{Object, borrow};
 use super::status::{OCTOPUS_FORKED, OCTOPUS_OK, octopus_status, status_of};
@@ -36,12 +37,14 @@ pub unsafe fn guard<O: Outcome>(error: *mut *mut octopus_error, body: impl FnOnc
         // SAFETY: the caller's promise.
         return unsafe { refuse_in_forked_child(error) };
     }
-    let result = catch_unwind(AssertUnwindSafe(|| {
-        #[cfg(test)]
-        super::tests::panic_if_asked_to();
-        body()
-    }))
-    .unwrap_or_else(|panic| Err(panicked(&*panic)));
+    let result = check_wanted(error, "error").and_then(|()| {
+        catch_unwind(AssertUnwindSafe(|| {
+            #[cfg(test)]
+            super::tests::panic_if_asked_to();
+            body()
+        }))
+        .unwrap_or_else(|panic| Err(panicked(&*panic)))
+    });
     // SAFETY: the caller's promise.
     unsafe { report(result, error) }
 }
@@ -60,6 +63,7 @@ pub unsafe fn call<T: Object, O: Outcome>(
         return unsafe { refuse_in_forked_child(error) };
     }
     let attempt = || {
+        check_wanted(error, "error")?;
         // SAFETY: the caller's promise; NULL is refused.
         let object = unsafe { borrow::<T>(handle) }?;
         object.health().check(T::NAME)?;
@@ -87,17 +91,18 @@ pub fn quietly(body: impl FnOnce()) {
 /// # Safety
 /// `error` is NULL or writable.
 unsafe fn report<O: Outcome>(result: Result<O>, error: *mut *mut octopus_error) -> octopus_status {
+    let wants_error = !error.is_null() && error.is_aligned();
     let (status, object) = match result {
         Ok(outcome) => (outcome.status(), std::ptr::null_mut()),
         Err(failure) => {
             let status = status_of(failure.kind());
             // Outcomes that a host asked for need no object, and would be paid for by each wait in a loop.
             let object =
-                if status < 0 && !error.is_null() { octopus_error::from_error(failure) } else { std::ptr::null_mut() };
+                if status < 0 && wants_error { octopus_error::from_error(failure) } else { std::ptr::null_mut() };
             (status, object)
         }
     };
-    if !error.is_null() {
+    if wants_error {
         // SAFETY: the caller's promise.
         unsafe { error.write(object) };
     }

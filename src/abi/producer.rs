@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use super::args::{Growing, check_output, octopus_bytes, read_array};
+use super::args::{Growing, check_output, check_wanted, octopus_bytes, read_array};
 use super::error::octopus_error;
 use super::future::octopus_future;
 use super::guard::call;
@@ -139,6 +139,7 @@ unsafe extern "C" fn push(
             octopus_push_args::read(event, "event").map(|event| (event, HostPreparation::take(event.preparation)));
         call(producer, error, move |producer: &Arc<Producer>| {
             let (event, preparation) = event?;
+            check_wanted(future, "future")?;
             let delivery = event.push_to(producer, preparation?)?;
             if !future.is_null() {
                 handle::give(delivery, future);
@@ -161,6 +162,7 @@ unsafe extern "C" fn push_many(
         let mut unpushed = Unpushed { events, next: 0, count };
         call(producer, error, move |producer: &Arc<Producer>| {
             check_output(pushed, "pushed")?;
+            check_wanted(futures, "futures")?;
             pushed.write(0);
             for index in 0..count {
                 let (event, preparation) = unpushed.take_next()?;
@@ -183,6 +185,7 @@ unsafe extern "C" fn flush(
     // SAFETY: pointers are NULL or valid during this call; the handle is live.
     unsafe {
         call(producer, error, |producer: &Arc<Producer>| {
+            check_wanted(future, "future")?;
             let flush = producer.flush()?;
             if !future.is_null() {
                 handle::give(flush, future);

@@ -352,3 +352,32 @@ fn only_the_known_major_is_registered() {
         assert!(built_in.split(',').any(|has| has.trim() == feature), "{feature} is missing: {built_in}");
     }
 }
+
+#[test]
+fn a_pointer_that_is_not_aligned_is_refused_where_a_struct_or_the_place_of_a_result_should_be() {
+    let handles = Handles::new();
+    let mut room = [0_u64; 16];
+    let odd = room.as_mut_ptr().wrapping_byte_add(1);
+    let event: octopus_push_args = sized();
+    // SAFETY: live handles and locals; nothing is read or written at a place that is not aligned.
+    unsafe {
+        let push = |future, error| (PRODUCER.push.unwrap())(handles.producer, &event, future, error);
+        let refused = [
+            push(odd.cast(), null_mut()),
+            push(null_mut(), odd.cast()),
+            (PRODUCER.push.unwrap())(handles.producer, odd.cast(), null_mut(), null_mut()),
+            (PRODUCER.push_many.unwrap())(handles.producer, &event, 1, odd.cast(), &mut 0, null_mut()),
+            (PRODUCER.push_many.unwrap())(handles.producer, &event, 1, null_mut(), odd, null_mut()),
+            (PRODUCER.flush.unwrap())(handles.producer, odd.cast(), null_mut()),
+            (TOPIC.partition_count.unwrap())(handles.topic, odd.cast(), null_mut()),
+            (FUTURE.on_complete.unwrap())(handles.delivery, odd.cast(), null_mut()),
+            (CONSUMER.process.unwrap())(handles.consumer, odd.cast(), 0, 1, null(), null_mut()),
+            (THREAD_POOL.submit.unwrap())(handles.pool, odd.cast(), 0, null_mut()),
+            (THREAD_POOL.create.unwrap())(0, odd.cast(), null_mut()),
+            (THREAD_POOL.create.unwrap())(0, &mut null_mut(), odd.cast()),
+        ];
+        assert_eq!(refused, [OCTOPUS_INVALID_ARGUMENT; 12]);
+        assert_eq!(push(null_mut(), null_mut()), OCTOPUS_OK, "what was refused spoiled nothing");
+    }
+    assert_eq!(room, [0; 16]);
+}

@@ -3,7 +3,7 @@
 use std::ffi::c_void;
 use std::sync::Arc;
 
-use super::args::{Growing, check_output};
+use super::args::{Growing, check_output, read_fixed};
 use super::callback::{Owned, octopus_destroy_fn};
 use super::error::octopus_error;
 use super::guard::{call, guard, quietly};
@@ -162,9 +162,10 @@ unsafe extern "C" fn submit(
     // SAFETY: pointers are NULL or valid during this call; the handle is live. The task is taken over before anything
     // can fail.
     unsafe {
-        let task = task.as_ref().map(|t| (t.function, Owned { context: t.context, destroy: t.destroy }));
+        let task = read_fixed(task, "task")
+            .map(|given| given.map(|t| (t.function, Owned { context: t.context, destroy: t.destroy })));
         call(pool, error, move |pool: &Arc<ThreadPool>| {
-            let Some((Some(function), owned)) = task else {
+            let Some((Some(function), owned)) = task? else {
                 return Err(Error::invalid("task: NULL where a function is needed"));
             };
             let run = move || {
