@@ -2,6 +2,7 @@
 
 mod parts;
 mod schema;
+mod unfolding;
 
 pub use parts::{
     DefaultSelector, Maker, PartitionSelector, Parts, Provided, Registry, Selector, Serializer, Validator,

@@ -4,9 +4,18 @@ use serde_json::Value;
 
 use super::Component;
 use super::parts::Validator;
+use super::unfolding::{Unfolded, unfold};
 use crate::error::{Error, Kind, Result, shortened};
 
-pub struct SchemaValidator(jsonschema::Validator);
+pub struct SchemaValidator {
+    schema: jsonschema::Validator,
+    unfolded: Unfolded,
+}
+
+/// Schemas within each other, over all levels of the metadata: what the stack of any thread holds.
+const DEEPEST: usize = 2_000;
+/// Schemas that look at a value, over all values of the metadata: so many at most may each have a reason to be collected.
+const MOST_TO_ASK: u64 = 100_000;
 
 impl SchemaValidator {
     /// From `{"type": "schema", "schema": {…}}`.
@@ -20,12 +29,13 @@ impl SchemaValidator {
                 return Err(refuse("it has no \"schema\"; expected {\"type\":\"schema\",\"schema\":{…}}".to_owned()));
             }
         };
+        let unfolded = unfold(schema).map_err(|why| refuse(format!("its \"schema\" can't be used: {why}")))?;
         // Formats are remarks to C++ readers at best.
-        let validator = jsonschema::draft7::options().should_validate_formats(false).build(schema).map_err(|why| {
+        let schema = jsonschema::draft7::options().should_validate_formats(false).build(schema).map_err(|why| {
             let place = why.instance_path().as_str();
             refuse(format!("its \"schema\" is no JSON Schema of draft 7: at {place:?}: {}", shortened(&why)))
         })?;
-        Ok(SchemaValidator(validator))
+        Ok(SchemaValidator { schema, unfolded })
     }
 }
 
@@ -43,17 +53,40 @@ impl Validator for SchemaValidator {
         let value: Value = serde_json::from_str(metadata).map_err(|why| {
             refuse(format!("{why}; with a schema it can have at most 128 levels of arrays and objects"))
         })?;
-        if self.0.is_valid(&value) {
+        let (levels, values) = levels_and_values(&value);
+        if levels * self.unfolded.depth > DEEPEST {
+            let depth = self.unfolded.depth;
+            return Err(refuse(format!(
+                "it has {levels} levels of arrays and objects, and at each the schema leads {depth} subschemas deep; \
+                 together at most {DEEPEST} can be looked at"
+            )));
+        }
+        if self.schema.is_valid(&value) {
             return Ok(());
         }
-        let reasons: Vec<String> = self
-            .0
-            .iter_errors(&value)
-            .take(MOST_REASONS)
-            .map(|error| format!("at {:?}: {}", error.instance_path().as_str(), shortened(&error)))
-            .collect();
+        let reason = |error: &jsonschema::ValidationError| {
+            format!("at {:?}: {}", error.instance_path().as_str(), shortened(error))
+        };
+        // All reasons are collected before the first is given.
+        let reasons: Vec<String> = if values.saturating_mul(self.unfolded.size) <= MOST_TO_ASK {
+            self.schema.iter_errors(&value).take(MOST_REASONS).map(|error| reason(&error)).collect()
+        } else {
+            self.schema.validate(&value).err().iter().map(reason).collect()
+        };
         Err(refuse(reasons.join("; ")))
     }
+}
+
+/// How many values are within each other, itself included, and how many there are in all.
+fn levels_and_values(value: &Value) -> (usize, u64) {
+    let within = |value| levels_and_values(value);
+    let add = |(levels, values): (usize, u64), part: (usize, u64)| (levels.max(part.0), values + part.1);
+    let (levels, values) = match value {
+        Value::Array(items) => items.iter().map(within).fold((0, 0), add),
+        Value::Object(members) => members.values().map(within).fold((0, 0), add),
+        _ => (0, 0),
+    };
+    (levels + 1, values + 1)
 }
 
 /// C++ Octopus fails to open a topic whose schema uses `format`, so no such topic shall be made.
@@ -158,6 +191,40 @@ mod tests {
     fn metadata_nested_too_deeply_to_be_looked_at_is_refused() {
         let deep = "[".repeat(1_000) + &"]".repeat(1_000);
         assert!(validator(json!({})).unwrap().validate(&deep, &[]).unwrap_err().message().contains("128"));
+    }
+
+    #[test]
+    fn a_schema_whose_refs_lead_far_ends_no_process_that_pushes() {
+        let chain = |count: usize| {
+            let mut definitions = serde_json::Map::new();
+            for index in 0..count {
+                definitions.insert(index.to_string(), json!({"$ref": format!("#/definitions/{}", index + 1)}));
+            }
+            definitions.insert(count.to_string(), json!({"type": "array", "items": {"$ref": "#"}}));
+            json!({"definitions": definitions, "$ref": "#/definitions/0"})
+        };
+        let message = validator(chain(20_000)).map(drop).unwrap_err().message().to_owned();
+        assert!(message.contains("1000 deep"), "{message}");
+        let deep = validator(chain(190)).unwrap();
+        let nested = |levels: usize| "[".repeat(levels) + "1" + &"]".repeat(levels);
+        for (levels, why) in [(9, "not of type"), (11, "12 levels"), (100, "101 levels")] {
+            let message = deep.validate(&nested(levels), &[]).unwrap_err().message().to_owned();
+            assert!(message.contains(why), "{levels} levels: {message}");
+        }
+    }
+
+    #[test]
+    fn alternatives_that_double_again_and_again_fill_no_memory() {
+        let doubling = |count: usize| {
+            let mut schema = json!({"type": "string"});
+            for _ in 0..count {
+                schema = json!({"anyOf": [schema, schema]});
+            }
+            schema
+        };
+        let message = validator(doubling(11)).unwrap().validate("1", &[]).unwrap_err().message().to_owned();
+        assert!(message.contains("anyOf"), "{message}");
+        assert!(validator(doubling(14)).is_err());
     }
 
     #[test]
