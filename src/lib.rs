@@ -19,6 +19,10 @@ mod driver;
 mod error;
 mod event;
 mod future;
+/// For fuzzers only, and for the tests that replay what they found.
+#[cfg(any(test, fuzzing))]
+#[doc(hidden)]
+pub mod fuzz;
 mod health;
 mod in_flight;
 mod json;

@@ -1,0 +1,126 @@
+#!/usr/bin/env bash
+# Fuzzes what strangers can hand to Octopus, with libFuzzer and the address sanitizer: records, configuration, components,
+# and the structs of the C ABI (src/fuzz, plugin-tests/fuzz).
+#
+#   ci/fuzz.sh TARGET|all [--runs N]    N inputs each, ten million if not said; ends at the first that breaks a promise
+#   ci/fuzz.sh TARGET|all --minimize    the fewest inputs that reach what was ever reached, as the corpus to be committed
+#
+# What is found is kept in target/fuzz: an input that breaks a promise in TARGET/broken, new ones worth having in
+# TARGET/corpus. The corpus that is committed is replayed by `cargo test -p octopus --lib fuzz`, without any of this.
+# Takes a nightly Rust, or a stable one made to act as one, and cargo-fuzz, which is installed if it is missing.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+
+readonly most_files=200 # of a committed corpus
+
+usage() {
+    sed -n '2,11s/^# \{0,1\}//p' "$0"
+    exit 2
+}
+
+targets=$(sed -n 's/^name = "\([a-z]*\)"$/\1/p' plugin-tests/fuzz/Cargo.toml)
+runs=10000000
+minimize=false
+chosen=${1:-}
+[[ -n $chosen ]] || usage
+shift
+while [[ $# -gt 0 ]]; do
+    case $1 in
+        --runs) runs=${2:?--runs needs a number}; shift ;;
+        --minimize) minimize=true ;;
+        *) usage ;;
+    esac
+    shift
+done
+[[ $runs =~ ^[1-9][0-9]*$ ]] || { echo "--runs $runs: expected a number above 0" >&2; exit 2; }
+if [[ $chosen == all ]]; then
+    read -ra chosen <<<"${targets//$'\n'/ }"
+elif grep -qx "$chosen" <<<"$targets"; then
+    chosen=("$chosen")
+else
+    echo "there is no target $chosen; expected all, or one of ${targets//$'\n'/, }" >&2
+    exit 2
+fi
+
+# Sanitizers are unstable: a nightly has them, and a stable compiler that is told to act as one, if it was shipped with their
+# library.
+if rustup run nightly rustc --version >/dev/null 2>&1; then
+    toolchain=nightly
+elif compgen -G "$(rustc --print target-libdir)/librustc-*_rt.asan.a" >/dev/null; then
+    toolchain=$(rustup show active-toolchain 2>/dev/null | cut -d' ' -f1)
+    export RUSTC_BOOTSTRAP=1
+else
+    echo 'missing: a nightly Rust for the address sanitizer; install it by: rustup toolchain install nightly' >&2
+    exit 1
+fi
+command -v c++ >/dev/null || { echo 'missing: c++, which libFuzzer is compiled with; install g++ (Debian)' >&2; exit 1; }
+command -v cargo-fuzz >/dev/null || cargo install cargo-fuzz --locked
+
+printf '=== building with %s ===\n' "$(rustc ${toolchain:++$toolchain} --version)"
+# The C code is sanitized too, so librdkafka's configure must link its trials with that.
+(cd plugin-tests/fuzz &&
+    LDFLAGS="-fsanitize=address ${LDFLAGS:-}" cargo ${toolchain:++$toolchain} fuzz build --fuzz-dir . -- --locked)
+host=$(rustc -vV | sed -n 's/^host: //p')
+programs=plugin-tests/fuzz/target/$host/release
+
+longest() { # bytes of an input, beyond which nothing new is to be found
+    case $1 in
+        abi) echo 400 ;;
+        record) echo 600 ;;
+        *) echo 1500 ;;
+    esac
+}
+
+fuzz() { # target
+    local target=$1 work=target/fuzz/$1 dictionary=plugin-tests/fuzz/dictionaries/$1.dict options
+    mkdir -p "$work/corpus" "$work/broken"
+    options=(-max_len="$(longest "$target")" -timeout=30 -rss_limit_mb=4096 -print_final_stats=1)
+    [[ ! -f $dictionary ]] || options+=(-dict="$dictionary")
+    if "$programs/$target" "${options[@]}" -runs="$runs" -artifact_prefix="$work/broken/" \
+        "$work/corpus" "plugin-tests/fuzz/corpus/$target" 2>&1 |
+        tee "$work/log" | grep --line-buffered -E 'INITED|pulse|DONE|ERROR|panicked|SUMMARY|Test unit written'; then
+        return 0
+    fi
+    echo "ci/fuzz.sh: $target broke a promise; all that was said is in $work/log, the input in $work/broken" >&2
+    return 1
+}
+
+minimize() { # target
+    local target=$1 work=target/fuzz/$1 corpus=plugin-tests/fuzz/corpus/$1 count
+    mkdir -p "$work/corpus"
+    rm -rf "$work/fewest"
+    mkdir -p "$work/fewest"
+    # Those written by hand have names, and stay; the others are called by their hash.
+    find "$corpus" -type f -not -regex '.*/[0-9a-f]+' -exec cp {} "$work/fewest" \;
+    "$programs/$target" -set_cover_merge=1 -max_len="$(longest "$target")" "$work/fewest" "$corpus" "$work/corpus" \
+        >"$work/log" 2>&1 || { echo "ci/fuzz.sh: merging failed; see $work/log" >&2; return 1; }
+    # Small ones first: they say what they try.
+    count=$(find "$work/fewest" -type f -regex '.*/[0-9a-f]+' | wc -l)
+    local by_hand=$(($(find "$work/fewest" -type f | wc -l) - count))
+    find "$work/fewest" -type f -regex '.*/[0-9a-f]+' -printf '%s %p\n' | sort -n | tail -n "+$((most_files - by_hand + 1))" |
+        cut -d' ' -f2 | xargs -r rm
+    rm -rf "$corpus"
+    mv "$work/fewest" "$corpus"
+    printf '%s: %d files, %d bytes\n' "$target" "$(find "$corpus" -type f | wc -l)" "$(cat "$corpus"/* | wc -c)"
+}
+
+summary=()
+status=0
+for target in "${chosen[@]}"; do
+    printf '\n=== %s ===\n' "$target"
+    if $minimize; then
+        minimize "$target" || status=1
+        continue
+    fi
+    result=passed
+    started=$SECONDS
+    fuzz "$target" || { result=FAILED; status=1; }
+    done_runs=$(sed -n 's/^stat::number_of_executed_units: *//p' "target/fuzz/$target/log")
+    summary+=("$(printf '%-14s %10s inputs %6d s %6d new in the corpus   %s' "$target" "${done_runs:-?}" \
+        $((SECONDS - started)) "$(find "target/fuzz/$target/corpus" -type f | wc -l)" "$result")")
+done
+if ! $minimize; then
+    printf '\n=== summary ===\n'
+    printf '%s\n' "${summary[@]}"
+fi
+exit "$status"

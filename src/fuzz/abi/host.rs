@@ -1,0 +1,335 @@
+//! What a host has at hand all the time, and its callbacks, which do what a script says.
+
+use std::cell::Cell;
+use std::ffi::c_void;
+use std::ptr::{null, null_mut};
+use std::sync::LazyLock;
+
+use super::super::input::Input;
+use super::super::memory::{Memory, meant};
+use crate::abi::*;
+
+/// The type of the components that the host provides.
+const BY_HOST: &str = "by host";
+/// The one partition that is read.
+const READ: u32 = 2;
+
+pub struct Host {
+    pub driver: *mut octopus_driver,
+    pub topic: *mut octopus_topic,
+    /// No producer can be made of it, unless its options mend that, so all that is asked for is looked at, and quickly.
+    pub picky: *mut octopus_topic,
+    pub plain: *mut octopus_producer,
+    pub small: *mut octopus_producer,
+    pub by_host: *mut octopus_producer,
+    pub consumer: *mut octopus_consumer,
+    /// What it reads.
+    pub partition: u32,
+    pub events: Vec<*mut octopus_event>,
+    pub pool: *mut octopus_thread_pool,
+}
+
+// SAFETY: handles may be used from any thread.
+unsafe impl Send for Host {}
+// SAFETY: also at the same time.
+unsafe impl Sync for Host {}
+
+fn ok(status: octopus_status, error: *mut octopus_error) {
+    assert_eq!(status, OCTOPUS_OK, "{}", super::describe(error, status));
+}
+
+pub fn sized<T: Growing>() -> T {
+    let mut value = std::mem::MaybeUninit::<T>::zeroed();
+    // SAFETY: `Growing` types begin with their size, and zeros are valid for the rest.
+    unsafe {
+        value.as_mut_ptr().cast::<u64>().write(size_of::<T>() as u64);
+        value.assume_init()
+    }
+}
+
+impl Host {
+    /// Made once and used by all inputs: two Kafkas inside the plugin, and a handle of each kind.
+    pub fn get() -> &'static Host {
+        static HOST: LazyLock<Host> = LazyLock::new(Host::new);
+        &HOST
+    }
+
+    fn new() -> Self {
+        let driver = driver(r#"{"embedded": {"partitions": 3}}"#);
+        for (kind, component) in
+            [OCTOPUS_VALIDATOR, OCTOPUS_SELECTOR, OCTOPUS_SERIALIZER].map(|kind| (kind, component()))
+        {
+            let mut error = null_mut();
+            let name = octopus_text::of(BY_HOST);
+            // SAFETY: live locals and handles.
+            unsafe { ok((DRIVER.register_component.unwrap())(driver, kind, name, &component, &mut error), error) };
+        }
+        let topic = open(driver, "plain", octopus_text::EMPTY);
+        let by_host = open(driver, "by-host", octopus_text::of(r#"{"type": "by host"}"#));
+        let small = octopus_text::of(r#"{"kafka": {"message.max.bytes": 1000}}"#);
+        // Producers are idempotent, and so want all acknowledgements.
+        let never = r#"{"embedded": {}, "disable_info_topic": true, "kafka": {"acks": 1}}"#;
+        let plain = producer(topic, octopus_text::EMPTY);
+        let read = open(driver, "read", octopus_text::EMPTY);
+        let (consumer, events) = events(read, producer(read, octopus_text::EMPTY));
+        let mut pool = null_mut();
+        let mut error = null_mut();
+        // SAFETY: live locals.
+        unsafe { ok((THREAD_POOL.create.unwrap())(0, &mut pool, &mut error), error) };
+        Host {
+            driver,
+            topic,
+            picky: open(self::driver(never), "picky", octopus_text::EMPTY),
+            plain,
+            small: producer(topic, small),
+            by_host: producer(by_host, octopus_text::EMPTY),
+            consumer,
+            partition: READ,
+            events,
+            pool,
+        }
+    }
+}
+
+unsafe extern "C" fn hear_nothing(_: *mut c_void, _: i32, _: octopus_text, _: octopus_text) {}
+
+fn driver(config: &'static str) -> *mut octopus_driver {
+    let (mut driver, mut error) = (null_mut(), null_mut());
+    let mut services: octopus_host_services = sized();
+    services.log.function = Some(hear_nothing);
+    // SAFETY: live locals.
+    unsafe {
+        ok((DRIVER.create.unwrap())(octopus_text::of(config), &services, &mut driver, &mut error), error);
+    }
+    driver
+}
+
+fn open(driver: *mut octopus_driver, name: &'static str, components: octopus_text) -> *mut octopus_topic {
+    let (mut topic, mut error) = (null_mut(), null_mut());
+    let mut args: octopus_create_topic_args = sized();
+    (args.validator, args.selector, args.serializer) = (components, components, components);
+    let name = octopus_text::of(name);
+    // SAFETY: live locals and handles.
+    unsafe {
+        ok((DRIVER.create_topic.unwrap())(driver, name, &args, &mut error), error);
+        ok((DRIVER.open_topic.unwrap())(driver, name, &mut topic, &mut error), error);
+    }
+    topic
+}
+
+fn producer(topic: *mut octopus_topic, options: octopus_text) -> *mut octopus_producer {
+    let (mut producer, mut error) = (null_mut(), null_mut());
+    let mut args: octopus_producer_args = sized();
+    args.options = options;
+    // SAFETY: live locals and handles.
+    unsafe { ok((TOPIC.make_producer.unwrap())(topic, &args, &mut producer, &mut error), error) };
+    producer
+}
+
+/// A consumer of a topic that inputs don't push to, and what it read there.
+fn events(
+    topic: *mut octopus_topic,
+    producer: *mut octopus_producer,
+) -> (*mut octopus_consumer, Vec<*mut octopus_event>) {
+    let large = vec![7; 10_000];
+    let mut events = Vec::new();
+    let (mut consumer, mut error, target) = (null_mut(), null_mut(), READ);
+    let mut args: octopus_consumer_args = sized();
+    (args.name, args.targets, args.target_count) = (octopus_text::of("reader"), &target, 1);
+    // SAFETY: live locals and handles; futures are released once.
+    unsafe {
+        ok((TOPIC.make_consumer.unwrap())(topic, &args, &mut consumer, &mut error), error);
+        for data in [&b""[..], b"some", &large] {
+            let (mut future, mut event) = (null_mut(), null_mut());
+            let segment = octopus_bytes::view(data);
+            let mut push: octopus_push_args = sized();
+            (push.segments, push.segment_count) = (&segment, 1);
+            (push.partition, push.has_partition) = (READ.into(), 1);
+            ok((PRODUCER.push.unwrap())(producer, &push, null_mut(), &mut error), error);
+            ok((CONSUMER.pull.unwrap())(consumer, &mut future, &mut error), error);
+            ok((FUTURE.wait.unwrap())(future, 20_000, &mut error), error);
+            ok((FUTURE.event.unwrap())(future, &mut event, &mut error), error);
+            (FUTURE.release.unwrap())(future);
+            events.push(event);
+        }
+    }
+    (consumer, events)
+}
+
+/// What the host's callbacks do, and what was done with them.
+pub struct Script {
+    status: octopus_status,
+    appended: Vec<octopus_bytes>,
+    why: octopus_text,
+    pub partition: u32,
+    pub called: Cell<u32>,
+    pub destroyed: Cell<u32>,
+}
+
+impl Script {
+    pub fn read(memory: &mut Memory, input: &mut Input) -> Box<Script> {
+        let status = match input.one_of(3) {
+            0 => input.number() as octopus_status,
+            _ => OCTOPUS_OK,
+        };
+        let appended = (0..input.one_of(3)).map(|_| memory.bytes(input)).collect();
+        let partition = if input.is() { u32::from(input.one_of(2)) } else { input.number() as u32 };
+        let why = memory.text(input);
+        Box::new(Script { status, appended, why, partition, called: Cell::new(0), destroyed: Cell::new(0) })
+    }
+
+    pub fn context(&self) -> *mut c_void {
+        std::ptr::from_ref(self).cast_mut().cast()
+    }
+
+    pub fn status(&self) -> octopus_status {
+        self.status
+    }
+
+    /// Whether a function that appends and returns so has failed.
+    pub fn fails(&self) -> bool {
+        // SAFETY: the memory lives as long as the input.
+        self.status < 0 || self.appended.iter().any(|bytes| unsafe { meant(*bytes) }.is_none())
+    }
+
+    pub fn appended_size(&self) -> usize {
+        // SAFETY: as above.
+        self.appended.iter().filter_map(|bytes| unsafe { meant(*bytes) }).map(<[u8]>::len).sum()
+    }
+
+    /// # Safety
+    /// The reply of a running call.
+    unsafe fn answer(&self, reply: *const octopus_component_reply) -> octopus_status {
+        self.called.set(self.called.get() + 1);
+        // SAFETY: as above; the memory lives as long as the input.
+        unsafe {
+            let reply = &*reply;
+            for bytes in &self.appended {
+                (reply.append.unwrap())(reply.token, *bytes);
+            }
+            (reply.refuse.unwrap())(reply.token, self.why);
+        }
+        self.status
+    }
+
+    /// Has the host's components play by this script while `body` runs.
+    pub fn direct<R>(&self, body: impl FnOnce() -> R) -> R {
+        CURRENT.set(self);
+        let result = body();
+        CURRENT.set(null());
+        result
+    }
+}
+
+thread_local! {
+    static CURRENT: Cell<*const Script> = const { Cell::new(null()) };
+}
+
+/// # Safety
+/// A context of a live script, or the script that directs this thread, if there is one.
+unsafe fn script<'a>(context: *mut c_void) -> Option<&'a Script> {
+    // SAFETY: the caller's promise.
+    unsafe { if context.is_null() { CURRENT.get() } else { context.cast_const().cast::<Script>() }.as_ref() }
+}
+
+pub unsafe extern "C" fn destroy(context: *mut c_void) {
+    // SAFETY: scripts outlive what is made of them.
+    if let Some(script) = unsafe { script(context) } {
+        script.destroyed.set(script.destroyed.get() + 1);
+    }
+}
+
+pub unsafe extern "C" fn prepare(
+    context: *mut c_void,
+    segments: *const octopus_bytes,
+    segment_count: u64,
+    reply: *const octopus_component_reply,
+) -> octopus_status {
+    // SAFETY: a running call; the segments live during it.
+    unsafe {
+        for at in 0..segment_count as usize {
+            meant(*segments.add(at)).expect("data that was given");
+        }
+        script(context).map_or(OCTOPUS_OK, |script| script.answer(reply))
+    }
+}
+
+pub unsafe extern "C" fn choose(
+    context: *mut c_void,
+    _: i64,
+    _: u32,
+    partition: *mut u32,
+    reply: *const octopus_component_reply,
+) -> octopus_status {
+    // SAFETY: a running call.
+    unsafe {
+        let Some(script) = script(context) else { return OCTOPUS_OK };
+        partition.write(script.partition);
+        script.answer(reply)
+    }
+}
+
+unsafe extern "C" fn make(
+    _: *mut c_void,
+    _: octopus_text,
+    _: *mut *mut c_void,
+    _: *const octopus_component_reply,
+) -> octopus_status {
+    OCTOPUS_OK
+}
+
+unsafe extern "C" fn validate(
+    instance: *mut c_void,
+    metadata: octopus_text,
+    segments: *const octopus_bytes,
+    segment_count: u64,
+    reply: *const octopus_component_reply,
+) -> octopus_status {
+    // SAFETY: a running call.
+    unsafe {
+        metadata.read("metadata").expect("metadata is UTF-8");
+        prepare(instance, segments, segment_count, reply)
+    }
+}
+
+unsafe extern "C" fn select(
+    instance: *mut c_void,
+    _: octopus_text,
+    requested: i64,
+    partitions: u32,
+    partition: *mut u32,
+    reply: *const octopus_component_reply,
+) -> octopus_status {
+    // SAFETY: a running call.
+    unsafe { choose(instance, requested, partitions, partition, reply) }
+}
+
+unsafe extern "C" fn serialize(
+    instance: *mut c_void,
+    _: octopus_text,
+    reply: *const octopus_component_reply,
+) -> octopus_status {
+    // SAFETY: a running call.
+    unsafe { script(instance).map_or(OCTOPUS_OK, |script| script.answer(reply)) }
+}
+
+unsafe extern "C" fn deserialize(
+    instance: *mut c_void,
+    _: octopus_bytes,
+    reply: *const octopus_component_reply,
+) -> octopus_status {
+    // SAFETY: a running call.
+    unsafe { script(instance).map_or(OCTOPUS_OK, |script| script.answer(reply)) }
+}
+
+/// All functions that any kind of component needs.
+pub fn component() -> octopus_component {
+    octopus_component {
+        make: Some(make),
+        validate: Some(validate),
+        select: Some(select),
+        serialize: Some(serialize),
+        deserialize: Some(deserialize),
+        ..sized()
+    }
+}

@@ -1,0 +1,17 @@
+//! What strangers can hand to Octopus, tried with bytes that a fuzzer makes: a function for each target, which panics when a
+//! promise is broken. `ci/fuzz.sh` has them called some ten million times (plugin-tests/fuzz); the tests beside this replay
+//! what was found worth keeping. No build that is shipped has any of this.
+
+mod abi;
+mod components;
+mod configuration;
+mod input;
+mod memory;
+mod record;
+#[cfg(test)]
+mod tests;
+
+pub use abi::abi;
+pub use components::components;
+pub use configuration::configuration;
+pub use record::record;
