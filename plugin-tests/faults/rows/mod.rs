@@ -72,7 +72,7 @@ const ROWS: &[Row] = &[
     Row { number: 19, fault: "open, use, close, with futures and events held, brokers down", invariant: "close in 5 s; descriptors, threads, memory as before", runs: (1, 1), act: Act::Alone(open_and_close::run) },
     Row { number: 20, fault: "16 threads wait, drop, wait after close", invariant: "none hangs", runs: (1, 1), act: Act::Alone(futures::run) },
     Row { number: 21, fault: "an hour of 1 to 6 at random", invariant: "as above; memory flat", runs: (1, 1), act: Act::Beside(3, brokers_and_network::an_hour) },
-    Row { number: 22, fault: "panics in every slot, NULL, older structs; sanitizers, valgrind", invariant: "no report, no unwind across C", runs: (1, 1), act: Act::Alone(others::memory) },
+    Row { number: 22, fault: "a panic in every slot, NULL in every argument, older structs, valgrind", invariant: "no report, no unwind across C", runs: (1, 1), act: Act::Alone(others::memory) },
 ];
 
 pub fn run(options: &Options) -> ExitCode {
