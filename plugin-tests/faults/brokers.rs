@@ -63,8 +63,9 @@ impl Brokers {
         self.brokers.iter().map(|broker| broker.proxy.address()).collect::<Vec<_>>().join(",")
     }
 
-    pub fn proxy(&self, number: usize) -> &Proxy {
-        &self.brokers[number].proxy
+    /// How often something was done to a connection, or to a byte, so far.
+    pub fn mischief_done(&self) -> u64 {
+        self.brokers.iter().map(|broker| broker.proxy.done()).sum()
     }
 
     /// The same to all of them.

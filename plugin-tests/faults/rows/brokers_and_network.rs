@@ -30,11 +30,12 @@ fn play(run: &Run, brokers: &mut Brokers, cast: Cast, rules: &Rules, troubles: &
     Ok((longest, events))
 }
 
-/// Row 1.
+/// Row 1. A consumer whose session ended while the broker was away is missed by its group for one more session, so that is short here.
 pub fn crash(run: &Run, brokers: &mut Brokers) -> Result<Tally> {
     let mut chance = run.chance();
     let crashes: Vec<_> = (0..run.pick(1, 3)).map(|_| Trouble::Crash(Whose::Any, seconds(0, 8, &mut chance))).collect();
-    let (longest, events) = play(run, brokers, Cast::default(), &Rules::default(), &crashes)?;
+    let cast = Cast { consuming: serde_json::json!({"session.timeout.ms": 6000}), ..Cast::default() };
+    let (longest, events) = play(run, brokers, cast, &Rules::default(), &crashes)?;
     let expected = format_args!("events flow 15 s after the broker is up again, not {longest:?}");
     check(longest <= Duration::from_secs(15), expected)?;
     Ok(Tally { events, notes: vec![format!("went on after {:.1} s", longest.as_secs_f64())] })
@@ -139,12 +140,12 @@ pub fn slow_network(run: &Run, brokers: &mut Brokers) -> Result<Tally> {
 pub fn corruption(run: &Run, brokers: &mut Brokers) -> Result<Tally> {
     let mut chance = run.chance();
     let mut scene = Scene::open(run, brokers, Cast { delivery_timeout: 20 * SECOND, ..Cast::default() })?;
-    let before = brokers.proxy(0).done();
+    let before = brokers.mischief_done();
     for one_in in [100_000, 20_000, 5_000, 1_000] {
         brokers.set(Mischief::Flip(one_in));
         std::thread::sleep(seconds(2, run.pick(3, 8), &mut chance));
     }
-    let flipped = brokers.proxy(0).done() - before;
+    let flipped = brokers.mischief_done() - before;
     check(flipped > 0, "some bits were turned")?;
     brokers.heal(&scene.topic)?;
     // Another one reads what the first one may have been led past.

@@ -1,5 +1,6 @@
 //! Whether a call kept its time limit, on a machine that is late itself now and then.
 
+use std::fs;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -9,32 +10,39 @@ use crate::journal::{Entry, Journal};
 /// What a call may take beyond its limit.
 const GRACE: Duration = Duration::from_millis(250);
 const BEAT: Duration = Duration::from_millis(5);
+/// Beats that are remembered: of the last minute and a half, which no call here takes longer than.
+const REMEMBERED: usize = 20_000;
 
-/// A thread that sleeps a short while again and again, and so learns for how long nobody was let run.
+/// A thread that looks again and again for how long nothing could be done on this machine: how late it was let run itself, and
+/// for how long, by the kernel's pressure figures, any thread waited for a processor. A thread that waits may hold the lock that a
+/// call needs, so a call can be late though its own thread could run.
 #[derive(Clone, Default)]
-pub struct Clock(Arc<Mutex<Beats>>);
+pub struct Clock(Arc<Mutex<Vec<Beat>>>);
 
-#[derive(Default)]
-struct Beats {
-    /// When the beat that goes on was begun.
-    begun: Option<Instant>,
-    /// Beats that were late: when they ended, and by how much.
-    late: Vec<(Instant, Duration)>,
+#[derive(Clone, Copy)]
+struct Beat {
+    at: Instant,
+    /// All lateness and all waiting for processors so far.
+    late: Duration,
+    waited: Duration,
 }
 
 impl Clock {
     pub fn start() -> Self {
         let clock = Clock::default();
-        let beating = clock.clone();
+        let beats = clock.0.clone();
         thread::spawn(move || {
+            let mut late = Duration::ZERO;
             loop {
                 let begun = Instant::now();
-                beating.0.lock().unwrap_or_else(PoisonError::into_inner).begun = Some(begun);
                 thread::sleep(BEAT);
-                let late = begun.elapsed().saturating_sub(BEAT);
-                if late > BEAT {
-                    beating.0.lock().unwrap_or_else(PoisonError::into_inner).late.push((Instant::now(), late));
+                late += begun.elapsed().saturating_sub(BEAT);
+                let beat = Beat { at: Instant::now(), late, waited: waited_for_processors() };
+                let mut beats = beats.lock().unwrap_or_else(PoisonError::into_inner);
+                if beats.len() >= REMEMBERED {
+                    beats.drain(..REMEMBERED / 4);
                 }
+                beats.push(beat);
             }
         });
         clock
@@ -46,7 +54,7 @@ impl Clock {
         let result = call();
         let took = started.elapsed();
         if took > limit + GRACE {
-            let machine = self.lateness_since(started);
+            let machine = self.lateness_since(started + limit);
             if took > limit + GRACE + machine {
                 let (limit_ms, took_ms) = (limit.as_millis() as u64, took.as_millis() as u64);
                 let machine_ms = machine.as_millis() as u64;
@@ -56,10 +64,20 @@ impl Clock {
         (result, took)
     }
 
-    /// In all, since then: a call may have been late more than once.
+    /// For how long the machine could not do what it should since then, which was some beats ago.
     fn lateness_since(&self, since: Instant) -> Duration {
+        // The beat that ends after now tells of now.
+        thread::sleep(4 * BEAT);
         let beats = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let ended: Duration = beats.late.iter().rev().take_while(|(at, _)| *at >= since).map(|(_, late)| *late).sum();
-        ended + beats.begun.map_or(Duration::ZERO, |begun| begun.elapsed().saturating_sub(BEAT))
+        let before = beats.iter().rev().find(|beat| beat.at <= since).or(beats.first());
+        let (Some(before), Some(last)) = (before, beats.last()) else { return Duration::ZERO };
+        (last.late - before.late).max(last.waited.saturating_sub(before.waited))
     }
+}
+
+/// `some avg10=1.09 avg60=0.28 avg300=0.08 total=31337`, in microseconds; nothing where the kernel doesn't tell.
+fn waited_for_processors() -> Duration {
+    let told = fs::read_to_string("/proc/pressure/cpu").unwrap_or_default();
+    let total = told.lines().next().and_then(|some| some.split_once("total=")?.1.parse().ok());
+    Duration::from_micros(total.unwrap_or(0))
 }
