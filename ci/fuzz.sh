@@ -66,7 +66,7 @@ programs=plugin-tests/fuzz/target/$host/release
 longest() { # bytes of an input, beyond which nothing new is to be found
     case $1 in
         abi) echo 400 ;;
-        record) echo 600 ;;
+        record | components) echo 600 ;;
         *) echo 1500 ;;
     esac
 }

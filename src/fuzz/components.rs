@@ -34,15 +34,14 @@ fn check(components: &Components, metadata: &str) {
     serde_json::to_string(components).expect("components can be shown");
 
     let registry = Registry::default();
-    let new = registry.check_new(components);
     let parts = match registry.make_parts(components) {
         Ok(parts) => parts,
-        Err(error) => {
-            assert!(new.is_err(), "what can't be opened is not made: {error}");
-            return check_error(&error, Kind::Component);
-        }
+        Err(error) => return check_error(&error, Kind::Component),
     };
-    if let Err(error) = new {
+    // What can be opened can be made, but for one thing. Making a schema a second time takes most of the time here.
+    if validator_says(components, "format")
+        && let Err(error) = registry.check_new(components)
+    {
         check_error(&error, Kind::Component);
         assert!(error.message().contains("\"format\""), "{error}");
     }
@@ -56,4 +55,8 @@ fn check(components: &Components, metadata: &str) {
         assert!(!error.message().ends_with(": "), "a reason is missing: {error}");
     }
     assert_eq!(validator.validate(metadata, &[]).is_ok(), verdict.is_ok(), "asked twice, it says the same");
+}
+
+fn validator_says(components: &Components, word: &str) -> bool {
+    components.validator.json().contains(word)
 }

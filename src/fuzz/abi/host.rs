@@ -126,7 +126,7 @@ fn producer(topic: *mut octopus_topic, options: octopus_text) -> *mut octopus_pr
     producer
 }
 
-/// A consumer of a topic that inputs don't push to, and what it read there.
+/// A consumer of a topic that inputs don't push to, and what it read there. Releases the producer.
 fn events(
     topic: *mut octopus_topic,
     producer: *mut octopus_producer,
@@ -152,6 +152,7 @@ fn events(
             (FUTURE.release.unwrap())(future);
             events.push(event);
         }
+        (PRODUCER.release.unwrap())(producer);
     }
     (consumer, events)
 }
