@@ -132,6 +132,7 @@ fn find_texts(value: Option<&Value>, found: &mut Vec<String>) {
     match value {
         Some(Value::String(text)) => found.push(text.clone()),
         Some(Value::Array(items)) => items.iter().for_each(|item| find_texts(Some(item), found)),
+        Some(Value::Object(named)) => named.values().for_each(|value| find_texts(Some(value), found)),
         _ => {}
     }
 }

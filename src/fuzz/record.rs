@@ -13,11 +13,34 @@ use crate::kafka::{Payload, RawRecord};
 use crate::positions::{Positions, Step};
 use crate::record::{self, EventRecord, HEADER, LENGTH_PREFIX, Layout, Metadata, Record};
 
-/// The input is taken for a record, for JSON, and for an event to be written.
+/// The input is taken for a record, for one that is almost right, for JSON, and for an event to be written.
 pub fn record(input: &[u8]) {
     read(input);
+    read(&almost_right(Input::new(input)));
     check_as_json(&String::from_utf8_lossy(input));
     write_and_read(Input::new(input));
+}
+
+/// Sizes that no mutation of bytes would hit: as they should be, or off by little, or any.
+fn almost_right(mut input: Input) -> Vec<u8> {
+    let choices = [input.byte(), input.byte(), input.byte()];
+    let any = input.number();
+    let (text, data) = (input.bytes(), input.bytes());
+    let sizes = [LENGTH_PREFIX + text.len(), data.len(), text.len()].map(|right| right as u64);
+    let mut record = Vec::new();
+    for (size, choice) in sizes.into_iter().zip(choices) {
+        let said = match choice % 8 {
+            0 => any,
+            1 => size + 1,
+            2 => size.wrapping_sub(1),
+            3 => size.wrapping_neg(),
+            _ => size,
+        };
+        record.extend_from_slice(&said.to_le_bytes());
+    }
+    record.extend_from_slice(text);
+    record.extend_from_slice(data);
+    record
 }
 
 /// Values that this crate does not build are nested deeper than that.

@@ -257,10 +257,10 @@ unsafe fn elements(array: *const octopus_push_args, count: u64) -> Vec<octopus_p
                 break;
             }
             let element = array.byte_add((index * stride) as usize);
-            match known(element) {
-                Some(event) if event.size == stride => elements.push(event),
-                _ => break,
+            if element.cast::<u64>().read() != stride {
+                break;
             }
+            elements.extend(known(element));
         }
     }
     elements
