@@ -13,8 +13,8 @@ fn main() {
     println!("cargo:rustc-cdylib-link-arg=-Wl,-z,nodelete");
     // A symbol that is missing shows when the library is loaded, not as a jump to NULL in the middle of a run.
     println!("cargo:rustc-cdylib-link-arg=-Wl,-z,now");
-    // But what a fuzzer counts with is linked into the fuzzer, not into the library that is built beside it.
-    if std::env::var_os("CARGO_CFG_FUZZING").is_none() {
+    // But what a fuzzer counts with, and what a sanitizer calls (ci/sanitize.sh), is the program's.
+    if ["CARGO_CFG_FUZZING", "CARGO_CFG_SANITIZE"].iter().all(|name| std::env::var_os(name).is_none()) {
         println!("cargo:rustc-cdylib-link-arg=-Wl,-z,defs");
     }
     // librdkafka's pipes would be inherited by whatever the host starts: src/kafka/pipe.rs.

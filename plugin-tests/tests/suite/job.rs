@@ -10,11 +10,13 @@ use serde_json::Value;
 
 use crate::support::{keep, octopus};
 
-/// A program that does the job with this configuration, and has only these variables in its environment.
+/// A program that does the job with this configuration, and has only these variables in its environment; besides, those of
+/// the sanitizer that it may have been built with.
 pub fn job(config: &Value, arguments: &[&str], variables: &[(&str, &str)]) -> Command {
     let mut command = Command::new(job_program());
     command.arg(config.to_string()).args(arguments).env_clear().env("OCTOPUS_LIBRARY", octopus().path());
     command.env("HOME", folder("nobodys-home")).envs(variables.iter().copied());
+    command.envs(env::vars().filter(|(name, _)| name.ends_with("SAN_OPTIONS")));
     command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
     command
 }

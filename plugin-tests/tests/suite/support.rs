@@ -11,8 +11,16 @@ use serde_json::{Value, json};
 
 use crate::kafka::{Kafka, unique};
 
+/// How many times as long things may take, where the tests or the plugin are watched at work (ci/sanitize.sh).
+pub const SLOWNESS: u32 = match option_env!("OCTOPUS_TEST_SLOWNESS") {
+    Some(number) => match u32::from_str_radix(number, 10) {
+        Ok(number) => number,
+        Err(_) => panic!("OCTOPUS_TEST_SLOWNESS is no number"),
+    },
+    None => 1,
+};
 /// Long enough for anything that should happen at all, on a busy machine.
-pub const PATIENCE: Duration = Duration::from_secs(30);
+pub const PATIENCE: Duration = Duration::from_secs(30 * SLOWNESS as u64);
 /// Long enough to see that nothing comes.
 pub const A_MOMENT: Duration = Duration::from_millis(300);
 
