@@ -215,6 +215,8 @@ pub fn run(limit: Duration, command: &Command) -> String {
         .args(command.get_args())
         .envs(command.get_envs().filter_map(|(name, value)| Some((name, value?))))
         .env("LSAN_OPTIONS", suppressions)
+        // Where cargo says that the librdkafka is which was built for the plugin: no neighbour of it.
+        .env_remove("LD_LIBRARY_PATH")
         .stdin(Stdio::null())
         .output()
         .unwrap_or_else(|why| panic!("timeout could not be run for {command:?}: {why}"));

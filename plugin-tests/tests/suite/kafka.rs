@@ -49,6 +49,7 @@ impl Kafka {
     pub fn start(args: &[&str]) -> Kafka {
         let mut script = Command::new(SCRIPT)
             .args(args)
+            .env_remove("LD_LIBRARY_PATH")
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .spawn()
@@ -361,6 +362,8 @@ fn run(limit: Duration, program: &str, args: &[&str], input: &[u8]) -> Vec<u8> {
     let mut child = Command::new("timeout")
         .args(["--kill-after=5", &limit.as_secs().to_string(), program])
         .args(args)
+        // Where cargo says that the librdkafka is which was built for the plugin; kcat is to use the system's.
+        .env_remove("LD_LIBRARY_PATH")
         .stdin(Stdio::piped())
         .stdout(Stdio::piped())
         .stderr(Stdio::piped())
