@@ -861,9 +861,6 @@ typedef struct octopus_api {
     const struct octopus_thread_pool_api *thread_pool;
 } octopus_api;
 
-// librdkafka's own, negative; or what a broker said, whether librdkafka knows it or not.
-typedef int Code;
-
 // Done; outputs are written.
 #define OCTOPUS_OK 0
 
@@ -944,37 +941,6 @@ extern "C" {
 // everything else, or NULL if this library doesn't speak that major. Can be called from any thread, any number of
 // times. In major 0 compare `abi_minor` as well. The library is never unmapped, so the result outlives `dlclose`.
 const struct octopus_api *octopus_register(uint32_t abi_major);
-
-extern Code rd_kafka_ConfigResource_error(const rd_kafka_ConfigResource_t *resource);
-
-extern Code rd_kafka_committed(rd_kafka_t *client,
-                               rd_kafka_topic_partition_list_t *partitions,
-                               int timeout_ms);
-
-extern const char *rd_kafka_err2str(Code code);
-
-extern Code rd_kafka_error_code(const rd_kafka_error_t *error);
-
-extern Code rd_kafka_event_error(rd_kafka_event_t *event);
-
-extern Code rd_kafka_fatal_error(rd_kafka_t *client, char *reason, size_t size);
-
-extern Code rd_kafka_last_error(void);
-
-extern Code rd_kafka_metadata(rd_kafka_t *client,
-                              int all_topics,
-                              rd_kafka_topic_t *topic,
-                              const rd_kafka_metadata **metadata,
-                              int timeout_ms);
-
-extern Code rd_kafka_query_watermark_offsets(rd_kafka_t *client,
-                                             const char *topic,
-                                             int32_t partition,
-                                             int64_t *low,
-                                             int64_t *high,
-                                             int timeout_ms);
-
-extern Code rd_kafka_topic_result_error(const rd_kafka_topic_result_t *result);
 
 #ifdef __cplusplus
 }  // extern "C"

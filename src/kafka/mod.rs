@@ -5,6 +5,9 @@ mod admin;
 mod buffer;
 mod certificate;
 mod client;
+/// What it declares of librdkafka is nothing of the plugin's header.
+///
+/// cbindgen:ignore
 mod codes;
 mod conf;
 mod consumer;
