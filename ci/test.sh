@@ -115,6 +115,10 @@ mkdir -p target/tmp/logs
 cargo test --workspace --locked -- --test-threads=4 2>&1 | tee target/tmp/logs/output.log
 finish
 
+begin 'a share of each row of the fault matrix'
+ci/faults.sh --seed 1
+finish
+
 begin 'tests of a build without AWS credential chain'
 env -u AWS_ACCESS_KEY_ID cargo test -p octopus --lib --no-default-features --locked -- auth config
 finish
