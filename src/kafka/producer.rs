@@ -16,7 +16,7 @@ use rdkafka::types::RDKafkaErrorCode;
 
 use super::buffer::{Buffer, EncodedRecord};
 use super::client::{Client, ClientRole, IDLE};
-use super::codes::Code;
+use super::codes::{self, Code};
 use super::native::{QueueEvent, TopicHandle};
 use super::overdue::{Overdue, Watch};
 use super::{Connection, conf, errors};
@@ -291,7 +291,8 @@ impl KafkaProducer {
     fn refusal(&self, partition: u32, size: usize) -> Error {
         let error = match self.shared.client.fatal() {
             Some(fatal) => fatal,
-            None => errors::last_error(),
+            // SAFETY: reads a thread-local.
+            None => gone(unsafe { codes::rd_kafka_last_error() }).unwrap_or_else(errors::last_error),
         };
         error.during(format_args!("pushing {size} bytes to partition {partition} of topic {:?}", self.topic_name))
     }
@@ -486,13 +487,8 @@ impl Shared {
         {
             return Err(trouble.stored(stored).during(doing));
         }
-        if RDKafkaErrorCode::from(code) == RDKafkaErrorCode::BrokerDestroy {
-            // What librdkafka's own words for it don't say: it has let go of the partition.
-            let why = "there is no such topic any more, or it has no such partition: it was deleted, or made again";
-            return Err(Error::new(Kind::UnknownTopic, why)
-                .with_kafka_code(code.number())
-                .stored(stored)
-                .during(doing));
+        if let Some(gone) = gone(code) {
+            return Err(gone.stored(stored).during(doing));
         }
         // SAFETY: the message is alive; the text is copied.
         let reason = unsafe { super::native::text(rd::rd_kafka_message_produce_errstr(message)) };
@@ -502,6 +498,14 @@ impl Shared {
         };
         Err(errors::error(code, &reason).stored(stored).during(doing))
     }
+}
+
+/// What librdkafka's own words for it don't say: it has let go of the partition, or the topic has fewer of them now.
+fn gone(code: Code) -> Option<Error> {
+    use RDKafkaErrorCode::{BrokerDestroy, UnknownPartition};
+    let why = "there is no such topic any more, or it has no such partition: it was deleted, or made again";
+    matches!(code.into(), BrokerDestroy | UnknownPartition)
+        .then(|| Error::new(Kind::UnknownTopic, why).with_kafka_code(code.number()))
 }
 
 fn delivering(bytes: u64, partition: u32, topic: &str) -> String {
