@@ -21,7 +21,10 @@ pub fn run(run: &Run, brokers: &mut Brokers) -> Result<Tally> {
     events += stage.grown()?;
     events += stage.deleted()?;
     events += stage.made_again(false)?;
-    events += stage.made_again(true)?;
+    if run.full {
+        // Known to fail now and then: docs/reliability.md, "Limits".
+        events += stage.made_again(true)?;
+    }
     Ok(Tally { events, notes: Vec::new() })
 }
 
