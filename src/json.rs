@@ -1,7 +1,10 @@
 //! Whether a text is JSON that every reader of a topic can read. Nothing is built from it: the text goes to
-//! Kafka as the host wrote it, so that floats stay exact and any depth of nesting is fine.
+//! Kafka as the host wrote it, so that floats stay exact and any depth of nesting is fine. And values, where one is needed.
 
-use serde::de::IgnoredAny;
+use std::fmt;
+
+use serde::de::{Deserialize, Deserializer, IgnoredAny, MapAccess, SeqAccess, Visitor};
+use serde_json::{Map, Value};
 
 /// Accepts what both RFC 8259 and the C++ readers' parser (nlohmann::json) accept. The latter refuses two things
 /// that the grammar allows, and would fail on every such event: surrogates without their other half, and numbers
@@ -11,6 +14,71 @@ pub fn check(text: &str) -> Result<(), String> {
     serde_json::from_str::<IgnoredAny>(text).map_err(|why| why.to_string())?;
     check_surrogates(text.as_bytes())?;
     check_numbers(text.as_bytes())
+}
+
+/// The value that a text says, at most 128 levels of it. serde_json's own way to a value takes an object with one certain key
+/// for a text of its own to be read in its place, so that what is looked at would not be what is stored.
+pub fn value(text: &str) -> serde_json::Result<Value> {
+    serde_json::from_str::<AsItIs>(text).map(|AsItIs(value)| value)
+}
+
+/// A value in which no key means anything.
+struct AsItIs(Value);
+
+impl<'de> Deserialize<'de> for AsItIs {
+    fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
+        from.deserialize_any(Builder).map(AsItIs)
+    }
+}
+
+struct Builder;
+
+impl<'de> Visitor<'de> for Builder {
+    type Value = Value;
+
+    fn expecting(&self, f: &mut fmt::Formatter) -> fmt::Result {
+        f.write_str("any JSON value")
+    }
+
+    fn visit_unit<E>(self) -> Result<Value, E> {
+        Ok(Value::Null)
+    }
+
+    fn visit_bool<E>(self, value: bool) -> Result<Value, E> {
+        Ok(value.into())
+    }
+
+    fn visit_u64<E>(self, value: u64) -> Result<Value, E> {
+        Ok(value.into())
+    }
+
+    fn visit_i64<E>(self, value: i64) -> Result<Value, E> {
+        Ok(value.into())
+    }
+
+    fn visit_f64<E>(self, value: f64) -> Result<Value, E> {
+        Ok(value.into())
+    }
+
+    fn visit_str<E>(self, value: &str) -> Result<Value, E> {
+        Ok(value.into())
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, mut elements: A) -> Result<Value, A::Error> {
+        let mut array = Vec::new();
+        while let Some(AsItIs(element)) = elements.next_element()? {
+            array.push(element);
+        }
+        Ok(Value::Array(array))
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut members: A) -> Result<Value, A::Error> {
+        let mut object = Map::new();
+        while let Some((key, AsItIs(value))) = members.next_entry()? {
+            object.insert(key, value);
+        }
+        Ok(Value::Object(object))
+    }
 }
 
 fn check_surrogates(text: &[u8]) -> Result<(), String> {
@@ -83,13 +151,29 @@ fn end_of_string(text: &[u8], mut at: usize) -> usize {
 
 #[cfg(test)]
 mod tests {
-    use super::check;
+    use super::{check, value};
 
     #[test]
     fn any_json_value_is_accepted_not_only_an_object() {
         for text in ["{}", "[]", "\"bare\"", "null", "true", "-0.5e-3", " {\"a\": [1, 2.5, \"\\u00e4\\n\"]} "] {
             check(text).unwrap_or_else(|why| panic!("{text}: {why}"));
         }
+    }
+
+    #[test]
+    fn a_value_is_what_serde_json_makes_of_it_but_for_the_key_that_it_takes_for_its_own() {
+        for text in [
+            r#"{"a": [1, -2, 2.5e-3, 18446744073709551615, null, true, "\u00e4"], "b": {}, "a": {"c": 0}}"#,
+            "1",
+            "[[]]",
+        ] {
+            assert_eq!(value(text).unwrap(), serde_json::from_str::<serde_json::Value>(text).unwrap());
+        }
+        for text in ["1e999", "\"\\ud83d\"", "[1,]", "{1: 2}", "1 2", &("[".repeat(128) + &"]".repeat(128))] {
+            assert!(value(text).is_err(), "{text}");
+        }
+        let object = value(r#"{"$serde_json::private::RawValue": "[1]"}"#).unwrap();
+        assert_eq!(object["$serde_json::private::RawValue"], "[1]");
     }
 
     #[test]

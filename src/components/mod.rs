@@ -59,7 +59,7 @@ impl Component {
     /// Reads `{"type": …, …}`; without a `"type"` it is `default`.
     pub fn parse(role: Role, json: &str) -> Result<Self> {
         let refuse = |why: String| Error::new(Kind::Component, format!("the {}: {why}", role.name()));
-        let value: Value = serde_json::from_str(json).map_err(|why| refuse(format!("not JSON: {why}")))?;
+        let value = crate::json::value(json).map_err(|why| refuse(format!("not JSON: {why}")))?;
         if !value.is_object() {
             return Err(refuse(format!(
                 "expected an object such as {{\"type\":\"default\"}}, got {}",

@@ -6,6 +6,7 @@ use super::Component;
 use super::parts::Validator;
 use super::unfolding::{Unfolded, unfold};
 use crate::error::{Error, Kind, Result, shortened};
+use crate::json;
 
 pub struct SchemaValidator {
     schema: jsonschema::Validator,
@@ -21,7 +22,7 @@ impl SchemaValidator {
     /// From `{"type": "schema", "schema": {…}}`.
     pub fn make(json: &str) -> Result<Self> {
         let refuse = |why: String| Error::new(Kind::Component, why);
-        let component: Value = serde_json::from_str(json).map_err(|why| refuse(format!("not JSON: {why}")))?;
+        let component = json::value(json).map_err(|why| refuse(format!("not JSON: {why}")))?;
         let schema = match component.get("schema") {
             Some(schema @ (Value::Object(_) | Value::Bool(_))) => schema,
             Some(other) => return Err(refuse(format!("its \"schema\" should be an object, got {}", shortened(other)))),
@@ -50,7 +51,7 @@ impl Validator for SchemaValidator {
             Error::new(Kind::InvalidMetadata, format!("the topic's schema does not allow the metadata: {why}"))
         };
         // 128 levels at most: beyond, building the value would take a stack that a host's thread may not have.
-        let value: Value = serde_json::from_str(metadata).map_err(|why| {
+        let value = json::value(metadata).map_err(|why| {
             refuse(format!("{why}; with a schema it can have at most 128 levels of arrays and objects"))
         })?;
         let (levels, values) = levels_and_values(&value);
@@ -94,7 +95,7 @@ pub fn refuse_format(validator: &Component) -> Result<()> {
     if validator.type_name != "schema" {
         return Ok(());
     }
-    let component: Value = serde_json::from_str(validator.json()).unwrap_or_default();
+    let component = json::value(validator.json()).unwrap_or_default();
     match component.get("schema").and_then(|schema| find_format(schema, "/schema")) {
         None => Ok(()),
         Some(place) => Err(Error::new(
@@ -225,6 +226,16 @@ mod tests {
         let message = validator(doubling(11)).unwrap().validate("1", &[]).unwrap_err().message().to_owned();
         assert!(message.contains("anyOf"), "{message}");
         assert!(validator(doubling(14)).is_err());
+    }
+
+    #[test]
+    fn a_schema_sees_metadata_as_it_is_whatever_its_keys_are_called() {
+        let needs_energy = validator(json!({"type": "object", "required": ["energy"]})).unwrap();
+        // serde_json's values are made of the text within where a key is called so.
+        let other = r#"{"$serde_json::private::RawValue": "{\"energy\": 1}"}"#;
+        assert!(needs_energy.validate(other, &[]).is_err(), "what is stored has no energy");
+        let named = r#"{"\u0024serde_json::private::RawValue": 1.5, "energy": [-1, 18446744073709551615, null]}"#;
+        needs_energy.validate(named, &[]).unwrap();
     }
 
     #[test]

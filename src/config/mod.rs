@@ -286,7 +286,7 @@ pub fn check_topic_name(kafka_name: &str) -> Result<()> {
 }
 
 fn parse(json: &str, what: &str) -> Result<Value> {
-    serde_json::from_str(json)
+    crate::json::value(json)
         .map_err(|why| Error::new(Kind::Configuration, format!("configuration: {what} is not JSON: {why}")))
 }
 

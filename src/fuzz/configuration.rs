@@ -107,7 +107,7 @@ const HUSH: &str = "hush-";
 
 /// The texts in a driver's configuration that must never be shown.
 fn secrets(json: &str) -> Vec<String> {
-    let root: Value = serde_json::from_str(json).unwrap_or_default();
+    let root: Value = crate::json::value(json).unwrap_or_default();
     let mut found = Vec::new();
     for key in ["subject", "authorization"] {
         find_texts(root.pointer(&format!("/octopus/{key}")), &mut found);
