@@ -104,6 +104,7 @@ impl Creator<'_> {
     }
 
     fn create_with(&self, info: &NewTopic) -> Result<()> {
+        let mut saw_a_left_over = false;
         loop {
             self.refuse_existing()?;
             // From before the request on: others may see the info topic sooner than its maker hears of it.
@@ -112,6 +113,7 @@ impl Creator<'_> {
                 Ok(()) => match self.fill_and_create(info, &hold) {
                     // Somebody took the info topic for a left-over, before there was anything to lose.
                     Err(error) if error.kind() == Kind::UnknownTopic && !self.deadline.has_passed() => {}
+                    other if saw_a_left_over => return other.and_then(|()| self.guard(info)),
                     other => return other.and_then(|()| self.read_back(info)),
                 },
                 Err(error) if error.kind() == Kind::TopicExists => {
@@ -119,7 +121,8 @@ impl Creator<'_> {
                         // The time ran out within a question: that matters less than what was waited for.
                         Kind::Unreachable if self.deadline.has_passed() => self.busy(info),
                         _ => error,
-                    })?
+                    })?;
+                    saw_a_left_over = true;
                 }
                 Err(error) => return Err(error),
             }
@@ -175,17 +178,44 @@ impl Creator<'_> {
 
     fn take_away(&self, info: &NewTopic, found: &InfoTopic) -> Result<()> {
         match self.admin.delete(&info.kafka_name, self.deadline) {
-            Err(error) if error.kind() != Kind::UnknownTopic => return Err(error),
-            _ => {}
+            Ok(()) => {}
+            // Another was first: what it took away is its to put back, and may not be what was found here.
+            Err(error) if error.kind() == Kind::UnknownTopic => return self.refuse_existing(),
+            Err(error) => return Err(error),
         }
         let late = self.refuse_existing();
         if late.is_err()
             && let Some(records) = found.components()
+            && !self.comes_back(info)?
         {
             // The holder was only slow: the topic came at the last moment, and needs what was just deleted.
             self.give_back(info, records)?;
         }
         late
+    }
+
+    /// Whether the topic's maker notices by itself, who alone knows for sure what belongs there.
+    fn comes_back(&self, info: &NewTopic) -> Result<bool> {
+        let enough = Deadline::after(self.lease / 30).sooner(self.deadline);
+        while !enough.has_passed() {
+            if self.info_topics.read(&info.kafka_name, self.deadline)?.is_some() {
+                return Ok(true);
+            }
+            thread::sleep(enough.remaining(PROPAGATION));
+        }
+        Ok(false)
+    }
+
+    /// Reads back for a while: others that saw the left-over, too, may take away what has come in its place.
+    fn guard(&self, info: &NewTopic) -> Result<()> {
+        let enough = Deadline::after(self.lease / 15).sooner(self.deadline);
+        loop {
+            self.read_back(info)?;
+            if enough.has_passed() {
+                return Ok(());
+            }
+            thread::sleep(enough.remaining(WATCHING));
+        }
     }
 
     fn give_back(&self, info: &NewTopic, records: &[InfoRecord]) -> Result<()> {
@@ -343,19 +373,23 @@ struct WatchedLease {
     end: Instant,
     /// How many records there were, and the newest one's time.
     seen: (usize, Option<i64>),
+    /// How often in a row they were found so.
+    looks: u32,
 }
 
 impl WatchedLease {
     fn first_seen(length: Duration) -> Self {
         let own_delay = length / 60 * (uuid::Uuid::new_v4().as_u128() % 100) as u32 / 100;
-        WatchedLease { length, own_delay, end: Instant::now() + length + own_delay, seen: (0, None) }
+        WatchedLease { length, own_delay, end: Instant::now() + length + own_delay, seen: (0, None), looks: 0 }
     }
 
     fn look(&mut self, found: &InfoTopic) {
         let newest = found.records.last().map(|record| record.timestamp);
+        self.looks += 1;
         if self.seen == (found.records.len(), newest) {
             return;
         }
+        self.looks = 1;
         self.seen = (found.records.len(), newest);
         let age = newest.and_then(|millis| u64::try_from(millis).ok()).map_or(Duration::ZERO, |millis| {
             // A time in the future, by a clock that is ahead, is now.
@@ -368,8 +402,10 @@ impl WatchedLease {
         self.end.saturating_duration_since(Instant::now())
     }
 
+    /// What was found at one look alone may be gone by the time that the answer comes, the first of which takes a connection: another
+    /// may have taken it away meanwhile, and have put its own in that place.
     fn is_over(&self) -> bool {
-        Instant::now() >= self.end
+        self.looks > 1 && Instant::now() >= self.end
     }
 }
 
