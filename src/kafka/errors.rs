@@ -86,6 +86,14 @@ pub fn is_retriable(code: RDKafkaErrorCode) -> bool {
     )
 }
 
+/// What librdkafka's own words for it don't say: it has let go of the partition, or the topic has fewer of them now.
+pub fn gone(code: Code) -> Option<Error> {
+    use RDKafkaErrorCode::{BrokerDestroy, UnknownPartition};
+    let why = "there is no such topic any more, or it has no such partition: it was deleted, or made again";
+    matches!(code.into(), BrokerDestroy | UnknownPartition)
+        .then(|| Error::new(Kind::UnknownTopic, why).with_kafka_code(code.number()))
+}
+
 /// Whether an answer doesn't tell how far a broker had come with a record: it says so, or it can't be read, or librdkafka has no
 /// name for what it says.
 pub fn leaves_open(code: Code) -> bool {

@@ -1,4 +1,5 @@
-//! One real broker of the row's own, started by ci/kafka.sh, that can be stopped where it stands.
+//! One real broker of the row's own, started by ci/kafka.sh, that can be stopped where it stands. Without a proxy: its threads and
+//! descriptors would be counted where those of this process are.
 
 use std::fs;
 use std::io::{BufRead as _, BufReader};

@@ -1,0 +1,232 @@
+//! The thread that serves a producer: delivery reports in, futures settled, room given back; what is overdue is told, and what
+//! nobody waits for any more is dropped.
+
+use std::ffi::c_void;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::{Duration, Instant};
+
+use rdkafka::bindings as rd;
+use rdkafka::types::RDKafkaErrorCode;
+
+use super::Shared;
+use crate::deadline::{Deadline, as_millis_rounded_up};
+use crate::error::{Error, Kind, Result, Stored};
+use crate::future::{Delivered, Future, Hurry};
+use crate::in_flight::{Fate, Outcome, Place};
+use crate::kafka::client::IDLE;
+use crate::kafka::codes::Code;
+use crate::kafka::errors;
+use crate::kafka::native::{self, QueueEvent};
+use crate::kafka::overdue::Watch;
+
+impl Hurry for Shared {
+    fn hurry(&self, at_most: Duration) {
+        if self.hurrying.swap(true, Ordering::AcqRel) {
+            return;
+        }
+        // While a flush runs, librdkafka takes linger.ms as over. It returns early when nothing is in flight.
+        // SAFETY: the client is alive.
+        unsafe { rd::rd_kafka_flush(self.client.handle.as_ptr(), as_millis_rounded_up(at_most)) };
+        self.hurrying.store(false, Ordering::Release);
+    }
+}
+
+impl Shared {
+    pub(super) fn serve_until_closed(&self) {
+        const FIRST_PAUSE: Duration = Duration::from_millis(1);
+        const LONGEST_PAUSE: Duration = Duration::from_millis(64);
+        let (mut pause, mut due) = (FIRST_PAUSE, Instant::now());
+        while !(self.closing.load(Ordering::Acquire) && self.in_flight.all_told()) {
+            let event = if self.in_flight.is_flushing() || self.closing.load(Ordering::Acquire) {
+                // By the clock, not for each event: what librdkafka says of a flush would have us flush again.
+                if Instant::now() >= due {
+                    self.hurry(Duration::from_millis(1));
+                    pause = (pause * 2).min(LONGEST_PAUSE);
+                    due = Instant::now() + pause;
+                }
+                self.client.main.poll(due.saturating_duration_since(Instant::now()))
+            } else {
+                (pause, due) = (FIRST_PAUSE, Instant::now());
+                self.client.main.poll(self.watch.as_ref().map_or(IDLE, |watch| watch.until_next().min(IDLE)))
+            };
+            self.look_after_trouble();
+            self.give_up_on_overdue();
+            self.serve_guarded(event);
+        }
+        self.drop_overdue();
+    }
+
+    /// A panic in here, in a host's callback say, must not stop the reports.
+    fn serve_guarded(&self, event: Option<QueueEvent>) {
+        let Some(event) = event else { return };
+        if catch_unwind(AssertUnwindSafe(|| self.serve(&event))).is_err() {
+            self.fail("a panic while serving an event of librdkafka; this is a defect of Octopus");
+        }
+    }
+
+    /// Fails what is in flight for longer than it may be. librdkafka keeps it: `overdue` says why.
+    fn give_up_on_overdue(&self) {
+        let Some(watch) = &self.watch else { return };
+        let mut given_up = Vec::new();
+        for event in watch.take_overdue() {
+            let Some(place) = event.future.place() else { continue };
+            let error = self.overdue_error(watch, event.partition, place);
+            if event.future.settle_delivery(Err(error.clone())) {
+                given_up.push((place, error));
+            }
+        }
+        if !given_up.is_empty() {
+            self.in_flight.give_up_waiting(given_up);
+        }
+    }
+
+    fn overdue_error(&self, watch: &Watch, partition: u32, place: Place) -> Error {
+        let code = Code::from(rd::rd_kafka_resp_err_t::RD_KAFKA_RESP_ERR__MSG_TIMED_OUT);
+        let reason = format!(
+            "{}: no broker has confirmed it within delivery.timeout.ms ({}); it is kept, and may still be stored; {}",
+            errors::describe(code),
+            watch.limit.as_millis(),
+            self.client.why_timed_out()
+        );
+        errors::error(code, &reason).stored(Stored::Perhaps).during(delivering(place.bytes(), partition, &watch.topic))
+    }
+
+    /// Everything was told: what librdkafka still has is nobody's any more.
+    fn drop_overdue(&self) {
+        const AT_MOST: Duration = Duration::from_secs(5);
+        let deadline = Deadline::after(AT_MOST);
+        let flags = rd::RD_KAFKA_PURGE_F_QUEUE | rd::RD_KAFKA_PURGE_F_INFLIGHT | rd::RD_KAFKA_PURGE_F_NON_BLOCKING;
+        while !self.in_flight.is_empty() && !deadline.has_passed() {
+            // SAFETY: the client is alive. It answers by delivery reports, which give back what the events hold.
+            unsafe { rd::rd_kafka_purge(self.client.handle.as_ptr(), flags) };
+            self.serve_guarded(self.client.main.poll(deadline.remaining(Duration::from_millis(100))));
+        }
+    }
+
+    /// What is in flight when something comes between this client and the brokers stays there for its delivery time-out.
+    /// But a client that has never been let in fails what it holds: nothing of that has left, and nothing is about to.
+    fn look_after_trouble(&self) {
+        if self.client.look_again() && self.client.kept_out_by().is_some() {
+            let flags = rd::RD_KAFKA_PURGE_F_QUEUE | rd::RD_KAFKA_PURGE_F_NON_BLOCKING;
+            // SAFETY: the client is alive. It answers by delivery reports.
+            unsafe { rd::rd_kafka_purge(self.client.handle.as_ptr(), flags) };
+        }
+    }
+
+    fn serve(&self, event: &QueueEvent) {
+        if event.kind() == rd::RD_KAFKA_EVENT_DR {
+            self.settle(event);
+        } else if self.client.serve(event).is_some()
+            && let Some(fatal) = self.client.fatal()
+        {
+            self.in_flight.end(fatal);
+        }
+    }
+
+    fn fail(&self, why: &str) {
+        log::error!(logger: self.client.log(), target: self.client.name(), "{why}");
+        self.in_flight.end(Error::new(Kind::Panicked, why));
+    }
+
+    /// Settles the futures of a whole array of delivery reports, then gives their room back at once.
+    fn settle(&self, event: &QueueEvent) {
+        const AT_ONCE: usize = 512;
+        let mut messages = [std::ptr::null::<rd::rd_kafka_message_t>(); AT_ONCE];
+        let mut outcomes = Vec::with_capacity(AT_ONCE);
+        // The reports of a batch come together. Where its first record is unknown, librdkafka counts on from -1.
+        let mut is_placed = true;
+        loop {
+            // SAFETY: the event is alive and the array as long as said.
+            let count = unsafe { rd::rd_kafka_event_message_array(event.as_ptr(), messages.as_mut_ptr(), AT_ONCE) };
+            if count == 0 {
+                return;
+            }
+            // SAFETY: the messages live as long as the event.
+            for message in messages[..count].iter().filter_map(|message| unsafe { message.as_ref() }) {
+                // SAFETY: a field of what is alive.
+                is_placed &= message.offset >= 0 || unsafe { Code::read(&raw const message.err) }.is_error();
+                // A panic over one report must not leave the others' futures waiting for ever.
+                match catch_unwind(AssertUnwindSafe(|| self.settle_one(message, is_placed))) {
+                    Ok(outcome) => outcomes.extend(outcome),
+                    Err(_) => self.fail("a panic while serving a delivery report; this is a defect of Octopus"),
+                }
+            }
+            self.in_flight.settle(&mut outcomes);
+        }
+    }
+
+    fn settle_one(&self, message: &rd::rd_kafka_message_t, is_placed: bool) -> Option<Outcome> {
+        // SAFETY: made in `produce`, and this is its one report.
+        let report = unsafe { Report::from_opaque(message._private) }?;
+        let result = self.result_of(message, is_placed);
+        if result.is_ok() {
+            self.client.note_success();
+        }
+        let failure = result.as_ref().err().cloned();
+        let fate = match (report.0.settle_delivery(result), failure) {
+            (false, _) => Fate::ToldBefore,
+            (true, None) => Fate::Delivered,
+            (true, Some(failure)) => Fate::Failed(failure),
+        };
+        Some(Outcome { place: report.0.place()?, fate })
+    }
+
+    fn result_of(&self, message: &rd::rd_kafka_message_t, is_placed: bool) -> Result<Delivered> {
+        // SAFETY: a field of what is alive.
+        let code = unsafe { Code::read(&raw const message.err) };
+        if !code.is_error() {
+            let offset = u64::try_from(message.offset).ok().filter(|_| is_placed);
+            return Ok(Delivered { partition: message.partition as u32, offset });
+        }
+        // SAFETY: the message is alive.
+        let stored = match unsafe { rd::rd_kafka_message_status(message) } {
+            rd::rd_kafka_msg_status_t::RD_KAFKA_MSG_STATUS_NOT_PERSISTED if !errors::leaves_open(code) => Stored::No,
+            _ => Stored::Perhaps,
+        };
+        // SAFETY: the message keeps its topic alive; the name is copied.
+        let topic_name = unsafe { native::text(rd::rd_kafka_topic_name(message.rkt)) };
+        let doing = delivering(message.len as u64, message.partition as u32, &topic_name);
+        if RDKafkaErrorCode::from(code) == RDKafkaErrorCode::PurgeQueue
+            && let Some(trouble) = self.client.kept_out_by()
+        {
+            return Err(trouble.stored(stored).during(doing));
+        }
+        if let Some(gone) = errors::gone(code) {
+            return Err(gone.stored(stored).during(doing));
+        }
+        // SAFETY: the message is alive; the text is copied.
+        let reason = unsafe { native::text(rd::rd_kafka_message_produce_errstr(message)) };
+        let reason = match RDKafkaErrorCode::from(code) {
+            RDKafkaErrorCode::MessageTimedOut => self.client.why_timed_out(),
+            _ => reason,
+        };
+        Err(errors::error(code, &reason).stored(stored).during(doing))
+    }
+}
+
+fn delivering(bytes: u64, partition: u32, topic: &str) -> String {
+    format!("delivering {bytes} bytes to partition {partition} of topic {topic:?}")
+}
+
+/// A future whose delivery report is being read; it is settled whatever happens.
+struct Report(Arc<Future>);
+
+impl Report {
+    /// # Safety
+    /// `opaque` is NULL or comes from `produce`, and this is the only time that it is turned back.
+    unsafe fn from_opaque(opaque: *mut c_void) -> Option<Self> {
+        // SAFETY: the caller's promise.
+        (!opaque.is_null()).then(|| Report(unsafe { Arc::from_raw(opaque.cast::<Future>().cast_const()) }))
+    }
+}
+
+impl Drop for Report {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            let why = "a panic while serving the delivery report: whether the event is stored is unknown";
+            self.0.settle_delivery(Err(Error::new(Kind::Panicked, why).stored(Stored::Perhaps)));
+        }
+    }
+}
