@@ -26,6 +26,14 @@ struct Position {
     committed: Option<u64>,
 }
 
+impl Position {
+    fn start_over(&mut self, assignments: &mut u64, next: u64) {
+        *assignments += 1;
+        self.assignment = Some(Assignment(*assignments));
+        (self.before, self.next, self.acknowledged, self.committed) = (None, Some(next), None, None);
+    }
+}
+
 #[derive(Default)]
 struct State {
     partitions: HashMap<u32, Position>,
@@ -118,17 +126,36 @@ impl Positions {
 
     /// The event at `offset` is about to be handed to the host.
     pub fn deliver(&self, partition: u32, offset: u64) -> Step {
-        let mut state = self.0.lock();
-        let Some(position) = state.partitions.get_mut(&partition) else { return Step::NotOurs };
-        let Some(assignment) = position.assignment else { return Step::NotOurs };
-        let expected = position.next.replace(offset + 1);
-        if expected.is_some_and(|expected| offset < expected) {
-            // The log was cut below what was read: what was acknowledged there is another history's.
-            (position.acknowledged, position.committed) = (None, None);
+        let State { partitions, assignments } = &mut *self.0.lock();
+        let Some(position) = partitions.get_mut(&partition) else { return Step::NotOurs };
+        if position.assignment.is_none() {
+            return Step::NotOurs;
         }
-        match expected {
-            Some(expected) if expected < offset => Step::Skipped(assignment, expected),
-            _ => Step::InOrder(assignment),
+        let expected = position.next;
+        if expected.is_some_and(|expected| offset < expected) {
+            // The log was cut below what was read: what came before is another history's.
+            position.start_over(assignments, offset);
+        }
+        position.next = Some(offset + 1);
+        match (position.assignment, expected) {
+            (None, _) => Step::NotOurs,
+            (Some(assignment), Some(expected)) if expected < offset => Step::Skipped(assignment, expected),
+            (Some(assignment), _) => Step::InOrder(assignment),
+        }
+    }
+
+    /// The partitions that are ours, each with the assignment that it came by.
+    pub fn assignments(&self) -> Vec<(u32, Assignment)> {
+        let state = self.0.lock();
+        let ours = |(partition, position): (&u32, &Position)| Some((*partition, position.assignment?));
+        state.partitions.iter().filter_map(ours).collect()
+    }
+
+    /// The partition has another history now, which is read from its first offset on; events of the one before are stale.
+    pub fn start_over(&self, partition: u32) {
+        let State { partitions, assignments } = &mut *self.0.lock();
+        if let Some(position) = partitions.get_mut(&partition) {
+            position.start_over(assignments, 0);
         }
     }
 
@@ -171,7 +198,10 @@ impl Positions {
 
     pub fn committed(&self, partition: u32, offset: u64) {
         if let Some(position) = self.0.lock().partitions.get_mut(&partition) {
-            position.committed = position.committed.max(Some(offset));
+            // An answer that comes after a new history has begun is about the one before.
+            if Some(offset) <= position.acknowledged {
+                position.committed = position.committed.max(Some(offset));
+            }
         }
     }
 }
@@ -282,6 +312,19 @@ mod tests {
         let Step::InOrder(assignment) = positions.deliver(0, 5) else { panic!("not in order") };
         positions.acknowledge(0, assignment, 5).unwrap();
         assert_eq!(positions.to_commit(), [(0, 6)]);
+    }
+
+    #[test]
+    fn a_new_history_is_read_from_its_start_and_nothing_of_the_one_before_counts_in_it() {
+        let (positions, before) = assigned(1);
+        positions.acknowledge(0, before, 10).unwrap();
+        positions.start_over(0);
+        positions.committed(0, 11);
+        assert!(positions.acknowledge(0, before, 10).is_err());
+        let Step::InOrder(now) = positions.deliver(0, 0) else { panic!("not in order") };
+        positions.acknowledge(0, now, 0).unwrap();
+        assert_eq!(positions.to_commit(), [(0, 1)]);
+        assert_ne!(positions.assignments(), [(0, before)]);
     }
 
     #[test]

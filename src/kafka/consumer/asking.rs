@@ -81,7 +81,7 @@ impl Shared {
     }
 
     /// Has librdkafka fetch from there on; what it fetched before is outdated.
-    fn move_to(&self, partition: u32, offset: u64, limit: Deadline) -> Result<()> {
+    pub(super) fn move_to(&self, partition: u32, offset: u64, limit: Deadline) -> Result<()> {
         const PAUSE: Duration = Duration::from_millis(10);
         // The readers wait meanwhile, so not for ever.
         let limit = limit.sooner(Deadline::after(Duration::from_secs(5)));

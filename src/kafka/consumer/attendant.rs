@@ -57,6 +57,7 @@ impl Shared {
                 }
                 self.client.look_again();
                 self.look_for_brokers(&mut asked);
+                self.ask_for_history();
                 self.commit_if_due(&mut commits);
                 self.unsubscribe_if_asked(&mut commits);
             });
@@ -107,6 +108,7 @@ impl Shared {
         match event.kind() {
             rd::RD_KAFKA_EVENT_REBALANCE => self.rebalance(event),
             rd::RD_KAFKA_EVENT_OFFSET_COMMIT => self.note_commit(event, commits),
+            rd::RD_KAFKA_EVENT_DESCRIBETOPICS_RESULT => self.look_at_history(event),
             _ => {
                 let code = self.client.serve(event);
                 if code == Some(RDKafkaErrorCode::AllBrokersDown) && self.cut_off.get().is_none() {

@@ -8,6 +8,7 @@
 
 mod asking;
 mod attendant;
+mod history;
 mod reading;
 
 use std::collections::VecDeque;
@@ -17,6 +18,8 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use parking_lot::{Condvar, Mutex};
+
+use history::History;
 
 use super::Connection;
 use super::client::{Client, ClientRole, IDLE};
@@ -106,6 +109,12 @@ impl<T: Clone> Lasting<T> {
         }
     }
 
+    fn take(&self) -> Option<T> {
+        let what = self.get();
+        self.end();
+        what
+    }
+
     fn get(&self) -> Option<T> {
         if self.is_there.load(Ordering::Acquire) { self.what.lock().clone() } else { None }
     }
@@ -128,6 +137,10 @@ struct Shared {
     changed: Condvar,
     /// An error that goes on until somebody changes something: said by every call until a record comes.
     standing: Lasting<Error>,
+    /// Which topic of its name it is.
+    history: Mutex<History>,
+    /// Told once, by whoever reads next.
+    news: Lasting<Error>,
     /// Since when no broker is reachable.
     cut_off: Lasting<Instant>,
     /// How long brokers may be away before a pull says so.
@@ -168,6 +181,8 @@ impl KafkaConsumer {
             desk: Mutex::default(),
             changed: Condvar::new(),
             standing: Lasting::default(),
+            history: Mutex::new(History::new(connection.embedded.is_none())),
+            news: Lasting::default(),
             cut_off: Lasting::default(),
             timeout: connection.timeout,
             pinned: Arc::default(),

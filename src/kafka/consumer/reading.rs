@@ -62,6 +62,9 @@ impl Shared {
 
     fn read_one(&self, deadline: Deadline) -> Reading {
         let Some(mut batch) = self.reading_turn(deadline) else { return Reading::Nothing };
+        if let Some(news) = self.news.take() {
+            return Reading::Failure(news);
+        }
         match self.take_message(&mut batch, deadline) {
             Some(message) => self.examine(message, &mut batch),
             None => Reading::Nothing,

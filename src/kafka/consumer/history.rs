@@ -1,0 +1,121 @@
+//! Whether the topic is still the one that this consumer has read.
+//!
+//! A topic that is deleted and made again under its name is another one, with offsets that begin at 0. librdkafka notices when it
+//! finds the topic gone, or its own place beyond the new one's end. If it finds neither it goes on where it was, and whatever is before
+//! that is never read. So the attendant asks for the topic's id now and then.
+
+use std::time::{Duration, Instant};
+
+use rdkafka::bindings as rd;
+
+use super::Shared;
+use crate::deadline::Deadline;
+use crate::error::{Error, Kind, Result};
+use crate::kafka::codes;
+use crate::kafka::native::QueueEvent;
+use crate::positions::Assignment;
+
+/// Between two questions.
+const INTERVAL: Duration = Duration::from_secs(5);
+/// How long reading may wait to be moved to another place.
+const MOVING: Duration = Duration::from_secs(5);
+
+/// What is known of the topic, and of this consumer's part in it at the time.
+pub(super) struct History {
+    /// When to ask next; never, if topics can't be deleted.
+    next: Option<Instant>,
+    topic: Option<TopicId>,
+    assignments: Vec<(u32, Assignment)>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct TopicId(i64, i64);
+
+impl History {
+    pub fn new(can_change: bool) -> Self {
+        History { next: can_change.then(Instant::now), topic: None, assignments: Vec::new() }
+    }
+}
+
+impl Shared {
+    /// Asks if it is time to; the answer comes among the events.
+    pub(super) fn ask_for_history(&self) {
+        let mut history = self.history.lock();
+        let Some(next) = history.next else { return };
+        if Instant::now() < next {
+            return;
+        }
+        history.next = Some(Instant::now() + INTERVAL);
+        let mut names = [self.c_topic.as_ptr()];
+        // SAFETY: client and queue are alive, the name is copied, the collection is destroyed once; NULL means default options.
+        unsafe {
+            let topics = rd::rd_kafka_TopicCollection_of_topic_names(names.as_mut_ptr(), names.len());
+            let client = self.client.handle.as_ptr();
+            rd::rd_kafka_DescribeTopics(client, topics, std::ptr::null(), self.events.as_ptr());
+            rd::rd_kafka_TopicCollection_destroy(topics);
+        }
+    }
+
+    pub(super) fn look_at_history(&self, answer: &QueueEvent) {
+        // Of a topic that is gone, or by a broker that knows no ids, nothing is learnt.
+        let Some(topic) = topic_id(answer) else { return };
+        let known = self.history.lock().topic;
+        if known.is_some_and(|known| known != topic)
+            && let Err(error) = self.start_over()
+        {
+            log::error!(logger: self.client.log(), target: self.client.name(), "{error}; trying again");
+            return;
+        }
+        let mut history = self.history.lock();
+        history.topic = Some(topic);
+        history.assignments = self.positions.assignments();
+    }
+
+    /// Has everything read from the beginning that was read on from the topic before.
+    fn start_over(&self) -> Result<()> {
+        // Where the consumer has noticed by itself, the assignment is another one now.
+        let before = self.history.lock().assignments.clone();
+        self.while_readers_wait(|batch| {
+            let now = self.positions.assignments();
+            let missed: Vec<u32> = now.iter().filter(|one| before.contains(one)).map(|(partition, _)| *partition).collect();
+            if missed.is_empty() {
+                return Ok(());
+            }
+            for &partition in &missed {
+                self.move_to(partition, 0, Deadline::after(MOVING))?;
+                batch.retain(|message| message.partition() != partition as i32);
+                self.positions.start_over(partition);
+            }
+            let why = format!(
+                "reading topic {:?}: it was deleted and made again; reading goes on at its beginning in partitions {missed:?}",
+                self.topic
+            );
+            self.news.begin(Error::new(Kind::RecordsLost, why));
+            Ok(())
+        })
+    }
+}
+
+fn topic_id(answer: &QueueEvent) -> Option<TopicId> {
+    if answer.error().is_error() {
+        return None;
+    }
+    let mut count = 0;
+    // SAFETY: the answer is alive and to this question; what it holds lives as long, and is read within its bounds.
+    let id = unsafe {
+        let result = rd::rd_kafka_event_DescribeTopics_result(answer.as_ptr());
+        if result.is_null() {
+            return None;
+        }
+        let topics = rd::rd_kafka_DescribeTopics_result_topics(result, &mut count);
+        if topics.is_null()
+            || count == 0
+            || codes::rd_kafka_error_code(rd::rd_kafka_TopicDescription_error(*topics)).is_error()
+        {
+            return None;
+        }
+        let id = rd::rd_kafka_TopicDescription_topic_id(*topics);
+        TopicId(rd::rd_kafka_Uuid_most_significant_bits(id), rd::rd_kafka_Uuid_least_significant_bits(id))
+    };
+    (id != TopicId(0, 0)).then_some(id)
+}
