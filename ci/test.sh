@@ -2,7 +2,7 @@
 # Everything that must hold before a change lands: the README's test command, and what .ci/run calls.
 #
 #   ci/test.sh           all of it, from a fresh clone; installs what is missing where it can
-#   ci/test.sh --quick   without the release build and what needs it: some three minutes when built
+#   ci/test.sh --quick   without the release build, sanitizers, and what needs them: some three minutes when built
 #
 # The tests start a real Kafka on free ports of the loopback and end it, whatever happens to them; with
 # OCTOPUS_TEST_KAFKA=host:port they use the one that is there.
@@ -140,6 +140,14 @@ if ! $quick; then
     begin 'release build'
     cargo build --release --locked --workspace --examples
     cargo build --release --locked
+    finish
+
+    begin 'unit tests and a part of the others, with sanitizers'
+    status=0
+    ci/sanitize.sh address --quick || status=$?
+    # 77: the toolchain has none, as it has said.
+    [[ $status != 77 ]] || step="skipped: $step"
+    [[ $status == 0 || $status == 77 ]] || exit "$status"
     finish
 
     begin 'exported symbols (release build)'
