@@ -105,6 +105,10 @@ finish
 begin 'no lint finds anything'
 cargo clippy --workspace --all-targets --locked -- -D warnings
 cargo clippy -p octopus --all-targets --no-default-features --locked -- -D warnings
+# Workspaces of their own, which aren't compiled here, but must be able to be.
+for manifest in plugin-tests/fuzz/Cargo.toml ci/sanitize/planted/Cargo.toml; do
+    cargo metadata --locked --format-version 1 --manifest-path "$manifest" >/dev/null
+done
 finish
 
 begin 'tests, on a real Kafka and on the embedded one'
