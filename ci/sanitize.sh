@@ -183,7 +183,7 @@ run_tests() { # filters
     partial=0 status=0
     if [[ $mode == valgrind ]]; then
         which=(-p plugin-tests --test suite)
-        [[ $# -gt 0 ]] || set -- hosts::
+        [[ $# -gt 0 ]] || set -- hosts:: loading:: growing::
         export OCTOPUS_TEST_VALGRIND=1
     fi
     [[ $# == 0 ]] || partial=1

@@ -57,7 +57,7 @@ static MARK: AtomicPtr<AtomicU8> = AtomicPtr::new((&raw const UNWATCHED).cast_mu
 
 fn mark() -> &'static AtomicU8 {
     // SAFETY: points to a static, or to memory that is never unmapped and all of whose values are valid.
-    unsafe { &*MARK.load(Ordering::Relaxed) }
+    unsafe { &*MARK.load(Ordering::Acquire) }
 }
 
 /// Notices children from now on. A mark read per call is cheap; asking for the process id each time is not.
@@ -69,7 +69,7 @@ pub fn watch_for_fork() {
     ONCE.call_once(|| {
         if let Some(wiped) = wiped_in_children() {
             wiped.store(1, Ordering::Relaxed);
-            MARK.store(std::ptr::from_ref(wiped).cast_mut(), Ordering::Relaxed);
+            MARK.store(std::ptr::from_ref(wiped).cast_mut(), Ordering::Release);
         }
         // For systems that wipe nothing.
         // SAFETY: the handler is a plain function in a library that is never unmapped; it only stores a mark.

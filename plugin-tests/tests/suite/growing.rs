@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::{env, fs};
 
-use crate::hosts::{C, LIMIT, compile, library, run};
+use crate::hosts::{C, compile, library, run_host};
 use crate::kafka::{Kafka, kcat_read, unique};
 
 const HEADER: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../include/octopus.h");
@@ -67,7 +67,7 @@ fn check(name: &str, header: &str, define: &[&str]) {
     let host = compile(&C, "grown.c", name, &[&["-D_DEFAULT_SOURCE", "-ldl"], &include[..], define].concat());
     let (bootstrap, topic) = (Kafka::shared().bootstrap(), unique(name));
 
-    let printed = run(LIMIT, Command::new(host).arg(library()).args([bootstrap, &topic]));
+    let printed = run_host(Command::new(host).arg(library()).args([bootstrap, &topic]));
 
     assert_eq!(printed, "8 events\n");
     assert_eq!(kcat_read(bootstrap, &topic).len(), 8);

@@ -21,7 +21,7 @@ const PARTITIONS: usize = 3;
 /// For one compilation, or one run of a host on a busy machine.
 pub const LIMIT: Duration = Duration::from_mins(2);
 /// Under valgrind a host is some twenty times as slow.
-const LIMIT_WITH_VALGRIND: Duration = Duration::from_mins(5);
+pub const LIMIT_WITH_VALGRIND: Duration = Duration::from_mins(5);
 /// Has every host run in valgrind that is not compiled with sanitizers: `ci/sanitize.sh valgrind`.
 const VALGRIND_VARIABLE: &str = "OCTOPUS_TEST_VALGRIND";
 
@@ -119,7 +119,7 @@ fn a_careless_host_runs_under_valgrind_without_an_error_or_a_leak() {
 
 #[test]
 fn what_a_host_gives_to_prepare_an_event_is_destroyed_once_whatever_becomes_of_the_push() {
-    let flags = if env::var_os(VALGRIND_VARIABLE).is_some() { &[][..] } else { &SANITIZED };
+    let flags = if with_valgrind() { &[][..] } else { &SANITIZED };
     let host = compile(&C, "preparing.c", "preparing", &[flags, &["-pthread", "-ldl"]].concat());
     assert_eq!(run_host(Command::new(host).arg(library())), "every preparation was destroyed once\n");
 }
@@ -178,24 +178,34 @@ pub fn compile(compiler: &[&str], source: &str, name: &str, arguments: &[&str]) 
 }
 
 /// Runs a host that gives back all that it has.
-fn run_host(host: &Command) -> String {
-    if env::var_os(VALGRIND_VARIABLE).is_some() { run_in_valgrind(host) } else { run(LIMIT, host) }
-}
-
-/// Runs a host that ends with everything open, or whose child does: in a child, nothing refers to what its parent's threads had.
-fn run_careless_of_leaks(host: &Command) -> String {
-    if env::var_os(VALGRIND_VARIABLE).is_some() {
-        // Nor does valgrind have libc free what it has: a child would wait for a lock that a thread of its parent held.
-        run(LIMIT_WITH_VALGRIND, &valgrind(&["--leak-check=no", "--run-libc-freeres=no"], host))
-    } else {
-        run(LIMIT, host)
-    }
+pub fn run_host(host: &Command) -> String {
+    if with_valgrind() { run_in_valgrind(host) } else { run(LIMIT, host) }
 }
 
 fn run_in_valgrind(host: &Command) -> String {
     // What librdkafka, OpenSSL and their threads still hold at the end of the process is no leak of the host's.
     let leaks = ["--leak-check=full", "--show-leak-kinds=definite", "--errors-for-leak-kinds=definite"];
     run(LIMIT_WITH_VALGRIND, &valgrind(&leaks, host))
+}
+
+/// Runs a host that ends with everything open, or whose child does: in a child, nothing refers to what its parent's threads had.
+pub fn run_careless_of_leaks(host: &Command) -> String {
+    if with_valgrind() { run(LIMIT_WITH_VALGRIND, &careless_of_leaks(host)) } else { run(LIMIT, host) }
+}
+
+/// The command that runs such a host, and ends as it does.
+pub fn careless_of_leaks(host: &Command) -> Command {
+    if with_valgrind() {
+        // Nor does valgrind have libc free what it has: a child would wait for a lock that a thread of its parent held.
+        return valgrind(&["--leak-check=no", "--run-libc-freeres=no"], host);
+    }
+    let mut command = Command::new(host.get_program());
+    command.args(host.get_args());
+    command
+}
+
+pub fn with_valgrind() -> bool {
+    env::var_os(VALGRIND_VARIABLE).is_some()
 }
 
 fn valgrind(leaks: &[&str], host: &Command) -> Command {

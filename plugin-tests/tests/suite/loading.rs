@@ -8,7 +8,10 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 
-use crate::hosts::{C, LIMIT, compile, compile_linked, library, run};
+use crate::hosts::{
+    C, LIMIT_WITH_VALGRIND, careless_of_leaks, compile, compile_linked, library, run, run_careless_of_leaks, run_host,
+    with_valgrind,
+};
 use crate::kafka::{Kafka, unique};
 use crate::secured::mutual_tls;
 
@@ -49,16 +52,20 @@ fn tls() -> Value {
 fn leave(ways: &[(&str, i32)], config: &Value) {
     let host = compile(&C, "leaving.c", &unique("leaving"), &["-D_DEFAULT_SOURCE", "-pthread", "-ldl"]);
     for (way, status) in ways {
-        ends_with(*status, &host, &[way, &config.to_string(), &unique("leaving")]);
+        ends_with(
+            *status,
+            Command::new(&host).arg(library()).args([way, config.to_string().as_str(), &unique("leaving")]),
+        );
     }
 }
 
 /// Runs a host to its end, whose status or signal has to be this one.
-fn ends_with(status: i32, host: &Path, arguments: &[&str]) -> String {
+fn ends_with(status: i32, host: &Command) -> String {
     let script = r#"expected=$1; shift; "$@"; status=$?; [ $status = $expected ] || { echo "status $status, not $expected"; exit 1; }"#;
+    let host = careless_of_leaks(host);
     let mut command = Command::new("sh");
-    command.args(["-c", script, "sh", &status.to_string()]).arg(host).arg(library()).args(arguments);
-    run(SOON, &command)
+    command.args(["-c", script, "sh", &status.to_string()]).arg(host.get_program()).args(host.get_args());
+    run(if with_valgrind() { LIMIT_WITH_VALGRIND } else { SOON }, &command)
 }
 
 #[test]
@@ -83,17 +90,15 @@ fn what_runs_at_a_hosts_end_can_still_push_make_drivers_and_close_everything() {
 fn destructors_of_static_objects_and_of_thread_locals_can_still_push_and_close() {
     let host = compile_linked("statics.cpp", &unique("statics"), &[]);
     for config in [embedded(), plaintext(), tls()] {
-        let script = r#""$@"; [ $? = 6 ]"#; // what the last destructor of all ends with
-        let mut command = Command::new("sh");
-        command.args(["-c", script, "sh"]).arg(&host).args([config.to_string(), unique("statics")]);
-        run(SOON, &command);
+        const LAST_DESTRUCTOR_OF_ALL: i32 = 6;
+        ends_with(LAST_DESTRUCTOR_OF_ALL, Command::new(&host).args([config.to_string(), unique("statics")]));
     }
 }
 
 #[test]
 fn threads_that_end_leave_no_event_and_no_thread_behind_and_others_use_what_they_made() {
     let host = compile(&C, "threads.c", &unique("threads"), &["-D_DEFAULT_SOURCE", "-pthread", "-ldl"]);
-    let printed = run(LIMIT, Command::new(host).arg(library()).args([plaintext().to_string(), unique("threads")]));
+    let printed = run_host(Command::new(host).arg(library()).args([plaintext().to_string(), unique("threads")]));
     assert_eq!(printed, "800 events of 200 threads, each once, and no thread is left\n");
 }
 
@@ -101,7 +106,8 @@ fn threads_that_end_leave_no_event_and_no_thread_behind_and_others_use_what_they
 fn processes_made_in_any_way_while_events_are_in_flight_are_told_and_the_parent_loses_nothing() {
     let host = compile(&C, "forking.c", &unique("forking"), &["-D_GNU_SOURCE", "-pthread", "-ldl"]);
     for config in [plaintext(), tls()] {
-        let printed = run(LIMIT, Command::new(&host).arg(library()).args([config.to_string(), unique("forking")]));
+        let printed =
+            run_careless_of_leaks(Command::new(&host).arg(library()).args([config.to_string(), unique("forking")]));
         assert_eq!(printed, "each child was told, and the parent lost nothing\n");
     }
 }
@@ -114,7 +120,7 @@ fn the_library_opened_again_is_the_same_and_a_copy_of_it_is_an_instance_of_its_o
     for config in [embedded(), plaintext(), tls()] {
         let mut command = Command::new(&host);
         command.arg(library()).arg(&copy).args([config.to_string(), unique("twice")]);
-        assert_eq!(run(LIMIT, &command), "two instances, each with its own events\n");
+        assert_eq!(run_careless_of_leaks(&command), "two instances, each with its own events\n");
     }
     fs::remove_file(copy).unwrap();
 }
@@ -130,7 +136,7 @@ fn the_plugin_works_beside_another_librdkafka_and_another_openssl_at_the_same_ti
             let mut command = Command::new(&host);
             command.arg(library()).args([loaded, &config.to_string(), &unique("neighbour")]);
             command.args(of_kafka("bootstrap.servers")).args(certificates.iter().filter_map(|name| of_kafka(name)));
-            assert_eq!(run(LIMIT, &command), "both libraries wrote, and all records were read\n");
+            assert_eq!(run_careless_of_leaks(&command), "both libraries wrote, and all records were read\n");
         }
     }
 }
