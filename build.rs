@@ -17,9 +17,11 @@ fn main() {
     if ["CARGO_CFG_FUZZING", "CARGO_CFG_SANITIZE"].iter().all(|name| std::env::var_os(name).is_none()) {
         println!("cargo:rustc-cdylib-link-arg=-Wl,-z,defs");
     }
-    // librdkafka's pipes would be inherited by whatever the host starts: src/kafka/pipe.rs.
     if matches!(std::env::var("CARGO_CFG_TARGET_ARCH").as_deref(), Ok("x86_64" | "aarch64")) {
+        // librdkafka's pipes would be inherited by whatever the host starts: src/kafka/pipe.rs.
         println!("cargo:rustc-cdylib-link-arg=-Wl,--wrap=pipe");
+        // It takes on new producer epochs where that can double events: src/kafka/epoch.rs.
+        println!("cargo:rustc-cdylib-link-arg=-Wl,--wrap=rd_kafka_idemp_drain_epoch_bump0");
     }
     // Hosts that link the library find it by this name, wherever it was built.
     println!("cargo:rustc-cdylib-link-arg=-Wl,-soname,liboctopus.so");

@@ -348,7 +348,12 @@ impl Worker {
     pub fn was_ended_by_an_assertion(&mut self) -> Result<bool> {
         let Some(status) = self.process.try_wait().or_fail("looking whether it has ended")? else { return Ok(false) };
         let log = std::fs::read_to_string(&self.log).or_fail(format_args!("reading {}", self.log.display()))?;
-        let said = log.lines().rev().take(3).any(|line| line.contains(": rd") && line.contains("Assertion `"));
+        // By assert of C, or by librdkafka's own.
+        let is_one = |line: &str| {
+            (line.contains(": rd") && line.contains("Assertion `"))
+                || (line.starts_with("*** rd") && line.contains("assert:"))
+        };
+        let said = log.lines().rev().take(3).any(is_one);
         self.is_killed = status.signal() == Some(libc::SIGABRT) && said;
         Ok(self.is_killed)
     }

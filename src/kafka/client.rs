@@ -75,6 +75,10 @@ impl Client {
     pub fn new(connection: &Connection, role: ClientRole, name: &str, mut properties: Properties) -> Result<Self> {
         // Neither looking a topic up nor producing may ever create one.
         properties.set("allow.auto.create.topics", "false");
+        // With librdkafka's 10 s between attempts to connect, everything would wait so much longer than its brokers are away.
+        if properties.get("reconnect.backoff.ms").is_none() {
+            properties.set_default("reconnect.backoff.max.ms", "1000");
+        }
         // Messages come through the queue that our thread serves, so a host's log never runs on librdkafka's.
         properties.set("log.queue", "true");
         properties.set_default("client.id", format!("octopus-{}", &connection.instance[..8]));

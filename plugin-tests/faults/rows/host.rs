@@ -43,6 +43,11 @@ impl Heard {
         held(&self.fatal).iter().filter(|(name, _)| name.contains(client)).map(|(_, code)| *code).collect()
     }
 
+    /// Whether this client's log says so.
+    pub fn of(&self, client: &str, said: &str) -> bool {
+        held(&self.lines).iter().any(|line| line.contains(client) && line.contains(said))
+    }
+
     /// Puts the log into the run's.
     pub fn keep(&self, run: &Run) {
         let lines = std::mem::take(&mut *held(&self.lines));

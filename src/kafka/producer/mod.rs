@@ -62,10 +62,6 @@ impl KafkaProducer {
         let mut properties = connection.properties.overlaid_with(&settings.kafka);
         // What was acknowledged by Kafka is there once and in order, whatever is retried meanwhile.
         properties.set("enable.idempotence", "true");
-        // With librdkafka's 10 s between attempts to connect, events would wait so much longer than their brokers are away.
-        if properties.get("reconnect.backoff.ms").is_none() {
-            properties.set_default("reconnect.backoff.max.ms", "1000");
-        }
         if settings.batch_size > 0 {
             let batched = settings.batch_size.clamp(LEAST_BATCHED, MOST_BATCHED);
             properties.set("batch.num.messages", batched.to_string());

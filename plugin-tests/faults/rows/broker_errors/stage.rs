@@ -44,7 +44,7 @@ impl Stage {
     }
 
     /// A topic with one partition at each broker, and a producer for it.
-    pub fn actor(&self, delivery_timeout: Duration, more: &[(&str, i64)]) -> Result<Actor<'_>> {
+    pub fn actor(&self, delivery_timeout: Duration, more: &[(&str, &str)]) -> Result<Actor<'_>> {
         static NUMBER: AtomicU64 = AtomicU64::new(0);
         let name = format!("scene-{}", NUMBER.fetch_add(1, Ordering::Relaxed));
         self.mock.topic(&name, &[FIRST, SECOND])?;
