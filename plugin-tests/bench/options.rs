@@ -1,0 +1,61 @@
+//! The command line.
+
+use std::path::PathBuf;
+
+const USAGE: &str = "\
+Usage: bench [option...] host:port
+       bench --instructions FILE [--write]
+
+Measures Octopus against librdkafka alone on the Kafka at that address, in pairs, and shows what their ratios come to.
+
+  --quick          the main ratios, in some two minutes
+  --only SCENARIO  only this one; may be repeated
+  --pairs N        so many pairs of each point
+  --check          fail unless the targets of docs/performance.md hold
+  --out FOLDER     write rows.csv, summary.md and plots there (default: target/bench)
+  --list           only list what is measured
+  --instructions FILE  count instructions by callgrind, and fail if an event costs over 3 % more than the file says; or write it
+  --help           this text";
+
+#[derive(Debug, Clone, Default)]
+pub struct Options {
+    pub quick: bool,
+    pub only: Vec<String>,
+    pub pairs: Option<usize>,
+    pub check: bool,
+    pub out: Option<PathBuf>,
+    pub list: bool,
+    pub instructions: Option<PathBuf>,
+    pub write: bool,
+    pub bootstrap: String,
+}
+
+impl Options {
+    pub fn read(arguments: &[String]) -> Result<Self, String> {
+        let mut options = Options::default();
+        let mut rest = arguments.iter();
+        while let Some(argument) = rest.next() {
+            let mut value = || rest.next().ok_or(format!("{argument} needs a value\n\n{USAGE}"));
+            match argument.as_str() {
+                "--quick" => options.quick = true,
+                "--only" => options.only.push(value()?.clone()),
+                "--pairs" => {
+                    let pairs = value()?;
+                    options.pairs = Some(pairs.parse().map_err(|why| format!("--pairs {pairs:?}: {why}"))?);
+                }
+                "--check" => options.check = true,
+                "--out" => options.out = Some(value()?.into()),
+                "--list" => options.list = true,
+                "--instructions" => options.instructions = Some(value()?.into()),
+                "--write" => options.write = true,
+                "--help" => return Err(USAGE.to_owned()),
+                option if option.starts_with('-') => return Err(format!("there is no option {option}\n\n{USAGE}")),
+                address => options.bootstrap = address.to_owned(),
+            }
+        }
+        if options.bootstrap.is_empty() && !options.list && options.instructions.is_none() {
+            return Err(format!("an address is missing\n\n{USAGE}"));
+        }
+        Ok(options)
+    }
+}

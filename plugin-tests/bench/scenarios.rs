@@ -1,0 +1,170 @@
+//! What is measured, at which points.
+
+use std::collections::BTreeMap;
+
+use crate::job::{Pulling, Work};
+
+/// One comparison: the same work by both sides, some pairs of times.
+#[derive(Debug, Clone)]
+pub struct Point {
+    pub scenario: &'static str,
+    pub at: String,
+    pub partitions: u32,
+    /// Bytes of data in an event.
+    pub data: usize,
+    /// Properties of librdkafka's on both sides.
+    pub kafka: BTreeMap<String, String>,
+    /// Those of librdkafka alone, where the plugin's own are to be shown.
+    pub floor_only: BTreeMap<String, String>,
+    pub work: Work,
+    /// Events that are in the topic before.
+    pub filled: u64,
+    pub pairs: usize,
+    /// Compares librdkafka with itself, for what a ratio is worth.
+    pub with_itself: bool,
+}
+
+impl Point {
+    fn new(scenario: &'static str, at: impl ToString, data: usize, work: Work) -> Self {
+        Point {
+            scenario,
+            at: at.to_string(),
+            partitions: 1,
+            data,
+            kafka: BTreeMap::new(),
+            floor_only: BTreeMap::new(),
+            work,
+            filled: 0,
+            pairs: PAIRS,
+            with_itself: false,
+        }
+    }
+
+    fn partitions(self, partitions: u32) -> Self {
+        Point { partitions, ..self }
+    }
+
+    fn filled(self, filled: u64) -> Self {
+        Point { filled, ..self }
+    }
+
+    fn pairs(self, pairs: usize) -> Self {
+        Point { pairs, ..self }
+    }
+
+    fn kafka(mut self, name: &str, value: &str) -> Self {
+        self.kafka.insert(name.to_owned(), value.to_owned());
+        self
+    }
+
+    fn floor_only(mut self, name: &str, value: &str) -> Self {
+        self.floor_only.insert(name.to_owned(), value.to_owned());
+        self
+    }
+
+    /// The events that a topic has when both sides are through with it.
+    pub fn left_behind(&self) -> Option<u64> {
+        match self.work {
+            Work::Push { events, threads } => Some(events / threads as u64 * threads as u64 + 1),
+            Work::PushInWindow { events, .. } => Some(events + 1),
+            Work::PushAndWait { times } => Some(times + 1),
+            Work::PushAtRate { per_second, seconds } | Work::EndToEnd { per_second, seconds } => {
+                Some(per_second * seconds + 1)
+            }
+            Work::FirstPush => Some(1),
+            _ => None,
+        }
+    }
+
+    /// Whether what one run does to the topic is in the way of the next.
+    pub fn needs_a_fresh_topic(&self) -> bool {
+        self.filled == 0
+    }
+}
+
+/// What a ratio needs to be told from chance.
+const PAIRS: usize = 16;
+/// Of a quick look.
+const FEW_PAIRS: usize = 3;
+
+/// Bytes of data, and how many such events take about a second.
+const SIZES: [(usize, &str, u64); 6] = [
+    (16, "16 B", 800_000),
+    (128, "128 B", 500_000),
+    (1_024, "1 KB", 120_000),
+    (16 * 1_024, "16 KB", 9_000),
+    (100 * 1_024, "100 KB", 1_500),
+    (900 * 1_024, "900 KB", 170),
+];
+
+pub fn all() -> Vec<Point> {
+    let mut points = Vec::new();
+    let push = |events| Work::Push { events, threads: 1 };
+    points.push(Point { with_itself: true, ..Point::new("floor against itself", "16 B", 16, push(800_000)) });
+    for (data, at, events) in SIZES {
+        points.push(Point::new("push", at, data, push(events)));
+    }
+    for (data, at, events) in SIZES {
+        let pull = |by| Work::Pull { events: events - 1_000.min(events / 2), by };
+        points.push(Point::new("pull", at, data, pull(Pulling::One)).filled(events));
+        points.push(Point::new("pull_many", at, data, pull(Pulling::Many)).filled(events));
+    }
+    // Who waits for single events doesn't let them linger.
+    for (window, events) in [(1, 3_000), (16, 20_000), (1_000, 300_000), (100_000, 800_000)] {
+        let point = Point::new("window", window, 16, Work::PushInWindow { events, window });
+        points.push(if window < 1_000 { point.floor_only("linger.ms", "0") } else { point });
+    }
+    points.push(
+        Point::new("push and wait", "default linger", 16, Work::PushAndWait { times: 2_000 })
+            .floor_only("linger.ms", "0"),
+    );
+    for threads in [1, 2, 4] {
+        points.push(Point::new("pushers", threads, 16, Work::Push { events: 800_000, threads }));
+    }
+    for partitions in [1, 6, 100] {
+        points.push(Point::new("partitions", partitions, 16, push(800_000)).partitions(partitions));
+    }
+    for codec in ["none", "lz4", "zstd"] {
+        points.push(Point::new("compression", codec, 1_024, push(120_000)).kafka("compression.codec", codec));
+    }
+    // Shares of what librdkafka alone reaches on two cores.
+    for (share, per_second) in [("10 %", 80_000), ("50 %", 400_000), ("80 %", 640_000)] {
+        points.push(Point::new("push at a rate", share, 16, Work::PushAtRate { per_second, seconds: 2 }).pairs(6));
+    }
+    for per_second in [100, 10_000] {
+        points.push(
+            Point::new("end to end", format!("{per_second}/s"), 16, Work::EndToEnd { per_second, seconds: 3 }).pairs(6),
+        );
+    }
+    points.push(Point::new("first push", "delivered", 16, Work::FirstPush));
+    points.push(Point::new("first event", "pulled", 16, Work::FirstEvent).filled(1_000));
+    points.push(Point::new("idle", "producer and consumer", 16, Work::Idle { seconds: 10 }).pairs(4));
+    points.push(
+        Point::new("memory", "100,000 in flight", 16, Work::InFlight { events: 100_000 })
+            .kafka("linger.ms", "60000")
+            .kafka("batch.num.messages", "1000000")
+            .pairs(4),
+    );
+    points.push(
+        Point::new("memory", "a consumer that nobody reads", 1_024, Work::Unread { seconds: 5 })
+            .filled(120_000)
+            .pairs(4),
+    );
+    points.push(
+        Point::new("memory", "one event held", 1_024, Work::OneHeld { events: 119_000 }).filled(120_000).pairs(4),
+    );
+    points.push(
+        Point::new("open and close", "1,000 times", 16, Work::OpenAndClose { times: 1_000 }).filled(1_000).pairs(1),
+    );
+    points
+}
+
+/// The main ratios, in some two minutes.
+pub fn quick() -> Vec<Point> {
+    let is_main = |point: &Point| match point.scenario {
+        "push" | "pull" | "pull_many" => matches!(point.data, 16 | 1_024),
+        "push and wait" => true,
+        _ => false,
+    };
+    all().into_iter().filter(is_main).map(|point| point.pairs(FEW_PAIRS)).collect()
+}
