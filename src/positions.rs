@@ -53,6 +53,19 @@ pub enum Step {
     NotOurs,
 }
 
+impl State {
+    fn to_commit(&self) -> Vec<(u32, u64)> {
+        let mut offsets: Vec<_> = self
+            .partitions
+            .iter()
+            .filter(|(_, p)| p.assignment.is_some() && p.acknowledged > p.committed)
+            .filter_map(|(partition, position)| position.acknowledged.map(|offset| (*partition, offset)))
+            .collect();
+        offsets.sort_unstable();
+        offsets
+    }
+}
+
 impl Positions {
     /// The partition is ours from now on, and the group stands at `committed` in it, if anywhere. Returns the offset
     /// to go on at: past what was delivered where the group's generation shows that nobody else had the partition
@@ -85,17 +98,24 @@ impl Positions {
         position.next
     }
 
-    /// The partition is another's from now on; what was acknowledged should have been committed before.
-    pub fn revoke(&self, partition: u32) {
-        if let Some(position) = self.0.lock().partitions.get_mut(&partition) {
-            position.before = position.assignment.take();
+    /// The partitions are given up: what is acknowledged from now on is stale. Gives the offsets to commit, as
+    /// [`to_commit`](Self::to_commit) does; in one step, so that no acknowledgement is taken that isn't among them.
+    pub fn revoke(&self, partitions: &[u32]) -> Vec<(u32, u64)> {
+        let mut state = self.0.lock();
+        let offsets = state.to_commit();
+        for partition in partitions {
+            if let Some(position) = state.partitions.get_mut(partition) {
+                position.before = position.assignment.take();
+            }
         }
+        offsets
     }
 
     /// None of the partitions is ours any more. Returns whether something acknowledged was left uncommitted.
     pub fn revoke_all(&self) -> bool {
-        let uncommitted = !self.to_commit().is_empty();
-        for position in self.0.lock().partitions.values_mut() {
+        let mut state = self.0.lock();
+        let uncommitted = !state.to_commit().is_empty();
+        for position in state.partitions.values_mut() {
             position.before = position.assignment.take();
         }
         uncommitted
@@ -185,15 +205,7 @@ impl Positions {
 
     /// What was acknowledged and is not committed, as the offsets to commit.
     pub fn to_commit(&self) -> Vec<(u32, u64)> {
-        let state = self.0.lock();
-        let mut offsets: Vec<_> = state
-            .partitions
-            .iter()
-            .filter(|(_, p)| p.assignment.is_some() && p.acknowledged > p.committed)
-            .filter_map(|(partition, position)| position.acknowledged.map(|offset| (*partition, offset)))
-            .collect();
-        offsets.sort_unstable();
-        offsets
+        self.0.lock().to_commit()
     }
 
     pub fn committed(&self, partition: u32, offset: u64) {
@@ -252,7 +264,7 @@ mod tests {
     #[test]
     fn an_event_of_an_earlier_assignment_acknowledges_nothing() {
         let (positions, stale) = assigned(1);
-        positions.revoke(0);
+        positions.revoke(&[0]);
         assert_eq!(positions.acknowledge(0, stale, 10).unwrap_err().kind(), Kind::Stale);
         positions.assign(0, 3, None);
         assert_eq!(positions.acknowledge(0, stale, 10).unwrap_err().kind(), Kind::Stale);
@@ -262,17 +274,17 @@ mod tests {
     #[test]
     fn a_partition_that_is_kept_goes_on_at_what_was_delivered() {
         let (positions, _) = assigned(4);
-        positions.revoke(0);
+        positions.revoke(&[0]);
         assert_eq!(positions.assign(0, 5, Some(3)), Some(11));
     }
 
     #[test]
     fn a_partition_that_another_member_may_have_had_starts_at_the_commit() {
         let (positions, _) = assigned(4);
-        positions.revoke(0);
+        positions.revoke(&[0]);
         assert_eq!(positions.assign(0, 6, Some(3)), Some(3));
         let (positions, _) = assigned(-1);
-        positions.revoke(0);
+        positions.revoke(&[0]);
         assert_eq!(positions.assign(0, 0, None), None, "without a generation nothing is known");
     }
 
@@ -281,7 +293,7 @@ mod tests {
         let (positions, assignment) = assigned(1);
         assert_eq!(positions.deliver(0, 15), Step::Skipped(assignment, 11));
         assert_eq!(positions.deliver(0, 16), Step::InOrder(assignment));
-        positions.revoke(0);
+        positions.revoke(&[0]);
         assert_eq!(positions.deliver(0, 17), Step::NotOurs);
         assert_eq!(positions.deliver(7, 0), Step::NotOurs);
     }
@@ -297,7 +309,7 @@ mod tests {
     #[test]
     fn an_event_read_before_a_rebalance_that_kept_its_partition_can_be_acknowledged_after_it() {
         let (positions, assignment) = assigned(4);
-        positions.revoke(0);
+        positions.revoke(&[0]);
         assert_eq!(positions.acknowledge(0, assignment, 8).unwrap_err().kind(), Kind::Stale);
         positions.assign(0, 5, Some(3));
         assert_eq!(positions.to_commit(), [(0, 9)], "what was said in between counts after all");
@@ -312,6 +324,17 @@ mod tests {
         let Step::InOrder(assignment) = positions.deliver(0, 5) else { panic!("not in order") };
         positions.acknowledge(0, assignment, 5).unwrap();
         assert_eq!(positions.to_commit(), [(0, 6)]);
+    }
+
+    #[test]
+    fn what_is_taken_before_a_partition_is_given_up_is_committed_and_what_comes_later_is_not_taken() {
+        let (positions, assignment) = assigned(1);
+        positions.acknowledge(0, assignment, 10).unwrap();
+        assert_eq!(positions.revoke(&[0]), [(0, 11)]);
+        // While the commit is on its way.
+        assert!(positions.acknowledge(0, assignment, 12).is_err());
+        positions.committed(0, 11);
+        assert_eq!(positions.to_commit(), []);
     }
 
     #[test]

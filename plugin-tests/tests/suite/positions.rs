@@ -1,5 +1,7 @@
 //! Where a consumer stands and goes: target partitions, positions, lag, seeking, giving up.
 
+use std::sync::atomic::{AtomicU64, Ordering};
+
 use plugin_tests::{Consumer, NewEvent, Status, Topic};
 use serde_json::json;
 
@@ -63,6 +65,32 @@ fn a_consumer_with_targets_goes_on_where_its_name_left_off() {
     let member = topic.consumer(&name).make().unwrap();
     let of_1 = read(&member, 13).into_iter().find(|event| event.partition() == 1).unwrap();
     assert_eq!(of_1.id(), 7, "a member of the group of that name goes on there too");
+}
+
+#[test]
+fn each_acknowledgement_that_is_taken_while_a_consumer_leaves_is_committed() {
+    let topic = topic("acknowledged-last", 1);
+    fill(&topic, 20_000);
+    let with_targets = || topic.consumer(&unique("reader")).targets(&[0]).make().unwrap();
+    let in_a_group = || topic.consumer(&unique("group")).make().unwrap();
+    for consumer in [with_targets(), in_a_group(), with_targets(), in_a_group()] {
+        let events = read(&consumer, 20_000);
+        let taken = AtomicU64::new(0);
+        std::thread::scope(|scope| {
+            scope.spawn(|| {
+                for event in events.iter().take_while(|event| event.acknowledge().is_ok()) {
+                    taken.store(event.id() + 1, Ordering::Release);
+                    std::thread::yield_now();
+                }
+            });
+            eventually("some are acknowledged", || taken.load(Ordering::Acquire) > 100);
+            consumer.close(PATIENCE).unwrap();
+        });
+        let taken = taken.into_inner();
+        assert!(taken < 20_000, "it left before all were acknowledged");
+        let committed = kafka::committed_offset(Kafka::shared().bootstrap(), consumer.name(), topic.name(), 0);
+        assert_eq!(committed, Some(taken as i64));
+    }
 }
 
 #[test]

@@ -212,10 +212,8 @@ impl Shared {
     }
 
     fn revoke(&self, partitions: &[u32], lost: bool, batch: &mut VecDeque<Message>) -> Result<()> {
-        let committed = if lost { Ok(()) } else { self.commit_before_revocation() };
-        for &partition in partitions {
-            self.positions.revoke(partition);
-        }
+        let offsets = self.positions.revoke(partitions);
+        let committed = if lost { Ok(()) } else { self.commit_before_revocation(&offsets) };
         let changed = self.change_assignment(
             partitions.iter().map(|partition| (*partition as i32, 0)),
             rd::rd_kafka_incremental_unassign,
@@ -274,14 +272,13 @@ impl Shared {
         }
     }
 
-    fn commit_before_revocation(&self) -> Result<()> {
-        let offsets = self.positions.to_commit();
+    fn commit_before_revocation(&self, offsets: &[(u32, u64)]) -> Result<()> {
         if offsets.is_empty() {
             return Ok(());
         }
         let deadline = Deadline::after(COMMIT_AT_REVOCATION);
         let committed = Queue::new(&self.client.handle).and_then(|answers| {
-            self.send_commit(&offsets, &answers, 0)?;
+            self.send_commit(offsets, &answers, 0)?;
             while !deadline.has_passed() {
                 if let Some(answer) = answers.poll(deadline.remaining(IDLE)) {
                     return self.read_commit(&answer);
@@ -429,7 +426,7 @@ impl Shared {
     fn leave(&self, commits: &mut Commits) {
         if !self.targets.is_empty() {
             // A failure is kept for whoever closes.
-            let _ = self.commit_before_revocation();
+            let _ = self.commit_before_revocation(&self.positions.revoke(&self.targets));
         }
         // Nobody would wait longer for a group that has no coordinator; the session's end tells it then.
         let deadline = Deadline::after(LEAVING);
