@@ -25,6 +25,11 @@ fn main() -> ExitCode {
     {
         return worker::work(job);
     }
+    if let [role, job] = &arguments[..]
+        && role == rows::LANE
+    {
+        return rows::run_lane(job);
+    }
     match Options::read(&arguments) {
         Ok(options) => rows::run(&options),
         Err(usage) => {

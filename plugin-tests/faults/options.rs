@@ -2,6 +2,8 @@
 
 use std::path::PathBuf;
 
+use serde::{Deserialize, Serialize};
+
 const USAGE: &str = "\
 Usage: faults [option...]
 
@@ -17,7 +19,7 @@ Runs the fault matrix: each row some seconds long, or with --full as long as it 
 
 A run that fails leaves its folder in target/tmp/faults: its log, the workers' journals and logs, the brokers' logs.";
 
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
 pub struct Options {
     pub full: bool,
     pub rows: Vec<u8>,

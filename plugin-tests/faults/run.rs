@@ -7,6 +7,8 @@ use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
+use serde::{Deserialize, Serialize};
+
 /// What keeps a row from passing, in words: an invariant that was broken, or what kept it from being looked at.
 pub type Result<T> = std::result::Result<T, Failure>;
 
@@ -25,7 +27,7 @@ pub struct Run {
 }
 
 /// What a run that passed has to show for it.
-#[derive(Debug, Default, Clone)]
+#[derive(Debug, Default, Clone, Serialize, Deserialize)]
 pub struct Tally {
     /// Events that were pushed or pulled, each with its fate known.
     pub events: u64,
@@ -34,7 +36,7 @@ pub struct Tally {
 }
 
 /// An error that says what was being done.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct Failure(pub String);
 
 impl Run {

@@ -2,13 +2,17 @@
 
 use std::fmt::Write as _;
 
+use serde::{Deserialize, Serialize};
+
 use crate::run::{Failure, Tally};
 
 /// All runs of one row.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct Line {
     pub row: u8,
+    #[serde(skip)]
     pub fault: &'static str,
+    #[serde(skip)]
     pub invariant: &'static str,
     pub runs: u32,
     pub seconds: u64,

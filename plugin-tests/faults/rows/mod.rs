@@ -16,10 +16,13 @@ mod process;
 mod records;
 mod topics;
 
+use std::io::Read as _;
 use std::path::{Path, PathBuf};
-use std::process::ExitCode;
+use std::process::{Command, ExitCode, Stdio};
 use std::time::{Instant, SystemTime, UNIX_EPOCH};
 use std::{fs, panic, thread};
+
+use serde::{Deserialize, Serialize};
 
 use crate::brokers::Brokers;
 use crate::options::Options;
@@ -86,6 +89,7 @@ pub fn run(options: &Options) -> ExitCode {
         SystemTime::now().duration_since(UNIX_EPOCH).map_or(1, |since| since.as_nanos() as u64) % 1_000_000_000
     });
     println!("{} rows, first seed {seed}, {}", chosen.len(), if options.full { "in full" } else { "in short" });
+    let _ = fs::create_dir_all(folder(""));
     let started = Instant::now();
     let lines = run_in_lanes(&chosen, options, seed);
     let text = table::markdown(&lines);
@@ -101,7 +105,21 @@ pub fn run(options: &Options) -> ExitCode {
     if failed == 0 && lines.len() == chosen.len() && !lines.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE }
 }
 
-/// Rows mostly wait, so those on one broker, those on several, and the long one run side by side.
+/// The argument that makes this program run a lane.
+pub const LANE: &str = "--lane";
+
+/// Rows that are run one after the other.
+#[derive(Serialize, Deserialize)]
+struct LaneJob {
+    rows: Vec<u8>,
+    options: Options,
+    seed: u64,
+    /// Where its lines are to be written.
+    lines: PathBuf,
+}
+
+/// Rows mostly wait, so those on one broker, those on several, and the long one run side by side; in processes of their own, since some
+/// count what their process has.
 fn run_in_lanes(rows: &[&'static Row], options: &Options, seed: u64) -> Vec<Line> {
     let lane_of = |row: &Row| match row.act {
         Act::On(1, _) => 0,
@@ -110,16 +128,66 @@ fn run_in_lanes(rows: &[&'static Row], options: &Options, seed: u64) -> Vec<Line
         Act::Beside(..) => 1,
     };
     let mut lines: Vec<Line> = thread::scope(|scope| {
-        let lanes: Vec<_> = (0..3)
-            .map(|lane| {
-                let rows: Vec<_> = rows.iter().copied().filter(|row| lane_of(row) == lane).collect();
-                scope.spawn(move || Lane { options, seed, brokers: None }.run(&rows))
-            })
-            .collect();
-        lanes.into_iter().flat_map(|lane| lane.join().unwrap_or_default()).collect()
+        let begin = |lane| {
+            let rows: Vec<u8> = rows.iter().filter(|row| lane_of(row) == lane).map(|row| row.number).collect();
+            let lines = folder(&format!("lane-{lane}.json"));
+            let job = LaneJob { rows, options: options.clone(), seed, lines };
+            scope.spawn(move || if job.rows.is_empty() { Ok(Vec::new()) } else { run_elsewhere(&job) })
+        };
+        let lanes: Vec<_> = (0..3).map(begin).collect();
+        let ended = |lane: thread::ScopedJoinHandle<'_, Result<Vec<Line>>>| {
+            lane.join().unwrap_or_else(|_| Err(Failure::new("a lane panicked, see above")))
+        };
+        lanes
+            .into_iter()
+            .flat_map(|lane| ended(lane).inspect_err(|why| eprintln!("{why}")).unwrap_or_default())
+            .collect()
     });
     lines.sort_by_key(|line| line.row);
     lines
+}
+
+fn run_elsewhere(job: &LaneJob) -> Result<Vec<Line>> {
+    let _ = fs::remove_file(&job.lines);
+    let said = serde_json::to_string(job).or_fail("describing a lane")?;
+    let program = std::env::current_exe().or_fail("looking for this program")?;
+    // Its standard input ends with this process, and it with that.
+    let mut lane = Command::new(program);
+    let mut lane = lane.args([LANE, &said]).stdin(Stdio::piped()).spawn().or_fail("starting a lane")?;
+    let until_we_end = lane.stdin.take();
+    let ended = lane.wait().or_fail("waiting for a lane")?;
+    drop(until_we_end);
+    let text = fs::read(&job.lines).or_fail(format_args!("reading the lines of a lane that ended with {ended}"))?;
+    let mut lines: Vec<Line> = serde_json::from_slice(&text).or_fail("reading the lines of a lane")?;
+    for (line, row) in lines.iter_mut().filter_map(|line| row_of(line.row).map(|row| (line, row))) {
+        (line.fault, line.invariant) = (row.fault, row.invariant);
+    }
+    Ok(lines)
+}
+
+fn row_of(number: u8) -> Option<&'static Row> {
+    ROWS.iter().find(|row| row.number == number)
+}
+
+/// In a process of its own.
+pub fn run_lane(job: &str) -> ExitCode {
+    thread::spawn(|| {
+        let _ = std::io::stdin().read_to_end(&mut Vec::new());
+        std::process::exit(1);
+    });
+    let run = || {
+        let job: LaneJob = serde_json::from_str(job).or_fail("reading what to run")?;
+        let rows: Vec<_> = job.rows.iter().filter_map(|number| row_of(*number)).collect();
+        let lines = Lane { options: &job.options, seed: job.seed, brokers: None }.run(&rows);
+        fs::write(&job.lines, serde_json::to_vec(&lines).or_fail("writing lines")?).or_fail("writing lines")
+    };
+    match run() {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(why) => {
+            eprintln!("{why}");
+            ExitCode::FAILURE
+        }
+    }
 }
 
 struct Lane<'a> {

@@ -181,6 +181,7 @@ impl Shared {
         }
         self.standing.end();
         self.cut_off.end();
+        self.history.lock().ask_now();
         self.change_assignment(starts, rd::rd_kafka_incremental_assign, true)
     }
 

@@ -35,6 +35,11 @@ impl History {
     pub fn new(can_change: bool) -> Self {
         History { next: can_change.then(Instant::now), topic: None, assignments: Vec::new() }
     }
+
+    /// Partitions have come, of whichever topic it is: the sooner that is known, the less can be missed.
+    pub fn ask_now(&mut self) {
+        self.next = self.next.map(|_| Instant::now());
+    }
 }
 
 impl Shared {
