@@ -13,19 +13,11 @@ pub fn resident() -> Result<u64> {
     Ok(pages * unsafe { libc::sysconf(libc::_SC_PAGESIZE) } as u64)
 }
 
-/// The same, when the allocator has given back what it keeps for later.
-pub fn resident_trimmed() -> Result<u64> {
+/// Bytes that the allocator has handed out, whatever it keeps besides.
+pub fn allocated() -> u64 {
     // SAFETY: callable at any time.
-    unsafe { libc::malloc_trim(0) };
-    resident()
-}
-
-/// Has all threads that are made from now on allocate from one heap. With one for each, what is freed lies about in more and
-/// more of them, and looks like what was never freed.
-pub fn keep_one_heap() -> Result<()> {
-    // SAFETY: callable at any time.
-    let taken = unsafe { libc::mallopt(libc::M_ARENA_MAX, 1) };
-    if taken == 1 { Ok(()) } else { Err(Failure::new("the allocator can be told to keep one heap")) }
+    let heap = unsafe { libc::mallinfo2() };
+    (heap.uordblks + heap.hblkhd) as u64
 }
 
 pub fn threads() -> Result<usize> {
