@@ -18,8 +18,10 @@ pub const SANITIZED: [&str; 3] =
     ["-fsanitize=address,undefined", "-fno-sanitize-recover=all", "-Wno-maybe-uninitialized"];
 
 const PARTITIONS: usize = 3;
-/// For one compilation, or one run of a host on a busy machine.
+/// For one run of a host on a busy machine.
 pub const LIMIT: Duration = Duration::from_mins(2);
+/// Templates and two sanitizers take a compiler half a minute, and several times that where many tests run at once.
+const LIMIT_OF_A_COMPILER: Duration = Duration::from_secs(600);
 /// Under valgrind a host is some twenty times as slow.
 pub const LIMIT_WITH_VALGRIND: Duration = Duration::from_mins(5);
 /// Has every host run in valgrind that is not compiled with sanitizers: `ci/sanitize.sh valgrind`.
@@ -172,7 +174,7 @@ pub fn compile(compiler: &[&str], source: &str, name: &str, arguments: &[&str]) 
     let warnings = ["-Wall", "-Wextra", "-Wpedantic", "-Werror"];
     let mut command = Command::new(compiler[0]);
     command.args(&compiler[1..]).args(warnings).args(["-O1", "-g", "-I", INCLUDE, "-o"]).arg(&fresh);
-    run(LIMIT, command.arg(Path::new(HOSTS).join(source)).args(arguments));
+    run(LIMIT_OF_A_COMPILER, command.arg(Path::new(HOSTS).join(source)).args(arguments));
     fs::rename(&fresh, &program).unwrap_or_else(|why| panic!("{} could not be named {name}: {why}", fresh.display()));
     program
 }
