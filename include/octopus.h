@@ -931,8 +931,6 @@ typedef struct octopus_api {
 
 
 
-
-
 #ifdef __cplusplus
 extern "C" {
 #endif // __cplusplus

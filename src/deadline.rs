@@ -3,19 +3,29 @@
 use std::time::{Duration, Instant};
 
 #[derive(Debug, Clone, Copy)]
-pub struct Deadline(Option<Instant>);
+pub struct Deadline(End);
+
+#[derive(Debug, Clone, Copy)]
+enum End {
+    /// Nothing is waited for, so that the clock need not be asked.
+    Passed,
+    At(Instant),
+    Never,
+}
 
 impl Deadline {
-    pub const NEVER: Deadline = Deadline(None);
+    pub(crate) const PASSED: Deadline = Deadline(End::Passed);
+    pub const NEVER: Deadline = Deadline(End::Never);
 
     pub fn after(time: Duration) -> Self {
         // A time too long for the clock is as good as never.
-        Deadline(Instant::now().checked_add(time))
+        Deadline(Instant::now().checked_add(time).map_or(End::Never, End::At))
     }
 
     /// Milliseconds as hosts give them: negative waits for ever, 0 only looks.
     pub fn from_millis(timeout_ms: i64) -> Self {
         match u64::try_from(timeout_ms) {
+            Ok(0) => Deadline::PASSED,
             Ok(milliseconds) => Deadline::after(Duration::from_millis(milliseconds)),
             Err(_) => Deadline::NEVER,
         }
@@ -23,25 +33,61 @@ impl Deadline {
 
     pub fn sooner(self, other: Deadline) -> Deadline {
         match (self.0, other.0) {
-            (Some(a), Some(b)) => Deadline(Some(a.min(b))),
-            (a, b) => Deadline(a.or(b)),
+            (End::Passed, _) | (_, End::Passed) => Deadline::PASSED,
+            (End::Never, _) => other,
+            (_, End::Never) => self,
+            (End::At(a), End::At(b)) => Deadline(End::At(a.min(b))),
         }
     }
 
     /// What is left, at most `slice`; zero when the time has passed.
     pub fn remaining(&self, slice: Duration) -> Duration {
         match self.0 {
-            None => slice,
-            Some(end) => end.saturating_duration_since(Instant::now()).min(slice),
+            End::Passed => Duration::ZERO,
+            End::At(end) => end.saturating_duration_since(Instant::now()).min(slice),
+            End::Never => slice,
         }
     }
 
     pub fn has_passed(&self) -> bool {
-        self.0.is_some_and(|end| Instant::now() >= end)
+        match self.0 {
+            End::Passed => true,
+            End::At(end) => Instant::now() >= end,
+            End::Never => false,
+        }
     }
 
+    /// The point in time, unless it is never.
     pub fn instant(&self) -> Option<Instant> {
-        self.0
+        match self.0 {
+            End::Passed => Some(Instant::now()),
+            End::At(end) => Some(end),
+            End::Never => None,
+        }
+    }
+
+    pub fn is_never(&self) -> bool {
+        matches!(self.0, End::Never)
+    }
+}
+
+/// A point in time to within some milliseconds, for what is asked with each event: it costs a fraction of `Instant::now()`,
+/// since the system only looks up when its clock last ticked.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Moment {
+    millis: u64,
+}
+
+impl Moment {
+    pub fn now() -> Self {
+        let mut time = libc::timespec { tv_sec: 0, tv_nsec: 0 };
+        // SAFETY: the place is writable. It can't fail for a clock that there is.
+        unsafe { libc::clock_gettime(libc::CLOCK_MONOTONIC_COARSE, &mut time) };
+        Moment { millis: time.tv_sec as u64 * 1000 + time.tv_nsec as u64 / 1_000_000 }
+    }
+
+    pub fn since(self, earlier: Moment) -> Duration {
+        Duration::from_millis(self.millis.saturating_sub(earlier.millis))
     }
 }
 

@@ -15,7 +15,6 @@ use crate::deadline::Deadline;
 use crate::error::{Error, Kind, Result};
 use crate::event::Event;
 use crate::health::{Health, refuse_to_wait_for_ourselves};
-use crate::in_flight::{Held, Place};
 use crate::thread_pool::Mark;
 
 /// Where the broker put an event.
@@ -49,18 +48,16 @@ impl<T: Clone> Promise<T> {
         Promise { slot: Mutex::new(Slot { result: None, completions: Vec::new() }), arrived: Condvar::new() }
     }
 
-    /// False if it was settled before.
-    fn settle(&self, result: Result<T>) -> bool {
+    fn settle(&self, result: Result<T>) {
         let mut slot = self.slot.lock();
         if slot.result.is_some() {
-            return false;
+            return;
         }
         slot.result = Some(result);
         let completions = std::mem::take(&mut slot.completions);
         drop(slot);
         self.arrived.notify_all();
         completions::call(completions);
-        true
     }
 
     fn get(&self) -> Option<Result<T>> {
@@ -105,7 +102,7 @@ impl<T: Clone> Promise<T> {
 }
 
 enum Awaited {
-    Delivery(Promise<Delivered>, Weak<dyn Hurry>, Held),
+    Delivery(Promise<Delivered>, Weak<dyn Hurry>),
     Flush(Promise<()>, Weak<dyn Hurry>),
     Pull(Ticket),
 }
@@ -118,9 +115,9 @@ pub struct Future {
 }
 
 impl Future {
-    /// Of an event that has taken its `place` among those in flight, and that `pool` prepares.
-    pub fn delivery(place: Place, hurry: Weak<dyn Hurry>, pool: Mark) -> Self {
-        Future { health: Health::default(), awaited: Awaited::Delivery(Promise::new(), hurry, place.into()), pool }
+    /// Of an event that `pool` prepares.
+    pub fn delivery(hurry: Weak<dyn Hurry>, pool: Mark) -> Self {
+        Future { health: Health::default(), awaited: Awaited::Delivery(Promise::new(), hurry), pool }
     }
 
     pub fn flush(hurry: Weak<dyn Hurry>, pool: Mark) -> Self {
@@ -131,21 +128,9 @@ impl Future {
         Future { health: Health::default(), awaited: Awaited::Pull(Ticket::new(reader)), pool: Mark::NONE }
     }
 
-    /// False if it was settled before.
-    pub fn settle_delivery(&self, result: Result<Delivered>) -> bool {
-        matches!(&self.awaited, Awaited::Delivery(promise, ..) if promise.settle(result))
-    }
-
-    /// The place that the delivery report gives back.
-    pub fn place(&self) -> Option<Place> {
-        self.held().map(Held::place)
-    }
-
-    /// The place itself, as long as nothing was sent from it.
-    pub fn held(&self) -> Option<&Held> {
-        match &self.awaited {
-            Awaited::Delivery(.., held) => Some(held),
-            _ => None,
+    pub fn settle_delivery(&self, result: Result<Delivered>) {
+        if let Awaited::Delivery(promise, _) = &self.awaited {
+            promise.settle(result);
         }
     }
 
@@ -162,7 +147,7 @@ impl Future {
             self.pool.refuse_to_wait_for_itself("waiting for a future")?;
         }
         match &self.awaited {
-            Awaited::Delivery(promise, hurry, _) => promise.wait_until_settled(deadline, hurry).map(drop),
+            Awaited::Delivery(promise, hurry) => promise.wait_until_settled(deadline, hurry).map(drop),
             Awaited::Flush(promise, hurry) => promise.wait_until_settled(deadline, hurry),
             Awaited::Pull(ticket) => {
                 ticket.redeem(deadline)?;
@@ -176,9 +161,7 @@ impl Future {
     /// having given it to anybody, it hands it back.
     pub fn test(&self) -> bool {
         match &self.awaited {
-            Awaited::Pull(ticket) => {
-                !matches!(ticket.redeem(Deadline::from_millis(0)), Err(e) if e.kind() == Kind::TimedOut)
-            }
+            Awaited::Pull(ticket) => !matches!(ticket.redeem(Deadline::PASSED), Err(e) if e.kind() == Kind::TimedOut),
             _ => self.is_settled(),
         }
     }
@@ -190,7 +173,7 @@ impl Future {
         let future = self.clone();
         let completion: Completion = Box::new(move || completion(&future));
         match &self.awaited {
-            Awaited::Delivery(promise, ..) => promise.on_settled(completion),
+            Awaited::Delivery(promise, _) => promise.on_settled(completion),
             Awaited::Flush(promise, _) => promise.on_settled(completion),
             Awaited::Pull(ticket) => return ticket.reader.clone().complete(self.clone(), completion),
         }
@@ -208,7 +191,7 @@ impl Future {
     /// Whether there is a result; of a pull, whether it has taken its event.
     pub fn is_settled(&self) -> bool {
         match &self.awaited {
-            Awaited::Delivery(promise, ..) => promise.is_settled(),
+            Awaited::Delivery(promise, _) => promise.is_settled(),
             Awaited::Flush(promise, _) => promise.is_settled(),
             Awaited::Pull(ticket) => ticket.taken().is_some(),
         }
@@ -217,7 +200,7 @@ impl Future {
     /// Where the pushed event is; an error of its own, or `WouldBlock` while there is no result yet.
     pub fn delivered(&self) -> Result<Delivered> {
         match &self.awaited {
-            Awaited::Delivery(promise, ..) => promise.get().unwrap_or_else(|| Err(not_yet())),
+            Awaited::Delivery(promise, _) => promise.get().unwrap_or_else(|| Err(not_yet())),
             Awaited::Pull(_) => {
                 self.event().map(|event| Delivered { partition: event.partition(), offset: Some(event.id()) })
             }

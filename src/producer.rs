@@ -15,7 +15,7 @@ use crate::deadline::Deadline;
 use crate::error::{Error, Kind, Result};
 use crate::future::Future;
 use crate::health::{Health, refuse_to_wait_for_ourselves};
-use crate::in_flight::Place;
+use crate::in_flight::{Claim, Place};
 use crate::json;
 use crate::kafka::{EncodedRecord, KafkaProducer, Overdue};
 use crate::order::{Order, Turn};
@@ -35,6 +35,8 @@ pub struct NewEvent<R> {
     pub record: R,
     /// The partition asked for; the topic's selector decides.
     pub partition: Option<u64>,
+    /// Whether the host wants to hear of this one; a flush tells of all.
+    pub wants_future: bool,
 }
 
 impl Producer {
@@ -61,16 +63,20 @@ impl Producer {
         Ok(Producer { health: Health::default(), workshop: Arc::new(workshop), closed: AtomicBool::new(false) })
     }
 
-    /// Checks the event, waits for room, and has it made into a record and queued. The future tells of its delivery; an
-    /// event that is refused here was not queued.
-    pub fn push<R: Record>(&self, event: &NewEvent<R>) -> Result<Arc<Future>> {
+    /// Checks the event, waits for room, and has it made into a record and queued. The future tells of its delivery, if it
+    /// is wanted; an event that is refused here was not queued.
+    pub fn push<R: Record>(&self, event: &NewEvent<R>) -> Result<Option<Arc<Future>>> {
         self.check_ready()?;
         self.workshop.push(event)
     }
 
     /// As [`push`](Self::push), for an event that the host makes ready itself: `event` has its data, and no metadata. What
     /// is wrong with it fails the future, on any pool.
-    pub fn push_prepared<R: Record>(&self, event: &NewEvent<R>, by: Box<dyn Preparation>) -> Result<Arc<Future>> {
+    pub fn push_prepared<R: Record>(
+        &self,
+        event: &NewEvent<R>,
+        by: Box<dyn Preparation>,
+    ) -> Result<Option<Arc<Future>>> {
         self.check_ready()?;
         self.workshop.push_prepared(event, by)
     }
@@ -150,7 +156,7 @@ enum Content {
 /// What came of preparing an event.
 struct Prepared {
     event: Result<Ready>,
-    future: Arc<Future>,
+    place: Place,
 }
 
 /// A record that only needs its partition.
@@ -170,11 +176,11 @@ enum Text {
 }
 
 impl Workshop {
-    fn push<R: Record>(self: &Arc<Self>, event: &NewEvent<R>) -> Result<Arc<Future>> {
+    fn push<R: Record>(self: &Arc<Self>, event: &NewEvent<R>) -> Result<Option<Arc<Future>>> {
         let size = self.check_size(&event.record)?;
         self.check_metadata(&event.record.metadata())?;
         if self.elsewhere != Mark::NONE {
-            return self.push_by_pool(self.copy(event, size)?, size);
+            return self.push_by_pool(self.copy(event, size)?, size, self.future_for(event));
         }
         if let Metadata::Json(text) = event.record.metadata() {
             self.validate(text, || event.record.data())?;
@@ -183,8 +189,14 @@ impl Workshop {
             return self.push_in_order(event, size);
         }
         let partition = self.select_partition(event.partition, "", None)?;
-        let place = self.take_place(size)?;
-        self.records.send(partition, &event.record, place)
+        let future = self.future_for(event);
+        let place = self.take_place(size, Some(partition), &future)?;
+        self.records.send(partition, &event.record, size, place)?;
+        Ok(future)
+    }
+
+    fn future_for<R>(&self, event: &NewEvent<R>) -> Option<Arc<Future>> {
+        event.wants_future.then(|| self.records.future())
     }
 
     /// Whether the host serializes this event or selects its partition.
@@ -195,45 +207,49 @@ impl Workshop {
     }
 
     /// In the caller, with the host's serializer or selector.
-    fn push_in_order<R: Record>(self: &Arc<Self>, event: &NewEvent<R>, size: usize) -> Result<Arc<Future>> {
+    fn push_in_order<R: Record>(self: &Arc<Self>, event: &NewEvent<R>, size: usize) -> Result<Option<Arc<Future>>> {
         let ready = self.serialize(self.copy(event, size)?)?;
-        self.finish_in_caller(Ok(ready))
+        self.finish_in_caller(Ok(ready), self.future_for(event))
     }
 
     fn push_prepared<R: Record>(
         self: &Arc<Self>,
         event: &NewEvent<R>,
         preparation: Box<dyn Preparation>,
-    ) -> Result<Arc<Future>> {
-        let (data, partition) = (event.record.data(), event.partition);
+    ) -> Result<Option<Arc<Future>>> {
+        let (data, partition, future) = (event.record.data(), event.partition, self.future_for(event));
         match self.check_size(&event.record) {
             Ok(size) if self.elsewhere != Mark::NONE => {
                 let content = Content::Own { preparation, data: data.concat() };
-                self.push_by_pool(Unprepared { content, partition }, size)
+                self.push_by_pool(Unprepared { content, partition }, size, future)
             }
-            Ok(_) => self.finish_in_caller(self.prepare_own(preparation, &data, partition)),
-            Err(too_large) => self.finish_in_caller(Err(too_large)),
+            Ok(_) => self.finish_in_caller(self.prepare_own(preparation, &data, partition), future),
+            Err(too_large) => self.finish_in_caller(Err(too_large), future),
         }
     }
 
     /// Without a pool, or with nothing that it could do.
-    fn finish_in_caller(&self, event: Result<Ready>) -> Result<Arc<Future>> {
-        let place = self.take_place(event.as_ref().map_or(0, |ready| ready.record.bytes().len()))?;
-        let future = self.records.promise(place);
-        self.finish(None, Prepared { event, future: future.clone() });
+    fn finish_in_caller(&self, event: Result<Ready>, future: Option<Arc<Future>>) -> Result<Option<Arc<Future>>> {
+        let size = event.as_ref().map_or(0, |ready| ready.record.bytes().len());
+        let place = self.take_place(size, None, &future)?;
+        self.finish(None, Prepared { event, place });
         Ok(future)
     }
 
-    fn push_by_pool(self: &Arc<Self>, event: Unprepared, size: usize) -> Result<Arc<Future>> {
-        let place = self.take_place(size)?;
+    fn push_by_pool(
+        self: &Arc<Self>,
+        event: Unprepared,
+        size: usize,
+        future: Option<Arc<Future>>,
+    ) -> Result<Option<Arc<Future>>> {
+        let place = self.take_place(size, None, &future)?;
         // The place in line is taken last: who has one must not wait for room.
         let job = Job {
-            future: self.records.promise(place),
+            place,
             turn: self.is_strict.then(|| self.order.take_turn()),
             event: Some(event),
             workshop: self.clone(),
         };
-        let future = job.future.clone();
         if self.elsewhere.is_on_this_thread() {
             // Left to the pool, it might wait for the very task that it is pushed in.
             job.run();
@@ -242,7 +258,7 @@ impl Workshop {
         if let Err(Refused { why, task }) = self.pool.submit(Box::new(move || job.run()), FIRST) {
             let why = why.during("handing an event to the thread pool").during(self.pushing());
             // Said here, so not to be said again by a flush.
-            future.settle_delivery(Err(why.clone()));
+            self.records.in_flight().give_up(vec![(place, None)]);
             drop(task);
             return Err(why);
         }
@@ -318,12 +334,13 @@ impl Workshop {
         }
     }
 
-    fn take_place(&self, size: usize) -> Result<Place> {
+    fn take_place(&self, size: usize, partition: Option<u32>, future: &Option<Arc<Future>>) -> Result<Place> {
         let in_flight = self.records.in_flight();
+        let claim = Claim { bytes: size as u64, partition, future: future.clone() };
         if self.elsewhere.is_on_this_thread() {
-            return in_flight.take_without_waiting(size as u64);
+            return in_flight.take_without_waiting(claim);
         }
-        in_flight.take(size as u64, Deadline::after(self.topic.driver().timeout()))
+        in_flight.take(claim, || Deadline::after(self.topic.driver().timeout()))
     }
 
     /// Sends what was prepared now, or in its turn. A selector of the host's gets one event at a time in any case.
@@ -341,11 +358,11 @@ impl Workshop {
 
     /// Sends what was prepared; what can't be sent fails its future.
     fn put_out(&self, prepared: Prepared, selector: Option<&mut Box<dyn Selector>>) {
-        let Prepared { event, future } = prepared;
+        let Prepared { event, place } = prepared;
         let sent = catch_unwind(AssertUnwindSafe(|| {
             let Ready { record, metadata, partition, mut preparation } = event?;
             if let Some(partition) = self.select_own(partition, preparation.as_mut())? {
-                return self.records.send_encoded(partition, record, &future);
+                return self.records.send_encoded(partition, record, place);
             }
             let text = match &metadata {
                 Text::Within(range) => text_at(record.bytes(), range),
@@ -353,14 +370,14 @@ impl Workshop {
                 Text::Unknown => "",
             };
             let partition = self.select_partition(partition, text, selector)?;
-            self.records.send_encoded(partition, record, &future)
+            self.records.send_encoded(partition, record, place)
         }));
         let failure = match sent {
             Ok(Ok(())) => return,
             Ok(Err(error)) => error,
             Err(_) => Error::new(Kind::Panicked, "a panic while an event was sent; this is a defect of Octopus"),
         };
-        self.records.fail(&future, failure);
+        self.records.fail(place, failure);
     }
 
     fn check_size(&self, record: &impl Record) -> Result<usize> {
@@ -432,7 +449,7 @@ fn text_at<'a>(bytes: &'a [u8], range: &Range<usize>) -> &'a str {
 /// The work on one event that a pool does. However it ends, its future and its place in line are settled.
 struct Job {
     workshop: Arc<Workshop>,
-    future: Arc<Future>,
+    place: Place,
     turn: Option<Turn>,
     event: Option<Unprepared>,
 }
@@ -444,9 +461,9 @@ impl Job {
             Err(Error::new(Kind::Panicked, "a panic while an event was prepared; this is a defect of Octopus"))
         });
         if let Ok(ready) = &event {
-            self.workshop.records.resize(&self.future, &ready.record);
+            self.workshop.records.in_flight().resize(self.place, ready.record.bytes().len() as u64);
         }
-        self.workshop.finish(self.turn.take(), Prepared { event, future: self.future.clone() });
+        self.workshop.finish(self.turn.take(), Prepared { event, place: self.place });
     }
 }
 
@@ -455,7 +472,7 @@ impl Drop for Job {
         if self.event.take().is_some() {
             let why = Error::new(Kind::HostCallback, "the thread pool dropped the task that prepares the event");
             let event = Err(why.during(self.workshop.pushing()));
-            self.workshop.finish(self.turn.take(), Prepared { event, future: self.future.clone() });
+            self.workshop.finish(self.turn.take(), Prepared { event, place: self.place });
         }
     }
 }

@@ -11,6 +11,7 @@ use super::preparation::{HostPreparation, octopus_preparation};
 use super::status::octopus_status;
 use crate::deadline::Deadline;
 use crate::error::{Error, Result};
+use crate::future::Future;
 use crate::producer::{NewEvent, Producer};
 use crate::record::{EventRecord, Metadata};
 
@@ -140,8 +141,7 @@ unsafe extern "C" fn push(
         call(producer, error, move |producer: &Arc<Producer>| {
             let (event, preparation) = event?;
             check_wanted(future, "future")?;
-            let delivery = event.push_to(producer, preparation?)?;
-            if !future.is_null() {
+            if let Some(delivery) = event.push_to(producer, preparation?, !future.is_null())? {
                 handle::give(delivery, future);
             }
             Ok(())
@@ -166,8 +166,7 @@ unsafe extern "C" fn push_many(
             pushed.write(0);
             for index in 0..count {
                 let (event, preparation) = unpushed.take_next()?;
-                let delivery = event.push_to(producer, preparation)?;
-                if !futures.is_null() {
+                if let Some(delivery) = event.push_to(producer, preparation, !futures.is_null())? {
                     handle::give(delivery, futures.add(index as usize));
                 }
                 pushed.write(index + 1);
@@ -262,7 +261,8 @@ impl octopus_push_args {
         &self,
         producer: &Producer,
         preparation: Option<HostPreparation>,
-    ) -> Result<Arc<crate::future::Future>> {
+        wants_future: bool,
+    ) -> Result<Option<Arc<Future>>> {
         // SAFETY: the caller's promise.
         let segments = unsafe { read_array(self.segments, self.segment_count, "event.segments") }?;
         for segment in segments {
@@ -278,7 +278,8 @@ impl octopus_push_args {
             // SAFETY: checked above, so none is left out.
             segments: segments.iter().filter_map(|segment| unsafe { segment.read("event.segments") }.ok()),
         };
-        let event = NewEvent { record, partition: (self.has_partition != 0).then_some(self.partition) };
+        let partition = (self.has_partition != 0).then_some(self.partition);
+        let event = NewEvent { record, partition, wants_future };
         match preparation {
             None => producer.push(&event),
             Some(preparation) => producer.push_prepared(&event, Box::new(preparation)),

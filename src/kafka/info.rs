@@ -2,6 +2,7 @@
 //! Each is made when it is first needed.
 
 use std::collections::{BTreeMap, HashMap};
+use std::sync::Arc;
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -18,6 +19,8 @@ use crate::admin::{InfoRecord, InfoTopic, InfoTopics};
 use crate::config::ClientSettings;
 use crate::deadline::{Deadline, as_millis_rounded_up};
 use crate::error::{Error, Kind, Result};
+use crate::future::Future;
+use crate::in_flight::Claim;
 use crate::record::Bare;
 
 const PARTITION: i32 = 0;
@@ -240,6 +243,15 @@ impl Drop for Reading<'_> {
     }
 }
 
+/// Together with others: waiting for it doesn't cut the linger short.
+fn send(producer: &KafkaProducer, record: &str, deadline: Deadline) -> Result<Arc<Future>> {
+    let (future, partition, bytes) = (producer.unhurried_future(), PARTITION as u32, record.len());
+    let claim = Claim { bytes: bytes as u64, partition: Some(partition), future: Some(future.clone()) };
+    let place = producer.in_flight().take(claim, || deadline)?;
+    producer.send(partition, &Bare(record.as_bytes()), bytes, place)?;
+    Ok(future)
+}
+
 /// Fills info topics through one producer, which is made at the first and made anew after it has failed for good:
 /// making one costs half a second.
 struct InfoWriter {
@@ -266,13 +278,7 @@ impl InfoWriter {
             );
             return Err(doing(Error::new(Kind::TooLarge, why)));
         }
-        let sent: Vec<_> = records
-            .iter()
-            .map(|record| {
-                let place = producer.in_flight().take(record.len() as u64, deadline)?;
-                producer.send_unhurried(PARTITION as u32, &Bare(record.as_bytes()), place)
-            })
-            .collect();
+        let sent: Vec<_> = records.iter().map(|record| send(&producer, record, deadline)).collect();
         // All are waited for, whatever became of the first: what is still on its way must be known to be.
         let mut outcome = Ok(());
         for sent in sent {

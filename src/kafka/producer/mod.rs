@@ -8,6 +8,7 @@ mod serving;
 use std::cell::RefCell;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Weak};
+use std::time::Duration;
 
 use rdkafka::bindings as rd;
 use rdkafka::config::NativeClientConfig;
@@ -16,14 +17,14 @@ use super::buffer::{Buffer, EncodedRecord};
 use super::client::{Client, ClientRole};
 use super::codes;
 use super::native::TopicHandle;
-use super::overdue::{Overdue, Watch};
+use super::overdue::{self, Overdue};
 use super::{Connection, conf, errors};
 use crate::completions::spawn;
 use crate::config::{ClientSettings, Properties};
 use crate::deadline::Deadline;
 use crate::error::{Error, Kind, Result};
 use crate::future::{Future, Hurry};
-use crate::in_flight::{Fate, InFlight, Limits, Outcome, Place};
+use crate::in_flight::{InFlight, Limits, Place, Report};
 use crate::record::Record;
 use crate::thread_pool::Mark;
 
@@ -49,9 +50,11 @@ pub struct KafkaProducer {
 
 /// The client, its serving thread and the room in it; siblings for several topics share them.
 struct Shared {
+    /// Of the first of them, as messages show it.
+    topic_name: String,
     in_flight: InFlight,
     /// When events in flight are overdue, unless librdkafka sees to that.
-    watch: Option<Watch>,
+    overdue_after: Option<Duration>,
     hurrying: AtomicBool,
     closing: AtomicBool,
     client: Client,
@@ -71,8 +74,8 @@ impl KafkaProducer {
         }
         let wanted = conf::native(&properties)?;
         check_linger(&properties, &wanted)?;
-        let watch = match overdue {
-            Overdue::Kept => Watch::in_place_of_librdkafka(&mut properties, topic_name)?,
+        let overdue_after = match overdue {
+            Overdue::Kept => overdue::take_limit(&mut properties)?,
             Overdue::Dropped => None,
         };
         let limits = Limits {
@@ -90,7 +93,8 @@ impl KafkaProducer {
         let topic = TopicHandle::new(&client.handle, topic_name)?;
         let shared = Arc::new(Shared {
             in_flight: InFlight::new(limits),
-            watch,
+            overdue_after,
+            topic_name: topic_name.to_owned(),
             hurrying: AtomicBool::new(false),
             closing: AtomicBool::new(false),
             client,
@@ -152,38 +156,24 @@ impl KafkaProducer {
         self.max_record
     }
 
-    /// Encodes the record and queues it in the place that was taken for its size; the returned future is settled by its
-    /// delivery report.
-    pub fn send(&self, partition: u32, record: &impl Record, place: Place) -> Result<Arc<Future>> {
-        self.send_woken_by(self.waker(), partition, record, place)
+    /// Settled by the delivery report of the event that takes its place with it.
+    pub fn future(&self) -> Arc<Future> {
+        Arc::new(Future::delivery(self.waker(), self.pool))
     }
 
-    /// As [`send`](Self::send), but waiting for it doesn't cut the linger short, which records need that shall go
+    /// As [`future`](Self::future), but waiting for it doesn't cut the linger short, which records need that shall go
     /// together with others.
-    pub fn send_unhurried(&self, partition: u32, record: &impl Record, place: Place) -> Result<Arc<Future>> {
-        self.send_woken_by(Weak::<Shared>::new(), partition, record, place)
+    pub fn unhurried_future(&self) -> Arc<Future> {
+        Arc::new(Future::delivery(Weak::<Shared>::new(), self.pool))
     }
 
-    fn send_woken_by(
-        &self,
-        waker: Weak<dyn Hurry>,
-        partition: u32,
-        record: &impl Record,
-        place: Place,
-    ) -> Result<Arc<Future>> {
-        let future = Arc::new(Future::delivery(place, waker, self.pool));
-        match self.encode_and_produce(partition, record, place.bytes() as usize, &future) {
-            Ok(()) => Ok(future),
-            Err(error) => {
-                self.shared.in_flight.settle(&mut vec![Outcome::delivered(place)]);
-                Err(error)
-            }
+    /// Encodes the record and queues it in the place that was taken for its `size`.
+    pub fn send(&self, partition: u32, record: &impl Record, size: usize, place: Place) -> Result<()> {
+        let sent = self.encode_and_produce(partition, record, size, place);
+        if sent.is_err() {
+            self.shared.in_flight.give_back(place);
         }
-    }
-
-    /// The future of an event that has its place and is sent later, by [`send_encoded`](Self::send_encoded).
-    pub fn promise(&self, place: Place) -> Arc<Future> {
-        Arc::new(Future::delivery(place, self.waker(), self.pool))
+        sent
     }
 
     /// The bytes of a record of this size, to be sent later.
@@ -193,41 +183,25 @@ impl KafkaProducer {
         Ok(EncodedRecord(buffer))
     }
 
-    /// Counts the event with the size that its record has, now that it is made.
-    pub fn resize(&self, future: &Future, record: &EncodedRecord) {
-        if let Some(held) = future.held() {
-            self.shared.in_flight.resize(held, record.bytes().len() as u64);
-        }
+    /// Queues a record; its delivery report tells what became of it. On an error that is the caller's to tell.
+    pub fn send_encoded(&self, partition: u32, record: EncodedRecord, place: Place) -> Result<()> {
+        self.shared.in_flight.sending(place, partition);
+        self.produce(partition, Bytes::ToKeep(record.0), place)
     }
 
-    /// Queues a record; its delivery report settles the future. On an error the future is the caller's to fail.
-    pub fn send_encoded(&self, partition: u32, record: EncodedRecord, future: &Arc<Future>) -> Result<()> {
-        self.produce(partition, Bytes::ToKeep(record.0), future)
+    /// Tells that an event can't be sent, and gives its room back. The next flush tells of it, unless its failure was told
+    /// before.
+    pub fn fail(&self, place: Place, error: Error) {
+        self.shared.in_flight.settle(&mut vec![Report { place, result: Err(error) }]);
     }
 
-    /// Settles the future of an event that can't be sent, and gives its room back. The next flush tells of it, unless
-    /// its failure was told before.
-    pub fn fail(&self, future: &Future, error: Error) {
-        let is_news = future.settle_delivery(Err(error.clone()));
-        if let Some(place) = future.place() {
-            let fate = if is_news { Fate::Failed(error) } else { Fate::Delivered };
-            self.shared.in_flight.settle(&mut vec![Outcome { place, fate }]);
-        }
-    }
-
-    fn encode_and_produce(
-        &self,
-        partition: u32,
-        record: &impl Record,
-        size: usize,
-        future: &Arc<Future>,
-    ) -> Result<()> {
+    fn encode_and_produce(&self, partition: u32, record: &impl Record, size: usize, place: Place) -> Result<()> {
         if size <= LARGEST_COPIED_TWICE {
             let sent = SCRATCH.try_with(|scratch| {
                 let scratch = &mut *scratch.borrow_mut();
                 scratch.clear();
                 record.encode(|bytes| scratch.extend_from_slice(bytes));
-                self.produce(partition, Bytes::ToCopy(scratch), future)
+                self.produce(partition, Bytes::ToCopy(scratch), place)
             });
             // As a thread ends the scratch goes first, and what the host has run then may still push.
             if let Ok(result) = sent {
@@ -236,7 +210,7 @@ impl KafkaProducer {
         }
         let mut buffer = Buffer::with_capacity(size)?;
         record.encode(|bytes| buffer.append(bytes));
-        self.produce(partition, Bytes::ToKeep(buffer), future)
+        self.produce(partition, Bytes::ToKeep(buffer), place)
     }
 
     /// Settled when everything sent before is delivered or has failed; sends what lingers, waited on or not.
@@ -247,14 +221,13 @@ impl KafkaProducer {
         flush
     }
 
-    fn produce(&self, partition: u32, bytes: Bytes, future: &Arc<Future>) -> Result<()> {
+    fn produce(&self, partition: u32, bytes: Bytes, place: Place) -> Result<()> {
         let (flags, payload, size) = match &bytes {
             Bytes::ToCopy(scratch) => (rd::RD_KAFKA_MSG_F_COPY, scratch.as_ptr().cast_mut(), scratch.len()),
             Bytes::ToKeep(buffer) => (rd::RD_KAFKA_MSG_F_FREE, buffer.start.as_ptr(), buffer.size),
         };
-        let opaque = Arc::into_raw(future.clone());
         // SAFETY: topic and client are alive; the payload has `size` bytes, is copied or, from then on, librdkafka's
-        // to free; the opaque comes back in exactly one delivery report.
+        // to free; the opaque is a number.
         let refused = unsafe {
             rd::rd_kafka_produce(
                 self.topic.as_ptr(),
@@ -264,22 +237,16 @@ impl KafkaProducer {
                 size,
                 std::ptr::null(),
                 0,
-                opaque.cast_mut().cast(),
+                place.to_opaque(),
             )
         };
         if refused == 0 {
-            if let Some(watch) = &self.shared.watch {
-                watch.begin(partition, future);
-            }
             if let Bytes::ToKeep(buffer) = bytes {
                 buffer.give_away();
             }
             return Ok(());
         }
-        let error = self.refusal(partition, size);
-        // SAFETY: refused, so librdkafka did not keep the opaque.
-        drop(unsafe { Arc::from_raw(opaque) });
-        Err(error)
+        Err(self.refusal(partition, size))
     }
 
     fn refusal(&self, partition: u32, size: usize) -> Error {

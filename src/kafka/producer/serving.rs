@@ -1,9 +1,7 @@
 //! The thread that serves a producer: delivery reports in, futures settled, room given back; what is overdue is told, and what
 //! nobody waits for any more is dropped.
 
-use std::ffi::c_void;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
@@ -13,13 +11,12 @@ use rdkafka::types::RDKafkaErrorCode;
 use super::Shared;
 use crate::deadline::{Deadline, as_millis_rounded_up};
 use crate::error::{Error, Kind, Result, Stored};
-use crate::future::{Delivered, Future, Hurry};
-use crate::in_flight::{Fate, Outcome, Place};
+use crate::future::{Delivered, Hurry};
+use crate::in_flight::{Overdue, Place, Report};
 use crate::kafka::client::IDLE;
 use crate::kafka::codes::Code;
 use crate::kafka::errors;
 use crate::kafka::native::{self, QueueEvent};
-use crate::kafka::overdue::Watch;
 
 impl Hurry for Shared {
     fn hurry(&self, at_most: Duration) {
@@ -49,7 +46,9 @@ impl Shared {
                 self.client.main.poll(due.saturating_duration_since(Instant::now()))
             } else {
                 (pause, due) = (FIRST_PAUSE, Instant::now());
-                self.client.main.poll(self.watch.as_ref().map_or(IDLE, |watch| watch.until_next().min(IDLE)))
+                self.client
+                    .main
+                    .poll(self.overdue_after.map_or(IDLE, |limit| self.in_flight.until_overdue(limit).min(IDLE)))
             };
             self.look_after_trouble();
             self.give_up_on_overdue();
@@ -68,29 +67,28 @@ impl Shared {
 
     /// Fails what is in flight for longer than it may be. librdkafka keeps it: `overdue` says why.
     fn give_up_on_overdue(&self) {
-        let Some(watch) = &self.watch else { return };
-        let mut given_up = Vec::new();
-        for event in watch.take_overdue() {
-            let Some(place) = event.future.place() else { continue };
-            let error = self.overdue_error(watch, event.partition, place);
-            if event.future.settle_delivery(Err(error.clone())) {
-                given_up.push((place, error));
-            }
-        }
+        let Some(limit) = self.overdue_after else { return };
+        let given_up = self
+            .in_flight
+            .overdue(limit)
+            .into_iter()
+            .map(|event| (event.place, Some(self.overdue_error(event, limit))));
+        let given_up: Vec<_> = given_up.collect();
         if !given_up.is_empty() {
-            self.in_flight.give_up_waiting(given_up);
+            self.in_flight.give_up(given_up);
         }
     }
 
-    fn overdue_error(&self, watch: &Watch, partition: u32, place: Place) -> Error {
+    fn overdue_error(&self, event: Overdue, limit: Duration) -> Error {
         let code = Code::from(rd::rd_kafka_resp_err_t::RD_KAFKA_RESP_ERR__MSG_TIMED_OUT);
         let reason = format!(
             "{}: no broker has confirmed it within delivery.timeout.ms ({}); it is kept, and may still be stored; {}",
             errors::describe(code),
-            watch.limit.as_millis(),
+            limit.as_millis(),
             self.client.why_timed_out()
         );
-        errors::error(code, &reason).stored(Stored::Perhaps).during(delivering(place.bytes(), partition, &watch.topic))
+        let doing = delivering(event.bytes, event.partition, &self.topic_name);
+        errors::error(code, &reason).stored(Stored::Perhaps).during(doing)
     }
 
     /// Everything was told: what librdkafka still has is nobody's any more.
@@ -130,11 +128,11 @@ impl Shared {
         self.in_flight.end(Error::new(Kind::Panicked, why));
     }
 
-    /// Settles the futures of a whole array of delivery reports, then gives their room back at once.
+    /// Takes in a whole array of delivery reports, then tells of them at once.
     fn settle(&self, event: &QueueEvent) {
         const AT_ONCE: usize = 512;
         let mut messages = [std::ptr::null::<rd::rd_kafka_message_t>(); AT_ONCE];
-        let mut outcomes = Vec::with_capacity(AT_ONCE);
+        let mut reports = Vec::new();
         // The reports of a batch come together. Where its first record is unknown, librdkafka counts on from -1.
         let mut is_placed = true;
         loop {
@@ -147,30 +145,22 @@ impl Shared {
             for message in messages[..count].iter().filter_map(|message| unsafe { message.as_ref() }) {
                 // SAFETY: a field of what is alive.
                 is_placed &= message.offset >= 0 || unsafe { Code::read(&raw const message.err) }.is_error();
-                // A panic over one report must not leave the others' futures waiting for ever.
-                match catch_unwind(AssertUnwindSafe(|| self.settle_one(message, is_placed))) {
-                    Ok(outcome) => outcomes.extend(outcome),
-                    Err(_) => self.fail("a panic while serving a delivery report; this is a defect of Octopus"),
-                }
+                let Some(place) = Place::from_opaque(message._private) else { continue };
+                // A panic over one report must not leave the others' events waiting for ever.
+                let result = catch_unwind(AssertUnwindSafe(|| self.result_of(message, is_placed)));
+                reports.push(Report { place, result: result.unwrap_or_else(|_| Err(self.panicked())) });
             }
-            self.in_flight.settle(&mut outcomes);
+            if reports.iter().any(|report| report.result.is_ok()) {
+                self.client.note_success();
+            }
+            self.in_flight.settle(&mut reports);
         }
     }
 
-    fn settle_one(&self, message: &rd::rd_kafka_message_t, is_placed: bool) -> Option<Outcome> {
-        // SAFETY: made in `produce`, and this is its one report.
-        let report = unsafe { Report::from_opaque(message._private) }?;
-        let result = self.result_of(message, is_placed);
-        if result.is_ok() {
-            self.client.note_success();
-        }
-        let failure = result.as_ref().err().cloned();
-        let fate = match (report.0.settle_delivery(result), failure) {
-            (false, _) => Fate::ToldBefore,
-            (true, None) => Fate::Delivered,
-            (true, Some(failure)) => Fate::Failed(failure),
-        };
-        Some(Outcome { place: report.0.place()?, fate })
+    fn panicked(&self) -> Error {
+        self.fail("a panic while serving a delivery report; this is a defect of Octopus");
+        let why = "a panic while serving the delivery report: whether the event is stored is unknown";
+        Error::new(Kind::Panicked, why).stored(Stored::Perhaps)
     }
 
     fn result_of(&self, message: &rd::rd_kafka_message_t, is_placed: bool) -> Result<Delivered> {
@@ -208,25 +198,4 @@ impl Shared {
 
 fn delivering(bytes: u64, partition: u32, topic: &str) -> String {
     format!("delivering {bytes} bytes to partition {partition} of topic {topic:?}")
-}
-
-/// A future whose delivery report is being read; it is settled whatever happens.
-struct Report(Arc<Future>);
-
-impl Report {
-    /// # Safety
-    /// `opaque` is NULL or comes from `produce`, and this is the only time that it is turned back.
-    unsafe fn from_opaque(opaque: *mut c_void) -> Option<Self> {
-        // SAFETY: the caller's promise.
-        (!opaque.is_null()).then(|| Report(unsafe { Arc::from_raw(opaque.cast::<Future>().cast_const()) }))
-    }
-}
-
-impl Drop for Report {
-    fn drop(&mut self) {
-        if std::thread::panicking() {
-            let why = "a panic while serving the delivery report: whether the event is stored is unknown";
-            self.0.settle_delivery(Err(Error::new(Kind::Panicked, why).stored(Stored::Perhaps)));
-        }
-    }
 }

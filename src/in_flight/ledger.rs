@@ -1,0 +1,233 @@
+//! The entries of events in flight. An entry's number is what librdkafka brings back with the event's report: nothing is
+//! allocated for an event, and nothing searched.
+//!
+//! Events that librdkafka has stand in line by their age. They leave it from wherever they are, so that those that one partition
+//! holds up keep nothing of the others.
+
+use std::ffi::c_void;
+use std::num::NonZeroU32;
+use std::sync::Arc;
+
+use crate::deadline::Moment;
+use crate::future::Future;
+
+/// An event's place among those in flight.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Place(NonZeroU32);
+
+impl Place {
+    /// More events can't be in flight.
+    pub(super) const MOST: u64 = u32::MAX as u64 - 1;
+
+    /// As librdkafka carries it.
+    pub fn to_opaque(self) -> *mut c_void {
+        std::ptr::without_provenance_mut(self.0.get() as usize)
+    }
+
+    pub fn from_opaque(opaque: *mut c_void) -> Option<Self> {
+        u32::try_from(opaque.addr()).ok().and_then(NonZeroU32::new).map(Place)
+    }
+
+    /// The last place of so many.
+    fn last_of(count: usize) -> Self {
+        Place(u32::try_from(count).ok().and_then(NonZeroU32::new).unwrap_or(NonZeroU32::MAX))
+    }
+
+    fn index(self) -> usize {
+        self.0.get() as usize - 1
+    }
+}
+
+pub struct Entry {
+    pub epoch: u64,
+    pub bytes: u64,
+    /// Settled with the event's result, if the host wants it.
+    pub future: Option<Arc<Future>>,
+    pub partition: u32,
+    /// Since when it is in line.
+    pub since: Moment,
+    /// Whether the result was told before the report: only its room is still taken.
+    pub is_told: bool,
+    stage: Stage,
+    older: Option<Place>,
+    /// Of an entry that is free, the next one that is.
+    newer: Option<Place>,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Stage {
+    Free,
+    Apart,
+    InLine,
+}
+
+#[derive(Default)]
+pub struct Ledger {
+    entries: Vec<Entry>,
+    free: Option<Place>,
+    oldest: Option<Place>,
+    newest: Option<Place>,
+}
+
+impl Ledger {
+    pub fn insert(&mut self, epoch: u64, bytes: u64, future: Option<Arc<Future>>) -> Place {
+        let entry = Entry {
+            epoch,
+            bytes,
+            future,
+            partition: 0,
+            since: Moment::default(),
+            is_told: false,
+            stage: Stage::Apart,
+            older: None,
+            newer: None,
+        };
+        match self.free.and_then(|place| Some((place, self.entries.get_mut(place.index())?))) {
+            Some((place, slot)) => {
+                self.free = slot.newer;
+                *slot = entry;
+                place
+            }
+            None => {
+                self.entries.push(entry);
+                Place::last_of(self.entries.len())
+            }
+        }
+    }
+
+    pub fn get_mut(&mut self, place: Place) -> Option<&mut Entry> {
+        self.entries.get_mut(place.index()).filter(|entry| entry.stage != Stage::Free)
+    }
+
+    /// librdkafka is about to get the event.
+    pub fn line_up(&mut self, place: Place, partition: u32, now: Moment) {
+        let newest = self.newest;
+        let Some(entry) = self.get_mut(place).filter(|entry| entry.stage == Stage::Apart) else { return };
+        entry.partition = partition;
+        entry.since = now;
+        entry.stage = Stage::InLine;
+        entry.older = newest;
+        entry.newer = None;
+        *self.newer_than(newest) = Some(place);
+        self.newest = Some(place);
+    }
+
+    pub fn leave_line(&mut self, place: Place) {
+        let Some(entry) = self.get_mut(place).filter(|entry| entry.stage == Stage::InLine) else { return };
+        entry.stage = Stage::Apart;
+        let (older, newer) = (entry.older.take(), entry.newer.take());
+        *self.newer_than(older) = newer;
+        *self.older_than(newer) = older;
+    }
+
+    /// The one that has been in line for the longest.
+    pub fn oldest(&mut self) -> Option<(Place, &mut Entry)> {
+        let place = self.oldest?;
+        Some((place, self.get_mut(place)?))
+    }
+
+    /// Frees the place; gives what was there.
+    pub fn remove(&mut self, place: Place) -> Option<Entry> {
+        self.leave_line(place);
+        let next_free = self.free;
+        let entry = self.get_mut(place)?;
+        let free = Entry { stage: Stage::Free, future: None, newer: next_free, older: None, ..*entry };
+        let removed = std::mem::replace(entry, free);
+        self.free = Some(place);
+        Some(removed)
+    }
+
+    /// The link to what is behind `place`; behind nothing stands the oldest.
+    fn newer_than(&mut self, place: Option<Place>) -> &mut Option<Place> {
+        match place.and_then(|place| self.entries.get_mut(place.index())) {
+            Some(entry) => &mut entry.newer,
+            None => &mut self.oldest,
+        }
+    }
+
+    fn older_than(&mut self, place: Option<Place>) -> &mut Option<Place> {
+        match place.and_then(|place| self.entries.get_mut(place.index())) {
+            Some(entry) => &mut entry.older,
+            None => &mut self.newest,
+        }
+    }
+
+    #[cfg(test)]
+    pub fn capacity(&self) -> usize {
+        self.entries.len()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn in_line(ledger: &mut Ledger) -> Place {
+        let place = ledger.insert(0, 1, None);
+        ledger.line_up(place, 0, Moment::default());
+        place
+    }
+
+    /// From the oldest to the newest, and the same backwards.
+    fn line(ledger: &Ledger) -> Vec<Place> {
+        let entry = |place: Place| &ledger.entries[place.index()];
+        let walk = |from, next: fn(&Entry) -> Option<Place>| -> Vec<Place> {
+            std::iter::successors(from, |place| next(entry(*place))).collect()
+        };
+        let forwards = walk(ledger.oldest, |entry| entry.newer);
+        let mut backwards = walk(ledger.newest, |entry| entry.older);
+        backwards.reverse();
+        assert_eq!(forwards, backwards);
+        forwards
+    }
+
+    #[test]
+    fn events_leave_the_line_from_wherever_they_are() {
+        let mut ledger = Ledger::default();
+        let [a, b, c, d] = [(); 4].map(|()| in_line(&mut ledger));
+        assert_eq!(line(&ledger), [a, b, c, d]);
+        assert!(ledger.remove(b).is_some());
+        assert_eq!(line(&ledger), [a, c, d]);
+        assert!(ledger.remove(a).is_some() && ledger.remove(d).is_some());
+        assert_eq!(line(&ledger), [c]);
+        ledger.leave_line(c);
+        ledger.leave_line(c);
+        assert_eq!(line(&ledger), []);
+        assert!(ledger.remove(c).is_some());
+        assert!(ledger.remove(c).is_none(), "a report comes once");
+    }
+
+    #[test]
+    fn places_are_used_again_and_say_the_same_to_librdkafka() {
+        let mut ledger = Ledger::default();
+        let [a, b] = [(); 2].map(|()| in_line(&mut ledger));
+        for place in [a, b] {
+            assert_eq!(Place::from_opaque(place.to_opaque()), Some(place));
+        }
+        assert_eq!(Place::from_opaque(std::ptr::null_mut()), None);
+        ledger.remove(a);
+        ledger.remove(b);
+        let again = [(); 2].map(|()| in_line(&mut ledger));
+        assert_eq!((ledger.capacity(), again), (2, [b, a]));
+        assert_eq!(line(&ledger), again);
+    }
+
+    #[test]
+    fn any_order_of_coming_and_going_keeps_the_line_by_age() {
+        let mut random = 7u64;
+        let (mut ledger, mut known) = (Ledger::default(), Vec::new());
+        for _ in 0..20_000 {
+            random = random.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+            let chance = (random >> 33) as usize;
+            if known.is_empty() || chance % 100 < 50 {
+                known.push(in_line(&mut ledger));
+            } else {
+                ledger.remove(known.remove(chance % known.len()));
+            }
+            if chance.is_multiple_of(97) {
+                assert_eq!(line(&ledger), known);
+            }
+        }
+        assert_eq!(line(&ledger), known);
+    }
+}
