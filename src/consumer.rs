@@ -227,14 +227,23 @@ impl Reader {
     }
 
     fn next_many(&self, max: u64, deadline: Deadline) -> Result<Vec<Arc<Event>>> {
+        let wanted = usize::try_from(max).unwrap_or(usize::MAX);
         let mut events = vec![self.next(deadline)?];
-        while (events.len() as u64) < max {
-            match self.next(Deadline::from_millis(0)) {
+        self.left_over.take_events(wanted, &mut events);
+        if !self.left_over.is_empty() {
+            return Ok(events);
+        }
+        let mut records = Vec::new();
+        let behind_them = self.records.take_more(wanted - events.len(), &mut records);
+        let mut read = records
+            .into_iter()
+            .map(|record| self.read(record).map(Arc::new))
+            .chain(behind_them.filter(Error::is_said_once).map(Err));
+        while let Some(next) = read.next() {
+            match next {
                 Ok(event) => events.push(event),
                 Err(error) => {
-                    if error.is_said_once() {
-                        self.left_over.put_error(error);
-                    }
+                    self.left_over.append(std::iter::once(Err(error)).chain(read).collect());
                     break;
                 }
             }
@@ -328,10 +337,28 @@ impl LeftOver {
         self.is_there.store(true, Ordering::Release);
     }
 
-    fn put_error(&self, error: Error) {
+    /// Takes events, up to the first that isn't one, until there are so many.
+    fn take_events(&self, wanted: usize, events: &mut Vec<Arc<Event>>) {
+        if self.is_empty() {
+            return;
+        }
         let mut line = self.line.lock();
-        line.push_back(Err(error));
-        self.is_there.store(true, Ordering::Release);
+        while events.len() < wanted
+            && let Some(Ok(_)) = line.front()
+            && let Some(Ok(event)) = line.pop_front()
+        {
+            if event.is_current() {
+                events.push(event);
+            }
+        }
+        self.is_there.store(!line.is_empty(), Ordering::Release);
+    }
+
+    /// These come behind all others.
+    fn append(&self, more: Vec<Result<Arc<Event>>>) {
+        let mut line = self.line.lock();
+        line.extend(more);
+        self.is_there.store(!line.is_empty(), Ordering::Release);
     }
 
     fn forget(&self, partition: u32) {

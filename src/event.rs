@@ -66,7 +66,8 @@ impl Event {
     /// The metadata as JSON; `None` when the topic's serializer is one that the core does not have.
     pub fn metadata(&self) -> Option<&str> {
         match &self.json {
-            Json::Within(range) => std::str::from_utf8(self.payload.bytes().get(range.clone())?).ok(),
+            // SAFETY: `Json::read` found UTF-8 there, and nobody changes these bytes.
+            Json::Within(range) => Some(unsafe { std::str::from_utf8_unchecked(&self.payload.bytes()[range.clone()]) }),
             Json::Made(text) => Some(text),
             Json::Unknown => None,
         }

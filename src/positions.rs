@@ -1,7 +1,7 @@
 //! Where a consumer stands in each partition: what was delivered to the host, what the host acknowledged, what
 //! is committed. Nothing here talks to Kafka; time does not matter, only order does.
 
-use std::collections::HashMap;
+use std::collections::BTreeMap;
 
 use parking_lot::Mutex;
 
@@ -36,7 +36,7 @@ impl Position {
 
 #[derive(Default)]
 struct State {
-    partitions: HashMap<u32, Position>,
+    partitions: BTreeMap<u32, Position>,
     assignments: u64,
 }
 
@@ -55,14 +55,11 @@ pub enum Step {
 
 impl State {
     fn to_commit(&self) -> Vec<(u32, u64)> {
-        let mut offsets: Vec<_> = self
-            .partitions
+        self.partitions
             .iter()
             .filter(|(_, p)| p.assignment.is_some() && p.acknowledged > p.committed)
             .filter_map(|(partition, position)| position.acknowledged.map(|offset| (*partition, offset)))
-            .collect();
-        offsets.sort_unstable();
-        offsets
+            .collect()
     }
 }
 
@@ -133,10 +130,7 @@ impl Positions {
     /// The partitions that are ours, in order.
     pub fn assigned(&self) -> Vec<u32> {
         let state = self.0.lock();
-        let mut partitions: Vec<u32> =
-            state.partitions.iter().filter(|(_, p)| p.assignment.is_some()).map(|(partition, _)| *partition).collect();
-        partitions.sort_unstable();
-        partitions
+        state.partitions.iter().filter(|(_, p)| p.assignment.is_some()).map(|(partition, _)| *partition).collect()
     }
 
     /// The offset that should come next, if that is known.

@@ -204,6 +204,11 @@ impl KafkaConsumer {
         self.shared.next(deadline, interrupted)
     }
 
+    /// Takes along what else is there, without waiting, at most `most` records; an error that stands behind them, if one does.
+    pub fn take_more(&self, most: usize, records: &mut Vec<RawRecord>) -> Option<Error> {
+        self.shared.take_more(most, records)
+    }
+
     /// Has a reader that sleeps look whether it should go on.
     pub fn wake(&self) {
         self.shared.data.wake();

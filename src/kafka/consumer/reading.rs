@@ -48,9 +48,7 @@ impl Shared {
             match self.read_one(deadline) {
                 Reading::Record(record) => return Ok(Some(record)),
                 Reading::Failure(error) => return Err(error),
-                Reading::Remark(error) => {
-                    log::warn!(logger: self.client.log(), target: self.client.name(), "{error}");
-                }
+                Reading::Remark(error) => self.remark(&error),
                 Reading::Nothing => {}
             }
             self.complain(deadline)?;
@@ -58,6 +56,37 @@ impl Shared {
                 return Err(Error::bare(Kind::TimedOut));
             }
         }
+    }
+
+    /// Takes along what else is there, in one turn, at most `most` records. Ends at what is no record, which may be an error.
+    pub(super) fn take_more(&self, most: usize, records: &mut Vec<RawRecord>) -> Option<Error> {
+        match self.read_more(most, records) {
+            Reading::Failure(error) => return Some(error),
+            Reading::Remark(error) => self.remark(&error),
+            Reading::Record(_) | Reading::Nothing => {}
+        }
+        None
+    }
+
+    fn read_more(&self, most: usize, records: &mut Vec<RawRecord>) -> Reading {
+        let Some(mut batch) = self.reading_turn(Deadline::PASSED) else { return Reading::Nothing };
+        let enough = records.len().saturating_add(most);
+        while records.len() < enough {
+            if batch.is_empty() {
+                self.take_along(&mut batch);
+            }
+            let Some(message) = batch.pop_front() else { break };
+            match self.examine(message, &mut batch) {
+                Reading::Record(record) => records.push(record),
+                Reading::Nothing => {}
+                other => return other,
+            }
+        }
+        Reading::Nothing
+    }
+
+    fn remark(&self, error: &Error) {
+        log::warn!(logger: self.client.log(), target: self.client.name(), "{error}");
     }
 
     fn read_one(&self, deadline: Deadline) -> Reading {
@@ -188,7 +217,7 @@ impl Shared {
         if let Some(fatal) = self.client.fatal() {
             return Err(fatal);
         }
-        if deadline.instant().is_some() && !deadline.has_passed() {
+        if !deadline.is_never() && !deadline.has_passed() {
             return Ok(());
         }
         if let Some(standing) = self.standing.get() {
