@@ -42,6 +42,10 @@ find_api() {
     fi
 }
 
+compile() { # source, program, options...
+    c++ -std=c++17 -Wall -Wextra -Wpedantic -Werror "${@:3}" "${compile_flags[@]}" -o "$2" "$1" "${link_flags[@]}" -pthread
+}
+
 build() {
     mkdir -p "$out"
     cargo build --locked -p octopus --features diaspora
@@ -50,8 +54,7 @@ build() {
     ci/symbols.sh "$library" --with-diaspora
     local program
     for program in "${on_one_kafka[@]}" expiring interchange; do
-        c++ -std=c++17 -O1 -g -Wall -Wextra -Wpedantic -Werror "${compile_flags[@]}" -o "$out/$program" \
-            "plugin-tests/diaspora/$program.cpp" "${link_flags[@]}" -pthread
+        compile "plugin-tests/diaspora/$program.cpp" "$out/$program" -O1 -g
     done
     c++ -std=c++17 -O1 -Wall -Wextra -Wpedantic -Werror "${compile_flags[@]}" -shared -fPIC -o "$out/libpicky.so" \
         plugin-tests/diaspora/component_library.cpp "${link_flags[@]}"
@@ -97,6 +100,10 @@ case ${1:-} in
         run 'on one Kafka' ci/with-kafka.sh "$0" --promises
         KAFKA_OPTIONS='--set log.retention.ms=1000 --set log.retention.check.interval.ms=300' \
             run 'on a Kafka that forgets' ci/with-kafka.sh "$0" --expiring
+        ;;
+    --compile) # source, program: for what measures (ci/bench.sh)
+        find_api || { echo "$0: no diaspora-stream-api is installed; DIASPORA_PREFIX says where one is" >&2; exit 1; }
+        compile "$2" "$3" -O2
         ;;
     --promises) show_promises "$2" ;;
     --expiring) run expiring "${limited[@]}" "$out/expiring" "$library" "$2" expiring- ;;

@@ -12,7 +12,7 @@ use rdkafka::types::{
 };
 
 use crate::job::{Event, Job};
-use crate::side::{BATCH, Consuming, PATIENCE, Producing, SLICE, Seen, Told};
+use crate::side::{BATCH, Consuming, Measured, PATIENCE, Producing, SLICE, Seen, Told};
 
 /// Pushes between two looks for reports.
 const UNSERVED: u64 = 256;
@@ -38,6 +38,24 @@ fn client(
         prepare(conf);
         let client = rd::rd_kafka_new(kind, conf, why.as_mut_ptr(), why.len());
         NonNull::new(client).unwrap_or_else(|| panic!("no client: {:?}", CStr::from_ptr(why.as_ptr())))
+    }
+}
+
+pub struct Floor;
+
+impl Measured for Floor {
+    type Opened = ();
+    type Producer = Producer;
+    type Consumer = Consumer;
+
+    fn open(_: &Job) {}
+
+    fn producer((): &(), job: &Job) -> Producer {
+        Producer::new(job)
+    }
+
+    fn consumer((): &(), job: &Job) -> Consumer {
+        Consumer::new(job)
     }
 }
 
@@ -159,6 +177,8 @@ impl Producing for Producer {
         assert!(ended == RDKafkaRespErr::RD_KAFKA_RESP_ERR_NO_ERROR, "{ended:?}");
         assert_eq!(self.reports.failed.load(Ordering::Acquire), 0, "deliveries failed");
     }
+
+    fn close(self) {}
 }
 
 impl Drop for Producer {
@@ -270,6 +290,8 @@ impl Consuming for Consumer {
         }
         seen
     }
+
+    fn close(self) {}
 }
 
 impl Drop for Consumer {

@@ -29,9 +29,24 @@ pub enum Side {
     Floor,
     /// liboctopus.so, opened by `dlopen`.
     Plugin,
+    /// C++ Octopus, through the C++ Diaspora API.
+    CppOctopus,
+    /// liboctopus.so, through the same.
+    ThroughCpp,
 }
 
-#[derive(Debug, Clone, Serialize, Deserialize)]
+impl Side {
+    pub fn name(self) -> &'static str {
+        match self {
+            Side::Floor => "floor",
+            Side::Plugin => "plugin",
+            Side::CppOctopus => "C++ Octopus",
+            Side::ThroughCpp => "plugin through C++",
+        }
+    }
+}
+
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Work {
     /// So many events as fast as they go, by so many threads, then a flush.
@@ -41,7 +56,7 @@ pub enum Work {
     /// One at a time, each waited for.
     PushAndWait { times: u64 },
     /// At a steady rate, whatever the deliveries do.
-    PushAtRate { per_second: u64, seconds: u64 },
+    PushAtRate { rate: Rate, seconds: u64 },
     /// So many events that are there already.
     Pull { events: u64, by: Pulling },
     /// From before a push at a steady rate to after the pull.
@@ -60,6 +75,25 @@ pub enum Work {
     OneHeld { events: u64 },
     /// A producer and a consumer made, used and closed, so many times.
     OpenAndClose { times: u64 },
+    /// All topics that there are.
+    List,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Rate {
+    PerSecond(u64),
+    /// Of what librdkafka alone reaches with nothing to slow it down; the runner knows how much that is.
+    Percent(u64),
+}
+
+impl Rate {
+    pub fn per_second(self, fastest: f64) -> u64 {
+        match self {
+            Rate::PerSecond(rate) => rate,
+            Rate::Percent(share) => (fastest * share as f64 / 100.0) as u64,
+        }
+    }
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]

@@ -14,6 +14,7 @@ mod side;
 mod statistics;
 mod summary;
 mod targets;
+mod through_cpp;
 mod usage;
 
 use std::fmt::Write as _;
@@ -22,9 +23,10 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use options::Options;
-use runner::Runner;
+use runner::{Row, Runner};
 use scenarios::Point;
 use summary::Summary;
+use through_cpp::CppPoint;
 
 fn main() -> ExitCode {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
@@ -59,30 +61,30 @@ fn main() -> ExitCode {
 
 /// Whether all targets hold.
 fn bench(options: &Options) -> Result<bool, String> {
-    let points = chosen(options);
-    if points.is_empty() {
+    let (points, cpp_points) = chosen(options);
+    if points.is_empty() && cpp_points.is_empty() {
         return Err(format!("no scenario is called {}; see --list", options.only.join(", ")));
     }
     if options.list {
         points.iter().for_each(|point| println!("{}, {}", point.scenario, point.at));
+        cpp_points.iter().for_each(|point| println!("{}, {}", point.scenario, point.at));
         return Ok(true);
     }
     let folder = options.out.clone().unwrap_or_else(|| PathBuf::from("target/bench"));
     fs::create_dir_all(&folder).map_err(|why| format!("making {}: {why}", folder.display()))?;
     let mut runner = Runner::new(&options.bootstrap)?;
-    let (mut rows, mut summaries) = (format!("{}\n", summary::COLUMNS), Vec::new());
-    for (index, point) in points.iter().enumerate() {
-        eprintln!("{} of {}: {}, {}, {} pairs", index + 1, points.len(), point.scenario, point.at, point.pairs);
-        let measured = runner.run(point)?;
-        measured.iter().for_each(|row| writeln!(rows, "{}", summary::csv(row)).expect("a text takes all"));
-        // After each point, for what is there already to be seen.
-        write(&folder, "rows.csv", &rows)?;
-        if let Some(summary) = Summary::of(&measured) {
-            let table = summary::markdown(std::slice::from_ref(&summary));
-            eprintln!("{}", table.lines().last().unwrap_or_default());
-            summaries.push(summary);
+    let mut results = Results::new(&folder, points.len() + cpp_points.len());
+    for point in &points {
+        results.begin(point.scenario, &point.at, point.pairs);
+        results.add(&runner.run(point)?)?;
+    }
+    if let Some(cpp) = &options.cpp {
+        for point in &cpp_points {
+            results.begin(point.scenario, point.at, point.pairs);
+            results.add(&runner.run_through_cpp(cpp, point)?)?;
         }
     }
+    let Results { summaries, .. } = results;
     let table = summary::markdown(&summaries);
     println!("{table}");
     write(&folder, "summary.md", &table)?;
@@ -90,13 +92,46 @@ fn bench(options: &Options) -> Result<bool, String> {
     Ok(!options.check || told(&summaries))
 }
 
-fn chosen(options: &Options) -> Vec<Point> {
+/// What was measured so far, shown and written down as it comes.
+struct Results<'a> {
+    folder: &'a Path,
+    expected: usize,
+    rows: String,
+    summaries: Vec<Summary>,
+}
+
+impl<'a> Results<'a> {
+    fn new(folder: &'a Path, expected: usize) -> Self {
+        Results { folder, expected, rows: format!("{}\n", summary::COLUMNS), summaries: Vec::new() }
+    }
+
+    fn begin(&self, scenario: &str, at: &str, pairs: usize) {
+        eprintln!("{} of {}: {scenario}, {at}, {pairs} pairs", self.summaries.len() + 1, self.expected);
+    }
+
+    fn add(&mut self, measured: &[Row]) -> Result<(), String> {
+        measured.iter().for_each(|row| writeln!(self.rows, "{}", summary::csv(row)).expect("a text takes all"));
+        write(self.folder, "rows.csv", &self.rows)?;
+        if let Some(summary) = Summary::of(measured) {
+            let table = summary::markdown(std::slice::from_ref(&summary));
+            eprintln!("{}", table.lines().last().unwrap_or_default());
+            self.summaries.push(summary);
+        }
+        Ok(())
+    }
+}
+
+fn chosen(options: &Options) -> (Vec<Point>, Vec<CppPoint>) {
     let mut points = if options.quick { scenarios::quick() } else { scenarios::all() };
-    points.retain(|point| options.only.is_empty() || options.only.iter().any(|it| it == point.scenario));
+    let mut cpp_points = if options.cpp.is_some() { through_cpp::points(options.quick) } else { Vec::new() };
+    let is_chosen = |scenario: &str| options.only.is_empty() || options.only.iter().any(|it| it == scenario);
+    points.retain(|point| is_chosen(point.scenario));
+    cpp_points.retain(|point| is_chosen(point.scenario));
     if let Some(pairs) = options.pairs {
         points.iter_mut().for_each(|point| point.pairs = pairs);
+        cpp_points.iter_mut().for_each(|point| point.pairs = pairs);
     }
-    points
+    (points, cpp_points)
 }
 
 fn told(summaries: &[Summary]) -> bool {
@@ -104,7 +139,7 @@ fn told(summaries: &[Summary]) -> bool {
     for verdict in &verdicts {
         println!("target {}: {}: {}", verdict.target, verdict.said, if verdict.holds { "holds" } else { "MISSED" });
     }
-    verdicts.iter().all(|verdict| verdict.holds)
+    verdicts.iter().all(|verdict| verdict.holds || !verdict.is_binding())
 }
 
 fn write(folder: &Path, name: &str, text: &str) -> Result<(), String> {

@@ -7,7 +7,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use crate::job::{Event, Figures, Job, Pulling, Side, Times, Work};
-use crate::side::{Consuming, Producing, Told};
+use crate::side::{Consuming, Measured, Producing, Told};
 use crate::usage::Before;
 use crate::{floor, plugin};
 
@@ -19,38 +19,32 @@ pub fn measure(job: &str) -> ExitCode {
     let began = Instant::now();
     let job: Job = serde_json::from_str(job).expect("a job, as the runner writes it");
     let figures = match job.side {
-        Side::Floor => on_a_side(&job, began, || floor::Producer::new(&job), || floor::Consumer::new(&job), drop, drop),
-        Side::Plugin => on_a_side(
-            &job,
-            began,
-            || plugin::Producer::new(&job),
-            || plugin::Consumer::new(&job),
-            plugin::Producer::close,
-            plugin::Consumer::close,
-        ),
+        Side::Plugin if job.work == Work::List => plugin::list(&job),
+        Side::Floor => on_a_side::<floor::Floor>(&job, began),
+        Side::Plugin => on_a_side::<plugin::Plugin>(&job, began),
+        Side::CppOctopus | Side::ThroughCpp => panic!("a program in C++ measures these"),
     };
     println!("{}", serde_json::to_string(&figures).expect("numbers"));
     // What a side still has to give back is no part of the measurement.
     std::process::exit(0)
 }
 
-fn on_a_side<P: Producing, C: Consuming>(
-    job: &Job,
-    began: Instant,
-    producer: impl Fn() -> P,
-    consumer: impl Fn() -> C,
-    close_producer: impl Fn(P),
-    close_consumer: impl Fn(C),
-) -> Figures {
+fn on_a_side<S: Measured>(job: &Job, began: Instant) -> Figures {
+    let producer = || S::producer(&S::open(job), job);
+    let consumer = || S::consumer(&S::open(job), job);
     let event = Event::new(job.data);
     match job.work {
         Work::Push { events, threads } => push(&warm(producer(), &event), &event, events, threads),
         Work::PushInWindow { events, window } => push_in_window(&warm(producer(), &event), &event, events, window),
         Work::PushAndWait { times } => push_and_wait(&warm(producer(), &event), &event, times),
-        Work::PushAtRate { per_second, seconds } => {
+        Work::PushAtRate { rate, seconds } => {
+            let per_second = rate.per_second(f64::NAN);
             push_at_rate(&warm(producer(), &event), event, per_second, per_second * seconds)
         }
-        Work::Pull { events, by } => pull(consumer(), events, by),
+        Work::Pull { events, by } => {
+            let opened = S::open(job);
+            pull(|| S::consumer(&opened, job), events, by)
+        }
         Work::EndToEnd { per_second, seconds } => {
             end_to_end(&producer(), consumer(), event, per_second, per_second * seconds)
         }
@@ -87,8 +81,8 @@ fn on_a_side<P: Producing, C: Consuming>(
                 producer.wait(producer.push_for_ticket(0, &event));
                 let mut consumer = consumer();
                 consumer.pull();
-                close_producer(producer);
-                close_consumer(consumer);
+                producer.close();
+                consumer.close();
             };
             // What is set up once, and what an allocator keeps, is there by then.
             (0..times / 10).for_each(|_| once());
@@ -96,6 +90,7 @@ fn on_a_side<P: Producing, C: Consuming>(
             (0..times).for_each(|_| once());
             before.until_now(times)
         }
+        Work::List => panic!("only the plugin lists topics"),
     }
 }
 
@@ -179,11 +174,11 @@ fn push_at_rate(producer: &impl Producing, mut event: Event, per_second: u64, ev
     Figures { times: told.times(should_begin), slip: Times::of(slip), ..figures }
 }
 
-/// From the first event on, since connecting is another measurement.
-fn pull(mut consumer: impl Consuming, events: u64, by: Pulling) -> Figures {
-    consumer.pull();
-    let (mut seen, mut bytes) = (0, 0);
+/// From the consumer on: what it fetches ahead while it is made is part of the work.
+fn pull<C: Consuming>(consumer: impl FnOnce() -> C, events: u64, by: Pulling) -> Figures {
     let before = Before::now();
+    let mut consumer = consumer();
+    let (mut seen, mut bytes) = (0, 0);
     while seen < events {
         let more = match by {
             Pulling::One => consumer.pull(),

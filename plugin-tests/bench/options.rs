@@ -2,6 +2,8 @@
 
 use std::path::PathBuf;
 
+use crate::through_cpp::ThroughCpp;
+
 const USAGE: &str = "\
 Usage: bench [option...] host:port
        bench --instructions FILE [--write]
@@ -11,9 +13,10 @@ Measures Octopus against librdkafka alone on the Kafka at that address, in pairs
   --quick          the main ratios, in some two minutes
   --only SCENARIO  only this one; may be repeated
   --pairs N        so many pairs of each point
-  --check          fail unless the targets of docs/performance.md hold
+  --check          fail unless the targets of docs/performance.md hold, but for those of the C++ API
   --out FOLDER     write rows.csv, summary.md and plots there (default: target/bench)
   --list           only list what is measured
+  --cpp PROGRAM LIBRARY LIBRARY  the C++ API as well: plugin-tests/diaspora/bench.cpp, on C++ Octopus and on this library
   --instructions FILE  count instructions by callgrind, and fail if an event costs over 3 % more than the file says; or write it
   --help           this text";
 
@@ -25,6 +28,7 @@ pub struct Options {
     pub check: bool,
     pub out: Option<PathBuf>,
     pub list: bool,
+    pub cpp: Option<ThroughCpp>,
     pub instructions: Option<PathBuf>,
     pub write: bool,
     pub bootstrap: String,
@@ -45,6 +49,10 @@ impl Options {
                 }
                 "--check" => options.check = true,
                 "--out" => options.out = Some(value()?.into()),
+                "--cpp" => {
+                    let [program, cpp_octopus, plugin] = [value()?.into(), value()?.into(), value()?.into()];
+                    options.cpp = Some(ThroughCpp { program, cpp_octopus, plugin });
+                }
                 "--list" => options.list = true,
                 "--instructions" => options.instructions = Some(value()?.into()),
                 "--write" => options.write = true,

@@ -1,5 +1,6 @@
 //! The summary as pictures: SVG files beside the rows.
 
+use std::collections::BTreeSet;
 use std::error::Error;
 use std::path::Path;
 
@@ -12,8 +13,7 @@ const SIZE: (u32, u32) = (900, 420);
 
 /// A picture for each scenario that has ratios at several points, and one of the times of single events.
 pub fn draw(summaries: &[Summary], folder: &Path) -> Result<(), Box<dyn Error>> {
-    let mut scenarios: Vec<&str> = summaries.iter().map(|it| it.scenario).collect();
-    scenarios.dedup();
+    let scenarios: BTreeSet<&str> = summaries.iter().map(|it| it.scenario).collect();
     for scenario in scenarios {
         let points: Vec<_> = summaries.iter().filter(|it| it.scenario == scenario).collect();
         if points.len() > 1 {
@@ -31,7 +31,13 @@ fn draw_ratios(scenario: &str, points: &[&Summary], file: &Path) -> Result<(), B
     let area = SVGBackend::new(file, SIZE).into_drawing_area();
     area.fill(&WHITE)?;
     let mut chart = ChartBuilder::on(&area)
-        .caption(format!("{scenario}: Octopus / librdkafka alone"), ("sans-serif", 20))
+        .caption(
+            format!(
+                "{scenario}: Octopus / {}",
+                if scenario.starts_with("C++") { "C++ Octopus" } else { "librdkafka alone" }
+            ),
+            ("sans-serif", 20),
+        )
         .margin(12)
         .x_label_area_size(36)
         .y_label_area_size(48)

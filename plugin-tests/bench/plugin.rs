@@ -5,8 +5,9 @@ use std::time::Duration;
 use plugin_tests::{Consumer as Reading, Driver, Event as Pulled, NewEvent, Octopus, Producer as Writing, Push, Topic};
 use serde_json::json;
 
-use crate::job::{Event, Job};
-use crate::side::{BATCH, Consuming, PATIENCE, Producing, Seen, Told};
+use crate::job::{Event, Figures, Job};
+use crate::side::{BATCH, Consuming, Measured, PATIENCE, Producing, Seen, Told};
+use crate::usage::Before;
 
 /// Bare: for topics that have no info topics.
 pub fn driver(bootstrap: &str, is_bare: bool) -> Driver {
@@ -15,29 +16,40 @@ pub fn driver(bootstrap: &str, is_bare: bool) -> Driver {
     octopus.driver(json!({"kafka": kafka, "timeout_ms": limit, "disable_info_topic": is_bare})).expect("a driver")
 }
 
-fn topic(job: &Job) -> Topic {
-    driver(&job.bootstrap, job.is_bare).open_topic(&job.topic).expect("the topic is there")
+pub struct Plugin;
+
+impl Measured for Plugin {
+    type Opened = Topic;
+    type Producer = Producer;
+    type Consumer = Consumer;
+
+    fn open(job: &Job) -> Topic {
+        driver(&job.bootstrap, job.is_bare).open_topic(&job.topic).expect("the topic is there")
+    }
+
+    fn producer(topic: &Topic, job: &Job) -> Producer {
+        let builder = topic.producer("bench");
+        let builder = job.kafka.iter().fold(builder, |it, (name, value)| it.kafka(name, value.as_str()));
+        Producer(builder.make().expect("a producer"))
+    }
+
+    fn consumer(topic: &Topic, job: &Job) -> Consumer {
+        let all: Vec<u32> = (0..job.partitions).collect();
+        let builder = topic.consumer(&job.topic).targets(&all);
+        let builder = job.kafka.iter().fold(builder, |it, (name, value)| it.kafka(name, value.as_str()));
+        Consumer(builder.make().expect("a consumer"))
+    }
+}
+
+/// Lists all topics; there is nothing of librdkafka's to compare that with.
+pub fn list(job: &Job) -> Figures {
+    let driver = driver(&job.bootstrap, job.is_bare);
+    let before = Before::now();
+    let topics = driver.list_topics().expect("a list");
+    before.until_now(topics.as_object().map_or(0, |topics| topics.len() as u64))
 }
 
 pub struct Producer(Writing);
-
-impl Producer {
-    pub fn new(job: &Job) -> Self {
-        let topic = topic(job);
-        let builder = topic.producer("bench");
-        Producer(
-            job.kafka
-                .iter()
-                .fold(builder, |it, (name, value)| it.kafka(name, value.as_str()))
-                .make()
-                .expect("a producer"),
-        )
-    }
-
-    pub fn close(self) {
-        self.0.close(PATIENCE).expect("closing the producer");
-    }
-}
 
 fn new_event(event: &Event) -> NewEvent<'_> {
     NewEvent::metadata_bytes(event.metadata()).data(event.data())
@@ -70,28 +82,13 @@ impl Producing for Producer {
     fn flush(&self) {
         self.0.flush().expect("a flush").wait(PATIENCE).expect("everything is delivered");
     }
+
+    fn close(self) {
+        self.0.close(PATIENCE).expect("closing the producer");
+    }
 }
 
 pub struct Consumer(Reading);
-
-impl Consumer {
-    pub fn new(job: &Job) -> Self {
-        let topic = topic(job);
-        let all: Vec<u32> = (0..job.partitions).collect();
-        let builder = topic.consumer(&job.topic).targets(&all);
-        Consumer(
-            job.kafka
-                .iter()
-                .fold(builder, |it, (name, value)| it.kafka(name, value.as_str()))
-                .make()
-                .expect("a consumer"),
-        )
-    }
-
-    pub fn close(self) {
-        self.0.close(PATIENCE).expect("closing the consumer");
-    }
-}
 
 impl Seen {
     fn look_at(&mut self, event: &Pulled) {
@@ -120,5 +117,9 @@ impl Consuming for Consumer {
             seen.look_at(&event);
         }
         seen
+    }
+
+    fn close(self) {
+        self.0.close(PATIENCE).expect("closing the consumer");
     }
 }

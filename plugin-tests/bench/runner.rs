@@ -3,16 +3,19 @@
 use std::collections::HashMap;
 use std::io::{BufRead as _, BufReader, Read as _};
 use std::process::{Command, Stdio};
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use plugin_tests::{Driver, TopicOptions};
 use rdkafka::ClientConfig;
 use rdkafka::consumer::{BaseConsumer, Consumer as _};
 
-use crate::job::{Figures, Job, Side, Work};
+use crate::job::{Figures, Job, Rate, Side, Work};
 use crate::measure::ROLE;
 use crate::plugin;
 use crate::scenarios::Point;
+use crate::statistics::median;
+use crate::through_cpp::{CppPoint, Task, ThroughCpp};
 
 /// No measurement takes longer, unless it hangs.
 const LONGEST: Duration = Duration::from_secs(600);
@@ -36,6 +39,7 @@ pub struct Runner {
     /// Topics with events in them, by their number, size and partitions.
     filled: HashMap<(u64, usize, u32), String>,
     topics: u32,
+    fastest: Option<f64>,
 }
 
 type Result<T> = std::result::Result<T, String>;
@@ -46,41 +50,111 @@ impl Runner {
         let counter =
             config.set("bootstrap.servers", bootstrap).create().map_err(|why| format!("a counting client: {why}"))?;
         let driver = plugin::driver(bootstrap, false);
-        Ok(Runner { bootstrap: bootstrap.to_owned(), driver, counter, filled: HashMap::new(), topics: 0 })
+        Ok(Runner {
+            bootstrap: bootstrap.to_owned(),
+            driver,
+            counter,
+            filled: HashMap::new(),
+            topics: 0,
+            fastest: None,
+        })
     }
 
     /// All pairs of a point.
     pub fn run(&mut self, point: &Point) -> Result<Vec<Row>> {
-        let b = if point.with_itself { Side::Floor } else { Side::Plugin };
-        let mut rows = Vec::new();
-        for pair in 0..point.pairs {
-            let order = if pair % 2 == 0 { [false, true] } else { [true, false] };
-            for is_b in order {
-                let side = if is_b { b } else { Side::Floor };
-                let figures = self
-                    .measure(point, side)
-                    .map_err(|why| format!("{}, {}, {side:?}: {why}", point.scenario, point.at))?;
-                rows.push(Row { scenario: point.scenario, at: point.at.clone(), pair, is_b, side, figures });
-            }
+        let mut point = point.clone();
+        if let Work::PushAtRate { rate, seconds } = point.work {
+            point.work = Work::PushAtRate { rate: Rate::PerSecond(rate.per_second(self.fastest()?)), seconds };
         }
-        Ok(rows)
+        self.make_topics(point.topics)?;
+        in_pairs(point.pairs, |pair, is_b| {
+            let side = point.sides[usize::from(is_b)];
+            let figures = self
+                .measure(&point, side)
+                .map_err(|why| format!("{}, {}, {}: {why}", point.scenario, point.at, side.name()))?;
+            Ok(Row { scenario: point.scenario, at: point.at.clone(), pair, is_b, side, figures })
+        })
+    }
+
+    /// All pairs of a point on both backends of the C++ API.
+    pub fn run_through_cpp(&mut self, cpp: &ThroughCpp, point: &CppPoint) -> Result<Vec<Row>> {
+        in_pairs(point.pairs, |pair, is_b| {
+            let side = CppPoint::SIDES[usize::from(is_b)];
+            let figures = self
+                .measure_through_cpp(cpp, point, side)
+                .map_err(|why| format!("{}, {}, {}: {why}", point.scenario, point.at, side.name()))?;
+            Ok(Row { scenario: point.scenario, at: point.at.to_owned(), pair, is_b, side, figures })
+        })
+    }
+
+    fn measure_through_cpp(&mut self, cpp: &ThroughCpp, point: &CppPoint, side: Side) -> Result<Figures> {
+        let topic = match point.task {
+            Task::Open => self.fresh_name(),
+            Task::Push | Task::FirstPush => self.fresh_topic(1)?,
+            Task::Pull | Task::FirstEvent => {
+                self.filled_topic(&Point::new("", "", point.data, Work::List).filled(point.events))?
+            }
+        };
+        let figures = run_process(cpp.command(side, &self.bootstrap, &topic, point))?;
+        self.check_left_behind(&topic, 1, point.left_behind())?;
+        if !matches!(point.task, Task::Pull | Task::FirstEvent) {
+            self.driver.delete_topic(&topic).map_err(|why| why.to_string())?;
+        }
+        Ok(figures)
+    }
+
+    /// The events that librdkafka alone pushes in a second, when nothing slows it down.
+    fn fastest(&mut self) -> Result<f64> {
+        if let Some(rate) = self.fastest {
+            return Ok(rate);
+        }
+        let mut rates = Vec::new();
+        for _ in 0..3 {
+            let topic = self.fresh_topic(1)?;
+            let work = Work::Push { events: 800_000, threads: 1 };
+            let point = Point::new("push", "16 B", 16, work.clone());
+            rates.push(self.job(&point, Side::Floor, &topic, work)?.rate());
+            self.driver.delete_topic(&topic).map_err(|why| why.to_string())?;
+        }
+        let rate = median(&rates).unwrap_or(f64::NAN);
+        self.fastest = Some(rate);
+        Ok(rate)
     }
 
     fn measure(&mut self, point: &Point, side: Side) -> Result<Figures> {
         let topic =
             if point.needs_a_fresh_topic() { self.fresh_topic(point.partitions)? } else { self.filled_topic(point)? };
         let figures = self.job(point, side, &topic, point.work.clone())?;
-        if let Some(expected) = point.left_behind() {
-            // What fails fast looks fast.
-            let there = self.count(&topic, point.partitions)?;
-            if there != expected {
-                return Err(format!("{there} events are in the topic, not {expected}"));
-            }
-        }
+        self.check_left_behind(&topic, point.partitions, point.left_behind())?;
         if point.needs_a_fresh_topic() {
             self.driver.delete_topic(&topic).map_err(|why| why.to_string())?;
         }
         Ok(figures)
+    }
+
+    /// What fails fast looks fast.
+    fn check_left_behind(&self, topic: &str, partitions: u32, expected: Option<u64>) -> Result<()> {
+        let Some(expected) = expected else { return Ok(()) };
+        let there = self.count(topic, partitions)?;
+        if there == expected { Ok(()) } else { Err(format!("{there} events are in the topic, not {expected}")) }
+    }
+
+    /// So many that stay, all of them with their info topics.
+    fn make_topics(&mut self, count: u32) -> Result<()> {
+        const AT_ONCE: usize = 8;
+        let names: Vec<String> = (0..count).map(|number| format!("listed-{}-{number}", std::process::id())).collect();
+        let options = TopicOptions::default().partitions(1).replication(1);
+        let (driver, next) = (&self.driver, AtomicUsize::new(0));
+        let make = || {
+            while let Some(name) = names.get(next.fetch_add(1, Ordering::Relaxed)) {
+                driver.create_topic(name, &options).map_err(|why| why.to_string())?;
+            }
+            Ok::<(), String>(())
+        };
+        std::thread::scope(|scope| {
+            let workers: Vec<_> = (0..AT_ONCE).map(|_| scope.spawn(make)).collect();
+            workers.into_iter().try_for_each(|worker| worker.join().expect("no panic"))
+        })
     }
 
     fn job(&self, point: &Point, side: Side, topic: &str, work: Work) -> Result<Figures> {
@@ -98,12 +172,18 @@ impl Runner {
             is_bare: false,
             work,
         };
-        run_process(&serde_json::to_string(&job).map_err(|why| why.to_string())?)
+        let mut command = Command::new(std::env::current_exe().map_err(|why| why.to_string())?);
+        command.args([ROLE, &serde_json::to_string(&job).map_err(|why| why.to_string())?]);
+        run_process(command)
+    }
+
+    fn fresh_name(&mut self) -> String {
+        self.topics += 1;
+        format!("bench-{}-{}", std::process::id(), self.topics)
     }
 
     fn fresh_topic(&mut self, partitions: u32) -> Result<String> {
-        self.topics += 1;
-        let topic = format!("bench-{}-{}", std::process::id(), self.topics);
+        let topic = self.fresh_name();
         let options = TopicOptions::default().partitions(partitions).replication(1);
         self.driver.create_topic(&topic, &options).map_err(|why| why.to_string())?;
         Ok(topic)
@@ -130,10 +210,15 @@ impl Runner {
     }
 }
 
-fn run_process(job: &str) -> Result<Figures> {
-    let program = std::env::current_exe().map_err(|why| why.to_string())?;
-    let mut command = Command::new(program);
-    command.args([ROLE, job]).stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+/// Both sides in turn, A B B A, so that what changes with time meets both alike.
+pub fn in_pairs(pairs: usize, mut measure: impl FnMut(usize, bool) -> Result<Row>) -> Result<Vec<Row>> {
+    let order = |pair| if pair % 2 == 0 { [false, true] } else { [true, false] };
+    (0..pairs).flat_map(|pair| order(pair).map(|is_b| (pair, is_b))).map(|(pair, is_b)| measure(pair, is_b)).collect()
+}
+
+/// Runs what prints its figures as a line of JSON.
+pub fn run_process(mut command: Command) -> Result<Figures> {
+    command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
     let mut process = command.spawn().map_err(|why| format!("starting {command:?}: {why}"))?;
     let mut said = process.stderr.take();
     let stdout = process.stdout.take();

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use crate::job::{Pulling, Work};
+use crate::job::{Pulling, Rate, Side, Work};
 
 /// One comparison: the same work by both sides, some pairs of times.
 #[derive(Debug, Clone)]
@@ -19,13 +19,15 @@ pub struct Point {
     pub work: Work,
     /// Events that are in the topic before.
     pub filled: u64,
+    /// Topics that there are before, at least.
+    pub topics: u32,
     pub pairs: usize,
-    /// Compares librdkafka with itself, for what a ratio is worth.
-    pub with_itself: bool,
+    /// A and B: what stands above a ratio is B's.
+    pub sides: [Side; 2],
 }
 
 impl Point {
-    fn new(scenario: &'static str, at: impl ToString, data: usize, work: Work) -> Self {
+    pub fn new(scenario: &'static str, at: impl ToString, data: usize, work: Work) -> Self {
         Point {
             scenario,
             at: at.to_string(),
@@ -35,8 +37,9 @@ impl Point {
             floor_only: BTreeMap::new(),
             work,
             filled: 0,
+            topics: 0,
             pairs: PAIRS,
-            with_itself: false,
+            sides: [Side::Floor, Side::Plugin],
         }
     }
 
@@ -44,12 +47,20 @@ impl Point {
         Point { partitions, ..self }
     }
 
-    fn filled(self, filled: u64) -> Self {
+    pub fn filled(self, filled: u64) -> Self {
         Point { filled, ..self }
+    }
+
+    fn topics(self, topics: u32) -> Self {
+        Point { topics, ..self }
     }
 
     fn pairs(self, pairs: usize) -> Self {
         Point { pairs, ..self }
+    }
+
+    fn sides(self, sides: [Side; 2]) -> Self {
+        Point { sides, ..self }
     }
 
     fn kafka(mut self, name: &str, value: &str) -> Self {
@@ -68,9 +79,8 @@ impl Point {
             Work::Push { events, threads } => Some(events / threads as u64 * threads as u64 + 1),
             Work::PushInWindow { events, .. } => Some(events + 1),
             Work::PushAndWait { times } => Some(times + 1),
-            Work::PushAtRate { per_second, seconds } | Work::EndToEnd { per_second, seconds } => {
-                Some(per_second * seconds + 1)
-            }
+            Work::PushAtRate { rate, seconds } => Some(rate.per_second(f64::NAN) * seconds + 1),
+            Work::EndToEnd { per_second, seconds } => Some(per_second * seconds + 1),
             Work::FirstPush => Some(1),
             _ => None,
         }
@@ -78,14 +88,15 @@ impl Point {
 
     /// Whether what one run does to the topic is in the way of the next.
     pub fn needs_a_fresh_topic(&self) -> bool {
-        self.filled == 0
+        self.filled == 0 && self.topics == 0
     }
 }
 
 /// What a ratio needs to be told from chance.
-const PAIRS: usize = 16;
+pub const PAIRS: usize = 16;
+pub const LISTED: u32 = 500;
 /// Of a quick look.
-const FEW_PAIRS: usize = 3;
+pub const FEW_PAIRS: usize = 3;
 
 /// Bytes of data, and how many such events take about a second.
 const SIZES: [(usize, &str, u64); 6] = [
@@ -100,12 +111,15 @@ const SIZES: [(usize, &str, u64); 6] = [
 pub fn all() -> Vec<Point> {
     let mut points = Vec::new();
     let push = |events| Work::Push { events, threads: 1 };
-    points.push(Point { with_itself: true, ..Point::new("floor against itself", "16 B", 16, push(800_000)) });
+    // For what a ratio is worth.
+    points.push(Point::new("floor against itself", "16 B", 16, push(800_000)).sides([Side::Floor; 2]));
     for (data, at, events) in SIZES {
         points.push(Point::new("push", at, data, push(events)));
     }
     for (data, at, events) in SIZES {
-        let pull = |by| Work::Pull { events: events - 1_000.min(events / 2), by };
+        // So many that making the consumer is little beside it.
+        let events = 3 * events;
+        let pull = |by| Work::Pull { events, by };
         points.push(Point::new("pull", at, data, pull(Pulling::One)).filled(events));
         points.push(Point::new("pull_many", at, data, pull(Pulling::Many)).filled(events));
     }
@@ -127,9 +141,9 @@ pub fn all() -> Vec<Point> {
     for codec in ["none", "lz4", "zstd"] {
         points.push(Point::new("compression", codec, 1_024, push(120_000)).kafka("compression.codec", codec));
     }
-    // Shares of what librdkafka alone reaches on two cores.
-    for (share, per_second) in [("10 %", 80_000), ("50 %", 400_000), ("80 %", 640_000)] {
-        points.push(Point::new("push at a rate", share, 16, Work::PushAtRate { per_second, seconds: 2 }).pairs(6));
+    for share in [10, 50, 80] {
+        let work = Work::PushAtRate { rate: Rate::Percent(share), seconds: 2 };
+        points.push(Point::new("push at a rate", format!("{share} %"), 16, work).pairs(6));
     }
     for per_second in [100, 10_000] {
         points.push(
@@ -155,6 +169,10 @@ pub fn all() -> Vec<Point> {
     );
     points.push(
         Point::new("open and close", "1,000 times", 16, Work::OpenAndClose { times: 1_000 }).filled(1_000).pairs(1),
+    );
+    // The last, since all these topics are in the way of what comes after. librdkafka alone lists nothing of the kind.
+    points.push(
+        Point::new("list", format!("{LISTED} topics"), 0, Work::List).sides([Side::Plugin; 2]).topics(LISTED).pairs(4),
     );
     points
 }

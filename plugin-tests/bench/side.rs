@@ -3,7 +3,7 @@
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
-use crate::job::{Event, Times};
+use crate::job::{Event, Job, Times};
 
 /// Nothing here takes longer, unless it hangs.
 pub const PATIENCE: Duration = Duration::from_secs(120);
@@ -11,6 +11,20 @@ pub const PATIENCE: Duration = Duration::from_secs(120);
 pub const SLICE: Duration = Duration::from_millis(100);
 /// What is read at once, at most.
 pub const BATCH: usize = 1_000;
+
+/// One of the two sides of a comparison.
+pub trait Measured {
+    /// What there is before producers and consumers.
+    type Opened;
+    type Producer: Producing;
+    type Consumer: Consuming;
+
+    fn open(job: &Job) -> Self::Opened;
+
+    fn producer(opened: &Self::Opened, job: &Job) -> Self::Producer;
+
+    fn consumer(opened: &Self::Opened, job: &Job) -> Self::Consumer;
+}
 
 /// Pushes to one topic, to one partition after the other; whatever fails ends the process, and so the measurement.
 pub trait Producing: Sync {
@@ -33,6 +47,8 @@ pub trait Producing: Sync {
 
     /// Sends what lingers, and waits until all is delivered.
     fn flush(&self);
+
+    fn close(self);
 }
 
 /// Reads all partitions of a topic from their beginning.
@@ -47,6 +63,8 @@ pub trait Consuming {
 
     /// Waits for some events.
     fn pull_many(&mut self) -> Seen;
+
+    fn close(self);
 }
 
 /// Of events that were pulled, and looked at.

@@ -1,6 +1,6 @@
 //! What the rows come to: for each point both sides' figures and the ratios of its pairs, as a table in Markdown.
 
-use crate::job::{Figures, Side, Times};
+use crate::job::{Figures, Times};
 use crate::runner::Row;
 use crate::statistics::{Ratio, median};
 
@@ -106,10 +106,7 @@ pub fn csv(row: &Row) -> String {
         None => ",,,".to_owned(),
         Some(it) => format!("{:.1},{:.1},{:.1},{:.1}", it.median, it.p99, it.p999, it.max),
     };
-    let side = match side {
-        Side::Floor => "floor",
-        Side::Plugin => "plugin",
-    };
+    let side = side.name();
     format!(
         "{scenario},\"{at}\",{pair},{},{side},{},{:.0},{:.0},{},{},{},{},{},{}",
         if *is_b { "B" } else { "A" },

@@ -1,0 +1,89 @@
+//! The C++ Diaspora API on both of its Kafka backends, C++ Octopus and this one: what a program in C++ (plugin-tests/diaspora/bench.cpp)
+//! measures of each.
+
+use std::path::PathBuf;
+use std::process::Command;
+
+use crate::job::Side;
+use crate::scenarios::{FEW_PAIRS, PAIRS};
+
+/// Where the program and the libraries are.
+#[derive(Debug, Clone)]
+pub struct ThroughCpp {
+    pub program: PathBuf,
+    pub cpp_octopus: PathBuf,
+    pub plugin: PathBuf,
+}
+
+impl ThroughCpp {
+    pub fn command(&self, side: Side, bootstrap: &str, topic: &str, point: &CppPoint) -> Command {
+        let library = if side == Side::CppOctopus { &self.cpp_octopus } else { &self.plugin };
+        let mut command = Command::new(&self.program);
+        command.arg(library).args([bootstrap, topic, point.task.name()]);
+        command.args([point.events.to_string(), point.data.to_string()]);
+        command
+    }
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Task {
+    Push,
+    Pull,
+    /// A topic is made and opened.
+    Open,
+    FirstPush,
+    FirstEvent,
+}
+
+impl Task {
+    /// As the program knows it.
+    fn name(self) -> &'static str {
+        match self {
+            Task::Push => "push",
+            Task::Pull => "pull",
+            Task::Open => "open",
+            Task::FirstPush => "first-push",
+            Task::FirstEvent => "first-event",
+        }
+    }
+}
+
+#[derive(Debug, Clone)]
+pub struct CppPoint {
+    pub scenario: &'static str,
+    pub at: &'static str,
+    pub task: Task,
+    pub events: u64,
+    /// Bytes of data in an event.
+    pub data: usize,
+    pub pairs: usize,
+}
+
+impl CppPoint {
+    /// A and B.
+    pub const SIDES: [Side; 2] = [Side::CppOctopus, Side::ThroughCpp];
+
+    /// The events that a fresh topic has afterwards.
+    pub fn left_behind(&self) -> Option<u64> {
+        match self.task {
+            // One warms up.
+            Task::Push => Some(self.events + 1),
+            Task::FirstPush => Some(1),
+            Task::Pull | Task::Open | Task::FirstEvent => None,
+        }
+    }
+}
+
+pub fn points(is_quick: bool) -> Vec<CppPoint> {
+    let pairs = if is_quick { FEW_PAIRS } else { PAIRS };
+    let point = |scenario, at, task, events, data| CppPoint { scenario, at, task, events, data, pairs };
+    let mut points = Vec::new();
+    for (data, at, events) in [(16, "16 B", 300_000), (128, "128 B", 250_000), (1_024, "1 KB", 100_000)] {
+        points.push(point("C++ push", at, Task::Push, events, data));
+        points.push(point("C++ pull", at, Task::Pull, events, data));
+    }
+    points.push(point("C++ open", "made and opened", Task::Open, 1, 0));
+    points.push(point("C++ first push", "delivered", Task::FirstPush, 1, 16));
+    points.push(point("C++ first event", "pulled", Task::FirstEvent, 1_000, 16));
+    points
+}
