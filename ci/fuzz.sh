@@ -59,7 +59,8 @@ command -v cargo-fuzz >/dev/null || cargo install cargo-fuzz --locked
 printf '=== building with %s ===\n' "$(rustc ${toolchain:++$toolchain} --version)"
 # The C code is sanitized too, so librdkafka's configure must link its trials with that.
 (cd plugin-tests/fuzz && cargo fetch --locked --quiet &&
-    LDFLAGS="-fsanitize=address ${LDFLAGS:-}" cargo ${toolchain:++$toolchain} fuzz build --fuzz-dir .)
+    RUSTC_WRAPPER="$PWD/../../ci/fuzz/rustc" LDFLAGS="-fsanitize=address ${LDFLAGS:-}" \
+        cargo ${toolchain:++$toolchain} fuzz build --fuzz-dir .)
 host=$(rustc -vV | sed -n 's/^host: //p')
 programs=plugin-tests/fuzz/target/$host/release
 
@@ -73,7 +74,7 @@ longest() { # bytes of an input, beyond which nothing new is to be found
 
 fuzz() { # target
     local target=$1 work=target/fuzz/$1 dictionary=plugin-tests/fuzz/dictionaries/$1.dict options
-    mkdir -p "$work/corpus" "$work/broken"
+    mkdir -p "$work/broken"
     options=(-max_len="$(longest "$target")" -timeout=30 -rss_limit_mb=4096 -print_final_stats=1)
     # Threads of Octopus allocate beside each input, so leaks are only looked for in the end.
     [[ $target != abi ]] || options+=(-detect_leaks=0)
@@ -109,7 +110,7 @@ minimize() { # target
 }
 
 kept() { # target: how many inputs were ever worth keeping
-    find "target/fuzz/$1/corpus" -type f 2>/dev/null | wc -l
+    find "target/fuzz/$1/corpus" -type f | wc -l
 }
 
 summary=()
@@ -122,6 +123,7 @@ for target in "${chosen[@]}"; do
     fi
     result=passed
     started=$SECONDS
+    mkdir -p "target/fuzz/$target/corpus"
     before=$(kept "$target")
     fuzz "$target" || { result=FAILED; status=1; }
     done_runs=$(sed -n 's/^stat::number_of_executed_units: *//p' "target/fuzz/$target/log")
