@@ -99,10 +99,8 @@ impl Scan<'_> {
     /// Behind the opening quote.
     fn string(&mut self) -> Option<()> {
         loop {
-            let rest = self.text.get(self.at..)?;
-            self.at += rest.iter().position(|byte| matches!(byte, 0..0x20 | b'"' | b'\\'))? + 1;
-            let (found, next) = (self.text[self.at - 1], self.text.get(self.at));
-            match (found, next) {
+            self.at += unremarkable(self.text.get(self.at..)?);
+            match (self.next()?, self.text.get(self.at)) {
                 (b'"', _) => return Some(()),
                 (b'\\', Some(b'"' | b'\\' | b'/' | b'b' | b'f' | b'n' | b'r' | b't')) => self.at += 1,
                 _ => return None,
@@ -139,6 +137,25 @@ impl Scan<'_> {
     fn skip_digits(&mut self) {
         self.at += self.text[self.at..].iter().take_while(|byte| byte.is_ascii_digit()).count();
     }
+}
+
+/// How many bytes mean nothing but themselves within a string. Eight are looked at as one number: a search that is called for
+/// each string costs more than it saves, since most are short.
+fn unremarkable(text: &[u8]) -> usize {
+    const EACH: u64 = u64::MAX / 0xff;
+    // The lowest bit that is set tells of the first such byte; those above it may tell of what isn't there.
+    let below = |word: u64, limit: u8| word.wrapping_sub(EACH * u64::from(limit)) & !word & (EACH * 0x80);
+    let equal = |word: u64, byte: u8| below(word ^ (EACH * u64::from(byte)), 1);
+    let (words, rest) = text.as_chunks::<8>();
+    for (index, word) in words.iter().enumerate() {
+        let word = u64::from_le_bytes(*word);
+        let found = below(word, 0x20) | equal(word, b'"') | equal(word, b'\\');
+        if found != 0 {
+            return index * 8 + found.trailing_zeros() as usize / 8;
+        }
+    }
+    let in_rest = rest.iter().position(|byte| matches!(byte, 0..0x20 | b'"' | b'\\'));
+    words.len() * 8 + in_rest.unwrap_or(rest.len())
 }
 
 fn is_space(byte: u8) -> bool {
@@ -200,6 +217,22 @@ mod tests {
             }
         }
         assert!(plain > 1_000, "{plain} of them");
+    }
+
+    #[test]
+    fn each_byte_that_means_something_in_a_string_is_found_wherever_it_stands() {
+        let meaning = |byte: u8| byte < 0x20 || byte == b'"' || byte == b'\\';
+        for length in 0..20 {
+            for at in 0..length {
+                for (byte, behind) in (0..=255).flat_map(|byte| [(byte, b'a'), (byte, 0x1f), (byte, 0xff)]) {
+                    let mut text = vec![0x80; length];
+                    text[at] = byte;
+                    text[at + 1..].fill(behind);
+                    let expected = text.iter().position(|byte| meaning(*byte)).unwrap_or(length);
+                    assert_eq!(unremarkable(&text), expected, "{text:x?}");
+                }
+            }
+        }
     }
 
     #[test]
