@@ -2,6 +2,7 @@
 //! the host names. Positions move by acknowledgement only; where they stand is in [`crate::positions`].
 
 use std::collections::VecDeque;
+use std::slice;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
@@ -12,10 +13,10 @@ use crate::completions::{self, Completion};
 use crate::config::ClientSettings;
 use crate::deadline::Deadline;
 use crate::error::{Error, Kind, Result};
-use crate::event::Event;
+use crate::event::{Event, Filling, SharedEvent};
 use crate::future::Future;
 use crate::health::{Health, refuse_to_wait_for_ourselves};
-use crate::kafka::KafkaConsumer;
+use crate::kafka::{KafkaConsumer, RawRecord};
 use crate::processing::{self, Bounds, Processor};
 use crate::thread_pool::ThreadPool;
 use crate::topic::Topic;
@@ -50,7 +51,7 @@ impl Consumer {
     }
 
     /// Waits for a first event, then takes what else is there, at most `max` in all.
-    pub fn pull_many(&self, max: u64, deadline: Deadline) -> Result<Vec<Arc<Event>>> {
+    pub fn pull_many(&self, max: u64, deadline: Deadline) -> Result<Vec<SharedEvent>> {
         self.check_open()?;
         if max == 0 {
             return Ok(Vec::new());
@@ -196,29 +197,45 @@ struct Awaiting {
 impl Reader {
     /// The next event; `TimedOut` when there was none in time. A malformed record is an error, once, and then it
     /// goes on with the record after it.
-    pub fn next(&self, deadline: Deadline) -> Result<Arc<Event>> {
+    pub fn next(&self, deadline: Deadline) -> Result<SharedEvent> {
         static NEVER: AtomicBool = AtomicBool::new(false);
         self.next_unless(deadline, &NEVER)
     }
 
     /// As [`next`](Self::next); `TimedOut` also when `stop` was set and [`wake`](Self::wake) called.
-    pub fn next_unless(&self, deadline: Deadline, stop: &AtomicBool) -> Result<Arc<Event>> {
+    pub fn next_unless(&self, deadline: Deadline, stop: &AtomicBool) -> Result<SharedEvent> {
         loop {
             if let Some(left) = self.left_over.take(|event| event.is_current()) {
                 return left;
             }
             let interrupted = || stop.load(Ordering::Acquire) || !self.left_over.is_empty();
             match self.records.next(deadline, interrupted)? {
-                Some(record) => return self.read(record).map(Arc::new),
+                Some(record) => return self.read(record),
                 None if self.left_over.is_empty() => return Err(Error::bare(Kind::TimedOut)),
                 None => {}
             }
         }
     }
 
-    fn read(&self, record: crate::kafka::RawRecord) -> Result<Event> {
+    fn read(&self, record: RawRecord) -> Result<SharedEvent> {
+        let chunk = Filling::for_first_of(slice::from_ref(&record), self.records.positions());
+        chunk.map_or_else(|| Err(Error::bare(Kind::TimedOut)), |mut chunk| self.read_into(&mut chunk, record))
+    }
+
+    fn read_all(&self, records: Vec<RawRecord>) -> Vec<Result<SharedEvent>> {
+        let mut read = Vec::with_capacity(records.len());
+        let mut rest = records.into_iter();
+        while let Some(mut chunk) = Filling::for_first_of(rest.as_slice(), self.records.positions()) {
+            let together = rest.by_ref().take(chunk.room());
+            read.extend(together.map(|record| self.read_into(&mut chunk, record)));
+        }
+        read
+    }
+
+    /// A malformed record takes no room.
+    fn read_into(&self, chunk: &mut Filling, record: RawRecord) -> Result<SharedEvent> {
         let (partition, offset) = (record.partition, record.offset);
-        Event::read(record, self.records.positions().clone(), &self.topic.parts().serializer).map_err(|error| {
+        chunk.read(record, &self.topic.parts().serializer).map_err(|error| {
             error.during(format_args!(
                 "reading topic {:?}: the record at offset {offset} of partition {partition}",
                 self.topic.name()
@@ -226,7 +243,7 @@ impl Reader {
         })
     }
 
-    fn next_many(&self, max: u64, deadline: Deadline) -> Result<Vec<Arc<Event>>> {
+    fn next_many(&self, max: u64, deadline: Deadline) -> Result<Vec<SharedEvent>> {
         let wanted = usize::try_from(max).unwrap_or(usize::MAX);
         let mut events = vec![self.next(deadline)?];
         self.left_over.take_events(wanted, &mut events);
@@ -235,10 +252,7 @@ impl Reader {
         }
         let mut records = Vec::new();
         let behind_them = self.records.take_more(wanted - events.len(), &mut records);
-        let mut read = records
-            .into_iter()
-            .map(|record| self.read(record).map(Arc::new))
-            .chain(behind_them.filter(Error::is_said_once).map(Err));
+        let mut read = self.read_all(records).into_iter().chain(behind_them.filter(Error::is_said_once).map(Err));
         while let Some(next) = read.next() {
             match next {
                 Ok(event) => events.push(event),
@@ -252,7 +266,7 @@ impl Reader {
     }
 
     /// Events that were taken and not used come next, before all others.
-    pub fn hand_back(&self, events: Vec<Arc<Event>>) {
+    pub fn hand_back(&self, events: Vec<SharedEvent>) {
         if !events.is_empty() {
             self.left_over.put(events);
             self.wake();
@@ -304,7 +318,7 @@ impl Reader {
 #[derive(Default)]
 struct LeftOver {
     is_there: AtomicBool,
-    line: Mutex<VecDeque<Result<Arc<Event>>>>,
+    line: Mutex<VecDeque<Result<SharedEvent>>>,
 }
 
 impl LeftOver {
@@ -312,7 +326,7 @@ impl LeftOver {
         !self.is_there.load(Ordering::Acquire)
     }
 
-    fn take(&self, wanted: impl Fn(&Event) -> bool) -> Option<Result<Arc<Event>>> {
+    fn take(&self, wanted: impl Fn(&Event) -> bool) -> Option<Result<SharedEvent>> {
         if self.is_empty() {
             return None;
         }
@@ -327,7 +341,7 @@ impl LeftOver {
         next
     }
 
-    fn put(&self, mut events: Vec<Arc<Event>>) {
+    fn put(&self, mut events: Vec<SharedEvent>) {
         events.sort_by_key(|event| (event.partition(), event.offset()));
         let mut line = self.line.lock();
         for event in events.into_iter().rev() {
@@ -338,7 +352,7 @@ impl LeftOver {
     }
 
     /// Takes events, up to the first that isn't one, until there are so many.
-    fn take_events(&self, wanted: usize, events: &mut Vec<Arc<Event>>) {
+    fn take_events(&self, wanted: usize, events: &mut Vec<SharedEvent>) {
         if self.is_empty() {
             return;
         }
@@ -355,7 +369,7 @@ impl LeftOver {
     }
 
     /// These come behind all others.
-    fn append(&self, more: Vec<Result<Arc<Event>>>) {
+    fn append(&self, more: Vec<Result<SharedEvent>>) {
         let mut line = self.line.lock();
         line.extend(more);
         self.is_there.store(!line.is_empty(), Ordering::Release);
@@ -378,7 +392,7 @@ impl LeftOver {
 }
 
 /// Before all others, but behind those of its partition that come before it.
-fn place_of(event: &Event, line: &VecDeque<Result<Arc<Event>>>) -> usize {
-    let comes_before = |left: &Arc<Event>| left.partition() == event.partition() && left.offset() < event.offset();
+fn place_of(event: &Event, line: &VecDeque<Result<SharedEvent>>) -> usize {
+    let comes_before = |left: &SharedEvent| left.partition() == event.partition() && left.offset() < event.offset();
     line.iter().rposition(|left| left.as_ref().is_ok_and(comes_before)).map_or(0, |last| last + 1)
 }

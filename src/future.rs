@@ -3,6 +3,7 @@
 //! Deliveries and flushes settle once and keep their result: waits can be repeated and run in parallel. A pull
 //! is a ticket: it takes an event only inside a call that returns it, so dropping it before loses nothing.
 
+use std::mem::ManuallyDrop;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Weak};
 use std::time::Duration;
@@ -13,7 +14,7 @@ use crate::completions::{self, Completion};
 use crate::consumer::Reader;
 use crate::deadline::Deadline;
 use crate::error::{Error, Kind, Result};
-use crate::event::Event;
+use crate::event::SharedEvent;
 use crate::health::{Health, refuse_to_wait_for_ourselves};
 use crate::thread_pool::Mark;
 
@@ -193,7 +194,7 @@ impl Future {
         match &self.awaited {
             Awaited::Delivery(promise, _) => promise.is_settled(),
             Awaited::Flush(promise, _) => promise.is_settled(),
-            Awaited::Pull(ticket) => ticket.taken().is_some(),
+            Awaited::Pull(ticket) => matches!(*ticket.state.lock(), TicketState::Taken(_)),
         }
     }
 
@@ -208,8 +209,16 @@ impl Future {
         }
     }
 
+    /// Whether a pull took the mark that its topic has ended.
+    pub fn is_end_of_topic(&self) -> bool {
+        match &self.awaited {
+            Awaited::Pull(ticket) => ticket.has_taken_the_end(),
+            _ => false,
+        }
+    }
+
     /// The event that a pull took.
-    pub fn event(&self) -> Result<Arc<Event>> {
+    pub fn event(&self) -> Result<SharedEvent> {
         match &self.awaited {
             Awaited::Pull(ticket) => ticket.give().unwrap_or_else(|| Err(not_yet())),
             _ => Err(Error::invalid("future: only a pull has an event; a push has an event id and a partition")),
@@ -234,7 +243,7 @@ enum TicketState {
     Open,
     /// A thread is waiting for an event on its behalf, without holding the lock.
     BeingRedeemed,
-    Taken(Result<Arc<Event>>),
+    Taken(Result<SharedEvent>),
 }
 
 impl Ticket {
@@ -244,18 +253,22 @@ impl Ticket {
     }
 
     /// What was taken, to the host.
-    fn give(&self) -> Option<Result<Arc<Event>>> {
+    fn give(&self) -> Option<Result<SharedEvent>> {
         self.taken().inspect(|_| self.is_given.store(true, Ordering::Release))
     }
 
-    fn taken(&self) -> Option<Result<Arc<Event>>> {
+    fn has_taken_the_end(&self) -> bool {
+        matches!(&*self.state.lock(), TicketState::Taken(Ok(event)) if event.is_end_of_topic())
+    }
+
+    fn taken(&self) -> Option<Result<SharedEvent>> {
         match &*self.state.lock() {
             TicketState::Taken(result) => Some(result.clone()),
             _ => None,
         }
     }
 
-    fn redeem(&self, deadline: Deadline) -> Result<Arc<Event>> {
+    fn redeem(&self, deadline: Deadline) -> Result<()> {
         // Only what was taken out of the topic is this ticket's for good; the rest is the consumer's to say again.
         self.redeem_and_keep(deadline, |error| error.is_said_once())
     }
@@ -267,26 +280,26 @@ impl Ticket {
         has_come
     }
 
-    fn redeem_and_keep(&self, deadline: Deadline, keep: impl Fn(&Error) -> bool) -> Result<Arc<Event>> {
+    fn redeem_and_keep(&self, deadline: Deadline, keep: impl Fn(&Error) -> bool) -> Result<()> {
         if let Some(taken) = self.take_turn(deadline)? {
             return taken;
         }
         let turn = Turn(self);
         let result = self.reader.next(deadline);
+        let told = success_of(&result);
         if result.as_ref().err().is_none_or(keep) {
-            *self.state.lock() = TicketState::Taken(result.clone());
+            turn.end_with(TicketState::Taken(result));
         }
-        drop(turn);
-        result
+        told
     }
 
-    /// Waits until no other thread redeems this ticket; gives what that one took, or nothing and the turn.
-    fn take_turn(&self, deadline: Deadline) -> Result<Option<Result<Arc<Event>>>> {
+    /// Waits until no other thread redeems this ticket; tells whether that one took an event, or gives nothing and the turn.
+    fn take_turn(&self, deadline: Deadline) -> Result<Option<Result<()>>> {
         const SLICE: Duration = Duration::from_secs(1);
         let mut state = self.state.lock();
         loop {
             match &*state {
-                TicketState::Taken(result) => return Ok(Some(result.clone())),
+                TicketState::Taken(result) => return Ok(Some(success_of(result))),
                 TicketState::Open => {
                     *state = TicketState::BeingRedeemed;
                     return Ok(None);
@@ -314,13 +327,23 @@ impl Drop for Ticket {
 /// The right to redeem a ticket; given back however the redeeming ends.
 struct Turn<'a>(&'a Ticket);
 
-impl Drop for Turn<'_> {
-    fn drop(&mut self) {
-        let mut state = self.0.state.lock();
-        if matches!(*state, TicketState::BeingRedeemed) {
-            *state = TicketState::Open;
-        }
-        drop(state);
+impl Turn<'_> {
+    fn end_with(self, state: TicketState) {
+        ManuallyDrop::new(self).give_back(state);
+    }
+
+    fn give_back(&self, state: TicketState) {
+        *self.0.state.lock() = state;
         self.0.changed.notify_all();
     }
+}
+
+impl Drop for Turn<'_> {
+    fn drop(&mut self) {
+        self.give_back(TicketState::Open);
+    }
+}
+
+fn success_of(result: &Result<SharedEvent>) -> Result<()> {
+    result.as_ref().map(drop).map_err(Clone::clone)
 }

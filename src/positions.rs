@@ -3,7 +3,7 @@
 
 use std::collections::BTreeMap;
 
-use parking_lot::Mutex;
+use parking_lot::{Mutex, MutexGuard};
 
 use crate::error::{Error, Kind, Result};
 
@@ -138,24 +138,9 @@ impl Positions {
         self.0.lock().partitions.get(&partition).and_then(|p| p.next)
     }
 
-    /// The event at `offset` is about to be handed to the host.
-    pub fn deliver(&self, partition: u32, offset: u64) -> Step {
-        let State { partitions, assignments } = &mut *self.0.lock();
-        let Some(position) = partitions.get_mut(&partition) else { return Step::NotOurs };
-        if position.assignment.is_none() {
-            return Step::NotOurs;
-        }
-        let expected = position.next;
-        if expected.is_some_and(|expected| offset < expected) {
-            // The log was cut below what was read: what came before is another history's.
-            position.start_over(assignments, offset);
-        }
-        position.next = Some(offset + 1);
-        match (position.assignment, expected) {
-            (None, _) => Step::NotOurs,
-            (Some(assignment), Some(expected)) if expected < offset => Step::Skipped(assignment, expected),
-            (Some(assignment), _) => Step::InOrder(assignment),
-        }
+    /// For many events at once; until it is dropped nobody else can tell or change anything here.
+    pub fn turn(&self) -> Turn<'_> {
+        Turn(self.0.lock())
     }
 
     /// The partitions that are ours, each with the assignment that it came by.
@@ -173,11 +158,9 @@ impl Positions {
         }
     }
 
-    /// The event at `offset` was not handed out after all, or is to come next by the host's wish.
+    /// The event at `offset` is to come next, by the host's wish.
     pub fn go_back_to(&self, partition: u32, offset: u64) {
-        if let Some(position) = self.0.lock().partitions.get_mut(&partition) {
-            position.next = Some(offset);
-        }
+        self.turn().go_back_to(partition, offset);
     }
 
     /// Every event of the partition up to `offset` is done with. Going back changes nothing; an event of an
@@ -212,6 +195,38 @@ impl Positions {
     }
 }
 
+/// A reading's time with the positions.
+pub struct Turn<'a>(MutexGuard<'a, State>);
+
+impl Turn<'_> {
+    /// The event at `offset` is about to be handed to the host.
+    pub fn deliver(&mut self, partition: u32, offset: u64) -> Step {
+        let State { partitions, assignments } = &mut *self.0;
+        let Some(position) = partitions.get_mut(&partition) else { return Step::NotOurs };
+        if position.assignment.is_none() {
+            return Step::NotOurs;
+        }
+        let expected = position.next;
+        if expected.is_some_and(|expected| offset < expected) {
+            // The log was cut below what was read: what came before is another history's.
+            position.start_over(assignments, offset);
+        }
+        position.next = Some(offset + 1);
+        match (position.assignment, expected) {
+            (None, _) => Step::NotOurs,
+            (Some(assignment), Some(expected)) if expected < offset => Step::Skipped(assignment, expected),
+            (Some(assignment), _) => Step::InOrder(assignment),
+        }
+    }
+
+    /// The event at `offset` was not handed out after all.
+    pub fn go_back_to(&mut self, partition: u32, offset: u64) {
+        if let Some(position) = self.0.partitions.get_mut(&partition) {
+            position.next = Some(offset);
+        }
+    }
+}
+
 fn stale(partition: u32, offset: u64) -> Error {
     Error::new(
         Kind::Stale,
@@ -229,7 +244,7 @@ mod tests {
     fn assigned(generation: i32) -> (Positions, Assignment) {
         let positions = Positions::default();
         positions.assign(0, generation, None);
-        let Step::InOrder(assignment) = positions.deliver(0, 10) else { panic!("not in order") };
+        let Step::InOrder(assignment) = positions.turn().deliver(0, 10) else { panic!("not in order") };
         (positions, assignment)
     }
 
@@ -285,18 +300,18 @@ mod tests {
     #[test]
     fn skipped_offsets_are_noticed_once_and_not_at_the_start() {
         let (positions, assignment) = assigned(1);
-        assert_eq!(positions.deliver(0, 15), Step::Skipped(assignment, 11));
-        assert_eq!(positions.deliver(0, 16), Step::InOrder(assignment));
+        assert_eq!(positions.turn().deliver(0, 15), Step::Skipped(assignment, 11));
+        assert_eq!(positions.turn().deliver(0, 16), Step::InOrder(assignment));
         positions.revoke(&[0]);
-        assert_eq!(positions.deliver(0, 17), Step::NotOurs);
-        assert_eq!(positions.deliver(7, 0), Step::NotOurs);
+        assert_eq!(positions.turn().deliver(0, 17), Step::NotOurs);
+        assert_eq!(positions.turn().deliver(7, 0), Step::NotOurs);
     }
 
     #[test]
     fn what_is_missing_after_the_commit_is_noticed_at_the_start() {
         let positions = Positions::default();
         assert_eq!(positions.assign(0, 1, Some(2)), Some(2));
-        assert!(matches!(positions.deliver(0, 6), Step::Skipped(_, 2)));
+        assert!(matches!(positions.turn().deliver(0, 6), Step::Skipped(_, 2)));
         assert_eq!(positions.to_commit(), [], "what the group has already is not committed again");
     }
 
@@ -315,7 +330,7 @@ mod tests {
     fn after_the_log_was_cut_acknowledgements_below_the_old_commit_count() {
         let positions = Positions::default();
         positions.assign(0, 1, Some(100));
-        let Step::InOrder(assignment) = positions.deliver(0, 5) else { panic!("not in order") };
+        let Step::InOrder(assignment) = positions.turn().deliver(0, 5) else { panic!("not in order") };
         positions.acknowledge(0, assignment, 5).unwrap();
         assert_eq!(positions.to_commit(), [(0, 6)]);
     }
@@ -338,7 +353,7 @@ mod tests {
         positions.start_over(0);
         positions.committed(0, 11);
         assert!(positions.acknowledge(0, before, 10).is_err());
-        let Step::InOrder(now) = positions.deliver(0, 0) else { panic!("not in order") };
+        let Step::InOrder(now) = positions.turn().deliver(0, 0) else { panic!("not in order") };
         positions.acknowledge(0, now, 0).unwrap();
         assert_eq!(positions.to_commit(), [(0, 1)]);
         assert_ne!(positions.assignments(), [(0, before)]);

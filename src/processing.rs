@@ -10,7 +10,7 @@ use parking_lot::{Condvar, Mutex};
 use crate::consumer::Reader;
 use crate::deadline::Deadline;
 use crate::error::{Error, Kind, Result};
-use crate::event::Event;
+use crate::event::SharedEvent;
 use crate::thread_pool::{FIRST, ThreadPool};
 
 /// What a processor wants next.
@@ -21,7 +21,7 @@ pub enum Flow {
 }
 
 /// Called with each event, and with none when none came in time; on the pool, several at a time.
-pub type Processor = dyn Fn(Option<&Arc<Event>>) -> Result<Flow> + Send + Sync;
+pub type Processor = dyn Fn(Option<&SharedEvent>) -> Result<Flow> + Send + Sync;
 
 /// Until when events are processed.
 #[derive(Debug, Clone, Copy)]
@@ -81,7 +81,7 @@ struct Run {
 struct State {
     submitted: u64,
     result: Option<Result<()>>,
-    unprocessed: Vec<Arc<Event>>,
+    unprocessed: Vec<SharedEvent>,
 }
 
 impl Run {
@@ -96,7 +96,7 @@ impl Run {
         self.reader.wake();
     }
 
-    fn submit(self: &Arc<Self>, pool: &ThreadPool, event: Option<Arc<Event>>) {
+    fn submit(self: &Arc<Self>, pool: &ThreadPool, event: Option<SharedEvent>) {
         self.state.lock().submitted += 1;
         let job = Job { run: self.clone(), event, is_done: false };
         if let Err(refused) = pool.submit(Box::new(move || job.run()), FIRST) {
@@ -136,7 +136,7 @@ impl Drop for AllEnded<'_> {
 /// One call of the processor to be made. However it ends, the run hears of it.
 struct Job {
     run: Arc<Run>,
-    event: Option<Arc<Event>>,
+    event: Option<SharedEvent>,
     is_done: bool,
 }
 

@@ -17,7 +17,7 @@ use crate::future::Future;
 use crate::health::{Health, refuse_to_wait_for_ourselves};
 use crate::in_flight::{Claim, Place};
 use crate::json;
-use crate::kafka::{EncodedRecord, KafkaProducer, Overdue};
+use crate::kafka::{EncodedRecord, KafkaProducer, WhenOverdue};
 use crate::order::{Order, Turn};
 use crate::preparation::Preparation;
 use crate::record::{EventRecord, HEADER, LENGTH_PREFIX, Metadata, Record};
@@ -41,7 +41,7 @@ pub struct NewEvent<R> {
 
 impl Producer {
     pub fn new(topic: Arc<Topic>, settings: &ClientSettings, pool: Arc<ThreadPool>) -> Result<Self> {
-        let records = KafkaProducer::new(topic.driver().connection(), topic.kafka_name(), settings, Overdue::Kept)?;
+        let records = KafkaProducer::new(topic.driver().connection(), topic.kafka_name(), settings, WhenOverdue::Keep)?;
         let elsewhere = if pool.has_threads() { pool.mark() } else { Mark::NONE };
         let parts = topic.parts();
         let (selection, own) = match parts.make_selector()? {
@@ -248,6 +248,7 @@ impl Workshop {
             place,
             turn: self.is_strict.then(|| self.order.take_turn()),
             event: Some(event),
+            size,
             workshop: self.clone(),
         };
         if self.elsewhere.is_on_this_thread() {
@@ -452,6 +453,8 @@ struct Job {
     place: Place,
     turn: Option<Turn>,
     event: Option<Unprepared>,
+    /// The room that was taken, in bytes.
+    size: usize,
 }
 
 impl Job {
@@ -460,7 +463,9 @@ impl Job {
         let event = catch_unwind(AssertUnwindSafe(|| self.workshop.prepare(event))).unwrap_or_else(|_| {
             Err(Error::new(Kind::Panicked, "a panic while an event was prepared; this is a defect of Octopus"))
         });
-        if let Ok(ready) = &event {
+        if let Ok(ready) = &event
+            && ready.record.bytes().len() != self.size
+        {
             self.workshop.records.in_flight().resize(self.place, ready.record.bytes().len() as u64);
         }
         self.workshop.finish(self.turn.take(), Prepared { event, place: self.place });

@@ -15,7 +15,7 @@ use super::thread_pool::octopus_thread_pool;
 use crate::consumer::Consumer;
 use crate::deadline::Deadline;
 use crate::error::{Error, Kind};
-use crate::event::Event;
+use crate::event::SharedEvent;
 use crate::processing::{Bounds, Flow};
 use crate::thread_pool::ThreadPool;
 
@@ -253,9 +253,9 @@ unsafe extern "C" fn process(
             let Some((Some(function), owned)) = processor? else {
                 return Err(Error::invalid("processor: NULL where a function is needed"));
             };
-            let processor = move |event: Option<&Arc<Event>>| {
+            let processor = move |event: Option<&SharedEvent>| {
                 let owned = &owned;
-                let event = event.map_or(std::ptr::null_mut(), |event| Arc::as_ptr(event).cast_mut().cast());
+                let event = event.map_or(std::ptr::null_mut(), |event| event.as_ptr().cast_mut().cast());
                 // SAFETY: the host's function and context, not destroyed yet; the event is borrowed for the call.
                 match function(owned.context, event) {
                     OCTOPUS_GO_ON => Ok(Flow::GoOn),
@@ -263,7 +263,7 @@ unsafe extern "C" fn process(
                     other => Err(Error::new(Kind::HostCallback, format!("the processor failed: it returned {other}"))),
                 }
             };
-            let pool = if pool.is_null() { None } else { Some(handle::borrow::<ThreadPool>(pool)?) };
+            let pool = if pool.is_null() { None } else { Some(handle::borrow::<Arc<ThreadPool>>(pool)?) };
             consumer.process(Box::new(processor), Bounds { timeout_ms, max_events }, pool.as_deref().map(|p| &**p))
         })
     }
@@ -377,5 +377,5 @@ unsafe extern "C" fn close(
 
 unsafe extern "C" fn release(consumer: *mut octopus_consumer) {
     // SAFETY: NULL, or a handle that the host gives back.
-    unsafe { handle::release::<Consumer>(consumer) };
+    unsafe { handle::release::<Arc<Consumer>>(consumer) };
 }

@@ -326,5 +326,5 @@ unsafe extern "C" fn describe(
 
 unsafe extern "C" fn release(driver: *mut octopus_driver) {
     // SAFETY: NULL, or a handle that the host gives back.
-    unsafe { handle::release::<Driver>(driver) };
+    unsafe { handle::release::<Arc<Driver>>(driver) };
 }

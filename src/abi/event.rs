@@ -1,13 +1,11 @@
 //! The event's slots: arguments in, one call to [`crate::event`], the result out.
 
-use std::sync::Arc;
-
 use super::args::{Growing, octopus_bytes, octopus_text};
 use super::error::octopus_error;
 use super::guard::call;
 use super::handle::{self, handle};
 use super::status::octopus_status;
-use crate::event::Event;
+use crate::event::{Event, SharedEvent};
 
 /// An event as it was read.
 pub struct octopus_event {
@@ -87,7 +85,7 @@ unsafe extern "C" fn view(
 ) -> octopus_status {
     // SAFETY: pointers are NULL or valid during this call; the handle is live.
     unsafe {
-        call(event, error, |event: &Arc<Event>| {
+        call(event, error, |event: &SharedEvent| {
             let filled = octopus_event_view {
                 size: size_of::<octopus_event_view>() as u64,
                 metadata: event.metadata().map_or(octopus_text::EMPTY, octopus_text::view),
@@ -105,15 +103,15 @@ unsafe extern "C" fn view(
 
 unsafe extern "C" fn acknowledge(event: *const octopus_event, error: *mut *mut octopus_error) -> octopus_status {
     // SAFETY: pointers are NULL or valid during this call; the handle is live.
-    unsafe { call(event, error, |event: &Arc<Event>| event.acknowledge()) }
+    unsafe { call(event, error, |event: &SharedEvent| event.acknowledge()) }
 }
 
 unsafe extern "C" fn retain(event: *const octopus_event) {
     // SAFETY: NULL or a live handle.
-    unsafe { handle::retain::<Event>(event) };
+    unsafe { handle::retain::<SharedEvent>(event) };
 }
 
 unsafe extern "C" fn release(event: *mut octopus_event) {
     // SAFETY: NULL, or a handle that the host gives back.
-    unsafe { handle::release::<Event>(event) };
+    unsafe { handle::release::<SharedEvent>(event) };
 }

@@ -125,8 +125,7 @@ unsafe extern "C" fn wait(
     unsafe {
         call(future, error, |future: &Arc<Future>| {
             future.wait(Deadline::from_millis(timeout_ms))?;
-            let is_end = future.event().is_ok_and(|event| event.is_end_of_topic());
-            Ok(if is_end { OCTOPUS_END_OF_TOPIC } else { OCTOPUS_OK })
+            Ok(if future.is_end_of_topic() { OCTOPUS_END_OF_TOPIC } else { OCTOPUS_OK })
         })
     }
 }
@@ -216,10 +215,10 @@ unsafe extern "C" fn event(
 
 unsafe extern "C" fn retain(future: *const octopus_future) {
     // SAFETY: NULL or a live handle.
-    unsafe { handle::retain::<Future>(future) };
+    unsafe { handle::retain::<Arc<Future>>(future) };
 }
 
 unsafe extern "C" fn release(future: *mut octopus_future) {
     // SAFETY: NULL, or a handle that the host gives back.
-    unsafe { handle::release::<Future>(future) };
+    unsafe { handle::release::<Arc<Future>>(future) };
 }

@@ -2,11 +2,10 @@
 //! spoiled is not used again, and an error reaches the host in the one shape it has.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::Arc;
 
 use super::args::check_wanted;
 use super::error::octopus_error;
-use super::handle::{Object, borrow};
+use super::handle::{COf, Object, Reference, borrow};
 use super::status::{OCTOPUS_FORKED, OCTOPUS_OK, octopus_status, status_of};
 use crate::error::{Error, Kind, Result};
 use crate::health::is_forked_child;
@@ -53,10 +52,10 @@ pub unsafe fn guard<O: Outcome>(error: *mut *mut octopus_error, body: impl FnOnc
 ///
 /// # Safety
 /// `handle` is NULL or a live handle of its type; `error` is NULL or writable.
-pub unsafe fn call<T: Object, O: Outcome>(
-    handle: *const T::C,
+pub unsafe fn call<R: Reference, O: Outcome>(
+    handle: *const COf<R>,
     error: *mut *mut octopus_error,
-    body: impl FnOnce(&Arc<T>) -> Result<O>,
+    body: impl FnOnce(&R) -> Result<O>,
 ) -> octopus_status {
     if is_forked_child() {
         // SAFETY: the caller's promise.
@@ -65,8 +64,8 @@ pub unsafe fn call<T: Object, O: Outcome>(
     let attempt = || {
         check_wanted(error, "error")?;
         // SAFETY: the caller's promise; NULL is refused.
-        let object = unsafe { borrow::<T>(handle) }?;
-        object.health().check(T::NAME)?;
+        let object = unsafe { borrow::<R>(handle) }?;
+        object.health().check(R::Target::NAME)?;
         catch_unwind(AssertUnwindSafe(|| {
             #[cfg(test)]
             super::tests::panic_if_asked_to();

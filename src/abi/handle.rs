@@ -2,18 +2,54 @@
 //! released in any order.
 
 use std::mem::ManuallyDrop;
+use std::ops::Deref;
 use std::sync::Arc;
 
 use super::guard::quietly;
 use crate::error::{Error, Result};
+use crate::event::{Event, SharedEvent};
 use crate::health::{Health, is_forked_child};
 
 /// An object of the core that hosts hold by a handle.
-pub trait Object {
+pub trait Object: Sized {
     /// The opaque type that C sees.
     type C;
     const NAME: &'static str;
     fn health(&self) -> &Health;
+}
+
+/// A counted reference to an object, which a handle stands for.
+pub trait Reference: Deref<Target: Object + Sized> + Clone {
+    fn into_raw(self) -> *const Self::Target;
+
+    /// # Safety
+    /// `object` came from [`into_raw`](Self::into_raw), and that reference is nobody else's.
+    unsafe fn from_raw(object: *const Self::Target) -> Self;
+}
+
+/// What C sees of what `R` refers to.
+pub type COf<R> = <<R as Deref>::Target as Object>::C;
+
+impl<T: Object> Reference for Arc<T> {
+    fn into_raw(self) -> *const T {
+        Arc::into_raw(self)
+    }
+
+    unsafe fn from_raw(object: *const T) -> Self {
+        // SAFETY: the caller's promise.
+        unsafe { Arc::from_raw(object) }
+    }
+}
+
+impl Reference for SharedEvent {
+    fn into_raw(self) -> *const Event {
+        SharedEvent::into_raw(self)
+    }
+
+    unsafe fn from_raw(object: *const Event) -> Self {
+        // SAFETY: the caller's promise.
+        unsafe { SharedEvent::from_raw(object) }
+    }
 }
 
 /// Declares an opaque C type, and which object of the core a pointer to it stands for.
@@ -34,37 +70,37 @@ pub(super) use handle;
 ///
 /// # Safety
 /// `handle` is NULL or came from [`give`] with this type and was not released as often as it was given and retained.
-pub unsafe fn borrow<T: Object>(handle: *const T::C) -> Result<ManuallyDrop<Arc<T>>> {
+pub unsafe fn borrow<R: Reference>(handle: *const COf<R>) -> Result<ManuallyDrop<R>> {
     if handle.is_null() {
-        return Err(Error::invalid(format!("{}: NULL where a handle is needed", T::NAME)));
+        return Err(Error::invalid(format!("{}: NULL where a handle is needed", R::Target::NAME)));
     }
     // SAFETY: the caller's promise: the count is at least one, and it is not dropped here.
-    Ok(ManuallyDrop::new(unsafe { Arc::from_raw(handle.cast::<T>()) }))
+    Ok(ManuallyDrop::new(unsafe { R::from_raw(handle.cast::<R::Target>()) }))
 }
 
 /// Hands an object to the host, which releases it.
 ///
 /// # Safety
 /// `place` is writable.
-pub unsafe fn give<T: Object>(object: Arc<T>, place: *mut *mut T::C) {
+pub unsafe fn give<R: Reference>(object: R, place: *mut *mut COf<R>) {
     // SAFETY: the caller's promise.
-    unsafe { place.write(Arc::into_raw(object).cast_mut().cast()) };
+    unsafe { place.write(object.into_raw().cast_mut().cast()) };
 }
 
 /// # Safety
 /// As for [`borrow`].
-pub unsafe fn retain<T: Object>(handle: *const T::C) {
+pub unsafe fn retain<R: Reference>(handle: *const COf<R>) {
     if !handle.is_null() && !is_forked_child() {
-        // SAFETY: the caller's promise.
-        unsafe { Arc::increment_strong_count(handle.cast::<T>()) };
+        // SAFETY: the caller's promise; the count is left alone, and what is counted besides is the host's.
+        std::mem::forget(R::clone(&ManuallyDrop::new(unsafe { R::from_raw(handle.cast::<R::Target>()) })));
     }
 }
 
 /// # Safety
 /// As for [`borrow`]; the handle's place is the caller's no more.
-pub unsafe fn release<T: Object>(handle: *mut T::C) {
+pub unsafe fn release<R: Reference>(handle: *mut COf<R>) {
     if !handle.is_null() {
         // SAFETY: the caller's promise.
-        quietly(|| drop(unsafe { Arc::from_raw(handle.cast::<T>().cast_const()) }));
+        quietly(|| drop(unsafe { R::from_raw(handle.cast_const().cast::<R::Target>()) }));
     }
 }

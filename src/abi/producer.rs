@@ -220,7 +220,7 @@ unsafe extern "C" fn close(
 
 unsafe extern "C" fn release(producer: *mut octopus_producer) {
     // SAFETY: NULL, or a handle that the host gives back.
-    unsafe { handle::release::<Producer>(producer) };
+    unsafe { handle::release::<Arc<Producer>>(producer) };
 }
 
 /// The events of an array that no push was tried of; their preparations are the plugin's all the same.

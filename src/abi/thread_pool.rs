@@ -210,7 +210,7 @@ unsafe extern "C" fn thread_count(
 
 unsafe extern "C" fn release(pool: *mut octopus_thread_pool) {
     // SAFETY: NULL, or a handle that the host gives back.
-    unsafe { handle::release::<ThreadPool>(pool) };
+    unsafe { handle::release::<Arc<ThreadPool>>(pool) };
 }
 
 /// The functions of a host's pool.

@@ -234,7 +234,7 @@ unsafe extern "C" fn make_consumer(
 
 unsafe extern "C" fn release(topic: *mut octopus_topic) {
     // SAFETY: NULL, or a handle that the host gives back.
-    unsafe { handle::release::<Topic>(topic) };
+    unsafe { handle::release::<Arc<Topic>>(topic) };
 }
 
 impl octopus_producer_args {
@@ -249,7 +249,7 @@ impl octopus_producer_args {
         let pool = match self.thread_pool.is_null() {
             true => None,
             // SAFETY: the caller's promise.
-            false => Some(Arc::clone(&*unsafe { handle::borrow::<ThreadPool>(self.thread_pool) }?)),
+            false => Some(Arc::clone(&*unsafe { handle::borrow::<Arc<ThreadPool>>(self.thread_pool) }?)),
         };
         // SAFETY: the caller's promise.
         let settings = unsafe { client_settings(self.name, self.options, self.batch_size, self.max_batches) }?;

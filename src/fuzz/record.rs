@@ -5,7 +5,7 @@ use std::sync::Arc;
 use super::input::Input;
 use crate::components::{Provided, Serializer};
 use crate::error::{Error, Kind, Result};
-use crate::event::{Event, NO_MORE_EVENTS};
+use crate::event::{Filling, NO_MORE_EVENTS};
 use crate::json;
 use crate::kafka::{Payload, RawRecord};
 use crate::positions::{Positions, Step};
@@ -99,10 +99,10 @@ impl Serializer for Echo {
 fn read_as_event(payload: &[u8], serializer: &Provided<dyn Serializer>) {
     let positions = Arc::new(Positions::default());
     positions.assign(0, 1, None);
-    let Step::InOrder(assignment) = positions.deliver(0, 7) else { panic!("the first event is in order") };
-    let raw =
-        RawRecord { payload: Payload::Copied(payload.into()), partition: 0, offset: 7, timestamp_ms: -1, assignment };
-    match Event::read(raw, positions, serializer) {
+    let Step::InOrder(assignment) = positions.turn().deliver(0, 7) else { panic!("the first event is in order") };
+    let raw = RawRecord { payload: Payload::Given(payload), partition: 0, offset: 7, timestamp_ms: -1, assignment };
+    let mut chunk = Filling::for_first_of(std::slice::from_ref(&raw), &positions).expect("a chunk for one record");
+    match chunk.read(raw, serializer) {
         Ok(event) => {
             assert_eq!(event.is_end_of_topic(), event.id() == NO_MORE_EVENTS);
             if event.is_end_of_topic() {

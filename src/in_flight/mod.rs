@@ -17,8 +17,8 @@ use crate::deadline::{Deadline, Moment};
 use crate::error::{Error, Kind, Result};
 use crate::future::{Delivered, Future};
 use crate::health::is_plugin_thread;
-use ledger::Ledger;
 pub use ledger::Place;
+use ledger::{Entry, Ledger};
 
 /// How much may be in flight at the same time; `u64::MAX` is no limit.
 #[derive(Debug, Clone, Copy)]
@@ -178,8 +178,11 @@ impl InFlight {
 
     /// Gives back the room of an event that was refused in its push, which says so itself.
     pub fn give_back(&self, place: Place) {
-        self.give_up(vec![(place, None)]);
-        self.settle(&mut vec![Report { place, result: Ok(Delivered { partition: 0, offset: None }) }]);
+        let mut state = self.state.lock();
+        if let Some(entry) = state.take_out(place) {
+            state.count_out(entry.epoch, None);
+        }
+        self.tell(state, Vec::new());
     }
 
     /// Tells the results of many events and gives their room back, then wakes whoever waits: once.
@@ -187,26 +190,11 @@ impl InFlight {
         let mut told = Vec::new();
         let mut state = self.state.lock();
         for Report { place, result } in reports.drain(..) {
-            let Some(entry) = state.ledger.remove(place) else { continue };
-            state.events = state.events.saturating_sub(1);
-            state.bytes = state.bytes.saturating_sub(entry.bytes);
-            if entry.is_told {
-                state.told = state.told.saturating_sub(1);
-                continue;
-            }
+            let Some(entry) = state.take_out(place) else { continue };
             state.count_out(entry.epoch, result.as_ref().err());
             told.extend(entry.future.map(|future| (future, result)));
         }
-        let drained = pop_drained(&mut state);
-        let wake = state.waiting > 0;
-        drop(state);
-        if wake {
-            self.room.notify_all();
-        }
-        for (future, result) in told {
-            future.settle_delivery(result);
-        }
-        settle_flushes(drained);
+        self.tell(state, told);
     }
 
     /// Tells now what became of these, if there is somebody to be told: flushes wait for them no longer. Their room stays
@@ -221,14 +209,21 @@ impl InFlight {
             state.ledger.leave_line(place);
             state.told += 1;
             state.count_out(epoch, failure.as_ref());
-            told.push((future, failure));
+            told.extend(future.zip(failure.map(Err)));
         }
+        self.tell(state, told);
+    }
+
+    /// Without the lock: settles these futures, and the flushes whose last events they were, and wakes who waits for room.
+    fn tell(&self, mut state: MutexGuard<State>, told: Vec<(Arc<Future>, Result<Delivered>)>) {
         let drained = pop_drained(&mut state);
+        let wake = state.waiting > 0;
         drop(state);
-        for (future, failure) in told {
-            if let (Some(future), Some(failure)) = (future, failure) {
-                future.settle_delivery(Err(failure));
-            }
+        if wake {
+            self.room.notify_all();
+        }
+        for (future, result) in told {
+            future.settle_delivery(result);
         }
         settle_flushes(drained);
     }
@@ -260,9 +255,7 @@ impl InFlight {
             current.flushes.push(flush);
         }
         state.epochs.push_back(Epoch::default());
-        let drained = pop_drained(&mut state);
-        drop(state);
-        settle_flushes(drained);
+        self.tell(state, Vec::new());
     }
 
     /// Whether somebody flushed and not everything before that has gone out.
@@ -313,6 +306,15 @@ fn would_block() -> Error {
 }
 
 impl State {
+    /// Gives back an event's room. `None` if its result was told before, or if it isn't there.
+    fn take_out(&mut self, place: Place) -> Option<Entry> {
+        let entry = self.ledger.remove(place)?;
+        self.events = self.events.saturating_sub(1);
+        self.bytes = self.bytes.saturating_sub(entry.bytes);
+        self.told = self.told.saturating_sub(u64::from(entry.is_told));
+        Some(entry).filter(|entry| !entry.is_told)
+    }
+
     fn count_out(&mut self, epoch: u64, failure: Option<&Error>) {
         let index = epoch.saturating_sub(self.first_epoch) as usize;
         let Some(epoch) = self.epochs.get_mut(index) else { return };

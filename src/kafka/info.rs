@@ -2,6 +2,7 @@
 //! Each is made when it is first needed.
 
 use std::collections::{BTreeMap, HashMap};
+use std::marker::PhantomData;
 use std::sync::Arc;
 use std::thread;
 use std::time::{Duration, Instant};
@@ -13,7 +14,7 @@ use rdkafka::types::RDKafkaErrorCode;
 
 use super::client::{Attended, Client, ClientRole};
 use super::native::{Message, Queue, TopicHandle};
-use super::overdue::Overdue;
+use super::overdue::WhenOverdue;
 use super::{Connection, KafkaProducer, errors};
 use crate::admin::{InfoRecord, InfoTopic, InfoTopics};
 use crate::config::ClientSettings;
@@ -134,7 +135,8 @@ impl InfoReader {
 
 /// Partition 0 of some topics, being consumed onto one queue.
 struct Reading<'a> {
-    client: &'a Client,
+    /// The messages' client, which goes after them.
+    _client: PhantomData<&'a Client>,
     queue: Queue,
     started: Vec<TopicHandle>,
     found: Vec<Found<'a>>,
@@ -159,7 +161,7 @@ impl<'a> Reading<'a> {
             is_finished: false,
         };
         let mut reading = Reading {
-            client,
+            _client: PhantomData,
             queue: Queue::new(&client.handle)?,
             started: Vec::with_capacity(topics.len()),
             found: topics.iter().map(found).collect(),
@@ -181,10 +183,10 @@ impl<'a> Reading<'a> {
     }
 
     fn next(&self, at_most: Duration) -> Option<Message> {
-        // SAFETY: the queue is alive; the message is ours.
+        // SAFETY: the queue is alive; the message is ours, and is dropped while there is this reading, and with it the client.
         unsafe {
             let message = rd::rd_kafka_consume_queue(self.queue.as_ptr(), as_millis_rounded_up(at_most));
-            Message::from_raw(&self.client.handle, message)
+            Message::from_raw(message)
         }
     }
 
@@ -316,7 +318,7 @@ impl InfoWriter {
         ] {
             settings.kafka.set(name, value);
         }
-        let producer = KafkaProducer::new(&self.connection, kafka_name, &settings, Overdue::Dropped)?;
+        let producer = KafkaProducer::new(&self.connection, kafka_name, &settings, WhenOverdue::Drop)?;
         let sibling = producer.sibling(kafka_name)?;
         *shared = Some(producer);
         Ok(sibling)

@@ -29,10 +29,10 @@ use std::time::Duration;
 
 pub use admin::{EmbeddedAdmin, KafkaAdmin};
 pub use buffer::EncodedRecord;
-pub use consumer::{KafkaConsumer, Payload, RawRecord};
+pub use consumer::{KafkaConsumer, Payload, Pinned, RawRecord};
 pub use embedded::EmbeddedCluster;
 pub use info::KafkaInfoTopics;
-pub use overdue::Overdue;
+pub use overdue::WhenOverdue;
 pub use producer::KafkaProducer;
 
 use crate::auth::{TokenSource, token_source};

@@ -290,11 +290,8 @@ impl Drop for PartitionList {
     }
 }
 
-/// A message from a topic, or an error about one. Pins the whole fetch response that it came in.
-pub struct Message {
-    ptr: NonNull<rd::rd_kafka_message_t>,
-    _client: Arc<Handle>,
-}
+/// A message from a topic, or an error about one. Pins the whole fetch response that it came in, and goes before its client.
+pub struct Message(NonNull<rd::rd_kafka_message_t>);
 
 // SAFETY: a message is a plain piece of memory with atomic reference counts on what it came in.
 unsafe impl Send for Message {}
@@ -303,14 +300,14 @@ unsafe impl Sync for Message {}
 
 impl Message {
     /// # Safety
-    /// `ptr` comes from consuming with this client, is not null and nobody else's.
-    pub unsafe fn from_raw(client: &Arc<Handle>, ptr: *mut rd::rd_kafka_message_t) -> Option<Self> {
-        NonNull::new(ptr).map(|ptr| Message { ptr, _client: client.clone() })
+    /// `message` is NULL, or comes from consuming and is nobody else's; its client is destroyed after it.
+    pub unsafe fn from_raw(message: *mut rd::rd_kafka_message_t) -> Option<Self> {
+        NonNull::new(message).map(Message)
     }
 
     fn raw(&self) -> &rd::rd_kafka_message_t {
         // SAFETY: alive until dropped.
-        unsafe { self.ptr.as_ref() }
+        unsafe { self.0.as_ref() }
     }
 
     pub fn error(&self) -> Code {
@@ -320,7 +317,7 @@ impl Message {
 
     pub fn error_text(&self) -> String {
         // SAFETY: alive; the text is copied.
-        unsafe { text(rd::rd_kafka_message_errstr(self.ptr.as_ptr())) }
+        unsafe { text(rd::rd_kafka_message_errstr(self.0.as_ptr())) }
     }
 
     pub fn payload(&self) -> &[u8] {
@@ -353,7 +350,7 @@ impl Message {
     /// Milliseconds since 1970; -1 when the record has none.
     pub fn timestamp(&self) -> i64 {
         // SAFETY: alive; the kind of time stamp may be left out.
-        unsafe { rd::rd_kafka_message_timestamp(self.ptr.as_ptr(), std::ptr::null_mut()) }
+        unsafe { rd::rd_kafka_message_timestamp(self.0.as_ptr(), std::ptr::null_mut()) }
     }
 }
 
@@ -361,7 +358,7 @@ impl Drop for Message {
     fn drop(&mut self) {
         if !is_forked_child() {
             // SAFETY: ours, and its client is still alive.
-            unsafe { rd::rd_kafka_message_destroy(self.ptr.as_ptr()) };
+            unsafe { rd::rd_kafka_message_destroy(self.0.as_ptr()) };
         }
     }
 }

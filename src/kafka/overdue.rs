@@ -13,11 +13,11 @@ use crate::error::{Error, Result};
 
 /// What becomes of an event whose time is over.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Overdue {
+pub enum WhenOverdue {
     /// Its push fails, and it may be delivered later: nothing is doubled.
-    Kept,
+    Keep,
     /// librdkafka drops it, so that it isn't delivered later, unless it is stored already.
-    Dropped,
+    Drop,
 }
 
 /// How long librdkafka waits for the answer to a request, unless the user says otherwise.

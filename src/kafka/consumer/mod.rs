@@ -13,6 +13,7 @@ mod reading;
 
 use std::collections::VecDeque;
 use std::ffi::CString;
+use std::marker::PhantomData;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
@@ -23,7 +24,7 @@ use history::History;
 
 use super::Connection;
 use super::client::{Client, ClientRole, IDLE};
-use super::native::{Message, Queue, c_string};
+use super::native::{Handle, Message, Queue, c_string};
 use crate::completions::spawn;
 use crate::config::{ClientSettings, Properties};
 use crate::deadline::Deadline;
@@ -35,8 +36,8 @@ pub struct KafkaConsumer {
 }
 
 /// One record as it came, and by which assignment.
-pub struct RawRecord {
-    pub payload: Payload,
+pub struct RawRecord<'a> {
+    pub payload: Payload<'a>,
     pub partition: u32,
     pub offset: u64,
     /// Milliseconds since 1970; -1 when unknown.
@@ -44,24 +45,49 @@ pub struct RawRecord {
     pub assignment: Assignment,
 }
 
-/// The bytes of a record, owned, or kept where librdkafka put them.
-pub enum Payload {
-    Copied(Box<[u8]>),
+/// The bytes of a record, where librdkafka put them.
+pub enum Payload<'a> {
+    /// To be copied, and let go.
+    Passing(Passing<'a>),
+    /// To be kept there.
     Pinned(Pinned),
+    #[cfg(any(test, fuzzing))]
+    Given(&'a [u8]),
 }
 
-impl Payload {
+impl Payload<'_> {
     pub fn bytes(&self) -> &[u8] {
         match self {
-            Payload::Copied(bytes) => bytes,
-            Payload::Pinned(pinned) => pinned.message.payload(),
+            Payload::Passing(passing) => passing.message.payload(),
+            Payload::Pinned(pinned) => pinned.bytes(),
+            #[cfg(any(test, fuzzing))]
+            Payload::Given(bytes) => bytes,
         }
+    }
+
+    /// How many there are, if they are to be copied.
+    pub fn bytes_to_copy(&self) -> Option<usize> {
+        if matches!(self, Payload::Pinned(_)) { None } else { Some(self.bytes().len()) }
     }
 }
 
+/// A message that goes before the consumer does.
+pub struct Passing<'a> {
+    message: Message,
+    _consumer: PhantomData<&'a Shared>,
+}
+
+/// A message that its holder may keep for as long as they like: the client is there as long.
 pub struct Pinned {
     message: Message,
     total: Arc<AtomicUsize>,
+    _client: Arc<Handle>,
+}
+
+impl Pinned {
+    pub fn bytes(&self) -> &[u8] {
+        self.message.payload()
+    }
 }
 
 impl Drop for Pinned {
@@ -127,6 +153,7 @@ struct Shared {
     /// The partitions that the host named; none: the group gives them.
     targets: Vec<u32>,
     positions: Arc<Positions>,
+    /// Taken from librdkafka and not handed out yet. It goes before the client.
     batch: Mutex<VecDeque<Message>>,
     /// Set while the attendant wants the batch's lock: readers give it up.
     rebalancing: AtomicBool,
@@ -200,12 +227,12 @@ impl KafkaConsumer {
 
     /// The next record; none when `interrupted` turned true, which [`wake`](Self::wake) has looked at; `TimedOut` when
     /// none came in time. What was skipped is an error once, then it goes on.
-    pub fn next(&self, deadline: Deadline, interrupted: impl Fn() -> bool) -> Result<Option<RawRecord>> {
+    pub fn next(&self, deadline: Deadline, interrupted: impl Fn() -> bool) -> Result<Option<RawRecord<'_>>> {
         self.shared.next(deadline, interrupted)
     }
 
     /// Takes along what else is there, without waiting, at most `most` records; an error that stands behind them, if one does.
-    pub fn take_more(&self, most: usize, records: &mut Vec<RawRecord>) -> Option<Error> {
+    pub fn take_more<'a>(&'a self, most: usize, records: &mut Vec<RawRecord<'a>>) -> Option<Error> {
         self.shared.take_more(most, records)
     }
 

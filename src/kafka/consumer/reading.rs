@@ -1,6 +1,7 @@
 //! The host's side of a consumer: its threads take records here, one after the other.
 
 use std::collections::VecDeque;
+use std::marker::PhantomData;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
@@ -8,14 +9,14 @@ use parking_lot::MutexGuard;
 use rdkafka::bindings as rd;
 use rdkafka::types::RDKafkaErrorCode;
 
-use super::{Payload, Pinned, RawRecord, Shared};
+use super::{Passing, Payload, Pinned, RawRecord, Shared};
 use crate::deadline::{Deadline, as_millis_rounded_up};
 use crate::error::{Error, Kind, Result};
 use crate::kafka::client::IDLE;
 use crate::kafka::codes::Code;
 use crate::kafka::errors;
 use crate::kafka::native::Message;
-use crate::positions::{Assignment, Step};
+use crate::positions::{self, Assignment, Step};
 
 /// Records taken from librdkafka at once.
 const BATCH: usize = 256;
@@ -28,8 +29,8 @@ const LARGEST_COPIED: usize = 4 * 1024;
 const MOST_PINNED: usize = 32 * 1024 * 1024;
 
 /// What came of one look at the data queue.
-enum Reading {
-    Record(RawRecord),
+enum Reading<'a> {
+    Record(RawRecord<'a>),
     Failure(Error),
     /// For the log only: librdkafka recovers by itself.
     Remark(Error),
@@ -37,7 +38,7 @@ enum Reading {
 }
 
 impl Shared {
-    pub(super) fn next(&self, deadline: Deadline, interrupted: impl Fn() -> bool) -> Result<Option<RawRecord>> {
+    pub(super) fn next(&self, deadline: Deadline, interrupted: impl Fn() -> bool) -> Result<Option<RawRecord<'_>>> {
         loop {
             if self.closing.load(Ordering::Acquire) || self.unsubscribed.load(Ordering::Acquire) {
                 return Err(Error::bare(Kind::Closed));
@@ -59,7 +60,7 @@ impl Shared {
     }
 
     /// Takes along what else is there, in one turn, at most `most` records. Ends at what is no record, which may be an error.
-    pub(super) fn take_more(&self, most: usize, records: &mut Vec<RawRecord>) -> Option<Error> {
+    pub(super) fn take_more<'a>(&'a self, most: usize, records: &mut Vec<RawRecord<'a>>) -> Option<Error> {
         match self.read_more(most, records) {
             Reading::Failure(error) => return Some(error),
             Reading::Remark(error) => self.remark(&error),
@@ -68,15 +69,16 @@ impl Shared {
         None
     }
 
-    fn read_more(&self, most: usize, records: &mut Vec<RawRecord>) -> Reading {
+    fn read_more<'a>(&'a self, most: usize, records: &mut Vec<RawRecord<'a>>) -> Reading<'a> {
         let Some(mut batch) = self.reading_turn(Deadline::PASSED) else { return Reading::Nothing };
+        let mut positions = self.positions.turn();
         let enough = records.len().saturating_add(most);
         while records.len() < enough {
             if batch.is_empty() {
                 self.take_along(&mut batch);
             }
             let Some(message) = batch.pop_front() else { break };
-            match self.examine(message, &mut batch) {
+            match self.examine(message, &mut batch, &mut positions) {
                 Reading::Record(record) => records.push(record),
                 Reading::Nothing => {}
                 other => return other,
@@ -89,13 +91,13 @@ impl Shared {
         log::warn!(logger: self.client.log(), target: self.client.name(), "{error}");
     }
 
-    fn read_one(&self, deadline: Deadline) -> Reading {
+    fn read_one(&self, deadline: Deadline) -> Reading<'_> {
         let Some(mut batch) = self.reading_turn(deadline) else { return Reading::Nothing };
         if let Some(news) = self.news.take() {
             return Reading::Failure(news);
         }
         match self.take_message(&mut batch, deadline) {
-            Some(message) => self.examine(message, &mut batch),
+            Some(message) => self.examine(message, &mut batch, &mut self.positions.turn()),
             None => Reading::Nothing,
         }
     }
@@ -115,8 +117,8 @@ impl Shared {
             let at_most = as_millis_rounded_up(deadline.remaining(READER_SLICE));
             // SAFETY: the queue is alive; the message is ours.
             let first = unsafe { rd::rd_kafka_consume_queue(self.data.as_ptr(), at_most) };
-            // SAFETY: from this client.
-            batch.extend(unsafe { Message::from_raw(&self.client.handle, first) });
+            // SAFETY: from this client, which goes after the batch.
+            batch.extend(unsafe { Message::from_raw(first) });
             if !batch.is_empty() {
                 self.take_along(batch);
             }
@@ -129,19 +131,19 @@ impl Shared {
         // SAFETY: the queue is alive and the array as long as said; the batch's lock keeps others out.
         let count = unsafe { rd::rd_kafka_consume_batch_queue(self.data.as_ptr(), 0, more.as_mut_ptr(), BATCH) };
         for message in &more[..usize::try_from(count).unwrap_or(0)] {
-            // SAFETY: from this client, and ours.
-            batch.extend(unsafe { Message::from_raw(&self.client.handle, *message) });
+            // SAFETY: from this client, which goes after the batch, and ours.
+            batch.extend(unsafe { Message::from_raw(*message) });
         }
     }
 
-    fn examine(&self, message: Message, batch: &mut VecDeque<Message>) -> Reading {
+    fn examine(&self, message: Message, batch: &mut VecDeque<Message>, positions: &mut positions::Turn) -> Reading<'_> {
         if message.error().is_error() {
             return self.read_error(&message);
         }
         let (Ok(partition), Ok(offset)) = (u32::try_from(message.partition()), u64::try_from(message.offset())) else {
             return Reading::Nothing;
         };
-        match self.positions.deliver(partition, offset) {
+        match positions.deliver(partition, offset) {
             Step::NotOurs => Reading::Nothing,
             Step::InOrder(assignment) => {
                 self.standing.end();
@@ -150,7 +152,7 @@ impl Shared {
             }
             Step::Skipped(assignment, expected) => match self.first_kept_offset(partition) {
                 Some(first) if first > expected => {
-                    self.positions.go_back_to(partition, offset);
+                    positions.go_back_to(partition, offset);
                     batch.push_front(message);
                     Reading::Failure(self.records_lost(partition, expected, offset))
                 }
@@ -160,15 +162,15 @@ impl Shared {
         }
     }
 
-    fn raw_record(&self, message: Message, partition: u32, offset: u64, assignment: Assignment) -> RawRecord {
+    fn raw_record(&self, message: Message, partition: u32, offset: u64, assignment: Assignment) -> RawRecord<'_> {
         let timestamp_ms = message.timestamp();
         let size = message.payload().len();
         let pin = size > LARGEST_COPIED && self.pinned.load(Ordering::Relaxed).saturating_add(size) <= MOST_PINNED;
         let payload = if pin {
             self.pinned.fetch_add(size, Ordering::Relaxed);
-            Payload::Pinned(Pinned { message, total: self.pinned.clone() })
+            Payload::Pinned(Pinned { message, total: self.pinned.clone(), _client: self.client.handle.clone() })
         } else {
-            Payload::Copied(message.payload().into())
+            Payload::Passing(Passing { message, _consumer: PhantomData })
         };
         RawRecord { payload, partition, offset, timestamp_ms, assignment }
     }
@@ -201,7 +203,7 @@ impl Shared {
     }
 
     /// An error that stands where a record would: told to the host if it lasts.
-    fn read_error(&self, message: &Message) -> Reading {
+    fn read_error(&self, message: &Message) -> Reading<'_> {
         let error = errors::error(message.error(), &message.error_text())
             .during(format_args!("reading topic {:?}", self.topic));
         if errors::is_standing(RDKafkaErrorCode::from(message.error())) {

@@ -17,7 +17,7 @@ use super::buffer::{Buffer, EncodedRecord};
 use super::client::{Client, ClientRole};
 use super::codes;
 use super::native::TopicHandle;
-use super::overdue::{self, Overdue};
+use super::overdue::{self, WhenOverdue};
 use super::{Connection, conf, errors};
 use crate::completions::spawn;
 use crate::config::{ClientSettings, Properties};
@@ -61,7 +61,12 @@ struct Shared {
 }
 
 impl KafkaProducer {
-    pub fn new(connection: &Connection, topic_name: &str, settings: &ClientSettings, overdue: Overdue) -> Result<Self> {
+    pub fn new(
+        connection: &Connection,
+        topic_name: &str,
+        settings: &ClientSettings,
+        overdue: WhenOverdue,
+    ) -> Result<Self> {
         let mut properties = connection.properties.overlaid_with(&settings.kafka);
         // What was acknowledged by Kafka is there once and in order, whatever is retried meanwhile.
         properties.set("enable.idempotence", "true");
@@ -75,8 +80,8 @@ impl KafkaProducer {
         let wanted = conf::native(&properties)?;
         check_linger(&properties, &wanted)?;
         let overdue_after = match overdue {
-            Overdue::Kept => overdue::take_limit(&mut properties)?,
-            Overdue::Dropped => None,
+            WhenOverdue::Keep => overdue::take_limit(&mut properties)?,
+            WhenOverdue::Drop => None,
         };
         let limits = Limits {
             events: match conf::effective_number(&wanted, "queue.buffering.max.messages")? {

@@ -132,7 +132,9 @@ impl Shared {
     fn settle(&self, event: &QueueEvent) {
         const AT_ONCE: usize = 512;
         let mut messages = [std::ptr::null::<rd::rd_kafka_message_t>(); AT_ONCE];
-        let mut reports = Vec::new();
+        // SAFETY: the event is alive.
+        let expected = unsafe { rd::rd_kafka_event_message_count(event.as_ptr()) };
+        let mut reports = Vec::with_capacity(expected.min(AT_ONCE));
         // The reports of a batch come together. Where its first record is unknown, librdkafka counts on from -1.
         let mut is_placed = true;
         loop {

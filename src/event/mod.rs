@@ -1,31 +1,49 @@
 //! An event as it was read: its record's bytes, where its parts are in them, and how to acknowledge it.
 
+mod chunk;
+#[cfg(test)]
+mod tests;
+
 use std::ops::Range;
-use std::sync::Arc;
+use std::ptr::NonNull;
 
 use crate::components::{Provided, Serializer};
 use crate::error::{Error, Kind, Result};
 use crate::health::Health;
 use crate::json;
-use crate::kafka::{Payload, RawRecord};
+use crate::kafka::Pinned;
 use crate::positions::{Assignment, Positions};
 use crate::record::{self, LENGTH_PREFIX, Layout};
+use chunk::Chunk;
+pub use chunk::{Filling, SharedEvent};
 
 /// The id of the event that marks the end of a topic.
 pub(crate) const NO_MORE_EVENTS: u64 = u64::MAX;
 
 pub struct Event {
     pub health: Health,
-    payload: Payload,
-    serialized: Range<usize>,
-    json: Json,
-    data: Range<usize>,
-    id: u64,
+    chunk: NonNull<Chunk>,
+    /// In the chunk, or in what is pinned.
+    bytes: NonNull<[u8]>,
+    _pinned: Option<Pinned>,
+    parts: Parts,
     offset: u64,
     partition: u32,
     timestamp_ms: i64,
     assignment: Assignment,
-    positions: Arc<Positions>,
+}
+
+// SAFETY: what its pointers point to is only read, and lives as long as the event.
+unsafe impl Send for Event {}
+// SAFETY: as above.
+unsafe impl Sync for Event {}
+
+/// Where what is in the record's bytes.
+struct Parts {
+    serialized: Range<usize>,
+    json: Json,
+    data: Range<usize>,
+    id: u64,
 }
 
 /// The metadata's text.
@@ -39,35 +57,25 @@ enum Json {
 }
 
 impl Event {
-    pub fn read(record: RawRecord, positions: Arc<Positions>, serializer: &Provided<dyn Serializer>) -> Result<Self> {
-        let bytes = record.payload.bytes();
-        let (serialized, json, data, id) = match record::decode(bytes)? {
-            Layout::EndOfTopic => (0..0, Json::Unknown, 0..0, NO_MORE_EVENTS),
-            Layout::Event { metadata, data } => {
-                let json = Json::read(bytes, metadata.clone(), serializer)?;
-                (metadata, json, data, record.offset)
-            }
-        };
-        Ok(Event {
-            health: Health::default(),
-            serialized,
-            json,
-            data,
-            id,
-            offset: record.offset,
-            partition: record.partition,
-            timestamp_ms: record.timestamp_ms,
-            assignment: record.assignment,
-            payload: record.payload,
-            positions,
-        })
+    fn chunk(&self) -> &Chunk {
+        // SAFETY: an event is in its chunk, so that lives as long.
+        unsafe { self.chunk.as_ref() }
+    }
+
+    fn positions(&self) -> &Positions {
+        &self.chunk().positions
+    }
+
+    fn bytes(&self) -> &[u8] {
+        // SAFETY: the chunk's, or those of what the event pins; nobody changes them.
+        unsafe { self.bytes.as_ref() }
     }
 
     /// The metadata as JSON; `None` when the topic's serializer is one that the core does not have.
     pub fn metadata(&self) -> Option<&str> {
-        match &self.json {
+        match &self.parts.json {
             // SAFETY: `Json::read` found UTF-8 there, and nobody changes these bytes.
-            Json::Within(range) => Some(unsafe { std::str::from_utf8_unchecked(&self.payload.bytes()[range.clone()]) }),
+            Json::Within(range) => Some(unsafe { std::str::from_utf8_unchecked(&self.bytes()[range.clone()]) }),
             Json::Made(text) => Some(text),
             Json::Unknown => None,
         }
@@ -75,16 +83,16 @@ impl Event {
 
     /// The metadata as the serializer wrote it.
     pub fn serialized_metadata(&self) -> &[u8] {
-        &self.payload.bytes()[self.serialized.clone()]
+        &self.bytes()[self.parts.serialized.clone()]
     }
 
     pub fn data(&self) -> &[u8] {
-        &self.payload.bytes()[self.data.clone()]
+        &self.bytes()[self.parts.data.clone()]
     }
 
     /// The offset, or [`NO_MORE_EVENTS`].
     pub fn id(&self) -> u64 {
-        self.id
+        self.parts.id
     }
 
     /// Where the record is, the end of a topic included.
@@ -94,11 +102,11 @@ impl Event {
 
     /// Whether its partition is still this consumer's, by the assignment that the event came by.
     pub fn is_current(&self) -> bool {
-        self.positions.is_current(self.partition, self.assignment)
+        self.positions().is_current(self.partition, self.assignment)
     }
 
     pub fn is_end_of_topic(&self) -> bool {
-        self.id == NO_MORE_EVENTS
+        self.parts.id == NO_MORE_EVENTS
     }
 
     pub fn partition(&self) -> u32 {
@@ -113,7 +121,19 @@ impl Event {
     /// This event and all before it in its partition are done with; committed within a second, or at once by
     /// [`crate::consumer::Consumer::commit`].
     pub fn acknowledge(&self) -> Result<()> {
-        self.positions.acknowledge(self.partition, self.assignment, self.offset)
+        self.positions().acknowledge(self.partition, self.assignment, self.offset)
+    }
+}
+
+impl Parts {
+    fn read(bytes: &[u8], offset: u64, serializer: &Provided<dyn Serializer>) -> Result<Self> {
+        Ok(match record::decode(bytes)? {
+            Layout::EndOfTopic => Parts { serialized: 0..0, json: Json::Unknown, data: 0..0, id: NO_MORE_EVENTS },
+            Layout::Event { metadata, data } => {
+                let json = Json::read(bytes, metadata.clone(), serializer)?;
+                Parts { serialized: metadata, json, data, id: offset }
+            }
+        })
     }
 }
 

@@ -1,0 +1,216 @@
+//! Where events are kept: what one reading takes from Kafka is one piece of memory, a chunk, with its events and behind them the
+//! bytes of their records. Giving an event back counts down for its chunk, which goes with the last of them.
+//!
+//! So a host that keeps one event keeps its chunk, which is small. What is large, or pins a fetch response, has a chunk to itself.
+
+use std::alloc::{self, Layout};
+use std::mem::ManuallyDrop;
+use std::ops::Deref;
+use std::ptr::{self, NonNull};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering, fence};
+
+use super::{Event, Parts};
+use crate::components::{Provided, Serializer};
+use crate::error::Result;
+use crate::health::Health;
+use crate::kafka::{Payload, RawRecord};
+use crate::positions::Positions;
+
+/// What a chunk has at most, unless its only event has more.
+const MOST_EVENTS: usize = 64;
+const MOST_BYTES: usize = 16 * 1024;
+
+/// An event that somebody has; clones are the same event.
+pub struct SharedEvent(NonNull<Event>);
+
+// SAFETY: events are only read, or changed by atomics, and their references are counted by one.
+unsafe impl Send for SharedEvent {}
+// SAFETY: as above.
+unsafe impl Sync for SharedEvent {}
+
+impl SharedEvent {
+    /// The reference as a pointer, to be made one again by [`from_raw`](Self::from_raw).
+    pub fn into_raw(self) -> *const Event {
+        ManuallyDrop::new(self).as_ptr()
+    }
+
+    pub fn as_ptr(&self) -> *const Event {
+        self.0.as_ptr()
+    }
+
+    /// # Safety
+    /// `event` came from [`into_raw`](Self::into_raw), and that reference is nobody else's.
+    pub unsafe fn from_raw(event: *const Event) -> Self {
+        // SAFETY: the caller's promise; references are not null.
+        SharedEvent(unsafe { NonNull::new_unchecked(event.cast_mut()) })
+    }
+}
+
+impl Deref for SharedEvent {
+    type Target = Event;
+
+    fn deref(&self) -> &Event {
+        // SAFETY: its chunk lives as long as there is a reference.
+        unsafe { self.0.as_ref() }
+    }
+}
+
+impl Clone for SharedEvent {
+    fn clone(&self) -> Self {
+        // As `Arc` does: so many can only have been forgotten.
+        if self.chunk().references.fetch_add(1, Ordering::Relaxed) > isize::MAX as usize {
+            std::process::abort();
+        }
+        SharedEvent(self.0)
+    }
+}
+
+impl Drop for SharedEvent {
+    fn drop(&mut self) {
+        // SAFETY: this reference was counted.
+        unsafe { Chunk::release(self.chunk) };
+    }
+}
+
+/// The head of a piece of memory.
+pub(super) struct Chunk {
+    /// To its events, and one of whoever fills it.
+    references: AtomicUsize,
+    /// Those that are there. Only who fills the chunk changes that.
+    events: AtomicUsize,
+    layout: Layout,
+    pub(super) positions: Arc<Positions>,
+}
+
+/// Where its first event is.
+const FIRST_EVENT: usize = size_of::<Chunk>().next_multiple_of(align_of::<Event>());
+
+impl Chunk {
+    fn layout(events: usize, bytes: usize) -> Option<Layout> {
+        let size = events.checked_mul(size_of::<Event>())?.checked_add(bytes)?.checked_add(FIRST_EVENT)?;
+        Layout::from_size_align(size, align_of::<Chunk>().max(align_of::<Event>())).ok()
+    }
+
+    /// # Safety
+    /// One of its references is given up.
+    unsafe fn release(chunk: NonNull<Chunk>) {
+        // SAFETY: alive by the reference that is given up.
+        if unsafe { chunk.as_ref() }.references.fetch_sub(1, Ordering::Release) > 1 {
+            return;
+        }
+        // Whatever others did with its events was before this.
+        fence(Ordering::Acquire);
+        // SAFETY: nobody has a reference any more; the events are there, and dropped once, as is their memory.
+        unsafe {
+            let (layout, events) = (chunk.as_ref().layout, chunk.as_ref().events.load(Ordering::Relaxed));
+            let first_event = chunk.cast::<u8>().add(FIRST_EVENT).cast::<Event>();
+            ptr::drop_in_place(ptr::slice_from_raw_parts_mut(first_event.as_ptr(), events));
+            chunk.drop_in_place();
+            alloc::dealloc(chunk.as_ptr().cast(), layout);
+        }
+    }
+}
+
+/// A chunk that is being filled.
+pub struct Filling {
+    chunk: NonNull<Chunk>,
+    /// Where the next event goes, and how many more have room.
+    next_event: NonNull<Event>,
+    events_left: usize,
+    next_byte: NonNull<u8>,
+    bytes_left: usize,
+}
+
+impl Filling {
+    /// For the first of these records, as many as one chunk takes; `None` if there are none.
+    pub fn for_first_of(records: &[RawRecord], positions: &Arc<Positions>) -> Option<Self> {
+        let mut bytes = records.first()?.payload.bytes_to_copy();
+        let mut events = 1;
+        if bytes.is_some() {
+            for more in records.iter().take(MOST_EVENTS).skip(1) {
+                let Some(sum) = bytes.zip(more.payload.bytes_to_copy()).map(|(sum, more)| sum.saturating_add(more))
+                else {
+                    break;
+                };
+                if sum > MOST_BYTES {
+                    break;
+                }
+                (bytes, events) = (Some(sum), events + 1);
+            }
+        }
+        Some(Filling::new(events, bytes.unwrap_or(0), positions.clone()))
+    }
+
+    fn new(events: usize, bytes: usize, positions: Arc<Positions>) -> Self {
+        let Some(layout) = Chunk::layout(events, bytes) else { alloc::handle_alloc_error(Layout::new::<Chunk>()) };
+        // SAFETY: the layout has a size, that of a chunk's head at least; the parts lie within it, the events aligned.
+        unsafe {
+            let Some(memory) = NonNull::new(alloc::alloc(layout)) else { alloc::handle_alloc_error(layout) };
+            let chunk = memory.cast::<Chunk>();
+            chunk.write(Chunk { references: AtomicUsize::new(1), events: AtomicUsize::new(0), layout, positions });
+            let next_event = memory.add(FIRST_EVENT).cast::<Event>();
+            let next_byte = next_event.add(events).cast();
+            Filling { chunk, next_event, events_left: events, next_byte, bytes_left: bytes }
+        }
+    }
+
+    /// How many more records it takes.
+    pub fn room(&self) -> usize {
+        self.events_left
+    }
+
+    /// Reads a record; the next of those that it was made for.
+    pub fn read(&mut self, record: RawRecord, serializer: &Provided<dyn Serializer>) -> Result<SharedEvent> {
+        let parts = Parts::read(record.payload.bytes(), record.offset, serializer)?;
+        let (bytes, pinned) = match record.payload {
+            Payload::Pinned(pinned) => (NonNull::from(pinned.bytes()), Some(pinned)),
+            passing => (self.copy(passing.bytes()), None),
+        };
+        Ok(self.add(Event {
+            health: Health::default(),
+            chunk: self.chunk,
+            bytes,
+            _pinned: pinned,
+            parts,
+            offset: record.offset,
+            partition: record.partition,
+            timestamp_ms: record.timestamp_ms,
+            assignment: record.assignment,
+        }))
+    }
+
+    fn copy(&mut self, bytes: &[u8]) -> NonNull<[u8]> {
+        assert!(bytes.len() <= self.bytes_left, "a chunk is filled with the records that it was made for");
+        let copied = self.next_byte;
+        // SAFETY: so much room is left behind it, which nobody has a reference to.
+        unsafe {
+            ptr::copy_nonoverlapping(bytes.as_ptr(), copied.as_ptr(), bytes.len());
+            self.next_byte = copied.add(bytes.len());
+        }
+        self.bytes_left -= bytes.len();
+        NonNull::slice_from_raw_parts(copied, bytes.len())
+    }
+
+    fn add(&mut self, event: Event) -> SharedEvent {
+        assert!(self.events_left > 0, "a chunk is filled with the records that it was made for");
+        let place = self.next_event;
+        // SAFETY: so much room is left there; the chunk is alive by the reference of who fills it.
+        let chunk = unsafe {
+            place.write(event);
+            self.next_event = place.add(1);
+            self.chunk.as_ref()
+        };
+        self.events_left -= 1;
+        chunk.events.fetch_add(1, Ordering::Relaxed);
+        chunk.references.fetch_add(1, Ordering::Relaxed);
+        SharedEvent(place)
+    }
+}
+
+impl Drop for Filling {
+    fn drop(&mut self) {
+        // SAFETY: the reference of who fills it.
+        unsafe { Chunk::release(self.chunk) };
+    }
+}

@@ -1,0 +1,121 @@
+//! How events share chunks, and that these go with the last of them. What is pinned takes a real Kafka to try.
+
+use std::collections::HashSet;
+use std::sync::Arc;
+use std::thread;
+
+use super::{Filling, SharedEvent};
+use crate::components::{Provided, Serializer};
+use crate::error::{Kind, Result};
+use crate::kafka::{Payload, RawRecord};
+use crate::positions::{Positions, Step};
+use crate::record::{EventRecord, Metadata, Record as _};
+
+fn payload(data: &[u8]) -> Vec<u8> {
+    let record = EventRecord { metadata: Metadata::Json(r#"{"a":1}"#), segments: [data].into_iter() };
+    let mut bytes = Vec::new();
+    record.encode(|part| bytes.extend_from_slice(part));
+    bytes
+}
+
+fn positions() -> Arc<Positions> {
+    let positions = Arc::new(Positions::default());
+    positions.assign(0, 1, Some(0));
+    positions
+}
+
+fn read_all(payloads: &[Vec<u8>], positions: &Arc<Positions>) -> Vec<Result<SharedEvent>> {
+    let serializer: Provided<dyn Serializer> = Provided::BuiltIn;
+    let records = payloads.iter().enumerate().map(|(offset, payload)| {
+        let Step::InOrder(assignment) = positions.turn().deliver(0, offset as u64) else { panic!("not in order") };
+        let payload = Payload::Given(payload);
+        RawRecord { payload, partition: 0, offset: offset as u64, timestamp_ms: -1, assignment }
+    });
+    let mut rest = records.collect::<Vec<_>>().into_iter();
+    let mut read = Vec::new();
+    while let Some(mut chunk) = Filling::for_first_of(rest.as_slice(), positions) {
+        read.extend(rest.by_ref().take(chunk.room()).map(|record| chunk.read(record, &serializer)));
+    }
+    read
+}
+
+fn chunks(events: &[SharedEvent]) -> usize {
+    events.iter().map(|event| event.chunk).collect::<HashSet<_>>().len()
+}
+
+fn events(payloads: &[Vec<u8>], positions: &Arc<Positions>) -> Vec<SharedEvent> {
+    read_all(payloads, positions).into_iter().map(|event| event.unwrap_or_else(|error| panic!("{error}"))).collect()
+}
+
+#[test]
+fn small_events_share_chunks_and_each_has_its_own_bytes() {
+    let payloads: Vec<_> = (0..200u8).map(|number| payload(&[number; 50])).collect();
+    let events = events(&payloads, &positions());
+    assert_eq!((events.len(), chunks(&events)), (200, 4));
+    for (number, event) in events.iter().enumerate() {
+        assert_eq!((event.offset(), event.data()), (number as u64, &[number as u8; 50][..]));
+        assert_eq!(event.metadata(), Some(r#"{"a":1}"#));
+        event.acknowledge().unwrap();
+    }
+}
+
+#[test]
+fn a_chunk_keeps_few_bytes_unless_one_event_has_more() {
+    let large = |number| payload(&vec![number; 10_000]);
+    let together = events(&[large(1), large(2), payload(b"x"), payload(&[3; 100_000]), payload(b"y")], &positions());
+    assert_eq!(chunks(&together), 4, "the third fits in with the second");
+    assert_eq!(together[3].data(), [3; 100_000]);
+}
+
+#[test]
+fn a_chunk_goes_with_the_last_of_its_events_in_whatever_order_they_go() {
+    let positions = positions();
+    let mut held = events(&(0..10).map(|_| payload(b"data")).collect::<Vec<_>>(), &positions);
+    held.push(held[3].clone());
+    assert_eq!(Arc::strong_count(&positions), 2, "one chunk");
+    while held.len() > 1 {
+        drop(held.remove(held.len() / 2));
+    }
+    assert_eq!((held[0].data(), Arc::strong_count(&positions)), (&b"data"[..], 2));
+    drop(held);
+    assert_eq!(Arc::strong_count(&positions), 1);
+}
+
+#[test]
+fn malformed_records_between_events_are_errors_and_take_none_with_them() {
+    let positions = positions();
+    let payloads = [payload(b"a"), b"short".to_vec(), payload(b"b"), vec![0; 17]];
+    let read = read_all(&payloads, &positions);
+    let said: Vec<_> =
+        read.iter().map(|event| event.as_ref().map(|event| event.data()).map_err(|why| why.kind())).collect();
+    assert_eq!(said, [Ok(&b"a"[..]), Err(Kind::MalformedRecord), Ok(&b"b"[..]), Err(Kind::MalformedRecord)]);
+    drop(read);
+    drop(read_all(&payloads[1..2], &positions));
+    assert_eq!(Arc::strong_count(&positions), 1, "chunks without events are gone too");
+}
+
+#[test]
+fn threads_may_give_the_events_of_one_chunk_back_at_the_same_time() {
+    let positions = positions();
+    for _ in 0..200 {
+        let mut held = events(&(0..64).map(|_| payload(b"data")).collect::<Vec<_>>(), &positions);
+        thread::scope(|scope| {
+            while !held.is_empty() {
+                let share = held.split_off(held.len().saturating_sub(16));
+                scope.spawn(move || share.iter().for_each(|event| assert_eq!(event.clone().data(), b"data")));
+            }
+        });
+        assert_eq!(Arc::strong_count(&positions), 1);
+        positions.go_back_to(0, 0);
+    }
+}
+
+#[test]
+fn a_reference_is_a_pointer_and_back() {
+    let positions = positions();
+    let event = events(&[payload(b"data")], &positions).remove(0);
+    let pointer = event.into_raw();
+    // SAFETY: the reference that was made a pointer.
+    let again = unsafe { SharedEvent::from_raw(pointer) };
+    assert_eq!((again.data(), again.as_ptr()), (&b"data"[..], pointer));
+}
