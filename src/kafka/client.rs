@@ -210,7 +210,7 @@ impl Client {
         let reason = event.error_text();
         // SAFETY: the event is alive.
         if unsafe { rd::rd_kafka_event_error_is_fatal(event.as_ptr()) } != 0 || is_fatal(code) {
-            self.end_with(self.fatal_error());
+            self.end_with(self.ended_by().unwrap_or_else(|| self.finished_by(code, &reason)));
         } else {
             // librdkafka says it here instead of in its log.
             log::warn!(logger: self.log(), target: &self.name, "{}: {reason}", errors::describe(code));
@@ -219,14 +219,19 @@ impl Client {
         RDKafkaErrorCode::from(code)
     }
 
-    fn fatal_error(&self) -> Error {
+    /// The fatal error of librdkafka's client, which has it before it tells us, or even fails the event that it is about.
+    pub fn ended_by(&self) -> Option<Error> {
         let mut buffer = [0 as c_char; 512];
         // SAFETY: the client is alive; the buffer is as long as said and is terminated by librdkafka.
         let (code, reason) = unsafe {
             let code = codes::rd_kafka_fatal_error(self.handle.as_ptr(), buffer.as_mut_ptr(), buffer.len());
             (code, text(buffer.as_ptr()))
         };
-        errors::error(code, &reason).during(format_args!("{} is finished, make a new one", self.name))
+        code.is_error().then(|| self.finished_by(code, &reason))
+    }
+
+    fn finished_by(&self, code: Code, reason: &str) -> Error {
+        errors::error(code, reason).during(format_args!("{} is finished, make a new one", self.name))
     }
 
     fn end_with(&self, error: Error) {

@@ -180,10 +180,10 @@ impl Shared {
         // SAFETY: the message keeps its topic alive; the name is copied.
         let topic_name = unsafe { native::text(rd::rd_kafka_topic_name(message.rkt)) };
         let doing = delivering(message.len as u64, message.partition as u32, &topic_name);
-        if RDKafkaErrorCode::from(code) == RDKafkaErrorCode::PurgeQueue
-            && let Some(trouble) = self.client.kept_out_by()
+        if matches!(code.into(), RDKafkaErrorCode::PurgeQueue | RDKafkaErrorCode::PurgeInflight)
+            && let Some(why) = self.client.kept_out_by().or_else(|| self.client.ended_by())
         {
-            return Err(trouble.stored(stored).during(doing));
+            return Err(why.stored(stored).during(doing));
         }
         if let Some(gone) = errors::gone(code) {
             return Err(gone.stored(stored).during(doing));

@@ -97,7 +97,10 @@ fn once(stage: &Stage, code: i32) -> Result<u64> {
         Fate::Fatal => {
             // What was queued behind it fails with the client, which is all of one request mostly.
             is_refused(&actor, &outcomes[0], code, Stored::Perhaps)?;
-            actor.outcomes(&spared)?;
+            for outcome in actor.outcomes(&spared)? {
+                let says_why = outcome.as_ref().err().is_none_or(|error| error.kafka_code == Some(code));
+                check(says_why, format_args!("an event that fails with its producer names {code}, not {outcome:?}"))?;
+            }
             return has_ended(&actor, code).map(|()| 2 * EVENTS as u64 + 2);
         }
     }
@@ -239,26 +242,14 @@ fn no_id(stage: &Stage, code: i32) -> Result<u64> {
         }
         Some(code) => {
             for outcome in actor.outcomes(&pushes.concat())? {
-                let ended = outcome.as_ref().is_err_and(|error| error.stored == Stored::No && !error.retriable);
-                check(ended, format_args!("an event that never left fails with its producer, not {outcome:?}"))?;
+                let is = outcome.as_ref().err().map(|error| (error.kafka_code, error.stored, error.retriable));
+                let expected = Some((Some(code), Stored::No, false));
+                check(is == expected, format_args!("an event that never left is {expected:?}, not {outcome:?}"))?;
             }
-            ends_with_what_never_left(&actor, code)?;
+            has_ended(&actor, code)?;
         }
     }
     Ok(6)
-}
-
-/// As [`has_ended`], where the flush's first failure is that of an event that the client took back.
-fn ends_with_what_never_left(actor: &Actor<'_>, code: i32) -> Result<()> {
-    eventually("the host is told of a fatal error", PATIENCE, || {
-        Ok((actor.stage.heard.ends_of(&actor.name) == [code]).then_some(()))
-    })?;
-    let refused = within(Duration::ZERO, "a push after a fatal error", || actor.try_push(0))?;
-    let is = refused.as_ref().is_err_and(|error| error.kafka_code == Some(code));
-    check(is, format_args!("a push after a fatal error fails with {code}, not {refused:?}"))?;
-    let flush = within(PATIENCE, "a flush after a fatal error", || actor.producer.flush()?.wait(PATIENCE))?;
-    check(flush.is_err(), "a flush after a fatal error tells of what failed")?;
-    within(PATIENCE, "closing after a fatal error", || actor.producer.close(PATIENCE))?.or_fail("closing")
 }
 
 fn never_an_id(stage: &Stage, code: i32) -> Result<u64> {
