@@ -146,6 +146,10 @@ if ! $quick; then
     cargo build --release --locked
     finish
 
+    begin 'what an event costs in instructions'
+    ci/instructions.sh
+    finish
+
     begin 'unit tests and a part of the others, with sanitizers'
     status=0
     ci/sanitize.sh address --quick || status=$?

@@ -308,7 +308,7 @@ impl Workshop {
     }
 
     fn encode_serialized(&self, metadata: &[u8], data: &[&[u8]]) -> Result<EncodedRecord> {
-        let record = EventRecord { metadata: Metadata::Serialized(metadata), segments: data.iter().copied() };
+        let record = EventRecord::new(Metadata::Serialized(metadata), data.iter().copied());
         let size = self.check_size(&record)?;
         self.records.encode(&record, size)
     }

@@ -53,13 +53,15 @@ pub trait Record {
 
 /// Metadata and data laid out as above; the data in as many pieces as the host has it.
 pub struct EventRecord<'a, S> {
-    pub metadata: Metadata<'a>,
-    pub segments: S,
+    metadata: Metadata<'a>,
+    segments: S,
+    data_size: Option<usize>,
 }
 
 impl<'a, S: Iterator<Item = &'a [u8]> + Clone> EventRecord<'a, S> {
-    fn data_size(&self) -> Option<usize> {
-        self.segments.clone().try_fold(0usize, |sum, segment| sum.checked_add(segment.len()))
+    pub fn new(metadata: Metadata<'a>, segments: S) -> Self {
+        let data_size = segments.clone().try_fold(0usize, |sum, segment| sum.checked_add(segment.len()));
+        EventRecord { metadata, segments, data_size }
     }
 }
 
@@ -69,7 +71,7 @@ impl<'a, S: Iterator<Item = &'a [u8]> + Clone> Record for EventRecord<'a, S> {
     }
 
     fn size(&self) -> Option<usize> {
-        HEADER.checked_add(self.metadata.size())?.checked_add(self.data_size()?)
+        HEADER.checked_add(self.metadata.size())?.checked_add(self.data_size?)
     }
 
     fn data(&self) -> Vec<&[u8]> {
@@ -77,14 +79,21 @@ impl<'a, S: Iterator<Item = &'a [u8]> + Clone> Record for EventRecord<'a, S> {
     }
 
     fn encode(&self, mut put: impl FnMut(&[u8])) {
-        put(&(self.metadata.size() as u64).to_le_bytes());
-        put(&(self.data_size().unwrap_or(0) as u64).to_le_bytes());
+        let sizes = [self.metadata.size(), self.data_size.unwrap_or(0)];
+        // What is small is put together: each call of `put` costs as much as it puts.
+        let mut head = [0; HEADER + LENGTH_PREFIX];
+        head[..8].copy_from_slice(&(sizes[0] as u64).to_le_bytes());
+        head[8..HEADER].copy_from_slice(&(sizes[1] as u64).to_le_bytes());
         match self.metadata {
             Metadata::Json(text) => {
-                put(&(text.len() as u64).to_le_bytes());
+                head[HEADER..].copy_from_slice(&(text.len() as u64).to_le_bytes());
+                put(&head);
                 put(text.as_bytes());
             }
-            Metadata::Serialized(bytes) => put(bytes),
+            Metadata::Serialized(bytes) => {
+                put(&head[..HEADER]);
+                put(bytes);
+            }
         }
         self.segments.clone().for_each(put);
     }
@@ -167,7 +176,7 @@ mod tests {
     use super::*;
 
     fn encoded(metadata: Metadata, data: &[&[u8]]) -> Vec<u8> {
-        let record = EventRecord { metadata, segments: data.iter().copied() };
+        let record = EventRecord::new(metadata, data.iter().copied());
         let mut out = Vec::new();
         record.encode(|bytes| out.extend_from_slice(bytes));
         assert_eq!(Some(out.len()), record.size());

@@ -1,5 +1,5 @@
 //! librdkafka alone, used as a careful program in C would: a topic object that is kept, reports served now and then and not with
-//! each push, records read in batches.
+//! each push, records by a consumer's poll or in batches.
 
 use std::ffi::{CStr, CString, c_void};
 use std::ptr::{NonNull, null, null_mut};
@@ -216,7 +216,8 @@ impl Consumer {
             let list = rd::rd_kafka_topic_partition_list_new(job.partitions as i32);
             for partition in 0..job.partitions as i32 {
                 let added = rd::rd_kafka_topic_partition_list_add(list, name.as_ptr(), partition);
-                (*added).offset = rd::RD_KAFKA_OFFSET_BEGINNING.into();
+                // Asks where the group stands, as the plugin does.
+                (*added).offset = rd::RD_KAFKA_OFFSET_STORED.into();
             }
             let assigned = rd::rd_kafka_assign(client.as_ptr(), list);
             rd::rd_kafka_topic_partition_list_destroy(list);
@@ -278,7 +279,13 @@ impl Consuming for Consumer {
         seen
     }
 
+    /// What a consumer has in librdkafka is `rd_kafka_consumer_poll`.
     fn pull_many(&mut self) -> Seen {
+        self.pull()
+    }
+
+    /// With a queue's function for batches, which leaves out what is done for each message of a consumer's.
+    fn pull_batch(&mut self) -> Seen {
         let mut seen = Seen::default();
         // SAFETY: a live queue, and room for so many messages, which are taken once.
         unsafe {

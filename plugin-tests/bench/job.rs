@@ -101,6 +101,8 @@ impl Rate {
 pub enum Pulling {
     One,
     Many,
+    /// As many, against librdkafka's fastest way.
+    Batch,
 }
 
 /// What was measured. Times are in microseconds, memory in KiB.

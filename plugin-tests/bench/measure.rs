@@ -183,6 +183,7 @@ fn pull<C: Consuming>(consumer: impl FnOnce() -> C, events: u64, by: Pulling) ->
         let more = match by {
             Pulling::One => consumer.pull(),
             Pulling::Many => consumer.pull_many(),
+            Pulling::Batch => consumer.pull_batch(),
         };
         seen += more.events;
         bytes += more.bytes;

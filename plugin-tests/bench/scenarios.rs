@@ -122,6 +122,7 @@ pub fn all() -> Vec<Point> {
         let pull = |by| Work::Pull { events, by };
         points.push(Point::new("pull", at, data, pull(Pulling::One)).filled(events));
         points.push(Point::new("pull_many", at, data, pull(Pulling::Many)).filled(events));
+        points.push(Point::new("pull_many, batches", at, data, pull(Pulling::Batch)).filled(events));
     }
     // Who waits for single events doesn't let them linger.
     for (window, events) in [(1, 3_000), (16, 20_000), (1_000, 300_000), (100_000, 800_000)] {

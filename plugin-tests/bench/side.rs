@@ -61,8 +61,13 @@ pub trait Consuming {
     /// Waits for an event.
     fn pull(&mut self) -> Seen;
 
-    /// Waits for some events.
+    /// Waits for some events; where there is no such call, for one.
     fn pull_many(&mut self) -> Seen;
+
+    /// By the call that takes most events at once.
+    fn pull_batch(&mut self) -> Seen {
+        self.pull_many()
+    }
 
     fn close(self);
 }

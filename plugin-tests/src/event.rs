@@ -12,7 +12,7 @@ use crate::raw::{Handle, call, read_bytes};
 #[derive(Clone)]
 pub struct Event {
     handle: Handle<octopus_event>,
-    /// What it points to lives as long as the handle; the metadata was found to be UTF-8.
+    /// What it points to lives as long as the handle.
     view: octopus_event_view,
 }
 
@@ -36,19 +36,15 @@ impl Event {
         };
         // SAFETY: a live handle; the output outlives the call.
         unsafe { call!(handle, event.view(&mut view)) }?;
-        // SAFETY: the event's own, whose handle is live.
-        if let Err(why) = str::from_utf8(unsafe { read_bytes(view.metadata.data.cast(), view.metadata.size) }) {
-            return Err(Error::bad_library(format!("the library gave metadata that is not UTF-8: {why}")));
-        }
         Ok(Event { handle, view })
     }
 
     /// The metadata, as JSON; none at the end of a topic, and when the topic's serializer is one that only the host
-    /// has.
+    /// has. Looked at each time: nor is it metadata if a library gave what isn't UTF-8.
     pub fn metadata(&self) -> Option<&str> {
         let octopus_text { data, size } = self.view.metadata;
-        // SAFETY: lives as long as the handle, and was found to be UTF-8.
-        (!data.is_null()).then(|| unsafe { str::from_utf8_unchecked(read_bytes(data.cast(), size)) })
+        // SAFETY: lives as long as the handle.
+        (!data.is_null()).then(|| str::from_utf8(unsafe { read_bytes(data.cast(), size) }).ok()).flatten()
     }
 
     /// The metadata, parsed. [`Status::InvalidMetadata`] if there is none, or if it is nested deeper than serde_json

@@ -69,6 +69,21 @@ impl octopus_bytes {
         // SAFETY: the caller's promise.
         unsafe { read_array(self.data, self.size, what) }
     }
+
+    /// As [`read`](Self::read), without looking at the bytes, for [`as_checked`](Self::as_checked).
+    pub fn check(self, what: &str) -> Result<()> {
+        check_array(self.data, self.size, what)
+    }
+
+    /// # Safety
+    /// `check` found nothing wrong, and so many bytes are readable for as long as the result is used.
+    pub unsafe fn as_checked<'a>(self) -> &'a [u8] {
+        if self.data.is_null() {
+            return &[];
+        }
+        // SAFETY: not NULL, of a possible size, and readable by the caller's promise.
+        unsafe { std::slice::from_raw_parts(self.data, self.size as usize) }
+    }
 }
 
 /// An array of `count` elements; `(NULL, 0)` is empty.
@@ -76,9 +91,19 @@ impl octopus_bytes {
 /// # Safety
 /// NULL, or `count` readable elements for as long as the result is used.
 pub unsafe fn read_array<'a, T>(data: *const T, count: u64, what: &str) -> Result<&'a [T]> {
+    check_array(data, count, what)?;
+    if data.is_null() {
+        return Ok(&[]);
+    }
+    // SAFETY: not NULL, aligned, of a possible size, and readable by the caller's promise.
+    Ok(unsafe { std::slice::from_raw_parts(data, count as usize) })
+}
+
+/// Whether there can be such an array.
+fn check_array<T>(data: *const T, count: u64, what: &str) -> Result<()> {
     if data.is_null() {
         if count == 0 {
-            return Ok(&[]);
+            return Ok(());
         }
         return Err(Error::invalid(format!("{what}: NULL with a size of {count}")));
     }
@@ -89,11 +114,7 @@ pub unsafe fn read_array<'a, T>(data: *const T, count: u64, what: &str) -> Resul
     if !fits {
         return Err(Error::invalid(format!("{what}: a size of {count} is more than memory can hold")));
     }
-    if !data.is_aligned() {
-        return Err(misaligned(what));
-    }
-    // SAFETY: not NULL, aligned, of a possible size, and readable by the caller's promise.
-    Ok(unsafe { std::slice::from_raw_parts(data, count as usize) })
+    if data.is_aligned() { Ok(()) } else { Err(misaligned(what)) }
 }
 
 /// Refuses what no result can be written to.
@@ -138,6 +159,11 @@ pub unsafe trait Growing: Copy {
     unsafe fn read(from: *const Self, what: &str) -> Result<Self> {
         // SAFETY: the caller's promise.
         let size = unsafe { size_in(from, what) }?;
+        if size >= size_of::<Self>() as u64 {
+            // What most hosts give is a known number of bytes, so no function is called to copy them.
+            // SAFETY: the caller's promise, and aligned.
+            return Ok(unsafe { from.read() });
+        }
         let mut copy = std::mem::MaybeUninit::<Self>::zeroed();
         let bytes = usize::try_from(size).unwrap_or(usize::MAX).min(size_of::<Self>());
         // SAFETY: so many bytes are readable there and writable here; zeros, and so any mix with them, are valid.
@@ -177,12 +203,17 @@ pub unsafe trait Growing: Copy {
     unsafe fn write(self, to: *mut Self, what: &str) -> Result<()> {
         // SAFETY: the caller's promise.
         let size = unsafe { size_in(to, what) }?;
-        let bytes = usize::try_from(size).unwrap_or(usize::MAX).min(size_of::<Self>());
-        let head = size_of::<u64>();
         let source: *const Self = &self;
-        // SAFETY: so many bytes are readable here and writable there; the size itself stays the host's.
-        unsafe {
+        // SAFETY: as many bytes are readable here, and writable there if the host has room for them.
+        let copy_behind_size = |bytes: usize| unsafe {
+            let head = size_of::<u64>();
             std::ptr::copy_nonoverlapping(source.cast::<u8>().add(head), to.cast::<u8>().add(head), bytes - head);
+        };
+        // What most hosts have room for is a known number of bytes, so no function is called to copy them.
+        if size >= size_of::<Self>() as u64 {
+            copy_behind_size(size_of::<Self>())
+        } else {
+            copy_behind_size(size as usize)
         }
         Ok(())
     }

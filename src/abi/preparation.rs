@@ -63,7 +63,7 @@ impl HostPreparation {
     ///
     /// # Safety
     /// NULL, or readable for as many bytes as its first field says.
-    pub unsafe fn take(from: *const octopus_preparation) -> Result<Option<Self>> {
+    pub unsafe fn take(from: *const octopus_preparation) -> Result<Option<Box<Self>>> {
         if from.is_null() {
             return Ok(None);
         }
@@ -74,7 +74,7 @@ impl HostPreparation {
         if functions.prepare.is_none() {
             return Err(Error::invalid("event.preparation.prepare: NULL where a function is needed"));
         }
-        Ok(Some(taken))
+        Ok(Some(Box::new(taken)))
     }
 }
 

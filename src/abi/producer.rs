@@ -136,10 +136,10 @@ unsafe extern "C" fn push(
     // SAFETY: pointers are NULL or valid during this call; the handle is live. What is taken over is so before
     // anything can fail.
     unsafe {
-        let event =
-            octopus_push_args::read(event, "event").map(|event| (event, HostPreparation::take(event.preparation)));
-        call(producer, error, move |producer: &Arc<Producer>| {
-            let (event, preparation) = event?;
+        let event = octopus_push_args::read(event, "event");
+        let preparation = event.as_ref().map_or(Ok(None), |event| HostPreparation::take(event.preparation));
+        call(producer, error, |producer: &Arc<Producer>| {
+            let event = event.as_ref().map_err(Clone::clone)?;
             check_wanted(future, "future")?;
             if let Some(delivery) = event.push_to(producer, preparation?, !future.is_null())? {
                 handle::give(delivery, future);
@@ -233,7 +233,7 @@ struct Unpushed {
 impl Unpushed {
     /// # Safety
     /// The array is NULL or has `count` elements of one size, which live during this call.
-    unsafe fn take_next(&mut self) -> Result<(octopus_push_args, Option<HostPreparation>)> {
+    unsafe fn take_next(&mut self) -> Result<(octopus_push_args, Option<Box<HostPreparation>>)> {
         // SAFETY: the caller's promise.
         let event = unsafe { octopus_push_args::element(self.events, self.next, "events") }?;
         self.next += 1;
@@ -260,29 +260,26 @@ impl octopus_push_args {
     unsafe fn push_to(
         &self,
         producer: &Producer,
-        preparation: Option<HostPreparation>,
+        preparation: Option<Box<HostPreparation>>,
         wants_future: bool,
     ) -> Result<Option<Arc<Future>>> {
         // SAFETY: the caller's promise.
         let segments = unsafe { read_array(self.segments, self.segment_count, "event.segments") }?;
         for segment in segments {
-            // SAFETY: as above; this only checks.
-            unsafe { segment.read("event.segments") }?;
+            segment.check("event.segments")?;
         }
-        let record = EventRecord {
-            metadata: match preparation {
-                // SAFETY: the caller's promise.
-                None => unsafe { self.metadata() }?,
-                Some(_) => self.no_metadata()?,
-            },
-            // SAFETY: checked above, so none is left out.
-            segments: segments.iter().filter_map(|segment| unsafe { segment.read("event.segments") }.ok()),
+        let metadata = match preparation {
+            // SAFETY: the caller's promise.
+            None => unsafe { self.metadata() }?,
+            Some(_) => self.no_metadata()?,
         };
+        // SAFETY: readable by the caller's promise, and checked above.
+        let record = EventRecord::new(metadata, segments.iter().map(|segment| unsafe { segment.as_checked() }));
         let partition = (self.has_partition != 0).then_some(self.partition);
         let event = NewEvent { record, partition, wants_future };
         match preparation {
             None => producer.push(&event),
-            Some(preparation) => producer.push_prepared(&event, Box::new(preparation)),
+            Some(preparation) => producer.push_prepared(&event, preparation),
         }
     }
 

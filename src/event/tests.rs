@@ -12,7 +12,7 @@ use crate::positions::{Positions, Step};
 use crate::record::{EventRecord, Metadata, Record as _};
 
 fn payload(data: &[u8]) -> Vec<u8> {
-    let record = EventRecord { metadata: Metadata::Json(r#"{"a":1}"#), segments: [data].into_iter() };
+    let record = EventRecord::new(Metadata::Json(r#"{"a":1}"#), [data].into_iter());
     let mut bytes = Vec::new();
     record.encode(|part| bytes.extend_from_slice(part));
     bytes

@@ -173,7 +173,7 @@ fn write_and_read(mut input: Input) {
 }
 
 fn written(metadata: Metadata, segments: &[&[u8]]) -> Vec<u8> {
-    let record = EventRecord { metadata, segments: segments.iter().copied() };
+    let record = EventRecord::new(metadata, segments.iter().copied());
     let mut bytes = Vec::new();
     record.encode(|part| bytes.extend_from_slice(part));
     assert_eq!(Some(bytes.len()), record.size());

@@ -54,6 +54,14 @@ pub struct Entry {
     newer: Option<Place>,
 }
 
+/// What is still wanted of an entry that left.
+pub struct Removed {
+    pub epoch: u64,
+    pub bytes: u64,
+    pub future: Option<Arc<Future>>,
+    pub is_told: bool,
+}
+
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Stage {
     Free,
@@ -127,12 +135,14 @@ impl Ledger {
     }
 
     /// Frees the place; gives what was there.
-    pub fn remove(&mut self, place: Place) -> Option<Entry> {
+    pub fn remove(&mut self, place: Place) -> Option<Removed> {
         self.leave_line(place);
         let next_free = self.free;
         let entry = self.get_mut(place)?;
-        let free = Entry { stage: Stage::Free, future: None, newer: next_free, older: None, ..*entry };
-        let removed = std::mem::replace(entry, free);
+        entry.stage = Stage::Free;
+        entry.newer = next_free;
+        let removed =
+            Removed { epoch: entry.epoch, bytes: entry.bytes, future: entry.future.take(), is_told: entry.is_told };
         self.free = Some(place);
         Some(removed)
     }

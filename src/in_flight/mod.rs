@@ -18,7 +18,7 @@ use crate::error::{Error, Kind, Result};
 use crate::future::{Delivered, Future};
 use crate::health::is_plugin_thread;
 pub use ledger::Place;
-use ledger::{Entry, Ledger};
+use ledger::{Ledger, Removed};
 
 /// How much may be in flight at the same time; `u64::MAX` is no limit.
 #[derive(Debug, Clone, Copy)]
@@ -307,7 +307,7 @@ fn would_block() -> Error {
 
 impl State {
     /// Gives back an event's room. `None` if its result was told before, or if it isn't there.
-    fn take_out(&mut self, place: Place) -> Option<Entry> {
+    fn take_out(&mut self, place: Place) -> Option<Removed> {
         let entry = self.ledger.remove(place)?;
         self.events = self.events.saturating_sub(1);
         self.bytes = self.bytes.saturating_sub(entry.bytes);

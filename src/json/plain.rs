@@ -11,7 +11,7 @@ pub fn is_plain(text: &str) -> bool {
     Scan { text: text.as_bytes(), at: 0 }.document().is_some()
 }
 
-/// Each step stands behind what it has read, or gives up.
+/// Each step stands behind what it has read, or gives up. All are compiled into one function, where that place needs no memory.
 struct Scan<'a> {
     text: &'a [u8],
     at: usize,
@@ -21,17 +21,19 @@ impl Scan<'_> {
     fn document(mut self) -> Option<()> {
         // Innermost last: 1 is an object, 0 an array.
         let (mut depth, mut kinds) = (0, 0u64);
+        let mut token = self.next_token()?;
         loop {
-            match self.next_token()? {
+            match token {
                 opening @ (b'{' | b'[') if depth < DEEPEST => {
-                    (depth, kinds) = (depth + 1, kinds << 1 | u64::from(opening == b'{'));
-                    if !self.closes(kinds)? {
-                        if kinds & 1 == 1 {
-                            self.key()?;
+                    let is_object = opening == b'{';
+                    token = self.next_token()?;
+                    if token != closing(opening) {
+                        (depth, kinds) = (depth + 1, kinds << 1 | u64::from(is_object));
+                        if is_object {
+                            token = self.key(token)?;
                         }
                         continue;
                     }
-                    (depth, kinds) = (depth - 1, kinds >> 1);
                 }
                 b'"' => self.string()?,
                 b't' => self.word(b"rue")?,
@@ -43,31 +45,33 @@ impl Scan<'_> {
                 }
                 first => self.number(first)?,
             }
-            while depth > 0 {
+            loop {
+                if depth == 0 {
+                    return self.text[self.at..].iter().all(|byte| is_space(*byte)).then_some(());
+                }
                 match (self.next_token()?, kinds & 1) {
-                    (b',', 1) => {
-                        self.key()?;
+                    (b',', is_object) => {
+                        token = self.next_token()?;
+                        if is_object == 1 {
+                            token = self.key(token)?;
+                        }
                         break;
                     }
-                    (b',', _) => break,
                     (b'}', 1) | (b']', 0) => (depth, kinds) = (depth - 1, kinds >> 1),
                     _ => return None,
                 }
             }
-            if depth == 0 && self.text[self.at.min(self.text.len())..].iter().all(|byte| is_space(*byte)) {
-                return Some(());
-            } else if depth == 0 {
-                return None;
-            }
         }
     }
 
+    #[inline(always)]
     fn next(&mut self) -> Option<u8> {
         let byte = *self.text.get(self.at)?;
         self.at += 1;
         Some(byte)
     }
 
+    #[inline(always)]
     fn next_token(&mut self) -> Option<u8> {
         loop {
             let byte = self.next()?;
@@ -77,32 +81,24 @@ impl Scan<'_> {
         }
     }
 
-    /// Whether what was just opened is empty; then its end is read.
-    fn closes(&mut self, kinds: u64) -> Option<bool> {
-        let before = self.at;
-        let closing = if kinds & 1 == 1 { b'}' } else { b']' };
-        if self.next_token()? == closing {
-            return Some(true);
-        }
-        self.at = before;
-        Some(false)
-    }
-
-    fn key(&mut self) -> Option<()> {
-        if self.next_token()? != b'"' {
+    /// From a key's first token to its value's.
+    #[inline(always)]
+    fn key(&mut self, token: u8) -> Option<u8> {
+        if token != b'"' {
             return None;
         }
         self.string()?;
-        (self.next_token()? == b':').then_some(())
+        if self.next_token()? == b':' { self.next_token() } else { None }
     }
 
     /// Behind the opening quote.
+    #[inline(always)]
     fn string(&mut self) -> Option<()> {
         loop {
-            self.at += unremarkable(self.text.get(self.at..)?);
-            match (self.next()?, self.text.get(self.at)) {
-                (b'"', _) => return Some(()),
-                (b'\\', Some(b'"' | b'\\' | b'/' | b'b' | b'f' | b'n' | b'r' | b't')) => self.at += 1,
+            self.skip(remarkable, |byte| !matches!(byte, 0..0x20 | b'"' | b'\\'));
+            match self.next()? {
+                b'"' => return Some(()),
+                b'\\' if matches!(self.next()?, b'"' | b'\\' | b'/' | b'b' | b'f' | b'n' | b'r' | b't') => {}
                 _ => return None,
             }
         }
@@ -115,6 +111,7 @@ impl Scan<'_> {
     }
 
     /// Behind its first digit.
+    #[inline(always)]
     fn number(&mut self, first: u8) -> Option<()> {
         let begin = self.at;
         match first {
@@ -134,28 +131,51 @@ impl Scan<'_> {
         (ends && self.at - begin < MOST_DIGITS).then_some(())
     }
 
+    #[inline(always)]
     fn skip_digits(&mut self) {
-        self.at += self.text[self.at..].iter().take_while(|byte| byte.is_ascii_digit()).count();
+        self.skip(no_digits, |byte| byte.is_ascii_digit());
+    }
+
+    /// Goes on to the first byte that can't be skipped. Eight are looked at as one number, in which `stops` sets the highest bit of
+    /// such a byte, and perhaps of those behind it: a search that is called for each string costs more than it saves, since most are
+    /// short.
+    #[inline(always)]
+    fn skip(&mut self, stops: impl Fn(u64) -> u64, can_be_skipped: impl Fn(&u8) -> bool) {
+        while let Some(eight) = self.text.get(self.at..).and_then(|rest| rest.first_chunk()) {
+            let stops = stops(u64::from_le_bytes(*eight));
+            if stops != 0 {
+                self.at += stops.trailing_zeros() as usize / 8;
+                return;
+            }
+            self.at += 8;
+        }
+        while self.text.get(self.at).is_some_and(&can_be_skipped) {
+            self.at += 1;
+        }
     }
 }
 
-/// How many bytes mean nothing but themselves within a string. Eight are looked at as one number: a search that is called for
-/// each string costs more than it saves, since most are short.
-fn unremarkable(text: &[u8]) -> usize {
-    const EACH: u64 = u64::MAX / 0xff;
-    // The lowest bit that is set tells of the first such byte; those above it may tell of what isn't there.
-    let below = |word: u64, limit: u8| word.wrapping_sub(EACH * u64::from(limit)) & !word & (EACH * 0x80);
-    let equal = |word: u64, byte: u8| below(word ^ (EACH * u64::from(byte)), 1);
-    let (words, rest) = text.as_chunks::<8>();
-    for (index, word) in words.iter().enumerate() {
-        let word = u64::from_le_bytes(*word);
-        let found = below(word, 0x20) | equal(word, b'"') | equal(word, b'\\');
-        if found != 0 {
-            return index * 8 + found.trailing_zeros() as usize / 8;
-        }
-    }
-    let in_rest = rest.iter().position(|byte| matches!(byte, 0..0x20 | b'"' | b'\\'));
-    words.len() * 8 + in_rest.unwrap_or(rest.len())
+/// One in each of eight bytes, and the highest bit of each.
+const ONES: u64 = u64::MAX / 0xff;
+const HIGHEST: u64 = ONES * 0x80;
+
+/// Bytes that mean something within a string. A byte goes below zero by what is subtracted, or by a borrow from one that did.
+fn remarkable(eight: u64) -> u64 {
+    let control = eight.wrapping_sub(ONES * 0x20);
+    let quote = (eight ^ (ONES * b'"' as u64)).wrapping_sub(ONES);
+    let backslash = (eight ^ (ONES * b'\\' as u64)).wrapping_sub(ONES);
+    (control | quote | backslash) & !eight & HIGHEST
+}
+
+/// Bytes that are no digits: what is left of a digit is below ten, and added to, below 128.
+fn no_digits(eight: u64) -> u64 {
+    let left = eight ^ (ONES * b'0' as u64);
+    (left.wrapping_add(ONES * (0x80 - 10)) | left) & HIGHEST
+}
+
+/// In ASCII it is the second behind its opening.
+fn closing(opening: u8) -> u8 {
+    opening + 2
 }
 
 fn is_space(byte: u8) -> bool {
@@ -220,16 +240,24 @@ mod tests {
     }
 
     #[test]
-    fn each_byte_that_means_something_in_a_string_is_found_wherever_it_stands() {
-        let meaning = |byte: u8| byte < 0x20 || byte == b'"' || byte == b'\\';
+    fn each_byte_that_can_not_be_skipped_is_found_wherever_it_stands() {
+        let meaning = |byte: &u8| *byte < 0x20 || *byte == b'"' || *byte == b'\\';
+        let no_digit = |byte: &u8| !byte.is_ascii_digit();
         for length in 0..20 {
             for at in 0..length {
-                for (byte, behind) in (0..=255).flat_map(|byte| [(byte, b'a'), (byte, 0x1f), (byte, 0xff)]) {
-                    let mut text = vec![0x80; length];
-                    text[at] = byte;
-                    text[at + 1..].fill(behind);
-                    let expected = text.iter().position(|byte| meaning(*byte)).unwrap_or(length);
-                    assert_eq!(unremarkable(&text), expected, "{text:x?}");
+                for (byte, behind) in
+                    (0..=255).flat_map(|byte| [0, 0x1f, b'/', b'9', b':', 0xb0, 0xff].map(|behind| (byte, behind)))
+                {
+                    let end = |before: u8, stops: fn(u64) -> u64, is_stop: &dyn Fn(&u8) -> bool| {
+                        let mut text = vec![before; length];
+                        text[at] = byte;
+                        text[at + 1..].fill(behind);
+                        let mut scan = Scan { text: &text, at: 0 };
+                        scan.skip(stops, |byte| !is_stop(byte));
+                        assert_eq!(scan.at, text.iter().position(is_stop).unwrap_or(length), "{text:x?}");
+                    };
+                    end(0x80, remarkable, &meaning);
+                    end(b'7', no_digits, &no_digit);
                 }
             }
         }

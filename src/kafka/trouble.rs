@@ -125,6 +125,10 @@ impl Trouble {
 
     /// The trouble, if it has stood for a while and is beyond doubt: nothing new should be begun.
     pub fn forbids(&self) -> Option<Error> {
+        // What each push comes by, mostly in vain.
+        if !self.lasts.load(Ordering::Acquire) {
+            return None;
+        }
         self.lasting().filter(|noted| noted.stands() && noted.is_certain()).map(|noted| noted.error())
     }
 

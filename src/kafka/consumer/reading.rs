@@ -132,7 +132,9 @@ impl Shared {
         let count = unsafe { rd::rd_kafka_consume_batch_queue(self.data.as_ptr(), 0, more.as_mut_ptr(), BATCH) };
         for message in &more[..usize::try_from(count).unwrap_or(0)] {
             // SAFETY: from this client, which goes after the batch, and ours.
-            batch.extend(unsafe { Message::from_raw(*message) });
+            if let Some(message) = unsafe { Message::from_raw(*message) } {
+                batch.push_back(message);
+            }
         }
     }
 
