@@ -71,17 +71,24 @@ impl Shared {
 
     fn read_more<'a>(&'a self, most: usize, records: &mut Vec<RawRecord<'a>>) -> Reading<'a> {
         let Some(mut batch) = self.reading_turn(Deadline::PASSED) else { return Reading::Nothing };
-        let mut positions = self.positions.turn();
         let enough = records.len().saturating_add(most);
-        while records.len() < enough {
+        // In between two batches a rebalance gets its turn, and who acknowledges the positions.
+        while records.len() < enough && !self.rebalancing.load(Ordering::Acquire) {
             if batch.is_empty() {
                 self.take_along(&mut batch);
             }
-            let Some(message) = batch.pop_front() else { break };
-            match self.examine(message, &mut batch, &mut positions) {
-                Reading::Record(record) => records.push(record),
-                Reading::Nothing => {}
-                other => return other,
+            if batch.is_empty() {
+                break;
+            }
+            let mut positions = self.positions.turn();
+            while records.len() < enough
+                && let Some(message) = batch.pop_front()
+            {
+                match self.examine(message, &mut batch, &mut positions) {
+                    Reading::Record(record) => records.push(record),
+                    Reading::Nothing => {}
+                    other => return other,
+                }
             }
         }
         Reading::Nothing
