@@ -1,6 +1,7 @@
 //! Where a consumer stands and goes: target partitions, positions, lag, seeking, giving up.
 
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
 
 use plugin_tests::{Consumer, NewEvent, Status, Topic};
 use serde_json::json;
@@ -80,7 +81,8 @@ fn each_acknowledgement_that_is_taken_while_a_consumer_leaves_is_committed() {
             scope.spawn(|| {
                 for event in events.iter().take_while(|event| event.acknowledge().is_ok()) {
                     taken.store(event.id() + 1, Ordering::Release);
-                    std::thread::yield_now();
+                    // So slowly that the consumer leaves meanwhile on a busy machine, too.
+                    std::thread::sleep(Duration::from_micros(100));
                 }
             });
             eventually("some are acknowledged", || taken.load(Ordering::Acquire) > 100);
