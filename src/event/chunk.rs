@@ -126,21 +126,17 @@ pub struct Filling {
 impl Filling {
     /// For the first of these records, as many as one chunk takes; `None` if there are none.
     pub fn for_first_of(records: &[RawRecord], positions: &Arc<Positions>) -> Option<Self> {
-        let mut bytes = records.first()?.payload.bytes_to_copy();
-        let mut events = 1;
-        if bytes.is_some() {
-            for more in records.iter().take(MOST_EVENTS).skip(1) {
-                let Some(sum) = bytes.zip(more.payload.bytes_to_copy()).map(|(sum, more)| sum.saturating_add(more))
-                else {
-                    break;
-                };
-                if sum > MOST_BYTES {
-                    break;
-                }
-                (bytes, events) = (Some(sum), events + 1);
+        records.first()?;
+        let (mut events, mut bytes) = (0, 0_usize);
+        for size in records.iter().map_while(|record| record.payload.bytes_to_copy()).take(MOST_EVENTS) {
+            let more = bytes.saturating_add(size);
+            if events > 0 && more > MOST_BYTES {
+                break;
             }
+            (events, bytes) = (events + 1, more);
         }
-        Some(Filling::new(events, bytes.unwrap_or(0), positions.clone()))
+        // None is to be copied: the first is pinned, and alone.
+        Some(Filling::new(events.max(1), bytes, positions.clone()))
     }
 
     fn new(events: usize, bytes: usize, positions: Arc<Positions>) -> Self {
