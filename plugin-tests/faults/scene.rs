@@ -2,7 +2,6 @@
 
 use std::fs::File;
 use std::io::Write as _;
-use std::os::unix::process::ExitStatusExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command as Process, Stdio};
 use std::time::Duration;
@@ -245,7 +244,6 @@ pub struct Worker {
     pub name: String,
     process: Child,
     journal: PathBuf,
-    log: PathBuf,
     reader: Reader,
     /// What was read and nobody has taken yet.
     read: Vec<Entry>,
@@ -267,7 +265,7 @@ impl Worker {
         let process = process.spawn().or_fail(format_args!("starting {name}"))?;
         let reader = Reader::new(&job.journal);
         let (journal, name) = (job.journal, name.to_owned());
-        Ok(Worker { name, process, journal, log, reader, read: Vec::new(), is_killed: false, is_told_to_stop: false })
+        Ok(Worker { name, process, journal, reader, read: Vec::new(), is_killed: false, is_told_to_stop: false })
     }
 
     /// What it has written since the last call.
@@ -342,20 +340,6 @@ impl Worker {
     /// All that it has written, from the beginning.
     fn work(&self) -> Result<Work> {
         Ok(Work { entries: Reader::new(&self.journal).news()?, is_killed: self.is_killed })
-    }
-
-    /// Whether an assertion of librdkafka's has ended it; it then counts as killed.
-    pub fn was_ended_by_an_assertion(&mut self) -> Result<bool> {
-        let Some(status) = self.process.try_wait().or_fail("looking whether it has ended")? else { return Ok(false) };
-        let log = std::fs::read_to_string(&self.log).or_fail(format_args!("reading {}", self.log.display()))?;
-        // By assert of C, or by librdkafka's own.
-        let is_one = |line: &str| {
-            (line.contains(": rd") && line.contains("Assertion `"))
-                || (line.starts_with("*** rd") && line.contains("assert:"))
-        };
-        let said = log.lines().rev().take(3).any(is_one);
-        self.is_killed = status.signal() == Some(libc::SIGABRT) && said;
-        Ok(self.is_killed)
     }
 
     /// Resident memory, in bytes.

@@ -12,8 +12,6 @@ mod codes;
 mod conf;
 mod consumer;
 mod embedded;
-#[cfg(all(target_os = "linux", any(target_arch = "x86_64", target_arch = "aarch64")))]
-mod epoch;
 mod errors;
 mod info;
 mod native;

@@ -220,6 +220,11 @@ fn valgrind(leaks: &[&str], host: &Command) -> Command {
 /// Runs a command to its end, and gives what it printed to stdout. Fails with all that it printed, if it fails, and
 /// after `limit`; also if it is not installed, as nothing was tested then.
 pub fn run(limit: Duration, command: &Command) -> String {
+    run_to_its_end(limit, command).unwrap_or_else(|stderr| panic!("{command:?} failed:\n{stderr}"))
+}
+
+/// What a command that may fail printed to stdout, or, if it failed, to both. A command that a signal ends is a defect.
+pub fn run_to_its_end(limit: Duration, command: &Command) -> Result<String, String> {
     // Any host may end while clients are torn down in the background.
     let suppressions = format!("suppressions={HOSTS}/leaks.supp:print_suppressions=0");
     let output = Command::new("timeout")
@@ -234,11 +239,17 @@ pub fn run(limit: Duration, command: &Command) -> String {
         .output()
         .unwrap_or_else(|why| panic!("timeout could not be run for {command:?}: {why}"));
     let (stdout, stderr) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
-    let meaning = match output.status.code() {
+    let fate = match output.status.code() {
+        Some(0) => return Ok(stdout.into_owned()),
         Some(124 | 137) => format!("took longer than {limit:?}"),
         Some(127) => "is not installed: install gcc, g++ and valgrind".to_owned(),
-        _ => format!("failed with {} (it needs gcc and g++, with libasan and libubsan, or valgrind)", output.status),
+        Some(_) => {
+            return Err(format!(
+                "{} (it needs gcc and g++, with libasan and libubsan, or valgrind)\n{stdout}\n{stderr}",
+                output.status
+            ));
+        }
+        None => format!("was ended by {}", output.status),
     };
-    assert!(output.status.success(), "{command:?} {meaning}\n{stdout}\n{stderr}");
-    stdout.into_owned()
+    panic!("{command:?} {fate}\n{stdout}\n{stderr}")
 }

@@ -5,6 +5,7 @@ mod certificates;
 mod component_edges;
 mod components;
 mod consuming;
+mod garbled;
 mod growing;
 mod header;
 mod hosts;

@@ -200,6 +200,23 @@ fn a_burst_beyond_the_queue_waits_for_room_and_all_of_it_arrives() {
 }
 
 #[test]
+fn records_that_the_broker_finds_not_valid_fail_with_its_own_words() {
+    let (driver, name) = (driver(), unique("compacted"));
+    driver.create_topic(&name, &one_replica().option("config", json!({"cleanup.policy": "compact"}))).unwrap();
+    let producer = driver.open_topic(&name).unwrap().producer("p").make().unwrap();
+
+    // Such a topic is for records with keys, and events have none.
+    let refused: Vec<_> = (0..200).map(|_| producer.push(&NewEvent::text("{}")).unwrap()).collect();
+
+    for push in refused {
+        let error = push.wait(PATIENCE).unwrap_err();
+        assert_eq!(error.stored, Stored::No, "{error}");
+        let words = "Compacted topic cannot accept message without key in topic partition ";
+        assert!(error.message.contains(words) && error.message.contains(&name), "{error}");
+    }
+}
+
+#[test]
 fn without_room_a_push_waits_its_time_limit_then_says_what_is_in_flight_and_what_to_set() {
     let kafka = ProxiedKafka::start();
     let through_proxy = json!({"kafka": {"bootstrap.servers": kafka.bootstrap()}});

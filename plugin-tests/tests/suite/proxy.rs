@@ -1,8 +1,9 @@
-//! A Kafka behind a TCP proxy that can hold its traffic or cut it off, or hold one client at one of its requests. The
-//! broker advertises the proxy's port, so that clients stay on it.
+//! A Kafka behind a TCP proxy that can hold its traffic or cut it off, hold one client at one of its requests, or spoil an
+//! answer. The broker advertises the proxy's port, so that clients stay on it.
 
 use std::io::{Read, Write};
 use std::net::{Shutdown, TcpListener, TcpStream};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Condvar, Mutex};
 use std::thread;
 use std::time::Duration;
@@ -26,6 +27,8 @@ enum Traffic {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Request {
     Produce = 0,
+    Fetch = 1,
+    JoinGroup = 11,
     CreateTopics = 19,
 }
 
@@ -52,8 +55,17 @@ struct TrapState {
     sprung: bool,
 }
 
+/// Has a function change one answer to a request of a kind, the first that it finds fit.
+pub struct Spoiler {
+    client_id: String,
+    request: Request,
+    change: fn(&mut Vec<u8>) -> bool,
+    is_done: AtomicBool,
+}
+
 struct Proxy {
     traps: Mutex<Vec<Arc<Trap>>>,
+    spoilers: Mutex<Vec<Arc<Spoiler>>>,
     traffic: Mutex<Traffic>,
     changed: Condvar,
     open: Mutex<Vec<TcpStream>>,
@@ -66,6 +78,7 @@ impl ProxiedKafka {
         let kafka = Kafka::start(&["--set", &format!("advertised.listeners=CLIENT://{address}")]);
         let proxy = Arc::new(Proxy {
             traps: Mutex::default(),
+            spoilers: Mutex::default(),
             traffic: Mutex::new(Traffic::Flows),
             changed: Condvar::new(),
             open: Mutex::default(),
@@ -106,6 +119,15 @@ impl ProxiedKafka {
         trap
     }
 
+    /// For the client with this `client.id`, or any for an empty one. The function is given whole answers, behind their length, until
+    /// it says that it has changed one.
+    pub fn spoil(&self, client_id: &str, request: Request, change: fn(&mut Vec<u8>) -> bool) -> Arc<Spoiler> {
+        let spoiler =
+            Arc::new(Spoiler { client_id: client_id.to_owned(), request, change, is_done: AtomicBool::new(false) });
+        self.proxy.spoilers.lock().unwrap().push(spoiler.clone());
+        spoiler
+    }
+
     /// Connections are cut, and new ones as soon as they are made.
     pub fn break_off(&self) {
         self.proxy.set(Traffic::Broken);
@@ -126,24 +148,23 @@ impl Proxy {
             return;
         }
         let Ok(server) = TcpStream::connect(broker) else { return };
-        // Answers carry the numbers of their requests.
-        let held_answers = Arc::new(Mutex::new(Vec::new()));
+        let awaited = Arc::new(Awaited::default());
         for (from, to, side) in [(&client, &server, Side::Client), (&server, &client, Side::Broker)] {
             let (Ok(from), Ok(to)) = (from.try_clone(), to.try_clone()) else { return };
-            let (proxy, held_answers) = (self.clone(), held_answers.clone());
-            thread::spawn(move || proxy.pump(from, to, side, &held_answers));
+            let (proxy, awaited) = (self.clone(), awaited.clone());
+            thread::spawn(move || proxy.pump(from, to, side, &awaited));
         }
         self.open.lock().unwrap().extend([client, server]);
     }
 
     /// Passes on whole messages, each a length and so many bytes.
-    fn pump(&self, mut from: TcpStream, mut to: TcpStream, side: Side, held_answers: &HeldAnswers) {
-        while let Some(message) = read_message(&mut from) {
+    fn pump(&self, mut from: TcpStream, mut to: TcpStream, side: Side, awaited: &Awaited) {
+        while let Some(mut message) = read_message(&mut from) {
             let held = self.traffic.lock().unwrap();
             drop(self.changed.wait_while(held, |traffic| *traffic == Traffic::Held).unwrap());
             let passes = match side {
-                Side::Client => self.request_passes(&message, held_answers),
-                Side::Broker => answer_passes(&message, held_answers),
+                Side::Client => self.request_passes(&message, awaited),
+                Side::Broker => awaited.answer_passes(&mut message),
             };
             if !passes {
                 // What comes behind it waits too: the client gets no further on this connection.
@@ -158,15 +179,18 @@ impl Proxy {
         let _ = to.shutdown(Shutdown::Both);
     }
 
-    fn request_passes(&self, message: &[u8], held_answers: &HeldAnswers) -> bool {
+    fn request_passes(&self, message: &[u8], awaited: &Awaited) -> bool {
         let Some((request, number, client_id)) = read_header(message) else { return true };
+        for spoiler in self.spoilers.lock().unwrap().iter().filter(|spoiler| spoiler.is_meant(request, client_id)) {
+            awaited.spoiled.lock().unwrap().push((number, spoiler.clone()));
+        }
         let traps = self.traps.lock().unwrap().clone();
         let Some(trap) = traps.iter().find(|trap| trap.is_meant(request, client_id)) else { return true };
         if !trap.counts_to_it() {
             return true;
         }
         if trap.held == Held::Answer {
-            held_answers.lock().unwrap().push((number, trap.clone()));
+            awaited.held.lock().unwrap().push((number, trap.clone()));
             return true;
         }
         trap.spring();
@@ -174,7 +198,12 @@ impl Proxy {
     }
 }
 
-type HeldAnswers = Mutex<Vec<(i32, Arc<Trap>)>>;
+/// Of one connection, by the numbers that answers carry of their requests.
+#[derive(Default)]
+struct Awaited {
+    held: Mutex<Vec<(i32, Arc<Trap>)>>,
+    spoiled: Mutex<Vec<(i32, Arc<Spoiler>)>>,
+}
 
 #[derive(Clone, Copy)]
 enum Side {
@@ -205,13 +234,41 @@ impl Trap {
     }
 }
 
-fn answer_passes(message: &[u8], held_answers: &HeldAnswers) -> bool {
-    let number = message.get(4..8).and_then(|bytes| bytes.try_into().ok()).map(i32::from_be_bytes);
-    match held_answers.lock().unwrap().iter().find(|(held, _)| Some(*held) == number) {
-        None => true,
-        Some((_, trap)) => {
-            trap.spring();
-            false
+impl Spoiler {
+    pub fn is_done(&self) -> bool {
+        self.is_done.load(Ordering::Acquire)
+    }
+
+    fn is_meant(&self, request: i16, client_id: &[u8]) -> bool {
+        let is_any = self.client_id.is_empty();
+        self.request as i16 == request && (is_any || self.client_id.as_bytes() == client_id) && !self.is_done()
+    }
+
+    fn spoil(&self, message: &mut Vec<u8>) {
+        if !self.is_done() && (self.change)(message) {
+            let length = message.len() as u32 - 4;
+            message[..4].copy_from_slice(&length.to_be_bytes());
+            self.is_done.store(true, Ordering::Release);
+        }
+    }
+}
+
+impl Awaited {
+    fn answer_passes(&self, message: &mut Vec<u8>) -> bool {
+        let number = message.get(4..8).and_then(|bytes| bytes.try_into().ok()).map(i32::from_be_bytes);
+        self.spoiled.lock().unwrap().retain(|(awaited, spoiler)| {
+            let is_this = Some(*awaited) == number;
+            if is_this {
+                spoiler.spoil(message);
+            }
+            !is_this
+        });
+        match self.held.lock().unwrap().iter().find(|(held, _)| Some(*held) == number) {
+            None => true,
+            Some((_, trap)) => {
+                trap.spring();
+                false
+            }
         }
     }
 }

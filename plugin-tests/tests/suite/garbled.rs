@@ -1,0 +1,170 @@
+//! Answers of a broker that say what none would: librdkafka had assertions for these (src/kafka/patches), which end a process. So
+//! the client is one of its own, but for the last.
+
+use std::path::PathBuf;
+use std::process::Command;
+use std::sync::{Arc, LazyLock};
+use std::time::Duration;
+
+use plugin_tests::NewEvent;
+use serde_json::json;
+
+use crate::hosts::{C, LIMIT, compile, library, run_to_its_end};
+use crate::kafka::unique;
+use crate::proxy::{ProxiedKafka, Request, Spoiler};
+use crate::support::{Log, driver_with, eventually, topic_of};
+
+/// Where an answer of the flexible versions begins, behind length, number, and its header's empty tags.
+const BODY: usize = 4 + 4 + 1;
+
+#[test]
+fn an_answer_without_errors_of_records_is_an_error() {
+    let result = push_and_pull(Request::Produce, |answer| {
+        let Some(count) = errors_of_records(answer) else { return false };
+        // One more than the number, so this is less than none.
+        answer[count] = 0;
+        true
+    });
+    assert_is_an_error(&result);
+}
+
+#[test]
+fn an_answer_with_more_errors_of_records_than_it_has_bytes_is_an_error() {
+    let result = push_and_pull(Request::Produce, |answer| {
+        let Some(count) = errors_of_records(answer) else { return false };
+        answer.splice(count..=count, [0xff, 0xff, 0xff, 0xff, 0x07]);
+        true
+    });
+    assert_is_an_error(&result);
+}
+
+#[test]
+fn an_answer_whose_new_leaders_have_no_addresses_is_an_error() {
+    let result = push_and_pull(Request::Produce, |answer| {
+        if errors_of_records(answer).is_none() {
+            return false;
+        }
+        // One tag, the addresses of brokers, one byte of it: less than none.
+        assert_eq!(answer.pop(), Some(0), "it has no tags");
+        answer.extend([1, 0, 1, 0]);
+        true
+    });
+    assert_is_an_error(&result);
+}
+
+#[test]
+fn a_message_whose_length_is_below_nothing_is_read_again() {
+    let result = push_and_pull(Request::Fetch, |answer| {
+        // A batch: its offset, its length, the epoch of the leader, and 2, its version.
+        let is_batch = |at: &usize| answer[*at..*at + 8] == [0; 8] && answer[*at + 8] == 0 && answer[*at + 16] == 2;
+        let Some(at) = (BODY..answer.len().saturating_sub(61)).find(is_batch) else { return false };
+        answer[at + 8..at + 12].copy_from_slice(&(-9_i32).to_be_bytes());
+        answer[at + 16] = 0;
+        true
+    });
+    assert_eq!(result.as_deref(), Ok(ALL_IN_PLACE));
+}
+
+#[test]
+fn the_leader_of_a_group_with_less_than_no_members_joins_again() {
+    let result = push_and_pull(Request::JoinGroup, |answer| {
+        let mut at = 4 + 4 + 4;
+        let error = i16::from_be_bytes([answer[at], answer[at + 1]]);
+        at += 2 + 4;
+        // The assignor, the leader's id and its own.
+        for _ in 0..3 {
+            at += 2 + usize::from(u16::from_be_bytes([answer[at], answer[at + 1]]));
+        }
+        if error != 0 || answer[at..at + 4] != 1_i32.to_be_bytes() {
+            return false;
+        }
+        answer[at..at + 4].copy_from_slice(&(-2_i32).to_be_bytes());
+        true
+    });
+    assert_eq!(result.as_deref(), Ok(ALL_IN_PLACE));
+}
+
+#[test]
+fn events_of_a_partition_that_was_not_asked_for_are_not_taken() {
+    let kafka = ProxiedKafka::start();
+    let settings = |client: &str| json!({"kafka": {"bootstrap.servers": kafka.bootstrap(), "client.id": client}});
+    let topic = topic_of(&driver_with(settings("other"), &Log::default()), "not-asked-for", 2);
+    let group = unique("group");
+    let other = topic.consumer(&group).make().unwrap();
+    let log = Log::default();
+    let consumer = driver_with(settings("spoiled"), &log).open_topic(topic.name()).unwrap();
+    let consumer = consumer.consumer(&group).make().unwrap();
+    let producer = topic.producer("").make().unwrap();
+    let mut pushed = 0;
+    let mut read_by_both = || {
+        let mut seen = [false; 2];
+        eventually("both have a partition", || {
+            for partition in 0..2 {
+                producer.push_forget(&NewEvent::json(&pushed).partition(partition)).unwrap();
+                pushed += 1;
+            }
+            for (consumer, seen) in [&other, &consumer].into_iter().zip(&mut seen) {
+                if let Some(event) = consumer.next(Duration::from_millis(100)).unwrap() {
+                    *seen = true;
+                    event.acknowledge().unwrap();
+                }
+            }
+            seen == [true; 2]
+        });
+    };
+    read_by_both();
+
+    let spoiler = kafka.spoil("spoiled", Request::Fetch, |answer| {
+        // Throttle time, error, session, then one topic by its id, and one partition.
+        let partition = BODY + 4 + 2 + 4 + 1 + 16 + 1;
+        if answer.len() < partition + 4 || answer[BODY + 10] != 2 || answer[partition - 1] != 2 {
+            return false;
+        }
+        answer[partition + 3] ^= 1;
+        true
+    });
+    eventually("an answer is spoiled", || spoiler.is_done());
+    read_by_both();
+}
+
+const TOPIC: &str = "garbled";
+const ALL_IN_PLACE: &str = "300 events in 3 partitions, each in its place and in order\n";
+
+/// What a host prints to stdout, or else to stderr.
+type Printed = Result<String, String>;
+
+/// A host pushes 300 events and reads them, while one answer to a request of that kind is changed.
+fn push_and_pull(request: Request, change: fn(&mut Vec<u8>) -> bool) -> Printed {
+    static HOST: LazyLock<PathBuf> = LazyLock::new(|| compile(&C, "roundtrip.c", "roundtrip-garbled", &["-ldl"]));
+    let kafka = ProxiedKafka::start();
+    let spoiler: Arc<Spoiler> = kafka.spoil("", request, change);
+    let mut command = Command::new(&*HOST);
+    command.arg(library()).args([kafka.bootstrap(), TOPIC, "garbled-group", "300"]);
+
+    let printed = run_to_its_end(LIMIT, &command);
+
+    assert!(spoiler.is_done(), "no answer was changed: {printed:?}");
+    printed
+}
+
+/// Or as if the answer had been understood, if what was spoiled of it was asked for again.
+fn assert_is_an_error(printed: &Printed) {
+    match printed {
+        Ok(all) => assert_eq!(all, ALL_IN_PLACE),
+        Err(why) => assert!(why.contains("wait(delivered") && why.contains("delivering"), "{why}"),
+    }
+}
+
+/// Where their number is in the answer to a produce request of version 9 or later, which is about one partition of one topic. None in
+/// that of another topic, as the one that Octopus keeps its descriptions in.
+fn errors_of_records(answer: &[u8]) -> Option<usize> {
+    let name = BODY + 2..BODY + 2 + TOPIC.len();
+    let partition = name.end + 1;
+    // Partition, error, offset, timestamp, the log's start.
+    let count = partition + 4 + 2 + 8 + 8 + 8;
+    if answer.get(name) != Some(TOPIC.as_bytes()) {
+        return None;
+    }
+    assert_eq!([answer[BODY], answer[partition - 1], answer[count]], [2, 2, 1], "one topic, one partition, no errors");
+    Some(count)
+}
