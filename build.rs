@@ -50,6 +50,7 @@ mod librdkafka {
             // As rdkafka-sys compiles the others, whatever the profile; of the variables with flags its build heeds this one, and that last.
             .opt_level(2)
             .debug(true)
+            .force_frame_pointer(false)
             .warnings(false)
             .flags(env::var("CFLAGS").unwrap_or_default().split_whitespace())
             .link_lib_modifier("+whole-archive")

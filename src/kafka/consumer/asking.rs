@@ -6,7 +6,7 @@ use std::time::Duration;
 use rdkafka::bindings as rd;
 use rdkafka::types::RDKafkaErrorCode;
 
-use super::Shared;
+use super::{OFFSET_END, OFFSET_INVALID, Shared};
 use crate::deadline::{Deadline, as_millis_rounded_up};
 use crate::error::{Error, Kind, Result};
 use crate::kafka::client::IDLE;
@@ -14,8 +14,6 @@ use crate::kafka::codes::{self, Code};
 use crate::kafka::errors;
 use crate::kafka::native::{self, PartitionList};
 
-/// "Ask the group": where it stands is librdkafka's to find out.
-const OFFSET_INVALID: i64 = rd::RD_KAFKA_OFFSET_INVALID as i64;
 /// The longest that librdkafka is asked to wait.
 const LONGEST: Duration = Duration::from_secs(24 * 3600);
 
@@ -24,8 +22,10 @@ impl Shared {
         self.check_assigned(partition)?;
         match self.positions.next(partition) {
             Some(next) => Ok(next),
-            // Nothing committed and nothing read: it starts at the earliest record.
-            None => self.offsets(partition, limit).map(|(first, _)| first),
+            // Nothing committed and nothing read.
+            None => {
+                self.offsets(partition, limit).map(|(first, end)| if self.start == OFFSET_END { end } else { first })
+            }
         }
     }
 

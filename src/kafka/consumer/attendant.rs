@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use rdkafka::bindings as rd;
 use rdkafka::types::RDKafkaErrorCode;
 
-use super::Shared;
+use super::{OFFSET_INVALID, Shared};
 use crate::deadline::{Deadline, as_millis_rounded_up};
 use crate::error::{Error, Kind, Result};
 use crate::kafka::client::IDLE;
@@ -25,10 +25,10 @@ const ANY_PARTITION: i32 = -1;
 const COMMIT_INTERVAL: Duration = Duration::from_secs(1);
 /// How long a rebalance waits to hear where the group stands.
 const ASKING_FOR_COMMITS: Duration = Duration::from_secs(5);
+/// How long the taking of targets waits to hear who leads them.
+const ASKING_FOR_LEADERS: Duration = Duration::from_secs(1);
 /// How long leaving a group may take; then the session's end tells it.
 const LEAVING: Duration = Duration::from_secs(30);
-/// "Ask the group": where it stands is librdkafka's to find out.
-const OFFSET_INVALID: i64 = rd::RD_KAFKA_OFFSET_INVALID as i64;
 /// How long a rebalance waits for the commit of the partitions that it takes away.
 const COMMIT_AT_REVOCATION: Duration = Duration::from_secs(5);
 
@@ -127,8 +127,17 @@ impl Shared {
     /// Takes the partitions that the host named, at the group's positions, without joining the group.
     fn assign_targets(&self) {
         let committed = self.committed_offsets(&self.targets);
+        self.learn_leaders();
         if let Err(error) = self.while_readers_wait(|_| self.assign(&self.targets, &committed)) {
             self.standing.begin(error.during(format_args!("taking partitions {:?}", self.targets)));
+        }
+    }
+
+    /// A group is joined only when the topic is known; assigned without one, librdkafka learns of the leaders by its next look
+    /// at all topics, of which there is one in a second.
+    fn learn_leaders(&self) {
+        if let Err(error) = self.client.partition_count(&self.topic, Deadline::after(ASKING_FOR_LEADERS)) {
+            log::info!(logger: self.client.log(), target: self.client.name(), "{error}");
         }
     }
 
@@ -169,15 +178,17 @@ impl Shared {
         }
     }
 
-    fn assign(&self, partitions: &[u32], committed: &[(u32, u64)]) -> Result<()> {
+    fn assign(&self, partitions: &[u32], committed: &[(u32, Option<u64>)]) -> Result<()> {
         let generation = self.generation();
         let mut starts = Vec::with_capacity(partitions.len());
         for &partition in partitions {
             // Before the fetching starts, so that nothing arrives on the attendant's queue.
             Queue::of_partition(&self.client.handle, &self.c_topic, partition as i32)?.forward_to(&self.data);
-            let committed = committed.iter().find(|(of, _)| *of == partition).map(|(_, offset)| *offset);
-            let start = self.positions.assign(partition, generation, committed);
-            starts.push((partition as i32, start.map_or(OFFSET_INVALID, |offset| offset as i64)));
+            let told = committed.iter().find(|(of, _)| *of == partition).map(|(_, offset)| *offset);
+            // Told that there is nothing committed, librdkafka need not ask the same, nor wait before it looks for the start.
+            let otherwise = if told.is_some() { self.start } else { OFFSET_INVALID };
+            let next = self.positions.assign(partition, generation, told.flatten());
+            starts.push((partition as i32, next.map_or(otherwise, |offset| offset as i64)));
         }
         self.standing.end();
         self.cut_off.end();
@@ -185,9 +196,9 @@ impl Shared {
         self.change_assignment(starts, rd::rd_kafka_incremental_assign, true)
     }
 
-    /// Where the group stands in these partitions, as far as it stands anywhere. librdkafka would ask the same; with
-    /// the answer here, records that were removed meanwhile are noticed.
-    fn committed_offsets(&self, partitions: &[u32]) -> Vec<(u32, u64)> {
+    /// Where the group stands in these partitions, `None` where it stands nowhere, as far as brokers say. librdkafka would
+    /// ask the same; with the answer here, records that were removed meanwhile are noticed.
+    fn committed_offsets(&self, partitions: &[u32]) -> Vec<(u32, Option<u64>)> {
         let asked = PartitionList::new(&self.c_topic, partitions.iter().map(|part| (*part as i32, OFFSET_INVALID)));
         let Ok(list) = asked else { return Vec::new() };
         let at_most = as_millis_rounded_up(ASKING_FOR_COMMITS);
@@ -200,7 +211,7 @@ impl Shared {
         }
         list.results()
             .filter(|part| !part.error.is_error())
-            .filter_map(|part| Some((u32::try_from(part.partition).ok()?, u64::try_from(part.offset).ok()?)))
+            .filter_map(|part| Some((u32::try_from(part.partition).ok()?, u64::try_from(part.offset).ok())))
             .collect()
     }
 

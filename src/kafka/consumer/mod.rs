@@ -19,6 +19,7 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use parking_lot::{Condvar, Mutex};
+use rdkafka::bindings as rd;
 
 use history::History;
 
@@ -30,6 +31,11 @@ use crate::config::{ClientSettings, Properties};
 use crate::deadline::Deadline;
 use crate::error::{Error, Kind, Result};
 use crate::positions::{Assignment, Positions};
+
+/// "Ask the group": where it stands is librdkafka's to find out.
+const OFFSET_INVALID: i64 = rd::RD_KAFKA_OFFSET_INVALID as i64;
+const OFFSET_BEGINNING: i64 = rd::RD_KAFKA_OFFSET_BEGINNING as i64;
+const OFFSET_END: i64 = rd::RD_KAFKA_OFFSET_END as i64;
 
 pub struct KafkaConsumer {
     shared: Arc<Shared>,
@@ -152,6 +158,8 @@ struct Shared {
     group: String,
     /// The partitions that the host named; none: the group gives them.
     targets: Vec<u32>,
+    /// Where to begin if nothing is committed, as librdkafka names it.
+    start: i64,
     positions: Arc<Positions>,
     /// Taken from librdkafka and not handed out yet. It goes before the client.
     batch: Mutex<VecDeque<Message>>,
@@ -185,6 +193,7 @@ impl KafkaConsumer {
         let overridden = ["enable.auto.commit", "enable.auto.offset.store"]
             .into_iter()
             .filter(|key| settings.kafka.get(key).or(connection.properties.get(key)).is_some_and(|v| v == "true"));
+        let start = start_by(properties.get("auto.offset.reset"));
         let client = Client::new(connection, ClientRole::Consumer, &settings.name, properties)?;
         for key in overridden {
             log::warn!(
@@ -200,6 +209,7 @@ impl KafkaConsumer {
             c_topic: c_string(topic)?,
             group: settings.name.clone(),
             targets: settings.targets.clone(),
+            start,
             positions: Arc::default(),
             batch: Mutex::default(),
             rebalancing: AtomicBool::new(false),
@@ -324,6 +334,18 @@ fn consumer_properties(connection: &Connection, settings: &ClientSettings) -> Pr
     properties.set("enable.auto.commit", "false");
     properties.set("enable.auto.offset.store", "false");
     properties
+}
+
+/// What librdkafka would do that has found nothing committed; "error", for one, is left to it.
+fn start_by(policy: Option<&str>) -> i64 {
+    let is_one_of = |names: [&str; 3]| policy.is_some_and(|it| names.iter().any(|name| name.eq_ignore_ascii_case(it)));
+    if is_one_of(["earliest", "smallest", "beginning"]) {
+        OFFSET_BEGINNING
+    } else if is_one_of(["latest", "largest", "end"]) {
+        OFFSET_END
+    } else {
+        OFFSET_INVALID
+    }
 }
 
 /// Events to have at hand, when the batch parameters say so: librdkafka fetches on while it holds fewer.
