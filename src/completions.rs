@@ -1,7 +1,6 @@
 //! Calls the host when something has ended: one thread for the whole process, started when it is first needed, so that
 //! a callback that takes its time keeps no client from its deliveries.
 
-use std::collections::VecDeque;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::time::Duration;
 
@@ -16,7 +15,7 @@ pub type Completion = Box<dyn FnOnce() + Send>;
 
 #[derive(Default)]
 struct Line {
-    waiting: Mutex<VecDeque<Completion>>,
+    waiting: Mutex<Vec<Completion>>,
     changed: Condvar,
 }
 
@@ -59,18 +58,17 @@ pub fn spawn(name: &str, work: impl FnOnce() + Send + 'static) -> Result<()> {
 impl Line {
     fn call_for_ever(&self) {
         loop {
-            call_here(self.next());
+            self.next().into_iter().for_each(call_here);
         }
     }
 
-    fn next(&self) -> Completion {
+    /// All that wait, so that the lock is taken once for many.
+    fn next(&self) -> Vec<Completion> {
         const SLICE: Duration = Duration::from_secs(60);
         let mut waiting = self.waiting.lock();
-        loop {
-            if let Some(completion) = waiting.pop_front() {
-                return completion;
-            }
+        while waiting.is_empty() {
             self.changed.wait_for(&mut waiting, SLICE);
         }
+        std::mem::take(&mut waiting)
     }
 }

@@ -11,8 +11,8 @@ use std::process::{Child, Command, ExitCode, Stdio};
 
 use rdkafka::mocking::MockCluster;
 
-use crate::job::{Job, Pulling, Side, Work};
-use crate::measure::ROLE;
+use floor::ROLE;
+use floor::job::{Job, Pulling, Side, Work};
 
 /// The argument that makes this program a broker.
 pub const MOCK: &str = "mock";

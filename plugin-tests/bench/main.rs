@@ -1,39 +1,37 @@
-//! Octopus against librdkafka alone: the same librdkafka, the same settings, the same bytes, in pairs, each in a process of its
+//! Octopus against librdkafka alone: the same version of it, the same settings, the same bytes, in pairs, each in a process of its
 //! own. docs/performance.md says how, and what it came to; ci/bench.sh is the way to start it.
 
-mod floor;
 mod instructions;
-mod job;
-mod measure;
 mod options;
 mod plots;
 mod plugin;
 mod runner;
 mod scenarios;
-mod side;
 mod statistics;
 mod summary;
 mod targets;
 mod through_cpp;
-mod usage;
 
 use std::fmt::Write as _;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
+use std::time::Instant;
 
+use floor::job::{Figures, Job, Side, Work};
+use floor::librdkafka::Librdkafka;
 use options::Options;
+use plugin::Plugin;
 use runner::{Row, Runner};
 use scenarios::Point;
 use summary::Summary;
 use through_cpp::CppPoint;
 
 fn main() -> ExitCode {
+    let began = Instant::now();
     let arguments: Vec<String> = std::env::args().skip(1).collect();
-    if let [role, job] = &arguments[..]
-        && role == measure::ROLE
-    {
-        return measure::measure(job);
+    if let Some(job) = floor::job_in(&arguments) {
+        floor::tell(&measure(&job, began));
     }
     if arguments == [instructions::MOCK] {
         return instructions::be_a_broker();
@@ -56,6 +54,16 @@ fn main() -> ExitCode {
             eprintln!("bench: {why}");
             ExitCode::FAILURE
         }
+    }
+}
+
+/// What is measured in this program, which is linked with the plugin's librdkafka.
+fn measure(job: &Job, began: Instant) -> Figures {
+    match job.side {
+        Side::Plugin if job.work == Work::List => plugin::list(job),
+        Side::Plugin => floor::measure::<Plugin>(job, began),
+        Side::Patched => floor::measure::<Librdkafka>(job, began),
+        Side::Floor | Side::CppOctopus | Side::ThroughCpp => panic!("other programs measure these"),
     }
 }
 

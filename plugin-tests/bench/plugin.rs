@@ -5,9 +5,9 @@ use std::time::Duration;
 use plugin_tests::{Consumer as Reading, Driver, Event as Pulled, NewEvent, Octopus, Producer as Writing, Push, Topic};
 use serde_json::json;
 
-use crate::job::{Event, Figures, Job};
-use crate::side::{BATCH, Consuming, Measured, PATIENCE, Producing, Seen, Told};
-use crate::usage::Before;
+use floor::Before;
+use floor::job::{Event, Figures, Job};
+use floor::side::{BATCH, Consuming, Measured, PATIENCE, Producing, Seen, Told};
 
 /// Bare: for topics that have no info topics.
 pub fn driver(bootstrap: &str, is_bare: bool) -> Driver {
@@ -90,12 +90,10 @@ impl Producing for Producer {
 
 pub struct Consumer(Reading);
 
-impl Seen {
-    fn look_at(&mut self, event: &Pulled) {
-        self.stamp = Event::stamp_of(event.data());
-        self.bytes += (event.serialized_metadata().len() + event.data().len()) as u64;
-        self.events += 1;
-    }
+fn look_at(event: &Pulled, seen: &mut Seen) {
+    seen.stamp = Event::stamp_of(event.data());
+    seen.bytes += (event.serialized_metadata().len() + event.data().len()) as u64;
+    seen.events += 1;
 }
 
 impl Consuming for Consumer {
@@ -107,14 +105,14 @@ impl Consuming for Consumer {
 
     fn pull(&mut self) -> Seen {
         let mut seen = Seen::default();
-        seen.look_at(&self.hold());
+        look_at(&self.hold(), &mut seen);
         seen
     }
 
     fn pull_many(&mut self) -> Seen {
         let mut seen = Seen::default();
         for event in self.0.pull_many(BATCH, Duration::from_secs(1)).expect("pulling") {
-            seen.look_at(&event);
+            look_at(&event, &mut seen);
         }
         seen
     }

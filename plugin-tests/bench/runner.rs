@@ -10,15 +10,15 @@ use plugin_tests::{Driver, TopicOptions};
 use rdkafka::ClientConfig;
 use rdkafka::consumer::{BaseConsumer, Consumer as _};
 
-use crate::job::{Figures, Job, Rate, Side, Work};
-use crate::measure::ROLE;
 use crate::plugin;
 use crate::scenarios::Point;
 use crate::statistics::median;
 use crate::through_cpp::{CppPoint, Task, ThroughCpp};
+use floor::ROLE;
+use floor::job::{Figures, Job, Rate, Side, Work};
 
 /// No measurement takes longer, unless it hangs.
-const LONGEST: Duration = Duration::from_secs(600);
+const LONGEST: Duration = Duration::from_secs(1_200);
 
 /// One measurement, as it stands in the rows.
 #[derive(Debug, Clone)]
@@ -159,7 +159,7 @@ impl Runner {
 
     fn job(&self, point: &Point, side: Side, topic: &str, work: Work) -> Result<Figures> {
         let mut kafka = point.kafka.clone();
-        if side == Side::Floor {
+        if matches!(side, Side::Floor | Side::Patched) {
             kafka.extend(point.floor_only.clone());
         }
         let job = Job {
@@ -172,7 +172,11 @@ impl Runner {
             is_bare: false,
             work,
         };
-        let mut command = Command::new(std::env::current_exe().map_err(|why| why.to_string())?);
+        let mut program = std::env::current_exe().map_err(|why| why.to_string())?;
+        if side == Side::Floor {
+            program.set_file_name("floor");
+        }
+        let mut command = Command::new(program);
         command.args([ROLE, &serde_json::to_string(&job).map_err(|why| why.to_string())?]);
         run_process(command)
     }

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use crate::job::{Pulling, Rate, Side, Work};
+use floor::job::{Pulling, Rate, Side, Work};
 
 /// One comparison: the same work by both sides, some pairs of times.
 #[derive(Debug, Clone)]
@@ -116,6 +116,10 @@ pub fn all() -> Vec<Point> {
     for (data, at, events) in SIZES {
         points.push(Point::new("push", at, data, push(events)));
     }
+    // What the plugin itself costs, beside what it gains by its patches of librdkafka.
+    for (data, at, events) in &SIZES[..3] {
+        points.push(Point::new("push, both patched", at, *data, push(*events)).sides([Side::Patched, Side::Plugin]));
+    }
     for (data, at, events) in SIZES {
         // So many that making the consumer is little beside it.
         let events = 3 * events;
@@ -169,7 +173,11 @@ pub fn all() -> Vec<Point> {
         Point::new("memory", "one event held", 1_024, Work::OneHeld { events: 119_000 }).filled(120_000).pairs(4),
     );
     points.push(
-        Point::new("open and close", "1,000 times", 16, Work::OpenAndClose { times: 1_000 }).filled(1_000).pairs(1),
+        // Twice the plugin: what grows is not to be excused by what grows elsewhere, and librdkafka alone takes longer for it.
+        Point::new("open and close", "1,000 times", 16, Work::OpenAndClose { times: 1_000 })
+            .sides([Side::Plugin; 2])
+            .filled(1_000)
+            .pairs(1),
     );
     // The last, since all these topics are in the way of what comes after. librdkafka alone lists nothing of the kind.
     points.push(
@@ -181,7 +189,7 @@ pub fn all() -> Vec<Point> {
 /// The main ratios, in some two minutes.
 pub fn quick() -> Vec<Point> {
     let is_main = |point: &Point| match point.scenario {
-        "push" | "pull" | "pull_many" => matches!(point.data, 16 | 1_024),
+        "push" | "push, both patched" | "pull" | "pull_many" => matches!(point.data, 16 | 1_024),
         "push and wait" => true,
         _ => false,
     };

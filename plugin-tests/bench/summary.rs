@@ -1,8 +1,8 @@
 //! What the rows come to: for each point both sides' figures and the ratios of its pairs, as a table in Markdown.
 
-use crate::job::{Figures, Times};
 use crate::runner::Row;
 use crate::statistics::{Ratio, median};
+use floor::job::{Figures, Times};
 
 pub struct Summary {
     pub scenario: &'static str,

@@ -1,5 +1,7 @@
 //! Whether the targets of docs/performance.md hold, by what was measured.
 
+use floor::job::Figures;
+
 use crate::scenarios::LISTED;
 use crate::summary::{Summary, cpu, rate};
 
@@ -143,7 +145,7 @@ impl Judge<'_> {
     fn opening(&mut self) {
         const TARGET: &str = "10 open and close";
         let open = self.at("open and close", "1,000 times");
-        let of = |figure: fn(&crate::job::Figures) -> f64| open.map(|it| it.medians(figure).1);
+        let of = |figure: fn(&Figures) -> f64| open.map(|it| it.medians(figure).1);
         let (threads, descriptors, growth) =
             (of(|it| it.threads as f64), of(|it| it.descriptors as f64), of(|it| it.growth as f64 / 1024.0));
         self.at_most(TARGET, "threads more after it".to_owned(), threads, 0.0);

@@ -4,8 +4,8 @@
 use std::path::PathBuf;
 use std::process::Command;
 
-use crate::job::Side;
 use crate::scenarios::{FEW_PAIRS, PAIRS};
+use floor::job::Side;
 
 /// Where the program and the libraries are.
 #[derive(Debug, Clone)]

@@ -187,29 +187,31 @@ impl<'a> NewEvent<'a> {
         self
     }
 
-    /// Lends the ABI's form of it, whose bytes live during `call`.
+    /// Lends the ABI's form of it, whose bytes live during `call`. It is made where it is used, since pushes are measured with it.
+    #[inline]
     fn lend<T>(&self, call: impl FnOnce(&octopus_push_args) -> T) -> Result<T> {
-        self.args(&self.pieces()).map(|args| call(&args))
-    }
-
-    fn pieces(&self) -> Pieces {
         match self.data {
-            Data::Whole(data) => Pieces::One([bytes(data)]),
-            Data::Pieces(segments) => Pieces::Many(segments.iter().map(|segment| bytes(segment)).collect()),
+            Data::Whole(data) => Ok(call(&self.args(&[bytes(data)])?)),
+            Data::Pieces(_) => Ok(call(&self.args(&self.pieces())?)),
         }
     }
 
-    /// The ABI's form of it, which points into the event and into `pieces`.
-    fn args(&self, pieces: &Pieces) -> Result<octopus_push_args> {
+    /// The data as the ABI wants it.
+    fn pieces(&self) -> Vec<octopus_bytes> {
+        match self.data {
+            Data::Whole(data) => vec![bytes(data)],
+            Data::Pieces(segments) => segments.iter().map(|segment| bytes(segment)).collect(),
+        }
+    }
+
+    /// The ABI's form of it, which points into the event and into `segments`.
+    #[inline]
+    fn args(&self, segments: &[octopus_bytes]) -> Result<octopus_push_args> {
         let (metadata, is_serialized) = match &self.metadata {
             Metadata::Absent => (octopus_bytes { data: null(), size: 0 }, false),
             Metadata::Json(json) => (bytes(json), false),
             Metadata::Serialized(serialized) => (bytes(serialized), true),
             Metadata::Impossible(error) => return Err(error.clone()),
-        };
-        let segments: &[octopus_bytes] = match pieces {
-            Pieces::One(one) => one,
-            Pieces::Many(many) => many,
         };
         Ok(octopus_push_args {
             size: size_of::<octopus_push_args>() as u64,
@@ -222,12 +224,6 @@ impl<'a> NewEvent<'a> {
             preparation: null(),
         })
     }
-}
-
-/// An event's data as the ABI wants it: what is in one piece, as most are, costs no allocation.
-enum Pieces {
-    One([octopus_bytes; 1]),
-    Many(Vec<octopus_bytes>),
 }
 
 /// A producer in the making.

@@ -37,9 +37,11 @@ Components::Components(std::string topic_name, std::string_view json, std::uint3
     : topic_name_(std::move(topic_name)), json_(nlohmann::json::parse(json)), partitions_(numbered(partition_count)),
       validator_(made<diaspora::Validator>(topic_name_, "validator", json_["validator"])),
       serializer_(made<diaspora::Serializer>(topic_name_, "serializer", json_["serializer"])),
-      selector_(make_selector())
+      selector_(make_selector()), are_default_(is_default("validator") && is_default("selector") && is_default("serializer"))
 {
 }
+
+bool Components::is_default(const char *kind) const { return json_[kind].value("type", "") == "default"; }
 
 diaspora::PartitionSelector Components::make_selector() const
 {

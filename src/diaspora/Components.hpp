@@ -25,16 +25,23 @@ public:
     const diaspora::Serializer &serializer() const { return serializer_; }
     const std::vector<diaspora::PartitionInfo> &partitions() const { return partitions_; }
 
+    /* Whether all are the defaults, which the core has as well: it checks nothing, writes the metadata's text behind its
+     * size, and takes the partitions in turn. */
+    bool are_default() const { return are_default_; }
+
     /* A selector for one producer: it may keep notes. */
     diaspora::PartitionSelector make_selector() const;
 
 private:
+    bool is_default(const char *kind) const;
+
     std::string topic_name_;
     nlohmann::json json_;
     std::vector<diaspora::PartitionInfo> partitions_;
     diaspora::Validator validator_;
     diaspora::Serializer serializer_;
     diaspora::PartitionSelector selector_;
+    bool are_default_;
 };
 
 } // namespace octopus::adapter

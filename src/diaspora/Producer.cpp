@@ -12,7 +12,7 @@ namespace {
 /* A push, and what a component of its event threw. Futures of the API are copied, and share it. */
 struct Delivery {
     octopus::Push push;
-    std::shared_ptr<const std::exception_ptr> thrown;
+    std::shared_ptr<const std::exception_ptr> thrown = nullptr;
 
     std::optional<diaspora::EventID> wait(int timeout_ms) const
     {
@@ -20,20 +20,44 @@ struct Delivery {
             const auto delivered = push.wait(milliseconds(timeout_ms));
             return delivered ? std::optional<diaspora::EventID>(delivered->id) : std::nullopt;
         } catch (const Error &error) {
-            if (error.status() == OCTOPUS_CALLBACK_FAILED && *thrown)
+            if (error.status() == OCTOPUS_CALLBACK_FAILED && thrown && *thrown)
                 std::rethrow_exception(*thrown);
             throw diaspora::Exception(error.what());
         }
     }
 };
 
-std::vector<std::string_view> pieces_of(const diaspora::DataView &data)
+std::string_view piece_of(const diaspora::DataView::Segment &segment)
 {
-    std::vector<std::string_view> pieces;
-    pieces.reserve(data.segments().size());
-    for (const auto &segment : data.segments())
-        pieces.emplace_back(static_cast<const char *>(segment.ptr), segment.size);
-    return pieces;
+    return {static_cast<const char *>(segment.ptr), segment.size};
+}
+
+/* One piece, as most data is, needs no list. */
+void add(const diaspora::DataView &data, NewEvent &event)
+{
+    const auto &segments = data.segments();
+    if (segments.size() == 1) {
+        event.data = piece_of(segments.front());
+        return;
+    }
+    event.segments.reserve(segments.size());
+    for (const auto &segment : segments)
+        event.segments.push_back(piece_of(segment));
+}
+
+/* The text behind its size, as the default serializer writes it. */
+void serialize_plainly(const std::string &text, std::string &bytes)
+{
+    const std::uint64_t size = text.size();
+    bytes.assign(reinterpret_cast<const char *>(&size), sizeof(size));
+    bytes += text;
+}
+
+diaspora::Future<std::optional<diaspora::EventID>> future_of(Delivery told)
+{
+    const auto delivery = std::make_shared<const Delivery>(std::move(told));
+    return {[delivery](int timeout_ms) { return delivery->wait(timeout_ms); },
+            [delivery] { return in_their_terms([&] { return delivery->push.is_done(); }); }};
 }
 
 } // namespace
@@ -50,15 +74,42 @@ std::shared_ptr<diaspora::TopicHandleInterface> Producer::topic() const { return
 diaspora::Future<std::optional<diaspora::EventID>>
 Producer::push(diaspora::Metadata metadata, diaspora::DataView data, std::optional<std::size_t> partition)
 {
+    if (auto push = push_plain(metadata, data, partition))
+        return future_of({std::move(*push)});
     const auto thrown = std::make_shared<std::exception_ptr>();
     NewEvent event;
-    event.segments = pieces_of(data);
+    add(data, event);
     event.partition = partition;
     auto own = std::make_unique<EventPreparation>(components_, selector_, std::move(metadata), thrown);
     auto push = in_their_terms([&] { return in_core_.push(event, std::move(own)); });
-    const auto delivery = std::make_shared<const Delivery>(Delivery{std::move(push), thrown});
-    return {[delivery](int timeout_ms) { return delivery->wait(timeout_ms); },
-            [delivery] { return in_their_terms([&] { return delivery->push.is_done(); }); }};
+    return future_of({std::move(push), thrown});
+}
+
+std::optional<octopus::Push> Producer::push_plain(const diaspora::Metadata &metadata, const diaspora::DataView &data,
+                                                  std::optional<std::size_t> partition) const
+{
+    if (!components_->are_default())
+        return std::nullopt;
+    thread_local std::string serialized;
+    try {
+        serialize_plainly(metadata.dump(), serialized);
+    } catch (const std::exception &) {
+        return std::nullopt;
+    }
+    NewEvent event;
+    event.metadata = serialized;
+    event.metadata_is_serialized = true;
+    add(data, event);
+    event.partition = partition;
+    return in_their_terms([&]() -> std::optional<octopus::Push> {
+        try {
+            return in_core_.push(event);
+        } catch (const Error &error) {
+            if (error.status() == OCTOPUS_TOO_LARGE)
+                return std::nullopt;
+            throw;
+        }
+    });
 }
 
 diaspora::Future<std::optional<diaspora::Flushed>> Producer::flush()

@@ -47,6 +47,11 @@ public:
     diaspora::Future<std::optional<diaspora::Flushed>> flush() override;
 
 private:
+    /* Where the components are the defaults there is nothing to prepare. Nothing if the event is not to be pushed so: what is
+     * wrong with it is then found where other events' faults are. */
+    std::optional<octopus::Push> push_plain(const diaspora::Metadata &metadata, const diaspora::DataView &data,
+                                            std::optional<std::size_t> partition) const;
+
     octopus::Producer in_core_;
     ProducerSettings settings_;
     std::shared_ptr<const Components> components_;

@@ -13,6 +13,7 @@ use std::time::Duration;
 
 use parking_lot::{Condvar, Mutex, MutexGuard};
 
+use crate::completions::{self, Completion};
 use crate::deadline::{Deadline, Moment};
 use crate::error::{Error, Kind, Result};
 use crate::future::{Delivered, Future};
@@ -222,10 +223,12 @@ impl InFlight {
         if wake {
             self.room.notify_all();
         }
+        let mut due = Vec::new();
         for (future, result) in told {
-            future.settle_delivery(result);
+            due.append(&mut future.settle_delivery(result));
         }
-        settle_flushes(drained);
+        settle_flushes(drained, &mut due);
+        completions::call(due);
     }
 
     /// Those that librdkafka has had for so long, the oldest first.
@@ -336,7 +339,7 @@ fn pop_drained(state: &mut State) -> Vec<Epoch> {
     drained
 }
 
-fn settle_flushes(drained: Vec<Epoch>) {
+fn settle_flushes(drained: Vec<Epoch>, due: &mut Vec<Completion>) {
     for epoch in drained {
         let result = match epoch.first_failure {
             None => Ok(()),
@@ -346,7 +349,7 @@ fn settle_flushes(drained: Vec<Epoch>) {
             ))),
         };
         for flush in epoch.flushes {
-            flush.settle_flush(result.clone());
+            due.append(&mut flush.settle_flush(result.clone()));
         }
     }
 }

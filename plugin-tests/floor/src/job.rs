@@ -25,8 +25,10 @@ pub struct Job {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Side {
-    /// librdkafka alone, from C's point of view.
+    /// librdkafka alone, from C's point of view, as it is published.
     Floor,
+    /// The same with the patches that the plugin has.
+    Patched,
     /// liboctopus.so, opened by `dlopen`.
     Plugin,
     /// C++ Octopus, through the C++ Diaspora API.
@@ -39,6 +41,7 @@ impl Side {
     pub fn name(self) -> &'static str {
         match self {
             Side::Floor => "floor",
+            Side::Patched => "floor, patched",
             Side::Plugin => "plugin",
             Side::CppOctopus => "C++ Octopus",
             Side::ThroughCpp => "plugin through C++",

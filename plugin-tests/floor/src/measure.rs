@@ -1,35 +1,34 @@
 //! One measurement, in a process of its own.
 
 use std::collections::VecDeque;
-use std::process::ExitCode;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use crate::job::{Event, Figures, Job, Pulling, Side, Times, Work};
+use crate::job::{Event, Figures, Job, Pulling, Times, Work};
 use crate::side::{Consuming, Measured, Producing, Told};
 use crate::usage::Before;
-use crate::{floor, plugin};
 
-/// The argument that makes this program measure.
+/// The argument that makes a program measure.
 pub const ROLE: &str = "measure";
 
-/// Does the job, and writes what was measured to the standard output.
-pub fn measure(job: &str) -> ExitCode {
-    let began = Instant::now();
-    let job: Job = serde_json::from_str(job).expect("a job, as the runner writes it");
-    let figures = match job.side {
-        Side::Plugin if job.work == Work::List => plugin::list(&job),
-        Side::Floor => on_a_side::<floor::Floor>(&job, began),
-        Side::Plugin => on_a_side::<plugin::Plugin>(&job, began),
-        Side::CppOctopus | Side::ThroughCpp => panic!("a program in C++ measures these"),
-    };
-    println!("{}", serde_json::to_string(&figures).expect("numbers"));
-    // What a side still has to give back is no part of the measurement.
+/// The job that a program was started for, if it was started to measure.
+pub fn job_in(arguments: &[String]) -> Option<Job> {
+    match arguments {
+        [role, job] if role == ROLE => Some(serde_json::from_str(job).expect("a job, as the runner writes it")),
+        _ => None,
+    }
+}
+
+/// Writes what was measured to the standard output, and ends the process: what a side still has to give back is no part of
+/// the measurement.
+pub fn tell(figures: &Figures) -> ! {
+    println!("{}", serde_json::to_string(figures).expect("numbers"));
     std::process::exit(0)
 }
 
-fn on_a_side<S: Measured>(job: &Job, began: Instant) -> Figures {
+/// Does the job. `began` is when the process did.
+pub fn measure<S: Measured>(job: &Job, began: Instant) -> Figures {
     let producer = || S::producer(&S::open(job), job);
     let consumer = || S::consumer(&S::open(job), job);
     let event = Event::new(job.data);

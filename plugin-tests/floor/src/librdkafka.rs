@@ -41,9 +41,9 @@ fn client(
     }
 }
 
-pub struct Floor;
+pub struct Librdkafka;
 
-impl Measured for Floor {
+impl Measured for Librdkafka {
     type Opened = ();
     type Producer = Producer;
     type Consumer = Consumer;
