@@ -1,6 +1,7 @@
 //! Calls the host when something has ended: one thread for the whole process, started when it is first needed, so that
 //! a callback that takes its time keeps no client from its deliveries.
 
+use std::collections::VecDeque;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::time::Duration;
 
@@ -15,7 +16,7 @@ pub type Completion = Box<dyn FnOnce() + Send>;
 
 #[derive(Default)]
 struct Line {
-    waiting: Mutex<Vec<Completion>>,
+    waiting: Mutex<VecDeque<Completion>>,
     changed: Condvar,
 }
 
@@ -58,17 +59,18 @@ pub fn spawn(name: &str, work: impl FnOnce() + Send + 'static) -> Result<()> {
 impl Line {
     fn call_for_ever(&self) {
         loop {
-            self.next().into_iter().for_each(call_here);
+            call_here(self.next());
         }
     }
 
-    /// All that wait, so that the lock is taken once for many.
-    fn next(&self) -> Vec<Completion> {
+    fn next(&self) -> Completion {
         const SLICE: Duration = Duration::from_secs(60);
         let mut waiting = self.waiting.lock();
-        while waiting.is_empty() {
+        loop {
+            if let Some(completion) = waiting.pop_front() {
+                return completion;
+            }
             self.changed.wait_for(&mut waiting, SLICE);
         }
-        std::mem::take(&mut waiting)
     }
 }

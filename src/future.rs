@@ -49,18 +49,16 @@ impl<T: Clone> Promise<T> {
         Promise { slot: Mutex::new(Slot { result: None, completions: Vec::new() }), arrived: Condvar::new() }
     }
 
-    /// Gives what is to be called now.
-    #[must_use]
-    fn settle(&self, result: Result<T>) -> Vec<Completion> {
+    fn settle(&self, result: Result<T>) {
         let mut slot = self.slot.lock();
         if slot.result.is_some() {
-            return Vec::new();
+            return;
         }
         slot.result = Some(result);
         let completions = std::mem::take(&mut slot.completions);
         drop(slot);
         self.arrived.notify_all();
-        completions
+        completions::call(completions);
     }
 
     fn get(&self) -> Option<Result<T>> {
@@ -131,20 +129,15 @@ impl Future {
         Future { health: Health::default(), awaited: Awaited::Pull(Ticket::new(reader)), pool: Mark::NONE }
     }
 
-    /// Gives what is to be called now: those of many futures are called together, which wakes one thread once.
-    #[must_use]
-    pub fn settle_delivery(&self, result: Result<Delivered>) -> Vec<Completion> {
-        match &self.awaited {
-            Awaited::Delivery(promise, _) => promise.settle(result),
-            _ => Vec::new(),
+    pub fn settle_delivery(&self, result: Result<Delivered>) {
+        if let Awaited::Delivery(promise, _) = &self.awaited {
+            promise.settle(result);
         }
     }
 
-    #[must_use]
-    pub fn settle_flush(&self, result: Result<()>) -> Vec<Completion> {
-        match &self.awaited {
-            Awaited::Flush(promise, _) => promise.settle(result),
-            _ => Vec::new(),
+    pub fn settle_flush(&self, result: Result<()>) {
+        if let Awaited::Flush(promise, _) = &self.awaited {
+            promise.settle(result);
         }
     }
 

@@ -13,7 +13,6 @@ use std::time::Duration;
 
 use parking_lot::{Condvar, Mutex, MutexGuard};
 
-use crate::completions::{self, Completion};
 use crate::deadline::{Deadline, Moment};
 use crate::error::{Error, Kind, Result};
 use crate::future::{Delivered, Future};
@@ -223,12 +222,10 @@ impl InFlight {
         if wake {
             self.room.notify_all();
         }
-        let mut due = Vec::new();
         for (future, result) in told {
-            due.append(&mut future.settle_delivery(result));
+            future.settle_delivery(result);
         }
-        settle_flushes(drained, &mut due);
-        completions::call(due);
+        settle_flushes(drained);
     }
 
     /// Those that librdkafka has had for so long, the oldest first.
@@ -339,7 +336,7 @@ fn pop_drained(state: &mut State) -> Vec<Epoch> {
     drained
 }
 
-fn settle_flushes(drained: Vec<Epoch>, due: &mut Vec<Completion>) {
+fn settle_flushes(drained: Vec<Epoch>) {
     for epoch in drained {
         let result = match epoch.first_failure {
             None => Ok(()),
@@ -349,7 +346,7 @@ fn settle_flushes(drained: Vec<Epoch>, due: &mut Vec<Completion>) {
             ))),
         };
         for flush in epoch.flushes {
-            due.append(&mut flush.settle_flush(result.clone()));
+            flush.settle_flush(result.clone());
         }
     }
 }
