@@ -217,6 +217,14 @@ impl Reader {
         }
     }
 
+    /// The next event if it is at hand; nothing when there is more to do than to look, and [`next`](Self::next) does it.
+    pub fn look(&self) -> Option<Result<SharedEvent>> {
+        if !self.left_over.is_empty() {
+            return None;
+        }
+        Some(self.records.look()?.and_then(|record| self.read(record)))
+    }
+
     fn read(&self, record: RawRecord) -> Result<SharedEvent> {
         let chunk = Filling::for_first_of(slice::from_ref(&record), self.records.positions());
         chunk.map_or_else(|| Err(Error::bare(Kind::TimedOut)), |mut chunk| self.read_into(&mut chunk, record))

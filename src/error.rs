@@ -1,6 +1,7 @@
 //! The one error type of the core: what was being done, to what, what went wrong, and what that means for
 //! the caller. Statuses of the C ABI are made from it at the edge, in `abi`.
 
+use std::borrow::Cow;
 use std::fmt;
 
 pub type Result<T> = std::result::Result<T, Error>;
@@ -40,20 +41,24 @@ pub enum Stored {
     Perhaps,
 }
 
+/// As large as a pointer, since what an event passes through returns a result at each step: larger ones were moved through memory.
 #[derive(Debug, Clone, thiserror::Error)]
-#[error("{message}")]
-pub struct Error {
+#[error("{}", .0.message)]
+pub struct Error(Box<Told>);
+
+#[derive(Debug, Clone)]
+struct Told {
     kind: Kind,
     /// librdkafka's code (negative: found by the client; positive: said by a broker), where there is one.
     kafka_code: Option<i32>,
     retriable: bool,
     stored: Stored,
-    message: String,
+    message: Cow<'static, str>,
 }
 
 impl Error {
-    pub fn new(kind: Kind, message: impl Into<String>) -> Self {
-        Error { kind, kafka_code: None, retriable: false, stored: Stored::No, message: message.into() }
+    pub fn new(kind: Kind, message: impl Into<Cow<'static, str>>) -> Self {
+        Error(Box::new(Told { kind, kafka_code: None, retriable: false, stored: Stored::No, message: message.into() }))
     }
 
     /// A result without a story: the caller knows what it asked for.
@@ -67,7 +72,7 @@ impl Error {
         Error::new(kind, message)
     }
 
-    pub fn invalid(message: impl Into<String>) -> Self {
+    pub fn invalid(message: impl Into<Cow<'static, str>>) -> Self {
         Error::new(Kind::InvalidArgument, message)
     }
 
@@ -77,54 +82,54 @@ impl Error {
 
     /// Puts what was being done in front of what went wrong.
     pub fn during(mut self, doing: impl fmt::Display) -> Self {
-        self.message = format!("{doing}: {}", self.message);
+        self.0.message = format!("{doing}: {}", self.0.message).into();
         self
     }
 
     /// Adds what else there is to know.
     pub fn adding(mut self, remark: impl fmt::Display) -> Self {
-        self.message = format!("{} ({remark})", self.message);
+        self.0.message = format!("{} ({remark})", self.0.message).into();
         self
     }
 
     pub fn with_kafka_code(mut self, code: i32) -> Self {
-        self.kafka_code = Some(code);
+        self.0.kafka_code = Some(code);
         self
     }
 
     pub fn retriable(mut self, yes: bool) -> Self {
-        self.retriable = yes;
+        self.0.retriable = yes;
         self
     }
 
     pub fn stored(mut self, stored: Stored) -> Self {
-        self.stored = stored;
+        self.0.stored = stored;
         self
     }
 
     pub fn kind(&self) -> Kind {
-        self.kind
+        self.0.kind
     }
 
     pub fn kafka_code(&self) -> Option<i32> {
-        self.kafka_code
+        self.0.kafka_code
     }
 
     /// Whether it stands where an event would: whoever gets it is the only one to hear of it.
     pub fn is_said_once(&self) -> bool {
-        matches!(self.kind, Kind::MalformedRecord | Kind::RecordsLost | Kind::HostCallback)
+        matches!(self.0.kind, Kind::MalformedRecord | Kind::RecordsLost | Kind::HostCallback)
     }
 
     pub fn is_retriable(&self) -> bool {
-        self.retriable
+        self.0.retriable
     }
 
     pub fn was_stored(&self) -> Stored {
-        self.stored
+        self.0.stored
     }
 
     pub fn message(&self) -> &str {
-        &self.message
+        &self.0.message
     }
 }
 

@@ -150,11 +150,16 @@ impl Future {
         match &self.awaited {
             Awaited::Delivery(promise, hurry) => promise.wait_until_settled(deadline, hurry).map(drop),
             Awaited::Flush(promise, hurry) => promise.wait_until_settled(deadline, hurry),
-            Awaited::Pull(ticket) => {
-                ticket.redeem(deadline)?;
-                ticket.is_given.store(true, Ordering::Release);
-                Ok(())
-            }
+            Awaited::Pull(ticket) => ticket.redeem(deadline).inspect(|()| ticket.now_given()),
+        }
+    }
+
+    /// What `wait` returns if that is there already. This asks no clock, which can cost as much as all else that a pull does.
+    pub fn look(&self) -> Option<Result<()>> {
+        match &self.awaited {
+            Awaited::Delivery(promise, _) => promise.get().map(|result| result.map(drop)),
+            Awaited::Flush(promise, _) => promise.get(),
+            Awaited::Pull(ticket) => ticket.look().map(|told| told.inspect(|()| ticket.now_given())),
         }
     }
 
@@ -254,7 +259,11 @@ impl Ticket {
 
     /// What was taken, to the host.
     fn give(&self) -> Option<Result<SharedEvent>> {
-        self.taken().inspect(|_| self.is_given.store(true, Ordering::Release))
+        self.taken().inspect(|_| self.now_given())
+    }
+
+    fn now_given(&self) {
+        self.is_given.store(true, Ordering::Release);
     }
 
     fn has_taken_the_end(&self) -> bool {
@@ -269,8 +278,8 @@ impl Ticket {
     }
 
     fn redeem(&self, deadline: Deadline) -> Result<()> {
-        // Only what was taken out of the topic is this ticket's for good; the rest is the consumer's to say again.
-        self.redeem_and_keep(deadline, |error| error.is_said_once())
+        // The rest is the consumer's to say again.
+        self.redeem_and_keep(deadline, Error::is_said_once)
     }
 
     fn redeem_for_good(&self, deadline: Deadline) -> bool {
@@ -284,13 +293,19 @@ impl Ticket {
         if let Some(taken) = self.take_turn(deadline)? {
             return taken;
         }
-        let turn = Turn(self);
-        let result = self.reader.next(deadline);
-        let told = success_of(&result);
-        if result.as_ref().err().is_none_or(keep) {
-            turn.end_with(TicketState::Taken(result));
+        Turn(self).end_with(self.reader.next(deadline), keep)
+    }
+
+    fn look(&self) -> Option<Result<()>> {
+        let mut state = self.state.lock();
+        match &*state {
+            TicketState::Taken(result) => return Some(success_of(result)),
+            TicketState::BeingRedeemed => return None,
+            TicketState::Open => *state = TicketState::BeingRedeemed,
         }
-        told
+        drop(state);
+        let turn = Turn(self);
+        self.reader.look().map(|result| turn.end_with(result, Error::is_said_once))
     }
 
     /// Waits until no other thread redeems this ticket; tells whether that one took an event, or gives nothing and the turn.
@@ -328,8 +343,13 @@ impl Drop for Ticket {
 struct Turn<'a>(&'a Ticket);
 
 impl Turn<'_> {
-    fn end_with(self, state: TicketState) {
-        ManuallyDrop::new(self).give_back(state);
+    /// What was taken out of the topic is the ticket's for good, and so is an error of which `keep` says so.
+    fn end_with(self, result: Result<SharedEvent>, keep: impl Fn(&Error) -> bool) -> Result<()> {
+        let told = success_of(&result);
+        if result.as_ref().err().is_none_or(keep) {
+            ManuallyDrop::new(self).give_back(TicketState::Taken(result));
+        }
+        told
     }
 
     fn give_back(&self, state: TicketState) {

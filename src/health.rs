@@ -16,15 +16,16 @@ impl Health {
         self.0.store(true, Ordering::Release);
     }
 
+    #[inline]
     pub fn check(&self, what: &str) -> Result<()> {
-        if self.0.load(Ordering::Acquire) {
-            return Err(Error::new(
-                Kind::Panicked,
-                format!("this {what} is spoiled: an earlier call on it panicked; release it and make a new one"),
-            ));
-        }
-        Ok(())
+        if self.0.load(Ordering::Acquire) { Err(spoiled(what)) } else { Ok(()) }
     }
+}
+
+#[cold]
+fn spoiled(what: &str) -> Error {
+    let told = format!("this {what} is spoiled: an earlier call on it panicked; release it and make a new one");
+    Error::new(Kind::Panicked, told)
 }
 
 thread_local! {

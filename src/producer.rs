@@ -444,7 +444,7 @@ impl Workshop {
 
 /// Text that was UTF-8 when it was copied there.
 fn text_at<'a>(bytes: &'a [u8], range: &Range<usize>) -> &'a str {
-    bytes.get(range.clone()).and_then(|text| std::str::from_utf8(text).ok()).unwrap_or_default()
+    bytes.get(range.clone()).and_then(|text| json::text(text).ok()).unwrap_or_default()
 }
 
 /// The work on one event that a pool does. However it ends, its future and its place in line are settled.

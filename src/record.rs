@@ -12,6 +12,7 @@
 use std::ops::Range;
 
 use crate::error::{Error, Kind, Result};
+use crate::json;
 
 /// Bytes in front of the metadata.
 pub(crate) const HEADER: usize = 16;
@@ -158,8 +159,8 @@ pub fn json_within(serialized: &[u8]) -> Result<&str> {
     let Some(text) = usize::try_from(length).ok().and_then(|length| text.get(..length)) else {
         return Err(malformed(format!("its metadata's text should have {length} bytes, but {} are there", text.len())));
     };
-    let text = std::str::from_utf8(text).map_err(|why| malformed(format!("its metadata is not UTF-8: {why}")))?;
-    crate::json::check(text).map_err(|why| malformed(format!("its metadata is not JSON: {why}")))?;
+    let text = json::text(text).map_err(|why| malformed(format!("its metadata is not UTF-8: {why}")))?;
+    json::check(text).map_err(|why| malformed(format!("its metadata is not JSON: {why}")))?;
     Ok(text)
 }
 

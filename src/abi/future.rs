@@ -124,7 +124,7 @@ unsafe extern "C" fn wait(
     // SAFETY: pointers are NULL or valid during this call; the handle is live.
     unsafe {
         call(future, error, |future: &Arc<Future>| {
-            future.wait(Deadline::from_millis(timeout_ms))?;
+            future.look().unwrap_or_else(|| future.wait(Deadline::from_millis(timeout_ms)))?;
             Ok(if future.is_end_of_topic() { OCTOPUS_END_OF_TOPIC } else { OCTOPUS_OK })
         })
     }

@@ -70,6 +70,7 @@ pub(super) use handle;
 ///
 /// # Safety
 /// `handle` is NULL or came from [`give`] with this type and was not released as often as it was given and retained.
+#[inline]
 pub unsafe fn borrow<R: Reference>(handle: *const COf<R>) -> Result<ManuallyDrop<R>> {
     if handle.is_null() {
         return Err(Error::invalid(format!("{}: NULL where a handle is needed", R::Target::NAME)));

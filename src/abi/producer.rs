@@ -12,6 +12,7 @@ use super::status::octopus_status;
 use crate::deadline::Deadline;
 use crate::error::{Error, Result};
 use crate::future::Future;
+use crate::json;
 use crate::producer::{NewEvent, Producer};
 use crate::record::{EventRecord, Metadata};
 
@@ -302,7 +303,7 @@ impl octopus_push_args {
         if self.metadata.data.is_null() {
             return Ok(Metadata::Json("{}"));
         }
-        let text = std::str::from_utf8(bytes).map_err(|why| {
+        let text = json::text(bytes).map_err(|why| {
             Error::new(
                 crate::error::Kind::InvalidMetadata,
                 format!("pushing an event: the metadata is not UTF-8: {why}"),

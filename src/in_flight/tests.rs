@@ -18,7 +18,7 @@ fn delivered(place: Place) -> Vec<Report> {
     vec![Report { place, result: Ok(Delivered { partition: 0, offset: Some(0) }) }]
 }
 
-fn failed(place: Place, why: &str) -> Report {
+fn failed(place: Place, why: &'static str) -> Report {
     Report { place, result: Err(Error::new(Kind::Kafka, why)) }
 }
 

@@ -134,6 +134,7 @@ impl<T: Clone> Lasting<T> {
         self.is_there.store(true, Ordering::Release);
     }
 
+    #[inline]
     fn end(&self) {
         if self.is_there.load(Ordering::Relaxed) {
             self.is_there.store(false, Ordering::Release);
@@ -147,8 +148,12 @@ impl<T: Clone> Lasting<T> {
         what
     }
 
+    fn is_there(&self) -> bool {
+        self.is_there.load(Ordering::Acquire)
+    }
+
     fn get(&self) -> Option<T> {
-        if self.is_there.load(Ordering::Acquire) { self.what.lock().clone() } else { None }
+        if self.is_there() { self.what.lock().clone() } else { None }
     }
 }
 
@@ -239,6 +244,11 @@ impl KafkaConsumer {
     /// none came in time. What was skipped is an error once, then it goes on.
     pub fn next(&self, deadline: Deadline, interrupted: impl Fn() -> bool) -> Result<Option<RawRecord<'_>>> {
         self.shared.next(deadline, interrupted)
+    }
+
+    /// The next record if that was taken along with one before it: in no time, and without asking for the time.
+    pub fn look(&self) -> Option<Result<RawRecord<'_>>> {
+        self.shared.look()
     }
 
     /// Takes along what else is there, without waiting, at most `most` records; an error that stands behind them, if one does.

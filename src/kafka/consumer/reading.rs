@@ -59,6 +59,23 @@ impl Shared {
         }
     }
 
+    /// The next of those that were taken along, if it can be had at once; whatever else there is to say, [`next`](Self::next) says.
+    pub(super) fn look(&self) -> Option<Result<RawRecord<'_>>> {
+        let is_ended = self.closing.load(Ordering::Acquire) || self.unsubscribed.load(Ordering::Acquire);
+        if is_ended || self.rebalancing.load(Ordering::Acquire) || self.news.is_there() {
+            return None;
+        }
+        let mut batch = self.batch.try_lock()?;
+        let message = batch.pop_front()?;
+        match self.examine(message, &mut batch, &mut self.positions.turn()) {
+            Reading::Record(record) => return Some(Ok(record)),
+            Reading::Failure(error) => return Some(Err(error)),
+            Reading::Remark(error) => self.remark(&error),
+            Reading::Nothing => {}
+        }
+        None
+    }
+
     /// Takes along what else is there, in one turn, at most `most` records. Ends at what is no record, which may be an error.
     pub(super) fn take_more<'a>(&'a self, most: usize, records: &mut Vec<RawRecord<'a>>) -> Option<Error> {
         match self.read_more(most, records) {
@@ -115,7 +132,7 @@ impl Shared {
             std::thread::sleep(deadline.remaining(Duration::from_millis(1)));
             return None;
         }
-        self.batch.try_lock_for(deadline.remaining(READER_SLICE)).or_else(|| self.batch.try_lock())
+        self.batch.try_lock().or_else(|| self.batch.try_lock_for(deadline.remaining(READER_SLICE)))
     }
 
     /// Blocks for one message only, then takes along what else is there.

@@ -125,7 +125,7 @@ impl Shared {
 
     fn fail(&self, why: &str) {
         log::error!(logger: self.client.log(), target: self.client.name(), "{why}");
-        self.in_flight.end(Error::new(Kind::Panicked, why));
+        self.in_flight.end(Error::new(Kind::Panicked, why.to_owned()));
     }
 
     /// Takes in a whole array of delivery reports, then tells of them at once.
