@@ -12,7 +12,7 @@ use std::process::{Child, Command, ExitCode, Stdio};
 use rdkafka::mocking::MockCluster;
 
 use floor::ROLE;
-use floor::job::{Job, Pulling, Side, Work};
+use floor::job::{Figures, Job, Pulling, Side, Work};
 
 /// The argument that makes this program a broker.
 pub const MOCK: &str = "mock";
@@ -56,8 +56,8 @@ pub fn count(file: &Path, write: bool) -> Result<bool> {
     let mut counted = BTreeMap::new();
     for kind in KINDS {
         let [once, twice] =
-            [EVENTS, 2 * EVENTS].map(|events| broker.instructions(&broker.job(kind.topic, (kind.work)(events))));
-        let per_event = (twice? - once?) as f64 / EVENTS as f64;
+            [EVENTS, 2 * EVENTS].map(|events| broker.count(&broker.job(kind.topic, (kind.work)(events))));
+        let per_event = once?.per_event(&twice?);
         println!("{}: {per_event:.0} instructions of ours", kind.name);
         counted.insert(kind.name.to_owned(), per_event.round());
     }
@@ -78,6 +78,20 @@ pub fn count(file: &Path, write: bool) -> Result<bool> {
         }
     }
     Ok(all_hold)
+}
+
+/// What one run took.
+struct Count {
+    instructions: u64,
+    /// Those that were seen, which are more than asked for where they come many at a time.
+    events: u64,
+}
+
+impl Count {
+    /// Beside what each run takes, whatever it does.
+    fn per_event(&self, longer: &Count) -> f64 {
+        (longer.instructions as f64 - self.instructions as f64) / (longer.events as f64 - self.events as f64)
+    }
 }
 
 struct Broker {
@@ -116,16 +130,16 @@ impl Broker {
         }
     }
 
-    fn instructions(&self, job: &Job) -> Result<u64> {
+    fn count(&self, job: &Job) -> Result<Count> {
         let out = std::env::temp_dir().join(format!("octopus-callgrind-{}", std::process::id()));
-        self.run(job, Some(&out))?;
+        let figures = self.run(job, Some(&out))?;
         let text = fs::read_to_string(&out).map_err(|why| format!("reading {}: {why}", out.display()))?;
         let _ = fs::remove_file(&out);
-        Ok(own_instructions(&text))
+        Ok(Count { instructions: own_instructions(&text), events: figures.events })
     }
 
     /// In callgrind, if there is a file for what it counts.
-    fn run(&self, job: &Job, out: Option<&Path>) -> Result<()> {
+    fn run(&self, job: &Job, out: Option<&Path>) -> Result<Figures> {
         let job = serde_json::to_string(job).map_err(|why| why.to_string())?;
         let mut command = match out {
             None => this_program()?,
@@ -138,10 +152,13 @@ impl Broker {
         };
         let ended = command
             .args([ROLE, &job])
-            .stdout(Stdio::null())
-            .status()
+            .stderr(Stdio::inherit())
+            .output()
             .map_err(|why| format!("running {command:?}: {why}"))?;
-        if ended.success() { Ok(()) } else { Err(format!("{command:?} ended with {ended}")) }
+        if !ended.status.success() {
+            return Err(format!("{command:?} ended with {}", ended.status));
+        }
+        serde_json::from_slice(&ended.stdout).map_err(|why| format!("what {command:?} told: {why}"))
     }
 }
 
