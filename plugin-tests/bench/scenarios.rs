@@ -128,6 +128,13 @@ pub fn all() -> Vec<Point> {
         points.push(Point::new("pull_many", at, data, pull(Pulling::Many)).filled(events));
         points.push(Point::new("pull_many, batches", at, data, pull(Pulling::Batch)).filled(events));
     }
+    for (data, at, events) in &SIZES[..3] {
+        let events = 3 * events;
+        for (name, by) in [("pull, both patched", Pulling::One), ("pull_many, both patched", Pulling::Many)] {
+            let point = Point::new(name, at, *data, Work::Pull { events, by });
+            points.push(point.sides([Side::Patched, Side::Plugin]).filled(events));
+        }
+    }
     // Who waits for single events doesn't let them linger.
     for (window, events) in [(1, 3_000), (16, 20_000), (1_000, 300_000), (100_000, 800_000)] {
         let point = Point::new("window", window, 16, Work::PushInWindow { events, window });
