@@ -101,6 +101,12 @@ pub fn leaves_open(code: Code) -> bool {
     matches!(code.into(), Unknown | NetworkException | BadCompression | BadMessage | Underflow)
 }
 
+/// A group's coordinator is about to be another, or still reads what it keeps: it is to be asked again.
+pub fn is_moving(code: Code) -> bool {
+    use RDKafkaErrorCode::{CoordinatorLoadInProgress, CoordinatorNotAvailable, NotCoordinator};
+    matches!(code.into(), CoordinatorLoadInProgress | CoordinatorNotAvailable | NotCoordinator)
+}
+
 /// What a topic or a group meets until somebody changes something: every call should say it, not only the first. What
 /// the client itself meets on its way to brokers is `trouble`'s.
 pub fn is_standing(code: RDKafkaErrorCode) -> bool {

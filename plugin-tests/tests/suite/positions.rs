@@ -1,13 +1,15 @@
 //! Where a consumer stands and goes: target partitions, positions, lag, seeking, giving up.
 
+use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use plugin_tests::{Consumer, NewEvent, Status, Topic};
 use serde_json::json;
 
 use crate::kafka::{self, Kafka, unique};
-use crate::support::{PATIENCE, eventually, nothing_comes, read, topic};
+use crate::proxy::{ProxiedKafka, Request};
+use crate::support::{Log, PATIENCE, driver_with, eventually, nothing_comes, read, topic, topic_of};
 
 /// Pushes `count` numbered events to each partition.
 fn fill(topic: &Topic, count: u64) {
@@ -66,6 +68,45 @@ fn a_consumer_with_targets_goes_on_where_its_name_left_off() {
     let member = topic.consumer(&name).make().unwrap();
     let of_1 = read(&member, 13).into_iter().find(|event| event.partition() == 1).unwrap();
     assert_eq!(of_1.id(), 7, "a member of the group of that name goes on there too");
+}
+
+#[test]
+fn a_reader_with_targets_begins_where_its_settings_say_if_nothing_was_acknowledged() {
+    let topic = topic("targets-begin", 1);
+    fill(&topic, 10);
+    let reader = |begin: &str| topic.consumer(&unique("reader")).targets(&[0]).kafka("auto.offset.reset", begin);
+    let (first, last) = (reader("earliest").make().unwrap(), reader("latest").make().unwrap());
+    assert_eq!(read(&first, 1)[0].id(), 0);
+    let mut event = None;
+    eventually("what was pushed after it began is read", || {
+        fill(&topic, 1);
+        event = last.next(Duration::from_millis(100)).unwrap();
+        event.is_some()
+    });
+    assert!(event.unwrap().id() >= 10);
+}
+
+/// For longer than Octopus itself asks where a group stands, and more often than librdkafka asked.
+#[test]
+fn a_coordinator_that_is_not_one_yet_is_asked_again_until_it_is() {
+    static BEGAN: OnceLock<Instant> = OnceLock::new();
+    let kafka = ProxiedKafka::start();
+    let settings = json!({"kafka": {"bootstrap.servers": kafka.bootstrap()}});
+    let topic = topic_of(&driver_with(settings, &Log::default()), "not-coordinator", 1);
+    fill(&topic, 1);
+    let spoiler = kafka.spoil("", Request::OffsetFetch, |answer| {
+        const NOT_COORDINATOR: [u8; 2] = 16_i16.to_be_bytes();
+        // Version 8 and later end with the one group's error, its tags, and the answer's, of which there are none.
+        let at = answer.len() - 4;
+        answer[at..at + 2].copy_from_slice(&NOT_COORDINATOR);
+        BEGAN.get_or_init(Instant::now).elapsed() > Duration::from_secs(7)
+    });
+    let reader = topic.consumer(&unique("reader")).targets(&[0]).make().unwrap();
+    let member = topic.consumer(&unique("group")).make().unwrap();
+    for consumer in [reader, member] {
+        assert_eq!(read(&consumer, 1)[0].id(), 0);
+    }
+    assert!(spoiler.is_done(), "it was long enough");
 }
 
 #[test]

@@ -199,15 +199,24 @@ impl Shared {
     /// Where the group stands in these partitions, `None` where it stands nowhere, as far as brokers say. librdkafka would
     /// ask the same; with the answer here, records that were removed meanwhile are noticed.
     fn committed_offsets(&self, partitions: &[u32]) -> Vec<(u32, Option<u64>)> {
+        const PAUSE: Duration = Duration::from_millis(100);
         let asked = PartitionList::new(&self.c_topic, partitions.iter().map(|part| (*part as i32, OFFSET_INVALID)));
         let Ok(list) = asked else { return Vec::new() };
-        let at_most = as_millis_rounded_up(ASKING_FOR_COMMITS);
-        // SAFETY: client and list are alive; the answer is written into the list.
-        let code = unsafe { codes::rd_kafka_committed(self.client.handle.as_ptr(), list.as_ptr(), at_most) };
-        if code.is_error() {
-            // librdkafka asks again by itself for what is assigned without an offset.
-            log::info!(logger: self.client.log(), target: self.client.name(), "{}", self.asking_failed(code));
-            return Vec::new();
+        let deadline = Deadline::after(ASKING_FOR_COMMITS);
+        loop {
+            let at_most = as_millis_rounded_up(deadline.remaining(ASKING_FOR_COMMITS));
+            // SAFETY: client and list are alive; the answer is written into the list.
+            let code = unsafe { codes::rd_kafka_committed(self.client.handle.as_ptr(), list.as_ptr(), at_most) };
+            if !code.is_error() {
+                break;
+            }
+            let is_asked_again = errors::is_moving(code) && !deadline.remaining(PAUSE).is_zero();
+            if !is_asked_again || self.closing.load(Ordering::Acquire) {
+                // librdkafka asks again by itself for what is assigned without an offset.
+                log::info!(logger: self.client.log(), target: self.client.name(), "{}", self.asking_failed(code));
+                return Vec::new();
+            }
+            std::thread::sleep(deadline.remaining(PAUSE));
         }
         list.results()
             .filter(|part| !part.error.is_error())
