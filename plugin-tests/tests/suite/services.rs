@@ -4,7 +4,7 @@ use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use plugin_tests::{NewEvent, Octopus, Producer, Rebalance, Status, TopicOptions};
-use serde_json::json;
+use serde_json::{Value, json};
 
 use crate::kafka::{Kafka, unique};
 use crate::support::{Log, PATIENCE, driver_with, eventually, octopus, one_replica, read, topic_of};
@@ -54,7 +54,7 @@ fn a_secret_reaches_neither_log_nor_description_nor_error() {
 }
 
 #[test]
-fn statistics_come_as_json_with_the_clients_name() {
+fn statistics_come_as_json_with_the_clients_name_and_tell_how_long_events_waited_inside() {
     let seen = Arc::new(Mutex::new(Vec::new()));
     let sink = seen.clone();
     let driver = octopus()
@@ -67,12 +67,17 @@ fn statistics_come_as_json_with_the_clients_name() {
     let topic = topic_of(&driver, "statistics", 1);
     let producer = topic.producer("detector").make().unwrap();
     producer.push(&NewEvent::text("{}")).unwrap().wait(PATIENCE).unwrap();
-    eventually("statistics of the producer", || {
-        seen.lock().unwrap().iter().any(|(client, json)| {
-            let json: serde_json::Value = serde_json::from_str(json).unwrap();
-            client == "producer \"detector\"" && json["txmsgs"] == 1
+    let statistics_with = |what: &dyn Fn(&Value) -> bool| {
+        seen.lock().unwrap().iter().any(|(client, json): &(String, String)| {
+            client == "producer \"detector\"" && what(&serde_json::from_str(json).unwrap())
         })
-    });
+    };
+    eventually("statistics of the producer", || statistics_with(&|of| of["txmsgs"] == 1));
+    let waited = |broker: &Value| {
+        let latency = &broker["int_latency"];
+        latency["cnt"] != 0 && latency["avg"].as_i64().is_some_and(|micros| (1..60_000_000).contains(&micros))
+    };
+    eventually("how long it waited", || statistics_with(&|of| of["brokers"].as_object().unwrap().values().any(waited)));
 }
 
 #[test]
