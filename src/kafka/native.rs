@@ -290,6 +290,18 @@ impl Drop for PartitionList {
     }
 }
 
+unsafe extern "C" {
+    /// Ours, in librdkafka's patched rdkafka_op.c, since what it tells of is that library's own.
+    fn octopus_answer_of(message: *const rd::rd_kafka_message_t, bytes: *mut usize) -> *const c_void;
+}
+
+/// A broker's answer with messages: where it is, and how large.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct Answer {
+    pub address: usize,
+    pub bytes: usize,
+}
+
 /// A message from a topic, or an error about one. Pins the whole fetch response that it came in, and goes before its client.
 pub struct Message(NonNull<rd::rd_kafka_message_t>);
 
@@ -327,6 +339,14 @@ impl Message {
         }
         // SAFETY: the payload has `len` bytes and lives as long as the message.
         unsafe { std::slice::from_raw_parts(raw.payload.cast(), raw.len) }
+    }
+
+    /// The answer that it came in, which it keeps in memory; a message that was made otherwise came in none.
+    pub fn answer(&self) -> Option<Answer> {
+        let mut bytes = 0;
+        // SAFETY: alive; the place is writable.
+        let answer = unsafe { octopus_answer_of(self.0.as_ptr(), &mut bytes) };
+        (!answer.is_null()).then(|| Answer { address: answer.addr(), bytes })
     }
 
     /// The topic's name; empty when it's about none.

@@ -1,11 +1,13 @@
 //! Pulling and acknowledging: every event comes, in order, and positions move by acknowledgement only.
 
+use std::process::Command;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use plugin_tests::{Consumer, NewEvent, Status, Topic};
 use serde_json::json;
 
+use crate::hosts::{C, compile, library, run_host};
 use crate::kafka::{self, Kafka, unique};
 use crate::proxy::ProxiedKafka;
 use crate::support::{Log, PATIENCE, driver_with, eventually, nothing_comes, read, topic, topic_of};
@@ -32,6 +34,31 @@ fn events_come_in_the_order_of_their_offsets() {
         assert_eq!((event.id(), event.json().unwrap()), (number as u64, json!(number)));
     }
     assert!(nothing_comes(&consumer));
+}
+
+#[test]
+fn large_events_that_are_kept_keep_no_more_memory_of_what_came_with_them_than_the_settings_allow() {
+    const EVENTS: usize = 20_000;
+    const SIZE: usize = 8 * 1024;
+    let topic = topic("kept", 1);
+    let producer = topic.producer("filler").make().unwrap();
+    for number in 0..EVENTS {
+        let data = vec![number as u8; SIZE];
+        producer.push_forget(&NewEvent::json(&number).data(&data)).unwrap();
+    }
+    producer.flush().unwrap().wait(PATIENCE).unwrap();
+
+    let host = compile(&C, "keeping.c", &unique("keeping"), &["-D_DEFAULT_SOURCE", "-ldl"]);
+    let kafka = json!({"bootstrap.servers": Kafka::shared().bootstrap(), "queued.max.messages.kbytes": 8 * 1024});
+    // One in a hundred, which are 1.6 MiB: each in an answer of its own, of 1 MiB. These and what is fetched ahead may be 8 MiB.
+    let (every, limit_kib) = (100, 64 * 1024);
+    run_host(
+        Command::new(host).arg(library()).args([json!({"kafka": kafka}).to_string(), topic.name().to_owned()]).args([
+            EVENTS.to_string(),
+            every.to_string(),
+            limit_kib.to_string(),
+        ]),
+    );
 }
 
 #[test]

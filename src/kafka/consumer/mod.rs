@@ -9,23 +9,26 @@
 mod asking;
 mod attendant;
 mod history;
+mod pinned;
 mod reading;
 
 use std::collections::VecDeque;
 use std::ffi::CString;
 use std::marker::PhantomData;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use parking_lot::{Condvar, Mutex};
 use rdkafka::bindings as rd;
 
 use history::History;
+use pinned::Answers;
+pub use pinned::Pinned;
 
-use super::Connection;
 use super::client::{Client, ClientRole, IDLE};
-use super::native::{Handle, Message, Queue, c_string};
+use super::native::{Message, Queue, c_string};
+use super::{Connection, conf};
 use crate::completions::spawn;
 use crate::config::{ClientSettings, Properties};
 use crate::deadline::Deadline;
@@ -81,25 +84,6 @@ impl Payload<'_> {
 pub struct Passing<'a> {
     message: Message,
     _consumer: PhantomData<&'a Shared>,
-}
-
-/// A message that its holder may keep for as long as they like: the client is there as long.
-pub struct Pinned {
-    message: Message,
-    total: Arc<AtomicUsize>,
-    _client: Arc<Handle>,
-}
-
-impl Pinned {
-    pub fn bytes(&self) -> &[u8] {
-        self.message.payload()
-    }
-}
-
-impl Drop for Pinned {
-    fn drop(&mut self) {
-        self.total.fetch_sub(self.message.payload().len(), Ordering::Relaxed);
-    }
 }
 
 /// What the attendant and those who wait for it tell each other.
@@ -185,7 +169,7 @@ struct Shared {
     cut_off: Lasting<Instant>,
     /// How long brokers may be away before a pull says so.
     timeout: Duration,
-    pinned: Arc<AtomicUsize>,
+    answers: Arc<Answers>,
     data: Queue,
     events: Queue,
     client: Client,
@@ -199,6 +183,10 @@ impl KafkaConsumer {
             .into_iter()
             .filter(|key| settings.kafka.get(key).or(connection.properties.get(key)).is_some_and(|v| v == "true"));
         let start = start_by(properties.get("auto.offset.reset"));
+        // What the host keeps may take as much again as what is fetched ahead.
+        let wanted = conf::native(&properties)?;
+        let most_kept = conf::effective_number(&wanted, "queued.max.messages.kbytes")?.saturating_mul(1024);
+        let most_kept = usize::try_from(most_kept).unwrap_or(usize::MAX);
         let client = Client::new(connection, ClientRole::Consumer, &settings.name, properties)?;
         for key in overridden {
             log::warn!(
@@ -227,7 +215,7 @@ impl KafkaConsumer {
             news: Lasting::default(),
             cut_off: Lasting::default(),
             timeout: connection.timeout,
-            pinned: Arc::default(),
+            answers: Arc::new(Answers::new(most_kept)),
             data: Queue::new(&client.handle)?,
             events,
             client,

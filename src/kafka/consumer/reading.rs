@@ -23,10 +23,8 @@ const BATCH: usize = 256;
 /// How long a reader sleeps at most before it looks whether it should stop.
 const READER_SLICE: Duration = Duration::from_millis(500);
 
-/// A record up to this size is copied; a larger one stays in the fetch response that it came in.
+/// A record up to this size is copied; a larger one stays in the answer that it came in, unless too many answers are kept.
 const LARGEST_COPIED: usize = 4 * 1024;
-/// When the host holds so many bytes of fetch responses, further records are copied all the same.
-const MOST_PINNED: usize = 32 * 1024 * 1024;
 
 /// What came of one look at the data queue.
 enum Reading<'a> {
@@ -190,14 +188,13 @@ impl Shared {
 
     fn raw_record(&self, message: Message, partition: u32, offset: u64, assignment: Assignment) -> RawRecord<'_> {
         let timestamp_ms = message.timestamp();
-        let size = message.payload().len();
-        let pin = size > LARGEST_COPIED && self.pinned.load(Ordering::Relaxed).saturating_add(size) <= MOST_PINNED;
-        let payload = if pin {
-            self.pinned.fetch_add(size, Ordering::Relaxed);
-            Payload::Pinned(Pinned { message, total: self.pinned.clone(), _client: self.client.handle.clone() })
+        let pinned = if message.payload().len() > LARGEST_COPIED {
+            Pinned::try_new(message, &self.answers, &self.client.handle)
         } else {
-            Payload::Passing(Passing { message, _consumer: PhantomData })
+            Err(message)
         };
+        let passing = |message| Payload::Passing(Passing { message, _consumer: PhantomData });
+        let payload = pinned.map_or_else(passing, Payload::Pinned);
         RawRecord { payload, partition, offset, timestamp_ms, assignment }
     }
 
