@@ -1,7 +1,7 @@
 //! Calls the host when something has ended: one thread for the whole process, started when it is first needed, so that
 //! a callback that takes its time keeps no client from its deliveries.
 
-use std::collections::VecDeque;
+use std::cell::Cell;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::time::Duration;
 
@@ -16,7 +16,7 @@ pub type Completion = Box<dyn FnOnce() + Send>;
 
 #[derive(Default)]
 struct Line {
-    waiting: Mutex<VecDeque<Completion>>,
+    waiting: Mutex<Vec<Completion>>,
     changed: Condvar,
 }
 
@@ -31,11 +31,25 @@ pub fn start() -> Result<()> {
     .map(drop)
 }
 
-/// Has these called on the thread of the callbacks, in order.
-pub fn call(completions: Vec<Completion>) {
-    if let (Some(line), false) = (LINE.get(), completions.is_empty()) {
-        line.waiting.lock().extend(completions);
-        line.changed.notify_one();
+/// What is lined up while there is one is called, in order, on the thread of the callbacks: woken once, when it is dropped.
+#[derive(Default)]
+pub struct Calls(Cell<bool>);
+
+impl Calls {
+    pub fn line_up(&self, completions: impl IntoIterator<Item = Completion>) {
+        let mut completions = completions.into_iter().peekable();
+        if let (Some(line), Some(_)) = (LINE.get(), completions.peek()) {
+            line.waiting.lock().extend(completions);
+            self.0.set(true);
+        }
+    }
+}
+
+impl Drop for Calls {
+    fn drop(&mut self) {
+        if let (Some(line), true) = (LINE.get(), self.0.get()) {
+            line.changed.notify_one();
+        }
     }
 }
 
@@ -59,18 +73,17 @@ pub fn spawn(name: &str, work: impl FnOnce() + Send + 'static) -> Result<()> {
 impl Line {
     fn call_for_ever(&self) {
         loop {
-            call_here(self.next());
+            self.next().into_iter().for_each(call_here);
         }
     }
 
-    fn next(&self) -> Completion {
+    /// All that there are, so that those that line up meanwhile don't wait for the lock.
+    fn next(&self) -> Vec<Completion> {
         const SLICE: Duration = Duration::from_secs(60);
         let mut waiting = self.waiting.lock();
-        loop {
-            if let Some(completion) = waiting.pop_front() {
-                return completion;
-            }
+        while waiting.is_empty() {
             self.changed.wait_for(&mut waiting, SLICE);
         }
+        std::mem::take(&mut waiting)
     }
 }

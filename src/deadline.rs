@@ -86,6 +86,11 @@ impl Moment {
         Moment { millis: time.tv_sec as u64 * 1000 + time.tv_nsec as u64 / 1_000_000 }
     }
 
+    #[cfg(test)]
+    pub fn of_millis(millis: u64) -> Self {
+        Moment { millis }
+    }
+
     pub fn since(self, earlier: Moment) -> Duration {
         Duration::from_millis(self.millis.saturating_sub(earlier.millis))
     }

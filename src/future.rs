@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use parking_lot::{Condvar, Mutex};
 
-use crate::completions::{self, Completion};
+use crate::completions::{self, Calls, Completion};
 use crate::consumer::Reader;
 use crate::deadline::Deadline;
 use crate::error::{Error, Kind, Result};
@@ -49,16 +49,16 @@ impl<T: Clone> Promise<T> {
         Promise { slot: Mutex::new(Slot { result: None, completions: Vec::new() }), arrived: Condvar::new() }
     }
 
-    fn settle(&self, result: Result<T>) {
+    /// Completions line up with the result, under its lock: one that is asked for after that stands behind them.
+    fn settle(&self, result: Result<T>, calls: &Calls) {
         let mut slot = self.slot.lock();
         if slot.result.is_some() {
             return;
         }
         slot.result = Some(result);
-        let completions = std::mem::take(&mut slot.completions);
+        calls.line_up(std::mem::take(&mut slot.completions));
         drop(slot);
         self.arrived.notify_all();
-        completions::call(completions);
     }
 
     fn get(&self) -> Option<Result<T>> {
@@ -75,7 +75,7 @@ impl<T: Clone> Promise<T> {
             return slot.completions.push(completion);
         }
         drop(slot);
-        completions::call(vec![completion]);
+        Calls::default().line_up([completion]);
     }
 
     fn wait_until_settled(&self, deadline: Deadline, hurry: &Weak<dyn Hurry>) -> Result<T> {
@@ -129,15 +129,15 @@ impl Future {
         Future { health: Health::default(), awaited: Awaited::Pull(Ticket::new(reader)), pool: Mark::NONE }
     }
 
-    pub fn settle_delivery(&self, result: Result<Delivered>) {
+    pub fn settle_delivery(&self, result: Result<Delivered>, calls: &Calls) {
         if let Awaited::Delivery(promise, _) = &self.awaited {
-            promise.settle(result);
+            promise.settle(result, calls);
         }
     }
 
-    pub fn settle_flush(&self, result: Result<()>) {
+    pub fn settle_flush(&self, result: Result<()>, calls: &Calls) {
         if let Awaited::Flush(promise, _) = &self.awaited {
-            promise.settle(result);
+            promise.settle(result, calls);
         }
     }
 

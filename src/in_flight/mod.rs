@@ -13,12 +13,13 @@ use std::time::Duration;
 
 use parking_lot::{Condvar, Mutex, MutexGuard};
 
+use crate::completions::Calls;
 use crate::deadline::{Deadline, Moment};
 use crate::error::{Error, Kind, Result};
 use crate::future::{Delivered, Future};
 use crate::health::is_plugin_thread;
 pub use ledger::Place;
-use ledger::{Ledger, Removed};
+use ledger::{Entry, Ledger, Removed};
 
 /// How much may be in flight at the same time; `u64::MAX` is no limit.
 #[derive(Debug, Clone, Copy)]
@@ -69,14 +70,17 @@ pub struct Claim {
 /// What became of one event, which gives its room back.
 pub struct Report {
     pub place: Place,
+    /// The size of its record.
+    pub bytes: u64,
     pub result: Result<Delivered>,
 }
 
-/// An event that librdkafka has had for too long.
+/// An event that librdkafka has had for too long, or several of one entry.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Overdue {
     pub place: Place,
     pub partition: u32,
+    pub events: u64,
     pub bytes: u64,
 }
 
@@ -177,10 +181,10 @@ impl InFlight {
     }
 
     /// Gives back the room of an event that was refused in its push, which says so itself.
-    pub fn give_back(&self, place: Place) {
+    pub fn give_back(&self, place: Place, bytes: u64) {
         let mut state = self.state.lock();
-        if let Some(entry) = state.take_out(place) {
-            state.count_out(entry.epoch, None);
+        if let Some(entry) = state.take_out(place, bytes) {
+            state.count_out(entry.epoch, 1, None);
         }
         self.tell(state, Vec::new());
     }
@@ -189,9 +193,9 @@ impl InFlight {
     pub fn settle(&self, reports: &mut Vec<Report>) {
         let mut told = Vec::new();
         let mut state = self.state.lock();
-        for Report { place, result } in reports.drain(..) {
-            let Some(entry) = state.take_out(place) else { continue };
-            state.count_out(entry.epoch, result.as_ref().err());
+        for Report { place, bytes, result } in reports.drain(..) {
+            let Some(entry) = state.take_out(place, bytes) else { continue };
+            state.count_out(entry.epoch, 1, result.as_ref().err());
             told.extend(entry.future.map(|future| (future, result)));
         }
         self.tell(state, told);
@@ -205,10 +209,10 @@ impl InFlight {
         for (place, failure) in events {
             let Some(entry) = state.ledger.get_mut(place).filter(|entry| !entry.is_told) else { continue };
             entry.is_told = true;
-            let (epoch, future) = (entry.epoch, entry.future.take());
+            let (epoch, events, future) = (entry.epoch, entry.events, entry.future.take());
             state.ledger.leave_line(place);
-            state.told += 1;
-            state.count_out(epoch, failure.as_ref());
+            state.told += events;
+            state.count_out(epoch, events, failure.as_ref());
             told.extend(future.zip(failure.map(Err)));
         }
         self.tell(state, told);
@@ -222,10 +226,11 @@ impl InFlight {
         if wake {
             self.room.notify_all();
         }
+        let calls = Calls::default();
         for (future, result) in told {
-            future.settle_delivery(result);
+            future.settle_delivery(result, &calls);
         }
-        settle_flushes(drained);
+        settle_flushes(drained, &calls);
     }
 
     /// Those that librdkafka has had for so long, the oldest first.
@@ -236,7 +241,8 @@ impl InFlight {
         while let Some((place, entry)) = ledger.oldest()
             && now.since(entry.since) >= limit
         {
-            overdue.push(Overdue { place, partition: entry.partition, bytes: entry.bytes });
+            let Entry { partition, events, bytes, .. } = *entry;
+            overdue.push(Overdue { place, partition, events, bytes });
             ledger.leave_line(place);
         }
         overdue
@@ -294,11 +300,16 @@ fn take_place(mut state: MutexGuard<State>, claim: Claim) -> Place {
     if let Some(current) = state.epochs.back_mut() {
         current.outstanding += 1;
     }
-    let place = state.ledger.insert(epoch, claim.bytes, claim.future);
-    if let Some(partition) = claim.partition {
-        state.ledger.line_up(place, partition, Moment::now());
+    match (claim.partition, claim.future) {
+        (Some(partition), None) => state.ledger.join(epoch, claim.bytes, partition, Moment::now()),
+        (partition, future) => {
+            let place = state.ledger.insert(epoch, claim.bytes, future);
+            if let Some(partition) = partition {
+                state.ledger.line_up(place, partition, Moment::now());
+            }
+            place
+        }
     }
-    place
 }
 
 fn would_block() -> Error {
@@ -307,20 +318,20 @@ fn would_block() -> Error {
 
 impl State {
     /// Gives back an event's room. `None` if its result was told before, or if it isn't there.
-    fn take_out(&mut self, place: Place) -> Option<Removed> {
-        let entry = self.ledger.remove(place)?;
+    fn take_out(&mut self, place: Place, bytes: u64) -> Option<Removed> {
+        let entry = self.ledger.remove(place, bytes)?;
         self.events = self.events.saturating_sub(1);
         self.bytes = self.bytes.saturating_sub(entry.bytes);
         self.told = self.told.saturating_sub(u64::from(entry.is_told));
         Some(entry).filter(|entry| !entry.is_told)
     }
 
-    fn count_out(&mut self, epoch: u64, failure: Option<&Error>) {
+    fn count_out(&mut self, epoch: u64, events: u64, failure: Option<&Error>) {
         let index = epoch.saturating_sub(self.first_epoch) as usize;
         let Some(epoch) = self.epochs.get_mut(index) else { return };
-        epoch.outstanding = epoch.outstanding.saturating_sub(1);
+        epoch.outstanding = epoch.outstanding.saturating_sub(events);
         if let Some(failure) = failure {
-            epoch.failures += 1;
+            epoch.failures += events;
             epoch.first_failure.get_or_insert_with(|| failure.clone());
         }
     }
@@ -336,7 +347,7 @@ fn pop_drained(state: &mut State) -> Vec<Epoch> {
     drained
 }
 
-fn settle_flushes(drained: Vec<Epoch>) {
+fn settle_flushes(drained: Vec<Epoch>, calls: &Calls) {
     for epoch in drained {
         let result = match epoch.first_failure {
             None => Ok(()),
@@ -346,7 +357,7 @@ fn settle_flushes(drained: Vec<Epoch>) {
             ))),
         };
         for flush in epoch.flushes {
-            flush.settle_flush(result.clone());
+            flush.settle_flush(result.clone(), calls);
         }
     }
 }

@@ -15,11 +15,11 @@ fn flush_of(in_flight: &InFlight) -> Arc<Future> {
 }
 
 fn delivered(place: Place) -> Vec<Report> {
-    vec![Report { place, result: Ok(Delivered { partition: 0, offset: Some(0) }) }]
+    vec![Report { place, bytes: 1, result: Ok(Delivered { partition: 0, offset: Some(0) }) }]
 }
 
 fn failed(place: Place, why: &'static str) -> Report {
-    Report { place, result: Err(Error::new(Kind::Kafka, why)) }
+    Report { place, bytes: 1, result: Err(Error::new(Kind::Kafka, why)) }
 }
 
 fn claim(bytes: u64) -> Claim {
@@ -91,7 +91,7 @@ fn an_overdue_event_is_told_once_and_keeps_its_room_until_it_is_settled() {
     let place = in_flight.take(claimed, || Deadline::NEVER).unwrap();
     let flush = flush_of(&in_flight);
     assert!(!in_flight.all_told() && in_flight.overdue(Duration::from_secs(60)).is_empty());
-    assert_eq!(in_flight.overdue(Duration::ZERO), [Overdue { place, partition: 7, bytes: 1 }]);
+    assert_eq!(in_flight.overdue(Duration::ZERO), [Overdue { place, partition: 7, events: 1, bytes: 1 }]);
     assert_eq!(in_flight.overdue(Duration::ZERO), []);
     in_flight.give_up(vec![(place, Some(Error::new(Kind::Kafka, "too late")))]);
     for future in [&flush, &told] {
@@ -113,15 +113,40 @@ fn what_is_still_being_prepared_is_not_overdue() {
     assert_eq!(in_flight.overdue(Duration::ZERO), []);
     in_flight.resize(place, 5);
     in_flight.sending(place, 3);
-    assert_eq!(in_flight.overdue(Duration::ZERO), [Overdue { place, partition: 3, bytes: 5 }]);
+    assert_eq!(in_flight.overdue(Duration::ZERO), [Overdue { place, partition: 3, events: 1, bytes: 5 }]);
+}
+
+#[test]
+fn events_that_are_counted_together_leave_one_by_one_and_are_overdue_together() {
+    let in_flight = room_for(100);
+    let places: Vec<_> = (0..100).map(|_| take(&in_flight, 10)).collect();
+    assert!(in_flight.state.lock().ledger.capacity() < 100, "more than one came with a tick of the clock");
+    let report = |place| Report { place, bytes: 10, result: Ok(Delivered { partition: 0, offset: None }) };
+    let flush = flush_of(&in_flight);
+    in_flight.settle(&mut places[..30].iter().copied().map(report).collect());
+    let overdue = in_flight.overdue(Duration::ZERO);
+    let sum = |of: fn(&Overdue) -> u64| overdue.iter().map(of).sum::<u64>();
+    assert_eq!((sum(|it| it.events), sum(|it| it.bytes)), (70, 700));
+    in_flight.give_up(overdue.iter().map(|it| (it.place, Some(Error::new(Kind::Kafka, "too late")))).collect());
+    let message = flush.wait(Deadline::from_millis(NOW)).unwrap_err().message().to_owned();
+    assert!(message.contains("70 of the events") && in_flight.all_told(), "{message}");
+    assert_eq!(in_flight.state.lock().bytes, 700, "their room is still taken");
+
+    let later = take(&in_flight, 10);
+    assert!(!in_flight.all_told(), "{later:?} is none of those");
+    in_flight.settle(&mut places[30..].iter().copied().map(report).collect());
+    assert_eq!(in_flight.state.lock().bytes, 10, "only that of the later one");
+    in_flight.settle(&mut vec![report(later)]);
+    assert!(in_flight.is_empty() && flush_of(&in_flight).wait(Deadline::from_millis(NOW)).is_ok());
 }
 
 #[test]
 fn an_event_that_no_broker_takes_keeps_nothing_of_the_delivered_ones_behind_it() {
     let in_flight = room_for(10);
-    let stuck = take(&in_flight, 1);
+    let take_apart = || in_flight.take(Claim { future: Some(future()), ..claim(1) }, || Deadline::NEVER).unwrap();
+    let stuck = take_apart();
     for _ in 0..10_000 {
-        let place = take(&in_flight, 1);
+        let place = take_apart();
         in_flight.settle(&mut delivered(place));
     }
     assert_eq!(in_flight.state.lock().ledger.capacity(), 2);
@@ -133,7 +158,7 @@ fn a_report_settles_the_future_of_its_event_before_the_flush_behind_it() {
     let in_flight = room_for(10);
     let told = future();
     let place = in_flight.take(Claim { future: Some(told.clone()), ..claim(1) }, || Deadline::NEVER).unwrap();
-    in_flight.settle(&mut vec![Report { place, result: Ok(Delivered { partition: 2, offset: Some(9) }) }]);
+    in_flight.settle(&mut vec![Report { place, bytes: 1, result: Ok(Delivered { partition: 2, offset: Some(9) }) }]);
     assert_eq!(told.delivered().unwrap(), Delivered { partition: 2, offset: Some(9) });
     in_flight.settle(&mut vec![failed(place, "a second report")]);
     assert!(told.delivered().is_ok() && flush_of(&in_flight).wait(Deadline::from_millis(NOW)).is_ok());
@@ -143,7 +168,7 @@ fn a_report_settles_the_future_of_its_event_before_the_flush_behind_it() {
 fn a_push_that_was_refused_gives_its_room_back_and_no_flush_tells_of_it() {
     let in_flight = room_for(1);
     let place = take(&in_flight, 1);
-    in_flight.give_back(place);
+    in_flight.give_back(place, 1);
     assert!(in_flight.is_empty() && flush_of(&in_flight).wait(Deadline::from_millis(NOW)).is_ok());
     take(&in_flight, 1);
 }

@@ -176,7 +176,7 @@ impl KafkaProducer {
     pub fn send(&self, partition: u32, record: &impl Record, size: usize, place: Place) -> Result<()> {
         let sent = self.encode_and_produce(partition, record, size, place);
         if sent.is_err() {
-            self.shared.in_flight.give_back(place);
+            self.shared.in_flight.give_back(place, size as u64);
         }
         sent
     }
@@ -197,7 +197,8 @@ impl KafkaProducer {
     /// Tells that an event can't be sent, and gives its room back. The next flush tells of it, unless its failure was told
     /// before.
     pub fn fail(&self, place: Place, error: Error) {
-        self.shared.in_flight.settle(&mut vec![Report { place, result: Err(error) }]);
+        // What is made ready before it is sent has a place to itself, which knows its bytes.
+        self.shared.in_flight.settle(&mut vec![Report { place, bytes: 0, result: Err(error) }]);
     }
 
     fn encode_and_produce(&self, partition: u32, record: &impl Record, size: usize, place: Place) -> Result<()> {

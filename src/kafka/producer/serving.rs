@@ -87,7 +87,7 @@ impl Shared {
             limit.as_millis(),
             self.client.why_timed_out()
         );
-        let doing = delivering(event.bytes, event.partition, &self.topic_name);
+        let doing = delivering(event.events, event.bytes, event.partition, &self.topic_name);
         errors::error(code, &reason).stored(Stored::Perhaps).during(doing)
     }
 
@@ -150,7 +150,8 @@ impl Shared {
                 let Some(place) = Place::from_opaque(message._private) else { continue };
                 // A panic over one report must not leave the others' events waiting for ever.
                 let result = catch_unwind(AssertUnwindSafe(|| self.result_of(message, is_placed)));
-                reports.push(Report { place, result: result.unwrap_or_else(|_| Err(self.panicked())) });
+                let bytes = message.len as u64;
+                reports.push(Report { place, bytes, result: result.unwrap_or_else(|_| Err(self.panicked())) });
             }
             if reports.iter().any(|report| report.result.is_ok()) {
                 self.client.note_success();
@@ -179,7 +180,7 @@ impl Shared {
         };
         // SAFETY: the message keeps its topic alive; the name is copied.
         let topic_name = unsafe { native::text(rd::rd_kafka_topic_name(message.rkt)) };
-        let doing = delivering(message.len as u64, message.partition as u32, &topic_name);
+        let doing = delivering(1, message.len as u64, message.partition as u32, &topic_name);
         if matches!(code.into(), RDKafkaErrorCode::PurgeQueue | RDKafkaErrorCode::PurgeInflight)
             && let Some(why) = self.client.kept_out_by().or_else(|| self.client.ended_by())
         {
@@ -198,6 +199,7 @@ impl Shared {
     }
 }
 
-fn delivering(bytes: u64, partition: u32, topic: &str) -> String {
-    format!("delivering {bytes} bytes to partition {partition} of topic {topic:?}")
+fn delivering(events: u64, bytes: u64, partition: u32, topic: &str) -> String {
+    let several = if events > 1 { format!("{events} events, together ") } else { String::new() };
+    format!("delivering {several}{bytes} bytes to partition {partition} of topic {topic:?}")
 }
