@@ -1,12 +1,14 @@
 //! Pushing: what the future says is what Kafka did, events land where they should, and nothing is lost on the way.
 
+use std::process::Command;
 use std::time::{Duration, Instant};
 
 use plugin_tests::{NewEvent, Status, Stored};
 use serde_json::json;
 
+use crate::hosts::{C, compile, library, run_host};
 use crate::kafka::{self, Kafka, unique};
-use crate::proxy::ProxiedKafka;
+use crate::proxy::{Held, ProxiedKafka, Request};
 use crate::support::{Log, PATIENCE, driver, driver_with, eventually, one_replica, topic, topic_of};
 
 const MSG_SIZE_TOO_LARGE: i32 = 10;
@@ -383,4 +385,17 @@ fn events_that_are_overdue_while_a_broker_is_silent_are_delivered_once_or_not_at
         assert_eq!((error.status, error.stored), (Status::Kafka, Stored::Perhaps), "{error}");
         assert!(error.message.contains("delivery.timeout.ms (2000)"), "{error}");
     }
+}
+
+#[test]
+fn a_producer_whose_broker_answers_late_takes_no_processor_while_it_waits_with_more_to_send() {
+    let kafka = ProxiedKafka::start();
+    let through_proxy = json!({"kafka": {"bootstrap.servers": kafka.bootstrap()}});
+    let topic = topic_of(&driver_with(through_proxy.clone(), &Log::default()), "late", 1);
+    let mut config = through_proxy;
+    config["kafka"]["client.id"] = json!("waiting");
+    let trap = kafka.trap("waiting", Request::Produce, 1, Held::Answer);
+    let host = compile(&C, "waiting.c", &unique("waiting"), &["-D_DEFAULT_SOURCE", "-ldl"]);
+    run_host(Command::new(host).arg(library()).args([config.to_string().as_str(), topic.name()]));
+    assert!(trap.wait(Duration::ZERO), "its answer was held");
 }
