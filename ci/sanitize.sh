@@ -198,11 +198,14 @@ run_tests() { # filters
 
 # All unit tests, and of the others those that are done soon. AWS' crates, which none of them uses, are a third of what is compiled.
 run_quick_tests() {
-    local which=(--workspace --no-default-features)
-    status=0 skipped=0
+    local which=(--workspace --no-default-features) suite=(--test suite) list
+    partial=1 status=0
+    list=$(build test --locked "${which[@]}" "${suite[@]}" -- --list "${quick_modules[@]}" 2>"$out/build.log") ||
+        { cat "$out/build.log" >&2 && exit 1; }
+    name_skipped "$(sed -n 's/: test$//p' <<<"$list")"
     fresh_reports
     watch_tests "${which[@]}" --lib --
-    watch_tests "${which[@]}" --test suite -- "${quick_modules[@]}"
+    watch_tests "${which[@]}" "${suite[@]}" -- "${skips[@]}" "${quick_modules[@]}"
     [[ $mode != address ]] || run_rows
     tell
 }
