@@ -148,4 +148,12 @@ impl Shared {
             self.positions.assigned()
         )))
     }
+
+    pub(super) fn asking_failed(&self, code: Code) -> Error {
+        self.client.request_error(code, "", self.asking_for_positions())
+    }
+
+    pub(super) fn asking_for_positions(&self) -> String {
+        format!("asking for the committed positions of group {:?} in topic {:?}", self.group, self.topic)
+    }
 }

@@ -224,14 +224,6 @@ impl Shared {
             .collect()
     }
 
-    pub(super) fn asking_failed(&self, code: Code) -> Error {
-        self.client.request_error(code, "", self.asking_for_positions())
-    }
-
-    pub(super) fn asking_for_positions(&self) -> String {
-        format!("asking for the committed positions of group {:?} in topic {:?}", self.group, self.topic)
-    }
-
     fn revoke(&self, partitions: &[u32], lost: bool, batch: &mut VecDeque<Message>) -> Result<()> {
         let offsets = self.positions.revoke(partitions);
         let committed = if lost { Ok(()) } else { self.commit_before_revocation(&offsets) };
