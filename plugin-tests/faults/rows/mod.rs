@@ -49,6 +49,8 @@ enum Act {
     Beside(usize, OnBrokers),
     /// With what it makes itself.
     Alone(fn(&Run) -> Result<Tally>),
+    /// As that, in a process of its own, since it counts what that has.
+    Counting(fn(&Run) -> Result<Tally>),
 }
 
 #[rustfmt::skip]
@@ -72,7 +74,7 @@ const ROWS: &[Row] = &[
     Row { number: 16, fault: "TLS: wrong CA, wrong host, expired, plain port", invariant: "never connects, says why within 10 s", runs: (1, 1), act: Act::Alone(others::tls) },
     Row { number: 17, fault: "SASL: wrong password; ACL: write, read, group, create denied, revoked", invariant: "errors on push and pull within 10 s, again and again", runs: (1, 1), act: Act::Alone(others::access) },
     Row { number: 18, fault: "MSK tokens: expired, badly signed, slow, failing, idle", invariant: "renewed without the host, nothing lost", runs: (1, 1), act: Act::Alone(others::tokens) },
-    Row { number: 19, fault: "open, use, close, with futures and events held, brokers down", invariant: "close in 5 s; descriptors, threads, memory as before", runs: (1, 1), act: Act::Alone(open_and_close::run) },
+    Row { number: 19, fault: "open, use, close, with futures and events held, brokers down", invariant: "close in 5 s; descriptors, threads, memory as before", runs: (1, 1), act: Act::Counting(open_and_close::run) },
     Row { number: 20, fault: "16 threads wait, drop, wait after close", invariant: "none hangs", runs: (1, 1), act: Act::Alone(futures::run) },
     Row { number: 21, fault: "an hour of 1 to 6 at random", invariant: "as above; memory flat", runs: (1, 1), act: Act::Beside(3, brokers_and_network::an_hour) },
     Row { number: 22, fault: "a panic in every slot, NULL in every argument, older structs, valgrind", invariant: "no report, no unwind across C", runs: (1, 1), act: Act::Alone(others::memory) },
@@ -119,29 +121,34 @@ struct LaneJob {
     lines: PathBuf,
 }
 
-/// Rows mostly wait, so those on one broker, those on several, and the long one run side by side; in processes of their own, since some
-/// count what their process has.
+/// Rows mostly wait, so those on one broker, those on several, and the long one run side by side.
 fn run_in_lanes(rows: &[&'static Row], options: &Options, seed: u64) -> Vec<Line> {
     let lane_of = |row: &Row| match row.act {
         Act::On(1, _) => 0,
-        Act::On(..) | Act::Alone(_) => 1,
+        Act::On(..) | Act::Alone(_) | Act::Counting(_) => 1,
         Act::Beside(..) if options.full => 2,
         Act::Beside(..) => 1,
     };
     let mut lines: Vec<Line> = thread::scope(|scope| {
         let begin = |lane| {
-            let rows: Vec<u8> = rows.iter().filter(|row| lane_of(row) == lane).map(|row| row.number).collect();
-            let lines = folder(&format!("lane-{lane}.json"));
-            let job = LaneJob { rows, options: options.clone(), seed, lines };
-            scope.spawn(move || if job.rows.is_empty() { Ok(Vec::new()) } else { run_elsewhere(&job) })
+            let rows: Vec<&Row> = rows.iter().copied().filter(|row| lane_of(row) == lane).collect();
+            let counts = |row: &Row| matches!(row.act, Act::Counting(_));
+            let jobs = rows.chunk_by(|row, next| !counts(row) && !counts(next)).map(|rows| LaneJob {
+                rows: rows.iter().map(|row| row.number).collect(),
+                options: options.clone(),
+                seed,
+                lines: folder(&format!("lane-{lane}-from-{}.json", rows[0].number)),
+            });
+            let jobs: Vec<_> = jobs.collect();
+            // What one of them has told is told, whatever becomes of the next.
+            let told = |job: LaneJob| run_elsewhere(&job).inspect_err(|why| eprintln!("{why}")).unwrap_or_default();
+            scope.spawn(move || jobs.into_iter().flat_map(told).collect())
         };
         let lanes: Vec<_> = (0..3).map(begin).collect();
-        let ended = |lane: thread::ScopedJoinHandle<'_, Result<Vec<Line>>>| {
-            lane.join().unwrap_or_else(|_| Err(Failure::new("a lane panicked, see above")))
-        };
+        // A lane that panicked has said why, and has no lines.
         lanes
             .into_iter()
-            .flat_map(|lane| ended(lane).inspect_err(|why| eprintln!("{why}")).unwrap_or_default())
+            .flat_map(|lane: thread::ScopedJoinHandle<'_, Vec<Line>>| lane.join().unwrap_or_default())
             .collect()
     });
     lines.sort_by_key(|line| line.row);
@@ -254,7 +261,7 @@ impl Lane<'_> {
 
     fn act(&mut self, act: Act, run: &Run) -> Result<Tally> {
         match act {
-            Act::Alone(act) => act(run),
+            Act::Alone(act) | Act::Counting(act) => act(run),
             Act::On(count, act) | Act::Beside(count, act) => act(run, self.brokers(count, run)?),
         }
     }
