@@ -2,7 +2,7 @@
 
 use std::io;
 use std::net::{SocketAddr, TcpListener, TcpStream};
-use std::os::fd::AsRawFd as _;
+use std::os::fd::{AsRawFd as _, OwnedFd};
 use std::thread;
 use std::time::Duration;
 
@@ -13,12 +13,7 @@ pub struct Address {
     /// `host:port`.
     pub at: String,
     /// What keeps it as it is.
-    _held: Vec<Held>,
-}
-
-enum Held {
-    Listener(#[allow(dead_code)] TcpListener),
-    Connection(#[allow(dead_code)] TcpStream),
+    _held: Vec<OwnedFd>,
 }
 
 impl Address {
@@ -57,9 +52,9 @@ impl Address {
             return Err(Failure::new(format_args!("shortening a queue: {}", io::Error::last_os_error())));
         }
         let address: SocketAddr = listener.local_addr().or_fail("asking for a port")?;
-        let mut held = vec![Held::Listener(listener)];
+        let mut held = vec![OwnedFd::from(listener)];
         while let Ok(connection) = TcpStream::connect_timeout(&address, Duration::from_millis(300)) {
-            held.push(Held::Connection(connection));
+            held.push(OwnedFd::from(connection));
         }
         Ok(Address { is: "a port that drops packets", at: address.to_string(), _held: held })
     }
