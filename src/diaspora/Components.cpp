@@ -37,7 +37,8 @@ Components::Components(std::string topic_name, std::string_view json, std::uint3
     : topic_name_(std::move(topic_name)), json_(nlohmann::json::parse(json)), partitions_(numbered(partition_count)),
       validator_(made<diaspora::Validator>(topic_name_, "validator", json_["validator"])),
       serializer_(made<diaspora::Serializer>(topic_name_, "serializer", json_["serializer"])),
-      selector_(make_selector()), are_default_(is_default("validator") && is_default("selector") && is_default("serializer"))
+      selector_(make_selector()), has_default_serializer_(is_default("serializer")),
+      are_default_(has_default_serializer_ && is_default("validator") && is_default("selector"))
 {
 }
 

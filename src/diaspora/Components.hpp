@@ -28,6 +28,7 @@ public:
     /* Whether all are the defaults, which the core has as well: it checks nothing, writes the metadata's text behind its
      * size, and takes the partitions in turn. */
     bool are_default() const { return are_default_; }
+    bool has_default_serializer() const { return has_default_serializer_; }
 
     /* A selector for one producer: it may keep notes. */
     diaspora::PartitionSelector make_selector() const;
@@ -41,6 +42,7 @@ private:
     diaspora::Validator validator_;
     diaspora::Serializer serializer_;
     diaspora::PartitionSelector selector_;
+    bool has_default_serializer_;
     bool are_default_;
 };
 

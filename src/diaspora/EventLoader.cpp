@@ -5,7 +5,28 @@
 
 #include <diaspora/BufferWrapperArchive.hpp>
 
+#include <cstdint>
+#include <cstring>
+
 namespace octopus::adapter {
+
+namespace {
+
+/* What the default serializer wrote, parsed where it lies; discarded when it is anything else. */
+nlohmann::json parse_plainly(std::string_view bytes)
+{
+    std::uint64_t size = 0;
+    if (bytes.size() < sizeof(size))
+        return nlohmann::json::value_t::discarded;
+    std::memcpy(&size, bytes.data(), sizeof(size));
+    const auto text = bytes.substr(sizeof(size));
+    if (text.size() != size)
+        return nlohmann::json::value_t::discarded;
+    constexpr bool throws = false;
+    return nlohmann::json::parse(text, nullptr, throws);
+}
+
+} // namespace
 
 diaspora::Event EventLoader::load(octopus::Event event, diaspora::DataView &kept) const
 {
@@ -25,9 +46,16 @@ diaspora::Event EventLoader::load(octopus::Event event, diaspora::DataView &kept
 
 diaspora::Metadata EventLoader::metadata_of(const octopus::Event &event) const
 {
-    diaspora::Metadata metadata;
-    diaspora::BufferWrapperInputArchive archive(event.serialized_metadata());
-    serializer_.deserialize(archive, metadata);
+    const auto bytes = event.serialized_metadata();
+    if (components_->has_default_serializer()) {
+        auto json = parse_plainly(bytes);
+        if (!json.is_discarded())
+            return {std::move(json)};
+    }
+    /* An empty object, as the API's default is, which parses one each time. */
+    diaspora::Metadata metadata(nlohmann::json::object());
+    diaspora::BufferWrapperInputArchive archive(bytes);
+    components_->serializer().deserialize(archive, metadata);
     return metadata;
 }
 

@@ -4,19 +4,22 @@
 #ifndef OCTOPUS_DIASPORA_EVENT_LOADER_HPP
 #define OCTOPUS_DIASPORA_EVENT_LOADER_HPP
 
+#include "Components.hpp"
 #include "Core.hpp"
 
 #include <diaspora/DataAllocator.hpp>
 #include <diaspora/DataSelector.hpp>
 #include <diaspora/Event.hpp>
-#include <diaspora/Serializer.hpp>
+
+#include <memory>
 
 namespace octopus::adapter {
 
 class EventLoader {
 public:
-    EventLoader(diaspora::Serializer serializer, diaspora::DataAllocator allocator, diaspora::DataSelector selector)
-        : serializer_(std::move(serializer)), allocator_(std::move(allocator)), selector_(std::move(selector))
+    EventLoader(std::shared_ptr<const Components> components, diaspora::DataAllocator allocator,
+                diaspora::DataSelector selector)
+        : components_(std::move(components)), allocator_(std::move(allocator)), selector_(std::move(selector))
     {
     }
 
@@ -30,7 +33,7 @@ public:
 private:
     diaspora::Metadata metadata_of(const octopus::Event &event) const;
 
-    diaspora::Serializer serializer_;
+    std::shared_ptr<const Components> components_;
     diaspora::DataAllocator allocator_;
     diaspora::DataSelector selector_;
 };

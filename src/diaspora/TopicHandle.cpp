@@ -75,8 +75,7 @@ TopicHandle::makeConsumer(std::string_view name, diaspora::BatchSize batch_size,
     auto made = in_their_terms([&] { return in_core_.consumer(name, how); });
     ConsumerSettings settings{std::string(name), batch_size, max_batches, pool ? std::move(pool)
                                                                                : driver_->defaultThreadPool()};
-    auto loader = std::make_shared<const EventLoader>(components_->serializer(), std::move(allocator),
-                                                      std::move(selector));
+    auto loader = std::make_shared<const EventLoader>(components_, std::move(allocator), std::move(selector));
     return std::make_shared<Consumer>(std::move(made), std::move(settings), std::move(loader), shared_from_this());
 }
 
