@@ -136,8 +136,8 @@ fn chosen(options: &Options) -> (Vec<Point>, Vec<CppPoint>) {
     points.retain(|point| is_chosen(point.scenario));
     cpp_points.retain(|point| is_chosen(point.scenario));
     if let Some(pairs) = options.pairs {
-        points.iter_mut().for_each(|point| point.pairs = pairs);
-        cpp_points.iter_mut().for_each(|point| point.pairs = pairs);
+        points.iter_mut().for_each(|point| point.pairs = point.pairs.min(pairs));
+        cpp_points.iter_mut().for_each(|point| point.pairs = point.pairs.min(pairs));
     }
     (points, cpp_points)
 }

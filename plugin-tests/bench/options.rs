@@ -12,7 +12,7 @@ Measures Octopus against librdkafka alone on the Kafka at that address, in pairs
 
   --quick          the main ratios, in some two minutes
   --only SCENARIO  only this one; may be repeated
-  --pairs N        so many pairs of each point
+  --pairs N        so many pairs of each point at most
   --check          fail unless the targets of docs/performance.md hold, but for those of the C++ API
   --out FOLDER     write rows.csv, summary.md and plots there (default: target/bench)
   --list           only list what is measured

@@ -194,6 +194,8 @@ impl Drop for Producer {
 pub struct Consumer {
     client: NonNull<RDKafka>,
     queue: NonNull<RDKafkaQueue>,
+    topic: CString,
+    partitions: u32,
     batch: [*mut RDKafkaMessage; BATCH],
 }
 
@@ -209,22 +211,33 @@ impl Consumer {
             ("check.crcs", "true"),
         ];
         let client = client(RDKafkaType::RD_KAFKA_CONSUMER, job, &ours, |_| ());
-        let name = CString::new(job.topic.as_str()).unwrap();
-        // SAFETY: a live client; the list is copied by the call that takes it, and destroyed once.
+        // SAFETY: a live client.
         let queue = unsafe {
             rd::rd_kafka_poll_set_consumer(client.as_ptr());
-            let list = rd::rd_kafka_topic_partition_list_new(job.partitions as i32);
-            for partition in 0..job.partitions as i32 {
-                let added = rd::rd_kafka_topic_partition_list_add(list, name.as_ptr(), partition);
+            rd::rd_kafka_queue_get_consumer(client.as_ptr())
+        };
+        let topic = CString::new(job.topic.as_str()).unwrap();
+        let batch = [null_mut(); BATCH];
+        let consumer =
+            Consumer { client, queue: NonNull::new(queue).unwrap(), topic, partitions: job.partitions, batch };
+        consumer.assign();
+        consumer
+    }
+
+    fn assign(&self) {
+        // SAFETY: a live client; the list is copied by the call that takes it, and destroyed once.
+        let assigned = unsafe {
+            let list = rd::rd_kafka_topic_partition_list_new(self.partitions as i32);
+            for partition in 0..self.partitions as i32 {
+                let added = rd::rd_kafka_topic_partition_list_add(list, self.topic.as_ptr(), partition);
                 // Asks where the group stands, as the plugin does.
                 (*added).offset = rd::RD_KAFKA_OFFSET_STORED.into();
             }
-            let assigned = rd::rd_kafka_assign(client.as_ptr(), list);
+            let assigned = rd::rd_kafka_assign(self.client.as_ptr(), list);
             rd::rd_kafka_topic_partition_list_destroy(list);
-            assert!(assigned == RDKafkaRespErr::RD_KAFKA_RESP_ERR_NO_ERROR, "{assigned:?}");
-            rd::rd_kafka_queue_get_consumer(client.as_ptr())
+            assigned
         };
-        Consumer { client, queue: NonNull::new(queue).unwrap(), batch: [null_mut(); BATCH] }
+        assert!(assigned == RDKafkaRespErr::RD_KAFKA_RESP_ERR_NO_ERROR, "{assigned:?}");
     }
 }
 
@@ -258,10 +271,20 @@ impl Drop for Held {
 
 impl Consumer {
     fn next(&self) -> *mut RDKafkaMessage {
-        // SAFETY: a live client.
-        let message = unsafe { rd::rd_kafka_consumer_poll(self.client.as_ptr(), PATIENCE.as_millis() as i32) };
-        assert!(!message.is_null(), "no event came");
-        message
+        for _ in 0..1_000 {
+            // SAFETY: a live client.
+            let message = unsafe { rd::rd_kafka_consumer_poll(self.client.as_ptr(), PATIENCE.as_millis() as i32) };
+            assert!(!message.is_null(), "no event came");
+            // SAFETY: a message of librdkafka's that nobody has given back.
+            if unsafe { (*message).err } != RDKafkaRespErr::RD_KAFKA_RESP_ERR_NOT_COORDINATOR {
+                return message;
+            }
+            // The broker was still making its topic for groups, and the consumer has no place to begin at.
+            // SAFETY: as above; given back once.
+            unsafe { rd::rd_kafka_message_destroy(message) };
+            self.assign();
+        }
+        panic!("the group had no coordinator again and again");
     }
 }
 
