@@ -44,7 +44,7 @@ pub struct octopus_event_view {
 unsafe impl Growing for octopus_event_view {}
 
 /// Events. Functions may be called from any thread, also at the same time. An event stays valid whatever happens to
-/// its consumer; one of more than 4 KiB keeps the fetch response that it came in, and with it the consumer's client.
+/// its consumer; one of more than 1 KiB keeps the fetch response that it came in, and with it the consumer's client.
 /// Every function but `retain` and `release` may return `OCTOPUS_INVALID_ARGUMENT`, `OCTOPUS_FORKED` and
 /// `OCTOPUS_PANICKED`.
 #[repr(C)]

@@ -2,8 +2,7 @@
 //! came in, which may hold a thousand others: so answers are counted, not records.
 
 use std::collections::HashMap;
-use std::collections::hash_map::Entry;
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 
 use parking_lot::Mutex;
 
@@ -11,64 +10,89 @@ use crate::kafka::native::{Answer, Handle, Message};
 
 /// The answers that are kept for records that the host has.
 pub struct Answers {
+    counted: Arc<Counted>,
+    /// Where the next record mostly is as well, which saves it the look into the map; counted as kept until the next answer.
+    last: Mutex<Option<Arc<Kept>>>,
+}
+
+struct Counted {
     /// Bytes that they may have together. One more is kept while they have less.
     most: usize,
-    kept: Mutex<Kept>,
+    all: Mutex<All>,
 }
 
 #[derive(Default)]
-struct Kept {
-    /// By answer, the records that need it.
-    records: HashMap<Answer, usize>,
+struct All {
+    by_answer: HashMap<Answer, Weak<Kept>>,
     bytes: usize,
+}
+
+/// An answer that is kept, as long as a record has this.
+struct Kept {
+    answer: Answer,
+    among: Arc<Counted>,
 }
 
 impl Answers {
     pub fn new(most: usize) -> Self {
-        Answers { most, kept: Mutex::default() }
+        Answers { counted: Arc::new(Counted { most, all: Mutex::default() }), last: Mutex::default() }
     }
 
-    fn keep(&self, answer: Answer) -> bool {
-        let Kept { records, bytes } = &mut *self.kept.lock();
-        match records.entry(answer) {
-            Entry::Occupied(mut others) => *others.get_mut() += 1,
-            Entry::Vacant(_) if *bytes >= self.most => return false,
-            Entry::Vacant(first) => {
-                first.insert(1);
-                *bytes += answer.bytes;
-            }
+    /// Nothing if it would be one too many.
+    fn keep(&self, answer: Answer) -> Option<Arc<Kept>> {
+        let mut last = self.last.lock();
+        if let Some(kept) = last.as_ref().filter(|it| it.answer == answer) {
+            return Some(kept.clone());
         }
-        true
+        // Before the next is looked at: no record may have it any more.
+        *last = None;
+        *last = self.counted.keep(answer);
+        last.clone()
     }
+}
 
-    fn let_go(&self, answer: Answer) {
-        let Kept { records, bytes } = &mut *self.kept.lock();
-        if let Entry::Occupied(mut left) = records.entry(answer) {
-            *left.get_mut() -= 1;
-            if *left.get() == 0 {
-                left.remove();
-                *bytes -= answer.bytes;
-            }
+impl Counted {
+    fn keep(self: &Arc<Self>, answer: Answer) -> Option<Arc<Kept>> {
+        let all = &mut *self.all.lock();
+        // Handed out: dropped here, the last of it would wait for the lock that is held.
+        if let Some(kept) = all.by_answer.get(&answer).and_then(Weak::upgrade) {
+            return Some(kept);
+        }
+        if all.bytes >= self.most {
+            return None;
+        }
+        let kept = Arc::new(Kept { answer, among: self.clone() });
+        all.by_answer.insert(answer, Arc::downgrade(&kept));
+        all.bytes += answer.bytes;
+        Some(kept)
+    }
+}
+
+impl Drop for Kept {
+    fn drop(&mut self) {
+        let all = &mut *self.among.all.lock();
+        all.bytes -= self.answer.bytes;
+        // Unless it was kept anew before this had the lock.
+        if all.by_answer.get(&self.answer).is_some_and(|it| std::ptr::eq(it.as_ptr(), self)) {
+            all.by_answer.remove(&self.answer);
         }
     }
 }
 
 /// A message that its holder may keep for as long as they like: the client is there as long.
 pub struct Pinned {
+    /// The first to go: until the message goes, too, no other answer can be where this one is.
+    _kept: Arc<Kept>,
     message: Message,
-    answer: Answer,
-    answers: Arc<Answers>,
     _client: Arc<Handle>,
 }
 
 impl Pinned {
     /// Gives the message back if its answer would be one too many.
     pub fn try_new(message: Message, answers: &Arc<Answers>, client: &Arc<Handle>) -> Result<Self, Message> {
-        match message.answer() {
-            Some(answer) if answers.keep(answer) => {
-                Ok(Pinned { message, answer, answers: answers.clone(), _client: client.clone() })
-            }
-            _ => Err(message),
+        match message.answer().and_then(|answer| answers.keep(answer)) {
+            Some(kept) => Ok(Pinned { _kept: kept, message, _client: client.clone() }),
+            None => Err(message),
         }
     }
 
@@ -77,30 +101,37 @@ impl Pinned {
     }
 }
 
-impl Drop for Pinned {
-    fn drop(&mut self) {
-        self.answers.let_go(self.answer);
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
 
+    fn answer(address: usize, bytes: usize) -> Answer {
+        Answer { address, bytes }
+    }
+
     #[test]
     fn an_answer_is_counted_once_however_many_of_its_records_are_kept() {
-        let answer = |address, bytes| Answer { address, bytes };
         let answers = Answers::new(100);
-        for _ in 0..3 {
-            assert!(answers.keep(answer(1, 60)));
+        let mut first: Vec<_> = (0..3).map(|_| answers.keep(answer(1, 60))).collect();
+        let _second = answers.keep(answer(2, 60)).expect("the first is below the limit");
+        assert!(answers.keep(answer(3, 1)).is_none(), "and both are above");
+        first.push(answers.keep(answer(1, 60)));
+        assert!(first.iter().all(Option::is_some), "more of what is kept anyway takes nothing more");
+        for one in first {
+            assert!(answers.keep(answer(3, 1)).is_none());
+            drop(one);
         }
-        assert!(answers.keep(answer(2, 60)), "the first is below the limit");
-        assert!(!answers.keep(answer(3, 1)), "and both are above");
-        assert!(answers.keep(answer(1, 60)), "more of what is kept anyway takes nothing more");
-        for _ in 0..4 {
-            assert!(!answers.keep(answer(3, 1)));
-            answers.let_go(answer(1, 60));
+        assert!(answers.keep(answer(3, 1)).is_some());
+    }
+
+    #[test]
+    fn an_answer_that_no_record_has_any_more_keeps_no_other_out() {
+        let answers = Answers::new(100);
+        for address in [1, 2, 1, 1, 3] {
+            assert!(answers.keep(answer(address, 100)).is_some(), "the one before went");
         }
-        assert!(answers.keep(answer(3, 1)));
+        *answers.last.lock() = None;
+        let all = answers.counted.all.lock();
+        assert_eq!((all.bytes, all.by_answer.len()), (0, 0));
     }
 }

@@ -24,7 +24,7 @@ const BATCH: usize = 256;
 const READER_SLICE: Duration = Duration::from_millis(500);
 
 /// A record up to this size is copied; a larger one stays in the answer that it came in, unless too many answers are kept.
-const LARGEST_COPIED: usize = 4 * 1024;
+const LARGEST_COPIED: usize = 1024;
 
 /// What came of one look at the data queue.
 enum Reading<'a> {
