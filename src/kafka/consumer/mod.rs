@@ -169,7 +169,7 @@ struct Shared {
     cut_off: Lasting<Instant>,
     /// How long brokers may be away before a pull says so.
     timeout: Duration,
-    answers: Arc<Answers>,
+    answers: Answers,
     data: Queue,
     events: Queue,
     client: Client,
@@ -215,7 +215,7 @@ impl KafkaConsumer {
             news: Lasting::default(),
             cut_off: Lasting::default(),
             timeout: connection.timeout,
-            answers: Arc::new(Answers::new(most_kept)),
+            answers: Answers::new(most_kept),
             data: Queue::new(&client.handle)?,
             events,
             client,

@@ -89,7 +89,7 @@ pub struct Pinned {
 
 impl Pinned {
     /// Gives the message back if its answer would be one too many.
-    pub fn try_new(message: Message, answers: &Arc<Answers>, client: &Arc<Handle>) -> Result<Self, Message> {
+    pub fn try_new(message: Message, answers: &Answers, client: &Arc<Handle>) -> Result<Self, Message> {
         match message.answer().and_then(|answer| answers.keep(answer)) {
             Some(kept) => Ok(Pinned { _kept: kept, message, _client: client.clone() }),
             None => Err(message),
