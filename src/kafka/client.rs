@@ -310,7 +310,7 @@ impl Client {
                 return Ok(());
             }
             self.check_wait(began, &doing)?;
-            if deadline.has_passed() || !is_unanswered(code) {
+            if deadline.has_passed() || !errors::is_unanswered(code.into()) {
                 return Err(self.request_error(code, "", doing));
             }
             slice = (slice * 2).min(LONGEST);
@@ -395,17 +395,11 @@ impl Client {
 
     /// An error of a request, or, if it says that nobody answered, who did not.
     pub fn request_error(&self, code: Code, reason: &str, doing: impl std::fmt::Display) -> Error {
-        match is_unanswered(code) {
+        match errors::is_unanswered(code.into()) {
             true => self.unreachable(doing).with_kafka_code(code.number()),
             false => errors::error(code, reason).during(doing),
         }
     }
-}
-
-/// Nobody could be asked, or nobody answered.
-fn is_unanswered(code: Code) -> bool {
-    use RDKafkaErrorCode::{AllBrokersDown, BrokerTransportFailure, OperationTimedOut, Resolve};
-    matches!(RDKafkaErrorCode::from(code), BrokerTransportFailure | AllBrokersDown | OperationTimedOut | Resolve)
 }
 
 fn is_fatal(code: Code) -> bool {

@@ -36,7 +36,7 @@ fn kind(code: RDKafkaErrorCode) -> Kind {
         UnknownTopic | UnknownTopicOrPartition => Kind::UnknownTopic,
         TopicAlreadyExists => Kind::TopicExists,
         MessageSizeTooLarge => Kind::TooLarge,
-        BrokerTransportFailure | AllBrokersDown | Resolve | OperationTimedOut => Kind::Unreachable,
+        code if is_unanswered(code) => Kind::Unreachable,
         InvalidTopic => Kind::InvalidArgument,
         _ => Kind::Kafka,
     }
@@ -46,13 +46,12 @@ fn kind(code: RDKafkaErrorCode) -> Kind {
 /// way, and of what brokers say Kafka's `RetriableException`s - but not that there is no such topic - and rebalances.
 pub fn is_retriable(code: RDKafkaErrorCode) -> bool {
     use RDKafkaErrorCode::*;
+    if is_unanswered(code) {
+        return true;
+    }
     matches!(
         code,
-        BrokerTransportFailure
-            | AllBrokersDown
-            | Resolve
-            | OperationTimedOut
-            | MessageTimedOut
+        MessageTimedOut
             | QueueFull
             | WaitingForCoordinator
             | InProgress
@@ -84,6 +83,12 @@ pub fn is_retriable(code: RDKafkaErrorCode) -> bool {
             | ThrottlingQuotaExceeded
             | UnknownTopicId
     )
+}
+
+/// Nobody could be asked, or nobody answered. A request that no connection took in its time has timed out in a queue.
+pub fn is_unanswered(code: RDKafkaErrorCode) -> bool {
+    use RDKafkaErrorCode::*;
+    matches!(code, BrokerTransportFailure | AllBrokersDown | Resolve | OperationTimedOut | TimedOutQueue)
 }
 
 /// What librdkafka's own words for it don't say: it has let go of the partition, or the topic has fewer of them now.
@@ -129,6 +134,15 @@ mod tests {
     use rdkafka::bindings::rd_kafka_resp_err_t;
 
     use super::*;
+
+    #[test]
+    fn a_request_that_nobody_took_in_time_is_as_unanswered_as_one_that_nobody_answered() {
+        use rd_kafka_resp_err_t::*;
+        for code in [RD_KAFKA_RESP_ERR__TIMED_OUT, RD_KAFKA_RESP_ERR__TIMED_OUT_QUEUE, RD_KAFKA_RESP_ERR__TRANSPORT] {
+            let error = error(code, "");
+            assert_eq!((error.kind(), error.is_retriable()), (Kind::Unreachable, true), "{error}");
+        }
+    }
 
     #[test]
     fn what_kafka_calls_retriable_is_retriable_but_that_there_is_no_topic() {
