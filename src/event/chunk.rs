@@ -1,7 +1,8 @@
 //! Where events are kept: what one reading takes from Kafka is one piece of memory, a chunk, with its events and behind them the
 //! bytes of their records. Giving an event back counts down for its chunk, which goes with the last of them.
 //!
-//! So a host that keeps one event keeps its chunk, which is small. What is large, or pins a fetch response, has a chunk to itself.
+//! So a host that keeps one event keeps its chunk, which is small. What is large has a chunk to itself. Records that stay in the
+//! answer that they came in share one with others of that answer, which is kept for each of them anyway.
 
 use std::alloc::{self, Layout};
 use std::mem::ManuallyDrop;
@@ -14,12 +15,14 @@ use super::{Event, Parts};
 use crate::components::{Provided, Serializer};
 use crate::error::Result;
 use crate::health::Health;
-use crate::kafka::{Payload, RawRecord};
+use crate::kafka::{Payload, Pin, RawRecord};
 use crate::positions::Positions;
 
 /// What a chunk has at most, unless its only event has more.
 const MOST_EVENTS: usize = 64;
 const MOST_BYTES: usize = 16 * 1024;
+/// Of those that stay where they are: librdkafka takes memory for as many of its messages at once.
+const MOST_PINNED: usize = 16;
 
 /// An event that somebody has; clones are the same event.
 pub struct SharedEvent(NonNull<Event>);
@@ -80,6 +83,8 @@ pub(super) struct Chunk {
     /// Those that are there. Only who fills the chunk changes that.
     events: AtomicUsize,
     layout: Layout,
+    /// The answer that its events' bytes are in, if they aren't in the chunk.
+    pin: Option<Pin>,
     pub(super) positions: Arc<Positions>,
 }
 
@@ -104,7 +109,10 @@ impl Chunk {
         unsafe { chunk.as_ref() }.references.load(Ordering::Acquire);
         // SAFETY: nobody has a reference any more; the events are there, and dropped once, as is their memory.
         unsafe {
+            let mut chunk = chunk;
             let (layout, events) = (chunk.as_ref().layout, chunk.as_ref().events.load(Ordering::Relaxed));
+            // Alive until the events' messages have gone.
+            let _client = chunk.as_mut().pin.take().map(Pin::end);
             let first_event = chunk.cast::<u8>().add(FIRST_EVENT).cast::<Event>();
             ptr::drop_in_place(ptr::slice_from_raw_parts_mut(first_event.as_ptr(), events));
             chunk.drop_in_place();
@@ -126,26 +134,35 @@ pub struct Filling {
 impl Filling {
     /// For the first of these records, as many as one chunk takes; `None` if there are none.
     pub fn for_first_of(records: &[RawRecord], positions: &Arc<Positions>) -> Option<Self> {
-        records.first()?;
-        let (mut events, mut bytes) = (0, 0_usize);
-        for size in records.iter().map_while(|record| record.payload.bytes_to_copy()).take(MOST_EVENTS) {
+        let first = &records.first()?.payload;
+        if let Some(answer) = first.answer()
+            && let Some(pin) = first.pin(answer)
+        {
+            let is_beside = |record: &&RawRecord| record.payload.answer() == Some(answer);
+            let events = records.iter().take(MOST_PINNED).take_while(is_beside).count();
+            return Some(Filling::new(events, 0, Some(pin), positions.clone()));
+        }
+        let (mut events, mut bytes) = (1, first.bytes().len());
+        let is_to_be_copied = |payload: &&Payload| payload.answer().is_none();
+        let others = records[1..].iter().map(|record| &record.payload).take_while(is_to_be_copied);
+        for size in others.map(|payload| payload.bytes().len()).take(MOST_EVENTS - 1) {
             let more = bytes.saturating_add(size);
-            if events > 0 && more > MOST_BYTES {
+            if more > MOST_BYTES {
                 break;
             }
             (events, bytes) = (events + 1, more);
         }
-        // None is to be copied: the first is pinned, and alone.
-        Some(Filling::new(events.max(1), bytes, positions.clone()))
+        Some(Filling::new(events, bytes, None, positions.clone()))
     }
 
-    fn new(events: usize, bytes: usize, positions: Arc<Positions>) -> Self {
+    fn new(events: usize, bytes: usize, pin: Option<Pin>, positions: Arc<Positions>) -> Self {
         let Some(layout) = Chunk::layout(events, bytes) else { alloc::handle_alloc_error(Layout::new::<Chunk>()) };
+        let head = Chunk { references: AtomicUsize::new(1), events: AtomicUsize::new(0), layout, pin, positions };
         // SAFETY: the layout has a size, that of a chunk's head at least; the parts lie within it, the events aligned.
         unsafe {
             let Some(memory) = NonNull::new(alloc::alloc(layout)) else { alloc::handle_alloc_error(layout) };
             let chunk = memory.cast::<Chunk>();
-            chunk.write(Chunk { references: AtomicUsize::new(1), events: AtomicUsize::new(0), layout, positions });
+            chunk.write(head);
             let next_event = memory.add(FIRST_EVENT).cast::<Event>();
             let next_byte = next_event.add(events).cast();
             Filling { chunk, next_event, events_left: events, next_byte, bytes_left: bytes }
@@ -160,21 +177,30 @@ impl Filling {
     /// Reads a record; the next of those that it was made for.
     pub fn read(&mut self, record: RawRecord, serializer: &Provided<dyn Serializer>) -> Result<SharedEvent> {
         let parts = Parts::read(record.payload.bytes(), record.offset, serializer)?;
-        let (bytes, pinned) = match record.payload {
-            Payload::Pinned(pinned) => (NonNull::from(pinned.bytes()), Some(pinned)),
-            passing => (self.copy(passing.bytes()), None),
+        let (bytes, message) = match (record.payload, &self.chunk().pin) {
+            (Payload::Fetched(fetched), Some(pin)) => {
+                // SAFETY: the chunk, made for this record, drops its events before it lets the client go.
+                let message = unsafe { fetched.keep(pin) };
+                (NonNull::from(message.payload()), Some(message))
+            }
+            (payload, _) => (self.copy(payload.bytes()), None),
         };
         Ok(self.add(Event {
             health: Health::default(),
             chunk: self.chunk,
             bytes,
-            _pinned: pinned,
+            _message: message,
             parts,
             offset: record.offset,
             partition: record.partition,
             timestamp_ms: record.timestamp_ms,
             assignment: record.assignment,
         }))
+    }
+
+    fn chunk(&self) -> &Chunk {
+        // SAFETY: alive by the reference of who fills it.
+        unsafe { self.chunk.as_ref() }
     }
 
     fn copy(&mut self, bytes: &[u8]) -> NonNull<[u8]> {
@@ -192,13 +218,13 @@ impl Filling {
     fn add(&mut self, event: Event) -> SharedEvent {
         assert!(self.events_left > 0, "a chunk is filled with the records that it was made for");
         let place = self.next_event;
-        // SAFETY: so much room is left there; the chunk is alive by the reference of who fills it.
-        let chunk = unsafe {
+        // SAFETY: so much room is left there.
+        unsafe {
             place.write(event);
             self.next_event = place.add(1);
-            self.chunk.as_ref()
-        };
+        }
         self.events_left -= 1;
+        let chunk = self.chunk();
         chunk.events.fetch_add(1, Ordering::Relaxed);
         chunk.references.fetch_add(1, Ordering::Relaxed);
         SharedEvent(place)

@@ -11,7 +11,7 @@ use crate::components::{Provided, Serializer};
 use crate::error::{Error, Kind, Result};
 use crate::health::Health;
 use crate::json;
-use crate::kafka::Pinned;
+use crate::kafka::Message;
 use crate::positions::{Assignment, Positions};
 use crate::record::{self, LENGTH_PREFIX, Layout};
 use chunk::Chunk;
@@ -23,9 +23,10 @@ pub(crate) const NO_MORE_EVENTS: u64 = u64::MAX;
 pub struct Event {
     pub health: Health,
     chunk: NonNull<Chunk>,
-    /// In the chunk, or in what is pinned.
+    /// In the chunk, or in the message.
     bytes: NonNull<[u8]>,
-    _pinned: Option<Pinned>,
+    /// Of an answer that the chunk pins.
+    _message: Option<Message>,
     parts: Parts,
     offset: u64,
     partition: u32,
@@ -67,7 +68,7 @@ impl Event {
     }
 
     fn bytes(&self) -> &[u8] {
-        // SAFETY: the chunk's, or those of what the event pins; nobody changes them.
+        // SAFETY: the chunk's, or those of the event's message; nobody changes them.
         unsafe { self.bytes.as_ref() }
     }
 

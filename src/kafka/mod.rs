@@ -27,9 +27,10 @@ use std::time::Duration;
 
 pub use admin::{EmbeddedAdmin, KafkaAdmin};
 pub use buffer::EncodedRecord;
-pub use consumer::{KafkaConsumer, Payload, Pinned, RawRecord};
+pub use consumer::{KafkaConsumer, Payload, Pin, RawRecord};
 pub use embedded::EmbeddedCluster;
 pub use info::KafkaInfoTopics;
+pub use native::Message;
 pub use overdue::WhenOverdue;
 pub use producer::KafkaProducer;
 

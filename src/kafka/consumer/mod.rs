@@ -14,7 +14,6 @@ mod reading;
 
 use std::collections::VecDeque;
 use std::ffi::CString;
-use std::marker::PhantomData;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
@@ -24,10 +23,10 @@ use rdkafka::bindings as rd;
 
 use history::History;
 use pinned::Answers;
-pub use pinned::Pinned;
+pub use pinned::Pin;
 
 use super::client::{Client, ClientRole, IDLE};
-use super::native::{Message, Queue, c_string};
+use super::native::{Answer, Message, Queue, c_string};
 use super::{Connection, conf};
 use crate::completions::spawn;
 use crate::config::{ClientSettings, Properties};
@@ -39,6 +38,8 @@ use crate::positions::{Assignment, Positions};
 const OFFSET_INVALID: i64 = rd::RD_KAFKA_OFFSET_INVALID as i64;
 const OFFSET_BEGINNING: i64 = rd::RD_KAFKA_OFFSET_BEGINNING as i64;
 const OFFSET_END: i64 = rd::RD_KAFKA_OFFSET_END as i64;
+/// A record up to this size is copied; a larger one stays in the answer that it came in, unless too many answers are kept.
+const LARGEST_COPIED: usize = 1024;
 
 pub struct KafkaConsumer {
     shared: Arc<Shared>,
@@ -56,10 +57,7 @@ pub struct RawRecord<'a> {
 
 /// The bytes of a record, where librdkafka put them.
 pub enum Payload<'a> {
-    /// To be copied, and let go.
-    Passing(Passing<'a>),
-    /// To be kept there.
-    Pinned(Pinned),
+    Fetched(Fetched<'a>),
     #[cfg(any(test, fuzzing))]
     Given(&'a [u8]),
 }
@@ -67,23 +65,43 @@ pub enum Payload<'a> {
 impl Payload<'_> {
     pub fn bytes(&self) -> &[u8] {
         match self {
-            Payload::Passing(passing) => passing.message.payload(),
-            Payload::Pinned(pinned) => pinned.bytes(),
+            Payload::Fetched(fetched) => fetched.message.payload(),
             #[cfg(any(test, fuzzing))]
             Payload::Given(bytes) => bytes,
         }
     }
 
-    /// How many there are, if they are to be copied.
-    pub fn bytes_to_copy(&self) -> Option<usize> {
-        if matches!(self, Payload::Pinned(_)) { None } else { Some(self.bytes().len()) }
+    /// The answer that they are in, if they are so many that they had better stay there.
+    pub fn answer(&self) -> Option<Answer> {
+        match self {
+            Payload::Fetched(fetched) if fetched.message.payload().len() > LARGEST_COPIED => fetched.message.answer(),
+            _ => None,
+        }
+    }
+
+    /// Keeps their answer; `None` if it would be one too many.
+    pub fn pin(&self, answer: Answer) -> Option<Pin> {
+        match self {
+            Payload::Fetched(Fetched { consumer, .. }) => consumer.answers.pin(answer, &consumer.client.handle),
+            #[cfg(any(test, fuzzing))]
+            Payload::Given(_) => None,
+        }
     }
 }
 
-/// A message that goes before the consumer does.
-pub struct Passing<'a> {
+/// A message that goes before the consumer does, unless its answer is pinned.
+pub struct Fetched<'a> {
     message: Message,
-    _consumer: PhantomData<&'a Shared>,
+    consumer: &'a Shared,
+}
+
+impl Fetched<'_> {
+    /// # Safety
+    /// The message goes before the client of the pin does, which is one of its answer.
+    pub unsafe fn keep(self, pin: &Pin) -> Message {
+        assert!(pin.is_of(&self.consumer.client.handle), "a pin is for the records that it was made for");
+        self.message
+    }
 }
 
 /// What the attendant and those who wait for it tell each other.

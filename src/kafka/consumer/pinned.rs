@@ -6,7 +6,7 @@ use std::sync::{Arc, Weak};
 
 use parking_lot::Mutex;
 
-use crate::kafka::native::{Answer, Handle, Message};
+use crate::kafka::native::{Answer, Handle};
 
 /// The answers that are kept for records that the host has.
 pub struct Answers {
@@ -27,7 +27,7 @@ struct All {
     bytes: usize,
 }
 
-/// An answer that is kept, as long as a record has this.
+/// An answer that is kept, as long as there is a reference to this.
 struct Kept {
     answer: Answer,
     among: Arc<Counted>,
@@ -39,6 +39,10 @@ impl Answers {
     }
 
     /// Nothing if it would be one too many.
+    pub fn pin(&self, answer: Answer, client: &Arc<Handle>) -> Option<Pin> {
+        self.keep(answer).map(|kept| Pin { _kept: kept, client: client.clone() })
+    }
+
     fn keep(&self, answer: Answer) -> Option<Arc<Kept>> {
         let mut last = self.last.lock();
         if let Some(kept) = last.as_ref().filter(|it| it.answer == answer) {
@@ -79,25 +83,21 @@ impl Drop for Kept {
     }
 }
 
-/// A message that its holder may keep for as long as they like: the client is there as long.
-pub struct Pinned {
-    /// The first to go: until the message goes, too, no other answer can be where this one is.
+/// Messages of an answer may be kept as long as there is this.
+pub struct Pin {
     _kept: Arc<Kept>,
-    message: Message,
-    _client: Arc<Handle>,
+    client: Arc<Handle>,
 }
 
-impl Pinned {
-    /// Gives the message back if its answer would be one too many.
-    pub fn try_new(message: Message, answers: &Answers, client: &Arc<Handle>) -> Result<Self, Message> {
-        match message.answer().and_then(|answer| answers.keep(answer)) {
-            Some(kept) => Ok(Pinned { _kept: kept, message, _client: client.clone() }),
-            None => Err(message),
-        }
+impl Pin {
+    pub fn is_of(&self, client: &Arc<Handle>) -> bool {
+        Arc::ptr_eq(&self.client, client)
     }
 
-    pub fn bytes(&self) -> &[u8] {
-        self.message.payload()
+    /// The answer is no longer counted as kept. Until its last message goes, no other answer can be where it is: so this comes
+    /// first, then the messages go, then the client.
+    pub fn end(self) -> Arc<Handle> {
+        self.client
     }
 }
 

@@ -1,7 +1,6 @@
 //! The host's side of a consumer: its threads take records here, one after the other.
 
 use std::collections::VecDeque;
-use std::marker::PhantomData;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
@@ -9,7 +8,7 @@ use parking_lot::MutexGuard;
 use rdkafka::bindings as rd;
 use rdkafka::types::RDKafkaErrorCode;
 
-use super::{Passing, Payload, Pinned, RawRecord, Shared};
+use super::{Fetched, Payload, RawRecord, Shared};
 use crate::deadline::{Deadline, as_millis_rounded_up};
 use crate::error::{Error, Kind, Result};
 use crate::kafka::client::IDLE;
@@ -22,9 +21,6 @@ use crate::positions::{self, Assignment, Step};
 const BATCH: usize = 256;
 /// How long a reader sleeps at most before it looks whether it should stop.
 const READER_SLICE: Duration = Duration::from_millis(500);
-
-/// A record up to this size is copied; a larger one stays in the answer that it came in, unless too many answers are kept.
-const LARGEST_COPIED: usize = 1024;
 
 /// What came of one look at the data queue.
 enum Reading<'a> {
@@ -188,13 +184,7 @@ impl Shared {
 
     fn raw_record(&self, message: Message, partition: u32, offset: u64, assignment: Assignment) -> RawRecord<'_> {
         let timestamp_ms = message.timestamp();
-        let pinned = if message.payload().len() > LARGEST_COPIED {
-            Pinned::try_new(message, &self.answers, &self.client.handle)
-        } else {
-            Err(message)
-        };
-        let passing = |message| Payload::Passing(Passing { message, _consumer: PhantomData });
-        let payload = pinned.map_or_else(passing, Payload::Pinned);
+        let payload = Payload::Fetched(Fetched { message, consumer: self });
         RawRecord { payload, partition, offset, timestamp_ms, assignment }
     }
 
