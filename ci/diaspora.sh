@@ -56,6 +56,7 @@ build() {
     for program in "${on_one_kafka[@]}" expiring interchange; do
         compile "plugin-tests/diaspora/$program.cpp" "$out/$program" -O1 -g
     done
+    compile plugin-tests/diaspora/json.cpp "$out/json" -O1 -g -Isrc/diaspora src/diaspora/Json.cpp
     c++ -std=c++17 -O1 -Wall -Wextra -Wpedantic -Werror "${compile_flags[@]}" -shared -fPIC -o "$out/libpicky.so" \
         plugin-tests/diaspora/component_library.cpp "${link_flags[@]}"
     cc -std=c11 -O1 -Wall -Wextra -Werror -Iinclude -o "$out/roundtrip" plugin-tests/hosts/roundtrip.c -ldl
@@ -91,12 +92,13 @@ show_promises() { # Kafka
 case ${1:-} in
     '')
         if ! find_api; then
-            for name in "${on_one_kafka[@]}" expiring interchange python_binding; do
+            for name in json "${on_one_kafka[@]}" expiring interchange python_binding; do
                 skip "plugin-tests/diaspora/$name" 'no diaspora-stream-api is installed; DIASPORA_PREFIX says where one is'
             done
             exit 0
         fi
         build
+        run json "${limited[@]}" "$out/json"
         run 'on one Kafka' ci/with-kafka.sh "$0" --promises
         KAFKA_OPTIONS='--set log.retention.ms=1000 --set log.retention.check.interval.ms=300' \
             run 'on a Kafka that forgets' ci/with-kafka.sh "$0" --expiring

@@ -1,6 +1,7 @@
 #include "EventLoader.hpp"
 
 #include "Event.hpp"
+#include "Json.hpp"
 #include "Selection.hpp"
 
 #include <diaspora/BufferWrapperArchive.hpp>
@@ -22,8 +23,7 @@ nlohmann::json parse_plainly(std::string_view bytes)
     const auto text = bytes.substr(sizeof(size));
     if (text.size() != size)
         return nlohmann::json::value_t::discarded;
-    constexpr bool throws = false;
-    return nlohmann::json::parse(text, nullptr, throws);
+    return read_json(text);
 }
 
 } // namespace

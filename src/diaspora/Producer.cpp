@@ -1,9 +1,10 @@
 #include "Producer.hpp"
 
 #include "EventPreparation.hpp"
+#include "Json.hpp"
 #include "TopicHandle.hpp"
 
-#include <algorithm>
+#include <cstring>
 
 namespace octopus::adapter {
 
@@ -46,11 +47,13 @@ void add(const diaspora::DataView &data, NewEvent &event)
 }
 
 /* The text behind its size, as the default serializer writes it. */
-void serialize_plainly(const std::string &text, std::string &bytes)
+void serialize_plainly(const nlohmann::json &metadata, std::string &bytes)
 {
-    const std::uint64_t size = text.size();
-    bytes.assign(reinterpret_cast<const char *>(&size), sizeof(size));
-    bytes += text;
+    std::uint64_t size = 0;
+    bytes.assign(sizeof(size), '\0');
+    write_json(metadata, bytes);
+    size = bytes.size() - sizeof(size);
+    std::memcpy(bytes.data(), &size, sizeof(size));
 }
 
 diaspora::Future<std::optional<diaspora::EventID>> future_of(Delivery told)
@@ -92,7 +95,7 @@ std::optional<octopus::Push> Producer::push_plain(const diaspora::Metadata &meta
         return std::nullopt;
     thread_local std::string serialized;
     try {
-        serialize_plainly(metadata.dump(), serialized);
+        serialize_plainly(metadata.json(), serialized);
     } catch (const std::exception &) {
         return std::nullopt;
     }
