@@ -43,14 +43,19 @@ impl Broker {
         heard.driver(json!({"kafka": kafka, "disable_info_topic": true, "timeout_ms": timeout.as_millis() as u64}))
     }
 
-    fn topic(&self, driver: &Driver, name: &str, partitions: u32) -> Result<Topic> {
+    /// Made and found without hurry, whatever time limit its driver has.
+    fn topic(&self, heard: &Heard, driver: &Driver, name: &str, partitions: u32) -> Result<Topic> {
         match self {
             Broker::Mock(mock) => mock.topic(name, &vec![1; partitions as usize])?,
-            Broker::Real(_) => driver
+            Broker::Real(_) => self
+                .driver(heard, PATIENCE)?
                 .create_topic(name, &TopicOptions::default().partitions(partitions).replication(1))
                 .or_fail("making a topic")?,
         }
-        driver.open_topic(name).or_fail("opening a topic")
+        eventually("the topic can be opened", PATIENCE, || match driver.open_topic(name) {
+            Err(error) if error.status == Status::Unreachable => Ok(None),
+            opened => opened.map(Some).or_fail("opening a topic"),
+        })
     }
 
     fn stop(&self) -> Result<()> {
@@ -121,7 +126,7 @@ impl Limit {
 fn is_refused_for_want_of_room(broker: &Broker, heard: &Heard, limit: &Limit) -> Result<u64> {
     let driver = broker.driver(heard, SHORT)?;
     let name = unique("small");
-    let topic = broker.topic(&driver, &name, 1)?;
+    let topic = broker.topic(heard, &driver, &name, 1)?;
     let producer = limit.lay_down(topic.producer("cramped")).make().or_fail("making a producer")?;
     let data = vec![0; limit.size];
     let push = || producer.push(&NewEvent::default().data(&data));
@@ -170,7 +175,7 @@ fn waits_until_there_is_room(run: &Run, broker: &Broker, heard: &Heard, round: u
     let each: u32 = run.pick(250, 2_000);
     let driver = broker.driver(heard, PATIENCE)?;
     let name = unique("waiting");
-    let topic = broker.topic(&driver, &name, 2)?;
+    let topic = broker.topic(heard, &driver, &name, 2)?;
     let producer =
         topic.producer("patient").kafka("queue.buffering.max.messages", ROOM).make().or_fail("a producer")?;
     for partition in 0..2 {
@@ -253,7 +258,7 @@ fn memory_is_bounded(run: &Run, broker: &Broker, heard: &Heard, tally: &mut Tall
     /// The room, a broker's requests and answers, threads' stacks; of a mock cluster its records too.
     const ALLOWED: f64 = 24.0;
     let driver = broker.driver(heard, Duration::from_millis(200))?;
-    let topic = broker.topic(&driver, &unique("heavy"), 1)?;
+    let topic = broker.topic(heard, &driver, &unique("heavy"), 1)?;
     let producer = topic.producer("pressed").kafka("queue.buffering.max.kbytes", 1_024).make().or_fail("a producer")?;
     let data = vec![1; SIZE];
     let push = || producer.push(&NewEvent::default().data(&data));
