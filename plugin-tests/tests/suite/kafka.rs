@@ -6,7 +6,7 @@ use std::io::{BufRead as _, BufReader, Write as _};
 use std::process::{Child, ChildStdout, Command, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{LazyLock, Mutex, PoisonError, mpsc};
-use std::time::{Duration, Instant, SystemTime};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use std::{env, fs, thread};
 
 const SCRIPT: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../ci/kafka.sh");
@@ -143,7 +143,7 @@ extern "C" fn end_shared() {
 pub fn unique(name: &str) -> String {
     static COUNTER: AtomicU32 = AtomicU32::new(0);
     let count = COUNTER.fetch_add(1, Ordering::Relaxed);
-    let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).expect("the clock is past 1970");
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).expect("the clock is past 1970");
     format!("{name}-{}-{}-{count}", now.as_millis(), std::process::id())
 }
 
@@ -214,9 +214,10 @@ pub fn kcat_write(bootstrap: &str, topic: &str, partition: i32, payload: &[u8]) 
     fs::remove_file(&file).unwrap_or_else(|error| panic!("could not remove {file}: {error}"));
 }
 
-/// Writes records "0", "1", … that say they were made at this time, in milliseconds since 1970.
-pub fn write_dated(bootstrap: &str, topic: &str, count: usize, timestamp: i64) {
-    let (count, timestamp) = (count.to_string(), timestamp.to_string());
+/// Writes records "0", "1", … that say they are so old. Not older than a topic keeps them: brokers look for such every few minutes.
+pub fn write_aged(bootstrap: &str, topic: &str, count: usize, age: Duration) {
+    let written = SystemTime::now().duration_since(UNIX_EPOCH).expect("the clock is past 1970") - age;
+    let (count, timestamp) = (count.to_string(), written.as_millis().to_string());
     let args = ["--bootstrap-server", bootstrap, "--topic", topic, "--max-messages", &count];
     let dated = ["--message-create-time", &timestamp];
     kafka_tool("org.apache.kafka.tools.VerifiableProducer", &[&args[..], &dated].concat());

@@ -3,7 +3,7 @@
 use std::process::{Child, Command};
 use std::sync::Barrier;
 use std::thread;
-use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant};
 
 use plugin_tests::{Driver, NewEvent, Status};
 use serde_json::{Value, json};
@@ -126,9 +126,7 @@ fn a_left_over_older_than_a_lease_is_taken_over_at_once() {
     let name = unique("stale");
     let info = format!("__info_{name}");
     kafka::create_topic(kafka.bootstrap(), &info, 1, &[]);
-    let age = LEASE + Duration::from_secs(5);
-    let made = SystemTime::now().duration_since(UNIX_EPOCH).unwrap() - age;
-    kafka::write_dated(kafka.bootstrap(), &info, 3, made.as_millis() as i64);
+    kafka::write_aged(kafka.bootstrap(), &info, 3, LEASE + Duration::from_secs(5));
     let started = Instant::now();
     driver().create_topic(&name, &one_replica().validator(mark("new"))).unwrap();
     assert!(started.elapsed() < LEASE / 2, "{:?}", started.elapsed());
@@ -141,7 +139,7 @@ fn of_eight_creators_that_find_a_left_over_one_at_most_succeeds_and_the_topic_ha
     let name = unique("stale-race");
     let info = format!("__info_{name}");
     kafka::create_topic(kafka.bootstrap(), &info, 1, &[]);
-    kafka::write_dated(kafka.bootstrap(), &info, 3, 0);
+    kafka::write_aged(kafka.bootstrap(), &info, 3, 2 * LEASE);
     let outcomes: Vec<_> = thread::scope(|scope| {
         let name = &name;
         let create = move |index: u32| driver().create_topic(name, &one_replica().validator(mark(index)));
@@ -161,7 +159,7 @@ fn a_topic_of_something_else_that_is_named_like_an_info_topic_survives() {
     let (several, full) = (unique("several"), unique("full"));
     kafka::create_topic(kafka.bootstrap(), &format!("__info_{several}"), 2, &[]);
     kafka::create_topic(kafka.bootstrap(), &format!("__info_{full}"), 1, &[]);
-    kafka::write_dated(kafka.bootstrap(), &format!("__info_{full}"), 4, 0);
+    kafka::write_aged(kafka.bootstrap(), &format!("__info_{full}"), 4, 2 * LEASE);
     for (name, why) in [(&several, "2 partitions"), (&full, "more than 3 records")] {
         let info = format!("__info_{name}");
         let error = driver().create_topic(name, &one_replica()).unwrap_err();

@@ -11,7 +11,7 @@ use serde_json::{Value, json};
 
 use crate::certificates::Authority;
 use crate::job::{look, run_job};
-use crate::kafka::{Kafka, kcat_read, unique, write_dated};
+use crate::kafka::{Kafka, kcat_read, unique, write_aged};
 use crate::support::{Log, PATIENCE, keep, merge, octopus, one_replica, read, round_trip};
 
 const SUBJECT: &str = "octopus-test-secret-subject";
@@ -371,8 +371,7 @@ fn an_info_topic_that_a_creator_left_half_way_is_taken_over() {
     let info = format!("info_{name}");
     service.sdk("create", &[NAMESPACE, &info]);
     let kafka_name = format!("{NAMESPACE}.{info}");
-    let long_ago = 1_600_000_000_000;
-    write_dated(Kafka::shared().internal(), &kafka_name, 2, long_ago);
+    write_aged(Kafka::shared().internal(), &kafka_name, 2, Duration::from_mins(5));
     service.driver().create_topic(&name, &one_replica()).unwrap();
     assert_eq!(kcat_read(Kafka::shared().bootstrap(), &kafka_name).len(), 3);
 }
