@@ -134,18 +134,17 @@ pub struct Filling {
 impl Filling {
     /// For the first of these records, as many as one chunk takes; `None` if there are none.
     pub fn for_first_of(records: &[RawRecord], positions: &Arc<Positions>) -> Option<Self> {
-        let first = &records.first()?.payload;
+        let (first, others) = records.split_first()?;
+        let (first, others) = (&first.payload, others.iter().map(|record| &record.payload));
         if let Some(answer) = first.answer()
             && let Some(pin) = first.pin(answer)
         {
-            let is_beside = |record: &&RawRecord| record.payload.answer() == Some(answer);
-            let events = records.iter().take(MOST_PINNED).take_while(is_beside).count();
-            return Some(Filling::new(events, 0, Some(pin), positions.clone()));
+            let beside = others.take(MOST_PINNED - 1).take_while(|payload| payload.answer() == Some(answer));
+            return Some(Filling::new(1 + beside.count(), 0, Some(pin), positions.clone()));
         }
         let (mut events, mut bytes) = (1, first.bytes().len());
-        let is_to_be_copied = |payload: &&Payload| payload.answer().is_none();
-        let others = records[1..].iter().map(|record| &record.payload).take_while(is_to_be_copied);
-        for size in others.map(|payload| payload.bytes().len()).take(MOST_EVENTS - 1) {
+        let to_be_copied = others.take(MOST_EVENTS - 1).take_while(|payload| payload.answer().is_none());
+        for size in to_be_copied.map(|payload| payload.bytes().len()) {
             let more = bytes.saturating_add(size);
             if more > MOST_BYTES {
                 break;
