@@ -1,5 +1,5 @@
 //! Answers of a broker that say what none would: librdkafka had assertions for these (src/kafka/patches), which end a process. So
-//! the client is one of its own, but for the last.
+//! the client is one of its own, but for the last two.
 
 use std::path::PathBuf;
 use std::process::Command;
@@ -12,7 +12,7 @@ use serde_json::json;
 use crate::hosts::{C, LIMIT, compile, library, run_to_its_end};
 use crate::kafka::unique;
 use crate::proxy::{ProxiedKafka, Request, Spoiler};
-use crate::support::{Log, driver_with, eventually, topic_of};
+use crate::support::{Log, PATIENCE, driver_with, eventually, topic_of};
 
 /// Where an answer of the flexible versions begins, behind length, number, and its header's empty tags.
 const BODY: usize = 4 + 4 + 1;
@@ -125,6 +125,41 @@ fn events_of_a_partition_that_was_not_asked_for_are_not_taken() {
     });
     eventually("an answer is spoiled", || spoiler.is_done());
     read_by_both();
+}
+
+/// Which a broker does that stood still, until the controller takes it up again: a laptop's, after a sleep.
+#[test]
+fn a_broker_that_knows_of_no_brokers_for_a_moment_is_asked_again() {
+    let kafka = ProxiedKafka::start();
+    let driver = driver_with(json!({"kafka": {"bootstrap.servers": kafka.bootstrap()}}), &Log::default());
+    let topic = topic_of(&driver, "no-brokers", 1);
+    let producer = topic.producer("").kafka("client.id", "producer").kafka("topic.metadata.refresh.interval.ms", 50);
+    let producer = producer.make().unwrap();
+    let consumer = topic.consumer(&unique("group"));
+    let consumer = consumer.kafka("client.id", "consumer").kafka("topic.metadata.refresh.interval.ms", 50);
+    let consumer = consumer.make().unwrap();
+    let push_and_pull = |number: u32| {
+        producer.push(&NewEvent::json(&number)).unwrap().wait(PATIENCE).unwrap();
+        assert_eq!(consumer.next(PATIENCE).unwrap().unwrap().metadata(), Some(number.to_string().as_str()));
+    };
+    push_and_pull(0);
+    for round in 1..=10 {
+        let spoilers = ["producer", "consumer"].map(|client| kafka.spoil(client, Request::Metadata, forget_brokers));
+        eventually("both were told of no brokers", || spoilers.iter().all(|spoiler| spoiler.is_done()));
+        push_and_pull(round);
+    }
+}
+
+/// Takes the one broker out of an answer to a metadata request of version 9 or later.
+fn forget_brokers(answer: &mut Vec<u8>) -> bool {
+    // Behind the throttle time, with lengths of one byte: the number of brokers plus one, then node, host, port, rack, tags.
+    let brokers = BODY + 4;
+    assert_eq!(answer[brokers], 2, "one broker");
+    let host = brokers + 1 + 4;
+    let rack = host + usize::from(answer[host]) + 4;
+    let tags = rack + usize::from(answer[rack].max(1));
+    answer.splice(brokers..=tags, [1]);
+    true
 }
 
 const TOPIC: &str = "garbled";

@@ -28,6 +28,7 @@ enum Traffic {
 pub enum Request {
     Produce = 0,
     Fetch = 1,
+    Metadata = 3,
     OffsetFetch = 9,
     JoinGroup = 11,
     CreateTopics = 19,
