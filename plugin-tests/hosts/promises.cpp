@@ -6,93 +6,26 @@
  *     ./promises localhost:9092 a-prefix-for-topics
  */
 
-#include "octopus.hpp"
-#include "promises.hpp"
+#include "scene.hpp"
 
-#include <algorithm>
 #include <atomic>
-#include <condition_variable>
-#include <cstdio>
-#include <deque>
 #include <map>
+#include <memory>
 #include <mutex>
-#include <numeric>
+#include <optional>
 #include <set>
+#include <stdexcept>
 #include <thread>
 #include <type_traits>
 
 namespace {
 
-using namespace std::chrono_literals;
+using namespace scene;
 using octopus::Delivered;
 using octopus::Error;
 using octopus::Flow;
 using promises::Countdown;
 using promises::mentions;
-
-constexpr octopus::milliseconds patience = 60s, a_moment = 300ms;
-
-std::string servers, prefix;
-
-const octopus::Library &library()
-{
-    static const octopus::Library loaded(octopus_register);
-    return loaded;
-}
-
-octopus::Driver driver(octopus::Services services = {})
-{
-    return octopus::Driver(library(), R"({"kafka": {"bootstrap.servers": ")" + servers + R"("}})", std::move(services));
-}
-
-octopus::Topic new_topic(const octopus::Driver &driver, const std::string &name, unsigned partitions,
-                         octopus::TopicOptions how = {})
-{
-    const std::string options =
-        R"({"replication_factor": 1, "num_partitions": )" + std::to_string(partitions) + "}";
-    how.options = options;
-    driver.create_topic(prefix + name, how);
-    return driver.open_topic(prefix + name);
-}
-
-octopus::Topic new_topic(const std::string &name, unsigned partitions) { return new_topic(driver(), name, partitions); }
-
-/* A consumer of a group that nobody else uses. */
-octopus::Consumer reader(const octopus::Topic &topic, const std::string &name = "reader",
-                         const octopus::ConsumerOptions &how = {})
-{
-    return topic.consumer(std::string(topic.name()) + "-" + name, how);
-}
-
-void fill(const octopus::Topic &topic, unsigned count)
-{
-    const octopus::Producer producer = topic.producer();
-    for (unsigned number = 0; number < count; number++) {
-        const std::string metadata = std::to_string(number);
-        producer.push({metadata, metadata, number});
-    }
-    EXPECT(producer.flush().wait(patience));
-}
-
-unsigned number_of(const octopus::Event &event) { return static_cast<unsigned>(std::stoul(std::string(*event.metadata()))); }
-
-std::vector<unsigned> read_numbers(const octopus::Consumer &consumer, std::size_t count)
-{
-    std::vector<unsigned> numbers;
-    while (numbers.size() < count) {
-        const auto event = consumer.next(patience);
-        EXPECT(event);
-        numbers.push_back(number_of(*event));
-    }
-    return numbers;
-}
-
-std::vector<unsigned> up_to(unsigned count)
-{
-    std::vector<unsigned> numbers(count);
-    std::iota(numbers.begin(), numbers.end(), 0U);
-    return numbers;
-}
 
 void handles_are_move_only_and_go_in_any_order()
 {
@@ -339,247 +272,6 @@ void targets_are_read_and_positions_told_sought_and_committed()
     EXPECT(THROWN_BY(Error, reader(topic, "group", how)).status() == OCTOPUS_INVALID_ARGUMENT);
 }
 
-/* Components of every kind, which throw as it pleases them. */
-struct Polite : octopus::Validator {
-    void validate(std::string_view metadata, const std::vector<std::string_view> &data) const override
-    {
-        if (metadata == "\"rude\"" || (!data.empty() && data[0] == "rude"))
-            throw std::domain_error("how rude");
-    }
-};
-struct Last : octopus::Selector {
-    std::uint32_t select(std::string_view metadata, std::optional<std::uint64_t> requested, std::uint32_t partitions) override
-    {
-        if (requested)
-            throw std::domain_error("no wishes for " + std::string(metadata));
-        return partitions - 1;
-    }
-};
-struct Reversed : octopus::Serializer {
-    void serialize(std::string_view json, const octopus::Output &bytes) const override
-    {
-        bytes.append(std::string(json.rbegin(), json.rend()));
-    }
-    void deserialize(std::string_view bytes, const octopus::Output &json) const override
-    {
-        if (bytes == "0")
-            throw 3;
-        json.append(std::string(bytes.rbegin(), bytes.rend()));
-    }
-};
-
-void components_of_the_host_are_used_and_what_they_throw_is_told()
-{
-    const octopus::Driver own = driver();
-    own.register_validator("polite", [](std::string_view) { return std::make_unique<Polite>(); });
-    own.register_selector("last", [](std::string_view) { return std::make_unique<Last>(); });
-    own.register_serializer("reversed", [](std::string_view json) -> std::unique_ptr<octopus::Serializer> {
-        if (json.find("broken") != std::string_view::npos)
-            throw std::domain_error("it is broken");
-        return std::make_unique<Reversed>();
-    });
-    EXPECT(THROWN_BY(Error, own.register_selector("last", {})).status() == OCTOPUS_INVALID_ARGUMENT);
-    octopus::TopicOptions how;
-    how.validator = R"({"type": "polite"})";
-    how.selector = R"({"type": "last"})";
-    how.serializer = R"({"type": "reversed", "broken": true})";
-    EXPECT(mentions(THROWN_BY(Error, new_topic(own, "components", 2, how)), "it is broken"));
-    how.serializer = R"({"type": "reversed"})";
-    const octopus::Topic topic = new_topic(own, "components", 2, how);
-    const octopus::Producer producer = topic.producer();
-    EXPECT(mentions(THROWN_BY(Error, producer.push({"\"rude\""})), "how rude"));
-    EXPECT(mentions(THROWN_BY(Error, producer.push({"1", "rude"})), "how rude"));
-    EXPECT(mentions(THROWN_BY(Error, producer.push({"1", "", 1}).wait(patience)), "no wishes for 1"));
-    EXPECT(producer.push({"0"}).wait(patience)->partition == 1 && producer.push({"12"}).wait(patience));
-    const octopus::Consumer consumer = reader(topic);
-    EXPECT(mentions(THROWN_BY(Error, consumer.next(patience)), "no std::exception"));
-    const auto event = consumer.next(patience);
-    EXPECT(event && event->metadata() == "12" && event->serialized_metadata() == "21" && event->partition() == 1);
-}
-
-/* Two threads, which take what came last first; refuses every tenth task, or has it dropped. */
-class OwnPool : public octopus::HostPool {
-public:
-    explicit OwnPool(Countdown &gone) : gone_(gone)
-    {
-        for (unsigned index = 0; index < 2; index++)
-            threads_.emplace_back([this] { work(); });
-    }
-
-    ~OwnPool() override
-    {
-        {
-            const std::lock_guard<std::mutex> lock(mutex_);
-            is_over_ = true;
-            changed_.notify_all();
-        }
-        for (std::thread &thread : threads_)
-            thread.get_id() == std::this_thread::get_id() ? thread.detach() : thread.join();
-        gone_.hit();
-    }
-
-    void submit(octopus::Task task, std::uint64_t) override
-    {
-        const std::lock_guard<std::mutex> lock(mutex_);
-        switch (submitted_++ % 10) {
-        case 3: throw std::runtime_error("refused");
-        case 6: return;
-        case 9: tasks_.push_back(task); changed_.notify_one(); throw std::runtime_error("taken all the same");
-        default: tasks_.push_back(std::move(task)); changed_.notify_one();
-        }
-    }
-
-    std::uint64_t pending() const override
-    {
-        const std::lock_guard<std::mutex> lock(mutex_);
-        return tasks_.size();
-    }
-
-    std::uint64_t thread_count() const override { return 2; }
-
-private:
-    void work()
-    {
-        std::unique_lock<std::mutex> lock(mutex_);
-        for (;;) {
-            changed_.wait(lock, [this] { return is_over_ || !tasks_.empty(); });
-            if (tasks_.empty())
-                return;
-            const octopus::Task task = std::move(tasks_.back());
-            tasks_.pop_back();
-            lock.unlock();
-            task();
-            lock.lock();
-        }
-    }
-
-    Countdown &gone_;
-    mutable std::mutex mutex_;
-    std::condition_variable changed_;
-    std::deque<octopus::Task> tasks_;
-    std::vector<std::thread> threads_;
-    unsigned submitted_ = 0;
-    bool is_over_ = false;
-};
-
-void a_pool_of_the_hosts_may_refuse_drop_and_reorder_and_strict_order_holds()
-{
-    Countdown gone(1);
-    const octopus::Topic topic = new_topic("own-pool", 1);
-    {
-        const octopus::ThreadPool pool(library(), std::make_unique<OwnPool>(gone));
-        EXPECT(pool.thread_count() == 2);
-        octopus::ProducerOptions how;
-        how.pool = &pool;
-        const octopus::Producer producer = topic.producer(how);
-        std::vector<octopus::Push> pushes;
-        unsigned refused = 0, dropped = 0;
-        for (unsigned number = 0; number < 100; number++) {
-            try {
-                pushes.push_back(producer.push({std::to_string(number)}));
-            } catch (const Error &error) {
-                EXPECT(error.status() == OCTOPUS_CALLBACK_FAILED);
-                refused++;
-            }
-        }
-        for (const octopus::Push &push : pushes) {
-            try {
-                EXPECT(push.wait(patience));
-            } catch (const Error &error) {
-                EXPECT(error.status() == OCTOPUS_CALLBACK_FAILED);
-                dropped++;
-            }
-        }
-        EXPECT(refused == 10 && dropped == 10 && pool.pending() == 0);
-        const std::vector<unsigned> numbers = read_numbers(reader(topic), 80);
-        EXPECT(std::is_sorted(numbers.begin(), numbers.end()));
-        Countdown worked(1);
-        octopus::ThreadPool(library(), 1).submit([&] { worked.hit(); });
-        EXPECT(worked.is_over_within(patience));
-    }
-    EXPECT(gone.is_over_within(patience));
-}
-
-void services_are_called_until_they_are_destroyed()
-{
-    /* The plugin may call until it has destroyed what was given, which is after the driver is gone. */
-    struct Heard {
-        Countdown &gone;
-        Countdown assigned{1};
-        std::mutex mutex;
-        std::string log;
-        bool has_statistics = false;
-        explicit Heard(Countdown &countdown) : gone(countdown) {}
-        ~Heard() { gone.hit(); }
-    };
-    Countdown gone(1);
-    {
-        const auto heard = std::make_shared<Heard>(gone);
-        octopus::Services services;
-        services.log = [heard](std::int32_t, std::string_view, std::string_view message) {
-            const std::lock_guard<std::mutex> lock(heard->mutex);
-            heard->log.append(message);
-        };
-        services.statistics = [heard](std::string_view, std::string_view json) {
-            const std::lock_guard<std::mutex> lock(heard->mutex);
-            heard->has_statistics = heard->has_statistics || json.front() == '{';
-        };
-        services.fatal = [heard](std::string_view, std::int32_t, std::string_view) {};
-        services.rebalance = [heard](std::string_view, std::int32_t what, const std::vector<std::uint32_t> &partitions) {
-            if (what == OCTOPUS_PARTITIONS_ASSIGNED && partitions == std::vector<std::uint32_t>{0, 1})
-                heard->assigned.hit();
-        };
-        const octopus::Driver own(library(),
-                                  R"({"kafka": {"statistics.interval.ms": 50, "bootstrap.servers": ")" + servers +
-                                      R"("}, "a key that nobody knows": 1})",
-                                  std::move(services));
-        const octopus::Topic topic = new_topic(own, "services", 2);
-        const octopus::Consumer consumer = reader(topic);
-        EXPECT(heard->assigned.is_over_within(patience));
-        consumer.next(a_moment);
-        const std::lock_guard<std::mutex> lock(heard->mutex);
-        EXPECT(heard->log.find("a key that nobody knows") != std::string::npos && heard->has_statistics);
-    }
-    EXPECT(gone.is_over_within(patience));
-}
-
-void tokens_are_provided_by_the_host_and_what_it_throws_instead_is_told()
-{
-    /* Nobody is there to show them to, which the plugin finds out only afterwards. */
-    const char *const config = R"({"timeout_ms": 1000, "kafka": {"bootstrap.servers": "127.0.0.1:1", "sasl.mechanism":
-        "OAUTHBEARER", "security.protocol": "sasl_plaintext", "sasl.oauthbearer.config": "of the host"}})";
-    struct Heard {
-        Countdown &gone;
-        std::atomic<bool> was_told{false}, was_asked_rightly{false};
-        explicit Heard(Countdown &countdown) : gone(countdown) {}
-        ~Heard() { gone.hit(); }
-    };
-    for (const bool has_one : {true, false}) {
-        Countdown gone(1);
-        {
-            const auto heard = std::make_shared<Heard>(gone);
-            octopus::Services services;
-            services.log = [heard, has_one](std::int32_t, std::string_view, std::string_view message) {
-                const char *const wanted = has_one ? "has a new token" : "the vault is sealed";
-                if (message.find(wanted) != std::string_view::npos)
-                    heard->was_told = true;
-            };
-            services.token = [heard, has_one](std::string_view given) -> octopus::Token {
-                heard->was_asked_rightly = given == "of the host";
-                if (!has_one)
-                    throw std::runtime_error("the vault is sealed");
-                return {"octopus-test-secret", "octopus", std::chrono::system_clock::now() + 1h};
-            };
-            const octopus::Driver driver(library(), config, std::move(services));
-            const auto end = std::chrono::steady_clock::now() + patience;
-            while (!heard->was_told && std::chrono::steady_clock::now() < end)
-                std::this_thread::sleep_for(10ms);
-            EXPECT(heard->was_told && heard->was_asked_rightly);
-        }
-        EXPECT(gone.is_over_within(patience));
-    }
-}
-
 constexpr promises::Promise all[] = {
     PROMISE(handles_are_move_only_and_go_in_any_order),
     PROMISE(a_driver_makes_finds_lists_and_deletes_topics),
@@ -590,21 +282,8 @@ constexpr promises::Promise all[] = {
     PROMISE(strict_order_holds_on_a_pool_of_four_for_events_made_ready_by_the_host_too),
     PROMISE(processing_stops_or_fails_from_any_thread_with_what_was_thrown),
     PROMISE(targets_are_read_and_positions_told_sought_and_committed),
-    PROMISE(components_of_the_host_are_used_and_what_they_throw_is_told),
-    PROMISE(a_pool_of_the_hosts_may_refuse_drop_and_reorder_and_strict_order_holds),
-    PROMISE(services_are_called_until_they_are_destroyed),
-    PROMISE(tokens_are_provided_by_the_host_and_what_it_throws_instead_is_told),
 };
 
 } // namespace
 
-int main(int argc, char **argv)
-{
-    if (argc != 3) {
-        std::fprintf(stderr, "usage: %s BOOTSTRAP-SERVERS PREFIX\n", argv[0]);
-        return 2;
-    }
-    servers = argv[1];
-    prefix = argv[2];
-    return promises::keep(all);
-}
+int main(int argc, char **argv) { return run(argc, argv, all); }

@@ -64,19 +64,21 @@ fn a_cpp_host_shows_no_error_to_the_address_and_undefined_behaviour_sanitizers()
 
 #[test]
 fn a_cpp_host_on_the_cpp_headers_finds_every_promise_kept() {
-    check_promises("promises", &[]);
+    check_promises("", &[]);
 }
 
 #[test]
 fn a_cpp_host_on_the_cpp_headers_shows_no_error_to_the_address_and_undefined_behaviour_sanitizers() {
-    check_promises("promises-sanitized", &SANITIZED);
+    check_promises("-sanitized", &SANITIZED);
 }
 
-fn check_promises(name: &str, flags: &[&str]) {
-    let host = compile_linked("promises.cpp", name, flags);
-    let prefix = unique(name) + "-";
-    let printed = run_host(Command::new(host).args([Kafka::shared().bootstrap(), &prefix]));
-    assert!(printed.ends_with("0 of 13 promises are broken\n"), "{printed}");
+fn check_promises(suffix: &str, flags: &[&str]) {
+    for (name, promises) in [("promises", 9), ("provided", 4)] {
+        let host = compile_linked(&format!("{name}.cpp"), &format!("{name}{suffix}"), flags);
+        let prefix = unique(name) + "-";
+        let printed = run_host(Command::new(host).args([Kafka::shared().bootstrap(), &prefix]));
+        assert!(printed.ends_with(&format!("0 of {promises} promises are broken\n")), "{printed}");
+    }
 }
 
 pub fn compile_linked(source: &str, name: &str, flags: &[&str]) -> PathBuf {
@@ -103,20 +105,17 @@ fn run_linked_host(name: &str, flags: &[&str]) {
 
 #[test]
 fn a_careless_host_gets_statuses_not_crashes() {
-    let host = compile(&C, "strangers.c", "strangers", &["-ldl"]);
-    check_strangers(&run_host(Command::new(host).arg(library())));
+    run_careless_hosts("", &[], run_host);
 }
 
 #[test]
 fn a_careless_host_shows_no_error_to_the_address_and_undefined_behaviour_sanitizers() {
-    let host = compile(&C, "strangers.c", "strangers-sanitized", &[&SANITIZED[..], &["-ldl"]].concat());
-    check_strangers(&run_host(Command::new(host).arg(library())));
+    run_careless_hosts("-sanitized", &SANITIZED, run_host);
 }
 
 #[test]
 fn a_careless_host_runs_under_valgrind_without_an_error_or_a_leak() {
-    let host = compile(&C, "strangers.c", "strangers-valgrind", &["-ldl"]);
-    check_strangers(&run_in_valgrind(Command::new(host).arg(library())));
+    run_careless_hosts("-valgrind", &[], run_in_valgrind);
 }
 
 #[test]
@@ -132,9 +131,14 @@ fn a_host_that_forks_is_told_so_in_the_child_and_goes_on_in_the_parent() {
     assert_eq!(run_careless_of_leaks(Command::new(host).arg(library())), "the child was told, the parent went on\n");
 }
 
-/// The last line is printed when everything was checked.
-fn check_strangers(printed: &str) {
-    assert!(printed.ends_with("has given its host's context back once\n"), "{printed}");
+/// Those that share strangers.h. Their last line is printed when everything was checked.
+fn run_careless_hosts(suffix: &str, flags: &[&str], run: fn(&Command) -> String) {
+    for name in ["nulls", "sizes", "lifetimes"] {
+        let flags = [flags, &["-ldl"]].concat();
+        let host = compile(&C, &format!("{name}.c"), &format!("{name}{suffix}"), &flags);
+        let printed = run(Command::new(host).arg(library()));
+        assert!(printed.ends_with("has given its host's context back once\n"), "{printed}");
+    }
 }
 
 /// So many events, each in its partition and in order, are all there is; their bytes are as src/record.rs says.
