@@ -72,13 +72,13 @@ impl Clone for SharedEvent {
 impl Drop for SharedEvent {
     fn drop(&mut self) {
         // SAFETY: this reference was counted.
-        unsafe { Chunk::release(self.chunk) };
+        unsafe { Chunk::release(self.chunk, 1) };
     }
 }
 
 /// The head of a piece of memory.
 pub(super) struct Chunk {
-    /// To its events, and one of whoever fills it.
+    /// To its events, and to those that it has room for still.
     references: AtomicUsize,
     /// Those that are there. Only who fills the chunk changes that.
     events: AtomicUsize,
@@ -98,10 +98,10 @@ impl Chunk {
     }
 
     /// # Safety
-    /// One of its references is given up.
-    unsafe fn release(chunk: NonNull<Chunk>) {
-        // SAFETY: alive by the reference that is given up.
-        if unsafe { chunk.as_ref() }.references.fetch_sub(1, Ordering::Release) > 1 {
+    /// So many of its references, one at least, are given up.
+    unsafe fn release(chunk: NonNull<Chunk>, references: usize) {
+        // SAFETY: alive by the references that are given up.
+        if unsafe { chunk.as_ref() }.references.fetch_sub(references, Ordering::Release) > references {
             return;
         }
         // Whatever others did with its events was before this. A fence would say so, too, but ThreadSanitizer sees none.
@@ -111,8 +111,8 @@ impl Chunk {
         unsafe {
             let mut chunk = chunk;
             let (layout, events) = (chunk.as_ref().layout, chunk.as_ref().events.load(Ordering::Relaxed));
-            // Alive until the events' messages have gone.
-            let _client = chunk.as_mut().pin.take().map(Pin::end);
+            // It goes after the events' messages.
+            let _pin = chunk.as_mut().pin.take();
             let first_event = chunk.cast::<u8>().add(FIRST_EVENT).cast::<Event>();
             ptr::drop_in_place(ptr::slice_from_raw_parts_mut(first_event.as_ptr(), events));
             chunk.drop_in_place();
@@ -121,7 +121,7 @@ impl Chunk {
     }
 }
 
-/// A chunk that is being filled.
+/// A chunk that is being filled. It is there until its last event was given away.
 pub struct Filling {
     chunk: NonNull<Chunk>,
     /// Where the next event goes, and how many more have room.
@@ -156,7 +156,7 @@ impl Filling {
 
     fn new(events: usize, bytes: usize, pin: Option<Pin>, positions: Arc<Positions>) -> Self {
         let Some(layout) = Chunk::layout(events, bytes) else { alloc::handle_alloc_error(Layout::new::<Chunk>()) };
-        let head = Chunk { references: AtomicUsize::new(1), events: AtomicUsize::new(0), layout, pin, positions };
+        let head = Chunk { references: AtomicUsize::new(events), events: AtomicUsize::new(0), layout, pin, positions };
         // SAFETY: the layout has a size, that of a chunk's head at least; the parts lie within it, the events aligned.
         unsafe {
             let Some(memory) = NonNull::new(alloc::alloc(layout)) else { alloc::handle_alloc_error(layout) };
@@ -176,7 +176,10 @@ impl Filling {
     /// Reads a record; the next of those that it was made for.
     pub fn read(&mut self, record: RawRecord, serializer: &Provided<dyn Serializer>) -> Result<SharedEvent> {
         let parts = Parts::read(record.payload.bytes(), record.offset, serializer)?;
-        let (bytes, message) = match (record.payload, &self.chunk().pin) {
+        assert!(self.events_left > 0, "a chunk is filled with the records that it was made for");
+        // SAFETY: alive by the reference of the event that there is room for.
+        let chunk = unsafe { self.chunk.as_ref() };
+        let (bytes, message) = match (record.payload, &chunk.pin) {
             (Payload::Fetched(fetched), Some(pin)) => {
                 // SAFETY: the chunk, made for this record, drops its events before it lets the client go.
                 let message = unsafe { fetched.keep(pin) };
@@ -197,11 +200,6 @@ impl Filling {
         }))
     }
 
-    fn chunk(&self) -> &Chunk {
-        // SAFETY: alive by the reference of who fills it.
-        unsafe { self.chunk.as_ref() }
-    }
-
     fn copy(&mut self, bytes: &[u8]) -> NonNull<[u8]> {
         assert!(bytes.len() <= self.bytes_left, "a chunk is filled with the records that it was made for");
         let copied = self.next_byte;
@@ -214,8 +212,11 @@ impl Filling {
         NonNull::slice_from_raw_parts(copied, bytes.len())
     }
 
+    /// Gives it the reference that was counted for it.
     fn add(&mut self, event: Event) -> SharedEvent {
-        assert!(self.events_left > 0, "a chunk is filled with the records that it was made for");
+        // Nobody else changes it.
+        let there = &event.chunk().events;
+        there.store(there.load(Ordering::Relaxed) + 1, Ordering::Relaxed);
         let place = self.next_event;
         // SAFETY: so much room is left there.
         unsafe {
@@ -223,16 +224,15 @@ impl Filling {
             self.next_event = place.add(1);
         }
         self.events_left -= 1;
-        let chunk = self.chunk();
-        chunk.events.fetch_add(1, Ordering::Relaxed);
-        chunk.references.fetch_add(1, Ordering::Relaxed);
         SharedEvent(place)
     }
 }
 
 impl Drop for Filling {
     fn drop(&mut self) {
-        // SAFETY: the reference of who fills it.
-        unsafe { Chunk::release(self.chunk) };
+        if self.events_left > 0 {
+            // SAFETY: the references of events that there are none of.
+            unsafe { Chunk::release(self.chunk, self.events_left) };
+        }
     }
 }

@@ -82,7 +82,7 @@ impl Payload<'_> {
     /// Keeps their answer; `None` if it would be one too many.
     pub fn pin(&self, answer: Answer) -> Option<Pin> {
         match self {
-            Payload::Fetched(Fetched { consumer, .. }) => consumer.answers.pin(answer, &consumer.client.handle),
+            Payload::Fetched(Fetched { consumer, .. }) => consumer.answers.pin(answer),
             #[cfg(any(test, fuzzing))]
             Payload::Given(_) => None,
         }
@@ -233,7 +233,7 @@ impl KafkaConsumer {
             news: Lasting::default(),
             cut_off: Lasting::default(),
             timeout: connection.timeout,
-            answers: Answers::new(most_kept),
+            answers: Answers::new(most_kept, &client.handle),
             data: Queue::new(&client.handle)?,
             events,
             client,

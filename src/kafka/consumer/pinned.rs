@@ -19,6 +19,8 @@ struct Counted {
     /// Bytes that they may have together. One more is kept while they have less.
     most: usize,
     all: Mutex<All>,
+    /// Whose answers they are: it goes after them.
+    client: Arc<Handle>,
 }
 
 #[derive(Default)]
@@ -33,25 +35,32 @@ struct Kept {
     among: Arc<Counted>,
 }
 
+/// Messages of an answer may be kept as long as there is this. In the moment between the last of them and the pin another answer
+/// may come to be in the same place: one of the same size is counted as that one, as which it takes no more.
+pub struct Pin(Arc<Kept>);
+
 impl Answers {
-    pub fn new(most: usize) -> Self {
-        Answers { counted: Arc::new(Counted { most, all: Mutex::default() }), last: Mutex::default() }
+    pub fn new(most: usize, client: &Arc<Handle>) -> Self {
+        let counted = Counted { most, all: Mutex::default(), client: client.clone() };
+        Answers { counted: Arc::new(counted), last: Mutex::default() }
     }
 
     /// Nothing if it would be one too many.
-    pub fn pin(&self, answer: Answer, client: &Arc<Handle>) -> Option<Pin> {
-        self.keep(answer).map(|kept| Pin { _kept: kept, client: client.clone() })
-    }
-
-    fn keep(&self, answer: Answer) -> Option<Arc<Kept>> {
+    pub fn pin(&self, answer: Answer) -> Option<Pin> {
         let mut last = self.last.lock();
         if let Some(kept) = last.as_ref().filter(|it| it.answer == answer) {
-            return Some(kept.clone());
+            return Some(Pin(kept.clone()));
         }
         // Before the next is looked at: no record may have it any more.
         *last = None;
         *last = self.counted.keep(answer);
-        last.clone()
+        last.clone().map(Pin)
+    }
+}
+
+impl Pin {
+    pub fn is_of(&self, client: &Arc<Handle>) -> bool {
+        Arc::ptr_eq(&self.0.among.client, client)
     }
 }
 
@@ -83,27 +92,18 @@ impl Drop for Kept {
     }
 }
 
-/// Messages of an answer may be kept as long as there is this.
-pub struct Pin {
-    _kept: Arc<Kept>,
-    client: Arc<Handle>,
-}
-
-impl Pin {
-    pub fn is_of(&self, client: &Arc<Handle>) -> bool {
-        Arc::ptr_eq(&self.client, client)
-    }
-
-    /// The answer is no longer counted as kept. Until its last message goes, no other answer can be where it is: so this comes
-    /// first, then the messages go, then the client.
-    pub fn end(self) -> Arc<Handle> {
-        self.client
-    }
-}
-
 #[cfg(test)]
 mod tests {
+    use rdkafka::ClientConfig;
+    use rdkafka::bindings::rd_kafka_type_t;
+
     use super::*;
+
+    fn answers(most: usize) -> Answers {
+        let config = ClientConfig::new().create_native_config().expect("no property is a wrong one");
+        let client = Handle::make(rd_kafka_type_t::RD_KAFKA_CONSUMER, &config, |_| ()).expect("a client of no broker");
+        Answers::new(most, &Arc::new(client))
+    }
 
     fn answer(address: usize, bytes: usize) -> Answer {
         Answer { address, bytes }
@@ -111,24 +111,24 @@ mod tests {
 
     #[test]
     fn an_answer_is_counted_once_however_many_of_its_records_are_kept() {
-        let answers = Answers::new(100);
-        let mut first: Vec<_> = (0..3).map(|_| answers.keep(answer(1, 60))).collect();
-        let _second = answers.keep(answer(2, 60)).expect("the first is below the limit");
-        assert!(answers.keep(answer(3, 1)).is_none(), "and both are above");
-        first.push(answers.keep(answer(1, 60)));
+        let answers = answers(100);
+        let mut first: Vec<_> = (0..3).map(|_| answers.pin(answer(1, 60))).collect();
+        let _second = answers.pin(answer(2, 60)).expect("the first is below the limit");
+        assert!(answers.pin(answer(3, 1)).is_none(), "and both are above");
+        first.push(answers.pin(answer(1, 60)));
         assert!(first.iter().all(Option::is_some), "more of what is kept anyway takes nothing more");
         for one in first {
-            assert!(answers.keep(answer(3, 1)).is_none());
+            assert!(answers.pin(answer(3, 1)).is_none());
             drop(one);
         }
-        assert!(answers.keep(answer(3, 1)).is_some());
+        assert!(answers.pin(answer(3, 1)).is_some());
     }
 
     #[test]
     fn an_answer_that_no_record_has_any_more_keeps_no_other_out() {
-        let answers = Answers::new(100);
+        let answers = answers(100);
         for address in [1, 2, 1, 1, 3] {
-            assert!(answers.keep(answer(address, 100)).is_some(), "the one before went");
+            assert!(answers.pin(answer(address, 100)).is_some(), "the one before went");
         }
         *answers.last.lock() = None;
         let all = answers.counted.all.lock();
