@@ -21,6 +21,9 @@ use crate::processing::{self, Bounds, Processor};
 use crate::thread_pool::ThreadPool;
 use crate::topic::Topic;
 
+/// Records that are taken and read together: so few that what was looked at when they were taken is still in a cache.
+const RUN: usize = 64;
+
 pub struct Consumer {
     pub health: Health,
     reader: Arc<Reader>,
@@ -230,9 +233,9 @@ impl Reader {
         chunk.map_or_else(|| Err(Error::bare(Kind::TimedOut)), |mut chunk| self.read_into(&mut chunk, record))
     }
 
-    fn read_all(&self, records: Vec<RawRecord>) -> Vec<Result<SharedEvent>> {
+    fn read_all(&self, records: &mut Vec<RawRecord>) -> Vec<Result<SharedEvent>> {
         let mut read = Vec::with_capacity(records.len());
-        let mut rest = records.into_iter();
+        let mut rest = records.drain(..);
         while let Some(mut chunk) = Filling::for_first_of(rest.as_slice(), self.records.positions()) {
             let together = rest.by_ref().take(chunk.room());
             read.extend(together.map(|record| self.read_into(&mut chunk, record)));
@@ -255,22 +258,31 @@ impl Reader {
         let wanted = usize::try_from(max).unwrap_or(usize::MAX);
         let mut events = vec![self.next(deadline)?];
         self.left_over.take_events(wanted, &mut events);
-        if !self.left_over.is_empty() {
-            return Ok(events);
-        }
-        let mut records = Vec::new();
-        let behind_them = self.records.take_more(wanted - events.len(), &mut records);
-        let mut read = self.read_all(records).into_iter().chain(behind_them.filter(Error::is_said_once).map(Err));
-        while let Some(next) = read.next() {
-            match next {
-                Ok(event) => events.push(event),
-                Err(error) => {
-                    self.left_over.append(std::iter::once(Err(error)).chain(read).collect());
-                    break;
-                }
-            }
+        if self.left_over.is_empty() {
+            self.take_along(wanted, &mut events);
         }
         Ok(events)
+    }
+
+    /// What else is there, a run after the other, until there are so many events.
+    fn take_along(&self, wanted: usize, events: &mut Vec<SharedEvent>) {
+        let mut records = Vec::with_capacity(RUN.min(wanted));
+        while events.len() < wanted {
+            let most = RUN.min(wanted - events.len());
+            let behind_them = self.records.take_more(most, &mut records);
+            let is_all = records.len() < most || behind_them.is_some();
+            let read = self.read_all(&mut records).into_iter();
+            let mut read = read.chain(behind_them.filter(Error::is_said_once).map(Err));
+            while let Some(next) = read.next() {
+                match next {
+                    Ok(event) => events.push(event),
+                    Err(error) => return self.left_over.append(std::iter::once(Err(error)).chain(read).collect()),
+                }
+            }
+            if is_all {
+                return;
+            }
+        }
     }
 
     /// Events that were taken and not used come next, before all others.

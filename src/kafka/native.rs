@@ -341,6 +341,16 @@ impl Message {
         unsafe { std::slice::from_raw_parts(raw.payload.cast(), raw.len) }
     }
 
+    /// Has the processor get the payload's beginning, which another one wrote last, while there is something else to do.
+    pub fn ask_for_payload(&self) {
+        #[cfg(target_arch = "x86_64")]
+        // SAFETY: it may be told any address; every such processor has the instruction.
+        unsafe {
+            use std::arch::x86_64::{_MM_HINT_T0, _mm_prefetch};
+            _mm_prefetch::<_MM_HINT_T0>(self.raw().payload.cast());
+        }
+    }
+
     /// The answer that it came in, which it keeps in memory; a message that was made otherwise came in none.
     pub fn answer(&self) -> Option<Answer> {
         let mut bytes = 0;

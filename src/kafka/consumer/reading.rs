@@ -61,6 +61,9 @@ impl Shared {
         }
         let mut batch = self.batch.try_lock()?;
         let message = batch.pop_front()?;
+        if let Some(next) = batch.front() {
+            next.ask_for_payload();
+        }
         match self.examine(message, &mut batch, &mut self.positions.turn()) {
             Reading::Record(record) => return Some(Ok(record)),
             Reading::Failure(error) => return Some(Err(error)),
@@ -95,6 +98,7 @@ impl Shared {
             while records.len() < enough
                 && let Some(message) = batch.pop_front()
             {
+                message.ask_for_payload();
                 match self.examine(message, &mut batch, &mut positions) {
                     Reading::Record(record) => records.push(record),
                     Reading::Nothing => {}
