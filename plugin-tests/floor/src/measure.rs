@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use crate::job::{Event, Figures, Job, Pulling, Times, Work};
 use crate::side::{Consuming, Measured, Producing, Told};
-use crate::usage::Before;
+use crate::usage::{Before, settle};
 
 /// The argument that makes a program measure.
 pub const ROLE: &str = "measure";
@@ -85,8 +85,10 @@ pub fn measure<S: Measured>(job: &Job, began: Instant) -> Figures {
             };
             // What is set up once, and what an allocator keeps, is there by then.
             (0..times / 10).for_each(|_| once());
+            settle();
             let before = Before::now();
             (0..times).for_each(|_| once());
+            settle();
             before.until_now(times)
         }
         Work::List => panic!("only the plugin lists topics"),

@@ -2,7 +2,8 @@
 
 use std::fs;
 use std::mem::MaybeUninit;
-use std::time::Instant;
+use std::thread;
+use std::time::{Duration, Instant};
 
 use crate::job::Figures;
 
@@ -46,6 +47,19 @@ impl Now {
     fn look() -> Self {
         let descriptors = fs::read_dir("/proc/self/fd").map_or(0, Iterator::count) as i64;
         Now { memory: status("VmRSS:"), threads: status("Threads:"), descriptors }
+    }
+}
+
+/// Once as many threads have been there for a second: clients that are closed go behind the scenes.
+pub fn settle() {
+    const QUIET: usize = 10;
+    let mut last = [0; QUIET];
+    for look in 0..10 * QUIET {
+        last[look % QUIET] = Now::look().threads;
+        if look >= QUIET && last.iter().all(|threads| *threads == last[0]) {
+            return;
+        }
+        thread::sleep(Duration::from_millis(100));
     }
 }
 
