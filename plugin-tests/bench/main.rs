@@ -132,9 +132,12 @@ impl<'a> Results<'a> {
 fn chosen(options: &Options) -> (Vec<Point>, Vec<CppPoint>) {
     let mut points = if options.quick { scenarios::quick() } else { scenarios::all() };
     let mut cpp_points = if options.cpp.is_some() { through_cpp::points(options.quick) } else { Vec::new() };
-    let is_chosen = |scenario: &str| options.only.is_empty() || options.only.iter().any(|it| it == scenario);
-    points.retain(|point| is_chosen(point.scenario));
-    cpp_points.retain(|point| is_chosen(point.scenario));
+    let is_chosen = |scenario: &str, at: &str| {
+        let listed = format!("{scenario}, {at}");
+        options.only.is_empty() || options.only.iter().any(|it| it == scenario || *it == listed)
+    };
+    points.retain(|point| is_chosen(point.scenario, &point.at));
+    cpp_points.retain(|point| is_chosen(point.scenario, point.at));
     if let Some(pairs) = options.pairs {
         points.iter_mut().for_each(|point| point.pairs = point.pairs.min(pairs));
         cpp_points.iter_mut().for_each(|point| point.pairs = point.pairs.min(pairs));

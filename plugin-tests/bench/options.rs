@@ -11,7 +11,7 @@ Usage: bench [option...] host:port
 Measures Octopus against librdkafka alone on the Kafka at that address, in pairs, and shows what their ratios come to.
 
   --quick          the main ratios, in some two minutes
-  --only SCENARIO  only this one; may be repeated
+  --only SCENARIO  only this one, or only the point that --list shows so; may be repeated
   --pairs N        so many pairs of each point at most
   --check          fail unless the targets of docs/performance.md hold, but for those of the C++ API
   --out FOLDER     write rows.csv, summary.md and plots there (default: target/bench)

@@ -76,7 +76,9 @@ impl Point {
     /// The events that a topic has when both sides are through with it.
     pub fn left_behind(&self) -> Option<u64> {
         match self.work {
-            Work::Push { events, threads } => Some(events / threads as u64 * threads as u64 + 1),
+            Work::Push { events, threads } => {
+                Some(events / threads as u64 * threads as u64 + u64::from(self.partitions))
+            }
             Work::PushInWindow { events, .. } => Some(events + 1),
             Work::PushAndWait { times } => Some(times + 1),
             Work::PushAtRate { rate, seconds } => Some(rate.per_second(f64::NAN) * seconds + 1),

@@ -132,10 +132,10 @@ impl Judge<'_> {
         self.at_most(TARGET, "% of a processor beyond librdkafka's".to_owned(), cpu.map(|(a, b)| b - a), 0.1);
     }
 
-    /// No slower with more: as against librdkafka, which has the same processors and brokers.
+    /// No slower with more: as against librdkafka, which has the same processors and brokers. With one of them it is a push of 16 B.
     fn more_of_them(&mut self) {
         const TARGET: &str = "8 more of them";
-        for (scenario, points) in [("pushers", ["1", "2", "4"]), ("partitions", ["1", "6", "100"])] {
+        for (scenario, points) in [("pushers", ["2", "4"]), ("partitions", ["6", "100"])] {
             for at in points {
                 self.at_least(TARGET, format!("rate ratio with {at} {scenario}"), self.rate_ratio(scenario, at), 0.9);
             }

@@ -33,7 +33,9 @@ pub fn measure<S: Measured>(job: &Job, began: Instant) -> Figures {
     let consumer = || S::consumer(&S::open(job), job);
     let event = Event::new(job.data);
     match job.work {
-        Work::Push { events, threads } => push(&warm(producer(), &event), &event, events, threads),
+        Work::Push { events, threads } => {
+            push(&warm_everywhere(producer(), &event, job.partitions), &event, events, threads)
+        }
         Work::PushInWindow { events, window } => push_in_window(&warm(producer(), &event), &event, events, window),
         Work::PushAndWait { times } => push_and_wait(&warm(producer(), &event), &event, times),
         Work::PushAtRate { rate, seconds } => {
@@ -101,7 +103,13 @@ fn warm<P: Producing>(producer: P, event: &Event) -> P {
     producer
 }
 
-/// Numbers begin behind the one that warmed the producer up.
+/// Past the first event of each partition, for which a broker writes and synchronizes files: seconds, at times, of a hundred.
+fn warm_everywhere<P: Producing>(producer: P, event: &Event, partitions: u32) -> P {
+    let tickets: Vec<_> = (0..partitions.into()).map(|number| producer.push_for_ticket(number, event)).collect();
+    tickets.into_iter().for_each(|ticket| producer.wait(ticket));
+    producer
+}
+
 fn push(producer: &impl Producing, event: &Event, events: u64, threads: usize) -> Figures {
     let before = Before::now();
     if threads == 1 {
