@@ -118,6 +118,7 @@ impl Judge<'_> {
         }
     }
 
+    /// Threads are those of a producer and a consumer; the driver, of which librdkafka has none, is there before, and idles with them.
     fn idle(&mut self) {
         const TARGET: &str = "7 idle";
         let idle = self.at("idle", "producer and consumer");

@@ -57,8 +57,10 @@ pub fn measure<S: Measured>(job: &Job, began: Instant) -> Figures {
             consumer().pull();
         }),
         Work::Idle { seconds } => {
+            let opened = S::open(job);
             let before = Before::now();
-            let (_producer, _consumer) = (warm(producer(), &event), consumer());
+            let _producer = warm(S::producer(&opened, job), &event);
+            let _consumer = S::consumer(&opened, job);
             let while_idle = Before::now();
             thread::sleep(Duration::from_secs(seconds));
             Figures { threads: before.until_now(0).threads, ..while_idle.until_now(seconds) }
@@ -78,9 +80,9 @@ pub fn measure<S: Measured>(job: &Job, began: Instant) -> Figures {
         Work::OneHeld { events } => one_held(consumer(), events),
         Work::OpenAndClose { times } => {
             let once = || {
-                let producer = producer();
-                producer.wait(producer.push_for_ticket(0, &event));
-                let mut consumer = consumer();
+                let opened = S::open(job);
+                let producer = warm(S::producer(&opened, job), &event);
+                let mut consumer = S::consumer(&opened, job);
                 consumer.pull();
                 producer.close();
                 consumer.close();
