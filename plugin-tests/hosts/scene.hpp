@@ -9,8 +9,10 @@
 #include "promises.hpp"
 
 #include <cstdio>
+#include <memory>
 #include <numeric>
 #include <string>
+#include <thread>
 #include <utility>
 #include <vector>
 
@@ -28,8 +30,16 @@ inline const octopus::Library &library()
     return loaded;
 }
 
+/* What each driver's services hold. They are given back behind the last client, which ends in the background. */
+inline const std::shared_ptr<const bool> presence = std::make_shared<const bool>(true);
+
 inline octopus::Driver driver(octopus::Services services = {})
 {
+    services.fatal = [present = presence, told = std::move(services.fatal)](
+                         std::string_view client, std::int32_t code, std::string_view message) {
+        if (told)
+            told(client, code, message);
+    };
     return octopus::Driver(library(), R"({"kafka": {"bootstrap.servers": ")" + servers + R"("}})", std::move(services));
 }
 
@@ -88,6 +98,14 @@ inline std::vector<unsigned> up_to(unsigned count)
     return numbers;
 }
 
+/* Nothing of the drivers is there any more, which whoever looks for leaks would find on its way otherwise. */
+inline bool is_over()
+{
+    for (int look = 0; look < 1000 && presence.use_count() > 1; look++)
+        std::this_thread::sleep_for(10ms);
+    return presence.use_count() == 1;
+}
+
 /* A program that shows these promises; it is told where Kafka is, and how the names of its topics begin. */
 template <std::size_t count> int run(int argc, char **argv, const promises::Promise (&all)[count])
 {
@@ -97,7 +115,12 @@ template <std::size_t count> int run(int argc, char **argv, const promises::Prom
     }
     servers = argv[1];
     prefix = argv[2];
-    return promises::keep(all);
+    const int result = promises::keep(all);
+    if (!is_over()) {
+        std::fputs("some of the drivers' clients are still there\n", stderr);
+        return 1;
+    }
+    return result;
 }
 
 } // namespace scene
