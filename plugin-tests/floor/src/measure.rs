@@ -101,8 +101,7 @@ pub fn measure<S: Measured>(job: &Job, began: Instant) -> Figures {
 
 /// Connected, and past its first event.
 fn warm<P: Producing>(producer: P, event: &Event) -> P {
-    producer.wait(producer.push_for_ticket(0, event));
-    producer
+    warm_everywhere(producer, event, 1)
 }
 
 /// Past the first event of each partition, for which a broker writes and synchronizes files: seconds, at times, of a hundred.
