@@ -50,8 +50,15 @@ impl Now {
     }
 }
 
-/// Once as many threads have been there for a second: clients that are closed go behind the scenes.
+/// Once nothing goes on behind the scenes, where clients that are closed go, and nothing is kept that nobody uses: as many threads have been
+/// there for a second, and the allocator has given its free pages back, of which it keeps megabytes more or less, by which threads met in it.
 pub fn settle() {
+    wait_for_threads_to_go();
+    // SAFETY: may be called at any time; what is in use stays.
+    unsafe { libc::malloc_trim(0) };
+}
+
+fn wait_for_threads_to_go() {
     const QUIET: usize = 10;
     let mut last = [0; QUIET];
     for look in 0..10 * QUIET {
