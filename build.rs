@@ -1,9 +1,9 @@
-//! How the plugin is linked: never unmapped, wholly resolved when it is loaded, and known by its bare name. Some of librdkafka's
-//! sources are patched. With the feature `diaspora`, the C++ adapter is compiled into it.
+//! How the plugin is linked: never unmapped, wholly resolved when it is loaded, and known by its bare name. librdkafka is compiled
+//! here, and with the feature `diaspora` the C++ adapter.
 
 fn main() {
     println!("cargo:rerun-if-changed=build.rs");
-    librdkafka::compile_patched();
+    compile_librdkafka();
     #[cfg(feature = "diaspora")]
     diaspora::compile();
     if std::env::var("CARGO_CFG_TARGET_OS").as_deref() != Ok("linux") {
@@ -26,60 +26,18 @@ fn main() {
     println!("cargo:rustc-cdylib-link-arg=-Wl,-soname,liboctopus.so");
 }
 
-/// What is wrong in librdkafka, and its users can't set right: src/kafka/patches, a file for each of its sources, with the reason
-/// in front. The patched ones are compiled here, and the linker, which has what they define, leaves the ones of rdkafka-sys alone.
-mod librdkafka {
-    use std::path::{Path, PathBuf};
-    use std::{env, fs};
-
-    const PATCHES: &str = "src/kafka/patches";
-
-    pub fn compile_patched() {
-        println!("cargo:rerun-if-changed={PATCHES}");
-        println!("cargo:rerun-if-env-changed=CFLAGS");
-        let sources = told("DEP_RDKAFKA_ROOT").join("src");
-        let mut patches: Vec<_> = fs::read_dir(PATCHES)
-            .unwrap_or_else(|why| panic!("reading {PATCHES}: {why}"))
-            .map(|entry| entry.expect("an entry of a folder").path())
-            .collect();
-        patches.sort();
-        cc::Build::new()
-            .files(patches.iter().map(|patch| patched(patch, &sources)))
-            .include(&sources)
-            .include(told("DEP_OPENSSL_INCLUDE"))
-            // As rdkafka-sys compiles the others, whatever the profile; of the variables with flags its build heeds this one, and that last.
-            .opt_level(2)
-            .debug(true)
-            .force_frame_pointer(false)
-            .warnings(false)
-            .flags(env::var("CFLAGS").unwrap_or_default().split_whitespace())
-            .link_lib_modifier("+whole-archive")
-            .compile("octopus-librdkafka");
+/// librdkafka, with the patch queue unless the feature `patched` is off: docs/librdkafka.md.
+fn compile_librdkafka() {
+    let features = librdkafka_build::Features {
+        tls: cfg!(feature = "tls"),
+        oidc: cfg!(feature = "oidc"),
+        zstd: cfg!(feature = "zstd"),
+    };
+    let mut build = librdkafka_build::Build::new(features, "octopus-librdkafka");
+    if cfg!(feature = "patched") {
+        build = build.patches("src/kafka/patches");
     }
-
-    /// Where the patched source is.
-    fn patched(patch: &Path, sources: &Path) -> PathBuf {
-        let name = Path::new(patch.file_name().expect("a patch has a name")).with_extension("c");
-        let read =
-            |path: &Path| fs::read_to_string(path).unwrap_or_else(|why| panic!("reading {}: {why}", path.display()));
-        let (changes, source) = (read(patch), read(&sources.join(&name)));
-        let fits = |why: &dyn std::fmt::Display| -> String {
-            panic!(
-                "{} doesn't fit librdkafka's {}: {why}.\nHas the version of rdkafka-sys changed? Look whether what the patch is for is still so.",
-                patch.display(),
-                name.display()
-            )
-        };
-        let changed = diffy::Patch::from_str(&changes)
-            .map_or_else(|why| fits(&why), |changes| diffy::apply(&source, &changes).unwrap_or_else(|why| fits(&why)));
-        let path = told("OUT_DIR").join(&name);
-        fs::write(&path, changed).unwrap_or_else(|why| panic!("writing {}: {why}", path.display()));
-        path
-    }
-
-    fn told(variable: &str) -> PathBuf {
-        env::var_os(variable).unwrap_or_else(|| panic!("{variable} is not set: cargo sets it for build scripts")).into()
-    }
+    build.compile().unwrap_or_else(|why| panic!("\n\n{why}\n"));
 }
 
 /// The driver "octopus" of the C++ Diaspora Streaming API: src/diaspora, against an installed diaspora-stream-api.

@@ -20,6 +20,7 @@ case "${1:-}" in
 esac
 
 export CARGO_TERM_COLOR=${CARGO_TERM_COLOR:-never}
+readonly unpatched=plugin-tests/aws,plugin-tests/oidc,plugin-tests/tls,plugin-tests/zstd
 summary=()
 step_started=$SECONDS
 step=''
@@ -105,6 +106,7 @@ finish
 begin 'no lint finds anything'
 cargo clippy --workspace --all-targets --locked -- -D warnings
 cargo clippy -p octopus --all-targets --no-default-features --locked -- -D warnings
+cargo clippy --workspace --all-targets --no-default-features --features "$unpatched" --locked -- -D warnings
 # Workspaces of their own, which aren't compiled here, but must be able to be.
 for manifest in plugin-tests/fuzz/Cargo.toml ci/sanitize/planted/Cargo.toml; do
     cargo metadata --locked --format-version 1 --manifest-path "$manifest" >/dev/null
@@ -123,8 +125,9 @@ begin 'a share of each row of the fault matrix'
 ci/faults.sh --seed 1
 finish
 
-begin 'tests of a build without AWS credential chain'
-env -u AWS_ACCESS_KEY_ID cargo test -p octopus --lib --no-default-features --locked -- auth config
+begin 'tests of a build without AWS credential chain, and without any feature'
+env -u AWS_ACCESS_KEY_ID cargo test -p octopus --lib --no-default-features --features oidc,patched,tls,zstd --locked -- auth config
+cargo test -p octopus --lib --no-default-features --locked -- kafka::conf kafka::log_messages
 finish
 
 begin 'the tests showed no secret'

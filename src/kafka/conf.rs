@@ -80,3 +80,38 @@ pub fn effective_number(config: &NativeClientConfig, name: &str) -> Result<u64> 
 pub fn built_in_features() -> String {
     native(&Properties::default()).and_then(|config| effective(&config, "builtin.features")).unwrap_or_default()
 }
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use super::*;
+
+    /// A feature that a build lost, because a header was missing say, is missed here.
+    #[test]
+    fn built_in_features_are_those_of_the_cargo_features() {
+        let mut expected = BTreeSet::from(["gzip", "lz4", "plugins", "regex", "sasl", "sasl_plain", "snappy"]);
+        for (is_on, names) in [
+            (cfg!(feature = "tls"), &["ssl", "sasl_scram", "sasl_oauthbearer"] as &[_]),
+            (cfg!(feature = "oidc"), &["http", "oidc"]),
+            (cfg!(feature = "zstd"), &["zstd"]),
+        ] {
+            expected.extend(names.iter().filter(|_| is_on));
+        }
+        assert_eq!(built_in_features().split(',').collect::<BTreeSet<_>>(), expected);
+    }
+
+    #[test]
+    fn version_has_the_number_of_the_last_patch() {
+        let patches = std::fs::read_dir(concat!(env!("CARGO_MANIFEST_DIR"), "/src/kafka/patches")).unwrap();
+        let number = |name: String| name.split_once('-').and_then(|(number, _)| number.parse::<u32>().ok());
+        let last = patches.filter_map(|entry| number(entry.unwrap().file_name().into_string().unwrap())).max().unwrap();
+        let version = crate::kafka::librdkafka_version();
+        let (published, patch) = match version.split_once("+octopus.") {
+            Some((published, patch)) => (published, Some(patch.to_owned())),
+            None => (version.as_str(), None),
+        };
+        assert_eq!(patch, cfg!(feature = "patched").then(|| last.to_string()), "{version}");
+        assert_eq!(published.split('.').count(), 3, "{version}");
+    }
+}

@@ -16,6 +16,9 @@ mod errors;
 mod info;
 mod native;
 mod overdue;
+#[cfg(all(test, feature = "patched"))]
+#[path = "patches/tests.rs"]
+mod patch_tests;
 #[cfg(all(target_os = "linux", any(target_arch = "x86_64", target_arch = "aarch64")))]
 mod pipe;
 mod producer;
@@ -24,6 +27,13 @@ mod trouble;
 
 use std::sync::Arc;
 use std::time::Duration;
+
+// What librdkafka is linked with: Rust's linker is told only of crates that are named. `native` names openssl-sys.
+#[cfg(feature = "oidc")]
+use curl_sys as _;
+use libz_sys as _;
+#[cfg(feature = "zstd")]
+use zstd_sys as _;
 
 pub use admin::{EmbeddedAdmin, KafkaAdmin};
 pub use buffer::EncodedRecord;
@@ -76,7 +86,7 @@ impl Connection {
     }
 }
 
-/// librdkafka's version and what this build of it can do.
+/// What `rd_kafka_version_str()` returns: `2.12.1`, or with patches `2.12.1+octopus.25`, where 25 is the last patch's number.
 pub fn librdkafka_version() -> String {
     rdkafka::util::get_rdkafka_version().1
 }

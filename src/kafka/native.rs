@@ -30,6 +30,7 @@ impl Handle {
     ) -> std::result::Result<Self, String> {
         // OpenSSL would tear itself down among the handlers that run at exit, under clients that work on, and under
         // what the host has left to do then. Whoever sets it up first decides.
+        #[cfg(feature = "tls")]
         openssl_sys::init();
         let mut why = [0 as c_char; 512];
         // SAFETY: the configuration is alive and copied; the copy is librdkafka's on success and ours on failure; the
@@ -290,9 +291,10 @@ impl Drop for PartitionList {
     }
 }
 
+#[cfg(feature = "patched")]
 unsafe extern "C" {
-    /// Ours, in librdkafka's patched rdkafka_op.c, since what it tells of is that library's own.
-    fn octopus_answer_of(message: *const rd::rd_kafka_message_t, bytes: *mut usize) -> *const c_void;
+    /// Added to librdkafka by src/kafka/patches/0024-hook-fetch-response-of-message.patch.
+    fn octopus_fetch_response_of(message: *const rd::rd_kafka_message_t, bytes: *mut usize) -> *const c_void;
 }
 
 /// A broker's answer with messages: where it is, and how large.
@@ -351,12 +353,18 @@ impl Message {
         }
     }
 
-    /// The answer that it came in, which it keeps in memory; a message that was made otherwise came in none.
+    /// The fetch response that it came in, which it keeps in memory. `None` for a message that came in none, and for each message of
+    /// a librdkafka without patches, which does not tell.
     pub fn answer(&self) -> Option<Answer> {
-        let mut bytes = 0;
-        // SAFETY: alive; the place is writable.
-        let answer = unsafe { octopus_answer_of(self.0.as_ptr(), &mut bytes) };
-        (!answer.is_null()).then(|| Answer { address: answer.addr(), bytes })
+        #[cfg(feature = "patched")]
+        {
+            let mut bytes = 0;
+            // SAFETY: the message is alive as long as `self`; `bytes` is writable.
+            let response = unsafe { octopus_fetch_response_of(self.0.as_ptr(), &mut bytes) };
+            (!response.is_null()).then(|| Answer { address: response.addr(), bytes })
+        }
+        #[cfg(not(feature = "patched"))]
+        None
     }
 
     /// The topic's name; empty when it's about none.

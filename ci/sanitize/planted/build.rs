@@ -5,10 +5,10 @@ use std::process::Command;
 
 fn main() {
     println!("cargo:rerun-if-changed=faults.c");
-    println!("cargo:rerun-if-env-changed=CFLAGS");
+    println!("cargo:rerun-if-env-changed=OCTOPUS_LIBRDKAFKA_CFLAGS");
     let folder = env::var("OUT_DIR").expect("cargo names a folder");
     let (object, archive) = (format!("{folder}/faults.o"), format!("{folder}/libfaults.a"));
-    let flags = env::var("CFLAGS").unwrap_or_default();
+    let flags = env::var("OCTOPUS_LIBRDKAFKA_CFLAGS").unwrap_or_default();
     run(Command::new("cc")
         .args(flags.split_whitespace())
         .args(["-O1", "-g", "-fPIC", "-c", "faults.c", "-o", &object]));

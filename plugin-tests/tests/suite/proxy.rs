@@ -3,7 +3,7 @@
 
 use std::io::{Read, Write};
 use std::net::{Shutdown, TcpListener, TcpStream};
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Condvar, Mutex};
 use std::thread;
 use std::time::Duration;
@@ -71,6 +71,8 @@ struct Proxy {
     traffic: Mutex<Traffic>,
     changed: Condvar,
     open: Mutex<Vec<TcpStream>>,
+    /// Connections that clients have made.
+    accepted: AtomicUsize,
 }
 
 impl ProxiedKafka {
@@ -84,6 +86,7 @@ impl ProxiedKafka {
             traffic: Mutex::new(Traffic::Flows),
             changed: Condvar::new(),
             open: Mutex::default(),
+            accepted: AtomicUsize::new(0),
         });
         let (accepting, broker) = (proxy.clone(), kafka.bootstrap().to_owned());
         thread::spawn(move || {
@@ -96,6 +99,11 @@ impl ProxiedKafka {
 
     pub fn bootstrap(&self) -> &str {
         &self.address
+    }
+
+    /// How many connections clients have made so far.
+    pub fn connections_made(&self) -> usize {
+        self.proxy.accepted.load(Ordering::Relaxed)
     }
 
     /// Bytes wait in the proxy; connections stay.
@@ -146,6 +154,7 @@ impl Proxy {
     }
 
     fn connect(self: &Arc<Self>, client: TcpStream, broker: &str) {
+        self.accepted.fetch_add(1, Ordering::Relaxed);
         if *self.traffic.lock().unwrap() == Traffic::Broken {
             return;
         }

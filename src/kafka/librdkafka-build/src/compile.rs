@@ -1,0 +1,165 @@
+//! Runs the C compiler, once for each file. Objects of an earlier build are used again if nothing that they were compiled from
+//! has changed, so that a changed patch costs its own files only.
+
+use std::collections::BTreeMap;
+use std::env;
+use std::fs;
+use std::hash::{DefaultHasher, Hash as _, Hasher as _};
+use std::path::{Path, PathBuf};
+
+use crate::CFLAGS_VARIABLE;
+use crate::config::Features;
+use crate::sources::Sources;
+
+/// These are compiled with -O3, as librdkafka's Makefile does: compression is most of what a compressing producer does.
+const LZ4: [&str; 4] = ["src/lz4.c", "src/lz4frame.c", "src/lz4hc.c", "src/rdxxhash.c"];
+
+/// Compiles `sources`, which are in `directory` with their `config.h`, into the static library `archive`.
+pub fn compile(
+    sources: &Sources,
+    directory: &Path,
+    config_h: &str,
+    features: &Features,
+    archive: &str,
+) -> Result<(), String> {
+    features.check()?;
+    let includes = include_directories(features)?;
+    let flags = env::var(CFLAGS_VARIABLE).unwrap_or_default();
+    let mut common = DefaultHasher::new();
+    (config_h, &includes, &flags, environment()).hash(&mut common);
+    sources.headers().for_each(|header| header.hash(&mut common));
+
+    let mut objects = Objects::read(directory);
+    let mut used = Vec::new();
+    let (lz4, others): (Vec<_>, Vec<_>) = sources.c_files(features).into_iter().partition(|file| LZ4.contains(file));
+    for (files, level) in [(lz4, 3), (others, 2)] {
+        let mut build = cc::Build::new();
+        build
+            .include(directory.join("src"))
+            .includes(&includes)
+            // Whatever the profile: a debug build of librdkafka is too slow for tests of time.
+            .opt_level(level)
+            .force_frame_pointer(false)
+            .warnings(false)
+            .flags(flags.split_whitespace());
+        let key = |file: &str| {
+            let mut key = common.clone();
+            (level, sources.get(file)).hash(&mut key);
+            key.finish()
+        };
+        let changed: Vec<_> = files.iter().copied().filter(|file| !objects.has(file, key(file))).collect();
+        if !changed.is_empty() {
+            let compiled = build.files(changed.iter().map(|file| directory.join(file))).try_compile_intermediates();
+            let compiled = compiled.map_err(|why| format!("compiling librdkafka in {}: {why}", directory.display()))?;
+            for (file, object) in changed.iter().zip(compiled) {
+                objects.set(file, key(file), object);
+            }
+        }
+        used.extend(files.iter().map(|file| objects.path(file)));
+    }
+    objects.write()?;
+    cc::Build::new()
+        .objects(used)
+        // GNU's linker takes from an archive only what was asked for before it; rdkafka-sys asks behind it.
+        .link_lib_modifier("+whole-archive")
+        .try_compile(archive)
+        .map_err(|why| format!("archiving librdkafka as {archive}: {why}"))
+}
+
+/// What decides which compiler is run, and with which flags: `CC`, `CFLAGS` and their forms for one target.
+fn environment() -> BTreeMap<String, String> {
+    let decides = |name: &str| {
+        ["CC", "CFLAGS"].iter().any(|start| name == *start || name.starts_with(&format!("{start}_")))
+            || ["DEBUG", "HOST", "TARGET", "RUSTFLAGS", "CARGO_ENCODED_RUSTFLAGS"].contains(&name)
+    };
+    let variables = env::vars_os().map(|(name, value)| [name, value].map(|text| text.to_string_lossy().into_owned()));
+    variables.filter(|[name, _]| decides(name)).map(|[name, value]| (name, value)).collect()
+}
+
+/// The objects of this and of the last build: for each C file the key of what its object was compiled from.
+struct Objects {
+    list: PathBuf,
+    by_file: BTreeMap<String, (u64, PathBuf)>,
+}
+
+impl Objects {
+    fn read(directory: &Path) -> Self {
+        let list = directory.join("objects.txt");
+        let text = fs::read_to_string(&list).unwrap_or_default();
+        let by_file = text.lines().filter_map(|line| {
+            let mut fields = line.splitn(3, '\t');
+            let (file, key, object) = (fields.next()?, fields.next()?, fields.next()?);
+            Some((file.to_owned(), (u64::from_str_radix(key, 16).ok()?, object.into())))
+        });
+        Objects { by_file: by_file.collect(), list }
+    }
+
+    fn has(&self, file: &str, key: u64) -> bool {
+        self.by_file.get(file).is_some_and(|(known, object)| *known == key && object.exists())
+    }
+
+    fn set(&mut self, file: &str, key: u64, object: PathBuf) {
+        self.by_file.insert(file.to_owned(), (key, object));
+    }
+
+    fn path(&self, file: &str) -> PathBuf {
+        self.by_file.get(file).map(|(_, object)| object.clone()).unwrap_or_default()
+    }
+
+    fn write(&self) -> Result<(), String> {
+        let line =
+            |(file, (key, object)): (&String, &(u64, PathBuf))| format!("{file}\t{key:x}\t{}\n", object.display());
+        let text: String = self.by_file.iter().map(line).collect();
+        fs::write(&self.list, text).map_err(|why| format!("writing {}: {why}", self.list.display()))
+    }
+}
+
+/// Where the headers of the libraries are that cargo has built for librdkafka. A library without headers is an error:
+/// librdkafka's configure script would leave its feature out.
+fn include_directories(features: &Features) -> Result<Vec<PathBuf>, String> {
+    let needed = [
+        ("Z", "libz-sys", true),
+        ("OPENSSL", "openssl-sys", features.tls),
+        ("CURL", "curl-sys", features.oidc),
+        ("ZSTD", "zstd-sys", features.zstd),
+    ];
+    let mut directories = Vec::new();
+    for (library, package, _) in needed.iter().filter(|(_, _, is_needed)| *is_needed) {
+        let variable = |key: &str| env::var(format!("DEP_{library}_{key}")).ok();
+        let listed = variable("INCLUDE").or_else(|| Some(format!("{}/include", variable("ROOT")?)));
+        let found: Vec<_> =
+            listed.unwrap_or_default().split(',').map(PathBuf::from).filter(|folder| folder.is_dir()).collect();
+        if found.is_empty() {
+            return Err(format!(
+                "librdkafka needs the headers of {package}, and its build script names no directory that has them \
+                 (DEP_{library}_INCLUDE). Let it compile its own library, or install the library's development package"
+            ));
+        }
+        directories.extend(found);
+    }
+    Ok(directories)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn object_is_used_again_only_for_the_same_key_and_if_it_is_there() {
+        let folder = env::temp_dir().join(format!("librdkafka-objects-{}", std::process::id()));
+        fs::create_dir_all(&folder).unwrap();
+        let (kept, lost) = (folder.join("kept.o"), folder.join("lost.o"));
+        fs::write(&kept, "").unwrap();
+        let mut objects = Objects::read(&folder);
+        objects.set("src/kept.c", 1, kept.clone());
+        objects.set("src/lost.c", 1, lost);
+        objects.write().unwrap();
+
+        let objects = Objects::read(&folder);
+        assert!(objects.has("src/kept.c", 1) && objects.path("src/kept.c") == kept);
+        assert!(!objects.has("src/kept.c", 2), "something has changed");
+        assert!(!objects.has("src/lost.c", 1), "there is no object");
+        assert!(!objects.has("src/new.c", 1));
+        fs::remove_dir_all(folder).unwrap();
+    }
+}

@@ -1,0 +1,112 @@
+//! Compiles librdkafka once, with a configuration of our own: docs/librdkafka.md.
+//!
+//! The sources come from the crate rdkafka-sys, whose own build script `.cargo/config.toml` replaces. [`sources`] finds them,
+//! [`queue`] applies the patch queue to a copy, [`config`] writes the `config.h` that librdkafka's configure script would
+//! otherwise write, and [`compile`] runs the C compiler.
+
+mod compile;
+mod config;
+pub mod queue;
+pub mod sources;
+
+use std::env;
+use std::path::{Path, PathBuf};
+
+pub use config::Features;
+
+use queue::Queue;
+use sources::{Sources, TargetSystem};
+
+/// A directory with librdkafka's sources to compile instead of those of rdkafka-sys: `ci/librdkafka.sh bump`.
+const SOURCES_VARIABLE: &str = "OCTOPUS_LIBRDKAFKA_SOURCES";
+/// Numbers of patches to leave out, separated by commas: `ci/librdkafka.sh check`.
+const WITHOUT_VARIABLE: &str = "OCTOPUS_LIBRDKAFKA_WITHOUT";
+/// Further flags for librdkafka's C files: `ci/sanitize.sh`.
+const CFLAGS_VARIABLE: &str = "OCTOPUS_LIBRDKAFKA_CFLAGS";
+
+/// What a build script asks for.
+pub struct Build {
+    features: Features,
+    queue: Option<PathBuf>,
+    archive: &'static str,
+}
+
+impl Build {
+    /// librdkafka as published, linked as `archive`.
+    pub fn new(features: Features, archive: &'static str) -> Self {
+        Build { features, queue: None, archive }
+    }
+
+    /// With the patches in this directory.
+    pub fn patches(mut self, directory: impl Into<PathBuf>) -> Self {
+        self.queue = Some(directory.into());
+        self
+    }
+
+    /// Compiles librdkafka and tells cargo to link it. Call it from a build script.
+    ///
+    /// # Errors
+    /// A message for the person who builds: what failed, on what, and what to do.
+    pub fn compile(&self) -> Result<(), String> {
+        for variable in [SOURCES_VARIABLE, WITHOUT_VARIABLE, CFLAGS_VARIABLE] {
+            println!("cargo:rerun-if-env-changed={variable}");
+        }
+        ensure_rdkafka_sys_is_not_built()?;
+        let target = TargetSystem::from_cargo()?;
+        let root = match env::var_os(SOURCES_VARIABLE) {
+            Some(directory) => PathBuf::from(directory),
+            None => sources::locate(&out_dir())?,
+        };
+        let mut tree = Sources::read(&root)?;
+        let patched_version = match &self.queue {
+            None => None,
+            Some(directory) => {
+                println!("cargo:rerun-if-changed={}", directory.display());
+                let queue = Queue::read(directory)?.without(&without()?)?;
+                queue.apply(&mut tree)?;
+                Some(format!("{}+octopus.{}", tree.version()?, queue.last_number()))
+            }
+        };
+        let directory = out_dir().join("librdkafka");
+        tree.write(&directory)?;
+        let config_h = config::config_h(&self.features, &target, patched_version.as_deref());
+        write(&directory.join("config.h"), &config_h)?;
+        compile::compile(&tree, &directory, &config_h, &self.features, self.archive)
+    }
+}
+
+/// rdkafka-sys compiles librdkafka by itself unless cargo is told not to; then everything would be compiled twice.
+fn ensure_rdkafka_sys_is_not_built() -> Result<(), String> {
+    // Set by .cargo/config.toml, as cargo does with each key there.
+    if env::var_os("DEP_RDKAFKA_BUILT_BY").is_some_and(|by| by == "octopus") {
+        return Ok(());
+    }
+    let target = env::var("TARGET").unwrap_or_else(|_| "your target".to_owned());
+    Err(format!(
+        "cargo has not read Octopus' .cargo/config.toml, or that file has no entry for the target {target}. Without it, \
+         rdkafka-sys compiles a second librdkafka.\n\
+         Run cargo inside the repository; or pass `--config REPOSITORY/.cargo/config.toml`; or add\n\
+         \x20   [target.{target}.rdkafka]\n\
+         \x20   built_by = \"octopus\"\n\
+         to the configuration that cargo reads (https://doc.rust-lang.org/cargo/reference/config.html)."
+    ))
+}
+
+fn without() -> Result<Vec<u32>, String> {
+    let list = env::var(WITHOUT_VARIABLE).unwrap_or_default();
+    list.split(',')
+        .map(str::trim)
+        .filter(|number| !number.is_empty())
+        .map(|number| {
+            number.parse().map_err(|_| format!("{WITHOUT_VARIABLE}={list}: {number:?} is not a patch number"))
+        })
+        .collect()
+}
+
+fn out_dir() -> PathBuf {
+    env::var_os("OUT_DIR").expect("cargo sets OUT_DIR for build scripts").into()
+}
+
+fn write(path: &Path, text: &str) -> Result<(), String> {
+    std::fs::write(path, text).map_err(|why| format!("writing {}: {why}", path.display()))
+}

@@ -1,0 +1,71 @@
+//! `ci/librdkafka.sh`'s view of the patch queue.
+//!
+//!     librdkafka-queue list PATCHES                 number, kind, name and test of each patch, separated by tabs
+//!     librdkafka-queue report PATCHES LIBRDKAFKA    how each patch applies to these sources, as a Markdown table; the last
+//!                                                   line names those to leave out of a build
+//!     librdkafka-queue sources                      where the sources of rdkafka-sys are
+
+use std::path::Path;
+use std::process::ExitCode;
+
+use librdkafka_build::queue::{Patch, Queue};
+use librdkafka_build::sources::{self, Sources};
+
+fn main() -> ExitCode {
+    let arguments: Vec<_> = std::env::args().skip(1).collect();
+    let arguments: Vec<_> = arguments.iter().map(String::as_str).collect();
+    let done = match arguments[..] {
+        ["list", patches] => list(Path::new(patches)),
+        ["report", patches, librdkafka] => report(Path::new(patches), Path::new(librdkafka)),
+        ["sources"] => sources::locate(&std::env::temp_dir().join(format!("librdkafka-queue-{}", std::process::id())))
+            .map(|root| println!("{}", root.display())),
+        _ => Err("usage: librdkafka-queue list PATCHES | report PATCHES LIBRDKAFKA | sources".to_owned()),
+    };
+    match done {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(why) => {
+            eprintln!("librdkafka-queue: {why}");
+            ExitCode::from(2)
+        }
+    }
+}
+
+fn list(patches: &Path) -> Result<(), String> {
+    for patch in Queue::read(patches)?.patches() {
+        let kind = format!("{:?}", patch.kind).to_lowercase();
+        println!("{}\t{kind}\t{}\t{}", patch.number, patch.name, patch.test.lines().next().unwrap_or_default());
+    }
+    Ok(())
+}
+
+fn report(patches: &Path, librdkafka: &Path) -> Result<(), String> {
+    let queue = Queue::read(patches)?;
+    let mut sources = Sources::read(librdkafka)?;
+    println!("| patch | on {} | |\n| --- | --- | --- |", sources.version()?);
+    let mut left_out: Vec<u32> = Vec::new();
+    for patch in queue.patches() {
+        let (result, why) = try_one(patch, &mut sources, &left_out);
+        if result == "applies" {
+            println!("| {} | applies | |", patch.name);
+        } else {
+            left_out.push(patch.number);
+            println!("| {} | {result} | {why} |", patch.name);
+        }
+    }
+    let numbers: Vec<_> = left_out.iter().map(u32::to_string).collect();
+    println!("left out: {}", numbers.join(","));
+    Ok(())
+}
+
+fn try_one(patch: &Patch, sources: &mut Sources, left_out: &[u32]) -> (&'static str, String) {
+    if patch.is_contained_in(sources) {
+        return ("no longer needed", "the reverse patch applies".to_owned());
+    }
+    if let Some(number) = patch.requires.iter().find(|number| left_out.contains(number)) {
+        return ("conflicts", format!("it requires {number:04}, which is left out"));
+    }
+    match patch.apply(sources) {
+        Ok(()) => ("applies", String::new()),
+        Err(conflict) => ("conflicts", conflict.to_string()),
+    }
+}

@@ -1,0 +1,171 @@
+use std::path::PathBuf;
+
+use super::*;
+use crate::sources;
+
+const HEADER: &str =
+    "Reason: A reason\n  in two lines.\nUpstream: none\nTest: suite a::b\nRequires: none\nRemove-when: never.\n\n";
+
+fn text(diff: &str) -> String {
+    format!("{HEADER}{diff}")
+}
+
+fn patch(name: &str, diff: &str) -> Patch {
+    Patch::parse(name, &text(diff)).expect("a patch")
+}
+
+fn sources_with(files: &[(&str, &str)]) -> Sources {
+    let folder = std::env::temp_dir().join(format!("librdkafka-build-{}-{}", std::process::id(), rand()));
+    for (path, text) in [("src/rdkafka.h", "#define RD_KAFKA_VERSION 0x020c01ff\n")].iter().chain(files) {
+        let path = folder.join(path);
+        fs::create_dir_all(path.parent().unwrap()).unwrap();
+        fs::write(path, text).unwrap();
+    }
+    let sources = Sources::read(&folder).unwrap();
+    fs::remove_dir_all(folder).unwrap();
+    sources
+}
+
+fn rand() -> usize {
+    use std::sync::atomic::{AtomicUsize, Ordering};
+    static NEXT: AtomicUsize = AtomicUsize::new(0);
+    NEXT.fetch_add(1, Ordering::Relaxed)
+}
+
+fn read<'a>(sources: &'a Sources, path: &str) -> &'a str {
+    std::str::from_utf8(sources.get(path).unwrap_or_default()).unwrap()
+}
+
+const TWO_FILES: &str = "--- a/src/a.c\n+++ b/src/a.c\n@@ -1,2 +1,2 @@\n one\n-two\n+2\n\
+                         --- a/src/a.h\n+++ b/src/a.h\n@@ -1 +1,2 @@\n head\n+er\n";
+
+#[test]
+fn a_patch_changes_all_of_its_files() {
+    let mut sources = sources_with(&[("src/a.c", "one\ntwo\n"), ("src/a.h", "head\n")]);
+    let patch = patch("0001-fix-both.patch", TWO_FILES);
+    assert!(!patch.is_contained_in(&sources));
+    patch.apply(&mut sources).unwrap();
+    assert_eq!((read(&sources, "src/a.c"), read(&sources, "src/a.h")), ("one\n2\n", "head\ner\n"));
+    assert!(patch.is_contained_in(&sources), "the reverse applies now");
+}
+
+#[test]
+fn a_patch_that_conflicts_in_one_file_changes_none_and_names_it() {
+    let mut sources = sources_with(&[("src/a.c", "one\ntwo\n"), ("src/a.h", "other\n")]);
+    let conflict = patch("0001-fix-both.patch", TWO_FILES).apply(&mut sources).unwrap_err();
+    assert!(conflict.to_string().contains("src/a.h"), "{conflict}");
+    assert_eq!(read(&sources, "src/a.c"), "one\ntwo\n");
+}
+
+#[test]
+fn a_patch_creates_and_deletes_files() {
+    let mut sources = sources_with(&[("src/old.c", "gone\n")]);
+    let patch = patch(
+        "0001-hook-new.patch",
+        "--- /dev/null\n+++ b/src/new.c\n@@ -0,0 +1 @@\n+new\n--- a/src/old.c\n+++ /dev/null\n@@ -1 +0,0 @@\n-gone\n",
+    );
+    patch.apply(&mut sources).unwrap();
+    assert_eq!(read(&sources, "src/new.c"), "new\n");
+    assert!(sources.get("src/old.c").is_none());
+}
+
+#[test]
+fn a_header_gives_each_field_with_the_lines_that_continue_it() {
+    let patch =
+        Patch::parse("0012-perf-x.patch", &text(TWO_FILES).replace("Requires: none", "Requires: 3, 0007")).unwrap();
+    assert_eq!((patch.number, patch.kind, patch.name.as_str()), (12, Kind::Perf, "0012-perf-x"));
+    assert_eq!((patch.reason.as_str(), patch.test.as_str()), ("A reason\nin two lines.", "suite a::b"));
+    assert_eq!(patch.requires, [3, 7]);
+}
+
+#[test]
+fn a_wrong_name_or_header_is_an_error_that_says_what_is_expected() {
+    for name in ["1-fix-x.patch", "0001-change-x.patch", "0001-fix.patch", "fix-x.patch"] {
+        let why = Patch::parse(name, &text(TWO_FILES)).err().unwrap();
+        assert!(why.contains("NNNN-fix|backport|perf|hook-NAME.patch"), "{why}");
+    }
+    for key in ["Reason", "Upstream", "Test", "Requires", "Remove-when"] {
+        let why = Patch::parse("0001-fix-x.patch", &text(TWO_FILES).replace(key, "Other")).err().unwrap();
+        assert!(why.contains(key), "{why}");
+    }
+}
+
+#[test]
+fn numbers_are_given_once_and_requirements_come_before() {
+    let same = Queue::new(vec![patch("0001-fix-a.patch", TWO_FILES), patch("0001-fix-b.patch", TWO_FILES)]);
+    assert!(same.err().unwrap().contains("same number"));
+    let mut first = patch("0001-fix-a.patch", TWO_FILES);
+    first.requires = vec![2];
+    let later = Queue::new(vec![first, patch("0002-fix-b.patch", TWO_FILES)]);
+    assert!(later.err().unwrap().contains("requires 2"));
+}
+
+#[test]
+fn a_patch_is_left_out_with_those_that_require_it() {
+    let queue = || {
+        let patches = [(1, vec![]), (2, vec![1]), (3, vec![2]), (4, vec![])].map(|(number, requires)| {
+            let mut patch = patch(&format!("{number:04}-fix-x.patch"), TWO_FILES);
+            patch.requires = requires;
+            patch
+        });
+        Queue::new(patches.into()).unwrap()
+    };
+    let left = queue().without(&[1]).unwrap();
+    assert_eq!(left.patches().iter().map(|patch| patch.number).collect::<Vec<_>>(), [4]);
+    assert_eq!(left.last_number(), 4);
+    assert!(queue().without(&[5]).err().unwrap().contains("no patch 5"));
+}
+
+#[test]
+fn a_queue_that_does_not_apply_says_what_to_do() {
+    let queue = Queue::new(vec![patch("0001-fix-both.patch", TWO_FILES)]).unwrap();
+    let why = queue.apply(&mut sources_with(&[("src/a.c", "another\n")])).unwrap_err();
+    for part in ["0001-fix-both.patch", "src/a.c", "rdkafka-sys", "ci/librdkafka.sh bump", "docs/librdkafka.md"] {
+        assert!(why.contains(part), "{part} is not in: {why}");
+    }
+}
+
+fn own_queue() -> Queue {
+    Queue::read(&PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../patches")).unwrap()
+}
+
+#[test]
+fn own_queue_applies_whole_and_without_any_one_of_its_patches() {
+    let root = sources::locate(&std::env::temp_dir().join(format!("locate-{}", std::process::id()))).unwrap();
+    let published = || Sources::read(&root).unwrap();
+    own_queue().apply(&mut published()).unwrap();
+    for patch in own_queue().patches() {
+        own_queue().without(&[patch.number]).unwrap().apply(&mut published()).unwrap();
+    }
+}
+
+#[test]
+fn own_queue_has_no_gap_and_a_test_that_runs_for_each_fix() {
+    let queue = own_queue();
+    let numbers: Vec<_> = queue.patches().iter().map(|patch| patch.number).collect();
+    assert!(numbers.iter().copied().eq(1..=queue.last_number()), "{numbers:?}");
+    for patch in queue.patches().iter().filter(|patch| patch.kind == Kind::Fix) {
+        let command = patch.test.lines().next().unwrap();
+        let runs = ["unit ", "suite ", "faults ", "sanitize "].iter().any(|kind| command.starts_with(kind));
+        assert!(runs, "{}: Test: {command}", patch.name);
+    }
+}
+
+#[test]
+fn own_queue_is_listed_in_the_docs_with_its_last_number() {
+    let queue = own_queue();
+    let page = include_str!("../../../../../docs/librdkafka.md");
+    let rows = page.lines().filter(|line| line.starts_with("| 0")).count();
+    assert_eq!(rows, queue.patches().len(), "rows of the table");
+    for patch in queue.patches() {
+        let row = format!("| {} | {} |", &patch.name[..4], &patch.name[5..]);
+        assert!(page.contains(&row), "docs/librdkafka.md has no row that starts with {row}");
+    }
+    for patch in queue.patches().iter().filter(|patch| patch.kind == Kind::Fix) {
+        assert!(page.contains(&format!("### {}, as ", &patch.name[..4])), "{}: no text for upstream", patch.name);
+    }
+    let version = format!("+octopus.{}`", queue.last_number());
+    for text in [page, include_str!("../../../../../README.md")] {
+        assert!(text.contains(&version), "{version} is not mentioned");
+    }
+}
