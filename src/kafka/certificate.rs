@@ -1,30 +1,15 @@
 //! Why a broker's certificate is refused. librdkafka's error says only that it is; what OpenSSL found comes by a callback,
-//! whose text librdkafka puts into its log.
+//! whose text librdkafka puts into its log ([`log_messages`](super::log_messages)).
 
 use std::ffi::{c_char, c_int, c_void};
 use std::panic::catch_unwind;
 
 use rdkafka::bindings as rd;
 
-/// How librdkafka marks the message of its log that has the callback's text.
-pub const FACILITY: &str = "SSLCERTVRFY";
-/// And what it says there in front of that text.
-const IN_FRONT: &str = "verification callback failed";
-
 /// Has librdkafka tell, and changes nothing of what is accepted.
 pub fn tell_refusals(config: *mut rd::rd_kafka_conf_t) {
     // SAFETY: the configuration is alive; a function lives for ever.
     unsafe { rd::rd_kafka_conf_set_ssl_cert_verify_cb(config, Some(verify)) };
-}
-
-/// The message of librdkafka's log, as a user should read it.
-pub fn refusal(message: &str) -> String {
-    message.replace(IN_FRONT, "is refused")
-}
-
-/// Whether this is an error that such a refusal has explained before.
-pub fn is_explained(reason: &str) -> bool {
-    reason.contains("certificate verify failed")
 }
 
 unsafe extern "C" fn verify(

@@ -14,8 +14,9 @@ use rdkafka::config::NativeClientConfig;
 use rdkafka::types::RDKafkaErrorCode;
 
 use super::codes::{self, Code};
+use super::log_messages::LogMessage;
 use super::native::{Handle, Queue, QueueEvent, TopicHandle, text};
-use super::trouble::{self, Trouble};
+use super::trouble::Trouble;
 use super::{Connection, EmbeddedCluster, certificate, conf, errors, token};
 use crate::auth::TokenSource;
 use crate::completions::spawn;
@@ -171,11 +172,13 @@ impl Client {
         }
         // SAFETY: librdkafka's texts end with NUL.
         let (facility, message) = unsafe { (text(facility), text(message)) };
-        self.note_failure(&facility, &message);
+        let meaning = LogMessage::interpret(&facility, &message);
+        let is_ignored_property = meaning == LogMessage::PropertyIgnored;
+        self.note_failure(meaning);
         // librdkafka's levels are syslog's.
         let level = match level {
             // The driver's properties are for producers and consumers alike; each ignores the other's.
-            _ if facility == "CONFWARN" && message.contains("will be ignored by this") => log::Level::Debug,
+            _ if is_ignored_property => log::Level::Debug,
             ..=3 => log::Level::Error,
             4 => log::Level::Warn,
             5 | 6 => log::Level::Info,
@@ -186,23 +189,16 @@ impl Client {
     }
 
     /// What librdkafka tells only in its log, though it keeps the client from brokers.
-    fn note_failure(&self, facility: &str, message: &str) {
+    fn note_failure(&self, meaning: LogMessage<'_>) {
         use rd::rd_kafka_resp_err_t::{RD_KAFKA_RESP_ERR__FAIL, RD_KAFKA_RESP_ERR__SSL, RD_KAFKA_RESP_ERR__TRANSPORT};
-        match facility {
-            certificate::FACILITY => self.trouble.note(RD_KAFKA_RESP_ERR__SSL.into(), certificate::refusal(message)),
-            "FAIL" if trouble::is_hang_up(message) => {
-                // In front is the name of librdkafka's thread.
-                let reason = message.split_once("]: ").map_or(message, |(_, reason)| reason);
-                self.trouble.note(RD_KAFKA_RESP_ERR__TRANSPORT.into(), reason.to_owned());
-            }
+        let (code, reason) = match meaning {
+            LogMessage::CertificateRefused(reason) => (RD_KAFKA_RESP_ERR__SSL, reason),
+            LogMessage::HungUp(reason) => (RD_KAFKA_RESP_ERR__TRANSPORT, reason.to_owned()),
             // Of a record that a broker doesn't take, librdkafka says no more in the end than that its time is over.
-            "REQERR" | "GETPID" => {
-                if let Some(refusal) = trouble::refusal(message) {
-                    self.trouble.note(RD_KAFKA_RESP_ERR__FAIL.into(), refusal.to_owned());
-                }
-            }
-            _ => {}
-        }
+            LogMessage::ProducerRefused(reason) => (RD_KAFKA_RESP_ERR__FAIL, reason.to_owned()),
+            LogMessage::PropertyIgnored | LogMessage::Other => return,
+        };
+        self.trouble.note(code.into(), reason);
     }
 
     fn note_error(&self, event: &QueueEvent) -> RDKafkaErrorCode {

@@ -14,6 +14,7 @@ mod consumer;
 mod embedded;
 mod errors;
 mod info;
+mod log_messages;
 mod native;
 mod overdue;
 #[cfg(all(test, feature = "patched"))]

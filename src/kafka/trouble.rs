@@ -6,9 +6,8 @@ use std::time::{Duration, Instant};
 use parking_lot::Mutex;
 use rdkafka::types::RDKafkaErrorCode;
 
-use super::certificate;
 use super::codes::Code;
-use super::errors;
+use super::{errors, log_messages};
 use crate::error::Error;
 
 /// How long a call goes on waiting behind a trouble that time doesn't heal: one of several brokers may be the only bad
@@ -62,7 +61,7 @@ impl Noted {
     }
 
     fn error(&self) -> Error {
-        errors::error(self.code, &with_advice(&self.reason))
+        errors::error(self.code, &log_messages::with_advice(&self.reason))
     }
 }
 
@@ -75,7 +74,8 @@ impl Trouble {
             // That all are down says less than what happened to the last of them.
             Some(before) => {
                 RDKafkaErrorCode::from(code) == RDKafkaErrorCode::AllBrokersDown
-                    || before.lasting.is_some() && (certainty.is_none() || certificate::is_explained(&reason))
+                    || before.lasting.is_some()
+                        && (certainty.is_none() || log_messages::is_certificate_verification(&reason))
             }
             None => false,
         };
@@ -160,79 +160,21 @@ impl Trouble {
 /// Whether it goes on until somebody changes a setting, on this side or on the other. Where brokers did let this client
 /// in, one that hangs up is being restarted rather than set up wrongly.
 fn lasts(code: Code, reason: &str, has_worked: bool) -> Option<Certainty> {
-    let says = |parts: &[&str]| parts.iter().any(|part| reason.contains(part));
-    let hung_up = says(&["isconnected", "ransport failure", "onnection reset", "imed out"]);
     match RDKafkaErrorCode::from(code) {
         RDKafkaErrorCode::SSL | RDKafkaErrorCode::Authentication | RDKafkaErrorCode::SaslAuthenticationFailed => {
-            match (hung_up, has_worked) {
+            match (log_messages::is_connection_lost(reason), has_worked) {
                 (false, _) => Some(Certainty::Said),
                 (true, false) => Some(Certainty::Presumed),
                 (true, true) => None,
             }
         }
         // One that wants another certificate of the client's says so in this way.
-        RDKafkaErrorCode::BrokerTransportFailure if says(&["SSL alert"]) => Some(Certainty::Said),
-        RDKafkaErrorCode::BrokerTransportFailure if !has_worked && is_hang_up(reason) => Some(Certainty::Presumed),
+        RDKafkaErrorCode::BrokerTransportFailure if log_messages::is_tls_alert(reason) => Some(Certainty::Said),
+        RDKafkaErrorCode::BrokerTransportFailure if !has_worked && log_messages::is_hang_up(reason) => {
+            Some(Certainty::Presumed)
+        }
         _ => None,
     }
-}
-
-/// Whether a broker ended a connection as soon as it was spoken to. librdkafka's states in between are its own.
-pub fn is_hang_up(reason: &str) -> bool {
-    let states = ["in state SSL_HANDSHAKE", "in state APIVERSION_QUERY", "in state UP"];
-    reason.contains("isconnected") && states.iter().any(|state| reason.contains(state))
-}
-
-/// What a broker said to a producer instead of taking its records or giving it an id, out of librdkafka's message. That
-/// the way to a broker broke off is told elsewhere, and better.
-pub fn refusal(message: &str) -> Option<&str> {
-    // In front are the names of librdkafka's thread and of the broker, behind it what librdkafka does about it.
-    let (_, said) = message.split_once("]: ").unwrap_or(("", message));
-    let end = [": explicit actions ", ": actions ", ": retrying"].iter().filter_map(|mark| said.find(mark)).min();
-    let said = &said[..end.unwrap_or(said.len())];
-    let is_refusal = said.contains("ProduceRequest failed") || said.starts_with("Failed to acquire");
-    (is_refusal && !said.ends_with("Broker transport failure")).then_some(said)
-}
-
-/// librdkafka's reason, with the settings to look at where it names none.
-fn with_advice(reason: &str) -> String {
-    let lower = reason.to_lowercase();
-    let says = |part: &str| lower.contains(part);
-    let advice = if says("oauthbearer token") {
-        return reason.to_owned();
-    } else if says("hostname mismatch") || says("ip address mismatch") {
-        "the broker's certificate is for another host name than the one in kafka.bootstrap.servers, or than the broker \
-         advertises"
-    } else if says("certificate has expired") || says("certificate expired") {
-        "the broker's certificate has expired, or this machine's clock is wrong"
-    } else if says("certificate verify failed")
-        || says("issuer certificate")
-        || says("self-signed")
-        || says("first certificate")
-    {
-        "set kafka.ssl.ca.location to the CA that signed the broker's certificate"
-    } else if says("ssl alert") && (says("certificate") || says("unknown ca")) {
-        "the broker wants another certificate of this client: kafka.ssl.certificate.location, kafka.ssl.key.location"
-    } else if says("unsupported sasl mechanism") {
-        "set kafka.sasl.mechanism to one that the broker offers"
-    } else if says("plaintext broker listener")
-        || says("unexpected eof")
-        || says("wrong version number")
-        || says("packet length too long")
-        || is_hang_up(reason) && says("in state ssl_handshake")
-    {
-        "the broker doesn't speak TLS at this port: see kafka.security.protocol and the port"
-    } else if is_hang_up(reason) {
-        "the broker hangs up at once, as one does that wants TLS or SASL at this port: see kafka.security.protocol"
-    } else if says("invalid_token") {
-        "the broker refuses the token that was shown: see the rights of whom it is for, aws_msk_iam.region, and this \
-         machine's clock"
-    } else if says("authentication fail") {
-        "see kafka.sasl.username and kafka.sasl.password"
-    } else {
-        return reason.to_owned();
-    };
-    format!("{reason} - {advice}")
 }
 
 #[cfg(test)]

@@ -126,7 +126,7 @@ const SEEN: [(Native, &str, bool, Option<Certainty>, &str); 16] = {
 fn what_librdkafka_says_is_known_to_last_or_not_and_comes_with_the_setting_to_look_at() {
     for (code, reason, has_worked, certainty, advice) in SEEN {
         assert!(lasts(code.into(), reason, has_worked) == certainty, "{reason}");
-        let advised = with_advice(reason);
+        let advised = log_messages::with_advice(reason);
         assert!(certainty.is_none() || advised.starts_with(reason) && advised.contains(advice), "{advised}");
     }
 }
@@ -147,21 +147,4 @@ fn a_trouble_that_lasts_is_kept_until_something_works_and_says_most_of_what_is_k
     assert!(trouble.is_in_vain(began.checked_sub(PATIENCE).unwrap()).is_some());
     trouble.end();
     assert!(trouble.reason().is_none() && trouble.has_worked());
-}
-
-#[test]
-fn what_a_broker_said_to_a_producer_is_found_in_librdkafkas_message_but_for_a_connection_that_broke_off() {
-    let refused = "[thrd:127.0.0.1:1/1]: 127.0.0.1:1/1: ProduceRequest failed: Broker: Not enough in-sync replicas: \
-                   explicit actions Retry,MsgNotPersisted";
-    let moved = "[thrd:h:1/1]: h:1/1: ProduceRequest failed: Broker: Replica not available: actions Refresh";
-    let no_id = "[thrd:main]: Failed to acquire idempotence PID from broker h:1/1: Broker: Not controller: retrying";
-    assert_eq!(refusal(refused), Some("127.0.0.1:1/1: ProduceRequest failed: Broker: Not enough in-sync replicas"));
-    assert_eq!(refusal(moved), Some("h:1/1: ProduceRequest failed: Broker: Replica not available"));
-    assert_eq!(refusal(no_id), Some("Failed to acquire idempotence PID from broker h:1/1: Broker: Not controller"));
-    for other in [
-        "[thrd:h:1/1]: h:1/1: ProduceRequest failed: Local: Broker transport failure: actions Refresh",
-        "[thrd:h:1/1]: h:1/1: MetadataRequest failed: Broker: Not controller: actions Permanent",
-    ] {
-        assert_eq!(refusal(other), None);
-    }
 }

@@ -1,0 +1,269 @@
+//! What librdkafka says in words only: the meaning of its log lines and of the texts of its errors. No other file depends on these
+//! words. The tests look for each of them in the sources that the library is built from, so that a version with other words fails them.
+
+use std::borrow::Cow;
+
+/// What a log line means to the client that it comes from.
+#[derive(Debug, PartialEq, Eq)]
+pub enum LogMessage<'a> {
+    /// A broker's certificate is refused: the words for the user.
+    CertificateRefused(String),
+    /// A broker closed the connection as soon as it was spoken to: librdkafka's words without the name of its thread.
+    HungUp(&'a str),
+    /// A broker refused a producer's records, or to give it an id: what the broker said.
+    ProducerRefused(&'a str),
+    /// A property of producers is set on a consumer, or the reverse. A driver's properties are for both.
+    PropertyIgnored,
+    Other,
+}
+
+/// The words that [`LogMessage`] goes by.
+mod words {
+    pub const CERTIFICATE: &str = "SSLCERTVRFY";
+    pub const CALLBACK_FAILED: &str = "verification callback failed";
+    pub const BROKER_FAILED: &str = "FAIL";
+    pub const CLOSED: &str = "isconnected";
+    pub const EARLY_STATES: [&str; 3] = ["SSL_HANDSHAKE", "APIVERSION_QUERY", "UP"];
+    pub const REQUEST_ERROR: &str = "REQERR";
+    pub const PRODUCER_ID: &str = "GETPID";
+    pub const PRODUCE_FAILED: &str = "ProduceRequest failed";
+    pub const ID_FAILED: &str = "Failed to acquire";
+    pub const AFTER_REFUSAL: [&str; 3] = [": explicit actions ", ": actions ", ": retrying"];
+    pub const TRANSPORT_FAILURE: &str = "Broker transport failure";
+    pub const CONFIGURATION: &str = "CONFWARN";
+    pub const IGNORED: &str = "will be ignored by this";
+    pub const BEHIND_THREAD: &str = "]: ";
+}
+
+impl<'a> LogMessage<'a> {
+    pub fn interpret(facility: &str, message: &'a str) -> Self {
+        match facility {
+            words::CERTIFICATE => LogMessage::CertificateRefused(message.replace(words::CALLBACK_FAILED, "is refused")),
+            words::BROKER_FAILED if is_hang_up(message) => LogMessage::HungUp(without_thread(message)),
+            words::REQUEST_ERROR | words::PRODUCER_ID => {
+                refusal(message).map_or(LogMessage::Other, LogMessage::ProducerRefused)
+            }
+            words::CONFIGURATION if message.contains(words::IGNORED) => LogMessage::PropertyIgnored,
+            _ => LogMessage::Other,
+        }
+    }
+}
+
+/// Behind `[thrd:NAME]: `.
+fn without_thread(message: &str) -> &str {
+    message.split_once(words::BEHIND_THREAD).map_or(message, |(_, rest)| rest)
+}
+
+/// A connection that broke off is not a broker's word; other log lines tell of it.
+fn refusal(message: &str) -> Option<&str> {
+    let said = without_thread(message);
+    let end = words::AFTER_REFUSAL.iter().filter_map(|mark| said.find(mark)).min();
+    let said = &said[..end.unwrap_or(said.len())];
+    let is_refusal = said.contains(words::PRODUCE_FAILED) || said.starts_with(words::ID_FAILED);
+    (is_refusal && !said.ends_with(words::TRANSPORT_FAILURE)).then_some(said)
+}
+
+/// Whether a broker closed a connection as soon as it was spoken to.
+pub fn is_hang_up(reason: &str) -> bool {
+    reason.contains(words::CLOSED)
+        && words::EARLY_STATES.iter().any(|state| reason.contains(&format!("in state {state}")))
+}
+
+/// Whether a TLS or SASL error only says that the connection was lost during the handshake.
+pub fn is_connection_lost(reason: &str) -> bool {
+    [words::CLOSED, "ransport failure", "onnection reset", "imed out"].iter().any(|part| reason.contains(part))
+}
+
+/// Whether a broker refused this client's TLS handshake in TLS' own words, which come from OpenSSL.
+pub fn is_tls_alert(reason: &str) -> bool {
+    reason.contains("SSL alert")
+}
+
+/// Whether this is the error that follows a refused certificate, whose reason the log has told before.
+pub fn is_certificate_verification(reason: &str) -> bool {
+    reason.contains("certificate verify failed")
+}
+
+/// The reason, with the settings to look at where it names none.
+pub fn with_advice(reason: &str) -> Cow<'_, str> {
+    match advice(reason) {
+        Some(advice) => Cow::Owned(format!("{reason} - {advice}")),
+        None => Cow::Borrowed(reason),
+    }
+}
+
+fn advice(reason: &str) -> Option<&'static str> {
+    let lower = reason.to_lowercase();
+    let says = |part: &str| lower.contains(part);
+    let is_any = |parts: &[&str]| parts.iter().any(|part| says(part));
+    if says("oauthbearer token") {
+        // Its text comes from whoever provides the tokens.
+        None
+    } else if is_any(&["hostname mismatch", "ip address mismatch"]) {
+        Some(
+            "the broker's certificate is for another host name than the one in kafka.bootstrap.servers, or than the \
+             broker advertises",
+        )
+    } else if is_any(&["certificate has expired", "certificate expired"]) {
+        Some("the broker's certificate has expired, or this machine's clock is wrong")
+    } else if is_any(&["certificate verify failed", "issuer certificate", "self-signed", "first certificate"]) {
+        Some("set kafka.ssl.ca.location to the CA that signed the broker's certificate")
+    } else if says("ssl alert") && is_any(&["certificate", "unknown ca"]) {
+        Some(
+            "the broker wants another certificate of this client: kafka.ssl.certificate.location, \
+             kafka.ssl.key.location",
+        )
+    } else if says("unsupported sasl mechanism") {
+        Some("set kafka.sasl.mechanism to one that the broker offers")
+    } else if is_any(&["plaintext broker listener", "unexpected eof", "wrong version number", "packet length too long"])
+        || is_hang_up(reason) && says("in state ssl_handshake")
+    {
+        Some("the broker doesn't speak TLS at this port: see kafka.security.protocol and the port")
+    } else if is_hang_up(reason) {
+        Some(
+            "the broker hangs up at once, as one does that wants TLS or SASL at this port: see kafka.security.protocol",
+        )
+    } else if says("invalid_token") {
+        Some(
+            "the broker refuses the token that was shown: see the rights of whom it is for, aws_msk_iam.region, and \
+             this machine's clock",
+        )
+    } else if says("authentication fail") {
+        Some("see kafka.sasl.username and kafka.sasl.password")
+    } else {
+        None
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+
+    use super::*;
+
+    #[test]
+    fn producer_refusal_is_what_the_broker_said() {
+        let lines = [
+            (
+                "[thrd:127.0.0.1:1/1]: 127.0.0.1:1/1: ProduceRequest failed: Broker: Not enough in-sync replicas: explicit \
+                 actions Retry,MsgNotPersisted",
+                "127.0.0.1:1/1: ProduceRequest failed: Broker: Not enough in-sync replicas",
+            ),
+            (
+                "[thrd:h:1/1]: h:1/1: ProduceRequest failed: Broker: Replica not available: actions Refresh",
+                "h:1/1: ProduceRequest failed: Broker: Replica not available",
+            ),
+        ];
+        for (line, said) in lines {
+            assert_eq!(LogMessage::interpret("REQERR", line), LogMessage::ProducerRefused(said));
+        }
+        let line = "[thrd:main]: Failed to acquire idempotence PID from broker h:1/1: Broker: Not controller: retrying";
+        let said = "Failed to acquire idempotence PID from broker h:1/1: Broker: Not controller";
+        assert_eq!(LogMessage::interpret("GETPID", line), LogMessage::ProducerRefused(said));
+    }
+
+    #[test]
+    fn request_error_that_is_no_refusal_means_nothing() {
+        for line in [
+            "[thrd:h:1/1]: h:1/1: ProduceRequest failed: Local: Broker transport failure: actions Refresh",
+            "[thrd:h:1/1]: h:1/1: MetadataRequest failed: Broker: Not controller: actions Permanent",
+        ] {
+            assert_eq!(LogMessage::interpret("REQERR", line), LogMessage::Other);
+        }
+    }
+
+    #[test]
+    fn certificate_line_is_told_without_the_callback() {
+        let line = "Certificate (subject=/CN=b, issuer=/CN=a) verification callback failed: certificate has expired";
+        let told = "Certificate (subject=/CN=b, issuer=/CN=a) is refused: certificate has expired";
+        assert_eq!(LogMessage::interpret("SSLCERTVRFY", line), LogMessage::CertificateRefused(told.to_owned()));
+    }
+
+    #[test]
+    fn closed_connection_is_a_hang_up_only_in_an_early_state() {
+        let line = |state: &str| {
+            format!(
+                "[thrd:h:1/bootstrap]: h:1/bootstrap: Disconnected: connection closed by peer (after 1ms in state {state})"
+            )
+        };
+        let early = line("APIVERSION_QUERY");
+        assert_eq!(
+            LogMessage::interpret("FAIL", &early),
+            LogMessage::HungUp(early.strip_prefix("[thrd:h:1/bootstrap]: ").unwrap())
+        );
+        assert_eq!(LogMessage::interpret("FAIL", &line("CONNECT")), LogMessage::Other);
+        assert_eq!(LogMessage::interpret("OTHER", &early), LogMessage::Other);
+    }
+
+    #[test]
+    fn property_of_the_other_kind_of_client_is_known_by_its_words() {
+        let line =
+            "Configuration property linger.ms is a producer property and will be ignored by this consumer instance";
+        assert_eq!(LogMessage::interpret("CONFWARN", line), LogMessage::PropertyIgnored);
+        assert_eq!(LogMessage::interpret("CONFWARN", "No `bootstrap.servers` configured"), LogMessage::Other);
+    }
+
+    /// What this file goes by, as the sources have it: formats, literals, names of states. OpenSSL's words are not among them.
+    #[test]
+    fn linked_librdkafka_has_the_words_that_are_interpreted() {
+        let sources = sources();
+        for text in [
+            "\"SSLCERTVRFY\"",
+            "Certificate (subject=%s, issuer=%s) verification callback failed: %s",
+            "\"FAIL\"",
+            "Disconnected: SSL connection closed by peer",
+            "PLAINTEXT broker listener",
+            "\"SSL_HANDSHAKE\"",
+            "\"UP\"",
+            "\"APIVERSION_QUERY\"",
+            "ms in state %s",
+            "\"REQERR\"",
+            "= \"Produce\"",
+            "%sRequest failed: %s: explicit actions %s",
+            "%sRequest failed: %s: actions %s",
+            "\"GETPID\"",
+            "Failed to acquire %s PID from broker %s: %s",
+            "%s: retrying",
+            "\"Local: Broker transport failure\"",
+            "\"CONFWARN\"",
+            "is a %s property and will be ignored by this %s instance",
+            "\"[thrd:%s]: \"",
+            "Failed to acquire SASL OAUTHBEARER token: %s",
+            "Unsupported SASL mechanism",
+            "SASL authentication error",
+            "certificate verify failed",
+            "Timed out",
+        ] {
+            assert!(
+                sources.contains(text),
+                "librdkafka has no {text:?} any more: look at what depends on it in this file"
+            );
+        }
+    }
+
+    /// All of the linked librdkafka's C code, with literals that go over several lines in one piece.
+    fn sources() -> String {
+        let folder = concat!(env!("OUT_DIR"), "/librdkafka/src");
+        let mut all = String::new();
+        for entry in fs::read_dir(folder).expect("the build script has put the sources there") {
+            let path = entry.unwrap().path();
+            if path.extension().is_some_and(|extension| extension == "c" || extension == "h") {
+                all += &String::from_utf8_lossy(&fs::read(path).unwrap());
+            }
+        }
+        let mut pieces = all.split('"');
+        let mut joined = pieces.next().unwrap_or_default().to_owned();
+        let mut is_between = false;
+        for piece in pieces {
+            let was_between = std::mem::replace(&mut is_between, piece.trim().is_empty() && piece.contains('\n'));
+            if is_between {
+                continue;
+            }
+            if !was_between {
+                joined.push('"');
+            }
+            joined.push_str(piece);
+        }
+        joined
+    }
+}
