@@ -306,7 +306,8 @@ fn bootstrap_servers_are_used_although_metadata_comes_as_the_last_broker_goes() 
 
     client.gate.close("===== Received metadata");
     thread::scope(|scope| {
-        let asked = scope.spawn(|| client.sees_topic("before", PATIENCE));
+        // Which response is stopped doesn't matter: this one, or one to a request that the client makes when it has connected.
+        scope.spawn(|| client.sees_topic("before", PATIENCE));
         client.gate.wait_until_reached();
         forwarder.redirect(after.bootstrap_servers());
         before.broker_down(-1).unwrap();
@@ -325,7 +326,6 @@ fn bootstrap_servers_are_used_although_metadata_comes_as_the_last_broker_goes() 
             }
         });
         client.gate.open();
-        assert!(asked.join().unwrap(), "the response was a good one");
     });
 
     wait_until("the second cluster, by the bootstrap server", || client.sees_topic("after", Duration::from_secs(1)));
