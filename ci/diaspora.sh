@@ -69,6 +69,36 @@ exchange() { # Kafka, written by, read by, partitions
         "${limited[@]}" "$out/interchange" "$3" "$1" "$prefix" read "$4"
 }
 
+# Pushes lines without waiting for any, and ends at SIGTERM: all of them arrive.
+fifo() { # diaspora-ctl, Kafka
+    local lines=1000 folder topic=fifo-$RANDOM pid read=0
+    folder=$(mktemp -d "$out/fifo.XXXXXX")
+    printf '{"kafka": {"bootstrap.servers": "%s"}}' "$2" >"$folder/driver.json"
+    local driver=(--driver "octopus:$library" --driver-config "$folder/driver.json")
+    "$1" topic create "${driver[@]}" --name "$topic" --topic.replication_factor 1 >"$folder/log" 2>&1 ||
+        { cat "$folder/log" && return 1; }
+    "$1" fifo "${driver[@]}" --control-file "$folder/control" --logging error >"$folder/log" 2>&1 &
+    pid=$!
+    await "$folder/control" && printf '%s -> %s\n' "$folder/lines" "$topic" >"$folder/control" && await "$folder/lines" &&
+        seq "$lines" >"$folder/lines" && sleep 1 && kill -TERM "$pid" && wait "$pid"
+    kill "$pid" 2>/dev/null || true
+    read=$(kcat -C -b "$2" -t "$topic" -o beginning -e -q -f '.' | wc -c)
+    printf '%s of %s lines arrived\n' "$read" "$lines"
+    cat "$folder/log"
+    rm -rf "$folder"
+    [[ $read == "$lines" ]]
+}
+
+await() { # a pipe
+    local try
+    for try in {1..200}; do
+        [[ ! -p $1 ]] || return 0
+        sleep 0.05
+    done
+    echo "no pipe $1 after $try looks" >&2
+    return 1
+}
+
 show_promises() { # Kafka
     local program
     for program in "${on_one_kafka[@]}"; do
@@ -84,15 +114,23 @@ show_promises() { # Kafka
     fi
     if python3 -c 'import diaspora_stream.api' 2>/dev/null; then
         run python_binding "${limited[@]}" python3 plugin-tests/diaspora/python_binding.py "$library" "$1"
+        run scripts "${limited[@]}" python3 plugin-tests/diaspora/scripts.py "$library" "$1"
     else
         skip plugin-tests/diaspora/python_binding 'python3 finds no diaspora_stream; PYTHONPATH says where one is'
+        skip plugin-tests/diaspora/scripts 'as above'
+    fi
+    local ctl=${DIASPORA_PREFIX:-/usr}/bin/diaspora-ctl
+    if [[ -x $ctl ]]; then
+        run 'diaspora-ctl fifo' fifo "$ctl" "$1"
+    else
+        skip 'diaspora-ctl fifo' "$ctl is not installed"
     fi
 }
 
 case ${1:-} in
     '')
         if ! find_api; then
-            for name in json "${on_one_kafka[@]}" expiring interchange python_binding; do
+            for name in json "${on_one_kafka[@]}" expiring interchange python_binding scripts; do
                 skip "plugin-tests/diaspora/$name" 'no diaspora-stream-api is installed; DIASPORA_PREFIX says where one is'
             done
             exit 0

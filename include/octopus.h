@@ -573,8 +573,8 @@ typedef struct octopus_producer_api {
                             int64_t timeout_ms,
                             struct octopus_error **error);
     // Gives the handle back and returns at once. Without close before, what is in flight is delivered in the
-    // background, at most for `kafka.delivery.timeout.ms`; what is left when the process ends is lost. NULL does
-    // nothing.
+    // background, at most for `kafka.delivery.timeout.ms`. When the process exits it waits for that, at most for the
+    // driver's `exit_flush_ms`. NULL does nothing.
     void (*release)(struct octopus_producer *producer);
 } octopus_producer_api;
 
@@ -622,7 +622,8 @@ typedef struct octopus_consumer_api {
                               const struct octopus_thread_pool *pool,
                               struct octopus_error **error);
     // Commits what was acknowledged before the call and waits at most `timeout_ms` milliseconds (negative: the
-    // driver's `timeout_ms`) for Kafka's answer. Also tells of an earlier commit that failed. Not needed for
+    // driver's `timeout_ms`) for Kafka's answer. Also reports an earlier commit that failed, unless one of
+    // the same partitions has succeeded since. Not needed for
     // safety: commits go every second, when partitions are taken away, and at the end.
     // `OCTOPUS_TIMED_OUT` (brokers that are away included: it is tried again), `OCTOPUS_KAFKA`,
     // `OCTOPUS_UNREACHABLE`, `OCTOPUS_WOULD_DEADLOCK`.
@@ -669,7 +670,8 @@ typedef struct octopus_consumer_api {
                                   struct octopus_error **error);
     // Commits what was acknowledged, leaves the group, and waits at most `timeout_ms` milliseconds (negative: for
     // ever) for that; then it goes on in the background. Events in the host's hands stay valid.
-    // `OCTOPUS_TIMED_OUT`; `OCTOPUS_KAFKA` or `OCTOPUS_UNREACHABLE` when the last commit failed;
+    // `OCTOPUS_TIMED_OUT`; `OCTOPUS_KAFKA` or `OCTOPUS_UNREACHABLE` when a commit failed and none of
+    // the same partitions has succeeded since;
     // `OCTOPUS_WOULD_DEADLOCK`.
     octopus_status (*close)(const struct octopus_consumer *consumer,
                             int64_t timeout_ms,

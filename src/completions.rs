@@ -10,6 +10,7 @@ use parking_lot::{Condvar, Mutex};
 
 use crate::error::{Error, Kind, Result};
 use crate::health::mark_plugin_thread;
+use crate::process_exit;
 
 /// What is to be called, once.
 pub type Completion = Box<dyn FnOnce() + Send>;
@@ -55,6 +56,10 @@ impl Drop for Calls {
 
 /// Calls one here; a panic of ours inside it ends there.
 pub fn call_here(completion: Completion) {
+    // What the host's function uses may be destroyed already, and so may what its context refers to.
+    if process_exit::has_begun() {
+        return std::mem::forget(completion);
+    }
     let _ = catch_unwind(AssertUnwindSafe(completion));
 }
 
@@ -73,7 +78,9 @@ pub fn spawn(name: &str, work: impl FnOnce() + Send + 'static) -> Result<()> {
 impl Line {
     fn call_for_ever(&self) {
         loop {
-            self.next().into_iter().for_each(call_here);
+            for completion in self.next() {
+                call_here(completion);
+            }
         }
     }
 

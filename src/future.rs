@@ -6,7 +6,7 @@
 use std::mem::ManuallyDrop;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Weak};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use parking_lot::{Condvar, Mutex};
 
@@ -30,6 +30,8 @@ pub struct Delivered {
 pub trait Hurry: Send + Sync {
     /// Sends what lingers, returning when nothing is in flight or after `at_most`; at once if another thread is at it.
     fn hurry(&self, at_most: Duration);
+    /// The error for whoever waits since `began` for something that can't arrive, as no broker was ever reached.
+    fn unreached(&self, began: Instant) -> Option<Error>;
 }
 
 /// A result that arrives once and stays.
@@ -83,6 +85,7 @@ impl<T: Clone> Promise<T> {
         const HURRIED: Duration = Duration::from_millis(1);
         const LONGEST_PAUSE: Duration = Duration::from_millis(64);
         let mut pause = Duration::from_millis(1);
+        let began = Instant::now();
         loop {
             if let Some(result) = self.get() {
                 return result;
@@ -92,6 +95,9 @@ impl<T: Clone> Promise<T> {
             }
             if let Some(queue) = hurry.upgrade() {
                 queue.hurry(deadline.remaining(HURRIED));
+                if let Some(error) = queue.unreached(began) {
+                    return Err(error);
+                }
             }
             let mut slot = self.slot.lock();
             if slot.result.is_none() {

@@ -1,29 +1,49 @@
-//! What can make an object, a thread or the whole process unfit for a call: a panic inside an earlier call,
-//! being called on one of the plugin's own threads, being the child of a `fork`.
+//! What can make an object or a thread unfit for a call: a panic inside an earlier call, an object of
+//! the parent in a forked child, one of the plugin's own threads.
 
 use std::cell::Cell;
-use std::sync::Once;
-use std::sync::atomic::{AtomicBool, AtomicPtr, AtomicU8, Ordering};
+use std::sync::atomic::{AtomicU32, Ordering};
 
 use crate::error::{Error, Kind, Result};
+use crate::fork;
+
+/// The generation of the process that made the object, see [`fork::generation`]; or [`POISONED`] with it.
+#[derive(Debug)]
+pub struct Health(AtomicU32);
 
 /// Set when a call on this object panicked: its state can't be trusted any more, but it can be released.
-#[derive(Debug, Default)]
-pub struct Health(AtomicBool);
+const POISONED: u32 = 1 << 31;
+
+impl Default for Health {
+    fn default() -> Self {
+        Health(AtomicU32::new(fork::generation()))
+    }
+}
 
 impl Health {
     pub fn spoil(&self) {
-        self.0.store(true, Ordering::Release);
+        self.0.fetch_or(POISONED, Ordering::Release);
     }
 
     #[inline]
     pub fn check(&self, what: &str) -> Result<()> {
-        if self.0.load(Ordering::Acquire) { Err(spoiled(what)) } else { Ok(()) }
+        let state = self.0.load(Ordering::Acquire);
+        if state == fork::generation() { Ok(()) } else { Err(unfit(state, what)) }
+    }
+
+    /// Whether the object was made in this process, and not in the one that this was forked from.
+    #[inline]
+    pub fn is_of_this_process(&self) -> bool {
+        self.0.load(Ordering::Relaxed) & !POISONED == fork::generation()
     }
 }
 
 #[cold]
-fn spoiled(what: &str) -> Error {
+fn unfit(state: u32, what: &str) -> Error {
+    if state & !POISONED != fork::generation() {
+        let why = format!("this {what} belongs to the process that this one was forked from; make one in this process");
+        return Error::new(Kind::Forked, why);
+    }
     let told = format!("this {what} is spoiled: an earlier call on it panicked; release it and make a new one");
     Error::new(Kind::Panicked, told)
 }
@@ -50,49 +70,4 @@ pub fn refuse_to_wait_for_ourselves(doing: &str) -> Result<()> {
         ));
     }
     Ok(())
-}
-
-/// 1 in the process that registered, 0 in its children.
-static UNWATCHED: AtomicU8 = AtomicU8::new(1);
-static MARK: AtomicPtr<AtomicU8> = AtomicPtr::new((&raw const UNWATCHED).cast_mut());
-
-fn mark() -> &'static AtomicU8 {
-    // SAFETY: points to a static, or to memory that is never unmapped and all of whose values are valid.
-    unsafe { &*MARK.load(Ordering::Acquire) }
-}
-
-/// Notices children from now on. A mark read per call is cheap; asking for the process id each time is not.
-pub fn watch_for_fork() {
-    static ONCE: Once = Once::new();
-    extern "C" fn in_the_child() {
-        mark().store(0, Ordering::Relaxed);
-    }
-    ONCE.call_once(|| {
-        if let Some(wiped) = wiped_in_children() {
-            wiped.store(1, Ordering::Relaxed);
-            MARK.store(std::ptr::from_ref(wiped).cast_mut(), Ordering::Release);
-        }
-        // For systems that wipe nothing.
-        // SAFETY: the handler is a plain function in a library that is never unmapped; it only stores a mark.
-        unsafe { libc::pthread_atfork(None, None, Some(in_the_child)) };
-    });
-}
-
-/// Memory that the system fills with zeros in whatever child a process comes to have, also in one made by `_Fork` or by
-/// another C library in the process, of which `pthread_atfork` hears nothing.
-fn wiped_in_children() -> Option<&'static AtomicU8> {
-    const ANY: *mut libc::c_void = std::ptr::null_mut();
-    let (access, kind) = (libc::PROT_READ | libc::PROT_WRITE, libc::MAP_PRIVATE | libc::MAP_ANONYMOUS);
-    // SAFETY: new memory, anywhere; the system makes whole pages of it.
-    let page = unsafe { libc::mmap(ANY, 1, access, kind, -1, 0) };
-    // SAFETY: that memory is ours.
-    if page == libc::MAP_FAILED || unsafe { libc::madvise(page, 1, libc::MADV_WIPEONFORK) } != 0 {
-        return None;
-    }
-    // SAFETY: mapped, never unmapped, and zeros are a valid value.
-    Some(unsafe { &*page.cast::<AtomicU8>() })
-}
-
-pub fn is_forked_child() -> bool {
-    mark().load(Ordering::Relaxed) == 0
 }

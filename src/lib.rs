@@ -18,6 +18,7 @@ mod deadline;
 mod driver;
 mod error;
 mod event;
+mod fork;
 mod future;
 /// For fuzzers only, and for the tests that replay what they found.
 #[cfg(any(test, fuzzing))]
@@ -27,12 +28,16 @@ mod health;
 mod in_flight;
 mod json;
 mod kafka;
+mod log_throttle;
 mod order;
 mod positions;
 mod preparation;
+mod process_exit;
 mod processing;
 mod producer;
 mod record;
 mod services;
+/// cbindgen:ignore
+mod stack;
 mod thread_pool;
 mod topic;

@@ -13,8 +13,9 @@ use crate::components::{DefaultSelector, PartitionSelector, Provided, Selector, 
 use crate::config::ClientSettings;
 use crate::deadline::Deadline;
 use crate::error::{Error, Kind, Result};
+use crate::fork;
 use crate::future::Future;
-use crate::health::{Health, refuse_to_wait_for_ourselves};
+use crate::health::{Health, is_plugin_thread, refuse_to_wait_for_ourselves};
 use crate::in_flight::{Claim, Place};
 use crate::json;
 use crate::kafka::{EncodedRecord, KafkaProducer, WhenOverdue};
@@ -114,6 +115,22 @@ impl Producer {
 
     fn check_open(&self) -> Result<()> {
         if self.closed.load(Ordering::Acquire) { Err(Error::bare(Kind::Closed)) } else { Ok(()) }
+    }
+}
+
+impl Drop for Producer {
+    /// In a forked child the last handle waits for the deliveries, since Python's workers, for example, end by `_exit`:
+    /// nothing is delivered after that.
+    fn drop(&mut self) {
+        let limit = self.workshop.topic.driver().connection().exit_flush;
+        if !fork::is_in_child() || limit.is_zero() || is_plugin_thread() || self.workshop.elsewhere.is_on_this_thread()
+        {
+            return;
+        }
+        let records = &self.workshop.records;
+        records.in_flight().end(Error::bare(Kind::Closed));
+        // Whoever wants to know the outcome has closed the producer.
+        let _ = records.flush().wait(Deadline::after(limit));
     }
 }
 
@@ -341,7 +358,8 @@ impl Workshop {
         if self.elsewhere.is_on_this_thread() {
             return in_flight.take_without_waiting(claim);
         }
-        in_flight.take(claim, || Deadline::after(self.topic.driver().timeout()))
+        let give_up = |began| self.records.unreached(began).map(|why| why.during(self.pushing()));
+        in_flight.take(claim, || Deadline::after(self.topic.driver().timeout()), give_up)
     }
 
     /// Sends what was prepared now, or in its turn. A selector of the host's gets one event at a time in any case.

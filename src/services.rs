@@ -4,6 +4,7 @@
 use std::sync::Arc;
 
 use crate::auth::TokenSource;
+use crate::process_exit;
 use log::{Level, LevelFilter, Metadata, Record};
 
 /// Called with the client's name and librdkafka's statistics as JSON.
@@ -51,7 +52,7 @@ struct StandardError;
 
 impl log::Log for StandardError {
     fn enabled(&self, metadata: &Metadata) -> bool {
-        metadata.level() <= Level::Warn
+        metadata.level() <= Level::Warn && !process_exit::has_begun()
     }
 
     fn log(&self, record: &Record) {

@@ -32,8 +32,8 @@ struct NewEvent {
     std::vector<std::string_view> segments = {};
 };
 
-/* Pushes events into one topic. Destroyed without `close` it still delivers what it holds, in the background; what is left
- * when the process ends is lost. */
+/* Pushes events into one topic. Destroyed without `close` it still delivers what it holds, in the background. When the
+ * process exits it waits for that, at most for the driver's `exit_flush_ms`. */
 class Producer {
 public:
     /* Queues an event and returns at once; waits only while no room is left, at most the driver's `timeout_ms`. */

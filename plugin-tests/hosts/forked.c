@@ -55,7 +55,7 @@ int main(int argc, char **argv)
     octopus_topic *topic;
     octopus_producer *producer;
     octopus_consumer *consumer;
-    octopus_thread_pool *pool, *of_host;
+    octopus_thread_pool *pool;
     octopus_future *push;
     octopus_consumer_args consumer_args = {.size = sizeof consumer_args, .name = OCTOPUS_TEXT("group")};
     octopus_push_args event = {.size = sizeof event};
@@ -72,11 +72,9 @@ int main(int argc, char **argv)
     if (child == 0) {
         alarm(20); /* a hang ends the child with a signal, and so the test */
         octopus_error *error;
-        octopus_driver *another;
         int32_t exists;
         EXPECT(octopus->producer->push(producer, &event, NULL, NULL) == OCTOPUS_FORKED);
         EXPECT(octopus->producer->close(producer, -1, NULL) == OCTOPUS_FORKED);
-        EXPECT(octopus->driver->create(config, NULL, &another, NULL) == OCTOPUS_FORKED);
         EXPECT(octopus->driver->topic_exists(driver, name, &exists, &error) == OCTOPUS_FORKED);
         EXPECT(octopus->error->message(error).size > 0);
         octopus->error->release(error);
@@ -84,12 +82,10 @@ int main(int argc, char **argv)
         octopus_completion completion = {.function = told, .destroy = never};
         octopus_processor processor = {.function = go_on, .destroy = never};
         octopus_task task = {.function = do_nothing, .destroy = never};
-        octopus_pool_functions functions = {.size = sizeof functions, .destroy = never};
         EXPECT(octopus->driver->register_component(driver, OCTOPUS_VALIDATOR, name, &component, NULL) == OCTOPUS_FORKED);
         EXPECT(octopus->future->on_complete(push, &completion, NULL) == OCTOPUS_FORKED);
         EXPECT(octopus->consumer->process(consumer, &processor, 0, 1, pool, NULL) == OCTOPUS_FORKED);
         EXPECT(octopus->thread_pool->submit(pool, &task, 0, NULL) == OCTOPUS_FORKED);
-        EXPECT(octopus->thread_pool->from_host(&functions, &of_host, NULL) == OCTOPUS_FORKED);
         octopus->thread_pool->release(pool);
         octopus->future->release(push);
         octopus->consumer->release(consumer);

@@ -78,6 +78,7 @@ int main(int argc, char **argv)
     octopus = load(argv[1]);
     octopus_driver *driver = make_driver(octopus, config, NULL);
     octopus_topic *topic = make_topic(octopus, driver, topic_name);
+    octopus->producer->release(make_producer(octopus, topic)); /* with the first one a thread starts that stays */
     int before = thread_count();
 
     for (uint64_t first = 0; first < THREADS; first += AT_ONCE) {

@@ -10,6 +10,7 @@ use super::callback::{Owned, octopus_destroy_fn};
 use super::status::octopus_status;
 use crate::components::{Maker, Selector, Serializer, Validator};
 use crate::error::{Error, Kind, Result};
+use crate::process_exit;
 
 /// The kinds of component that a host can register.
 pub const OCTOPUS_VALIDATOR: i32 = 0;
@@ -162,7 +163,9 @@ unsafe impl Sync for Instance {}
 
 impl Drop for Instance {
     fn drop(&mut self) {
-        if let Some(end) = self.of.functions.destroy_instance {
+        if let Some(end) = self.of.functions.destroy_instance
+            && !process_exit::has_begun()
+        {
             // SAFETY: the host's own instance, ended once.
             unsafe { end(self.instance) };
         }
@@ -262,6 +265,9 @@ impl Answer {
         function: &str,
         call: impl FnOnce(*const octopus_component_reply) -> Option<octopus_status>,
     ) -> Result<Vec<u8>> {
+        if process_exit::has_begun() {
+            return Err(failed(function, "it is not called any more, since the process exits"));
+        }
         let mut answer = Answer::default();
         let reply = octopus_component_reply {
             size: size_of::<octopus_component_reply>() as u64,

@@ -7,6 +7,7 @@ use super::args::{check_output, read_fixed};
 use super::callback::{Owned, octopus_destroy_fn};
 use super::error::octopus_error;
 use super::event::octopus_event;
+use super::forked_child::forward;
 use super::future::octopus_future;
 use super::guard::call;
 use super::handle::{self, handle};
@@ -16,6 +17,7 @@ use crate::consumer::Consumer;
 use crate::deadline::Deadline;
 use crate::error::{Error, Kind};
 use crate::event::SharedEvent;
+use crate::process_exit;
 use crate::processing::{Bounds, Flow};
 use crate::thread_pool::ThreadPool;
 
@@ -93,7 +95,8 @@ pub struct octopus_consumer_api {
         ) -> octopus_status,
     >,
     /// Commits what was acknowledged before the call and waits at most `timeout_ms` milliseconds (negative: the
-    /// driver's `timeout_ms`) for Kafka's answer. Also tells of an earlier commit that failed. Not needed for
+    /// driver's `timeout_ms`) for Kafka's answer. Also reports an earlier commit that failed, unless one of
+    /// the same partitions has succeeded since. Not needed for
     /// safety: commits go every second, when partitions are taken away, and at the end.
     /// `OCTOPUS_TIMED_OUT` (brokers that are away included: it is tried again), `OCTOPUS_KAFKA`,
     /// `OCTOPUS_UNREACHABLE`, `OCTOPUS_WOULD_DEADLOCK`.
@@ -165,7 +168,8 @@ pub struct octopus_consumer_api {
     >,
     /// Commits what was acknowledged, leaves the group, and waits at most `timeout_ms` milliseconds (negative: for
     /// ever) for that; then it goes on in the background. Events in the host's hands stay valid.
-    /// `OCTOPUS_TIMED_OUT`; `OCTOPUS_KAFKA` or `OCTOPUS_UNREACHABLE` when the last commit failed;
+    /// `OCTOPUS_TIMED_OUT`; `OCTOPUS_KAFKA` or `OCTOPUS_UNREACHABLE` when a commit failed and none of
+    /// the same partitions has succeeded since;
     /// `OCTOPUS_WOULD_DEADLOCK`.
     pub close: Option<
         unsafe extern "C" fn(
@@ -201,6 +205,7 @@ unsafe extern "C" fn pull(
     future: *mut *mut octopus_future,
     error: *mut *mut octopus_error,
 ) -> octopus_status {
+    forward!(consumer.pull(consumer, future, error));
     // SAFETY: pointers are NULL or valid during this call; the handle is live.
     unsafe {
         call(consumer, error, |consumer: &Arc<Consumer>| {
@@ -219,6 +224,7 @@ unsafe extern "C" fn pull_many(
     count: *mut u64,
     error: *mut *mut octopus_error,
 ) -> octopus_status {
+    forward!(consumer.pull_many(consumer, max, timeout_ms, events, count, error));
     // SAFETY: pointers are NULL or valid during this call, the array for `max` elements; the handle is live.
     unsafe {
         call(consumer, error, |consumer: &Arc<Consumer>| {
@@ -244,6 +250,7 @@ unsafe extern "C" fn process(
     pool: *const octopus_thread_pool,
     error: *mut *mut octopus_error,
 ) -> octopus_status {
+    forward!(consumer.process(consumer, processor, timeout_ms, max_events, pool, error));
     // SAFETY: pointers are NULL or valid during this call; handles are live. The processor is taken over before
     // anything can fail.
     unsafe {
@@ -255,6 +262,9 @@ unsafe extern "C" fn process(
             };
             let processor = move |event: Option<&SharedEvent>| {
                 let owned = &owned;
+                if process_exit::has_begun() {
+                    return Ok(Flow::Stop);
+                }
                 let event = event.map_or(std::ptr::null_mut(), |event| event.as_ptr().cast_mut().cast());
                 // SAFETY: the host's function and context, not destroyed yet; the event is borrowed for the call.
                 match function(owned.context, event) {
@@ -274,6 +284,7 @@ unsafe extern "C" fn commit(
     timeout_ms: i64,
     error: *mut *mut octopus_error,
 ) -> octopus_status {
+    forward!(consumer.commit(consumer, timeout_ms, error));
     // SAFETY: pointers are NULL or valid during this call; the handle is live.
     unsafe { call(consumer, error, |consumer: &Arc<Consumer>| consumer.commit(Deadline::from_millis(timeout_ms))) }
 }
@@ -284,6 +295,7 @@ unsafe extern "C" fn position(
     offset: *mut u64,
     error: *mut *mut octopus_error,
 ) -> octopus_status {
+    forward!(consumer.position(consumer, partition, offset, error));
     // SAFETY: pointers are NULL or valid during this call; the handle is live.
     unsafe {
         call(consumer, error, |consumer: &Arc<Consumer>| {
@@ -300,6 +312,7 @@ unsafe extern "C" fn committed(
     offset: *mut u64,
     error: *mut *mut octopus_error,
 ) -> octopus_status {
+    forward!(consumer.committed(consumer, partition, offset, error));
     // SAFETY: pointers are NULL or valid during this call; the handle is live.
     unsafe {
         call(consumer, error, |consumer: &Arc<Consumer>| {
@@ -316,6 +329,7 @@ unsafe extern "C" fn lag(
     events: *mut u64,
     error: *mut *mut octopus_error,
 ) -> octopus_status {
+    forward!(consumer.lag(consumer, partition, events, error));
     // SAFETY: pointers are NULL or valid during this call; the handle is live.
     unsafe {
         call(consumer, error, |consumer: &Arc<Consumer>| {
@@ -332,6 +346,7 @@ unsafe extern "C" fn seek(
     offset: u64,
     error: *mut *mut octopus_error,
 ) -> octopus_status {
+    forward!(consumer.seek(consumer, partition, offset, error));
     // SAFETY: pointers are NULL or valid during this call; the handle is live.
     unsafe { call(consumer, error, |consumer: &Arc<Consumer>| consumer.seek(partition, offset)) }
 }
@@ -343,6 +358,7 @@ unsafe extern "C" fn assignment(
     count: *mut u64,
     error: *mut *mut octopus_error,
 ) -> octopus_status {
+    forward!(consumer.assignment(consumer, partitions, capacity, count, error));
     // SAFETY: pointers are NULL or valid during this call; the handle is live.
     unsafe {
         call(consumer, error, |consumer: &Arc<Consumer>| {
@@ -362,6 +378,7 @@ unsafe extern "C" fn assignment(
 }
 
 unsafe extern "C" fn unsubscribe(consumer: *const octopus_consumer, error: *mut *mut octopus_error) -> octopus_status {
+    forward!(consumer.unsubscribe(consumer, error));
     // SAFETY: pointers are NULL or valid during this call; the handle is live.
     unsafe { call(consumer, error, |consumer: &Arc<Consumer>| consumer.unsubscribe()) }
 }
@@ -371,11 +388,13 @@ unsafe extern "C" fn close(
     timeout_ms: i64,
     error: *mut *mut octopus_error,
 ) -> octopus_status {
+    forward!(consumer.close(consumer, timeout_ms, error));
     // SAFETY: pointers are NULL or valid during this call; the handle is live.
     unsafe { call(consumer, error, |consumer: &Arc<Consumer>| consumer.close(Deadline::from_millis(timeout_ms))) }
 }
 
 unsafe extern "C" fn release(consumer: *mut octopus_consumer) {
+    forward!(consumer.release(consumer));
     // SAFETY: NULL, or a handle that the host gives back.
     unsafe { handle::release::<Arc<Consumer>>(consumer) };
 }

@@ -8,7 +8,7 @@ use super::error::octopus_error;
 use super::handle::{COf, Object, Reference, borrow};
 use super::status::{OCTOPUS_FORKED, OCTOPUS_OK, octopus_status, status_of};
 use crate::error::{Error, Kind, Result};
-use crate::health::is_forked_child;
+use crate::fork::is_forked_child;
 
 /// What a slot's body gives: nothing but success, or a status of its own.
 pub trait Outcome {
@@ -65,7 +65,6 @@ pub unsafe fn call<R: Reference, O: Outcome>(
         check_wanted(error, "error")?;
         // SAFETY: the caller's promise; NULL is refused.
         let object = unsafe { borrow::<R>(handle) }?;
-        object.health().check(R::Target::NAME)?;
         catch_unwind(AssertUnwindSafe(|| {
             #[cfg(test)]
             super::tests::panic_if_asked_to();
@@ -85,6 +84,15 @@ pub fn quietly(body: impl FnOnce()) {
     if !is_forked_child() {
         let _ = catch_unwind(AssertUnwindSafe(body));
     }
+}
+
+/// Gives the host an error that was found before a slot's body.
+///
+/// # Safety
+/// `error` is NULL or writable.
+pub unsafe fn fail(error: *mut *mut octopus_error, why: Error) -> octopus_status {
+    // SAFETY: the caller's promise.
+    unsafe { report::<()>(Err(why), error) }
 }
 
 /// # Safety
@@ -118,8 +126,8 @@ unsafe fn refuse_in_forked_child(error: *mut *mut octopus_error) -> octopus_stat
     }
     let told = Error::new(
         Kind::Forked,
-        "this process was forked from one that uses Octopus; librdkafka's threads are not here: exec, or use \
-         Octopus in the parent only",
+        "this object belongs to the process that this one was forked from, whose threads are not here; create a \
+         driver in this process",
     );
     // SAFETY: the caller's promise.
     unsafe { report::<()>(Err(told), error) }

@@ -8,7 +8,8 @@ use std::sync::Arc;
 use super::guard::quietly;
 use crate::error::{Error, Result};
 use crate::event::{Event, SharedEvent};
-use crate::health::{Health, is_forked_child};
+use crate::fork::is_forked_child;
+use crate::health::Health;
 
 /// An object of the core that hosts hold by a handle.
 pub trait Object: Sized {
@@ -76,7 +77,9 @@ pub unsafe fn borrow<R: Reference>(handle: *const COf<R>) -> Result<ManuallyDrop
         return Err(Error::invalid(format!("{}: NULL where a handle is needed", R::Target::NAME)));
     }
     // SAFETY: the caller's promise: the count is at least one, and it is not dropped here.
-    Ok(ManuallyDrop::new(unsafe { R::from_raw(handle.cast::<R::Target>()) }))
+    let object = ManuallyDrop::new(unsafe { R::from_raw(handle.cast::<R::Target>()) });
+    object.health().check(R::Target::NAME)?;
+    Ok(object)
 }
 
 /// Hands an object to the host, which releases it.
@@ -93,7 +96,10 @@ pub unsafe fn give<R: Reference>(object: R, place: *mut *mut COf<R>) {
 pub unsafe fn retain<R: Reference>(handle: *const COf<R>) {
     if !handle.is_null() && !is_forked_child() {
         // SAFETY: the caller's promise; the count is left alone, and what is counted besides is the host's.
-        std::mem::forget(R::clone(&ManuallyDrop::new(unsafe { R::from_raw(handle.cast::<R::Target>()) })));
+        let object = ManuallyDrop::new(unsafe { R::from_raw(handle.cast::<R::Target>()) });
+        if object.health().is_of_this_process() {
+            std::mem::forget(R::clone(&object));
+        }
     }
 }
 
@@ -101,7 +107,13 @@ pub unsafe fn retain<R: Reference>(handle: *const COf<R>) {
 /// As for [`borrow`]; the handle's place is the caller's no more.
 pub unsafe fn release<R: Reference>(handle: *mut COf<R>) {
     if !handle.is_null() {
-        // SAFETY: the caller's promise.
-        quietly(|| drop(unsafe { R::from_raw(handle.cast_const().cast::<R::Target>()) }));
+        quietly(|| {
+            // SAFETY: the caller's promise.
+            let object = ManuallyDrop::new(unsafe { R::from_raw(handle.cast_const().cast::<R::Target>()) });
+            // What the parent of a forked child has is neither counted nor freed in the child.
+            if object.health().is_of_this_process() {
+                drop(ManuallyDrop::into_inner(object));
+            }
+        });
     }
 }

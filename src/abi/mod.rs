@@ -11,6 +11,7 @@ pub mod consumer;
 pub mod driver;
 pub mod error;
 pub mod event;
+mod forked_child;
 pub mod future;
 mod guard;
 mod handle;
@@ -26,7 +27,7 @@ pub mod thread_pool;
 pub mod token;
 pub mod topic;
 
-use once_cell::sync::Lazy;
+use once_cell::race::OnceBox;
 
 pub use args::*;
 pub use callback::*;
@@ -45,7 +46,7 @@ pub use thread_pool::*;
 pub use token::{octopus_token_callback, octopus_token_reply};
 pub use topic::*;
 
-use crate::health::watch_for_fork;
+use crate::fork;
 use crate::kafka;
 
 /// The version of the ABI. Within a major, slots and fields are only appended. In major 0 any change may break, and
@@ -86,40 +87,51 @@ unsafe impl Send for octopus_api {}
 // SAFETY: as above.
 unsafe impl Sync for octopus_api {}
 
-static LIBRDKAFKA_VERSION: Lazy<String> = Lazy::new(kafka::librdkafka_version);
-static BUILT_IN: Lazy<String> = Lazy::new(kafka::built_in_features);
+/// Without a lock: another thread may be in here when the process forks.
+static API: OnceBox<octopus_api> = OnceBox::new();
 
-static API: Lazy<octopus_api> = Lazy::new(|| octopus_api {
-    size: size_of::<octopus_api>() as u64,
-    abi_major: OCTOPUS_ABI_MAJOR,
-    abi_minor: OCTOPUS_ABI_MINOR,
-    name: octopus_text::of("octopus"),
-    version: octopus_text::of(env!("CARGO_PKG_VERSION")),
-    librdkafka_version: octopus_text::view(&LIBRDKAFKA_VERSION),
-    built_in: octopus_text::view(&BUILT_IN),
-    error: &error::ERROR,
-    string: &string::STRING,
-    driver: &driver::DRIVER,
-    topic: &topic::TOPIC,
-    producer: &producer::PRODUCER,
-    consumer: &consumer::CONSUMER,
-    future: &future::FUTURE,
-    event: &event::EVENT,
-    thread_pool: &thread_pool::THREAD_POOL,
-});
+fn make_api() -> Box<octopus_api> {
+    let text = |text: String| octopus_text::view(Box::leak(text.into_boxed_str()));
+    Box::new(octopus_api {
+        size: size_of::<octopus_api>() as u64,
+        abi_major: OCTOPUS_ABI_MAJOR,
+        abi_minor: OCTOPUS_ABI_MINOR,
+        name: octopus_text::of("octopus"),
+        version: octopus_text::of(env!("CARGO_PKG_VERSION")),
+        librdkafka_version: text(kafka::librdkafka_version()),
+        built_in: text(kafka::built_in_features()),
+        error: &error::ERROR,
+        string: &string::STRING,
+        driver: &driver::DRIVER,
+        topic: &topic::TOPIC,
+        producer: &producer::PRODUCER,
+        consumer: &consumer::CONSUMER,
+        future: &future::FUTURE,
+        event: &event::EVENT,
+        thread_pool: &thread_pool::THREAD_POOL,
+    })
+}
 
 /// The library's only symbol. Given the `OCTOPUS_ABI_MAJOR` of the header that the host was built with, it returns
 /// everything else, or NULL if this library doesn't speak that major. Can be called from any thread, any number of
 /// times. In major 0 compare `abi_minor` as well. The library is never unmapped, so the result outlives `dlclose`.
 #[unsafe(no_mangle)]
 pub extern "C" fn octopus_register(abi_major: u32) -> *const octopus_api {
-    let api = || {
-        watch_for_fork();
-        let api: &'static octopus_api = &API;
-        api
-    };
     match (abi_major == OCTOPUS_ABI_MAJOR).then(|| std::panic::catch_unwind(api)) {
         Some(Ok(api)) => api,
         _ => std::ptr::null(),
     }
+}
+
+fn api() -> &'static octopus_api {
+    if fork::is_forked_child()
+        && fork::was_announced()
+        && !fork::adopt_unused()
+        // If there can't be a copy, whatever creates something says why.
+        && let Ok(copy) = forked_child::load()
+    {
+        return copy;
+    }
+    fork::watch();
+    API.get_or_init(make_api)
 }

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use super::args::{Growing, check_output, check_wanted, octopus_bytes, read_array};
 use super::error::octopus_error;
+use super::forked_child::forward;
 use super::future::octopus_future;
 use super::guard::call;
 use super::handle::{self, handle};
@@ -113,8 +114,8 @@ pub struct octopus_producer_api {
         ) -> octopus_status,
     >,
     /// Gives the handle back and returns at once. Without close before, what is in flight is delivered in the
-    /// background, at most for `kafka.delivery.timeout.ms`; what is left when the process ends is lost. NULL does
-    /// nothing.
+    /// background, at most for `kafka.delivery.timeout.ms`. When the process exits it waits for that, at most for the
+    /// driver's `exit_flush_ms`. NULL does nothing.
     pub release: Option<unsafe extern "C" fn(producer: *mut octopus_producer)>,
 }
 
@@ -134,6 +135,7 @@ unsafe extern "C" fn push(
     future: *mut *mut octopus_future,
     error: *mut *mut octopus_error,
 ) -> octopus_status {
+    forward!(producer.push(producer, event, future, error));
     // SAFETY: pointers are NULL or valid during this call; the handle is live. What is taken over is so before
     // anything can fail.
     unsafe {
@@ -158,6 +160,7 @@ unsafe extern "C" fn push_many(
     pushed: *mut u64,
     error: *mut *mut octopus_error,
 ) -> octopus_status {
+    forward!(producer.push_many(producer, events, count, futures, pushed, error));
     // SAFETY: pointers are NULL or valid during this call, the arrays for `count` elements; the handle is live.
     unsafe {
         let mut unpushed = Unpushed { events, next: 0, count };
@@ -182,6 +185,7 @@ unsafe extern "C" fn flush(
     future: *mut *mut octopus_future,
     error: *mut *mut octopus_error,
 ) -> octopus_status {
+    forward!(producer.flush(producer, future, error));
     // SAFETY: pointers are NULL or valid during this call; the handle is live.
     unsafe {
         call(producer, error, |producer: &Arc<Producer>| {
@@ -200,6 +204,7 @@ unsafe extern "C" fn max_event_size(
     bytes: *mut u64,
     error: *mut *mut octopus_error,
 ) -> octopus_status {
+    forward!(producer.max_event_size(producer, bytes, error));
     // SAFETY: pointers are NULL or valid during this call; the handle is live.
     unsafe {
         call(producer, error, |producer: &Arc<Producer>| {
@@ -215,11 +220,13 @@ unsafe extern "C" fn close(
     timeout_ms: i64,
     error: *mut *mut octopus_error,
 ) -> octopus_status {
+    forward!(producer.close(producer, timeout_ms, error));
     // SAFETY: pointers are NULL or valid during this call; the handle is live.
     unsafe { call(producer, error, |producer: &Arc<Producer>| producer.close(Deadline::from_millis(timeout_ms))) }
 }
 
 unsafe extern "C" fn release(producer: *mut octopus_producer) {
+    forward!(producer.release(producer));
     // SAFETY: NULL, or a handle that the host gives back.
     unsafe { handle::release::<Arc<Producer>>(producer) };
 }

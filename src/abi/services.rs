@@ -9,6 +9,7 @@ use super::args::{Growing, octopus_text};
 use super::callback::{Owned, octopus_destroy_fn};
 use super::token::{ask, octopus_token_callback};
 use crate::error::Result;
+use crate::process_exit;
 use crate::services::{LogFunction, Rebalance, Services};
 
 /// The levels of messages: what failed, what may need looking at, what happens, and two of detail.
@@ -123,6 +124,9 @@ impl octopus_host_services {
         if let Some((function, callback)) = take!(self.log) {
             services.log = Arc::new(LogFunction(move |level, source: &str, message: &str| {
                 let callback = &callback;
+                if process_exit::has_begun() {
+                    return;
+                }
                 // SAFETY: the host's function with its context, not destroyed yet; the texts live during the call.
                 unsafe {
                     function(callback.context, level_of(level), octopus_text::view(source), octopus_text::view(message))
@@ -132,6 +136,9 @@ impl octopus_host_services {
         if let Some((function, callback)) = take!(self.statistics) {
             services.statistics = Some(Arc::new(move |client, json| {
                 let callback = &callback;
+                if process_exit::has_begun() {
+                    return;
+                }
                 // SAFETY: as above.
                 unsafe { function(callback.context, octopus_text::view(client), octopus_text::view(json)) }
             }));
@@ -139,6 +146,9 @@ impl octopus_host_services {
         if let Some((function, callback)) = take!(self.fatal) {
             services.fatal = Some(Arc::new(move |client, code, message| {
                 let callback = &callback;
+                if process_exit::has_begun() {
+                    return;
+                }
                 // SAFETY: as above.
                 unsafe { function(callback.context, octopus_text::view(client), code, octopus_text::view(message)) }
             }));
@@ -147,6 +157,9 @@ impl octopus_host_services {
             services.rebalance = Some(Arc::new(move |consumer, what, partitions| {
                 let (callback, what) = (&callback, what_of(what));
                 let (first, count) = (partitions.as_ptr(), partitions.len() as u64);
+                if process_exit::has_begun() {
+                    return;
+                }
                 // SAFETY: as above; so does the array.
                 unsafe { function(callback.context, octopus_text::view(consumer), what, first, count) }
             }));

@@ -6,10 +6,12 @@ use std::sync::Arc;
 use super::args::{Growing, check_output, read_fixed};
 use super::callback::{Owned, octopus_destroy_fn};
 use super::error::octopus_error;
+use super::forked_child::{forward, forward_creation};
 use super::guard::{call, guard, quietly};
 use super::handle::{self, handle};
 use super::status::{OCTOPUS_OK, octopus_status};
 use crate::error::{Error, Kind, Result};
+use crate::process_exit;
 use crate::thread_pool::{HostPool, Refused, Task, ThreadPool};
 
 /// Threads that work is done on.
@@ -126,6 +128,7 @@ unsafe extern "C" fn create(
     pool: *mut *mut octopus_thread_pool,
     error: *mut *mut octopus_error,
 ) -> octopus_status {
+    forward_creation!(thread_pool.create(threads, pool, error), error);
     // SAFETY: pointers are NULL or valid during this call.
     unsafe {
         guard(error, || {
@@ -141,6 +144,7 @@ unsafe extern "C" fn from_host(
     pool: *mut *mut octopus_thread_pool,
     error: *mut *mut octopus_error,
 ) -> octopus_status {
+    forward_creation!(thread_pool.from_host(functions, pool, error), error);
     // SAFETY: pointers are NULL or valid during this call.
     unsafe {
         guard(error, || {
@@ -159,6 +163,7 @@ unsafe extern "C" fn submit(
     priority: u64,
     error: *mut *mut octopus_error,
 ) -> octopus_status {
+    forward!(thread_pool.submit(pool, task, priority, error));
     // SAFETY: pointers are NULL or valid during this call; the handle is live. The task is taken over before anything
     // can fail.
     unsafe {
@@ -170,8 +175,10 @@ unsafe extern "C" fn submit(
             };
             let run = move || {
                 let owned = owned;
-                // SAFETY: the host's function and context, called once and not destroyed yet.
-                function(owned.context);
+                if !process_exit::has_begun() {
+                    // SAFETY: the host's function and context, called once and not destroyed yet.
+                    function(owned.context);
+                }
             };
             pool.submit(Box::new(run), priority).map_err(|refused| refused.why)
         })
@@ -183,6 +190,7 @@ unsafe extern "C" fn pending(
     tasks: *mut u64,
     error: *mut *mut octopus_error,
 ) -> octopus_status {
+    forward!(thread_pool.pending(pool, tasks, error));
     // SAFETY: pointers are NULL or valid during this call; the handle is live.
     unsafe {
         call(pool, error, |pool: &Arc<ThreadPool>| {
@@ -198,6 +206,7 @@ unsafe extern "C" fn thread_count(
     threads: *mut u64,
     error: *mut *mut octopus_error,
 ) -> octopus_status {
+    forward!(thread_pool.thread_count(pool, threads, error));
     // SAFETY: pointers are NULL or valid during this call; the handle is live.
     unsafe {
         call(pool, error, |pool: &Arc<ThreadPool>| {
@@ -209,6 +218,7 @@ unsafe extern "C" fn thread_count(
 }
 
 unsafe extern "C" fn release(pool: *mut octopus_thread_pool) {
+    forward!(thread_pool.release(pool));
     // SAFETY: NULL, or a handle that the host gives back.
     unsafe { handle::release::<Arc<ThreadPool>>(pool) };
 }
@@ -237,6 +247,10 @@ impl HostFunctions {
 impl HostPool for HostFunctions {
     fn submit(&self, task: Task, priority: u64) -> std::result::Result<(), Refused> {
         let Some(submit) = self.functions.submit else { return Ok(()) };
+        if process_exit::has_begun() {
+            let why = "the host's thread pool is not used any more, since the process exits";
+            return Err(Refused { why: Error::new(Kind::HostCallback, why), task });
+        }
         let context = Box::into_raw(Box::new(Some(task))).cast::<c_void>();
         let task = octopus_task { function: Some(run_task), context, destroy: Some(destroy_task) };
         // SAFETY: the host's function with its context, not destroyed yet; it copies the task.
@@ -251,13 +265,15 @@ impl HostPool for HostFunctions {
     }
 
     fn pending(&self) -> u64 {
+        let pending = self.functions.pending.filter(|_| !process_exit::has_begun());
         // SAFETY: the host's function with its context, not destroyed yet.
-        self.functions.pending.map_or(0, |pending| unsafe { pending(self.context.context) })
+        pending.map_or(0, |pending| unsafe { pending(self.context.context) })
     }
 
     fn thread_count(&self) -> u64 {
+        let count = self.functions.thread_count.filter(|_| !process_exit::has_begun());
         // SAFETY: as above.
-        self.functions.thread_count.map_or(0, |count| unsafe { count(self.context.context) })
+        count.map_or(0, |count| unsafe { count(self.context.context) })
     }
 }
 

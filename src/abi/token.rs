@@ -9,6 +9,7 @@ use super::callback::{Owned, octopus_destroy_fn};
 use super::status::octopus_status;
 use crate::auth::Token;
 use crate::error::{Error, Kind, Result};
+use crate::process_exit;
 
 /// How a provider of tokens answers: it calls `accept` or `refuse` once, before it returns, with `token`.
 #[repr(C)]
@@ -51,6 +52,9 @@ struct Answer(Option<Result<Token>>);
 
 /// Asks the host for a token.
 pub fn ask(function: TokenFunction, callback: &Owned, config: &str) -> Result<Token> {
+    if process_exit::has_begun() {
+        return Err(refusal("it is not called any more, since the process exits"));
+    }
     let mut answer = Answer::default();
     let reply = octopus_token_reply {
         size: size_of::<octopus_token_reply>() as u64,

@@ -13,6 +13,7 @@ use serde_json::Value;
 use serde_json::value::RawValue;
 
 use crate::error::{Error, Kind, Result, shortened};
+use crate::stack;
 
 /// The three kinds of component, in the order of their records in the info topic.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -58,6 +59,10 @@ pub struct Component {
 impl Component {
     /// Reads `{"type": …, …}`; without a `"type"` it is `default`.
     pub fn parse(role: Role, json: &str) -> Result<Self> {
+        stack::with(stack::FOR_JSON, || Component::read(role, json))
+    }
+
+    fn read(role: Role, json: &str) -> Result<Self> {
         let refuse = |why: String| Error::new(Kind::Component, format!("the {}: {why}", role.name()));
         let value = crate::json::value(json).map_err(|why| refuse(format!("not JSON: {why}")))?;
         if !value.is_object() {

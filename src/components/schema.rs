@@ -1,19 +1,29 @@
 //! The `schema` validator: JSON Schema, draft 7, by the jsonschema crate, which is built so that it fetches nothing.
 
+use std::mem::ManuallyDrop;
+
 use serde_json::Value;
 
 use super::Component;
 use super::parts::Validator;
 use super::unfolding::{Unfolded, unfold};
 use crate::error::{Error, Kind, Result, shortened};
-use crate::json;
+use crate::{json, stack};
 
 pub struct SchemaValidator {
-    schema: jsonschema::Validator,
+    schema: ManuallyDrop<jsonschema::Validator>,
     unfolded: Unfolded,
 }
 
-/// Schemas within each other, over all levels of the metadata: what the stack of any thread holds.
+impl Drop for SchemaValidator {
+    /// As deep as it was built.
+    fn drop(&mut self) {
+        // SAFETY: dropped once, here, and not used afterwards.
+        stack::with(stack::FOR_SCHEMA, || unsafe { ManuallyDrop::drop(&mut self.schema) });
+    }
+}
+
+/// Schemas within each other, over all levels of the metadata: what a stack of `stack::FOR_SCHEMA` holds.
 const DEEPEST: usize = 2_000;
 /// Schemas that look at a value, over all values of the metadata: so many at most may each have a reason to be collected.
 const MOST_TO_ASK: u64 = 100_000;
@@ -21,6 +31,10 @@ const MOST_TO_ASK: u64 = 100_000;
 impl SchemaValidator {
     /// From `{"type": "schema", "schema": {…}}`.
     pub fn make(json: &str) -> Result<Self> {
+        stack::with(stack::FOR_SCHEMA, || SchemaValidator::compile(json))
+    }
+
+    fn compile(json: &str) -> Result<Self> {
         let refuse = |why: String| Error::new(Kind::Component, why);
         let component = json::value(json).map_err(|why| refuse(format!("not JSON: {why}")))?;
         let schema = match component.get("schema") {
@@ -36,7 +50,7 @@ impl SchemaValidator {
             let place = why.instance_path().as_str();
             refuse(format!("its \"schema\" is no JSON Schema of draft 7: at {place:?}: {}", shortened(&why)))
         })?;
-        Ok(SchemaValidator { schema, unfolded })
+        Ok(SchemaValidator { schema: ManuallyDrop::new(schema), unfolded })
     }
 }
 
@@ -46,6 +60,12 @@ impl Validator for SchemaValidator {
     }
 
     fn validate(&self, metadata: &str, _: &[&[u8]]) -> Result<()> {
+        stack::with(stack::FOR_SCHEMA, || self.check(metadata))
+    }
+}
+
+impl SchemaValidator {
+    fn check(&self, metadata: &str) -> Result<()> {
         const MOST_REASONS: usize = 3;
         let refuse = |why: String| {
             Error::new(Kind::InvalidMetadata, format!("the topic's schema does not allow the metadata: {why}"))
@@ -95,8 +115,11 @@ pub fn refuse_format(validator: &Component) -> Result<()> {
     if validator.type_name != "schema" {
         return Ok(());
     }
-    let component = json::value(validator.json()).unwrap_or_default();
-    match component.get("schema").and_then(|schema| find_format(schema, "/schema")) {
+    let place = stack::with(stack::FOR_SCHEMA, || {
+        let component = json::value(validator.json()).unwrap_or_default();
+        component.get("schema").and_then(|schema| find_format(schema, "/schema"))
+    });
+    match place {
         None => Ok(()),
         Some(place) => Err(Error::new(
             Kind::Component,

@@ -12,6 +12,7 @@ use serde::Serialize;
 use serde_json::{Map, Value};
 
 use crate::error::{Error, Kind, Result};
+use crate::stack;
 pub use msk::MskSettings;
 pub(crate) use properties::MASK;
 pub use properties::{Properties, is_secret};
@@ -22,13 +23,18 @@ use value::{as_bool, as_count, as_number, as_options, as_text};
 const DEFAULT_TIMEOUT: Duration = Duration::from_secs(60);
 /// How long opening looks for a topic that is unknown at first, unless `open_retry_ms` says otherwise.
 const DEFAULT_OPEN_RETRY: Duration = Duration::from_secs(5);
+/// How long whoever waits for a client that has never reached a broker goes without being told, unless `connect_timeout_ms`
+/// says otherwise.
+const DEFAULT_CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
+/// How long the process waits at its exit for buffered events to be delivered, unless `exit_flush_ms` says otherwise.
+const DEFAULT_EXIT_FLUSH: Duration = Duration::from_secs(5);
 const DEFAULT_INFO_PREFIX: &str = "__info_";
 const DEFAULT_REPLICATION: u32 = 3;
 
 /// Where the topic service makes topics; C++ Octopus has the same.
 const DEFAULT_INFO_PREFIX_OF_SERVICE: &str = "info_";
 
-const DRIVER_KEYS: [&str; 9] = [
+const DRIVER_KEYS: [&str; 11] = [
     "kafka",
     "embedded",
     "aws_msk_iam",
@@ -38,6 +44,8 @@ const DRIVER_KEYS: [&str; 9] = [
     "disable_info_topic",
     "timeout_ms",
     "open_retry_ms",
+    "exit_flush_ms",
+    "connect_timeout_ms",
 ];
 
 const TOPIC_KEYS_OF_THE_MAKER: [&str; 3] = ["num_partitions", "replication_factor", "config"];
@@ -63,6 +71,10 @@ pub struct DriverSettings {
     pub timeout: Duration,
     #[serde(rename = "open_retry_ms", serialize_with = "in_millis")]
     pub open_retry: Duration,
+    #[serde(rename = "connect_timeout_ms", serialize_with = "in_millis")]
+    pub connect_timeout: Duration,
+    #[serde(rename = "exit_flush_ms", serialize_with = "in_millis")]
+    pub exit_flush: Duration,
     /// What the configuration says that nobody reads; the driver warns of them once it can.
     #[serde(skip)]
     pub unknown_keys: Vec<String>,
@@ -106,6 +118,10 @@ pub struct ClientSettings {
 
 impl DriverSettings {
     pub fn parse(json: &str) -> Result<Self> {
+        stack::with(stack::FOR_JSON, || Self::read(json))
+    }
+
+    fn read(json: &str) -> Result<Self> {
         let root = parse_object(json, "the driver's configuration")?;
         let embedded = root.get("embedded").map(EmbeddedSettings::from_json).transpose()?;
         let msk = MskSettings::find(&root)?;
@@ -164,6 +180,14 @@ impl DriverSettings {
             None => DEFAULT_OPEN_RETRY,
             Some(value) => Duration::from_millis(as_number("open_retry_ms", value, 0, i32::MAX as u64)?),
         };
+        let connect_timeout = match root.get("connect_timeout_ms") {
+            None => DEFAULT_CONNECT_TIMEOUT,
+            Some(value) => Duration::from_millis(as_count("connect_timeout_ms", value, i32::MAX as u64)?),
+        };
+        let exit_flush = match root.get("exit_flush_ms") {
+            None => DEFAULT_EXIT_FLUSH,
+            Some(value) => Duration::from_millis(as_number("exit_flush_ms", value, 0, i32::MAX as u64)?),
+        };
         Ok(DriverSettings {
             kafka,
             embedded,
@@ -174,6 +198,8 @@ impl DriverSettings {
             disable_info_topic: optional_bool(&root, "disable_info_topic")?.unwrap_or(false),
             timeout,
             open_retry,
+            connect_timeout,
+            exit_flush,
             unknown_keys: root.keys().filter(|key| !DRIVER_KEYS.contains(&key.as_str())).cloned().collect(),
         })
     }
@@ -221,6 +247,10 @@ impl EmbeddedSettings {
 
 impl TopicSettings {
     pub fn parse(json: Option<&str>, driver: &DriverSettings) -> Result<Self> {
+        stack::with(stack::FOR_JSON, || Self::read(json, driver))
+    }
+
+    fn read(json: Option<&str>, driver: &DriverSettings) -> Result<Self> {
         let options = match json {
             None => Map::new(),
             Some(json) => parse_object(json, "the topic's options")?,
@@ -254,6 +284,10 @@ impl ClientSettings {
     /// `options` of a producer or consumer: only their `kafka` object counts. Anything but an object is ignored,
     /// since the C++ API passes null, or an array when targets are given.
     pub fn new(name: &str, batch_size: u64, max_batches: u64, options: Option<&str>) -> Result<Self> {
+        stack::with(stack::FOR_JSON, || Self::read(name, batch_size, max_batches, options))
+    }
+
+    fn read(name: &str, batch_size: u64, max_batches: u64, options: Option<&str>) -> Result<Self> {
         let options = match options {
             None => Value::Null,
             Some(json) => parse(json, "what is given as the client's options")?,

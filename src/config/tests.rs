@@ -55,6 +55,10 @@ fn each_wrong_configuration_is_refused_by_the_name_of_its_key() {
         (r#"{"embedded": {}, "info_topic_prefix": ""}"#, "info_topic_prefix: is empty"),
         (r#"{"embedded": {}, "disable_info_topic": "perhaps"}"#, "disable_info_topic: expected true or false"),
         (r#"{"embedded": {}, "timeout_ms": -1}"#, "timeout_ms: expected a whole number"),
+        (r#"{"embedded": {}, "connect_timeout_ms": -1}"#, "connect_timeout_ms: expected a whole number"),
+        (r#"{"embedded": {}, "connect_timeout_ms": "soon"}"#, "connect_timeout_ms: expected a whole number"),
+        (r#"{"embedded": {}, "exit_flush_ms": -1}"#, "exit_flush_ms: expected a whole number"),
+        (r#"{"embedded": {}, "exit_flush_ms": "soon"}"#, "exit_flush_ms: expected a whole number"),
         (r#"{"embedded": {}, "aws_msk_iam": {"region": "x"}}"#, "aws_msk_iam: the embedded Kafka"),
         (r#"{"embedded": {}, "octopus": {}}"#, "octopus"),
     ] {

@@ -9,7 +9,7 @@ mod tests;
 
 use std::collections::VecDeque;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use parking_lot::{Condvar, Mutex, MutexGuard};
 
@@ -18,6 +18,7 @@ use crate::deadline::{Deadline, Moment};
 use crate::error::{Error, Kind, Result};
 use crate::future::{Delivered, Future};
 use crate::health::is_plugin_thread;
+use crate::process_exit::Progress;
 pub use ledger::Place;
 use ledger::{Entry, Ledger, Removed};
 
@@ -41,6 +42,8 @@ struct State {
     bytes: u64,
     /// Of `events`, those whose results were told: only their room is still taken.
     told: u64,
+    /// Events that were not delivered, since the beginning.
+    failed: u64,
     ledger: Ledger,
     /// The number of `epochs[0]`; the last of them is the one that pushes are counted in.
     first_epoch: u64,
@@ -91,6 +94,7 @@ impl InFlight {
             events: 0,
             bytes: 0,
             told: 0,
+            failed: 0,
             ledger: Ledger::default(),
             first_epoch: 0,
             epochs: VecDeque::from([Epoch::default()]),
@@ -102,13 +106,19 @@ impl InFlight {
 
     /// Takes room for one event, waiting for it as long as `until` says; on a thread of the plugin, not waiting at all.
     /// An event larger than all the room there is gets it when nothing else is in flight.
-    pub fn take(&self, claim: Claim, until: impl FnOnce() -> Deadline) -> Result<Place> {
+    /// `give_up` has the reason to wait no longer, if there is one for whoever waits since then.
+    pub fn take(
+        &self,
+        claim: Claim,
+        until: impl FnOnce() -> Deadline,
+        give_up: impl Fn(Instant) -> Option<Error>,
+    ) -> Result<Place> {
         let state = self.state.lock();
         if self.has_room(&state, claim.bytes)? {
             return Ok(take_place(state, claim));
         }
         drop(state);
-        if is_plugin_thread() { Err(would_block()) } else { self.wait_for_room(claim, until()) }
+        if is_plugin_thread() { Err(would_block()) } else { self.wait_for_room(claim, until(), give_up) }
     }
 
     /// As [`take`](Self::take), for a thread that others wait for: `WouldBlock` when there is no room.
@@ -117,8 +127,14 @@ impl InFlight {
         if self.has_room(&state, claim.bytes)? { Ok(take_place(state, claim)) } else { Err(would_block()) }
     }
 
-    fn wait_for_room(&self, claim: Claim, deadline: Deadline) -> Result<Place> {
-        const SLICE: Duration = Duration::from_secs(1);
+    fn wait_for_room(
+        &self,
+        claim: Claim,
+        deadline: Deadline,
+        give_up: impl Fn(Instant) -> Option<Error>,
+    ) -> Result<Place> {
+        const SLICE: Duration = Duration::from_millis(500);
+        let began = Instant::now();
         let mut state = self.state.lock();
         loop {
             if self.has_room(&state, claim.bytes)? {
@@ -128,8 +144,11 @@ impl InFlight {
                 return Err(self.no_room(&state, claim.bytes));
             }
             state.waiting += 1;
-            self.room.wait_for(&mut state, deadline.remaining(SLICE));
+            let timed_out = self.room.wait_for(&mut state, deadline.remaining(SLICE)).timed_out();
             state.waiting -= 1;
+            if timed_out && let Some(why) = MutexGuard::unlocked(&mut state, || give_up(began)) {
+                return Err(why);
+            }
         }
     }
 
@@ -279,6 +298,12 @@ impl InFlight {
         state.events == state.told
     }
 
+    pub fn progress(&self) -> Progress {
+        let state = self.state.lock();
+        debug_assert!(state.told <= state.events);
+        Progress { pending: state.events.saturating_sub(state.told), failed: state.failed }
+    }
+
     pub fn has_ended(&self) -> bool {
         self.state.lock().end.is_some()
     }
@@ -327,6 +352,9 @@ impl State {
     }
 
     fn count_out(&mut self, epoch: u64, events: u64, failure: Option<&Error>) {
+        if failure.is_some() {
+            self.failed += events;
+        }
         let index = epoch.saturating_sub(self.first_epoch) as usize;
         let Some(epoch) = self.epochs.get_mut(index) else { return };
         epoch.outstanding = epoch.outstanding.saturating_sub(events);

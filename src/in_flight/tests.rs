@@ -4,8 +4,17 @@ use super::*;
 use crate::future::Hurry;
 
 struct NoHurry;
+
+fn never_give_up(_: Instant) -> Option<Error> {
+    None
+}
+
 impl Hurry for NoHurry {
     fn hurry(&self, _: Duration) {}
+
+    fn unreached(&self, _: Instant) -> Option<Error> {
+        None
+    }
 }
 
 fn flush_of(in_flight: &InFlight) -> Arc<Future> {
@@ -28,12 +37,12 @@ fn claim(bytes: u64) -> Claim {
 
 /// Takes room that is there.
 fn take(in_flight: &InFlight, bytes: u64) -> Place {
-    in_flight.take(claim(bytes), || Deadline::NEVER).unwrap()
+    in_flight.take(claim(bytes), || Deadline::NEVER, never_give_up).unwrap()
 }
 
 /// Finds no room.
 fn refusal(in_flight: &InFlight, bytes: u64) -> Error {
-    in_flight.take(claim(bytes), || Deadline::from_millis(NOW)).unwrap_err()
+    in_flight.take(claim(bytes), || Deadline::from_millis(NOW), never_give_up).unwrap_err()
 }
 
 /// A delivery's, that somebody may wait for.
@@ -88,7 +97,7 @@ fn an_overdue_event_is_told_once_and_keeps_its_room_until_it_is_settled() {
     let in_flight = room_for(1);
     let told = future();
     let claimed = Claim { future: Some(told.clone()), partition: Some(7), bytes: 1 };
-    let place = in_flight.take(claimed, || Deadline::NEVER).unwrap();
+    let place = in_flight.take(claimed, || Deadline::NEVER, never_give_up).unwrap();
     let flush = flush_of(&in_flight);
     assert!(!in_flight.all_told() && in_flight.overdue(Duration::from_secs(60)).is_empty());
     assert_eq!(in_flight.overdue(Duration::ZERO), [Overdue { place, partition: 7, events: 1, bytes: 1 }]);
@@ -109,7 +118,7 @@ fn an_overdue_event_is_told_once_and_keeps_its_room_until_it_is_settled() {
 #[test]
 fn what_is_still_being_prepared_is_not_overdue() {
     let in_flight = room_for(2);
-    let place = in_flight.take(Claim { partition: None, ..claim(1) }, || Deadline::NEVER).unwrap();
+    let place = in_flight.take(Claim { partition: None, ..claim(1) }, || Deadline::NEVER, never_give_up).unwrap();
     assert_eq!(in_flight.overdue(Duration::ZERO), []);
     in_flight.resize(place, 5);
     in_flight.sending(place, 3);
@@ -143,7 +152,8 @@ fn events_that_are_counted_together_leave_one_by_one_and_are_overdue_together() 
 #[test]
 fn an_event_that_no_broker_takes_keeps_nothing_of_the_delivered_ones_behind_it() {
     let in_flight = room_for(10);
-    let take_apart = || in_flight.take(Claim { future: Some(future()), ..claim(1) }, || Deadline::NEVER).unwrap();
+    let take_apart =
+        || in_flight.take(Claim { future: Some(future()), ..claim(1) }, || Deadline::NEVER, never_give_up).unwrap();
     let stuck = take_apart();
     for _ in 0..10_000 {
         let place = take_apart();
@@ -157,7 +167,8 @@ fn an_event_that_no_broker_takes_keeps_nothing_of_the_delivered_ones_behind_it()
 fn a_report_settles_the_future_of_its_event_before_the_flush_behind_it() {
     let in_flight = room_for(10);
     let told = future();
-    let place = in_flight.take(Claim { future: Some(told.clone()), ..claim(1) }, || Deadline::NEVER).unwrap();
+    let place =
+        in_flight.take(Claim { future: Some(told.clone()), ..claim(1) }, || Deadline::NEVER, never_give_up).unwrap();
     in_flight.settle(&mut vec![Report { place, bytes: 1, result: Ok(Delivered { partition: 2, offset: Some(9) }) }]);
     assert_eq!(told.delivered().unwrap(), Delivered { partition: 2, offset: Some(9) });
     in_flight.settle(&mut vec![failed(place, "a second report")]);
@@ -178,7 +189,8 @@ fn a_push_without_room_waits_for_a_delivery_and_is_woken_by_it() {
     let in_flight = room_for(1);
     let place = take(&in_flight, 1);
     std::thread::scope(|scope| {
-        let waiting = scope.spawn(|| in_flight.take(claim(1), || Deadline::after(Duration::from_secs(60))));
+        let waiting =
+            scope.spawn(|| in_flight.take(claim(1), || Deadline::after(Duration::from_secs(60)), never_give_up));
         while in_flight.state.lock().waiting == 0 {
             std::thread::yield_now();
         }
@@ -200,7 +212,7 @@ fn a_push_without_room_fails_at_its_deadline_with_the_settings_to_look_at() {
 fn an_event_larger_than_the_room_goes_when_nothing_else_does() {
     let in_flight = room_for(10);
     let place = take(&in_flight, 5000);
-    assert!(in_flight.take(claim(1), || Deadline::from_millis(NOW)).is_err());
+    assert!(in_flight.take(claim(1), || Deadline::from_millis(NOW), never_give_up).is_err());
     in_flight.settle(&mut delivered(place));
     take(&in_flight, 1);
 }
@@ -210,7 +222,7 @@ fn the_end_wakes_whoever_waits_for_room() {
     let in_flight = room_for(1);
     take(&in_flight, 1);
     std::thread::scope(|scope| {
-        let waiting = scope.spawn(|| in_flight.take(claim(1), || Deadline::NEVER));
+        let waiting = scope.spawn(|| in_flight.take(claim(1), || Deadline::NEVER, never_give_up));
         while in_flight.state.lock().waiting == 0 {
             std::thread::yield_now();
         }
@@ -226,7 +238,7 @@ fn on_a_thread_of_the_plugin_a_push_never_waits_for_room() {
     std::thread::scope(|scope| {
         scope.spawn(|| {
             crate::health::mark_plugin_thread();
-            let error = in_flight.take(claim(1), || Deadline::NEVER).unwrap_err();
+            let error = in_flight.take(claim(1), || Deadline::NEVER, never_give_up).unwrap_err();
             assert_eq!(error.kind(), Kind::WouldBlock);
             assert!(error.is_retriable());
         });

@@ -9,6 +9,8 @@ use std::str::Utf8Error;
 use serde::de::{Deserialize, Deserializer, IgnoredAny, MapAccess, SeqAccess, Visitor};
 use serde_json::{Map, Value};
 
+use crate::stack;
+
 /// As [`str::from_utf8`]; most metadata is short and ASCII, which is told in a fraction of the time.
 pub fn text(bytes: &[u8]) -> Result<&str, Utf8Error> {
     // SAFETY: ASCII is UTF-8.
@@ -33,7 +35,7 @@ fn check_closely(text: &str) -> Result<(), String> {
 /// The value that a text says, at most 128 levels of it. serde_json's own way to a value takes an object with one certain key
 /// for a text of its own to be read in its place, so that what is looked at would not be what is stored.
 pub fn value(text: &str) -> serde_json::Result<Value> {
-    serde_json::from_str::<AsItIs>(text).map(|AsItIs(value)| value)
+    stack::with(stack::FOR_JSON, || serde_json::from_str::<AsItIs>(text).map(|AsItIs(value)| value))
 }
 
 /// A value in which no key means anything.

@@ -14,10 +14,11 @@ use rdkafka::config::NativeClientConfig;
 use rdkafka::types::RDKafkaErrorCode;
 
 use super::codes::{self, Code};
-use super::log_messages::LogMessage;
+use super::first_contact::FirstContact;
+use super::log_messages::{self, LogMessage};
 use super::native::{Handle, Queue, QueueEvent, TopicHandle, text};
 use super::trouble::Trouble;
-use super::{Connection, EmbeddedCluster, certificate, conf, errors, token};
+use super::{Connection, EmbeddedCluster, certificate, conf, errors, sockets, token};
 use crate::auth::TokenSource;
 use crate::completions::spawn;
 use crate::config::Properties;
@@ -61,6 +62,8 @@ pub struct Client {
     services: Services,
     /// What the brokers, or the way to them, last did wrong.
     trouble: Trouble,
+    first_contact: FirstContact,
+    created: Instant,
     fatal: Mutex<Option<Error>>,
     /// Whether the user wants librdkafka's messages for debugging.
     tells_all: bool,
@@ -101,15 +104,18 @@ impl Client {
         }
         let config = conf::native(&properties)?;
         let shown = if name.is_empty() { role.noun().to_owned() } else { format!("{} {name:?}", role.noun()) };
+        let bootstrap_servers = conf::effective(&config, "bootstrap.servers")?;
         let handle = Arc::new(make_handle(&config, role, &shown)?);
         let main = Queue::main(&handle)?;
         // SAFETY: the client is alive; NULL means its main queue.
         unsafe { rd::rd_kafka_set_log_queue(handle.as_ptr(), std::ptr::null_mut()) };
         Ok(Client {
             name: shown,
-            bootstrap_servers: conf::effective(&config, "bootstrap.servers")?,
             services: connection.services.clone(),
             trouble: Trouble::default(),
+            first_contact: FirstContact::new(&bootstrap_servers, connection.connect_timeout),
+            bootstrap_servers,
+            created: Instant::now(),
             fatal: Mutex::new(None),
             tells_all,
             tokens,
@@ -174,13 +180,17 @@ impl Client {
         let (facility, message) = unsafe { (text(facility), text(message)) };
         let meaning = LogMessage::interpret(&facility, &message);
         let is_ignored_property = meaning == LogMessage::PropertyIgnored;
+        let is_connection_failure = log_messages::is_connection_failure(&facility);
         self.note_failure(meaning);
         // librdkafka's levels are syslog's.
         let level = match level {
             // The driver's properties are for producers and consumers alike; each ignores the other's.
             _ if is_ignored_property => log::Level::Debug,
-            ..=3 => log::Level::Error,
-            4 => log::Level::Warn,
+            // An event with the same text follows.
+            3 if is_connection_failure => log::Level::Debug,
+            ..=2 => log::Level::Error,
+            // Whatever it is, librdkafka goes on.
+            3 | 4 => log::Level::Warn,
             5 | 6 => log::Level::Info,
             _ if !self.tells_all => return,
             _ => log::Level::Debug,
@@ -208,11 +218,61 @@ impl Client {
         if unsafe { rd::rd_kafka_event_error_is_fatal(event.as_ptr()) } != 0 || is_fatal(code) {
             self.end_with(self.ended_by().unwrap_or_else(|| self.finished_by(code, &reason)));
         } else {
-            // librdkafka says it here instead of in its log.
-            log::warn!(logger: self.log(), target: &self.name, "{}: {reason}", errors::describe(code));
+            self.first_contact.note_failure(&reason);
+            let level = self.level_of(code);
+            log::log!(logger: self.log(), target: &self.name, level, "{}: {reason}", errors::describe(code));
             self.trouble.note(code, reason);
         }
         RDKafkaErrorCode::from(code)
+    }
+
+    fn level_of(&self, code: Code) -> log::Level {
+        match RDKafkaErrorCode::from(code) {
+            // What happened to the last of them has been logged.
+            RDKafkaErrorCode::AllBrokersDown => log::Level::Info,
+            // One line tells of all addresses: `warn_unless_reached`.
+            RDKafkaErrorCode::BrokerTransportFailure | RDKafkaErrorCode::Resolve if !self.has_reached() => {
+                log::Level::Info
+            }
+            _ => log::Level::Warn,
+        }
+    }
+
+    /// Whether a broker was ever there for this client.
+    pub fn has_reached(&self) -> bool {
+        if self.first_contact.has_reached() {
+            return true;
+        }
+        let has_reached = self.trouble.has_worked() || self.handle.has_reached_broker();
+        if has_reached {
+            self.first_contact.note_reached();
+        }
+        has_reached
+    }
+
+    /// The error for whoever waits since `began`, if no broker was ever reached and it is time to say so.
+    pub fn unreached(&self, began: Instant, doing: impl std::fmt::Display) -> Option<Error> {
+        if self.has_reached() {
+            return None;
+        }
+        self.warn_unless_reached();
+        let why = self.first_contact.overdue(began, self.connecting_since()?)?;
+        Some(Error::new(Kind::Unreachable, why).retriable(true).during(doing))
+    }
+
+    /// A client that shows tokens connects when it has one, and says itself when it can't get one.
+    fn connecting_since(&self) -> Option<Instant> {
+        if self.tokens.is_some() { self.handle.has_token_since() } else { Some(self.created) }
+    }
+
+    /// For the log, once, when a client that needs a broker has not reached one soon.
+    pub fn warn_unless_reached(&self) {
+        if !self.has_reached()
+            && let Some(since) = self.connecting_since()
+            && let Some(warning) = self.first_contact.warning(since)
+        {
+            log::warn!(logger: self.log(), target: &self.name, "{warning}");
+        }
     }
 
     /// The fatal error of librdkafka's client, which has it before it tells us, or even fails the event that it is about.
@@ -297,6 +357,7 @@ impl Client {
     ) -> Result<()> {
         /// What comes up meanwhile is told so much later.
         const LONGEST: Duration = Duration::from_secs(10);
+        const SHORTEST: Duration = Duration::from_millis(100);
         let began = Instant::now();
         let mut slice = Duration::from_secs(1);
         loop {
@@ -310,6 +371,11 @@ impl Client {
                 return Err(self.request_error(code, "", doing));
             }
             slice = (slice * 2).min(LONGEST);
+            if !self.has_reached()
+                && let Some(since) = self.connecting_since()
+            {
+                slice = slice.min(self.first_contact.remaining(began, since)).max(SHORTEST);
+            }
         }
     }
 
@@ -329,7 +395,7 @@ impl Client {
     pub fn check_wait(&self, began: Instant, doing: impl std::fmt::Display) -> Result<()> {
         match self.trouble.is_in_vain(began) {
             Some(error) => Err(error.during(format_args!("{doing}, asking {}", self.bootstrap_servers))),
-            None => Ok(()),
+            None => self.unreached(began, doing).map_or(Ok(()), Err),
         }
     }
 
@@ -421,7 +487,10 @@ fn make_handle(config: &NativeClientConfig, role: ClientRole, name: &str) -> Res
         | rd::RD_KAFKA_EVENT_OAUTHBEARER_TOKEN_REFRESH;
     let adapt = |copy: *mut rd::rd_kafka_conf_t| {
         // SAFETY: the configuration is alive.
-        unsafe { rd::rd_kafka_conf_set_events(copy, WANTED) };
+        unsafe {
+            rd::rd_kafka_conf_set_events(copy, WANTED);
+            sockets::record(copy);
+        }
         certificate::tell_refusals(copy);
     };
     Handle::make(role.librdkafka_type(), config, adapt)

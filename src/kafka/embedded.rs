@@ -83,7 +83,7 @@ impl EmbeddedCluster {
 
 impl Drop for EmbeddedCluster {
     fn drop(&mut self) {
-        if !crate::health::is_forked_child() {
+        if !crate::fork::is_forked_child() {
             // SAFETY: ours, and its client is still there.
             unsafe { rd::rd_kafka_mock_cluster_destroy(self.cluster.as_ptr()) };
         }

@@ -33,6 +33,8 @@ mod words {
     pub const CONFIGURATION: &str = "CONFWARN";
     pub const IGNORED: &str = "will be ignored by this";
     pub const BEHIND_THREAD: &str = "]: ";
+    pub const DURATION: &str = " (after ";
+    pub const THREAD: &str = "[thrd:";
 }
 
 impl<'a> LogMessage<'a> {
@@ -49,9 +51,35 @@ impl<'a> LogMessage<'a> {
     }
 }
 
+/// Whether log lines of this facility tell of connections that failed.
+pub fn is_connection_failure(facility: &str) -> bool {
+    facility == words::BROKER_FAILED
+}
+
 /// Behind `[thrd:NAME]: `.
 fn without_thread(message: &str) -> &str {
     message.split_once(words::BEHIND_THREAD).map_or(message, |(_, rest)| rest)
+}
+
+/// The broker's address and the cause in the text of an error about a connection: `HOST:PORT/ID: CAUSE (after 3ms in state …)`.
+pub fn address_and_cause(error: &str) -> Option<(&str, &str)> {
+    let (broker, cause) = error.split_once(": ")?;
+    let address = broker.split_once("://").map_or(broker, |(_, address)| address);
+    let (address, _) = address.rsplit_once('/')?;
+    Some((address, without_duration(cause)))
+}
+
+/// What is the same whenever the same thing happens: without the thread, times and counts.
+pub fn cause_of_line(line: &str) -> &str {
+    let line = match line.find(words::THREAD) {
+        Some(start) => without_thread(&line[start..]),
+        None => line,
+    };
+    without_duration(line)
+}
+
+fn without_duration(cause: &str) -> &str {
+    cause.rfind(words::DURATION).map_or(cause, |end| &cause[..end])
 }
 
 /// A connection that broke off is not a broker's word; other log lines tell of it.
@@ -111,7 +139,7 @@ fn advice(reason: &str) -> Option<&'static str> {
     } else if says("ssl alert") && is_any(&["certificate", "unknown ca"]) {
         Some(
             "the broker wants another certificate of this client: kafka.ssl.certificate.location, \
-             kafka.ssl.key.location",
+             kafka.ssl.key.location; files are read when a driver is created, so create a new one after they were replaced",
         )
     } else if says("unsupported sasl mechanism") {
         Some("set kafka.sasl.mechanism to one that the broker offers")
@@ -203,6 +231,25 @@ mod tests {
         assert_eq!(LogMessage::interpret("CONFWARN", "No `bootstrap.servers` configured"), LogMessage::Other);
     }
 
+    #[test]
+    fn address_and_cause_of_a_connection_error() {
+        let error =
+            "ssl://h:1/bootstrap: Connect to ipv4#1.2.3.4:1 failed: Connection refused (after 0ms in state CONNECT)";
+        assert_eq!(address_and_cause(error), Some(("h:1", "Connect to ipv4#1.2.3.4:1 failed: Connection refused")));
+        let error = "[::1]:9092/3: Failed to resolve";
+        assert_eq!(address_and_cause(error), Some(("[::1]:9092", "Failed to resolve")));
+        assert_eq!(address_and_cause("2/2 brokers are down"), None);
+        assert_eq!(address_and_cause("something: else"), None);
+    }
+
+    #[test]
+    fn lines_with_one_cause_are_recognized() {
+        let line = |time: &str| format!("FAIL: [thrd:h:1/1]: h:1/1: Disconnected (after {time}ms in state UP)");
+        assert_eq!(cause_of_line(&line("12")), "h:1/1: Disconnected");
+        assert_eq!(cause_of_line(&line("4, 3 identical error(s) suppressed")), "h:1/1: Disconnected");
+        assert_eq!(cause_of_line("opening topic \"a\""), "opening topic \"a\"");
+    }
+
     /// What this file goes by, as the sources have it: formats, literals, names of states. OpenSSL's words are not among them.
     #[test]
     fn linked_librdkafka_has_the_words_that_are_interpreted() {
@@ -217,6 +264,9 @@ mod tests {
             "\"UP\"",
             "\"APIVERSION_QUERY\"",
             "ms in state %s",
+            "after %dms in state %s",
+            "\"/bootstrap\"",
+            "\"%s/%\" PRId32",
             "\"REQERR\"",
             "= \"Produce\"",
             "%sRequest failed: %s: explicit actions %s",

@@ -13,16 +13,19 @@ mod conf;
 mod consumer;
 mod embedded;
 mod errors;
+mod first_contact;
 mod info;
 mod log_messages;
 mod native;
 mod overdue;
+/// cbindgen:ignore
 #[cfg(all(test, feature = "patched"))]
 #[path = "patches/tests.rs"]
 mod patch_tests;
 #[cfg(all(target_os = "linux", any(target_arch = "x86_64", target_arch = "aarch64")))]
 mod pipe;
 mod producer;
+mod sockets;
 mod token;
 mod trouble;
 
@@ -47,6 +50,7 @@ pub use producer::KafkaProducer;
 
 use crate::auth::{TokenSource, token_source};
 use crate::config::{DriverSettings, MskSettings, Properties};
+use crate::log_throttle::Throttled;
 use crate::services::Services;
 
 /// What every client of one driver is made from.
@@ -63,12 +67,17 @@ pub struct Connection {
     pub msk: Option<MskSettings>,
     /// The driver's `timeout_ms`.
     pub timeout: Duration,
+    /// The driver's `connect_timeout_ms`.
+    pub connect_timeout: Duration,
+    /// The driver's `exit_flush_ms`.
+    pub exit_flush: Duration,
     /// Tells this driver's clients from others' in the brokers' logs.
     pub instance: String,
 }
 
 impl Connection {
-    pub fn new(settings: &DriverSettings, services: Services) -> crate::error::Result<Self> {
+    pub fn new(settings: &DriverSettings, mut services: Services) -> crate::error::Result<Self> {
+        services.log = Arc::new(Throttled::new(services.log, log_messages::cause_of_line));
         let mut properties = settings.kafka.clone();
         let embedded = match &settings.embedded {
             None => None,
@@ -81,9 +90,17 @@ impl Connection {
         let tokens = token_source(settings, &services)?;
         // Unknown properties and wrong values are the configuration's fault: said now, not at the first call.
         conf::check(&properties, tokens.is_some())?;
-        let (msk, timeout) = (settings.msk.clone(), settings.timeout);
-        let connection = Connection { properties, services, embedded, tokens, msk, timeout, instance };
-        Ok(connection)
+        Ok(Connection {
+            properties,
+            services,
+            embedded,
+            tokens,
+            msk: settings.msk.clone(),
+            timeout: settings.timeout,
+            connect_timeout: settings.connect_timeout,
+            exit_flush: settings.exit_flush,
+            instance,
+        })
     }
 }
 

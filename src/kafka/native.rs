@@ -2,8 +2,8 @@
 
 use std::ffi::{CStr, CString, c_char, c_void};
 use std::ptr::NonNull;
-use std::sync::Arc;
-use std::time::Duration;
+use std::sync::{Arc, OnceLock};
+use std::time::{Duration, Instant};
 
 use rdkafka::bindings as rd;
 use rdkafka::config::NativeClientConfig;
@@ -11,10 +11,12 @@ use rdkafka::config::NativeClientConfig;
 use super::codes::{self, Code};
 use crate::deadline::as_millis_rounded_up;
 use crate::error::{Error, Kind, Result};
-use crate::health::{is_forked_child, is_plugin_thread, mark_plugin_thread};
+use crate::fork::is_forked_child;
+use crate::health::{is_plugin_thread, mark_plugin_thread};
+use crate::stack;
 
 /// A client instance. Whatever was made from it must be gone before; each such type here keeps an `Arc` of it.
-pub struct Handle(NonNull<rd::rd_kafka_t>);
+pub struct Handle(NonNull<rd::rd_kafka_t>, OnceLock<Instant>);
 
 // SAFETY: librdkafka's client handle may be used from any thread at the same time (INTRODUCTION.md, "Threads").
 unsafe impl Send for Handle {}
@@ -38,16 +40,43 @@ impl Handle {
         unsafe {
             let copy = rd::rd_kafka_conf_dup(config.ptr());
             adapt(copy);
-            NonNull::new(rd::rd_kafka_new(kind, copy, why.as_mut_ptr(), why.len())).map(Handle).ok_or_else(|| {
-                rd::rd_kafka_conf_destroy(copy);
-                text(why.as_ptr())
-            })
+            let create = || rd::rd_kafka_new(kind, copy, why.as_mut_ptr(), why.len());
+            NonNull::new(stack::with(stack::FOR_CLIENT, create))
+                .map(|client| Handle(client, OnceLock::new()))
+                .ok_or_else(|| {
+                    rd::rd_kafka_conf_destroy(copy);
+                    text(why.as_ptr())
+                })
         }
     }
 
     pub fn as_ptr(&self) -> *mut rd::rd_kafka_t {
         self.0.as_ptr()
     }
+
+    /// Since when this client has a token to show to brokers, if it does.
+    pub fn has_token_since(&self) -> Option<Instant> {
+        self.1.get().copied()
+    }
+
+    pub fn note_token(&self) {
+        self.1.get_or_init(Instant::now);
+    }
+
+    /// Whether this client ever had a connection that could be used. Without patches nobody knows, and it is presumed.
+    pub fn has_reached_broker(&self) -> bool {
+        #[cfg(feature = "patched")]
+        // SAFETY: the client is alive.
+        return unsafe { octopus_has_reached_broker(self.as_ptr()) } != 0;
+        #[cfg(not(feature = "patched"))]
+        true
+    }
+}
+
+#[cfg(feature = "patched")]
+unsafe extern "C" {
+    /// Patch 0027.
+    fn octopus_has_reached_broker(client: *mut rd::rd_kafka_t) -> std::ffi::c_int;
 }
 
 impl Drop for Handle {

@@ -65,7 +65,10 @@ fn set(client: &Handle, token: &Token) -> Result<()> {
     };
     let code = Code::from(code);
     match code.number() {
-        0 => Ok(()),
+        0 => {
+            client.note_token();
+            Ok(())
+        }
         // SAFETY: librdkafka terminates the text.
         _ => Err(errors::error(code, &unsafe { text(why.as_ptr()) }.replace(&token.value, crate::config::MASK))),
     }

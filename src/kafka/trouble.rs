@@ -22,7 +22,7 @@ const LOOKING_AGAIN: Duration = Duration::from_secs(1);
 #[derive(Default)]
 pub struct Trouble {
     noted: Mutex<Option<Noted>>,
-    /// Whether the trouble noted lasts: what each success and each push looks at.
+    /// Whether the trouble noted lasts: what each success and each push looks at. Changed under the lock of `noted` only.
     lasts: AtomicBool,
     /// A broker has done something for this client.
     has_worked: AtomicBool,
@@ -61,7 +61,9 @@ impl Noted {
     }
 
     fn error(&self) -> Error {
-        errors::error(self.code, &log_messages::with_advice(&self.reason))
+        let error = errors::error(self.code, &log_messages::with_advice(&self.reason));
+        // A refusal stays one until somebody changes a setting or a file.
+        if self.is_certain() { error.retriable(false) } else { error }
     }
 }
 
@@ -96,7 +98,8 @@ impl Trouble {
             self.has_worked.store(true, Ordering::Relaxed);
         }
         if self.lasts.load(Ordering::Acquire) {
-            *self.noted.lock() = None;
+            let mut noted = self.noted.lock();
+            *noted = None;
             self.lasts.store(false, Ordering::Release);
         }
     }

@@ -78,6 +78,9 @@ const ROWS: &[Row] = &[
     Row { number: 20, fault: "16 threads wait, drop, wait after close", invariant: "none hangs", runs: (1, 1), act: Act::Alone(futures::run) },
     Row { number: 21, fault: "an hour of 1 to 6 at random", invariant: "as above; memory flat", runs: (1, 1), act: Act::Beside(3, brokers_and_network::an_hour) },
     Row { number: 22, fault: "a panic in every slot, NULL in every argument, older structs, valgrind", invariant: "no report, no unwind across C", runs: (1, 1), act: Act::Alone(others::memory) },
+    Row { number: 23, fault: "the program exits: return, exit, handlers, signals, callbacks, threads that push", invariant: "what was pushed is there, or counted on stderr", runs: (1, 2), act: Act::Alone(others::process_exit) },
+    Row { number: 24, fault: "fork, whatever the parent does; children of children", invariant: "child and parent work, nothing lost", runs: (1, 2), act: Act::Alone(others::fork) },
+    Row { number: 29, fault: "addresses: refused, unknown, silent, one of several", invariant: "reported in time, with each reason", runs: (1, 2), act: Act::Alone(others::addresses) },
 ];
 
 pub fn run(options: &Options) -> ExitCode {

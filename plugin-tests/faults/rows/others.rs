@@ -47,6 +47,39 @@ pub fn memory(run: &Run) -> Result<Tally> {
     Ok(Tally { events: shown.events, notes: vec![format!("{unit} unit tests, {}", shown.notes.concat())] })
 }
 
+/// Row 23.
+pub fn process_exit(run: &Run) -> Result<Tally> {
+    suite(
+        run,
+        &[
+            "process_exit::exit_while_threads_push_loses_no_accepted_event",
+            "process_exit::exit_without_a_reachable_broker_reports_the_count_in_one_line",
+        ],
+        &["process_exit::"],
+    )
+}
+
+/// Row 24.
+pub fn fork(run: &Run) -> Result<Tally> {
+    suite(
+        run,
+        &["forked_children::forked_server_answers_and_the_parent_ends_within_two_seconds"],
+        &["forked_children::", "hosts::a_host_that_forks", "loading::processes_made"],
+    )
+}
+
+/// Row 29.
+pub fn addresses(run: &Run) -> Result<Tally> {
+    suite(
+        run,
+        &[
+            "addresses::driver_call_without_a_reachable_broker_lists_each_address",
+            "addresses::localhost_with_one_address_that_refuses_is_no_error_and_no_delay",
+        ],
+        &["addresses::"],
+    )
+}
+
 /// Runs these tests of the suite, and those in full as well.
 fn suite(run: &Run, always: &[&str], in_full: &[&str]) -> Result<Tally> {
     let mut tests = always.to_vec();

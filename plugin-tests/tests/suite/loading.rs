@@ -140,3 +140,41 @@ fn the_plugin_works_beside_another_librdkafka_and_another_openssl_at_the_same_ti
         }
     }
 }
+
+/// The size of its thread-local storage, which is a part of the stack of every thread in the process.
+fn thread_local_storage() -> u64 {
+    const PT_TLS: u32 = 7;
+    const SEGMENT: usize = 56;
+    let image = fs::read(library()).unwrap();
+    let number = |at: usize| u64::from_le_bytes(image[at..at + 8].try_into().unwrap());
+    // elf(5): e_phoff is at 32, e_phnum at 56; in a program header p_type is at 0, p_memsz at 40.
+    let (start, count) = (number(32) as usize, u16::from_le_bytes(image[56..58].try_into().unwrap()));
+    let segments = (0..usize::from(count)).map(|index| start + index * SEGMENT);
+    segments.filter(|at| number(*at) as u32 == PT_TLS).map(|at| number(at + 40)).sum()
+}
+
+#[test]
+fn thread_local_storage_is_at_most_four_kib() {
+    let size = thread_local_storage();
+    assert!((1..=4096).contains(&size), "{size} bytes");
+}
+
+#[test]
+fn every_call_works_on_a_small_stack() {
+    let host = compile(
+        &C,
+        "stacks.c",
+        &unique("stacks"),
+        &[
+            "-pthread",
+            &format!("-L{}", library().parent().unwrap().display()),
+            "-loctopus",
+            &format!("-Wl,-rpath,{}", library().parent().unwrap().display()),
+            "-ldl",
+        ],
+    );
+    for config in [embedded(), plaintext(), tls()] {
+        let printed = run_host(Command::new(&host).args([config.to_string(), unique("stacks")]));
+        assert_eq!(printed, "small stacks are enough\n");
+    }
+}

@@ -1,10 +1,12 @@
 //! The tests of Octopus as a plugin: the built library, loaded by path, against a real Kafka.
 
+mod addresses;
 mod authorization;
 mod certificates;
 mod component_edges;
 mod components;
 mod consuming;
+mod forked_children;
 mod garbled;
 mod growing;
 mod header;
@@ -16,6 +18,7 @@ mod msk;
 mod pools;
 mod positions;
 mod preparations;
+mod process_exit;
 mod processing;
 mod producing;
 mod proxy;

@@ -49,7 +49,7 @@ fn keystore(pair: &Pair) -> Vec<String> {
 }
 
 /// TLS, and clients have to show a certificate.
-fn mutual() -> &'static Kafka {
+pub fn mutual() -> &'static Kafka {
     static BROKER: LazyLock<Kafka> = LazyLock::new(|| {
         let settings = [keystore(&BROKERS), listener(&[("ssl.client.auth", "required")])].concat();
         start("SSL", settings, &[])

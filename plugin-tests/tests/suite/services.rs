@@ -157,6 +157,14 @@ fn the_embedded_kafka_is_shared_by_all_that_a_driver_makes_and_by_nothing_else()
 }
 
 #[test]
+fn embedded_kafka_with_the_consumer_protocol_reads_events() {
+    let config = json!({"embedded": {}, "kafka": {"group.protocol": "consumer"}});
+    let driver = octopus().driver(config).unwrap();
+    driver.create_topic("next-generation", &Default::default()).unwrap();
+    crate::support::round_trip(&driver.open_topic("next-generation").unwrap(), 100);
+}
+
+#[test]
 fn the_embedded_kafka_tells_of_the_records_that_it_dropped() {
     let driver = octopus().driver(json!({"embedded": {}})).unwrap();
     driver.create_topic("small", &Default::default()).unwrap();

@@ -248,7 +248,8 @@ fn a_service_that_is_busy_broken_or_cut_off_for_a_moment_is_asked_again() {
         assert!(!driver.topic_exists("no-such-topic").unwrap());
         assert_eq!(service.requests().len() - before, 3, "{order}");
     }
-    assert_eq!(log.count(|line| line.contains("trying again")), 8, "{log:?}");
+    // The same line, of the two that wait for 1 s, is held back.
+    assert_eq!(log.count(|line| line.contains("trying again")), 7, "{log:?}");
     assert!(!log.text().contains("octopus-test-secret"), "a secret was logged");
 
     // Done, but nobody heard of it: asked again, it is what was asked for.

@@ -135,7 +135,7 @@ impl Shared {
             }
             self.changed.wait_for(&mut desk, limit.remaining(IDLE));
         }
-        desk.commit_failure.take().map_or(Ok(()), Err)
+        desk.take_commit_failure().map_or(Ok(()), Err)
     }
 
     fn check_assigned(&self, partition: u32) -> Result<()> {

@@ -1,6 +1,6 @@
 //! The attendant's side of a consumer: one thread of ours serves rebalances, commits, errors, and the end.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeSet, VecDeque};
 use std::ffi::c_void;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::Ordering;
@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use rdkafka::bindings as rd;
 use rdkafka::types::RDKafkaErrorCode;
 
-use super::{OFFSET_INVALID, Shared};
+use super::{CommitFailure, OFFSET_INVALID, Shared};
 use crate::deadline::{Deadline, as_millis_rounded_up};
 use crate::error::{Error, Kind, Result};
 use crate::kafka::client::IDLE;
@@ -56,6 +56,7 @@ impl Shared {
                     self.serve(event, &mut commits);
                 }
                 self.client.look_again();
+                self.client.warn_unless_reached();
                 self.look_for_brokers(&mut asked);
                 self.ask_for_history();
                 self.commit_if_due(&mut commits);
@@ -95,9 +96,8 @@ impl Shared {
         let uncommitted = self.positions.revoke_all();
         let mut desk = self.desk.lock();
         if uncommitted {
-            desk.commit_failure.get_or_insert_with(|| {
-                Error::new(Kind::Kafka, format!("{}: the consumer ended before they were", self.committing()))
-            });
+            let why = || Error::new(Kind::Kafka, format!("{}: the consumer ended before they were", self.committing()));
+            desk.commit_failure.get_or_insert_with(|| CommitFailure { error: why(), partitions: BTreeSet::new() });
         }
         desk.closed = true;
         drop(desk);
@@ -299,7 +299,8 @@ impl Shared {
             }
             Err(self.client.unreachable(self.committing()))
         });
-        committed.inspect_err(|error| self.desk.lock().commit_failure = Some(error.clone()))
+        let partitions = offsets.iter().map(|(partition, _)| *partition);
+        committed.inspect_err(|error| self.desk.lock().commit_failed(error.clone(), partitions))
     }
 
     fn commit_if_due(&self, commits: &mut Commits) {
@@ -310,14 +311,15 @@ impl Shared {
         let offsets = self.positions.to_commit();
         let result = match offsets.as_slice() {
             [] => {
-                self.answer(requested, Ok(()));
+                self.answer(requested, Ok(()), &[]);
                 Ok(())
             }
             offsets => self.send_commit(offsets, &self.events, requested),
         };
         commits.sent_for(requested);
         if let Err(error) = result {
-            self.answer(requested, Err(error));
+            let partitions: Vec<_> = offsets.iter().map(|(partition, _)| *partition).collect();
+            self.answer(requested, Err(error), &partitions);
         }
     }
 
@@ -351,6 +353,7 @@ impl Shared {
                 && let (Ok(partition), Ok(offset)) = (u32::try_from(part.partition), u64::try_from(part.offset))
             {
                 self.positions.committed(partition, offset);
+                self.desk.lock().commit_succeeded(partition);
             }
         }
         let first_error =
@@ -368,7 +371,8 @@ impl Shared {
             return error;
         }
         error.adding(format_args!(
-            "the group {:?} has members that joined it, and a reader with target partitions can't share its name with              them; give one of them another name",
+            "the group {:?} has members that joined it, and a reader with target partitions can't share its name with \
+             them; give one of them another name",
             self.group
         ))
     }
@@ -381,11 +385,16 @@ impl Shared {
                 log::info!(logger: self.client.log(), target: self.client.name(), "{error}; trying again");
                 commits.again(self.desk.lock().answered);
             }
-            result => self.answer(request, result),
+            result => {
+                let partitions = event.partitions();
+                let failed = partitions.iter().filter(|part| event.error().is_error() || part.error.is_error());
+                let failed: Vec<_> = failed.filter_map(|part| u32::try_from(part.partition).ok()).collect();
+                self.answer(request, result, &failed);
+            }
         }
     }
 
-    fn answer(&self, request: u64, result: Result<()>) {
+    fn answer(&self, request: u64, result: Result<()>, failed: &[u32]) {
         if let Err(error) = &result {
             log::warn!(logger: self.client.log(), target: self.client.name(), "{error}");
         }
@@ -395,7 +404,7 @@ impl Shared {
             if error.kafka_code().is_some_and(|code| code == RDKafkaErrorCode::GroupAuthorizationFailed as i32) {
                 self.standing.begin(error.clone());
             }
-            desk.commit_failure = Some(error);
+            desk.commit_failed(error, failed.iter().copied());
         }
         drop(desk);
         self.changed.notify_all();
@@ -424,7 +433,7 @@ impl Shared {
         let code = unsafe { rd::rd_kafka_unsubscribe(client) };
         if Code::from(code).is_error() {
             let error = errors::error(code, "").during(format_args!("leaving the group {:?}", self.group));
-            self.desk.lock().commit_failure = Some(error);
+            self.desk.lock().commit_failed(error, []);
         }
         // The group takes the partitions away, which commits what was acknowledged.
         let deadline = Deadline::after(LEAVING);

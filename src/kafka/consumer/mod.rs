@@ -12,7 +12,7 @@ mod history;
 mod pinned;
 mod reading;
 
-use std::collections::VecDeque;
+use std::collections::{BTreeSet, VecDeque};
 use std::ffi::CString;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -110,16 +110,43 @@ struct Desk {
     /// Commits asked for by the host, and how many of these are answered.
     requested: u64,
     answered: u64,
-    /// A failure that nobody has been told of.
-    commit_failure: Option<Error>,
+    /// A failure that nobody has been told of, and that no later commit has made up for.
+    commit_failure: Option<CommitFailure>,
     /// The host wants no more records; and that is done.
     unsubscribe: bool,
     unsubscribed: bool,
     closed: bool,
 }
 
+struct CommitFailure {
+    error: Error,
+    /// Those of its partitions whose position was not committed since.
+    partitions: BTreeSet<u32>,
+}
+
+impl Desk {
+    fn commit_failed(&mut self, error: Error, partitions: impl IntoIterator<Item = u32>) {
+        self.commit_failure = Some(CommitFailure { error, partitions: partitions.into_iter().collect() });
+    }
+
+    /// What was acknowledged before is committed with it.
+    fn commit_succeeded(&mut self, partition: u32) {
+        if let Some(failure) = &mut self.commit_failure
+            && failure.partitions.remove(&partition)
+            && failure.partitions.is_empty()
+        {
+            self.commit_failure = None;
+        }
+    }
+
+    fn take_commit_failure(&mut self) -> Option<Error> {
+        self.commit_failure.take().map(|failure| failure.error)
+    }
+}
+
 /// Something that holds for a while: rarely there, and looked for with each record.
 struct Lasting<T> {
+    /// Whether there is something in `what`. Changed under its lock only.
     is_there: AtomicBool,
     what: Mutex<Option<T>>,
 }
@@ -132,22 +159,25 @@ impl<T> Default for Lasting<T> {
 
 impl<T: Clone> Lasting<T> {
     fn begin(&self, what: T) {
-        *self.what.lock() = Some(what);
+        let mut place = self.what.lock();
+        *place = Some(what);
         self.is_there.store(true, Ordering::Release);
     }
 
     #[inline]
     fn end(&self) {
         if self.is_there.load(Ordering::Relaxed) {
-            self.is_there.store(false, Ordering::Release);
-            *self.what.lock() = None;
+            self.take();
         }
     }
 
     fn take(&self) -> Option<T> {
-        let what = self.get();
-        self.end();
-        what
+        if !self.is_there() {
+            return None;
+        }
+        let mut place = self.what.lock();
+        self.is_there.store(false, Ordering::Release);
+        place.take()
     }
 
     fn is_there(&self) -> bool {
@@ -317,7 +347,7 @@ impl KafkaConsumer {
             }
             self.shared.changed.wait_for(&mut desk, deadline.remaining(IDLE));
         }
-        desk.commit_failure.take().map_or(Ok(()), Err)
+        desk.take_commit_failure().map_or(Ok(()), Err)
     }
 }
 
@@ -337,7 +367,8 @@ fn consumer_properties(connection: &Connection, settings: &ClientSettings) -> Pr
     properties.set_default("fetch.queue.backoff.ms", "10");
     // A bit that turned on the way would otherwise be handed out as the event's.
     properties.set_default("check.crcs", "true");
-    if connection.embedded.is_some() {
+    let protocol = settings.kafka.get("group.protocol").or(properties.get("group.protocol"));
+    if connection.embedded.is_some() && protocol.is_none_or(|protocol| !protocol.eq_ignore_ascii_case("consumer")) {
         // The mock cluster lets whoever comes after the last member wait for nearly a session's length.
         properties.set_default("session.timeout.ms", "2500");
         properties.set_default("heartbeat.interval.ms", "400");

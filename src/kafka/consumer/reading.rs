@@ -2,7 +2,7 @@
 
 use std::collections::VecDeque;
 use std::sync::atomic::Ordering;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use parking_lot::MutexGuard;
 use rdkafka::bindings as rd;
@@ -33,6 +33,7 @@ enum Reading<'a> {
 
 impl Shared {
     pub(super) fn next(&self, deadline: Deadline, interrupted: impl Fn() -> bool) -> Result<Option<RawRecord<'_>>> {
+        let mut began = None;
         loop {
             if self.closing.load(Ordering::Acquire) || self.unsubscribed.load(Ordering::Acquire) {
                 return Err(Error::bare(Kind::Closed));
@@ -46,7 +47,8 @@ impl Shared {
                 Reading::Remark(error) => self.remark(&error),
                 Reading::Nothing => {}
             }
-            self.complain(deadline)?;
+            // Asked for only now, since a clock can cost as much as all else that a pull does.
+            self.complain(deadline, *began.get_or_insert_with(Instant::now))?;
             if deadline.has_passed() {
                 return Err(Error::bare(Kind::TimedOut));
             }
@@ -232,9 +234,12 @@ impl Shared {
 
     /// What keeps records from coming, if something lasting does; said each time, but, unless it ended the client,
     /// not before the host has waited as long as it wanted to, so that a loop of pulls does not spin.
-    fn complain(&self, deadline: Deadline) -> Result<()> {
+    fn complain(&self, deadline: Deadline, began: Instant) -> Result<()> {
         if let Some(fatal) = self.client.fatal() {
             return Err(fatal);
+        }
+        if let Some(error) = self.client.unreached(began, format_args!("reading topic {:?}", self.topic)) {
+            return Err(error);
         }
         if !deadline.is_never() && !deadline.has_passed() {
             return Ok(());
@@ -260,20 +265,24 @@ impl Shared {
         let mut desk = self.desk.lock();
         desk.requested += 1;
         let mine = desk.requested;
+        let began = Instant::now();
         self.events.wake();
         loop {
             if desk.answered >= mine {
-                return desk.commit_failure.take().map_or(Ok(()), Err);
+                return desk.take_commit_failure().map_or(Ok(()), Err);
             }
             if self.closing.load(Ordering::Acquire) {
                 return Err(Error::bare(Kind::Closed));
             }
             if deadline.has_passed() {
-                let why = desk.commit_failure.take();
+                let why = desk.take_commit_failure();
                 let why = why.or_else(|| Some(self.client.standing_trouble()?.during(self.committing())));
                 return Err(why.unwrap_or_else(|| Error::bare(Kind::TimedOut)));
             }
             self.changed.wait_for(&mut desk, deadline.remaining(IDLE));
+            if let Some(error) = MutexGuard::unlocked(&mut desk, || self.client.unreached(began, self.committing())) {
+                return Err(error);
+            }
         }
     }
 

@@ -1,9 +1,10 @@
 //! Tests of patches whose faults are races inside librdkafka: they use librdkafka itself, with its mock cluster as the broker. Those
 //! that a broker's responses provoke are in plugin-tests, `garbled`.
 
-use std::ffi::{CStr, c_char, c_int};
+use std::ffi::{CStr, c_char, c_int, c_void};
 use std::net::{Shutdown, TcpListener, TcpStream};
 use std::ptr::{NonNull, null, null_mut};
+use std::sync::atomic::{AtomicPtr, Ordering};
 use std::sync::{Arc, Condvar, Mutex};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -101,6 +102,14 @@ unsafe extern "C" fn log(client: *const rd::rd_kafka_t, _level: c_int, _facility
 
 impl RawClient {
     fn new(kind: rd::rd_kafka_type_t, properties: &[(&str, &str)]) -> Self {
+        RawClient::with(kind, properties, |_| {})
+    }
+
+    fn with(
+        kind: rd::rd_kafka_type_t,
+        properties: &[(&str, &str)],
+        adapt: impl FnOnce(*mut rd::rd_kafka_conf_t),
+    ) -> Self {
         let gate = Box::<Gate>::default();
         let mut config = ClientConfig::new();
         for (name, value) in properties {
@@ -111,6 +120,7 @@ impl RawClient {
         // SAFETY: the configuration is alive and copied; the gate outlives the client; the buffer is as long as said.
         let client = unsafe {
             let copy = rd::rd_kafka_conf_dup(config.ptr());
+            adapt(copy);
             rd::rd_kafka_conf_set_log_cb(copy, Some(log));
             rd::rd_kafka_conf_set_events(copy, rd::RD_KAFKA_EVENT_ERROR);
             rd::rd_kafka_conf_set_opaque(copy, (&raw const *gate).cast_mut().cast());
@@ -329,4 +339,88 @@ fn bootstrap_servers_are_used_although_metadata_comes_as_the_last_broker_goes() 
     });
 
     wait_until("the second cluster, by the bootstrap server", || client.sees_topic("after", Duration::from_secs(1)));
+}
+
+type Resolve = unsafe extern "C" fn(
+    node: *const c_char,
+    service: *const c_char,
+    hints: *const libc::addrinfo,
+    found: *mut *mut libc::addrinfo,
+    opaque: *mut c_void,
+) -> c_int;
+
+unsafe extern "C" {
+    /// rdkafka.h; the bindings lack it.
+    fn rd_kafka_conf_set_resolve_cb(config: *mut rd::rd_kafka_conf_t, resolve: Option<Resolve>);
+}
+
+/// What the name `several` resolves to: addresses that refuse connections, and one that a cluster listens on.
+static SEVERAL: AtomicPtr<libc::addrinfo> = AtomicPtr::new(null_mut());
+
+unsafe extern "C" fn resolve(
+    node: *const c_char,
+    service: *const c_char,
+    hints: *const libc::addrinfo,
+    found: *mut *mut libc::addrinfo,
+    _: *mut c_void,
+) -> c_int {
+    let several = SEVERAL.load(Ordering::Acquire);
+    // SAFETY: librdkafka gives terminated texts and a place for the list; without a node it gives a list back.
+    unsafe {
+        if node.is_null() {
+            if *found != several {
+                libc::freeaddrinfo(*found);
+            }
+            0
+        } else if CStr::from_ptr(node) == c"several" {
+            *found = several;
+            0
+        } else {
+            libc::getaddrinfo(node, service, hints, found)
+        }
+    }
+}
+
+fn addresses(ports: impl DoubleEndedIterator<Item = u16>) -> *mut libc::addrinfo {
+    ports.rev().fold(null_mut(), |next, port| {
+        let mut address = null_mut();
+        let service = std::ffi::CString::new(port.to_string()).unwrap();
+        // SAFETY: terminated texts and a place for the list, which has one element or more.
+        unsafe {
+            assert_eq!(libc::getaddrinfo(c"127.0.0.1".as_ptr(), service.as_ptr(), null(), &mut address), 0);
+            (*address).ai_next = next;
+        }
+        address
+    })
+}
+
+/// 0026: with backoffs of ten seconds, the address that works is the last of many.
+#[test]
+fn all_addresses_of_a_broker_are_tried_without_backoff() {
+    const REFUSED: usize = 8;
+    let cluster = MockCluster::new(1).unwrap();
+    cluster.create_topic("reached", 1, 1).unwrap();
+    let bootstrap = cluster.bootstrap_servers();
+    let port = bootstrap.rsplit(':').next().unwrap().parse().unwrap();
+    // librdkafka begins with the second address.
+    let ports = std::iter::repeat_n(1, REFUSED + 1).chain([port]);
+    SEVERAL.store(addresses(ports.collect::<Vec<_>>().into_iter()), Ordering::Release);
+    let client = RawClient::with(
+        rd::rd_kafka_type_t::RD_KAFKA_PRODUCER,
+        &[
+            ("bootstrap.servers", "several:9092"),
+            ("reconnect.backoff.ms", "10000"),
+            ("reconnect.backoff.max.ms", "10000"),
+        ],
+        // SAFETY: the configuration is alive.
+        |config| unsafe { rd_kafka_conf_set_resolve_cb(config, Some(resolve)) },
+    );
+    assert!(client.sees_topic("reached", PATIENCE), "the last address was not tried in time");
+    // SAFETY: the client is alive, and the event is ours until destroyed.
+    unsafe {
+        let queue = rd::rd_kafka_queue_get_main(client.as_ptr());
+        let event = rd::rd_kafka_queue_poll(queue, 0);
+        rd::rd_kafka_queue_destroy(queue);
+        assert!(event.is_null(), "a refused address is an error: {}", text(rd::rd_kafka_event_error_string(event)));
+    }
 }

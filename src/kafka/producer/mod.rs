@@ -8,7 +8,7 @@ mod serving;
 use std::cell::RefCell;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Weak};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use rdkafka::bindings as rd;
 use rdkafka::config::NativeClientConfig;
@@ -25,6 +25,7 @@ use crate::deadline::Deadline;
 use crate::error::{Error, Kind, Result};
 use crate::future::{Future, Hurry};
 use crate::in_flight::{InFlight, Limits, Place, Report};
+use crate::process_exit;
 use crate::record::Record;
 use crate::thread_pool::Mark;
 
@@ -94,6 +95,9 @@ impl KafkaProducer {
         properties.set("queue.buffering.max.messages", "0");
         properties.set("queue.buffering.max.kbytes", i32::MAX.to_string());
 
+        if process_exit::has_begun() {
+            return Err(Error::bare(Kind::Closed));
+        }
         let client = Client::new(connection, ClientRole::Producer, &settings.name, properties)?;
         let topic = TopicHandle::new(&client.handle, topic_name)?;
         let shared = Arc::new(Shared {
@@ -104,6 +108,11 @@ impl KafkaProducer {
             closing: AtomicBool::new(false),
             client,
         });
+        // Info topics' records belong to a call that waits for them.
+        if overdue == WhenOverdue::Keep {
+            let flushed: Weak<Shared> = Arc::downgrade(&shared);
+            process_exit::register(flushed, connection.exit_flush)?;
+        }
         let served = shared.clone();
         spawn("octopus-producer", move || served.serve_until_closed())?;
         let max_message = conf::effective_number(&wanted, "message.max.bytes")? as usize;
@@ -145,6 +154,11 @@ impl KafkaProducer {
     pub fn check_way(&self) -> Result<()> {
         let doing = |why: Error| why.during(format_args!("reaching the brokers of topic {:?}", self.topic_name));
         self.shared.client.check_way().map_err(doing)
+    }
+
+    /// The error for whoever waits since `began` for room, as no broker was ever reached.
+    pub fn unreached(&self, began: Instant) -> Option<Error> {
+        self.shared.client.unreached(began, "waiting for room among the events in flight")
     }
 
     /// Whether this client takes nothing more, after a fatal error or a panic.

@@ -17,6 +17,7 @@ use crate::kafka::client::IDLE;
 use crate::kafka::codes::Code;
 use crate::kafka::errors;
 use crate::kafka::native::{self, QueueEvent};
+use crate::process_exit::{ExitFlush, Progress};
 
 impl Hurry for Shared {
     fn hurry(&self, at_most: Duration) {
@@ -27,6 +28,39 @@ impl Hurry for Shared {
         // SAFETY: the client is alive.
         unsafe { rd::rd_kafka_flush(self.client.handle.as_ptr(), as_millis_rounded_up(at_most)) };
         self.hurrying.store(false, Ordering::Release);
+    }
+
+    fn unreached(&self, began: Instant) -> Option<Error> {
+        self.client.unreached(began, format_args!("waiting for deliveries to topic {:?}", self.topic_name))
+    }
+}
+
+impl ExitFlush for Shared {
+    fn name(&self) -> String {
+        format!("{} of topic {:?}", self.client.name(), self.topic_name)
+    }
+
+    fn close(&self) {
+        self.in_flight.end(Error::bare(Kind::Closed));
+    }
+
+    /// As the serving thread does, which may be in the callback of the host that exits.
+    fn advance(&self) {
+        const SLICE: Duration = Duration::from_millis(1);
+        self.hurry(SLICE);
+        let mut event = self.client.main.poll(SLICE);
+        while event.is_some() {
+            self.serve_guarded(event);
+            event = self.client.main.poll(Duration::ZERO);
+        }
+    }
+
+    fn progress(&self) -> Progress {
+        self.in_flight.progress()
+    }
+
+    fn reason(&self) -> String {
+        self.client.why_timed_out()
     }
 }
 
@@ -51,6 +85,7 @@ impl Shared {
                     .poll(self.overdue_after.map_or(IDLE, |limit| self.in_flight.until_overdue(limit).min(IDLE)))
             };
             self.look_after_trouble();
+            self.client.warn_unless_reached();
             self.give_up_on_overdue();
             self.serve_guarded(event);
         }

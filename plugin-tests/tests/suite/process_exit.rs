@@ -1,0 +1,152 @@
+//! Programs that push events and end, without waiting for a delivery: what they pushed is in Kafka.
+
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::time::{Duration, Instant};
+use std::{env, fs};
+
+use serde_json::{Value, json};
+
+use crate::hosts::{C, careless_of_leaks, compile, compile_linked, library, run};
+use crate::kafka::{Kafka, create_topic, kcat_read, unique};
+use crate::secured::{mutual, mutual_tls};
+
+const LIMIT: Duration = Duration::from_secs(120);
+
+/// What a host left behind.
+struct Ended {
+    /// Pushes that the plugin accepted.
+    accepted: u64,
+    delivered: u64,
+    stderr: String,
+    took: Duration,
+}
+
+fn plaintext() -> Value {
+    json!({"kafka": {"bootstrap.servers": Kafka::shared().bootstrap()}, "disable_info_topic": true})
+}
+
+fn host() -> PathBuf {
+    compile(&C, "exiting.c", &unique("exiting"), &["-D_DEFAULT_SOURCE", "-pthread", "-ldl"])
+}
+
+/// Runs `exiting.c`, or a host with the same arguments after the library.
+fn run_host(host: &Command, way: &str, events: u64, config: &Value, producer_options: &Value) -> Ended {
+    let kafka = if config["kafka"]["security.protocol"].is_null() { Kafka::shared() } else { mutual() };
+    let topic = unique("exiting");
+    create_topic(kafka.internal(), &topic, 1, &[]);
+    let counter = Path::new(env!("CARGO_TARGET_TMPDIR")).join(unique("counter"));
+    let began = Instant::now();
+    let mut command = Command::new("sh");
+    command.args(["-c", r#"exec "$@" 2>&1"#, "sh"]).arg(host.get_program()).args(host.get_args());
+    command.args([way, &events.to_string(), &config.to_string(), &topic]).arg(&counter);
+    command.env("PRODUCER_OPTIONS", producer_options.to_string());
+    let stderr = run(LIMIT, &command);
+    let took = began.elapsed();
+    let counted = fs::read(&counter).unwrap();
+    fs::remove_file(counter).unwrap();
+    Ended {
+        accepted: u64::from_ne_bytes(counted[..8].try_into().unwrap()),
+        delivered: kcat_read(kafka.internal(), &topic).len() as u64,
+        stderr,
+        took,
+    }
+}
+
+fn c_host(program: &Path) -> Command {
+    let mut command = Command::new(program);
+    command.arg(library());
+    careless_of_leaks(&command)
+}
+
+fn check_all_delivered(host: &Command, way: &str, events: u64, config: &Value) {
+    let ended = run_host(host, way, events, config, &json!({}));
+    assert!(ended.accepted >= events, "{way}: {} pushes were accepted", ended.accepted);
+    assert_eq!(ended.delivered, ended.accepted, "{way}: {}", ended.stderr);
+    assert_eq!(ended.stderr, "", "{way}");
+}
+
+#[test]
+fn exit_in_any_way_delivers_all_events() {
+    let program = host();
+    let host = c_host(&program);
+    let mut config = plaintext();
+    config["kafka"]["statistics.interval.ms"] = json!(100);
+    for way in ["return", "exit", "release", "warm", "atexit", "SIGTERM", "completion", "statistics"] {
+        check_all_delivered(&host, way, 1000, &config);
+    }
+    for events in [1, 20_000] {
+        check_all_delivered(&host, "return", events, &config);
+    }
+}
+
+#[test]
+fn exit_over_tls_delivers_all_events() {
+    let program = host();
+    for way in ["return", "release"] {
+        check_all_delivered(&c_host(&program), way, 1000, &json!({"kafka": mutual_tls(), "disable_info_topic": true}));
+    }
+}
+
+#[test]
+fn exit_with_long_linger_delivers_all_events() {
+    let program = host();
+    let mut config = plaintext();
+    config["kafka"]["linger.ms"] = json!(60_000);
+    config["kafka"]["statistics.interval.ms"] = json!(100);
+    for way in ["return", "statistics"] {
+        check_all_delivered(&c_host(&program), way, 1000, &config);
+    }
+}
+
+#[test]
+fn exit_while_threads_push_loses_no_accepted_event() {
+    const THREADS: u64 = 4;
+    let program = host();
+    let ended = run_host(&c_host(&program), "threads", 1000, &plaintext(), &json!({}));
+    // A thread can be between its push and its counting when the process is gone.
+    assert!((ended.accepted..=ended.accepted + THREADS).contains(&ended.delivered), "{}", ended.stderr);
+    assert_eq!(ended.stderr, "");
+}
+
+#[test]
+fn exit_without_a_reachable_broker_reports_the_count_in_one_line() {
+    let program = host();
+    let mut config = plaintext();
+    config["exit_flush_ms"] = json!(1500);
+    let nowhere = json!({"kafka": {"bootstrap.servers": "127.0.0.1:1"}});
+    let ended = run_host(&c_host(&program), "return", 1000, &config, &nowhere);
+    let reports: Vec<_> = ended.stderr.lines().filter(|line| line.contains("process exit")).collect();
+    let [report] = reports[..] else { panic!("not one line of process exit in:\n{}", ended.stderr) };
+    assert!(report.starts_with("[octopus:error] process exit: 1000 events were not delivered: producer"), "{report}");
+    assert!(report.contains("within exit_flush_ms (1500): ") && report.contains("127.0.0.1:1"), "{report}");
+    assert!((Duration::from_millis(1500)..Duration::from_secs(10)).contains(&ended.took), "{:?}", ended.took);
+}
+
+#[test]
+fn exit_flush_of_zero_neither_waits_nor_reports() {
+    let program = host();
+    let mut config = plaintext();
+    config["exit_flush_ms"] = json!(0);
+    let nowhere = json!({"kafka": {"bootstrap.servers": "127.0.0.1:1", "linger.ms": 60_000}});
+    let ended = run_host(&c_host(&program), "return", 1000, &config, &nowhere);
+    assert!(!ended.stderr.contains("process exit"), "{}", ended.stderr);
+    assert_eq!(ended.delivered, 0);
+}
+
+#[test]
+fn exit_of_a_cpp_host_delivers_all_events() {
+    let program = compile_linked("exiting.cpp", &unique("exiting-cpp"), &[]);
+    for way in ["return", "static"] {
+        check_all_delivered(&careless_of_leaks(&Command::new(&program)), way, 1000, &plaintext());
+    }
+}
+
+#[test]
+fn exit_of_a_python_host_delivers_all_events() {
+    let mut python = Command::new("python3");
+    python.arg(concat!(env!("CARGO_MANIFEST_DIR"), "/python/exiting.py")).arg(library());
+    for way in ["return", "sys.exit", "release"] {
+        check_all_delivered(&python, way, 1000, &plaintext());
+    }
+}

@@ -1,0 +1,319 @@
+//! Delivery of the events that producers still hold when the process exits.
+//!
+//! The entry in `.fini_array` below runs after all handlers of `atexit` and all destructors of
+//! static objects (`_dl_fini` is the first handler that libc registers, and the last that runs). So
+//! a host can push until its very last instruction. It only waits, for at most the longest
+//! `exit_flush_ms`, for a thread that was started with the first producer: the exiting thread may
+//! have destroyed its thread-local values, may be inside a callback of the host, or may hold a lock
+//! of ours if a signal handler called `exit`.
+//!
+//! From then on no callback of the host is called: whatever the callback uses may be destroyed.
+
+use std::fmt::Write as _;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, TryLockError, Weak};
+use std::time::{Duration, Instant};
+
+use crate::completions::spawn;
+use crate::error::Result;
+use crate::fork::is_forked_child;
+
+/// Something that holds events until they are delivered.
+pub trait ExitFlush: Send + Sync {
+    /// What it is, as messages name it.
+    fn name(&self) -> String;
+    /// Rejects further events.
+    fn close(&self);
+    /// Sends and receives for a millisecond or so, without waiting for `linger.ms`.
+    fn advance(&self);
+    fn progress(&self) -> Progress;
+    /// Why events are still pending.
+    fn reason(&self) -> String;
+}
+
+/// Events of one producer, counted since it was made.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Progress {
+    /// Events whose result is unknown.
+    pub pending: u64,
+    /// Events that could not be delivered.
+    pub failed: u64,
+}
+
+/// How much longer than `exit_flush_ms` the exiting thread waits for the report.
+const REPORT_GRACE: Duration = Duration::from_millis(200);
+
+static HAS_BEGUN: AtomicBool = AtomicBool::new(false);
+static LONGEST_LIMIT_MS: AtomicU64 = AtomicU64::new(0);
+static STATE: Mutex<State> = Mutex::new(State { producers: Vec::new(), has_thread: false, phase: Phase::Running });
+static PHASE_CHANGED: Condvar = Condvar::new();
+
+struct State {
+    producers: Vec<Registered>,
+    has_thread: bool,
+    phase: Phase,
+}
+
+enum Phase {
+    Running,
+    Exiting,
+    /// With the line for stderr, if events were not delivered.
+    Finished(Option<String>),
+}
+
+struct Registered {
+    producer: Weak<dyn ExitFlush>,
+    limit: Duration,
+}
+
+/// Whether the process is past all code of its host: no callback may be called any more.
+#[inline]
+pub fn has_begun() -> bool {
+    HAS_BEGUN.load(Ordering::Relaxed)
+}
+
+/// Delivers the events of `producer` when the process exits, for at most `limit`; not at all if that is zero.
+pub fn register(producer: Weak<dyn ExitFlush>, limit: Duration) -> Result<()> {
+    if limit.is_zero() {
+        return Ok(());
+    }
+    let mut state = lock();
+    if !state.has_thread {
+        spawn("octopus-exit", deliver_at_exit)?;
+        state.has_thread = true;
+    }
+    // Each time the list is full, so that it is at most twice as long as it has to be.
+    if state.producers.len() == state.producers.capacity() {
+        state.producers.retain(|registered| registered.producer.strong_count() > 0);
+    }
+    state.producers.push(Registered { producer, limit });
+    LONGEST_LIMIT_MS.fetch_max(limit.as_millis() as u64, Ordering::Relaxed);
+    Ok(())
+}
+
+fn lock() -> MutexGuard<'static, State> {
+    STATE.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
+}
+
+#[used]
+#[unsafe(link_section = ".fini_array")]
+static AT_EXIT: extern "C" fn() = at_exit;
+
+extern "C" fn at_exit() {
+    let limit_ms = LONGEST_LIMIT_MS.load(Ordering::Relaxed);
+    // The parent's events are the parent's to deliver.
+    if limit_ms == 0 || is_forked_child() || HAS_BEGUN.swap(true, Ordering::Relaxed) {
+        return;
+    }
+    let deadline = Instant::now() + Duration::from_millis(limit_ms) + REPORT_GRACE;
+    match report(deadline) {
+        Ok(None) => {}
+        Ok(Some(line)) => write_to_stderr(&line),
+        // Without a number, which would need memory: the lock of the allocator may be held here, too.
+        Err(StillBusy) => write_to_stderr(
+            "[octopus:error] process exit: whether all events were delivered within exit_flush_ms is unknown\n",
+        ),
+    }
+}
+
+struct StillBusy;
+
+fn report(deadline: Instant) -> std::result::Result<Option<String>, StillBusy> {
+    const RETRY: Duration = Duration::from_millis(1);
+    // The lock can be held by this very thread, when a signal handler calls `exit`.
+    let mut state = loop {
+        match STATE.try_lock() {
+            Ok(state) => break state,
+            Err(TryLockError::Poisoned(state)) => break state.into_inner(),
+            Err(TryLockError::WouldBlock) if Instant::now() >= deadline => return Err(StillBusy),
+            Err(TryLockError::WouldBlock) => std::thread::sleep(RETRY),
+        }
+    };
+    if state.producers.iter().all(|registered| registered.producer.strong_count() == 0) {
+        return Ok(None);
+    }
+    state.phase = Phase::Exiting;
+    PHASE_CHANGED.notify_all();
+    loop {
+        if let Phase::Finished(line) = &mut state.phase {
+            return Ok(line.take());
+        }
+        let left = deadline.saturating_duration_since(Instant::now());
+        if left.is_zero() {
+            return Err(StillBusy);
+        }
+        let waited = PHASE_CHANGED.wait_timeout(state, left);
+        state = waited.unwrap_or_else(std::sync::PoisonError::into_inner).0;
+    }
+}
+
+/// One system call: stdio's own locks and buffers may be in any state by now.
+fn write_to_stderr(line: &str) {
+    // SAFETY: the bytes are alive during the call.
+    unsafe { libc::write(libc::STDERR_FILENO, line.as_ptr().cast(), line.len()) };
+}
+
+/// The thread `octopus-exit`.
+fn deliver_at_exit() {
+    const SLICE: Duration = Duration::from_secs(3600);
+    let mut state = lock();
+    while !matches!(state.phase, Phase::Exiting) {
+        state = PHASE_CHANGED.wait_timeout(state, SLICE).unwrap_or_else(std::sync::PoisonError::into_inner).0;
+    }
+    let registered = std::mem::take(&mut state.producers);
+    drop(state);
+    let line = deliver(registered);
+    lock().phase = Phase::Finished(line);
+    PHASE_CHANGED.notify_all();
+}
+
+/// A producer whose events are delivered now.
+struct Flushed {
+    producer: Arc<dyn ExitFlush>,
+    limit: Duration,
+    failed_before: u64,
+}
+
+impl Flushed {
+    fn undelivered(&self) -> u64 {
+        let Progress { pending, failed } = self.producer.progress();
+        pending + failed.saturating_sub(self.failed_before)
+    }
+}
+
+/// Returns the line for stderr, if some events were not delivered.
+fn deliver(registered: Vec<Registered>) -> Option<String> {
+    let began = Instant::now();
+    let flushed: Vec<_> = registered
+        .into_iter()
+        .filter_map(|Registered { producer, limit }| {
+            let producer = producer.upgrade()?;
+            producer.close();
+            let failed_before = producer.progress().failed;
+            Some(Flushed { producer, limit, failed_before })
+        })
+        .collect();
+    loop {
+        let elapsed = began.elapsed();
+        let mut is_pending = false;
+        for Flushed { producer, limit, .. } in &flushed {
+            if *limit > elapsed && producer.progress().pending > 0 {
+                is_pending = true;
+                producer.advance();
+            }
+        }
+        if !is_pending {
+            break;
+        }
+    }
+    let line = report_line(&flushed);
+    // Dropping the last reference would wait for librdkafka's threads, which end with the process anyway.
+    std::mem::forget(flushed);
+    line
+}
+
+fn report_line(flushed: &[Flushed]) -> Option<String> {
+    let undelivered: Vec<_> =
+        flushed.iter().map(|one| (one, one.undelivered())).filter(|(_, events)| *events > 0).collect();
+    let (first, events) = undelivered.first()?;
+    let total: u64 = undelivered.iter().map(|(_, events)| events).sum();
+    let mut line = format!("[octopus:error] process exit: {total} events were not delivered");
+    let _ = match undelivered.len() {
+        1 => write!(line, ": {}", first.producer.name()),
+        others => write!(line, " by {others} producers; {events} of {}", first.producer.name()),
+    };
+    let limit = first.limit.as_millis();
+    let _ = writeln!(line, ", within exit_flush_ms ({limit}): {}", first.producer.reason().replace('\n', " "));
+    Some(line)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::AtomicU64;
+
+    use super::*;
+
+    /// Delivers one event each time it is advanced, `deliverable` in all, and fails one more.
+    struct Slow {
+        pending: AtomicU64,
+        deliverable: AtomicU64,
+        failed: AtomicU64,
+        is_closed: AtomicBool,
+    }
+
+    impl Slow {
+        fn new(pending: u64, deliverable: u64, failed: u64) -> Arc<Self> {
+            Arc::new(Slow {
+                pending: pending.into(),
+                deliverable: deliverable.into(),
+                failed: failed.into(),
+                is_closed: false.into(),
+            })
+        }
+    }
+
+    impl ExitFlush for Slow {
+        fn name(&self) -> String {
+            "producer \"slow\"".to_owned()
+        }
+
+        fn close(&self) {
+            self.is_closed.store(true, Ordering::Relaxed);
+        }
+
+        fn advance(&self) {
+            std::thread::sleep(Duration::from_millis(1));
+            if self.deliverable.load(Ordering::Relaxed) > 0 {
+                self.deliverable.fetch_sub(1, Ordering::Relaxed);
+                self.pending.fetch_sub(1, Ordering::Relaxed);
+            }
+        }
+
+        fn progress(&self) -> Progress {
+            Progress { pending: self.pending.load(Ordering::Relaxed), failed: self.failed.load(Ordering::Relaxed) }
+        }
+
+        fn reason(&self) -> String {
+            "nobody\nanswers".to_owned()
+        }
+    }
+
+    fn registered(producers: &[&Arc<Slow>], limit: Duration) -> Vec<Registered> {
+        producers
+            .iter()
+            .map(|producer| {
+                let producer: Arc<dyn ExitFlush> = (*producer).clone();
+                Registered { producer: Arc::downgrade(&producer), limit }
+            })
+            .collect()
+    }
+
+    #[test]
+    fn delivery_that_succeeds_reports_nothing() {
+        let (one, other) = (Slow::new(20, 20, 3), Slow::new(0, 0, 0));
+        assert_eq!(deliver(registered(&[&one, &other], Duration::from_secs(60))), None);
+        assert!(one.is_closed.load(Ordering::Relaxed) && other.is_closed.load(Ordering::Relaxed));
+    }
+
+    #[test]
+    fn pending_events_are_counted_at_the_limit() {
+        let (stuck, done, other) = (Slow::new(9, 2, 0), Slow::new(1, 1, 0), Slow::new(5, 0, 0));
+        let line = deliver(registered(&[&stuck], Duration::from_millis(50))).unwrap();
+        assert_eq!(
+            line,
+            "[octopus:error] process exit: 7 events were not delivered: producer \"slow\", within exit_flush_ms (50): \
+             nobody answers\n"
+        );
+        let line = deliver(registered(&[&stuck, &done, &other], Duration::from_millis(50))).unwrap();
+        assert!(
+            line.starts_with("[octopus:error] process exit: 12 events were not delivered by 2 producers; 7 of"),
+            "{line}"
+        );
+    }
+
+    #[test]
+    fn producers_that_ended_are_ignored() {
+        let gone = registered(&[&Slow::new(7, 0, 0)], Duration::from_secs(60));
+        assert_eq!(deliver(gone), None);
+    }
+}
