@@ -127,6 +127,11 @@ fn advice(reason: &str) -> Option<&'static str> {
     if says("oauthbearer token") {
         // Its text comes from whoever provides the tokens.
         None
+    } else if says("ssl alert") && is_any(&["certificate", "unknown ca"]) {
+        Some(
+            "the broker wants another certificate of this client: kafka.ssl.certificate.location, \
+             kafka.ssl.key.location; files are read when a driver is created, so create a new one after they were replaced",
+        )
     } else if is_any(&["hostname mismatch", "ip address mismatch"]) {
         Some(
             "the broker's certificate is for another host name than the one in kafka.bootstrap.servers, or than the \
@@ -136,11 +141,6 @@ fn advice(reason: &str) -> Option<&'static str> {
         Some("the broker's certificate has expired, or this machine's clock is wrong")
     } else if is_any(&["certificate verify failed", "issuer certificate", "self-signed", "first certificate"]) {
         Some("set kafka.ssl.ca.location to the CA that signed the broker's certificate")
-    } else if says("ssl alert") && is_any(&["certificate", "unknown ca"]) {
-        Some(
-            "the broker wants another certificate of this client: kafka.ssl.certificate.location, \
-             kafka.ssl.key.location; files are read when a driver is created, so create a new one after they were replaced",
-        )
     } else if says("unsupported sasl mechanism") {
         Some("set kafka.sasl.mechanism to one that the broker offers")
     } else if is_any(&["plaintext broker listener", "unexpected eof", "wrong version number", "packet length too long"])

@@ -403,3 +403,54 @@ fn prefetch(settings: &ClientSettings) -> Option<u64> {
     let has_preference = settings.batch_size != 0 && settings.batch_size != u64::MAX && settings.max_batches != 0;
     has_preference.then(|| settings.batch_size.saturating_mul(settings.max_batches).clamp(LEAST, MOST))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn failure() -> Error {
+        Error::new(Kind::Kafka, "not committed")
+    }
+
+    #[test]
+    fn commit_failure_is_reported_unless_its_partitions_are_committed_later() {
+        let mut desk = Desk::default();
+        desk.commit_failed(failure(), [0, 1]);
+        desk.commit_succeeded(2);
+        desk.commit_succeeded(0);
+        assert_eq!(desk.take_commit_failure().unwrap().message(), "not committed");
+        assert!(desk.take_commit_failure().is_none(), "it is reported once");
+
+        desk.commit_failed(failure(), [0, 1]);
+        desk.commit_succeeded(1);
+        desk.commit_succeeded(0);
+        assert!(desk.take_commit_failure().is_none());
+    }
+
+    #[test]
+    fn commit_failure_without_partitions_is_not_made_up_for() {
+        let mut desk = Desk::default();
+        desk.commit_failed(failure(), []);
+        desk.commit_succeeded(0);
+        assert!(desk.take_commit_failure().is_some());
+    }
+
+    /// Threads begin and end at the same time; what is flagged is there, and what is there is flagged.
+    #[test]
+    fn lasting_state_and_its_flag_never_disagree() {
+        const ROUNDS: usize = 20_000;
+        let lasting = Lasting::<usize>::default();
+        std::thread::scope(|scope| {
+            scope.spawn(|| (0..ROUNDS).for_each(|round| lasting.begin(round)));
+            scope.spawn(|| (0..ROUNDS).for_each(|_| lasting.end()));
+            scope.spawn(|| {
+                for _ in 0..ROUNDS {
+                    let what = lasting.what.lock();
+                    assert_eq!(what.is_some(), lasting.is_there());
+                }
+            });
+        });
+        lasting.begin(ROUNDS);
+        assert_eq!(lasting.get(), Some(ROUNDS));
+    }
+}

@@ -148,3 +148,16 @@ fn a_trouble_that_lasts_is_kept_until_something_works_and_says_most_of_what_is_k
     trouble.end();
     assert!(trouble.reason().is_none() && trouble.has_worked());
 }
+
+#[test]
+fn refusal_is_not_retriable_and_a_presumed_one_is() {
+    let alert = "ssl://h:1/1: SSL handshake failed: error:0A000415:SSL routines::ssl/tls alert certificate expired: SSL alert number 45";
+    let hang_up = "h:1/bootstrap: Disconnected: connection closed by peer (after 1ms in state APIVERSION_QUERY)";
+    for (reason, is_retriable) in [(alert, false), (hang_up, true)] {
+        let trouble = Trouble::default();
+        trouble.note(Native::RD_KAFKA_RESP_ERR__TRANSPORT.into(), reason.to_owned());
+        let error = trouble.is_in_vain(Instant::now().checked_sub(PATIENCE).unwrap()).unwrap();
+        assert_eq!(error.is_retriable(), is_retriable, "{error}");
+        assert_eq!(error.message().contains("create a new one after they were replaced"), !is_retriable, "{error}");
+    }
+}
