@@ -923,7 +923,7 @@ typedef struct octopus_api {
 // A callback of the host failed: a component, a processor, a thread pool; with the reason that it gave.
 #define OCTOPUS_CALLBACK_FAILED -15
 
-// The process is the child of a fork and the library was set up in its parent.
+// The object belongs to the process that this one was forked from, or the library can't be loaded for this process.
 #define OCTOPUS_FORKED -16
 
 // A defect inside the plugin; the handle is spoiled and can only be released.

@@ -92,7 +92,7 @@ statuses! {
     WouldDeadlock = OCTOPUS_WOULD_DEADLOCK: "the call would wait for the thread of the plugin that it is made on";
     Unsupported = OCTOPUS_UNSUPPORTED: "this build has no support for it";
     CallbackFailed = OCTOPUS_CALLBACK_FAILED: "a callback of the host failed";
-    Forked = OCTOPUS_FORKED: "this process is the child of a fork, and the library was set up in its parent";
+    Forked = OCTOPUS_FORKED: "the object belongs to the process that this one was forked from";
     Panicked = OCTOPUS_PANICKED: "a defect inside the plugin; the handle can only be dropped";
 }
 

@@ -47,7 +47,7 @@ pub const OCTOPUS_WOULD_DEADLOCK: octopus_status = -13;
 pub const OCTOPUS_UNSUPPORTED: octopus_status = -14;
 /// A callback of the host failed: a component, a processor, a thread pool; with the reason that it gave.
 pub const OCTOPUS_CALLBACK_FAILED: octopus_status = -15;
-/// The process is the child of a fork and the library was set up in its parent.
+/// The object belongs to the process that this one was forked from, or the library can't be loaded for this process.
 pub const OCTOPUS_FORKED: octopus_status = -16;
 /// A defect inside the plugin; the handle is spoiled and can only be released.
 pub const OCTOPUS_PANICKED: octopus_status = -17;
