@@ -12,7 +12,7 @@ use serde_json::{Value, json};
 use crate::certificates::Authority;
 use crate::job::{look, run_job};
 use crate::kafka::{Kafka, kcat_read, unique, write_aged};
-use crate::support::{Log, PATIENCE, keep, merge, octopus, one_replica, read, round_trip};
+use crate::support::{Log, PATIENCE, eventually, keep, merge, octopus, one_replica, read, round_trip};
 
 const SUBJECT: &str = "octopus-test-secret-subject";
 const TOKEN: &str = "octopus-test-secret-token";
@@ -204,6 +204,8 @@ fn a_topic_that_exists_is_an_error_though_the_service_makes_it_again_without_a_w
     assert_eq!(driver.open_topic(&name).unwrap().components()["selector"], json!({"note": 1}));
     let theirs = unique("theirs");
     service.sdk("create", &[NAMESPACE, &theirs]);
+    // The service lists what Kafka's metadata has, which is a moment later.
+    eventually("the service lists the topic", || service.sdk_lists(&theirs));
     assert_eq!(driver.create_topic(&theirs, &one_replica()).unwrap_err().status, Status::TopicExists);
 }
 
