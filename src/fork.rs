@@ -4,7 +4,7 @@
 //! of the fork. So the library does nothing in a child but to close the sockets that it inherited.
 //! What the child needs is done by a copy of the library (`abi/forked_child.rs`), whose state is new.
 
-use std::sync::atomic::{AtomicBool, AtomicPtr, AtomicU8, AtomicU32, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI32, AtomicPtr, AtomicU8, AtomicU32, AtomicU64, Ordering};
 
 /// In the process that registered, and in a child that could take over since nothing had been used.
 const OWNER: u8 = 1;
@@ -61,12 +61,13 @@ pub fn note_use() {
 
 /// Makes this child the owner of the library's state, if its parent has never used any. Returns whether it is.
 pub fn adopt_unused() -> bool {
-    if !was_announced() || IS_USED.load(Ordering::SeqCst) {
-        return false;
+    if !IS_USED.load(Ordering::SeqCst)
+        && mark().compare_exchange(FORKED, OWNER, Ordering::SeqCst, Ordering::SeqCst).is_ok()
+    {
+        IS_ADOPTED.store(true, Ordering::Relaxed);
     }
-    IS_ADOPTED.store(true, Ordering::Relaxed);
-    mark().store(OWNER, Ordering::Relaxed);
-    true
+    // Another thread of the child may have come first, and use it already.
+    !is_forked_child()
 }
 
 /// Notices children from now on. A mark read per call is cheap; asking for the process id each time is not.
@@ -74,17 +75,27 @@ pub fn adopt_unused() -> bool {
 /// It takes no lock, which another thread could hold when the process forks: one caller does the work, and the others
 /// don't wait for it.
 pub fn watch() {
-    static IS_WATCHED: AtomicBool = AtomicBool::new(false);
-    if IS_WATCHED.swap(true, Ordering::AcqRel) {
+    /// The process that sets this up, or `DONE`. A child that was forked meanwhile starts anew.
+    static WATCHED_BY: AtomicI32 = AtomicI32::new(0);
+    const DONE: i32 = -1;
+    // SAFETY: has no preconditions.
+    let this_process = unsafe { libc::getpid() };
+    let before = WATCHED_BY.load(Ordering::Acquire);
+    let is_mine = before != DONE
+        && before != this_process
+        && WATCHED_BY.compare_exchange(before, this_process, Ordering::AcqRel, Ordering::Relaxed).is_ok();
+    if !is_mine {
         return;
     }
+    // First, so that no child with a wiped mark goes without its handler.
+    // SAFETY: the handlers are plain functions in a library that is never unmapped; that of the child is
+    // async-signal-safe.
+    unsafe { libc::pthread_atfork(Some(before_fork), Some(in_parent), Some(in_child)) };
     if let Some(wiped) = memory_wiped_in_children() {
         wiped.store(OWNER, Ordering::Relaxed);
         MARK.store(std::ptr::from_ref(wiped).cast_mut(), Ordering::Release);
     }
-    // SAFETY: the handlers are plain functions in a library that is never unmapped; that of the child is
-    // async-signal-safe.
-    unsafe { libc::pthread_atfork(Some(before_fork), Some(in_parent), Some(in_child)) };
+    WATCHED_BY.store(DONE, Ordering::Release);
 }
 
 extern "C" fn before_fork() {

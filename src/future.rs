@@ -30,8 +30,9 @@ pub struct Delivered {
 pub trait Hurry: Send + Sync {
     /// Sends what lingers, returning when nothing is in flight or after `at_most`; at once if another thread is at it.
     fn hurry(&self, at_most: Duration);
-    /// The error for whoever waits since `began` for something that can't arrive, as no broker was ever reached.
-    fn unreached(&self, began: Instant) -> Option<Error>;
+    /// The error for whoever waits since `began` for something that can't arrive, as no broker was ever reached; or for
+    /// whoever waits no longer.
+    fn unreached(&self, began: Option<Instant>) -> Option<Error>;
 }
 
 /// A result that arrives once and stays.
@@ -91,12 +92,13 @@ impl<T: Clone> Promise<T> {
                 return result;
             }
             if deadline.has_passed() {
-                return Err(Error::bare(Kind::TimedOut));
+                let unreached = began.and_then(|_| hurry.upgrade()?.unreached(None));
+                return Err(unreached.unwrap_or_else(|| Error::bare(Kind::TimedOut)));
             }
             if let Some(queue) = hurry.upgrade() {
                 queue.hurry(deadline.remaining(HURRIED));
                 // Most results are there at once, and a clock costs as much as all else.
-                if let Some(error) = queue.unreached(*began.get_or_insert_with(Instant::now)) {
+                if let Some(error) = queue.unreached(Some(*began.get_or_insert_with(Instant::now))) {
                     return Err(error);
                 }
             }

@@ -38,7 +38,8 @@ impl Log for Throttled {
         }
         let line = record.args().to_string();
         // No lock is held while the host's function runs.
-        let passed = self.repetitions.lock().pass((self.cause_of)(&line), Instant::now());
+        let cause = format!("{} {}", record.level(), (self.cause_of)(&line));
+        let passed = self.repetitions.lock().pass(&cause, Instant::now());
         match passed {
             None => {}
             Some(0) => self.log.log(record),
@@ -132,10 +133,11 @@ mod tests {
             (Level::Info, "same"),
             (Level::Info, "same"),
             (Level::Warn, "refused after 1 ms"),
-            (Level::Error, "refused after 2 ms"),
+            (Level::Warn, "refused after 2 ms"),
+            (Level::Error, "refused after 3 ms"),
         ] {
             log.log(&Record::builder().level(level).args(format_args!("{text}")).build());
         }
-        assert_eq!(*lines.0.lock(), ["INFO same", "INFO same", "WARN refused after 1 ms"]);
+        assert_eq!(*lines.0.lock(), ["INFO same", "INFO same", "WARN refused after 1 ms", "ERROR refused after 3 ms"]);
     }
 }

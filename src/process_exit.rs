@@ -11,11 +11,11 @@
 
 use std::fmt::Write as _;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, TryLockError, Weak};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, OnceLock, TryLockError, Weak};
 use std::time::{Duration, Instant};
 
 use crate::completions::spawn;
-use crate::error::Result;
+use crate::error::{Error, Kind, Result};
 use crate::fork::is_forked_child;
 
 /// Something that holds events until they are delivered.
@@ -31,12 +31,12 @@ pub trait ExitFlush: Send + Sync {
     fn reason(&self) -> String;
 }
 
-/// Events of one producer, counted since it was made.
+/// Events of one producer.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Progress {
     /// Events whose result is unknown.
     pub pending: u64,
-    /// Events that could not be delivered.
+    /// Events that could not be delivered since the process exits.
     pub failed: u64,
 }
 
@@ -47,6 +47,8 @@ static HAS_BEGUN: AtomicBool = AtomicBool::new(false);
 static LONGEST_LIMIT_MS: AtomicU64 = AtomicU64::new(0);
 static STATE: Mutex<State> = Mutex::new(State { producers: Vec::new(), has_thread: false, phase: Phase::Running });
 static PHASE_CHANGED: Condvar = Condvar::new();
+/// The producers that were flushed.
+static FLUSHED: OnceLock<Vec<Flushed>> = OnceLock::new();
 
 struct State {
     producers: Vec<Registered>,
@@ -78,6 +80,9 @@ pub fn register(producer: Weak<dyn ExitFlush>, limit: Duration) -> Result<()> {
         return Ok(());
     }
     let mut state = lock();
+    if has_begun() || !matches!(state.phase, Phase::Running) {
+        return Err(Error::bare(Kind::Closed));
+    }
     if !state.has_thread {
         spawn("octopus-exit", deliver_at_exit)?;
         state.has_thread = true;
@@ -102,7 +107,7 @@ static AT_EXIT: extern "C" fn() = at_exit;
 extern "C" fn at_exit() {
     let limit_ms = LONGEST_LIMIT_MS.load(Ordering::Relaxed);
     // The parent's events are the parent's to deliver.
-    if limit_ms == 0 || is_forked_child() || HAS_BEGUN.swap(true, Ordering::Relaxed) {
+    if is_forked_child() || HAS_BEGUN.swap(true, Ordering::Relaxed) || limit_ms == 0 {
         return;
     }
     let deadline = Instant::now() + Duration::from_millis(limit_ms) + REPORT_GRACE;
@@ -162,35 +167,35 @@ fn deliver_at_exit() {
     }
     let registered = std::mem::take(&mut state.producers);
     drop(state);
-    let line = deliver(registered);
+    let (line, flushed) = deliver(registered);
     lock().phase = Phase::Finished(line);
     PHASE_CHANGED.notify_all();
+    // Dropping the last reference would wait for librdkafka's threads, which end with the process anyway.
+    FLUSHED.get_or_init(|| flushed);
 }
 
 /// A producer whose events are delivered now.
 struct Flushed {
     producer: Arc<dyn ExitFlush>,
     limit: Duration,
-    failed_before: u64,
 }
 
 impl Flushed {
     fn undelivered(&self) -> u64 {
         let Progress { pending, failed } = self.producer.progress();
-        pending + failed.saturating_sub(self.failed_before)
+        pending + failed
     }
 }
 
-/// Returns the line for stderr, if some events were not delivered.
-fn deliver(registered: Vec<Registered>) -> Option<String> {
+/// Returns the line for stderr, if some events were not delivered, and the producers, for as long as the process lasts.
+fn deliver(registered: Vec<Registered>) -> (Option<String>, Vec<Flushed>) {
     let began = Instant::now();
     let flushed: Vec<_> = registered
         .into_iter()
         .filter_map(|Registered { producer, limit }| {
             let producer = producer.upgrade()?;
             producer.close();
-            let failed_before = producer.progress().failed;
-            Some(Flushed { producer, limit, failed_before })
+            Some(Flushed { producer, limit })
         })
         .collect();
     loop {
@@ -206,10 +211,7 @@ fn deliver(registered: Vec<Registered>) -> Option<String> {
             break;
         }
     }
-    let line = report_line(&flushed);
-    // Dropping the last reference would wait for librdkafka's threads, which end with the process anyway.
-    std::mem::forget(flushed);
-    line
+    (report_line(&flushed), flushed)
 }
 
 fn report_line(flushed: &[Flushed]) -> Option<String> {
@@ -290,21 +292,21 @@ mod tests {
 
     #[test]
     fn delivery_that_succeeds_reports_nothing() {
-        let (one, other) = (Slow::new(20, 20, 3), Slow::new(0, 0, 0));
-        assert_eq!(deliver(registered(&[&one, &other], Duration::from_secs(60))), None);
+        let (one, other) = (Slow::new(20, 20, 0), Slow::new(0, 0, 0));
+        assert_eq!(deliver(registered(&[&one, &other], Duration::from_secs(60))).0, None);
         assert!(one.is_closed.load(Ordering::Relaxed) && other.is_closed.load(Ordering::Relaxed));
     }
 
     #[test]
     fn pending_events_are_counted_at_the_limit() {
         let (stuck, done, other) = (Slow::new(9, 2, 0), Slow::new(1, 1, 0), Slow::new(5, 0, 0));
-        let line = deliver(registered(&[&stuck], Duration::from_millis(50))).unwrap();
+        let line = deliver(registered(&[&stuck], Duration::from_millis(50))).0.unwrap();
         assert_eq!(
             line,
             "[octopus:error] process exit: 7 events were not delivered: producer \"slow\", within exit_flush_ms (50): \
              nobody answers\n"
         );
-        let line = deliver(registered(&[&stuck, &done, &other], Duration::from_millis(50))).unwrap();
+        let line = deliver(registered(&[&stuck, &done, &other], Duration::from_millis(50))).0.unwrap();
         assert!(
             line.starts_with("[octopus:error] process exit: 12 events were not delivered by 2 producers; 7 of"),
             "{line}"
@@ -312,8 +314,15 @@ mod tests {
     }
 
     #[test]
+    fn events_that_fail_are_counted() {
+        let failing = Slow::new(2, 2, 3);
+        let line = deliver(registered(&[&failing], Duration::from_secs(60))).0.unwrap();
+        assert!(line.starts_with("[octopus:error] process exit: 3 events were not delivered"), "{line}");
+    }
+
+    #[test]
     fn producers_that_ended_are_ignored() {
         let gone = registered(&[&Slow::new(7, 0, 0)], Duration::from_secs(60));
-        assert_eq!(deliver(gone), None);
+        assert_eq!(deliver(gone).0, None);
     }
 }

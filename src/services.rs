@@ -1,6 +1,7 @@
 //! What the host provides to a driver: where messages and statistics go, who hears of fatal errors and
 //! rebalances. Shared by everything that the driver makes.
 
+use std::io::Write as _;
 use std::sync::Arc;
 
 use crate::auth::TokenSource;
@@ -57,7 +58,9 @@ impl log::Log for StandardError {
 
     fn log(&self, record: &Record) {
         if self.enabled(record.metadata()) {
-            eprintln!("[octopus:{}] {}: {}", record.level().as_str().to_lowercase(), record.target(), record.args());
+            let level = record.level().as_str().to_lowercase();
+            // Nobody may read it any more, which is no reason to panic.
+            let _ = writeln!(std::io::stderr(), "[octopus:{level}] {}: {}", record.target(), record.args());
         }
     }
 

@@ -12,11 +12,12 @@ use std::fs::File;
 use std::io::{self, Read as _, Seek as _, Write as _};
 use std::os::fd::{AsRawFd as _, FromRawFd as _};
 use std::os::unix::fs::OpenOptionsExt as _;
+use std::panic::catch_unwind;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicI32, AtomicPtr, AtomicU32, Ordering};
 use std::time::Duration;
 
-use super::{OCTOPUS_ABI_MAJOR, octopus_api, octopus_register};
+use super::{OCTOPUS_ABI_MAJOR, octopus_api};
 use crate::error::{Error, Kind, Result};
 use crate::fork;
 
@@ -50,7 +51,8 @@ pub fn load() -> Result<&'static octopus_api> {
             break;
         }
     }
-    let loaded = load_copy().map_err(|why| {
+    let loaded = catch_unwind(load_copy).unwrap_or_else(|_| Err("a panic; this is a defect of Octopus".to_owned()));
+    let loaded = loaded.map_err(|why| {
         let attempt =
             "this process was forked from one that uses Octopus, and a copy of the library for it can't be loaded";
         Error::new(Kind::Forked, format!("{attempt}: {why}"))
@@ -73,8 +75,10 @@ fn load_copy() -> std::result::Result<&'static octopus_api, String> {
     if register.is_null() {
         return Err("it has no octopus_register".to_owned());
     }
-    // In the same image, everything is equally far from everything else.
-    let distance = register.addr().wrapping_sub((octopus_register as Register as *const c_void).addr());
+    // In the same image, everything is equally far from its beginning. Our own `octopus_register` would not do to measure
+    // that: an exported function can be another library's, of which this one is a copy.
+    let begins = |address: *const c_void| image_of(address).ok_or("the loader does not know it");
+    let distance = begins(register.cast_const())?.addr().wrapping_sub(begins(own_address())?.addr());
     // SAFETY: the statics of the copy at the places of ours, of the same types; no other thread knows the copy yet.
     unsafe {
         let generation = std::ptr::from_ref(fork::generation_cell()).wrapping_byte_add(distance);
@@ -96,7 +100,7 @@ fn original_path() -> std::result::Result<PathBuf, String> {
     }
     // The loader's name of the library may be relative to a directory that the process has left.
     let maps = std::fs::read_to_string("/proc/self/maps").map_err(|why| format!("reading /proc/self/maps: {why}"))?;
-    let address = (octopus_register as Register as *const c_void).addr();
+    let address = own_address().addr();
     let path = maps.lines().find_map(|line| path_of_mapping(line, address)).ok_or("no file is mapped where it is")?;
     match path.strip_suffix(" (deleted)") {
         Some(path) => Err(format!("{path} was deleted or replaced after it was loaded; restart the program")),
@@ -130,7 +134,7 @@ fn read_image(path: &Path) -> std::result::Result<Vec<u8>, String> {
         unsafe { bytes.as_ptr().cast::<libc::Elf64_Phdr>().read_unaligned() }
     });
     let loaded: Vec<_> = segments.filter(|segment| segment.p_type == libc::PT_LOAD).collect();
-    let size = loaded.iter().map(|segment| segment.p_offset + segment.p_filesz).max().unwrap_or(0);
+    let size = loaded.iter().map(|segment| segment.p_offset.saturating_add(segment.p_filesz)).max().unwrap_or(0);
     let mut image = Vec::new();
     file.seek(io::SeekFrom::Start(0)).and_then(|_| file.take(size).read_to_end(&mut image)).map_err(failed)?;
     if image.len() as u64 != size || !loaded.first().is_some_and(|first| is_loaded_here(&image, first)) {
@@ -144,30 +148,38 @@ fn read_image(path: &Path) -> std::result::Result<Vec<u8>, String> {
     Ok(image)
 }
 
+/// An address of this library, whatever else is loaded.
+fn own_address() -> *const c_void {
+    (&raw const COPY).cast()
+}
+
+/// Where the library with this address begins.
+fn image_of(address: *const c_void) -> Option<*const c_void> {
+    let mut information = std::mem::MaybeUninit::<libc::Dl_info>::zeroed();
+    // SAFETY: any address is allowed, and the place can be written; zeros are valid in it.
+    unsafe {
+        let found = libc::dladdr(address, information.as_mut_ptr()) != 0;
+        found.then(|| information.assume_init().dli_fbase.cast_const())
+    }
+}
+
 /// Whether the first segment, which nobody writes to, is the one of this library: its symbols, relocations and build id.
 fn is_loaded_here(image: &[u8], first: &libc::Elf64_Phdr) -> bool {
-    let mut information = std::mem::MaybeUninit::<libc::Dl_info>::zeroed();
-    // SAFETY: an address of this library, and a place that can be written.
-    let information = unsafe {
-        if libc::dladdr(octopus_register as Register as *const c_void, information.as_mut_ptr()) == 0 {
-            return false;
-        }
-        information.assume_init()
-    };
+    let Some(begin) = image_of(own_address()) else { return false };
     let size = usize::try_from(first.p_filesz).unwrap_or(usize::MAX);
-    if first.p_offset != 0 || first.p_flags & libc::PF_W != 0 || size > image.len() {
-        return false;
-    }
     // A copy's header lacks the table of sections.
     let behind_header = size_of::<libc::Elf64_Ehdr>();
+    if first.p_offset != 0 || first.p_flags & libc::PF_W != 0 || !(behind_header..=image.len()).contains(&size) {
+        return false;
+    }
     // SAFETY: the segment is mapped where the library begins. If this is another file, it may be shorter there, but the
     // program headers were compared first: they lie at the beginning of the first page.
-    let here = unsafe { std::slice::from_raw_parts(information.dli_fbase.cast::<u8>().cast_const(), 4096.min(size)) };
+    let here = unsafe { std::slice::from_raw_parts(begin.cast::<u8>(), 4096.min(size)) };
     if here[behind_header..] != image[behind_header..here.len()] {
         return false;
     }
     // SAFETY: the same program headers, so the segment is as long as in the file.
-    let here = unsafe { std::slice::from_raw_parts(information.dli_fbase.cast::<u8>().cast_const(), size) };
+    let here = unsafe { std::slice::from_raw_parts(begin.cast::<u8>(), size) };
     here[behind_header..] == image[behind_header..size]
 }
 

@@ -1,9 +1,13 @@
 #include "ThreadPool.hpp"
 
+#include <atomic>
 #include <map>
+#include <memory>
 #include <mutex>
 #include <system_error>
 #include <thread>
+
+#include <unistd.h>
 
 namespace octopus::adapter {
 
@@ -56,18 +60,38 @@ private:
     std::shared_ptr<diaspora::ThreadPoolInterface> pool_;
 };
 
+/* The pools of users that the core knows, keyed by the owner, which no two pools share, not by an address that another pool
+ * may have later. */
+struct KnownPools {
+    const pid_t process = getpid();
+    std::mutex mutex;
+    std::map<std::weak_ptr<diaspora::ThreadPoolInterface>, std::weak_ptr<const octopus::ThreadPool>, std::owner_less<>>
+        pools;
+};
+
+/* Never destroyed, for threads that outlive main. A forked child has its own: a thread that the child doesn't have may hold
+ * the parent's mutex, and the core's pools are the parent's, too. */
+KnownPools &known_pools()
+{
+    static std::atomic<KnownPools *> current{nullptr};
+    KnownPools *known = current.load();
+    while (!known || known->process != getpid()) {
+        auto made = std::make_unique<KnownPools>();
+        if (current.compare_exchange_strong(known, made.get()))
+            return *made.release();
+    }
+    return *known;
+}
+
 } // namespace
 
 std::shared_ptr<const octopus::ThreadPool> for_the_core(const std::shared_ptr<diaspora::ThreadPoolInterface> &pool)
 {
     if (const auto ours = std::dynamic_pointer_cast<ThreadPool>(pool))
         return {ours, &ours->in_core()};
-    /* Keyed by the owner, which no two pools share, not by an address that another pool may have later. */
-    using Pools = std::map<std::weak_ptr<diaspora::ThreadPoolInterface>, std::weak_ptr<const octopus::ThreadPool>,
-                           std::owner_less<>>;
-    static std::mutex mutex;
-    static auto &pools = *std::make_unique<Pools>().release(); /* for threads that outlive main */
-    const std::lock_guard<std::mutex> lock(mutex);
+    KnownPools &known_here = known_pools();
+    const std::lock_guard<std::mutex> lock(known_here.mutex);
+    auto &pools = known_here.pools;
     for (auto entry = pools.begin(); entry != pools.end();)
         entry = entry->second.expired() ? pools.erase(entry) : std::next(entry);
     if (const auto known = pools.find(pool); known != pools.end())

@@ -18,7 +18,7 @@ use crate::deadline::{Deadline, Moment};
 use crate::error::{Error, Kind, Result};
 use crate::future::{Delivered, Future};
 use crate::health::is_plugin_thread;
-use crate::process_exit::Progress;
+use crate::process_exit::{self, Progress};
 pub use ledger::Place;
 use ledger::{Entry, Ledger, Removed};
 
@@ -42,8 +42,8 @@ struct State {
     bytes: u64,
     /// Of `events`, those whose results were told: only their room is still taken.
     told: u64,
-    /// Events that were not delivered, since the beginning.
-    failed: u64,
+    /// Events that were not delivered since the process exits.
+    failed_at_exit: u64,
     ledger: Ledger,
     /// The number of `epochs[0]`; the last of them is the one that pushes are counted in.
     first_epoch: u64,
@@ -94,7 +94,7 @@ impl InFlight {
             events: 0,
             bytes: 0,
             told: 0,
-            failed: 0,
+            failed_at_exit: 0,
             ledger: Ledger::default(),
             first_epoch: 0,
             epochs: VecDeque::from([Epoch::default()]),
@@ -301,7 +301,7 @@ impl InFlight {
     pub fn progress(&self) -> Progress {
         let state = self.state.lock();
         debug_assert!(state.told <= state.events);
-        Progress { pending: state.events.saturating_sub(state.told), failed: state.failed }
+        Progress { pending: state.events.saturating_sub(state.told), failed: state.failed_at_exit }
     }
 
     pub fn has_ended(&self) -> bool {
@@ -352,8 +352,8 @@ impl State {
     }
 
     fn count_out(&mut self, epoch: u64, events: u64, failure: Option<&Error>) {
-        if failure.is_some() {
-            self.failed += events;
+        if failure.is_some() && process_exit::has_begun() {
+            self.failed_at_exit += events;
         }
         let index = epoch.saturating_sub(self.first_epoch) as usize;
         let Some(epoch) = self.epochs.get_mut(index) else { return };

@@ -12,7 +12,7 @@ fn never_give_up(_: Instant) -> Option<Error> {
 impl Hurry for NoHurry {
     fn hurry(&self, _: Duration) {}
 
-    fn unreached(&self, _: Instant) -> Option<Error> {
+    fn unreached(&self, _: Option<Instant>) -> Option<Error> {
         None
     }
 }

@@ -250,13 +250,15 @@ impl Client {
         has_reached
     }
 
-    /// The error for whoever waits since `began`, if no broker was ever reached and it is time to say so.
-    pub fn unreached(&self, began: Instant, doing: impl std::fmt::Display) -> Option<Error> {
+    /// The error for whoever waits since `began`, if no broker was ever reached and it is time to say so. Without `began`,
+    /// for whoever waits no longer: that time is over for the client.
+    pub fn unreached(&self, began: Option<Instant>, doing: impl std::fmt::Display) -> Option<Error> {
         if self.has_reached() {
             return None;
         }
         self.warn_unless_reached();
-        let why = self.first_contact.overdue(began, self.connecting_since()?)?;
+        let since = self.connecting_since()?;
+        let why = self.first_contact.overdue(began.unwrap_or(since), since)?;
         Some(Error::new(Kind::Unreachable, why).retriable(true).during(doing))
     }
 
@@ -395,7 +397,7 @@ impl Client {
     pub fn check_wait(&self, began: Instant, doing: impl std::fmt::Display) -> Result<()> {
         match self.trouble.is_in_vain(began) {
             Some(error) => Err(error.during(format_args!("{doing}, asking {}", self.bootstrap_servers))),
-            None => self.unreached(began, doing).map_or(Ok(()), Err),
+            None => self.unreached(Some(began), doing).map_or(Ok(()), Err),
         }
     }
 

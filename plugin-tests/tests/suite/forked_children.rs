@@ -25,7 +25,7 @@ fn check_workers(states: &[&str], kafka: &Kafka, properties: &Value) {
 
 #[test]
 fn forked_workers_create_drivers_whatever_the_parent_does() {
-    let states = ["registered", "opened", "released", "pushing", "pulling", "creating", "nested"];
+    let states = ["registered", "opened", "released", "pushing", "pulling", "creating", "nested", "nested, global"];
     check_workers(&states, Kafka::shared(), &json!({"bootstrap.servers": Kafka::shared().bootstrap()}));
 }
 

@@ -7,7 +7,7 @@ use std::{env, fs};
 
 use serde_json::{Value, json};
 
-use crate::hosts::{C, careless_of_leaks, compile, compile_linked, library, run};
+use crate::hosts::{C, SANITIZED, careless_of_leaks, compile, compile_linked, library, run};
 use crate::kafka::{Kafka, create_topic, kcat_read, unique};
 use crate::secured::{mutual, mutual_tls};
 
@@ -40,6 +40,7 @@ fn run_host(host: &Command, way: &str, events: u64, config: &Value, producer_opt
     let mut command = Command::new("sh");
     command.args(["-c", r#"exec "$@" 2>&1"#, "sh"]).arg(host.get_program()).args(host.get_args());
     command.args([way, &events.to_string(), &config.to_string(), &topic]).arg(&counter);
+    command.envs(host.get_envs().filter_map(|(name, value)| Some((name, value?))));
     command.env("PRODUCER_OPTIONS", producer_options.to_string());
     let stderr = run(LIMIT, &command);
     let took = began.elapsed();
@@ -139,6 +140,20 @@ fn exit_of_a_cpp_host_delivers_all_events() {
     let program = compile_linked("exiting.cpp", &unique("exiting-cpp"), &[]);
     for way in ["return", "static"] {
         check_all_delivered(&careless_of_leaks(&Command::new(&program)), way, 1000, &plaintext());
+    }
+}
+
+#[test]
+fn exit_of_a_sanitized_host_delivers_all_events() {
+    let flags = [&SANITIZED[..], &["-D_DEFAULT_SOURCE", "-pthread", "-ldl"]].concat();
+    let program = compile(&C, "exiting.c", &unique("exiting-sanitized"), &flags);
+    let mut host = c_host(&program);
+    // What it has is meant to be left open.
+    host.env("ASAN_OPTIONS", "detect_leaks=0");
+    for way in ["return", "release", "statistics"] {
+        let mut config = plaintext();
+        config["kafka"]["statistics.interval.ms"] = json!(100);
+        check_all_delivered(&host, way, 1000, &config);
     }
 }
 

@@ -33,7 +33,8 @@ enum Reading<'a> {
 
 impl Shared {
     pub(super) fn next(&self, deadline: Deadline, interrupted: impl Fn() -> bool) -> Result<Option<RawRecord<'_>>> {
-        let mut began = None;
+        // A clock can cost as much as all else that a pull does.
+        let began = (!self.client.has_reached()).then(Instant::now);
         loop {
             if self.closing.load(Ordering::Acquire) || self.unsubscribed.load(Ordering::Acquire) {
                 return Err(Error::bare(Kind::Closed));
@@ -47,8 +48,7 @@ impl Shared {
                 Reading::Remark(error) => self.remark(&error),
                 Reading::Nothing => {}
             }
-            // Asked for only now, since a clock can cost as much as all else that a pull does.
-            self.complain(deadline, *began.get_or_insert_with(Instant::now))?;
+            self.complain(deadline, began)?;
             if deadline.has_passed() {
                 return Err(Error::bare(Kind::TimedOut));
             }
@@ -234,12 +234,15 @@ impl Shared {
 
     /// What keeps records from coming, if something lasting does; said each time, but, unless it ended the client,
     /// not before the host has waited as long as it wanted to, so that a loop of pulls does not spin.
-    fn complain(&self, deadline: Deadline, began: Instant) -> Result<()> {
+    fn complain(&self, deadline: Deadline, began: Option<Instant>) -> Result<()> {
         if let Some(fatal) = self.client.fatal() {
             return Err(fatal);
         }
-        if let Some(error) = self.client.unreached(began, format_args!("reading topic {:?}", self.topic)) {
-            return Err(error);
+        if began.is_some() {
+            let began = began.filter(|_| !deadline.has_passed());
+            if let Some(error) = self.client.unreached(began, format_args!("reading topic {:?}", self.topic)) {
+                return Err(error);
+            }
         }
         if !deadline.is_never() && !deadline.has_passed() {
             return Ok(());
@@ -280,7 +283,9 @@ impl Shared {
                 return Err(why.unwrap_or_else(|| Error::bare(Kind::TimedOut)));
             }
             self.changed.wait_for(&mut desk, deadline.remaining(IDLE));
-            if let Some(error) = MutexGuard::unlocked(&mut desk, || self.client.unreached(began, self.committing())) {
+            if let Some(error) =
+                MutexGuard::unlocked(&mut desk, || self.client.unreached(Some(began), self.committing()))
+            {
                 return Err(error);
             }
         }

@@ -404,7 +404,8 @@ fn all_addresses_of_a_broker_are_tried_without_backoff() {
     let port = bootstrap.rsplit(':').next().unwrap().parse().unwrap();
     // librdkafka begins with the second address.
     let ports = std::iter::repeat_n(1, REFUSED + 1).chain([port]);
-    SEVERAL.store(addresses(ports.collect::<Vec<_>>().into_iter()), Ordering::Release);
+    let several = addresses(ports.collect::<Vec<_>>().into_iter());
+    SEVERAL.store(several, Ordering::Release);
     let client = RawClient::with(
         rd::rd_kafka_type_t::RD_KAFKA_PRODUCER,
         &[
@@ -423,4 +424,7 @@ fn all_addresses_of_a_broker_are_tried_without_backoff() {
         rd::rd_kafka_queue_destroy(queue);
         assert!(event.is_null(), "a refused address is an error: {}", text(rd::rd_kafka_event_error_string(event)));
     }
+    drop(client);
+    // SAFETY: its elements are those of lists that getaddrinfo made, and the client that used them is gone.
+    unsafe { libc::freeaddrinfo(several) };
 }

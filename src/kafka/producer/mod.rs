@@ -158,7 +158,7 @@ impl KafkaProducer {
 
     /// The error for whoever waits since `began` for room, as no broker was ever reached.
     pub fn unreached(&self, began: Instant) -> Option<Error> {
-        self.shared.client.unreached(began, "waiting for room among the events in flight")
+        self.shared.client.unreached(Some(began), "waiting for room among the events in flight")
     }
 
     /// Whether this client takes nothing more, after a fatal error or a panic.

@@ -30,8 +30,10 @@ impl Hurry for Shared {
         self.hurrying.store(false, Ordering::Release);
     }
 
-    fn unreached(&self, began: Instant) -> Option<Error> {
-        self.client.unreached(began, format_args!("waiting for deliveries to topic {:?}", self.topic_name))
+    fn unreached(&self, began: Option<Instant>) -> Option<Error> {
+        let doing = format_args!("waiting for deliveries to topic {:?}", self.topic_name);
+        // What is waited for is kept, and may still be delivered.
+        self.client.unreached(began, doing).map(|error| error.stored(Stored::Perhaps))
     }
 }
 
@@ -84,9 +86,11 @@ impl Shared {
                     .main
                     .poll(self.overdue_after.map_or(IDLE, |limit| self.in_flight.until_overdue(limit).min(IDLE)))
             };
-            self.look_after_trouble();
-            self.client.warn_unless_reached();
-            self.give_up_on_overdue();
+            self.guarded(|| {
+                self.look_after_trouble();
+                self.client.warn_unless_reached();
+                self.give_up_on_overdue();
+            });
             self.serve_guarded(event);
         }
         self.drop_overdue();
@@ -95,7 +99,11 @@ impl Shared {
     /// A panic in here, in a host's callback say, must not stop the reports.
     fn serve_guarded(&self, event: Option<QueueEvent>) {
         let Some(event) = event else { return };
-        if catch_unwind(AssertUnwindSafe(|| self.serve(&event))).is_err() {
+        self.guarded(|| self.serve(&event));
+    }
+
+    fn guarded(&self, work: impl FnOnce()) {
+        if catch_unwind(AssertUnwindSafe(work)).is_err() {
             self.fail("a panic while serving an event of librdkafka; this is a defect of Octopus");
         }
     }
