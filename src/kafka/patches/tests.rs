@@ -382,12 +382,14 @@ unsafe extern "C" fn resolve(
 }
 
 fn addresses(ports: impl DoubleEndedIterator<Item = u16>) -> *mut libc::addrinfo {
+    // SAFETY: zeros are valid in it. One kind of socket, so that there is one element for each address.
+    let hints = libc::addrinfo { ai_socktype: libc::SOCK_STREAM, ..unsafe { std::mem::zeroed() } };
     ports.rev().fold(null_mut(), |next, port| {
         let mut address = null_mut();
         let service = std::ffi::CString::new(port.to_string()).unwrap();
-        // SAFETY: terminated texts and a place for the list, which has one element or more.
+        // SAFETY: terminated texts and a place for the list, which has one element.
         unsafe {
-            assert_eq!(libc::getaddrinfo(c"127.0.0.1".as_ptr(), service.as_ptr(), null(), &mut address), 0);
+            assert_eq!(libc::getaddrinfo(c"127.0.0.1".as_ptr(), service.as_ptr(), &hints, &mut address), 0);
             (*address).ai_next = next;
         }
         address
