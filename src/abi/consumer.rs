@@ -9,7 +9,7 @@ use super::error::octopus_error;
 use super::event::octopus_event;
 use super::forked_child::forward;
 use super::future::octopus_future;
-use super::guard::call;
+use super::guard::{call, refuse};
 use super::handle::{self, handle};
 use super::status::octopus_status;
 use super::thread_pool::octopus_thread_pool;
@@ -205,7 +205,7 @@ unsafe extern "C" fn pull(
     future: *mut *mut octopus_future,
     error: *mut *mut octopus_error,
 ) -> octopus_status {
-    forward!(consumer.pull(consumer, future, error));
+    forward!(refuse(error); consumer.pull(consumer, future, error));
     // SAFETY: pointers are NULL or valid during this call; the handle is live.
     unsafe {
         call(consumer, error, |consumer: &Arc<Consumer>| {
@@ -224,7 +224,7 @@ unsafe extern "C" fn pull_many(
     count: *mut u64,
     error: *mut *mut octopus_error,
 ) -> octopus_status {
-    forward!(consumer.pull_many(consumer, max, timeout_ms, events, count, error));
+    forward!(refuse(error); consumer.pull_many(consumer, max, timeout_ms, events, count, error));
     // SAFETY: pointers are NULL or valid during this call, the array for `max` elements; the handle is live.
     unsafe {
         call(consumer, error, |consumer: &Arc<Consumer>| {
@@ -250,7 +250,7 @@ unsafe extern "C" fn process(
     pool: *const octopus_thread_pool,
     error: *mut *mut octopus_error,
 ) -> octopus_status {
-    forward!(consumer.process(consumer, processor, timeout_ms, max_events, pool, error));
+    forward!(refuse(error); consumer.process(consumer, processor, timeout_ms, max_events, pool, error));
     // SAFETY: pointers are NULL or valid during this call; handles are live. The processor is taken over before
     // anything can fail.
     unsafe {
@@ -284,7 +284,7 @@ unsafe extern "C" fn commit(
     timeout_ms: i64,
     error: *mut *mut octopus_error,
 ) -> octopus_status {
-    forward!(consumer.commit(consumer, timeout_ms, error));
+    forward!(refuse(error); consumer.commit(consumer, timeout_ms, error));
     // SAFETY: pointers are NULL or valid during this call; the handle is live.
     unsafe { call(consumer, error, |consumer: &Arc<Consumer>| consumer.commit(Deadline::from_millis(timeout_ms))) }
 }
@@ -295,7 +295,7 @@ unsafe extern "C" fn position(
     offset: *mut u64,
     error: *mut *mut octopus_error,
 ) -> octopus_status {
-    forward!(consumer.position(consumer, partition, offset, error));
+    forward!(refuse(error); consumer.position(consumer, partition, offset, error));
     // SAFETY: pointers are NULL or valid during this call; the handle is live.
     unsafe {
         call(consumer, error, |consumer: &Arc<Consumer>| {
@@ -312,7 +312,7 @@ unsafe extern "C" fn committed(
     offset: *mut u64,
     error: *mut *mut octopus_error,
 ) -> octopus_status {
-    forward!(consumer.committed(consumer, partition, offset, error));
+    forward!(refuse(error); consumer.committed(consumer, partition, offset, error));
     // SAFETY: pointers are NULL or valid during this call; the handle is live.
     unsafe {
         call(consumer, error, |consumer: &Arc<Consumer>| {
@@ -329,7 +329,7 @@ unsafe extern "C" fn lag(
     events: *mut u64,
     error: *mut *mut octopus_error,
 ) -> octopus_status {
-    forward!(consumer.lag(consumer, partition, events, error));
+    forward!(refuse(error); consumer.lag(consumer, partition, events, error));
     // SAFETY: pointers are NULL or valid during this call; the handle is live.
     unsafe {
         call(consumer, error, |consumer: &Arc<Consumer>| {
@@ -346,7 +346,7 @@ unsafe extern "C" fn seek(
     offset: u64,
     error: *mut *mut octopus_error,
 ) -> octopus_status {
-    forward!(consumer.seek(consumer, partition, offset, error));
+    forward!(refuse(error); consumer.seek(consumer, partition, offset, error));
     // SAFETY: pointers are NULL or valid during this call; the handle is live.
     unsafe { call(consumer, error, |consumer: &Arc<Consumer>| consumer.seek(partition, offset)) }
 }
@@ -358,7 +358,7 @@ unsafe extern "C" fn assignment(
     count: *mut u64,
     error: *mut *mut octopus_error,
 ) -> octopus_status {
-    forward!(consumer.assignment(consumer, partitions, capacity, count, error));
+    forward!(refuse(error); consumer.assignment(consumer, partitions, capacity, count, error));
     // SAFETY: pointers are NULL or valid during this call; the handle is live.
     unsafe {
         call(consumer, error, |consumer: &Arc<Consumer>| {
@@ -378,7 +378,7 @@ unsafe extern "C" fn assignment(
 }
 
 unsafe extern "C" fn unsubscribe(consumer: *const octopus_consumer, error: *mut *mut octopus_error) -> octopus_status {
-    forward!(consumer.unsubscribe(consumer, error));
+    forward!(refuse(error); consumer.unsubscribe(consumer, error));
     // SAFETY: pointers are NULL or valid during this call; the handle is live.
     unsafe { call(consumer, error, |consumer: &Arc<Consumer>| consumer.unsubscribe()) }
 }
@@ -388,13 +388,13 @@ unsafe extern "C" fn close(
     timeout_ms: i64,
     error: *mut *mut octopus_error,
 ) -> octopus_status {
-    forward!(consumer.close(consumer, timeout_ms, error));
+    forward!(refuse(error); consumer.close(consumer, timeout_ms, error));
     // SAFETY: pointers are NULL or valid during this call; the handle is live.
     unsafe { call(consumer, error, |consumer: &Arc<Consumer>| consumer.close(Deadline::from_millis(timeout_ms))) }
 }
 
 unsafe extern "C" fn release(consumer: *mut octopus_consumer) {
-    forward!(consumer.release(consumer));
+    forward!((); consumer.release(consumer));
     // SAFETY: NULL, or a handle that the host gives back.
     unsafe { handle::release::<Arc<Consumer>>(consumer) };
 }

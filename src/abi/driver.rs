@@ -6,7 +6,7 @@ use super::args::{Growing, check_output, octopus_text};
 use super::component::{HostComponent, octopus_component};
 use super::error::octopus_error;
 use super::forked_child::{forward, forward_creation};
-use super::guard::{call, guard};
+use super::guard::{call, guard, refuse};
 use super::handle::{self, handle};
 use super::services::octopus_host_services;
 use super::status::octopus_status;
@@ -196,7 +196,7 @@ unsafe extern "C" fn create_topic(
     args: *const octopus_create_topic_args,
     error: *mut *mut octopus_error,
 ) -> octopus_status {
-    forward!(driver.create_topic(driver, name, args, error));
+    forward!(refuse(error); driver.create_topic(driver, name, args, error));
     // SAFETY: pointers are NULL or valid during this call; the handle is live.
     unsafe {
         call(driver, error, |driver: &Arc<Driver>| {
@@ -221,7 +221,7 @@ unsafe extern "C" fn open_topic(
     topic: *mut *mut octopus_topic,
     error: *mut *mut octopus_error,
 ) -> octopus_status {
-    forward!(driver.open_topic(driver, name, topic, error));
+    forward!(refuse(error); driver.open_topic(driver, name, topic, error));
     // SAFETY: pointers are NULL or valid during this call; the handle is live.
     unsafe {
         call(driver, error, |driver: &Arc<Driver>| {
@@ -237,7 +237,7 @@ unsafe extern "C" fn delete_topic(
     name: octopus_text,
     error: *mut *mut octopus_error,
 ) -> octopus_status {
-    forward!(driver.delete_topic(driver, name, error));
+    forward!(refuse(error); driver.delete_topic(driver, name, error));
     // SAFETY: pointers are NULL or valid during this call; the handle is live.
     unsafe { call(driver, error, |driver: &Arc<Driver>| driver.delete_topic(name.read("name")?)) }
 }
@@ -247,7 +247,7 @@ unsafe extern "C" fn empty_topic(
     name: octopus_text,
     error: *mut *mut octopus_error,
 ) -> octopus_status {
-    forward!(driver.empty_topic(driver, name, error));
+    forward!(refuse(error); driver.empty_topic(driver, name, error));
     // SAFETY: pointers are NULL or valid during this call; the handle is live.
     unsafe { call(driver, error, |driver: &Arc<Driver>| driver.empty_topic(name.read("name")?)) }
 }
@@ -258,7 +258,7 @@ unsafe extern "C" fn topic_exists(
     exists: *mut i32,
     error: *mut *mut octopus_error,
 ) -> octopus_status {
-    forward!(driver.topic_exists(driver, name, exists, error));
+    forward!(refuse(error); driver.topic_exists(driver, name, exists, error));
     // SAFETY: pointers are NULL or valid during this call; the handle is live.
     unsafe {
         call(driver, error, |driver: &Arc<Driver>| {
@@ -274,7 +274,7 @@ unsafe extern "C" fn list_topics(
     json: *mut *mut octopus_string,
     error: *mut *mut octopus_error,
 ) -> octopus_status {
-    forward!(driver.list_topics(driver, json, error));
+    forward!(refuse(error); driver.list_topics(driver, json, error));
     // SAFETY: pointers are NULL or valid during this call; the handle is live.
     unsafe {
         call(driver, error, |driver: &Arc<Driver>| {
@@ -290,7 +290,7 @@ unsafe extern "C" fn default_thread_pool(
     pool: *mut *mut octopus_thread_pool,
     error: *mut *mut octopus_error,
 ) -> octopus_status {
-    forward!(driver.default_thread_pool(driver, pool, error));
+    forward!(refuse(error); driver.default_thread_pool(driver, pool, error));
     // SAFETY: pointers are NULL or valid during this call; the handle is live.
     unsafe {
         call(driver, error, |driver: &Arc<Driver>| {
@@ -308,7 +308,7 @@ unsafe extern "C" fn register_component(
     component: *const octopus_component,
     error: *mut *mut octopus_error,
 ) -> octopus_status {
-    forward!(driver.register_component(driver, kind, type_name, component, error));
+    forward!(refuse(error); driver.register_component(driver, kind, type_name, component, error));
     // SAFETY: pointers are NULL or valid during this call; the handle is live. The component is taken over before
     // anything else can fail.
     unsafe {
@@ -324,7 +324,7 @@ unsafe extern "C" fn describe(
     json: *mut *mut octopus_string,
     error: *mut *mut octopus_error,
 ) -> octopus_status {
-    forward!(driver.describe(driver, json, error));
+    forward!(refuse(error); driver.describe(driver, json, error));
     // SAFETY: pointers are NULL or valid during this call; the handle is live.
     unsafe {
         call(driver, error, |driver: &Arc<Driver>| {
@@ -336,7 +336,7 @@ unsafe extern "C" fn describe(
 }
 
 unsafe extern "C" fn release(driver: *mut octopus_driver) {
-    forward!(driver.release(driver));
+    forward!((); driver.release(driver));
     // SAFETY: NULL, or a handle that the host gives back.
     unsafe { handle::release::<Arc<Driver>>(driver) };
 }

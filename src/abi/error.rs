@@ -61,25 +61,21 @@ unsafe fn get<'a>(error: *const octopus_error) -> Option<&'a Error> {
 }
 
 unsafe extern "C" fn code(error: *const octopus_error) -> octopus_status {
-    forward!(error.code(error));
     // SAFETY: NULL or a live error.
     unsafe { get(error) }.map_or(OCTOPUS_OK, |error| status_of(error.kind()))
 }
 
 unsafe extern "C" fn kafka_code(error: *const octopus_error) -> i32 {
-    forward!(error.kafka_code(error));
     // SAFETY: NULL or a live error.
     unsafe { get(error) }.and_then(Error::kafka_code).unwrap_or(0)
 }
 
 unsafe extern "C" fn retriable(error: *const octopus_error) -> i32 {
-    forward!(error.retriable(error));
     // SAFETY: NULL or a live error.
     unsafe { get(error) }.is_some_and(Error::is_retriable).into()
 }
 
 unsafe extern "C" fn stored(error: *const octopus_error) -> i32 {
-    forward!(error.stored(error));
     // SAFETY: NULL or a live error.
     match unsafe { get(error) }.map(Error::was_stored) {
         Some(Stored::Perhaps) => OCTOPUS_STORED_PERHAPS,
@@ -88,13 +84,12 @@ unsafe extern "C" fn stored(error: *const octopus_error) -> i32 {
 }
 
 unsafe extern "C" fn message(error: *const octopus_error) -> octopus_text {
-    forward!(error.message(error));
     // SAFETY: NULL or a live error.
     unsafe { get(error) }.map_or(octopus_text::EMPTY, |error| octopus_text::view(error.message()))
 }
 
 unsafe extern "C" fn release(error: *mut octopus_error) {
-    forward!(error.release(error));
+    forward!((); error.release(error));
     if !error.is_null() {
         // SAFETY: made by `from_error`, and released once.
         quietly(|| drop(unsafe { Box::from_raw(error.cast::<Error>()) }));

@@ -3,7 +3,7 @@
 use super::args::{Growing, octopus_bytes, octopus_text};
 use super::error::octopus_error;
 use super::forked_child::forward;
-use super::guard::call;
+use super::guard::{call, refuse};
 use super::handle::{self, handle};
 use super::status::octopus_status;
 use crate::event::{Event, SharedEvent};
@@ -84,7 +84,7 @@ unsafe extern "C" fn view(
     view: *mut octopus_event_view,
     error: *mut *mut octopus_error,
 ) -> octopus_status {
-    forward!(event.view(event, view, error));
+    forward!(refuse(error); event.view(event, view, error));
     // SAFETY: pointers are NULL or valid during this call; the handle is live.
     unsafe {
         call(event, error, |event: &SharedEvent| {
@@ -104,19 +104,19 @@ unsafe extern "C" fn view(
 }
 
 unsafe extern "C" fn acknowledge(event: *const octopus_event, error: *mut *mut octopus_error) -> octopus_status {
-    forward!(event.acknowledge(event, error));
+    forward!(refuse(error); event.acknowledge(event, error));
     // SAFETY: pointers are NULL or valid during this call; the handle is live.
     unsafe { call(event, error, |event: &SharedEvent| event.acknowledge()) }
 }
 
 unsafe extern "C" fn retain(event: *const octopus_event) {
-    forward!(event.retain(event));
+    forward!((); event.retain(event));
     // SAFETY: NULL or a live handle.
     unsafe { handle::retain::<SharedEvent>(event) };
 }
 
 unsafe extern "C" fn release(event: *mut octopus_event) {
-    forward!(event.release(event));
+    forward!((); event.release(event));
     // SAFETY: NULL, or a handle that the host gives back.
     unsafe { handle::release::<SharedEvent>(event) };
 }

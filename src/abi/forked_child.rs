@@ -253,17 +253,17 @@ fn open_library(path: &Path) -> std::result::Result<*mut c_void, String> {
     Err(unsafe { CStr::from_ptr(why) }.to_string_lossy().into_owned())
 }
 
-/// In a forked child that has a copy of the library, calls the slot of the copy and returns what that returns.
+/// In a forked child, calls the slot of the copy and returns what that returns, or `$otherwise` if there is no copy. The one
+/// look of a call at whether this is a child.
 macro_rules! forward {
-    ($table:ident.$slot:ident($($argument:expr),* $(,)?)) => {
-        if $crate::fork::is_forked_child()
-            && let Some(api) = $crate::abi::forked_child::copy()
-        {
+    ($otherwise:expr; $table:ident.$slot:ident($($argument:expr),* $(,)?)) => {
+        if $crate::fork::is_forked_child() {
             // SAFETY: the copy's table lives until the process ends; the caller keeps the promises of the slot.
             unsafe {
-                if let Some(slot) = (*api.$table).$slot {
-                    return slot($($argument),*);
-                }
+                return match $crate::abi::forked_child::copy().and_then(|api| (*api.$table).$slot) {
+                    Some(slot) => slot($($argument),*),
+                    None => $otherwise,
+                };
             }
         }
     };
@@ -273,10 +273,13 @@ pub(super) use forward;
 /// As `forward`, for a slot that creates something: loads the copy if it isn't there.
 macro_rules! forward_creation {
     ($table:ident.$slot:ident($($argument:expr),* $(,)?), $error:expr) => {
-        // Libc itself can't be used in a child that it was not told of.
-        if $crate::fork::is_forked_child() && $crate::fork::was_announced() && !$crate::fork::adopt_unused() {
+        if $crate::fork::is_forked_child() && !$crate::fork::adopt_unused() {
             // SAFETY: as in `forward`; the error's place is NULL or writable.
             unsafe {
+                // Libc itself can't be used in a child that it was not told of.
+                if !$crate::fork::was_announced() {
+                    return $crate::abi::guard::refuse($error);
+                }
                 match $crate::abi::forked_child::load() {
                     Ok(api) => {
                         if let Some(slot) = (*api.$table).$slot {

@@ -8,7 +8,7 @@ use super::callback::{Owned, octopus_destroy_fn};
 use super::error::octopus_error;
 use super::event::octopus_event;
 use super::forked_child::forward;
-use super::guard::call;
+use super::guard::{call, refuse};
 use super::handle::{self, handle};
 use super::status::{OCTOPUS_END_OF_TOPIC, OCTOPUS_OK, octopus_status};
 use crate::deadline::Deadline;
@@ -122,7 +122,7 @@ unsafe extern "C" fn wait(
     timeout_ms: i64,
     error: *mut *mut octopus_error,
 ) -> octopus_status {
-    forward!(future.wait(future, timeout_ms, error));
+    forward!(refuse(error); future.wait(future, timeout_ms, error));
     // SAFETY: pointers are NULL or valid during this call; the handle is live.
     unsafe {
         call(future, error, |future: &Arc<Future>| {
@@ -137,7 +137,7 @@ unsafe extern "C" fn test(
     completed: *mut i32,
     error: *mut *mut octopus_error,
 ) -> octopus_status {
-    forward!(future.test(future, completed, error));
+    forward!(refuse(error); future.test(future, completed, error));
     // SAFETY: pointers are NULL or valid during this call; the handle is live.
     unsafe {
         call(future, error, |future: &Arc<Future>| {
@@ -153,7 +153,7 @@ unsafe extern "C" fn on_complete(
     completion: *const octopus_completion,
     error: *mut *mut octopus_error,
 ) -> octopus_status {
-    forward!(future.on_complete(future, completion, error));
+    forward!(refuse(error); future.on_complete(future, completion, error));
     // SAFETY: pointers are NULL or valid during this call; the handle is live. The completion is taken over before
     // anything can fail.
     unsafe {
@@ -177,7 +177,7 @@ unsafe extern "C" fn event_id(
     id: *mut u64,
     error: *mut *mut octopus_error,
 ) -> octopus_status {
-    forward!(future.event_id(future, id, error));
+    forward!(refuse(error); future.event_id(future, id, error));
     // SAFETY: pointers are NULL or valid during this call; the handle is live.
     unsafe {
         call(future, error, |future: &Arc<Future>| {
@@ -193,7 +193,7 @@ unsafe extern "C" fn partition(
     partition: *mut u32,
     error: *mut *mut octopus_error,
 ) -> octopus_status {
-    forward!(future.partition(future, partition, error));
+    forward!(refuse(error); future.partition(future, partition, error));
     // SAFETY: pointers are NULL or valid during this call; the handle is live.
     unsafe {
         call(future, error, |future: &Arc<Future>| {
@@ -209,7 +209,7 @@ unsafe extern "C" fn event(
     event: *mut *mut octopus_event,
     error: *mut *mut octopus_error,
 ) -> octopus_status {
-    forward!(future.event(future, event, error));
+    forward!(refuse(error); future.event(future, event, error));
     // SAFETY: pointers are NULL or valid during this call; the handle is live.
     unsafe {
         call(future, error, |future: &Arc<Future>| -> Result<()> {
@@ -221,13 +221,13 @@ unsafe extern "C" fn event(
 }
 
 unsafe extern "C" fn retain(future: *const octopus_future) {
-    forward!(future.retain(future));
+    forward!((); future.retain(future));
     // SAFETY: NULL or a live handle.
     unsafe { handle::retain::<Arc<Future>>(future) };
 }
 
 unsafe extern "C" fn release(future: *mut octopus_future) {
-    forward!(future.release(future));
+    forward!((); future.release(future));
     // SAFETY: NULL, or a handle that the host gives back.
     unsafe { handle::release::<Arc<Future>>(future) };
 }

@@ -32,10 +32,6 @@ impl Outcome for octopus_status {
 /// # Safety
 /// `error` is NULL or writable.
 pub unsafe fn guard<O: Outcome>(error: *mut *mut octopus_error, body: impl FnOnce() -> Result<O>) -> octopus_status {
-    if is_forked_child() {
-        // SAFETY: the caller's promise.
-        return unsafe { refuse_in_forked_child(error) };
-    }
     let result = check_wanted(error, "error").and_then(|()| {
         catch_unwind(AssertUnwindSafe(|| {
             #[cfg(test)]
@@ -57,10 +53,6 @@ pub unsafe fn call<R: Reference, O: Outcome>(
     error: *mut *mut octopus_error,
     body: impl FnOnce(&R) -> Result<O>,
 ) -> octopus_status {
-    if is_forked_child() {
-        // SAFETY: the caller's promise.
-        return unsafe { refuse_in_forked_child(error) };
-    }
     let attempt = || {
         check_wanted(error, "error")?;
         // SAFETY: the caller's promise; NULL is refused.
@@ -116,11 +108,14 @@ unsafe fn report<O: Outcome>(result: Result<O>, error: *mut *mut octopus_error) 
     status
 }
 
+/// The status of a slot in a forked child that has no copy of the library (`forked_child.rs`).
+///
 /// Without a place for the error it takes no memory: the lock of that may be held by a thread that the child doesn't have.
 ///
 /// # Safety
 /// `error` is NULL or writable.
-unsafe fn refuse_in_forked_child(error: *mut *mut octopus_error) -> octopus_status {
+#[cold]
+pub unsafe fn refuse(error: *mut *mut octopus_error) -> octopus_status {
     if error.is_null() {
         return OCTOPUS_FORKED;
     }

@@ -3,12 +3,11 @@
 
 use std::mem::ManuallyDrop;
 use std::ops::Deref;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 
-use super::guard::quietly;
 use crate::error::{Error, Result};
 use crate::event::{Event, SharedEvent};
-use crate::fork::is_forked_child;
 use crate::health::Health;
 
 /// An object of the core that hosts hold by a handle.
@@ -94,7 +93,7 @@ pub unsafe fn give<R: Reference>(object: R, place: *mut *mut COf<R>) {
 /// # Safety
 /// As for [`borrow`].
 pub unsafe fn retain<R: Reference>(handle: *const COf<R>) {
-    if !handle.is_null() && !is_forked_child() {
+    if !handle.is_null() {
         // SAFETY: the caller's promise; the count is left alone, and what is counted besides is the host's.
         let object = ManuallyDrop::new(unsafe { R::from_raw(handle.cast::<R::Target>()) });
         if object.health().is_of_this_process() {
@@ -107,13 +106,13 @@ pub unsafe fn retain<R: Reference>(handle: *const COf<R>) {
 /// As for [`borrow`]; the handle's place is the caller's no more.
 pub unsafe fn release<R: Reference>(handle: *mut COf<R>) {
     if !handle.is_null() {
-        quietly(|| {
+        let _ = catch_unwind(AssertUnwindSafe(|| {
             // SAFETY: the caller's promise.
             let object = ManuallyDrop::new(unsafe { R::from_raw(handle.cast_const().cast::<R::Target>()) });
             // What the parent of a forked child has is neither counted nor freed in the child.
             if object.health().is_of_this_process() {
                 drop(ManuallyDrop::into_inner(object));
             }
-        });
+        }));
     }
 }

@@ -6,7 +6,7 @@ use super::args::{Growing, check_output, check_wanted, octopus_bytes, read_array
 use super::error::octopus_error;
 use super::forked_child::forward;
 use super::future::octopus_future;
-use super::guard::call;
+use super::guard::{call, refuse};
 use super::handle::{self, handle};
 use super::preparation::{HostPreparation, octopus_preparation};
 use super::status::octopus_status;
@@ -135,7 +135,7 @@ unsafe extern "C" fn push(
     future: *mut *mut octopus_future,
     error: *mut *mut octopus_error,
 ) -> octopus_status {
-    forward!(producer.push(producer, event, future, error));
+    forward!(refuse(error); producer.push(producer, event, future, error));
     // SAFETY: pointers are NULL or valid during this call; the handle is live. What is taken over is so before
     // anything can fail.
     unsafe {
@@ -160,7 +160,7 @@ unsafe extern "C" fn push_many(
     pushed: *mut u64,
     error: *mut *mut octopus_error,
 ) -> octopus_status {
-    forward!(producer.push_many(producer, events, count, futures, pushed, error));
+    forward!(refuse(error); producer.push_many(producer, events, count, futures, pushed, error));
     // SAFETY: pointers are NULL or valid during this call, the arrays for `count` elements; the handle is live.
     unsafe {
         let mut unpushed = Unpushed { events, next: 0, count };
@@ -185,7 +185,7 @@ unsafe extern "C" fn flush(
     future: *mut *mut octopus_future,
     error: *mut *mut octopus_error,
 ) -> octopus_status {
-    forward!(producer.flush(producer, future, error));
+    forward!(refuse(error); producer.flush(producer, future, error));
     // SAFETY: pointers are NULL or valid during this call; the handle is live.
     unsafe {
         call(producer, error, |producer: &Arc<Producer>| {
@@ -204,7 +204,7 @@ unsafe extern "C" fn max_event_size(
     bytes: *mut u64,
     error: *mut *mut octopus_error,
 ) -> octopus_status {
-    forward!(producer.max_event_size(producer, bytes, error));
+    forward!(refuse(error); producer.max_event_size(producer, bytes, error));
     // SAFETY: pointers are NULL or valid during this call; the handle is live.
     unsafe {
         call(producer, error, |producer: &Arc<Producer>| {
@@ -220,13 +220,13 @@ unsafe extern "C" fn close(
     timeout_ms: i64,
     error: *mut *mut octopus_error,
 ) -> octopus_status {
-    forward!(producer.close(producer, timeout_ms, error));
+    forward!(refuse(error); producer.close(producer, timeout_ms, error));
     // SAFETY: pointers are NULL or valid during this call; the handle is live.
     unsafe { call(producer, error, |producer: &Arc<Producer>| producer.close(Deadline::from_millis(timeout_ms))) }
 }
 
 unsafe extern "C" fn release(producer: *mut octopus_producer) {
-    forward!(producer.release(producer));
+    forward!((); producer.release(producer));
     // SAFETY: NULL, or a handle that the host gives back.
     unsafe { handle::release::<Arc<Producer>>(producer) };
 }

@@ -31,13 +31,12 @@ pub static STRING: octopus_string_api =
     octopus_string_api { size: size_of::<octopus_string_api>() as u64, view: Some(view), release: Some(release) };
 
 unsafe extern "C" fn view(string: *const octopus_string) -> octopus_text {
-    forward!(string.view(string));
     // SAFETY: NULL or a live string.
     unsafe { string.cast::<String>().as_ref() }.map_or(octopus_text::EMPTY, |text| octopus_text::view(text))
 }
 
 unsafe extern "C" fn release(string: *mut octopus_string) {
-    forward!(string.release(string));
+    forward!((); string.release(string));
     if !string.is_null() {
         // SAFETY: made by `give`, and released once.
         quietly(|| drop(unsafe { Box::from_raw(string.cast::<String>()) }));

@@ -7,7 +7,7 @@ use super::args::{Growing, check_output, read_fixed};
 use super::callback::{Owned, octopus_destroy_fn};
 use super::error::octopus_error;
 use super::forked_child::{forward, forward_creation};
-use super::guard::{call, guard, quietly};
+use super::guard::{call, guard, quietly, refuse};
 use super::handle::{self, handle};
 use super::status::{OCTOPUS_OK, octopus_status};
 use crate::error::{Error, Kind, Result};
@@ -163,7 +163,7 @@ unsafe extern "C" fn submit(
     priority: u64,
     error: *mut *mut octopus_error,
 ) -> octopus_status {
-    forward!(thread_pool.submit(pool, task, priority, error));
+    forward!(refuse(error); thread_pool.submit(pool, task, priority, error));
     // SAFETY: pointers are NULL or valid during this call; the handle is live. The task is taken over before anything
     // can fail.
     unsafe {
@@ -190,7 +190,7 @@ unsafe extern "C" fn pending(
     tasks: *mut u64,
     error: *mut *mut octopus_error,
 ) -> octopus_status {
-    forward!(thread_pool.pending(pool, tasks, error));
+    forward!(refuse(error); thread_pool.pending(pool, tasks, error));
     // SAFETY: pointers are NULL or valid during this call; the handle is live.
     unsafe {
         call(pool, error, |pool: &Arc<ThreadPool>| {
@@ -206,7 +206,7 @@ unsafe extern "C" fn thread_count(
     threads: *mut u64,
     error: *mut *mut octopus_error,
 ) -> octopus_status {
-    forward!(thread_pool.thread_count(pool, threads, error));
+    forward!(refuse(error); thread_pool.thread_count(pool, threads, error));
     // SAFETY: pointers are NULL or valid during this call; the handle is live.
     unsafe {
         call(pool, error, |pool: &Arc<ThreadPool>| {
@@ -218,7 +218,7 @@ unsafe extern "C" fn thread_count(
 }
 
 unsafe extern "C" fn release(pool: *mut octopus_thread_pool) {
-    forward!(thread_pool.release(pool));
+    forward!((); thread_pool.release(pool));
     // SAFETY: NULL, or a handle that the host gives back.
     unsafe { handle::release::<Arc<ThreadPool>>(pool) };
 }

@@ -6,7 +6,7 @@ use super::args::{Growing, check_output, octopus_text, read_array};
 use super::consumer::octopus_consumer;
 use super::error::octopus_error;
 use super::forked_child::forward;
-use super::guard::call;
+use super::guard::{call, refuse};
 use super::handle::{self, handle};
 use super::producer::octopus_producer;
 use super::status::octopus_status;
@@ -156,7 +156,7 @@ unsafe extern "C" fn name(
     name: *mut octopus_text,
     error: *mut *mut octopus_error,
 ) -> octopus_status {
-    forward!(topic.name(topic, name, error));
+    forward!(refuse(error); topic.name(topic, name, error));
     // SAFETY: pointers are NULL or valid during this call; the handle is live.
     unsafe {
         call(topic, error, |topic: &Arc<Topic>| {
@@ -172,7 +172,7 @@ unsafe extern "C" fn partition_count(
     count: *mut u32,
     error: *mut *mut octopus_error,
 ) -> octopus_status {
-    forward!(topic.partition_count(topic, count, error));
+    forward!(refuse(error); topic.partition_count(topic, count, error));
     // SAFETY: pointers are NULL or valid during this call; the handle is live.
     unsafe {
         call(topic, error, |topic: &Arc<Topic>| {
@@ -188,7 +188,7 @@ unsafe extern "C" fn components(
     json: *mut octopus_text,
     error: *mut *mut octopus_error,
 ) -> octopus_status {
-    forward!(topic.components(topic, json, error));
+    forward!(refuse(error); topic.components(topic, json, error));
     // SAFETY: pointers are NULL or valid during this call; the handle is live.
     unsafe {
         call(topic, error, |topic: &Arc<Topic>| {
@@ -205,7 +205,7 @@ unsafe extern "C" fn make_producer(
     producer: *mut *mut octopus_producer,
     error: *mut *mut octopus_error,
 ) -> octopus_status {
-    forward!(topic.make_producer(topic, args, producer, error));
+    forward!(refuse(error); topic.make_producer(topic, args, producer, error));
     // SAFETY: pointers are NULL or valid during this call; the handle is live.
     unsafe {
         call(topic, error, |topic: &Arc<Topic>| {
@@ -226,7 +226,7 @@ unsafe extern "C" fn make_consumer(
     consumer: *mut *mut octopus_consumer,
     error: *mut *mut octopus_error,
 ) -> octopus_status {
-    forward!(topic.make_consumer(topic, args, consumer, error));
+    forward!(refuse(error); topic.make_consumer(topic, args, consumer, error));
     // SAFETY: pointers are NULL or valid during this call; the handle is live.
     unsafe {
         call(topic, error, |topic: &Arc<Topic>| {
@@ -239,7 +239,7 @@ unsafe extern "C" fn make_consumer(
 }
 
 unsafe extern "C" fn release(topic: *mut octopus_topic) {
-    forward!(topic.release(topic));
+    forward!((); topic.release(topic));
     // SAFETY: NULL, or a handle that the host gives back.
     unsafe { handle::release::<Arc<Topic>>(topic) };
 }
