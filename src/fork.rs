@@ -5,6 +5,7 @@
 //! What the child needs is done by a copy of the library (`abi/forked_child.rs`), whose state is new.
 
 use std::sync::atomic::{AtomicBool, AtomicI32, AtomicPtr, AtomicU8, AtomicU32, AtomicU64, Ordering};
+use std::time::Duration;
 
 /// In the process that registered, and in a child that could take over since nothing had been used.
 const OWNER: u8 = 1;
@@ -162,12 +163,15 @@ struct Gate(AtomicBool);
 
 impl Gate {
     fn close(&self) {
+        /// Then whoever closed it is probably waiting for a processor.
+        const YIELDS: usize = 100;
         const TRIES: usize = 10_000;
-        for _ in 0..TRIES {
+        const PAUSE: Duration = Duration::from_micros(100);
+        for attempt in 0..TRIES {
             if !self.0.swap(true, Ordering::Acquire) {
                 return;
             }
-            std::thread::yield_now();
+            if attempt < YIELDS { std::thread::yield_now() } else { std::thread::sleep(PAUSE) }
         }
     }
 

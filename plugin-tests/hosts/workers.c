@@ -12,6 +12,7 @@
 #include <pthread.h>
 #include <stdatomic.h>
 #include <sys/mman.h>
+#include <sys/socket.h>
 #include <sys/wait.h>
 
 enum { WORKERS = 6, EVENTS = 100, TIMEOUT_S = 60, SUCCESS = 7 };
@@ -42,15 +43,17 @@ static void push_events(octopus_producer *to, int count)
 
 /* ---- workers ------------------------------------------------------------------------------------ */
 
+/* Those of the Internet: while a thread of the parent resolves a name, libc has one to the kernel. */
 static int count_sockets(void)
 {
     int count = 0;
     DIR *folder = opendir("/proc/self/fd");
     EXPECT(folder != NULL);
     for (struct dirent *entry; (entry = readdir(folder));) {
-        char path[300], what[300] = "";
-        snprintf(path, sizeof path, "/proc/self/fd/%s", entry->d_name);
-        if (readlink(path, what, sizeof what - 1) > 0 && strncmp(what, "socket:", 7) == 0)
+        struct sockaddr_storage address;
+        socklen_t size = sizeof address;
+        int is_socket = getsockname(atoi(entry->d_name), (struct sockaddr *)&address, &size) == 0;
+        if (is_socket && (address.ss_family == AF_INET || address.ss_family == AF_INET6))
             count++;
     }
     closedir(folder);
