@@ -15,7 +15,7 @@
 #include <sys/socket.h>
 #include <sys/wait.h>
 
-enum { WORKERS = 6, EVENTS = 100, TIMEOUT_S = 60, SUCCESS = 7 };
+enum { WORKERS = 6, EVENTS = 100, TIMEOUT_S = 100, SUCCESS = 7 };
 
 static const octopus_api *octopus;
 static octopus_driver *driver;

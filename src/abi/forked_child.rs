@@ -100,7 +100,8 @@ fn original_path() -> std::result::Result<PathBuf, String> {
     }
     // The loader's name of the library may be relative to a directory that the process has left.
     let maps = std::fs::read_to_string("/proc/self/maps").map_err(|why| format!("reading /proc/self/maps: {why}"))?;
-    let address = own_address().addr();
+    // Its beginning, since a static that is zero has memory of no file.
+    let address = image_of(own_address()).ok_or("the loader does not know it")?.addr();
     let path = maps.lines().find_map(|line| path_of_mapping(line, address)).ok_or("no file is mapped where it is")?;
     match path.strip_suffix(" (deleted)") {
         Some(path) => Err(format!("{path} was deleted or replaced after it was loaded; restart the program")),

@@ -10,7 +10,8 @@ use crate::secured::{mutual, mutual_tls};
 use crate::support::SLOWNESS;
 
 fn check_workers(states: &[&str], kafka: &Kafka, properties: &Value) {
-    let config = json!({"kafka": properties, "disable_info_topic": true});
+    // A dozen processes load a library that was built for debugging: a busy machine needs more than ten seconds to connect.
+    let config = json!({"kafka": properties, "disable_info_topic": true, "connect_timeout_ms": 60_000});
     let host = compile(&C, "workers.c", &unique("workers"), &["-D_GNU_SOURCE", "-pthread", "-ldl"]);
     for state in states {
         let topic = unique("workers");
