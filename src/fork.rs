@@ -100,7 +100,15 @@ pub fn watch() {
 }
 
 extern "C" fn before_fork() {
+    const TRIES: usize = 10_000;
+    const PAUSE: Duration = Duration::from_micros(100);
     SOCKETS.gate.close();
+    for _ in 0..TRIES {
+        if SOCKETS.resolving.load(Ordering::Acquire) == 0 {
+            return;
+        }
+        std::thread::sleep(PAUSE);
+    }
 }
 
 extern "C" fn in_parent() {
@@ -110,6 +118,7 @@ extern "C" fn in_parent() {
 extern "C" fn in_child() {
     mark().store(FORKED, Ordering::Relaxed);
     SOCKETS.descriptors.close_all();
+    SOCKETS.resolving.store(0, Ordering::Release);
     SOCKETS.gate.open();
 }
 
@@ -130,11 +139,14 @@ fn memory_wiped_in_children() -> Option<&'static AtomicU8> {
 
 /// The connections to brokers that are open, for children to close: a broker would see them open for as long as a child
 /// lives. A set without locks, since any thread can fork at any time.
-pub static SOCKETS: Sockets = Sockets { descriptors: DescriptorSet::new(), gate: Gate(AtomicBool::new(false)) };
+pub static SOCKETS: Sockets =
+    Sockets { descriptors: DescriptorSet::new(), gate: Gate(AtomicBool::new(false)), resolving: AtomicU32::new(0) };
 
 pub struct Sockets {
     descriptors: DescriptorSet,
     gate: Gate,
+    /// Threads that resolve a name. Libc has a lock then, which a child would wait for in vain.
+    resolving: AtomicU32,
 }
 
 impl Sockets {
@@ -145,6 +157,16 @@ impl Sockets {
         self.descriptors.insert(descriptor);
         self.gate.open();
         descriptor
+    }
+
+    /// Resolves a name; a fork waits until it is resolved, for a second at most.
+    pub fn resolve(&self, resolve: impl FnOnce() -> i32) -> i32 {
+        self.gate.close();
+        self.resolving.fetch_add(1, Ordering::AcqRel);
+        self.gate.open();
+        let result = resolve();
+        self.resolving.fetch_sub(1, Ordering::AcqRel);
+        result
     }
 
     /// Closes a socket, and forgets it before the process can fork.
