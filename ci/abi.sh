@@ -108,7 +108,7 @@ self_test() {
     try allowed 'a slot is appended to a table' "$appended"
     try allowed 'a field is appended to a struct' "s/$preparation/\$1    uint64_t more;\n/"
     try allowed 'a table is appended' 's/(    const struct octopus_thread_pool_api \*thread_pool;\n)/$1    const void *more;\n/'
-    try allowed 'a constant is appended' 's/(#define OCTOPUS_PANICKED -17\n)/$1#define OCTOPUS_MORE -18\n/'
+    try allowed 'a constant is appended' 's/(#define OCTOPUS_RESOURCE_LIMIT -18\n)/$1#define OCTOPUS_MORE -19\n/'
 
     try refused 'a slot is removed' "s/$retriable//" octopus_error_api__retriable
     try refused 'the last slot is removed' "s/$release//" octopus_error_api__release

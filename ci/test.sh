@@ -130,6 +130,10 @@ env -u AWS_ACCESS_KEY_ID cargo test -p octopus --lib --no-default-features --fea
 cargo test -p octopus --lib --no-default-features --locked -- kafka::conf kafka::log_messages
 finish
 
+begin 'models of what threads change without a lock'
+cargo test -p octopus --lib --no-default-features --features loom --locked -- models::
+finish
+
 begin 'the tests showed no secret'
 ci/secrets.sh --self-test
 ci/secrets.sh target/tmp/logs

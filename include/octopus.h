@@ -929,6 +929,10 @@ typedef struct octopus_api {
 // A defect inside the plugin; the handle is spoiled and can only be released.
 #define OCTOPUS_PANICKED -17
 
+// A limit of the process or of the system keeps a thread, a descriptor or memory from being created; the message names the
+// limit. Retriable.
+#define OCTOPUS_RESOURCE_LIMIT -18
+
 
 
 

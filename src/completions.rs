@@ -8,9 +8,9 @@ use std::time::Duration;
 use once_cell::sync::OnceCell;
 use parking_lot::{Condvar, Mutex};
 
-use crate::error::{Error, Kind, Result};
+use crate::error::Result;
 use crate::health::mark_plugin_thread;
-use crate::process_exit;
+use crate::{process_exit, resource_limit};
 
 /// What is to be called, once.
 pub type Completion = Box<dyn FnOnce() + Send>;
@@ -72,7 +72,7 @@ pub fn spawn(name: &str, work: impl FnOnce() + Send + 'static) -> Result<()> {
             work();
         })
         .map(drop)
-        .map_err(|why| Error::new(Kind::Kafka, format!("starting the thread {name}: {why}")))
+        .map_err(|cause| resource_limit::error(format_args!("creating the thread {name}"), &cause))
 }
 
 impl Line {

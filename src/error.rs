@@ -31,6 +31,8 @@ pub enum Kind {
     Unsupported,
     HostCallback,
     Forked,
+    /// A thread, a descriptor or memory can't be had.
+    ResourceLimit,
     Panicked,
 }
 

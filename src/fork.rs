@@ -7,6 +7,8 @@
 use std::sync::atomic::{AtomicBool, AtomicI32, AtomicPtr, AtomicU8, AtomicU32, AtomicU64, Ordering};
 use std::time::Duration;
 
+use crate::protection::Protection;
+
 /// In the process that registered, and in a child that could take over since nothing had been used.
 const OWNER: u8 = 1;
 /// In a child made by `fork`: libc has run its handlers, so its own locks can be taken.
@@ -154,7 +156,9 @@ impl Sockets {
     pub fn open(&self, open: impl FnOnce() -> i32) -> i32 {
         self.gate.close();
         let descriptor = open();
-        self.descriptors.insert(descriptor);
+        if Protection::InheritedSockets.is_on() {
+            self.descriptors.insert(descriptor);
+        }
         self.gate.open();
         descriptor
     }

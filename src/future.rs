@@ -8,14 +8,13 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Weak};
 use std::time::{Duration, Instant};
 
-use parking_lot::{Condvar, Mutex};
-
 use crate::completions::{self, Calls, Completion};
 use crate::consumer::Reader;
 use crate::deadline::Deadline;
 use crate::error::{Error, Kind, Result};
 use crate::event::SharedEvent;
 use crate::health::{Health, refuse_to_wait_for_ourselves};
+use crate::sync::{Condvar, Mutex};
 use crate::thread_pool::Mark;
 
 /// Where the broker put an event.
@@ -375,4 +374,67 @@ impl Drop for Turn<'_> {
 
 fn success_of(result: &Result<SharedEvent>) -> Result<()> {
     result.as_ref().map(drop).map_err(Clone::clone)
+}
+
+#[cfg(all(test, feature = "loom"))]
+mod models {
+    use loom::sync::Arc as ModelledArc;
+    use loom::sync::atomic::{AtomicUsize, Ordering as ModelledOrdering};
+    use loom::thread;
+
+    use super::*;
+
+    struct Nobody;
+
+    impl Hurry for Nobody {
+        fn hurry(&self, _: Duration) {}
+
+        fn unreached(&self, _: Option<Instant>) -> Option<Error> {
+            None
+        }
+    }
+
+    /// The first result is the one that every wait returns, and no wait misses its arrival.
+    #[test]
+    fn every_wait_returns_the_first_result() {
+        loom::model(|| {
+            let promise = ModelledArc::new(Promise::<u32>::new());
+            let (first, second) = (promise.clone(), promise.clone());
+            let settling = thread::spawn(move || {
+                first.settle(Ok(1), &Calls::default());
+                first.settle(Ok(2), &Calls::default());
+            });
+            let wait = |promise: &Promise<u32>| {
+                let nobody: Weak<dyn Hurry> = Weak::<Nobody>::new();
+                promise.wait_until_settled(Deadline::NEVER, &nobody).unwrap()
+            };
+            let waiting = thread::spawn(move || wait(&second));
+            assert_eq!(wait(&promise), 1);
+            assert_eq!(waiting.join().unwrap(), 1);
+            settling.join().unwrap();
+        });
+    }
+
+    /// A completion that is asked for while the result arrives is lined up once: kept or dropped by the promise, never both.
+    #[test]
+    fn completion_is_lined_up_once() {
+        struct Counted(ModelledArc<AtomicUsize>);
+        impl Drop for Counted {
+            fn drop(&mut self) {
+                self.0.fetch_add(1, ModelledOrdering::Relaxed);
+            }
+        }
+        loom::model(|| {
+            let gone = ModelledArc::new(AtomicUsize::new(0));
+            let promise = ModelledArc::new(Promise::<u32>::new());
+            let settled = promise.clone();
+            let settling = thread::spawn(move || settled.settle(Ok(1), &Calls::default()));
+            let counted = Counted(gone.clone());
+            // Without the thread that calls completions, what is lined up is dropped at once.
+            promise.on_settled(Box::new(move || drop(counted)));
+            settling.join().unwrap();
+            assert!(promise.slot.lock().completions.is_empty());
+            assert_eq!(gone.load(ModelledOrdering::Relaxed), 1);
+        });
+    }
 }

@@ -18,6 +18,7 @@ mod deadline;
 mod driver;
 mod error;
 mod event;
+mod flagged;
 mod fork;
 mod future;
 /// For fuzzers only, and for the tests that replay what they found.
@@ -29,15 +30,19 @@ mod in_flight;
 mod json;
 mod kafka;
 mod log_throttle;
+mod name_lookup;
 mod order;
 mod positions;
 mod preparation;
 mod process_exit;
 mod processing;
 mod producer;
+mod protection;
 mod record;
+mod resource_limit;
 mod services;
 /// cbindgen:ignore
 mod stack;
+mod sync;
 mod thread_pool;
 mod topic;

@@ -5,7 +5,7 @@
 
 use std::collections::VecDeque;
 
-use parking_lot::Mutex;
+use crate::sync::Mutex;
 
 /// `S` is what putting out needs for itself alone; whoever serves the line has it.
 pub struct Order<T, S> {
@@ -149,5 +149,36 @@ mod tests {
             }
         });
         assert_eq!(*out.lock().unwrap(), (0..COUNT).collect::<Vec<_>>());
+    }
+}
+
+#[cfg(all(test, feature = "loom"))]
+mod models {
+    use loom::sync::Arc;
+    use loom::thread;
+
+    use super::*;
+
+    /// Whoever finishes when: everything is put out, in order, and nothing is left in line.
+    #[test]
+    fn everything_is_put_out_in_order() {
+        loom::model(|| {
+            let order = Arc::new(Order::new(Vec::new()));
+            let turns = [order.take_turn(), order.take_turn(), order.take_turn()];
+            let finish = |order: &Order<u32, Vec<u32>>, turn: Turn, number| {
+                order.finish(turn, number, |out: &mut Vec<u32>, number| out.push(number));
+            };
+            let [first, second, third] = turns;
+            let (of_second, of_third) = (order.clone(), order.clone());
+            let finishing = [
+                thread::spawn(move || finish(&of_second, second, 1)),
+                thread::spawn(move || finish(&of_third, third, 2)),
+            ];
+            finish(&order, first, 0);
+            finishing.into_iter().for_each(|thread| thread.join().unwrap());
+            let line = order.line.lock();
+            assert!(line.places.is_empty());
+            assert_eq!(line.tools.as_deref(), Some(&[0, 1, 2][..]));
+        });
     }
 }

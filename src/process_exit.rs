@@ -17,6 +17,7 @@ use std::time::{Duration, Instant};
 use crate::completions::spawn;
 use crate::error::{Error, Kind, Result};
 use crate::fork::is_forked_child;
+use crate::protection::Protection;
 
 /// Something that holds events until they are delivered.
 pub trait ExitFlush: Send + Sync {
@@ -107,7 +108,7 @@ static AT_EXIT: extern "C" fn() = at_exit;
 extern "C" fn at_exit() {
     let limit_ms = LONGEST_LIMIT_MS.load(Ordering::Relaxed);
     // The parent's events are the parent's to deliver.
-    if is_forked_child() || HAS_BEGUN.swap(true, Ordering::Relaxed) || limit_ms == 0 {
+    if is_forked_child() || HAS_BEGUN.swap(true, Ordering::Relaxed) || limit_ms == 0 || !Protection::ExitFlush.is_on() {
         return;
     }
     let deadline = Instant::now() + Duration::from_millis(limit_ms) + REPORT_GRACE;

@@ -21,6 +21,7 @@ use crate::json;
 use crate::kafka::{EncodedRecord, KafkaProducer, WhenOverdue};
 use crate::order::{Order, Turn};
 use crate::preparation::Preparation;
+use crate::protection::Protection;
 use crate::record::{EventRecord, HEADER, LENGTH_PREFIX, Metadata, Record};
 use crate::thread_pool::{FIRST, Mark, Refused, ThreadPool};
 use crate::topic::Topic;
@@ -123,8 +124,8 @@ impl Drop for Producer {
     /// nothing is delivered after that.
     fn drop(&mut self) {
         let limit = self.workshop.topic.driver().connection().exit_flush;
-        if !fork::is_in_child() || limit.is_zero() || is_plugin_thread() || self.workshop.elsewhere.is_on_this_thread()
-        {
+        let must_not_wait = is_plugin_thread() || self.workshop.elsewhere.is_on_this_thread();
+        if !fork::is_in_child() || limit.is_zero() || must_not_wait || !Protection::ForkedChildFlush.is_on() {
             return;
         }
         let records = &self.workshop.records;

@@ -15,6 +15,7 @@ use parking_lot::{Condvar, Mutex};
 
 use crate::error::{Error, Kind, Result};
 use crate::health::Health;
+use crate::resource_limit;
 
 /// The priority that goes ahead of all others.
 pub const FIRST: u64 = u64::MAX;
@@ -207,7 +208,7 @@ impl Own {
             std::thread::Builder::new()
                 .name("octopus-pool".to_owned())
                 .spawn(move || shared.work(mark))
-                .map_err(|why| Error::new(Kind::Kafka, format!("starting {threads} threads of a pool: {why}")))?;
+                .map_err(|cause| resource_limit::error(format_args!("creating a pool of {threads} threads"), &cause))?;
         }
         Ok(own)
     }

@@ -94,6 +94,7 @@ statuses! {
     CallbackFailed = OCTOPUS_CALLBACK_FAILED: "a callback of the host failed";
     Forked = OCTOPUS_FORKED: "the object belongs to the process that this one was forked from";
     Panicked = OCTOPUS_PANICKED: "a defect inside the plugin; the handle can only be dropped";
+    ResourceLimit = OCTOPUS_RESOURCE_LIMIT: "a limit keeps a thread, a descriptor or memory from being created";
 }
 
 impl Error {

@@ -20,6 +20,7 @@ use std::time::Duration;
 use super::{OCTOPUS_ABI_MAJOR, octopus_api};
 use crate::error::{Error, Kind, Result};
 use crate::fork;
+use crate::protection::Protection;
 
 /// The copy's tables, in a child that has one. A child of that child inherits the pointer; the slots it leads to forward
 /// further, to a copy of the copy.
@@ -51,7 +52,8 @@ pub fn load() -> Result<&'static octopus_api> {
             break;
         }
     }
-    let loaded = catch_unwind(load_copy).unwrap_or_else(|_| Err("a panic; this is a defect of Octopus".to_owned()));
+    let load = || if Protection::ForkedChild.is_on() { load_copy() } else { Err("it is turned off".to_owned()) };
+    let loaded = catch_unwind(load).unwrap_or_else(|_| Err("a panic; this is a defect of Octopus".to_owned()));
     let loaded = loaded.map_err(|why| {
         let attempt =
             "this process was forked from one that uses Octopus, and a copy of the library for it can't be loaded";

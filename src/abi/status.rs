@@ -51,6 +51,9 @@ pub const OCTOPUS_CALLBACK_FAILED: octopus_status = -15;
 pub const OCTOPUS_FORKED: octopus_status = -16;
 /// A defect inside the plugin; the handle is spoiled and can only be released.
 pub const OCTOPUS_PANICKED: octopus_status = -17;
+/// A limit of the process or of the system keeps a thread, a descriptor or memory from being created; the message names the
+/// limit. Retriable.
+pub const OCTOPUS_RESOURCE_LIMIT: octopus_status = -18;
 
 pub fn status_of(kind: Kind) -> octopus_status {
     match kind {
@@ -73,6 +76,7 @@ pub fn status_of(kind: Kind) -> octopus_status {
         Kind::Unsupported => OCTOPUS_UNSUPPORTED,
         Kind::HostCallback => OCTOPUS_CALLBACK_FAILED,
         Kind::Forked => OCTOPUS_FORKED,
+        Kind::ResourceLimit => OCTOPUS_RESOURCE_LIMIT,
         Kind::Panicked => OCTOPUS_PANICKED,
     }
 }

@@ -12,10 +12,13 @@ use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 use serde::Deserialize;
 use ureq::Agent;
 use ureq::tls::{RootCerts, TlsConfig};
+use ureq::unversioned::transport::DefaultConnector;
 
 use crate::config::{MASK, ServiceSettings};
 use crate::deadline::Deadline;
 use crate::error::{Error, Kind, Result, shortened};
+use crate::name_lookup::BlockingResolver;
+use crate::resource_limit;
 
 const LOG_TARGET: &str = "topic service";
 const CONNECTING: Duration = Duration::from_secs(5);
@@ -63,8 +66,8 @@ impl WebService {
             .max_redirects(0)
             .max_redirects_will_error(false)
             .user_agent(concat!("octopus/", env!("CARGO_PKG_VERSION")))
-            .build()
-            .new_agent();
+            .build();
+        let agent = Agent::with_parts(agent, DefaultConnector::new(), BlockingResolver);
         let service = WebService { agent, settings: settings.clone(), log };
         if !service.is_private() {
             log::warn!(
@@ -165,6 +168,16 @@ impl WebService {
     }
 
     fn no_answer(&self, why: &ureq::Error) -> Failure {
+        let limited = match why {
+            ureq::Error::Io(cause) if cause.raw_os_error().is_some_and(resource_limit::is_limit) => {
+                Some(resource_limit::error(format_args!("connecting to {}", self.settings.url), cause))
+            }
+            ureq::Error::Other(cause) => cause.downcast_ref::<Error>().cloned(),
+            _ => None,
+        };
+        if let Some(error) = limited {
+            return Failure { passes: true, ..Failure::from(error) };
+        }
         let passes = match why {
             ureq::Error::Io(why) => !matches!(why.kind(), ErrorKind::InvalidData | ErrorKind::InvalidInput),
             ureq::Error::Timeout(_) | ureq::Error::ConnectionFailed | ureq::Error::HostNotFound => true,

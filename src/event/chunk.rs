@@ -9,7 +9,6 @@ use std::mem::ManuallyDrop;
 use std::ops::Deref;
 use std::ptr::{self, NonNull};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
 
 use super::{Event, Parts};
 use crate::components::{Provided, Serializer};
@@ -17,6 +16,7 @@ use crate::error::Result;
 use crate::health::Health;
 use crate::kafka::{Payload, Pin, RawRecord};
 use crate::positions::Positions;
+use crate::sync::atomic::{AtomicUsize, Ordering};
 
 /// What a chunk has at most, unless its only event has more.
 const MOST_EVENTS: usize = 64;
@@ -54,6 +54,9 @@ impl Deref for SharedEvent {
     type Target = Event;
 
     fn deref(&self) -> &Event {
+        #[cfg(feature = "loom")]
+        // SAFETY: as below.
+        unsafe { self.0.as_ref().chunk.as_ref() }.used.with(|_| ());
         // SAFETY: its chunk lives as long as there is a reference.
         unsafe { self.0.as_ref() }
     }
@@ -86,6 +89,9 @@ pub(super) struct Chunk {
     /// The answer that its events' bytes are in, if they aren't in the chunk.
     pin: Option<Pin>,
     pub(super) positions: Arc<Positions>,
+    /// Shows models that each use of an event is before its chunk is freed.
+    #[cfg(feature = "loom")]
+    used: loom::cell::UnsafeCell<()>,
 }
 
 /// Where its first event is.
@@ -110,6 +116,8 @@ impl Chunk {
         // SAFETY: nobody has a reference any more; the events are there, and dropped once, as is their memory.
         unsafe {
             let mut chunk = chunk;
+            #[cfg(feature = "loom")]
+            chunk.as_ref().used.with_mut(|_| ());
             let (layout, events) = (chunk.as_ref().layout, chunk.as_ref().events.load(Ordering::Relaxed));
             // It goes after the events' messages.
             let _pin = chunk.as_mut().pin.take();
@@ -140,7 +148,7 @@ impl Filling {
             && let Some(pin) = first.pin(answer)
         {
             let beside = others.take(MOST_PINNED - 1).take_while(|payload| payload.answer() == Some(answer));
-            return Some(Filling::new(1 + beside.count(), 0, Some(pin), positions.clone()));
+            return Some(Filling::new(1 + beside.count(), 0, Some(pin), positions));
         }
         let (mut events, mut bytes) = (1, first.bytes().len());
         let to_be_copied = others.take(MOST_EVENTS - 1).take_while(|payload| payload.answer().is_none());
@@ -151,20 +159,36 @@ impl Filling {
             }
             (events, bytes) = (events + 1, more);
         }
-        Some(Filling::new(events, bytes, None, positions.clone()))
+        let copied = Filling::try_new(events, bytes, None, positions);
+        // Where there is no memory for a large copy, the response that holds the record is kept in any case.
+        Some(copied.unwrap_or_else(|| Filling::new(1, 0, first.pin_in_any_case(), positions)))
     }
 
-    fn new(events: usize, bytes: usize, pin: Option<Pin>, positions: Arc<Positions>) -> Self {
-        let Some(layout) = Chunk::layout(events, bytes) else { alloc::handle_alloc_error(Layout::new::<Chunk>()) };
-        let head = Chunk { references: AtomicUsize::new(events), events: AtomicUsize::new(0), layout, pin, positions };
-        // SAFETY: the layout has a size, that of a chunk's head at least; the parts lie within it, the events aligned.
+    fn new(events: usize, bytes: usize, pin: Option<Pin>, positions: &Arc<Positions>) -> Self {
+        let filling = Filling::try_new(events, bytes, pin, positions);
+        filling.unwrap_or_else(|| alloc::handle_alloc_error(Layout::new::<Chunk>()))
+    }
+
+    /// `None` if there is no memory.
+    fn try_new(events: usize, bytes: usize, pin: Option<Pin>, positions: &Arc<Positions>) -> Option<Self> {
+        let layout = Chunk::layout(events, bytes)?;
+        // SAFETY: the layout has a size, that of a chunk's head at least.
+        let memory = NonNull::new(unsafe { alloc::alloc(layout) })?;
+        let chunk = memory.cast::<Chunk>();
+        // SAFETY: the parts lie within the layout, the events aligned.
         unsafe {
-            let Some(memory) = NonNull::new(alloc::alloc(layout)) else { alloc::handle_alloc_error(layout) };
-            let chunk = memory.cast::<Chunk>();
-            chunk.write(head);
+            chunk.write(Chunk {
+                references: AtomicUsize::new(events),
+                events: AtomicUsize::new(0),
+                layout,
+                pin,
+                positions: positions.clone(),
+                #[cfg(feature = "loom")]
+                used: loom::cell::UnsafeCell::new(()),
+            });
             let next_event = memory.add(FIRST_EVENT).cast::<Event>();
             let next_byte = next_event.add(events).cast();
-            Filling { chunk, next_event, events_left: events, next_byte, bytes_left: bytes }
+            Some(Filling { chunk, next_event, events_left: events, next_byte, bytes_left: bytes })
         }
     }
 

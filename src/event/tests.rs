@@ -119,3 +119,31 @@ fn a_reference_is_a_pointer_and_back() {
     let again = unsafe { SharedEvent::from_raw(pointer) };
     assert_eq!((again.data(), again.as_ptr()), (&b"data"[..], pointer));
 }
+
+#[cfg(feature = "loom")]
+mod models {
+    use loom::thread;
+
+    use super::*;
+
+    /// Whoever gives its event back last frees the chunk, after everybody else is done with it.
+    #[test]
+    fn chunk_goes_with_the_last_of_its_events() {
+        loom::model(|| {
+            let positions = positions();
+            let mut given = events(&[payload(b"first"), payload(b"second")], &positions);
+            assert_eq!(chunks(&given), 1);
+            let (second, first) = (given.pop().unwrap(), given.pop().unwrap());
+            let shared = first.clone();
+            let others = [
+                thread::spawn(move || assert_eq!(second.data(), b"second")),
+                thread::spawn(move || assert_eq!(shared.data(), b"first")),
+            ];
+            assert_eq!(first.data(), b"first");
+            drop(first);
+            others.into_iter().for_each(|other| other.join().unwrap());
+            // The chunk has had a reference.
+            assert_eq!(Arc::strong_count(&positions), 1);
+        });
+    }
+}

@@ -2,7 +2,8 @@
 
 use std::ptr::NonNull;
 
-use crate::error::{Error, Kind, Result};
+use crate::error::Result;
+use crate::resource_limit;
 
 /// The bytes of a record that is still to be sent.
 pub struct EncodedRecord(pub(super) Buffer);
@@ -29,7 +30,9 @@ impl Buffer {
         // SAFETY: asks for memory; NULL is seen below.
         match NonNull::new(unsafe { libc::malloc(capacity) }.cast()) {
             Some(start) => Ok(Buffer { start, size: 0, capacity }),
-            None => Err(Error::new(Kind::TooLarge, format!("no memory for a record of {capacity} bytes"))),
+            None => {
+                Err(resource_limit::of_errno(format_args!("allocating a record of {capacity} bytes"), libc::ENOMEM))
+            }
         }
     }
 

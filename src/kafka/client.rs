@@ -15,10 +15,11 @@ use rdkafka::types::RDKafkaErrorCode;
 
 use super::codes::{self, Code};
 use super::first_contact::FirstContact;
+use super::handle::Handle;
 use super::log_messages::{self, LogMessage};
-use super::native::{Handle, Queue, QueueEvent, TopicHandle, text};
+use super::native::{Queue, QueueEvent, TopicHandle, text};
 use super::trouble::Trouble;
-use super::{Connection, EmbeddedCluster, certificate, conf, errors, sockets, token};
+use super::{Connection, EmbeddedCluster, certificate, conf, errors, token};
 use crate::auth::TokenSource;
 use crate::completions::spawn;
 use crate::config::Properties;
@@ -61,14 +62,14 @@ pub struct Client {
     bootstrap_servers: String,
     services: Services,
     /// What the brokers, or the way to them, last did wrong.
-    trouble: Trouble,
-    first_contact: FirstContact,
-    created: Instant,
+    pub(super) trouble: Trouble,
+    pub(super) first_contact: FirstContact,
+    pub(super) created: Instant,
     fatal: Mutex<Option<Error>>,
     /// Whether the user wants librdkafka's messages for debugging.
     tells_all: bool,
     /// Who makes the tokens that this client shows to brokers.
-    tokens: Option<Arc<dyn TokenSource>>,
+    pub(super) tokens: Option<Arc<dyn TokenSource>>,
     pub main: Queue,
     pub handle: Arc<Handle>,
     _embedded: Option<Arc<EmbeddedCluster>>,
@@ -238,45 +239,6 @@ impl Client {
         }
     }
 
-    /// Whether a broker was ever there for this client.
-    pub fn has_reached(&self) -> bool {
-        if self.first_contact.has_reached() {
-            return true;
-        }
-        let has_reached = self.trouble.has_worked() || self.handle.has_reached_broker();
-        if has_reached {
-            self.first_contact.note_reached();
-        }
-        has_reached
-    }
-
-    /// The error for whoever waits since `began`, if no broker was ever reached and it is time to say so. Without `began`,
-    /// for whoever waits no longer: that time is over for the client.
-    pub fn unreached(&self, began: Option<Instant>, doing: impl std::fmt::Display) -> Option<Error> {
-        if self.has_reached() {
-            return None;
-        }
-        self.warn_unless_reached();
-        let since = self.connecting_since()?;
-        let why = self.first_contact.overdue(began.unwrap_or(since), since)?;
-        Some(Error::new(Kind::Unreachable, why).retriable(true).during(doing))
-    }
-
-    /// A client that shows tokens connects when it has one, and says itself when it can't get one.
-    fn connecting_since(&self) -> Option<Instant> {
-        if self.tokens.is_some() { self.handle.has_token_since() } else { Some(self.created) }
-    }
-
-    /// For the log, once, when a client that needs a broker has not reached one soon.
-    pub fn warn_unless_reached(&self) {
-        if !self.has_reached()
-            && let Some(since) = self.connecting_since()
-            && let Some(warning) = self.first_contact.warning(since)
-        {
-            log::warn!(logger: self.log(), target: &self.name, "{warning}");
-        }
-    }
-
     /// The fatal error of librdkafka's client, which has it before it tells us, or even fails the event that it is about.
     pub fn ended_by(&self) -> Option<Error> {
         let mut buffer = [0 as c_char; 512];
@@ -373,16 +335,14 @@ impl Client {
                 return Err(self.request_error(code, "", doing));
             }
             slice = (slice * 2).min(LONGEST);
-            if !self.has_reached()
-                && let Some(since) = self.connecting_since()
-            {
-                slice = slice.min(self.first_contact.remaining(began, since)).max(SHORTEST);
+            if let Some(remaining) = self.time_until_unreached(began) {
+                slice = slice.min(remaining).max(SHORTEST);
             }
         }
     }
 
     pub fn last_trouble(&self) -> Option<String> {
-        self.trouble.reason()
+        self.handle.limited_by().map(|error| error.message().to_owned()).or_else(|| self.trouble.reason())
     }
 
     /// Of what was sent, or would have been, until its time was over: librdkafka has no words of its own for it.
@@ -395,15 +355,22 @@ impl Client {
 
     /// Fails when something stands in the way of an answer that time doesn't heal.
     pub fn check_wait(&self, began: Instant, doing: impl std::fmt::Display) -> Result<()> {
-        match self.trouble.is_in_vain(began) {
+        match self.limited_by(began).or_else(|| self.trouble.is_in_vain(began)) {
             Some(error) => Err(error.during(format_args!("{doing}, asking {}", self.bootstrap_servers))),
             None => self.unreached(Some(began), doing).map_or(Ok(()), Err),
         }
     }
 
+    /// The limit that keeps this client from brokers now. It is an error of a wait that it has lasted for some time, since
+    /// a program that opens many files for a moment gets over it.
+    fn limited_by(&self, began: Instant) -> Option<Error> {
+        const PATIENCE: Duration = Duration::from_secs(2);
+        if began.elapsed() >= PATIENCE { self.handle.limited_by() } else { None }
+    }
+
     /// What has stood between this client and the brokers for a while, if it's something that time doesn't heal.
     pub fn standing_trouble(&self) -> Option<Error> {
-        self.trouble.stands()
+        self.handle.limited_by().or_else(|| self.trouble.stands())
     }
 
     /// The same, if it is beyond doubt: nothing new should be begun.
@@ -489,14 +456,12 @@ fn make_handle(config: &NativeClientConfig, role: ClientRole, name: &str) -> Res
         | rd::RD_KAFKA_EVENT_OAUTHBEARER_TOKEN_REFRESH;
     let adapt = |copy: *mut rd::rd_kafka_conf_t| {
         // SAFETY: the configuration is alive.
-        unsafe {
-            rd::rd_kafka_conf_set_events(copy, WANTED);
-            sockets::record(copy);
-        }
+        unsafe { rd::rd_kafka_conf_set_events(copy, WANTED) };
         certificate::tell_refusals(copy);
     };
+    let refused = |why| Error::configuration("kafka", format_args!("librdkafka can't make the {name}: {why}"));
     Handle::make(role.librdkafka_type(), config, adapt)
-        .map_err(|why| Error::configuration("kafka", format_args!("librdkafka can't make the {name}: {why}")))
+        .map_err(|why| why.into_error(format_args!("creating the {name}"), refused))
 }
 
 /// A client with nothing to serve but its messages and errors, and the thread that does.

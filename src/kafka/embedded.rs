@@ -6,7 +6,8 @@ use std::ptr::NonNull;
 use rdkafka::bindings as rd;
 
 use super::codes::Code;
-use super::native::{Handle, c_string, text};
+use super::handle::Handle;
+use super::native::{c_string, text};
 use super::{conf, errors};
 use crate::admin::NewTopic;
 use crate::config::Properties;
@@ -25,6 +26,8 @@ unsafe impl Send for EmbeddedCluster {}
 // SAFETY: as above.
 unsafe impl Sync for EmbeddedCluster {}
 
+const DOING: &str = "starting the embedded Kafka";
+
 impl EmbeddedCluster {
     pub fn start(brokers: u32, services: &Services) -> Result<Self> {
         let config = conf::native(&Properties::default())?;
@@ -34,11 +37,15 @@ impl EmbeddedCluster {
             unsafe { rd::rd_kafka_conf_set_log_cb(copy, None) };
         };
         let host = Handle::make(rd::rd_kafka_type_t::RD_KAFKA_PRODUCER, &config, silence)
-            .map_err(|why| Error::new(Kind::Kafka, format!("starting the embedded Kafka: {why}")))?;
+            .map_err(|why| why.into_error(DOING, |why| Error::new(Kind::Kafka, format!("{DOING}: {why}"))))?;
         // SAFETY: the client is alive and outlives the cluster.
         let cluster = unsafe { rd::rd_kafka_mock_cluster_new(host.as_ptr(), brokers as i32) };
         let cluster = NonNull::new(cluster).ok_or_else(|| {
-            Error::new(Kind::Kafka, format!("starting the embedded Kafka with {brokers} brokers: no free ports?"))
+            let why = format!(
+                "{DOING} with {brokers} brokers: a thread, a socket or a free port is missing; see the limits of the \
+                 process (ulimit -u, ulimit -n)"
+            );
+            Error::new(Kind::ResourceLimit, why).retriable(true)
         })?;
         // SAFETY: the cluster is alive. Kafka waits 3 s for more members of a group; nobody else comes here.
         unsafe { rd::rd_kafka_mock_group_initial_rebalance_delay_ms(cluster.as_ptr(), 0) };

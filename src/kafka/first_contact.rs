@@ -4,12 +4,16 @@
 //! whoever waits for it hears of that within `connect_timeout_ms`.
 
 use std::collections::BTreeMap;
+use std::fmt::Display;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use parking_lot::Mutex;
 
+use super::client::Client;
 use super::log_messages;
+use crate::error::{Error, Kind};
+use crate::protection::Protection;
 
 /// How long a wait goes on that began when the time was over already: a broker may have been started meanwhile.
 const SHORT_WAIT: Duration = Duration::from_secs(1);
@@ -82,6 +86,55 @@ impl FirstContact {
             None => format!("{address}: no answer to the attempt to connect"),
         };
         self.addresses.lock().iter().map(reason).collect::<Vec<_>>().join("; ")
+    }
+}
+
+impl Client {
+    /// Whether a broker was ever there for this client.
+    pub fn has_reached(&self) -> bool {
+        if self.first_contact.has_reached() {
+            return true;
+        }
+        let has_reached = self.trouble.has_worked() || self.handle.has_reached_broker();
+        if has_reached {
+            self.first_contact.note_reached();
+        }
+        has_reached
+    }
+
+    /// The error for whoever waits since `began`, if no broker was ever reached and it is time to say so. Without `began`,
+    /// for whoever waits no longer: that time is over for the client.
+    pub fn unreached(&self, began: Option<Instant>, doing: impl Display) -> Option<Error> {
+        if self.has_reached() || !Protection::FirstContact.is_on() {
+            return None;
+        }
+        self.warn_unless_reached();
+        let since = self.connecting_since()?;
+        let why = self.first_contact.overdue(began.unwrap_or(since), since)?;
+        Some(Error::new(Kind::Unreachable, why).retriable(true).during(doing))
+    }
+
+    /// How long a wait that began then can go on until [`unreached`](Self::unreached) is an error, if it may become one.
+    pub fn time_until_unreached(&self, began: Instant) -> Option<Duration> {
+        if self.has_reached() {
+            return None;
+        }
+        self.connecting_since().map(|since| self.first_contact.remaining(began, since))
+    }
+
+    /// A client that shows tokens connects when it has one, and says itself when it can't get one.
+    fn connecting_since(&self) -> Option<Instant> {
+        if self.tokens.is_some() { self.handle.has_token_since() } else { Some(self.created) }
+    }
+
+    /// For the log, once, when a client that needs a broker has not reached one soon.
+    pub fn warn_unless_reached(&self) {
+        if !self.has_reached()
+            && let Some(since) = self.connecting_since()
+            && let Some(warning) = self.first_contact.warning(since)
+        {
+            log::warn!(logger: self.log(), target: self.name(), "{warning}");
+        }
     }
 }
 

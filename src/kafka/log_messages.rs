@@ -112,6 +112,17 @@ pub fn is_certificate_verification(reason: &str) -> bool {
     reason.contains("certificate verify failed")
 }
 
+/// The errno of the limit that a text of librdkafka or of OpenSSL names as its reason. Both use the system's words, which
+/// depend on the locale of the process.
+pub fn errno_of_limit(reason: &str) -> Option<i32> {
+    // One system's text can be the beginning of another's: of EMFILE's and ENFILE's, in English.
+    let limits = [libc::ENFILE, libc::EMFILE, libc::EAGAIN, libc::ENOMEM, libc::ENOBUFS];
+    limits.into_iter().find(|errno| {
+        let text = std::io::Error::from_raw_os_error(*errno).to_string();
+        text.split(" (os error").next().is_some_and(|words| reason.contains(words))
+    })
+}
+
 /// The reason, with the settings to look at where it names none.
 pub fn with_advice(reason: &str) -> Cow<'_, str> {
     match advice(reason) {
@@ -240,6 +251,18 @@ mod tests {
         assert_eq!(address_and_cause(error), Some(("[::1]:9092", "Failed to resolve")));
         assert_eq!(address_and_cause("2/2 brokers are down"), None);
         assert_eq!(address_and_cause("something: else"), None);
+    }
+
+    #[test]
+    fn limits_are_recognized_by_the_words_of_the_system() {
+        for (reason, errno) in [
+            ("Failed to create thread: Resource temporarily unavailable (11)", Some(libc::EAGAIN)),
+            ("ssl.ca.location failed: error:80000018:system library::Too many open files", Some(libc::EMFILE)),
+            ("Failed to create socket: Too many open files in system", Some(libc::ENFILE)),
+            ("ssl.ca.location failed: No such file or directory", None),
+        ] {
+            assert_eq!(errno_of_limit(reason), errno, "{reason}");
+        }
     }
 
     #[test]

@@ -14,6 +14,8 @@ mod consumer;
 mod embedded;
 mod errors;
 mod first_contact;
+/// cbindgen:ignore
+mod handle;
 mod info;
 mod log_messages;
 mod native;
@@ -25,14 +27,16 @@ mod patch_tests;
 #[cfg(all(target_os = "linux", any(target_arch = "x86_64", target_arch = "aarch64")))]
 mod pipe;
 mod producer;
+/// cbindgen:ignore
 mod sockets;
+mod teardown;
 mod token;
 mod trouble;
 
 use std::sync::Arc;
 use std::time::Duration;
 
-// What librdkafka is linked with: Rust's linker is told only of crates that are named. `native` names openssl-sys.
+// What librdkafka is linked with: Rust's linker is told only of crates that are named. `handle` names openssl-sys.
 #[cfg(feature = "oidc")]
 use curl_sys as _;
 use libz_sys as _;
@@ -104,7 +108,7 @@ impl Connection {
     }
 }
 
-/// What `rd_kafka_version_str()` returns: `2.12.1`, or with patches `2.12.1+octopus.28`, where 28 is the last patch's number.
+/// What `rd_kafka_version_str()` returns: `2.12.1`, or with patches `2.12.1+octopus.33`, where 33 is the last patch's number.
 pub fn librdkafka_version() -> String {
     rdkafka::util::get_rdkafka_version().1
 }

@@ -2,111 +2,16 @@
 
 use std::ffi::{CStr, CString, c_char, c_void};
 use std::ptr::NonNull;
-use std::sync::{Arc, OnceLock};
-use std::time::{Duration, Instant};
+use std::sync::Arc;
+use std::time::Duration;
 
 use rdkafka::bindings as rd;
-use rdkafka::config::NativeClientConfig;
 
 use super::codes::{self, Code};
+use super::handle::Handle;
 use crate::deadline::as_millis_rounded_up;
 use crate::error::{Error, Kind, Result};
 use crate::fork::is_forked_child;
-use crate::health::{is_plugin_thread, mark_plugin_thread};
-use crate::stack;
-
-/// A client instance. Whatever was made from it must be gone before; each such type here keeps an `Arc` of it.
-pub struct Handle(NonNull<rd::rd_kafka_t>, OnceLock<Instant>);
-
-// SAFETY: librdkafka's client handle may be used from any thread at the same time (INTRODUCTION.md, "Threads").
-unsafe impl Send for Handle {}
-// SAFETY: as above.
-unsafe impl Sync for Handle {}
-
-impl Handle {
-    /// A client with this configuration, whose copy `adapt` may still change; else librdkafka's reason.
-    pub fn make(
-        kind: rd::rd_kafka_type_t,
-        config: &NativeClientConfig,
-        adapt: impl FnOnce(*mut rd::rd_kafka_conf_t),
-    ) -> std::result::Result<Self, String> {
-        // OpenSSL would tear itself down among the handlers that run at exit, under clients that work on, and under
-        // what the host has left to do then. Whoever sets it up first decides.
-        #[cfg(feature = "tls")]
-        openssl_sys::init();
-        let mut why = [0 as c_char; 512];
-        // SAFETY: the configuration is alive and copied; the copy is librdkafka's on success and ours on failure; the
-        // buffer is as long as said.
-        unsafe {
-            let copy = rd::rd_kafka_conf_dup(config.ptr());
-            adapt(copy);
-            let create = || rd::rd_kafka_new(kind, copy, why.as_mut_ptr(), why.len());
-            NonNull::new(stack::with(stack::FOR_CLIENT, create))
-                .map(|client| Handle(client, OnceLock::new()))
-                .ok_or_else(|| {
-                    rd::rd_kafka_conf_destroy(copy);
-                    text(why.as_ptr())
-                })
-        }
-    }
-
-    pub fn as_ptr(&self) -> *mut rd::rd_kafka_t {
-        self.0.as_ptr()
-    }
-
-    /// Since when this client has a token to show to brokers, if it does.
-    pub fn has_token_since(&self) -> Option<Instant> {
-        self.1.get().copied()
-    }
-
-    pub fn note_token(&self) {
-        self.1.get_or_init(Instant::now);
-    }
-
-    /// Whether this client ever had a connection that could be used. Without patches nobody knows, and it is presumed.
-    pub fn has_reached_broker(&self) -> bool {
-        #[cfg(feature = "patched")]
-        // SAFETY: the client is alive.
-        return unsafe { octopus_has_reached_broker(self.as_ptr()) } != 0;
-        #[cfg(not(feature = "patched"))]
-        true
-    }
-}
-
-#[cfg(feature = "patched")]
-unsafe extern "C" {
-    /// Patch 0027.
-    fn octopus_has_reached_broker(client: *mut rd::rd_kafka_t) -> std::ffi::c_int;
-}
-
-impl Drop for Handle {
-    /// Destroying waits for librdkafka's threads, so it never happens on a thread of the host.
-    fn drop(&mut self) {
-        if is_forked_child() {
-            // The threads that destroying would wait for exist in the parent only.
-            return;
-        }
-        struct Teardown(NonNull<rd::rd_kafka_t>);
-        // SAFETY: moved to the one thread that destroys it.
-        unsafe impl Send for Teardown {}
-        impl Teardown {
-            fn run(self) {
-                // SAFETY: the last owner; everything made from the client is gone (see the type).
-                unsafe { rd::rd_kafka_destroy(self.0.as_ptr()) };
-            }
-        }
-        let teardown = Teardown(self.0);
-        if is_plugin_thread() {
-            return teardown.run();
-        }
-        let spawned = std::thread::Builder::new().name("octopus-teardown".to_owned()).spawn(move || {
-            mark_plugin_thread();
-            teardown.run();
-        });
-        // Without a thread the client is leaked: better than to hang its host.
-        drop(spawned);
-    }
-}
 
 /// A queue of librdkafka's.
 pub struct Queue {

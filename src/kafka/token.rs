@@ -10,7 +10,8 @@ use rdkafka::bindings as rd;
 
 use super::codes::Code;
 use super::errors;
-use super::native::{Handle, c_string, text};
+use super::handle::Handle;
+use super::native::{c_string, text};
 use crate::auth::{Token, TokenSource};
 use crate::completions::spawn;
 use crate::error::{Error, Kind, Result};

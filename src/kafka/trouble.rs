@@ -1,14 +1,14 @@
 //! What the brokers, or the way to them, last did wrong, and whether waiting can help.
 
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
-use parking_lot::Mutex;
 use rdkafka::types::RDKafkaErrorCode;
 
 use super::codes::Code;
 use super::{errors, log_messages};
-use crate::error::Error;
+use crate::error::{Error, Kind};
+use crate::sync::Mutex;
+use crate::sync::atomic::{AtomicBool, Ordering};
 
 /// How long a call goes on waiting behind a trouble that time doesn't heal: one of several brokers may be the only bad
 /// one, and a new user or a token may come a little late.
@@ -61,6 +61,11 @@ impl Noted {
     }
 
     fn error(&self) -> Error {
+        if is_limit(self.code, &self.reason) {
+            return Error::new(Kind::ResourceLimit, self.reason.clone())
+                .with_kafka_code(self.code.number())
+                .retriable(true);
+        }
         let error = errors::error(self.code, &log_messages::with_advice(&self.reason));
         // A refusal stays one until somebody changes a setting or a file.
         if self.is_certain() { error.retriable(false) } else { error }
@@ -164,6 +169,7 @@ impl Trouble {
 /// in, one that hangs up is being restarted rather than set up wrongly.
 fn lasts(code: Code, reason: &str, has_worked: bool) -> Option<Certainty> {
     match RDKafkaErrorCode::from(code) {
+        _ if is_limit(code, reason) => Some(Certainty::Presumed),
         RDKafkaErrorCode::SSL | RDKafkaErrorCode::Authentication | RDKafkaErrorCode::SaslAuthenticationFailed => {
             match (log_messages::is_connection_lost(reason), has_worked) {
                 (false, _) => Some(Certainty::Said),
@@ -180,5 +186,40 @@ fn lasts(code: Code, reason: &str, has_worked: bool) -> Option<Certainty> {
     }
 }
 
+/// Whether a limit of the process keeps a token from being had. librdkafka asks for one again after 10 s.
+fn is_limit(code: Code, reason: &str) -> bool {
+    RDKafkaErrorCode::from(code) == RDKafkaErrorCode::Authentication && log_messages::errno_of_limit(reason).is_some()
+}
+
 #[cfg(test)]
 mod tests;
+
+#[cfg(all(test, feature = "loom"))]
+mod models {
+    use loom::sync::Arc;
+    use loom::thread;
+    use rdkafka::bindings::rd_kafka_resp_err_t::RD_KAFKA_RESP_ERR__AUTHENTICATION;
+
+    use super::*;
+
+    /// The flag that pushes look at agrees with what is noted, whatever else happens at the same time.
+    #[test]
+    fn flag_agrees_with_what_is_noted() {
+        loom::model(|| {
+            let trouble = Arc::new(Trouble::default());
+            let (noting, ending) = (trouble.clone(), trouble.clone());
+            let note = |trouble: &Trouble| trouble.note(RD_KAFKA_RESP_ERR__AUTHENTICATION.into(), "refused".to_owned());
+            let noter = thread::spawn(move || note(&noting));
+            let ender = thread::spawn(move || ending.end());
+            let agree = |trouble: &Trouble| {
+                let noted = trouble.noted.lock();
+                let lasts = noted.as_ref().is_some_and(|noted| noted.lasting.is_some());
+                assert_eq!(lasts, trouble.lasts.load(Ordering::Acquire));
+            };
+            agree(&trouble);
+            noter.join().unwrap();
+            ender.join().unwrap();
+            agree(&trouble);
+        });
+    }
+}

@@ -23,6 +23,7 @@ mod processing;
 mod producing;
 mod proxy;
 mod records;
+mod resource_limits;
 mod secured;
 mod services;
 mod stand_in;

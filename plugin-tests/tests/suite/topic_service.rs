@@ -12,6 +12,7 @@ use serde_json::{Value, json};
 use crate::certificates::Authority;
 use crate::job::{look, run_job};
 use crate::kafka::{Kafka, kcat_read, unique, write_aged};
+use crate::resource_limits::check_limits;
 use crate::support::{Log, PATIENCE, eventually, keep, merge, octopus, one_replica, read, round_trip};
 
 const SUBJECT: &str = "octopus-test-secret-subject";
@@ -441,4 +442,14 @@ fn a_service_whose_certificate_nobody_vouches_for_is_told_nothing() {
     let (let_in, log) = look(&service.config(), &[("SSL_CERT_FILE", authority.file())]);
     assert_eq!(let_in, "LOOKED false\n", "{log}");
     keep(&log);
+}
+
+/// Each look-up of the service's name needs a thread.
+#[test]
+fn thread_that_a_name_lookup_cannot_have_is_an_error() {
+    let service = Service::start();
+    let mut config = service.config();
+    config["octopus"]["url"] = service.url.replace("127.0.0.1", "localhost").into();
+    let met = check_limits("thread", 1, 1, &config);
+    assert!(met > 12, "{met}");
 }

@@ -16,6 +16,8 @@ use tokio::runtime::{Builder, Runtime};
 
 use crate::config::MskSettings;
 use crate::error::{Error, Kind, Result};
+use crate::name_lookup::AsyncResolver;
+use crate::resource_limit;
 
 /// How long the whole chain may take. A laptop outside AWS has no instance metadata, which takes the longest to find out.
 const LONGEST_LOOK_UP: Duration = Duration::from_secs(20);
@@ -32,7 +34,7 @@ impl Provider {
         let runtime = Builder::new_current_thread()
             .enable_all()
             .build()
-            .map_err(|why| Error::new(Kind::Kafka, format!("preparing to look up AWS credentials: {why}")))?;
+            .map_err(|cause| resource_limit::error("preparing to look up AWS credentials", &cause))?;
         Ok(Provider { settings: settings.clone(), runtime, chain: OnceCell::new() })
     }
 
@@ -79,7 +81,7 @@ impl Provider {
     fn loader(&self) -> ConfigLoader {
         let https = aws_smithy_http_client::Builder::new()
             .tls_provider(tls::Provider::Rustls(tls::rustls_provider::CryptoMode::Ring))
-            .build_https();
+            .build_with_resolver(AsyncResolver);
         let region = Region::new(self.settings.region.clone());
         let loader =
             aws_config::defaults(BehaviorVersion::v2026_01_12()).http_client(https.clone()).region(region.clone());

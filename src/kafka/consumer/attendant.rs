@@ -72,7 +72,7 @@ impl Shared {
     fn look_for_brokers(&self, asked: &mut Instant) {
         let is_due = self.are_brokers_away() && asked.elapsed() >= IDLE;
         if is_due && self.client.is_answered() {
-            self.cut_off.end();
+            self.cut_off.clear();
         }
         if is_due {
             *asked = Instant::now();
@@ -83,7 +83,7 @@ impl Shared {
     fn guarded(&self, work: impl FnOnce()) {
         if catch_unwind(AssertUnwindSafe(work)).is_err() {
             self.rebalancing.store(false, Ordering::Release);
-            self.standing.begin(Error::new(
+            self.standing.set(Error::new(
                 Kind::Panicked,
                 "a panic while serving an event of librdkafka; this is a defect of Octopus",
             ));
@@ -112,12 +112,12 @@ impl Shared {
             _ => {
                 let code = self.client.serve(event);
                 if code == Some(RDKafkaErrorCode::AllBrokersDown) && self.cut_off.get().is_none() {
-                    self.cut_off.begin(Instant::now());
+                    self.cut_off.set(Instant::now());
                 }
                 if code.is_some_and(errors::is_standing) {
                     let error = errors::error(event.error(), &event.error_text())
                         .during(format_args!("reading topic {:?} as group {:?}", self.topic, self.group));
-                    self.standing.begin(error);
+                    self.standing.set(error);
                     self.data.wake();
                 }
             }
@@ -129,7 +129,7 @@ impl Shared {
         let committed = self.committed_offsets(&self.targets);
         self.learn_leaders();
         if let Err(error) = self.while_readers_wait(|_| self.assign(&self.targets, &committed)) {
-            self.standing.begin(error.during(format_args!("taking partitions {:?}", self.targets)));
+            self.standing.set(error.during(format_args!("taking partitions {:?}", self.targets)));
         }
     }
 
@@ -169,7 +169,7 @@ impl Shared {
         if let Err(error) = result {
             log::error!(logger: self.client.log(), target: self.client.name(), "rebalance: {error}");
             if assigning {
-                self.standing.begin(error);
+                self.standing.set(error);
             }
         }
         log::info!(logger: self.client.log(), target: self.client.name(), "{kind:?} partitions {partitions:?}");
@@ -190,8 +190,8 @@ impl Shared {
             let next = self.positions.assign(partition, generation, told.flatten());
             starts.push((partition as i32, next.map_or(otherwise, |offset| offset as i64)));
         }
-        self.standing.end();
-        self.cut_off.end();
+        self.standing.clear();
+        self.cut_off.clear();
         self.history.lock().ask_now();
         self.change_assignment(starts, rd::rd_kafka_incremental_assign, true)
     }
@@ -402,7 +402,7 @@ impl Shared {
         desk.answered = desk.answered.max(request);
         if let Err(error) = result {
             if error.kafka_code().is_some_and(|code| code == RDKafkaErrorCode::GroupAuthorizationFailed as i32) {
-                self.standing.begin(error.clone());
+                self.standing.set(error.clone());
             }
             desk.commit_failed(error, failed.iter().copied());
         }

@@ -95,7 +95,7 @@ impl Shared {
                 "reading topic {:?}: it was deleted and made again; reading goes on at its beginning in partitions {missed:?}",
                 self.topic
             );
-            self.news.begin(Error::new(Kind::RecordsLost, why));
+            self.news.set(Error::new(Kind::RecordsLost, why));
             Ok(())
         })
     }

@@ -15,7 +15,7 @@ mod reading;
 use std::collections::{BTreeSet, VecDeque};
 use std::ffi::CString;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::AtomicBool;
 use std::time::{Duration, Instant};
 
 use parking_lot::{Condvar, Mutex};
@@ -32,6 +32,7 @@ use crate::completions::spawn;
 use crate::config::{ClientSettings, Properties};
 use crate::deadline::Deadline;
 use crate::error::{Error, Kind, Result};
+use crate::flagged::Flagged;
 use crate::positions::{Assignment, Positions};
 
 /// "Ask the group": where it stands is librdkafka's to find out.
@@ -76,6 +77,15 @@ impl Payload<'_> {
         match self {
             Payload::Fetched(fetched) if fetched.message.payload().len() > LARGEST_COPIED => fetched.message.answer(),
             _ => None,
+        }
+    }
+
+    /// As [`pin`](Self::pin), also if it is one too many; `None` if they are in no response that can be kept.
+    pub fn pin_in_any_case(&self) -> Option<Pin> {
+        match self {
+            Payload::Fetched(Fetched { consumer, message }) => consumer.answers.pin_in_any_case(message.answer()?),
+            #[cfg(any(test, fuzzing))]
+            Payload::Given(_) => None,
         }
     }
 
@@ -144,51 +154,6 @@ impl Desk {
     }
 }
 
-/// Something that holds for a while: rarely there, and looked for with each record.
-struct Lasting<T> {
-    /// Whether there is something in `what`. Changed under its lock only.
-    is_there: AtomicBool,
-    what: Mutex<Option<T>>,
-}
-
-impl<T> Default for Lasting<T> {
-    fn default() -> Self {
-        Lasting { is_there: AtomicBool::new(false), what: Mutex::new(None) }
-    }
-}
-
-impl<T: Clone> Lasting<T> {
-    fn begin(&self, what: T) {
-        let mut place = self.what.lock();
-        *place = Some(what);
-        self.is_there.store(true, Ordering::Release);
-    }
-
-    #[inline]
-    fn end(&self) {
-        if self.is_there.load(Ordering::Relaxed) {
-            self.take();
-        }
-    }
-
-    fn take(&self) -> Option<T> {
-        if !self.is_there() {
-            return None;
-        }
-        let mut place = self.what.lock();
-        self.is_there.store(false, Ordering::Release);
-        place.take()
-    }
-
-    fn is_there(&self) -> bool {
-        self.is_there.load(Ordering::Acquire)
-    }
-
-    fn get(&self) -> Option<T> {
-        if self.is_there() { self.what.lock().clone() } else { None }
-    }
-}
-
 struct Shared {
     topic: String,
     c_topic: CString,
@@ -208,13 +173,13 @@ struct Shared {
     desk: Mutex<Desk>,
     changed: Condvar,
     /// An error that goes on until somebody changes something: said by every call until a record comes.
-    standing: Lasting<Error>,
+    standing: Flagged<Error>,
     /// Which topic of its name it is.
     history: Mutex<History>,
     /// Told once, by whoever reads next.
-    news: Lasting<Error>,
+    news: Flagged<Error>,
     /// Since when no broker is reachable.
-    cut_off: Lasting<Instant>,
+    cut_off: Flagged<Instant>,
     /// How long brokers may be away before a pull says so.
     timeout: Duration,
     answers: Answers,
@@ -258,10 +223,10 @@ impl KafkaConsumer {
             unsubscribed: AtomicBool::new(false),
             desk: Mutex::default(),
             changed: Condvar::new(),
-            standing: Lasting::default(),
+            standing: Flagged::default(),
             history: Mutex::new(History::new(connection.embedded.is_none())),
-            news: Lasting::default(),
-            cut_off: Lasting::default(),
+            news: Flagged::default(),
+            cut_off: Flagged::default(),
             timeout: connection.timeout,
             answers: Answers::new(most_kept, &client.handle),
             data: Queue::new(&client.handle)?,
@@ -433,24 +398,5 @@ mod tests {
         desk.commit_failed(failure(), []);
         desk.commit_succeeded(0);
         assert!(desk.take_commit_failure().is_some());
-    }
-
-    /// Threads begin and end at the same time; what is flagged is there, and what is there is flagged.
-    #[test]
-    fn lasting_state_and_its_flag_never_disagree() {
-        const ROUNDS: usize = 20_000;
-        let lasting = Lasting::<usize>::default();
-        std::thread::scope(|scope| {
-            scope.spawn(|| (0..ROUNDS).for_each(|round| lasting.begin(round)));
-            scope.spawn(|| (0..ROUNDS).for_each(|_| lasting.end()));
-            scope.spawn(|| {
-                for _ in 0..ROUNDS {
-                    let what = lasting.what.lock();
-                    assert_eq!(what.is_some(), lasting.is_there());
-                }
-            });
-        });
-        lasting.begin(ROUNDS);
-        assert_eq!(lasting.get(), Some(ROUNDS));
     }
 }

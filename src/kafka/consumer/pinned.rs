@@ -6,7 +6,8 @@ use std::sync::{Arc, Weak};
 
 use parking_lot::Mutex;
 
-use crate::kafka::native::{Answer, Handle};
+use crate::kafka::handle::Handle;
+use crate::kafka::native::Answer;
 
 /// The answers that are kept for records that the host has.
 pub struct Answers {
@@ -53,8 +54,13 @@ impl Answers {
         }
         // Before the next is looked at: no record may have it any more.
         *last = None;
-        *last = self.counted.keep(answer);
+        *last = self.counted.keep(answer, self.counted.most);
         last.clone().map(Pin)
+    }
+
+    pub fn pin_in_any_case(&self, answer: Answer) -> Option<Pin> {
+        // Never so many.
+        self.counted.keep(answer, usize::MAX).map(Pin)
     }
 }
 
@@ -65,13 +71,14 @@ impl Pin {
 }
 
 impl Counted {
-    fn keep(self: &Arc<Self>, answer: Answer) -> Option<Arc<Kept>> {
+    /// `None` if those that are kept have `most` bytes or more.
+    fn keep(self: &Arc<Self>, answer: Answer, most: usize) -> Option<Arc<Kept>> {
         let all = &mut *self.all.lock();
         // Handed out: dropped here, the last of it would wait for the lock that is held.
         if let Some(kept) = all.by_answer.get(&answer).and_then(Weak::upgrade) {
             return Some(kept);
         }
-        if all.bytes >= self.most {
+        if all.bytes >= most {
             return None;
         }
         let kept = Arc::new(Kept { answer, among: self.clone() });

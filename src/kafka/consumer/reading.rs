@@ -16,6 +16,7 @@ use crate::kafka::codes::Code;
 use crate::kafka::errors;
 use crate::kafka::native::Message;
 use crate::positions::{self, Assignment, Step};
+use crate::resource_limit;
 
 /// Records taken from librdkafka at once.
 const BATCH: usize = 256;
@@ -58,7 +59,7 @@ impl Shared {
     /// The next of those that were taken along, if it can be had at once; whatever else there is to say, [`next`](Self::next) says.
     pub(super) fn look(&self) -> Option<Result<RawRecord<'_>>> {
         let is_ended = self.closing.load(Ordering::Acquire) || self.unsubscribed.load(Ordering::Acquire);
-        if is_ended || self.rebalancing.load(Ordering::Acquire) || self.news.is_there() {
+        if is_ended || self.rebalancing.load(Ordering::Acquire) || self.news.is_some() {
             return None;
         }
         let mut batch = self.batch.try_lock()?;
@@ -172,8 +173,8 @@ impl Shared {
         match positions.deliver(partition, offset) {
             Step::NotOurs => Reading::Nothing,
             Step::InOrder(assignment) => {
-                self.standing.end();
-                self.cut_off.end();
+                self.standing.clear();
+                self.cut_off.clear();
                 Reading::Record(self.raw_record(message, partition, offset, assignment))
             }
             Step::Skipped(assignment, expected) => match self.first_kept_offset(partition) {
@@ -223,10 +224,15 @@ impl Shared {
 
     /// An error that stands where a record would: told to the host if it lasts.
     fn read_error(&self, message: &Message) -> Reading<'_> {
-        let error = errors::error(message.error(), &message.error_text())
-            .during(format_args!("reading topic {:?}", self.topic));
-        if errors::is_standing(RDKafkaErrorCode::from(message.error())) {
-            self.standing.begin(error.clone());
+        let code = RDKafkaErrorCode::from(message.error());
+        let error = match code {
+            // For what it decompresses; it tries again until there is memory.
+            RDKafkaErrorCode::CriticalSystemResource => resource_limit::of_errno(message.error_text(), libc::ENOMEM),
+            _ => errors::error(message.error(), &message.error_text()),
+        };
+        let error = error.during(format_args!("reading topic {:?}", self.topic));
+        if errors::is_standing(code) || code == RDKafkaErrorCode::CriticalSystemResource {
+            self.standing.set(error.clone());
             return Reading::Failure(error);
         }
         Reading::Remark(error)

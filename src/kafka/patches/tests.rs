@@ -16,6 +16,7 @@ use rdkafka::types::{RDKafkaApiKey, RDKafkaRespErr};
 
 use super::codes;
 use super::native::text;
+use super::sockets::rd_kafka_conf_set_resolve_cb;
 
 const PATIENCE: Duration = Duration::from_secs(30);
 
@@ -339,19 +340,6 @@ fn bootstrap_servers_are_used_although_metadata_comes_as_the_last_broker_goes() 
     });
 
     wait_until("the second cluster, by the bootstrap server", || client.sees_topic("after", Duration::from_secs(1)));
-}
-
-type Resolve = unsafe extern "C" fn(
-    node: *const c_char,
-    service: *const c_char,
-    hints: *const libc::addrinfo,
-    found: *mut *mut libc::addrinfo,
-    opaque: *mut c_void,
-) -> c_int;
-
-unsafe extern "C" {
-    /// rdkafka.h; the bindings lack it.
-    fn rd_kafka_conf_set_resolve_cb(config: *mut rd::rd_kafka_conf_t, resolve: Option<Resolve>);
 }
 
 /// What the name `several` resolves to: addresses that refuse connections, and one that a cluster listens on.

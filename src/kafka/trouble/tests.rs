@@ -161,3 +161,15 @@ fn refusal_is_not_retriable_and_a_presumed_one_is() {
         assert_eq!(error.message().contains("create a new one after they were replaced"), !is_retriable, "{error}");
     }
 }
+
+#[test]
+fn token_that_a_limit_prevents_is_a_retriable_error_of_the_limit() {
+    let reason = "Failed to acquire SASL OAUTHBEARER token: creating the thread octopus-token: Resource temporarily \
+                  unavailable (os error 11): the user may have 10 threads (RLIMIT_NPROC, ulimit -u)";
+    let trouble = Trouble::default();
+    trouble.end();
+    trouble.note(Native::RD_KAFKA_RESP_ERR__AUTHENTICATION.into(), reason.to_owned());
+    let error = trouble.is_in_vain(Instant::now().checked_sub(PATIENCE).unwrap()).unwrap();
+    assert_eq!((error.kind(), error.is_retriable(), error.message()), (Kind::ResourceLimit, true, reason));
+    assert!(trouble.forbids().is_none(), "pushes wait for it to pass");
+}
