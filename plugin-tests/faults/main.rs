@@ -6,6 +6,7 @@ mod brokers;
 mod journal;
 mod options;
 mod oracle;
+mod protections;
 mod proxy;
 mod rows;
 mod run;
@@ -31,6 +32,7 @@ fn main() -> ExitCode {
         return rows::run_lane(job);
     }
     match Options::read(&arguments) {
+        Ok(options) if options.protections => protections::check_all(&options),
         Ok(options) => rows::run(&options),
         Err(usage) => {
             eprintln!("{usage}");

@@ -14,6 +14,7 @@ Runs the fault matrix: each row some seconds long, or with --full as long as it 
   --seed S      the seed of the first run of each row (default: by chance); with --row, to make a run again that failed
   --keep        keep the folders of runs that passed, too
   --table FILE  write the summary there, too, as a table in Markdown
+  --protections instead of the matrix: turns off each protection of the library in turn, and verifies that its row fails
   --list        only list the rows
   --help        this text
 
@@ -27,6 +28,7 @@ pub struct Options {
     pub keep: bool,
     pub table: Option<PathBuf>,
     pub list: bool,
+    pub protections: bool,
 }
 
 impl Options {
@@ -40,6 +42,7 @@ impl Options {
                 "--full" => options.full = true,
                 "--keep" => options.keep = true,
                 "--list" => options.list = true,
+                "--protections" => options.protections = true,
                 "--row" => options.rows.push(number(value()?)?.try_into().map_err(|why| format!("--row: {why}"))?),
                 "--seed" => options.seed = Some(number(value()?)?),
                 "--table" => options.table = Some(value()?.into()),

@@ -302,6 +302,24 @@ impl Worker {
         self.process.wait().map(drop).or_fail(format_args!("waiting for {} to end", self.name))
     }
 
+    pub fn signal(&self, signal: i32) -> Result<()> {
+        // SAFETY: has no preconditions; the process is ours, and is not waited for before this object ends.
+        let sent = unsafe { libc::kill(self.process.id() as i32, signal) } == 0;
+        check(sent, format_args!("sending signal {signal} to {}", self.name))
+    }
+
+    /// For how long it has used a processor.
+    pub fn processor_time(&self) -> Result<Duration> {
+        let path = format!("/proc/{}/stat", self.process.id());
+        let text = std::fs::read_to_string(Path::new(&path)).or_fail(format_args!("reading {path}"))?;
+        // proc(5): behind the name, in parentheses, utime and stime are the 12th and 13th value.
+        let values = text.rsplit_once(')').map_or("", |(_, values)| values);
+        let ticks: u64 = values.split_whitespace().skip(11).take(2).filter_map(|value| value.parse::<u64>().ok()).sum();
+        // SAFETY: asks for a constant.
+        let ticks_a_second = unsafe { libc::sysconf(libc::_SC_CLK_TCK) }.max(1) as u64;
+        Ok(Duration::from_millis(ticks * 1000 / ticks_a_second))
+    }
+
     fn is_working(&self) -> bool {
         !self.is_killed && !self.is_told_to_stop
     }

@@ -5,6 +5,7 @@ mod brokers_and_network;
 mod consumers;
 mod futures;
 mod host;
+mod members;
 mod mock;
 mod no_broker;
 mod no_room;
@@ -80,7 +81,9 @@ const ROWS: &[Row] = &[
     Row { number: 22, fault: "a panic in every slot, NULL in every argument, older structs, valgrind", invariant: "no report, no unwind across C", runs: (1, 1), act: Act::Alone(others::memory) },
     Row { number: 23, fault: "the program exits: return, exit, handlers, signals, callbacks, threads that push", invariant: "what was pushed is there, or counted on stderr", runs: (1, 2), act: Act::Alone(others::process_exit) },
     Row { number: 24, fault: "fork, whatever the parent does; children of children", invariant: "child and parent work, nothing lost", runs: (1, 2), act: Act::Alone(others::fork) },
+    Row { number: 25, fault: "a thread or a descriptor that can't be had, at each place; then it can", invariant: "an error that names the limit; no abort, hang or leak; works again", runs: (1, 2), act: Act::Alone(others::resource_limits) },
     Row { number: 29, fault: "addresses: refused, unknown, silent, one of several", invariant: "reported in time, with each reason", runs: (1, 2), act: Act::Alone(others::addresses) },
+    Row { number: 31, fault: "members of a group stop, continue, join, leave: static, cooperative-sticky, KIP-848", invariant: "none lost, none silent, no busy loop; a close without an error", runs: (1, 3), act: Act::On(1, members::run) },
 ];
 
 pub fn run(options: &Options) -> ExitCode {

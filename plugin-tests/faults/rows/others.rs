@@ -63,8 +63,20 @@ pub fn process_exit(run: &Run) -> Result<Tally> {
 pub fn fork(run: &Run) -> Result<Tally> {
     suite(
         run,
-        &["forked_children::forked_server_answers_and_the_parent_ends_within_two_seconds"],
+        &[
+            "forked_children::forked_server_answers_and_the_parent_ends_within_two_seconds",
+            "forked_children::forked_workers_create_drivers_while_the_parent_speaks_tls",
+        ],
         &["forked_children::", "hosts::a_host_that_forks", "loading::processes_made"],
+    )
+}
+
+/// Row 25.
+pub fn resource_limits(run: &Run) -> Result<Tally> {
+    suite(
+        run,
+        &["resource_limits::no_more_threads_is_an_error", "resource_limits::no_more_descriptors_is_an_error"],
+        &["resource_limits::"],
     )
 }
 

@@ -1,0 +1,48 @@
+//! Shows that the matrix notices when a protection of the library is missing: its row must fail then.
+//!
+//! A library with debug assertions turns a protection off whose name is in `OCTOPUS_TEST_WITHOUT` (src/protection.rs).
+
+use std::process::{Command, ExitCode, Stdio};
+
+use crate::options::Options;
+use crate::run::{OrFail as _, Result};
+
+/// The name of each protection, and the row that has to fail without it.
+const PROTECTIONS: &[(&str, u8)] = &[
+    ("exit-flush", 23),
+    ("forked-child", 24),
+    ("forked-child-flush", 24),
+    ("inherited-sockets", 24),
+    ("resource-limit", 25),
+    ("reserved-teardown", 25),
+    ("first-contact", 29),
+];
+
+pub fn check_all(options: &Options) -> ExitCode {
+    let is_chosen = |row: u8| options.rows.is_empty() || options.rows.contains(&row);
+    let mut unnoticed = 0;
+    for (name, row) in PROTECTIONS.iter().filter(|(_, row)| is_chosen(*row)) {
+        match fails_without(name, *row) {
+            Ok(true) => println!("row {row} fails without {name}"),
+            Ok(false) => {
+                unnoticed += 1;
+                println!("row {row} PASSES without {name}");
+            }
+            Err(why) => {
+                unnoticed += 1;
+                eprintln!("{why}");
+            }
+        }
+    }
+    if unnoticed == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+}
+
+/// Whether the row, in short, says that it failed: not that it could not be run.
+fn fails_without(protection: &str, row: u8) -> Result<bool> {
+    let program = std::env::current_exe().or_fail("looking for this program")?;
+    let mut command = Command::new(program);
+    command.args(["--row", &row.to_string()]).env("OCTOPUS_TEST_WITHOUT", protection).stdin(Stdio::null());
+    let output = command.output().or_fail(format_args!("running row {row} without {protection}"))?;
+    let printed = String::from_utf8_lossy(&output.stdout);
+    Ok(!output.status.success() && printed.lines().any(|line| line.ends_with("1 failed")))
+}
