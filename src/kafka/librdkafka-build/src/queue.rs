@@ -119,6 +119,15 @@ impl Patch {
         Ok(())
     }
 
+    /// The functions that the patch adds for Octopus to call.
+    fn hooks(&self) -> impl Iterator<Item = &str> {
+        let added = self.diff.lines().filter(|line| line.starts_with('+') && !line.starts_with("+ "));
+        added.filter_map(|line| {
+            let name = &line[line.find("octopus_")?..];
+            name.split_once('(').map(|(name, _)| name)
+        })
+    }
+
     /// Whether the sources have the change already: the reverse patch applies.
     pub fn is_contained_in(&self, sources: &Sources) -> bool {
         self.changes(sources, true).is_ok()
@@ -165,6 +174,8 @@ fn field(header: &str, key: &str) -> Option<String> {
 pub struct Queue {
     patches: Vec<Patch>,
     last_number: u32,
+    /// Functions of patches that are left out.
+    missing_hooks: Vec<String>,
 }
 
 impl Queue {
@@ -197,10 +208,11 @@ impl Queue {
             }
         }
         let last_number = patches.last().map_or(0, |patch| patch.number);
-        Ok(Queue { patches, last_number })
+        Ok(Queue { patches, last_number, missing_hooks: Vec::new() })
     }
 
-    /// Without these patches, and without those that require one of them.
+    /// Without these patches, and without those that require one of them. The functions that these add for Octopus are there all
+    /// the same, so that it can be linked, and return 0.
     ///
     /// # Errors
     /// When there is no patch of that number.
@@ -215,6 +227,7 @@ impl Queue {
                 removed.contains(&patch.number) || patch.requires.iter().any(|number| removed.contains(number));
             if is_removed {
                 removed.push(patch.number);
+                self.missing_hooks.extend(patch.hooks().map(str::to_owned));
             }
             !is_removed
         });
@@ -243,6 +256,14 @@ impl Queue {
                     patch.name
                 )
             })?;
+        }
+        if !self.missing_hooks.is_empty() {
+            let file = "src/rdkafka.c";
+            let mut text = String::from_utf8_lossy(sources.get(file).unwrap_or_default()).into_owned();
+            for hook in &self.missing_hooks {
+                text += &format!("\nlong {hook}(void) {{\n        return 0;\n}}\n");
+            }
+            sources.set(file, text);
         }
         Ok(())
     }

@@ -117,6 +117,16 @@ fn a_patch_is_left_out_with_those_that_require_it() {
 }
 
 #[test]
+fn function_of_a_hook_that_is_left_out_returns_nothing() {
+    let mut sources = own_sources();
+    own_queue().without(&[26]).unwrap().apply(&mut sources).unwrap();
+    let text = String::from_utf8_lossy(sources.get("src/rdkafka.c").unwrap()).into_owned();
+    for hook in ["octopus_has_reached_broker", "octopus_lacks_memory_of"] {
+        assert!(text.contains(&format!("\nlong {hook}(void) {{\n        return 0;\n}}\n")), "{hook}");
+    }
+}
+
+#[test]
 fn a_queue_that_does_not_apply_says_what_to_do() {
     let queue = Queue::new(vec![patch("0001-fix-both.patch", TWO_FILES)]).unwrap();
     let why = queue.apply(&mut sources_with(&[("src/a.c", "another\n")])).unwrap_err();
@@ -129,13 +139,17 @@ fn own_queue() -> Queue {
     Queue::read(&PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../patches")).unwrap()
 }
 
+/// librdkafka as published.
+fn own_sources() -> Sources {
+    let root = sources::locate(&std::env::temp_dir().join(format!("locate-{}", std::process::id()))).unwrap();
+    Sources::read(&root).unwrap()
+}
+
 #[test]
 fn own_queue_applies_whole_and_without_any_one_of_its_patches() {
-    let root = sources::locate(&std::env::temp_dir().join(format!("locate-{}", std::process::id()))).unwrap();
-    let published = || Sources::read(&root).unwrap();
-    own_queue().apply(&mut published()).unwrap();
+    own_queue().apply(&mut own_sources()).unwrap();
     for patch in own_queue().patches() {
-        own_queue().without(&[patch.number]).unwrap().apply(&mut published()).unwrap();
+        own_queue().without(&[patch.number]).unwrap().apply(&mut own_sources()).unwrap();
     }
 }
 
