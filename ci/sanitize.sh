@@ -236,6 +236,11 @@ tell() {
         found=$((found + $(grep -cE '(WARNING|ERROR): (Address|Leak|Thread)Sanitizer|runtime error:' "$file" || true)))
     done
     printf '%s: %d tests passed, %d failed, %d skipped by name, %d reports\n' "$mode" "$passed" "$failed" "$skipped" "$found"
+    if [[ ${#failed_commands[@]} -gt 0 ]]; then
+        # What could not be compiled has no test that failed.
+        printf 'sanitize.sh: failed: %s\n' "${failed_commands[@]}" >&2
+        grep -E '^error|^test .* FAILED$|No space left|signal: ' "$out/output.log" | tail -40 >&2 || true
+    fi
     if [[ $found -gt 0 ]]; then
         echo "the reports are in $reports" >&2
         cat "$reports"/* | grep -hE 'SUMMARY|runtime error:' | sort | uniq -c | sort -rn | head -40 >&2
@@ -255,6 +260,7 @@ name_what_cannot_be() {
 
 quick=false
 filters=()
+failed_commands=()
 only_self_test=false
 modes=()
 for argument in "$@"; do

@@ -24,6 +24,8 @@ readonly unpatched=plugin-tests/aws,plugin-tests/oidc,plugin-tests/tls,plugin-te
 summary=()
 step_started=$SECONDS
 step=''
+# What a run from a fresh clone takes, and some more.
+readonly needed_gb=12
 
 begin() {
     step=$1
@@ -37,13 +39,12 @@ finish() {
 }
 
 report() {
-    local status=$?
     printf '\n=== summary ===\n'
     printf '%s\n' "${summary[@]}"
     if [[ -n $step ]]; then
         printf '%-58s %4d s  FAILED\n' "$step" $((SECONDS - step_started))
     fi
-    printf 'in all %d s, %s\n' "$SECONDS" "$([[ $status == 0 ]] && echo passed || echo FAILED)"
+    printf 'in all %d s, %s\n' "$SECONDS" "$([[ -z $step ]] && echo passed || echo FAILED)"
 }
 trap report EXIT
 
@@ -82,7 +83,19 @@ install_missing() {
     kcat -V | head -1
 }
 
+# Where the disk is full, what fails is rarely what says so.
+check_disk() {
+    local available
+    available=$(($(df --output=avail -k . | tail -1) / 1024 / 1024))
+    printf 'free on the disk: %d GB\n' "$available"
+    if ! $quick && ((available < needed_gb)); then
+        echo "missing: $needed_gb GB on the disk of $PWD" >&2
+        return 1
+    fi
+}
+
 begin 'what the tests need is there'
+check_disk
 install_missing
 if [[ -z ${OCTOPUS_TEST_KAFKA:-} ]]; then
     ci/kafka.sh --jars-only
