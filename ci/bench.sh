@@ -26,4 +26,7 @@ cargo build --release --locked
 export OCTOPUS_LIBRARY=$PWD/target/release/liboctopus.so
 # Topics of some hundred megabytes come and go.
 export KAFKA_OPTIONS="--set log.segment.delete.delay.ms=1000 ${KAFKA_OPTIONS:-}"
-exec ci/with-kafka.sh target/release/bench "${through_cpp[@]}" "$@"
+ci/with-kafka.sh target/release/bench "${through_cpp[@]}" "$@"
+if [[ " $* " == *' --check '* ]]; then
+    ci/resources.sh "$OCTOPUS_LIBRARY"
+fi

@@ -170,6 +170,10 @@ if ! $quick; then
     ci/instructions.sh
     finish
 
+    begin 'threads and connections'
+    ci/resources.sh
+    finish
+
     begin 'unit tests and a part of the others, with sanitizers'
     status=0
     ci/sanitize.sh address --quick || status=$?

@@ -175,7 +175,8 @@ typedef struct octopus_log_callback {
 } octopus_log_callback;
 
 // librdkafka's statistics of one client as JSON (its STATISTICS.md), every `kafka.statistics.interval.ms`
-// milliseconds; none unless that is set. `client` names it. The texts are valid during the call, which is made on
+// milliseconds; none unless that is set. `client` names who uses the client: producers that share one are told one after
+// the other. The texts are valid during the call, which is made on
 // the client's thread of the plugin: while it runs, that client reports no deliveries.
 typedef struct octopus_statistics_callback {
     void (*function)(void *context, struct octopus_text client, struct octopus_text json);
@@ -184,7 +185,7 @@ typedef struct octopus_statistics_callback {
 } octopus_statistics_callback;
 
 // A client met an error that it can't recover from: its calls fail from now on, other clients go on. Called once
-// for a client, on its thread of the plugin.
+// for each producer or consumer that uses the client, whom `client` names, on the client's thread of the plugin.
 typedef struct octopus_fatal_callback {
     void (*function)(void *context,
                      struct octopus_text client,

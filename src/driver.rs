@@ -15,7 +15,7 @@ use crate::config::{DriverSettings, Properties, TopicSettings, check_topic_name}
 use crate::deadline::Deadline;
 use crate::error::{Error, Kind, Result};
 use crate::health::{Health, refuse_to_wait_for_ourselves};
-use crate::kafka::{self, Connection, EmbeddedAdmin, KafkaAdmin, KafkaInfoTopics};
+use crate::kafka::{self, Connection, EmbeddedAdmin, KafkaAdmin, KafkaInfoTopics, Resources};
 use crate::services::{Services, let_loggers_decide};
 use crate::thread_pool::ThreadPool;
 use crate::topic::Topic;
@@ -176,6 +176,8 @@ impl Driver {
             settings: &'a DriverSettings,
             #[serde(skip_serializing_if = "Option::is_none")]
             embedded_bootstrap_servers: Option<String>,
+            #[serde(flatten)]
+            resources: Resources,
         }
         let description = Description {
             version: env!("CARGO_PKG_VERSION"),
@@ -184,6 +186,7 @@ impl Driver {
             instance: &self.connection.instance,
             settings: &self.settings,
             embedded_bootstrap_servers: self.connection.embedded.as_ref().map(|cluster| cluster.bootstrap_servers()),
+            resources: self.connection.clients.resources(),
         };
         serde_json::to_string(&description).unwrap_or_else(|why| format!("{{\"error\":\"{why}\"}}"))
     }

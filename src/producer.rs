@@ -43,7 +43,11 @@ pub struct NewEvent<R> {
 
 impl Producer {
     pub fn new(topic: Arc<Topic>, settings: &ClientSettings, pool: Arc<ThreadPool>) -> Result<Self> {
-        let records = KafkaProducer::new(topic.driver().connection(), topic.kafka_name(), settings, WhenOverdue::Keep)?;
+        let records = {
+            let connection = topic.driver().connection();
+            let clients = connection.clients_of_producers();
+            KafkaProducer::new(connection, topic.kafka_name(), settings, WhenOverdue::Keep, clients)?
+        };
         let elsewhere = if pool.has_threads() { pool.mark() } else { Mark::NONE };
         let parts = topic.parts();
         let (selection, own) = match parts.make_selector()? {

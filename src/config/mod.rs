@@ -11,7 +11,7 @@ use std::time::Duration;
 use serde::Serialize;
 use serde_json::{Map, Value};
 
-use crate::error::{Error, Kind, Result};
+use crate::error::{Error, Kind, Result, shortened};
 use crate::stack;
 pub use msk::MskSettings;
 pub(crate) use properties::MASK;
@@ -112,6 +112,8 @@ pub struct ClientSettings {
     pub kafka: Properties,
     /// Of a producer: whether events may be reordered.
     pub loose: bool,
+    /// Of a producer: whether it has a Kafka client to itself.
+    pub is_dedicated: bool,
     /// Of a consumer: the partitions to read; none: those that the group gives.
     pub targets: Vec<u32>,
 }
@@ -296,7 +298,16 @@ impl ClientSettings {
             None => Properties::default(),
             Some(value) => Properties::from_json(value, "kafka")?,
         };
-        Ok(ClientSettings { name: name.to_owned(), batch_size, max_batches, kafka, ..ClientSettings::default() })
+        let is_dedicated = match options.get("client").map(|value| (value, value.as_str())) {
+            None | Some((_, Some("shared"))) => false,
+            Some((_, Some("dedicated"))) => true,
+            Some((value, _)) => {
+                let expected = format_args!("expected \"shared\" or \"dedicated\", got {}", shortened(value));
+                return Err(Error::configuration("client", expected));
+            }
+        };
+        let name = name.to_owned();
+        Ok(ClientSettings { name, batch_size, max_batches, kafka, is_dedicated, ..ClientSettings::default() })
     }
 }
 

@@ -22,13 +22,15 @@ impl Place {
     /// More events can't be in flight.
     pub(super) const MOST: u64 = u32::MAX as u64 - 1;
 
-    /// As librdkafka carries it.
+    /// As librdkafka carries it: in the lower half.
+    #[inline]
     pub fn to_opaque(self) -> *mut c_void {
         std::ptr::without_provenance_mut(self.0.get() as usize)
     }
 
+    #[inline]
     pub fn from_opaque(opaque: *mut c_void) -> Option<Self> {
-        u32::try_from(opaque.addr()).ok().and_then(NonZeroU32::new).map(Place)
+        NonZeroU32::new(opaque.addr() as u32).map(Place)
     }
 
     /// The last place of so many.

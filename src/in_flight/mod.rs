@@ -45,9 +45,11 @@ struct State {
     /// Events that were not delivered since the process exits.
     failed_at_exit: u64,
     ledger: Ledger,
-    /// The number of `epochs[0]`; the last of them is the one that pushes are counted in.
-    first_epoch: u64,
-    epochs: VecDeque<Epoch>,
+    /// The number of the current epoch, which pushes are counted in.
+    epoch: u64,
+    current: Epoch,
+    /// Those before it that are not over.
+    ended: VecDeque<Epoch>,
     /// Why nothing more can be pushed.
     end: Option<Error>,
     waiting: usize,
@@ -96,8 +98,9 @@ impl InFlight {
             told: 0,
             failed_at_exit: 0,
             ledger: Ledger::default(),
-            first_epoch: 0,
-            epochs: VecDeque::from([Epoch::default()]),
+            epoch: 0,
+            current: Epoch::default(),
+            ended: VecDeque::new(),
             end: None,
             waiting: 0,
         };
@@ -276,16 +279,16 @@ impl InFlight {
     /// Ends the current epoch; `flush` is settled when everything pushed before is delivered or failed.
     pub fn flush(&self, flush: Arc<Future>) {
         let mut state = self.state.lock();
-        if let Some(current) = state.epochs.back_mut() {
-            current.flushes.push(flush);
-        }
-        state.epochs.push_back(Epoch::default());
+        let mut ended = std::mem::take(&mut state.current);
+        ended.flushes.push(flush);
+        state.ended.push_back(ended);
+        state.epoch += 1;
         self.tell(state, Vec::new());
     }
 
     /// Whether somebody flushed and not everything before that has gone out.
     pub fn is_flushing(&self) -> bool {
-        self.state.lock().epochs.len() > 1
+        !self.state.lock().ended.is_empty()
     }
 
     pub fn is_empty(&self) -> bool {
@@ -304,10 +307,6 @@ impl InFlight {
         Progress { pending: state.events.saturating_sub(state.told), failed: state.failed_at_exit }
     }
 
-    pub fn has_ended(&self) -> bool {
-        self.state.lock().end.is_some()
-    }
-
     /// No push from now on, for this reason; those that wait for room are woken and fail.
     pub fn end(&self, why: Error) {
         let mut state = self.state.lock();
@@ -321,10 +320,8 @@ impl InFlight {
 fn take_place(mut state: MutexGuard<State>, claim: Claim) -> Place {
     state.events += 1;
     state.bytes = state.bytes.saturating_add(claim.bytes);
-    let epoch = state.first_epoch + state.epochs.len() as u64 - 1;
-    if let Some(current) = state.epochs.back_mut() {
-        current.outstanding += 1;
-    }
+    state.current.outstanding += 1;
+    let epoch = state.epoch;
     match (claim.partition, claim.future) {
         (Some(partition), None) => state.ledger.join(epoch, claim.bytes, partition, Moment::now()),
         (partition, future) => {
@@ -355,8 +352,12 @@ impl State {
         if failure.is_some() && process_exit::has_begun() {
             self.failed_at_exit += events;
         }
-        let index = epoch.saturating_sub(self.first_epoch) as usize;
-        let Some(epoch) = self.epochs.get_mut(index) else { return };
+        let ago = self.epoch.saturating_sub(epoch) as usize;
+        let counted_in = match ago {
+            0 => Some(&mut self.current),
+            _ => self.ended.len().checked_sub(ago).and_then(|index| self.ended.get_mut(index)),
+        };
+        let Some(epoch) = counted_in else { return };
         epoch.outstanding = epoch.outstanding.saturating_sub(events);
         if let Some(failure) = failure {
             epoch.failures += events;
@@ -368,9 +369,8 @@ impl State {
 /// Takes the epochs that are over and empty off the front.
 fn pop_drained(state: &mut State) -> Vec<Epoch> {
     let mut drained = Vec::new();
-    while state.epochs.len() > 1 && state.epochs[0].outstanding == 0 {
-        drained.extend(state.epochs.pop_front());
-        state.first_epoch += 1;
+    while state.ended.front().is_some_and(|first| first.outstanding == 0) {
+        drained.extend(state.ended.pop_front());
     }
     drained
 }

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use rdkafka::bindings as rd;
 use rdkafka::types::RDKafkaErrorCode;
 
-use super::client::{Attended, Client, ClientRole, IDLE};
+use super::client::{Attended, Client, IDLE};
 use super::codes::{self, Code};
 use super::native::{PartitionList, Queue, QueueEvent, c_string, results, text};
 use super::{Connection, EmbeddedCluster, errors};
@@ -21,13 +21,12 @@ const END: i64 = rd::RD_KAFKA_OFFSET_END as i64;
 
 /// Requests of one driver, all through one client.
 pub struct KafkaAdmin {
-    attended: Attended,
+    attended: Arc<Attended>,
 }
 
 impl KafkaAdmin {
     pub fn new(connection: &Connection) -> Result<Self> {
-        let client = Client::new(connection, ClientRole::Admin, "", connection.properties.clone())?;
-        Ok(KafkaAdmin { attended: Attended::start(client)? })
+        Ok(KafkaAdmin { attended: connection.control()? })
     }
 
     fn client(&self) -> &Client {

@@ -17,6 +17,7 @@ use super::codes::{self, Code};
 use super::first_contact::FirstContact;
 use super::handle::Handle;
 use super::log_messages::{self, LogMessage};
+use super::names::Names;
 use super::native::{Queue, QueueEvent, TopicHandle, text};
 use super::trouble::Trouble;
 use super::{Connection, EmbeddedCluster, certificate, conf, errors, token};
@@ -33,7 +34,6 @@ pub(crate) const IDLE: Duration = Duration::from_secs(1);
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum ClientRole {
     Admin,
-    InfoReader,
     Producer,
     Consumer,
 }
@@ -42,23 +42,27 @@ impl ClientRole {
     fn noun(self) -> &'static str {
         match self {
             ClientRole::Admin => "admin",
-            ClientRole::InfoReader => "info reader",
             ClientRole::Producer => "producer",
             ClientRole::Consumer => "consumer",
         }
     }
 
+    /// Role and name, as messages show them: `producer "detector"`.
+    pub fn shown(self, name: &str) -> String {
+        if name.is_empty() { self.noun().to_owned() } else { format!("{} {name:?}", self.noun()) }
+    }
+
     fn librdkafka_type(self) -> rd::rd_kafka_type_t {
         match self {
-            ClientRole::Admin | ClientRole::Producer => rd::rd_kafka_type_t::RD_KAFKA_PRODUCER,
-            ClientRole::InfoReader | ClientRole::Consumer => rd::rd_kafka_type_t::RD_KAFKA_CONSUMER,
+            ClientRole::Producer => rd::rd_kafka_type_t::RD_KAFKA_PRODUCER,
+            // It reads info topics, too.
+            ClientRole::Admin | ClientRole::Consumer => rd::rd_kafka_type_t::RD_KAFKA_CONSUMER,
         }
     }
 }
 
 pub struct Client {
-    /// Role and name, as messages show them: `producer "detector"`.
-    name: String,
+    names: Names,
     bootstrap_servers: String,
     services: Services,
     /// What the brokers, or the way to them, last did wrong.
@@ -104,14 +108,15 @@ impl Client {
             have_refusals_told(&mut properties);
         }
         let config = conf::native(&properties)?;
-        let shown = if name.is_empty() { role.noun().to_owned() } else { format!("{} {name:?}", role.noun()) };
+        let shown = role.shown(name);
         let bootstrap_servers = conf::effective(&config, "bootstrap.servers")?;
         let handle = Arc::new(make_handle(&config, role, &shown)?);
+        connection.clients.add(&handle);
         let main = Queue::main(&handle)?;
         // SAFETY: the client is alive; NULL means its main queue.
         unsafe { rd::rd_kafka_set_log_queue(handle.as_ptr(), std::ptr::null_mut()) };
         Ok(Client {
-            name: shown,
+            names: Names::new(&shown),
             services: connection.services.clone(),
             trouble: Trouble::default(),
             first_contact: FirstContact::new(&bootstrap_servers, connection.connect_timeout),
@@ -126,8 +131,13 @@ impl Client {
         })
     }
 
-    pub fn name(&self) -> &str {
-        &self.name
+    /// Of those who use it, as messages show them.
+    pub fn names(&self) -> &Names {
+        &self.names
+    }
+
+    pub fn name(&self) -> Arc<str> {
+        self.names.together()
     }
 
     pub fn services(&self) -> &Services {
@@ -154,14 +164,14 @@ impl Client {
                 if let Some(statistics) = &self.services.statistics {
                     // SAFETY: the event is alive; its text is copied.
                     let json = unsafe { text(rd::rd_kafka_event_stats(event.as_ptr())) };
-                    statistics(&self.name, &json);
+                    self.names.all().iter().for_each(|name| statistics(name, &json));
                 }
                 None
             }
             rd::RD_KAFKA_EVENT_ERROR => Some(self.note_error(event)),
             rd::RD_KAFKA_EVENT_OAUTHBEARER_TOKEN_REFRESH => {
                 if let Some(source) = &self.tokens {
-                    token::renew(&self.handle, &self.name, source, event.config(), self.services.log.clone());
+                    token::renew(&self.handle, &self.name(), source, event.config(), self.services.log.clone());
                 }
                 None
             }
@@ -196,7 +206,7 @@ impl Client {
             _ if !self.tells_all => return,
             _ => log::Level::Debug,
         };
-        log::log!(logger: self.log(), target: &self.name, level, "{facility}: {message}");
+        log::log!(logger: self.log(), target: &self.name(), level, "{facility}: {message}");
     }
 
     /// What librdkafka tells only in its log, though it keeps the client from brokers.
@@ -221,7 +231,7 @@ impl Client {
         } else {
             self.first_contact.note_failure(&reason);
             let level = self.level_of(code);
-            log::log!(logger: self.log(), target: &self.name, level, "{}: {reason}", errors::describe(code));
+            log::log!(logger: self.log(), target: &self.name(), level, "{}: {reason}", errors::describe(code));
             self.trouble.note(code, reason);
         }
         RDKafkaErrorCode::from(code)
@@ -251,7 +261,7 @@ impl Client {
     }
 
     fn finished_by(&self, code: Code, reason: &str) -> Error {
-        errors::error(code, reason).during(format_args!("{} is finished, make a new one", self.name))
+        errors::error(code, reason).during(format_args!("{} is finished, make a new one", self.name()))
     }
 
     fn end_with(&self, error: Error) {
@@ -259,9 +269,10 @@ impl Client {
         if !first {
             return;
         }
-        log::error!(logger: self.log(), target: &self.name, "{error}");
+        log::error!(logger: self.log(), target: &self.name(), "{error}");
         if let Some(fatal) = &self.services.fatal {
-            fatal(&self.name, error.kafka_code().unwrap_or(0), error.message());
+            let names = self.names.all();
+            names.iter().for_each(|name| fatal(name, error.kafka_code().unwrap_or(0), error.message()));
         }
     }
 

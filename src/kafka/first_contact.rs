@@ -133,7 +133,7 @@ impl Client {
             && let Some(since) = self.connecting_since()
             && let Some(warning) = self.first_contact.warning(since)
         {
-            log::warn!(logger: self.log(), target: self.name(), "{warning}");
+            log::warn!(logger: self.log(), target: &self.name(), "{warning}");
         }
     }
 }

@@ -117,6 +117,20 @@ impl Handle {
         self.missing_threads().or_else(|| self.descriptors.missing()).or_else(|| self.missing_memory())
     }
 
+    /// How many connections it has, those that are being made included.
+    pub fn connections(&self) -> usize {
+        self.descriptors.count()
+    }
+
+    /// How many threads librdkafka has for it; unknown without patches.
+    pub fn threads(&self) -> usize {
+        #[cfg(feature = "patched")]
+        // SAFETY: the client is alive.
+        return usize::try_from(unsafe { octopus_thread_cnt(self.as_ptr()) }).unwrap_or(0);
+        #[cfg(not(feature = "patched"))]
+        0
+    }
+
     /// The error of brokers' threads that could not be started yet. Without patches they are never started, and nobody knows.
     fn missing_threads(&self) -> Option<Error> {
         #[cfg(feature = "patched")]
@@ -164,6 +178,8 @@ unsafe extern "C" {
     fn octopus_has_reached_broker(client: *mut rd::rd_kafka_t) -> c_int;
     /// Patch 0031.
     fn octopus_pending_threads(client: *mut rd::rd_kafka_t, errno: *mut c_int) -> c_int;
+    /// Patch 0037.
+    fn octopus_thread_cnt(client: *mut rd::rd_kafka_t) -> c_int;
     /// Patch 0033.
     fn octopus_lacks_memory_of(client: *mut rd::rd_kafka_t) -> i32;
 }

@@ -12,10 +12,10 @@ use parking_lot::Mutex;
 use rdkafka::bindings as rd;
 use rdkafka::types::RDKafkaErrorCode;
 
-use super::client::{Attended, Client, ClientRole};
+use super::client::{Attended, Client};
 use super::native::{Message, Queue, TopicHandle};
 use super::overdue::WhenOverdue;
-use super::{Connection, KafkaProducer, errors};
+use super::{Connection, KafkaProducer, ProducerClients, errors};
 use crate::admin::{InfoRecord, InfoTopic, InfoTopics};
 use crate::config::ClientSettings;
 use crate::deadline::{Deadline, as_millis_rounded_up};
@@ -40,7 +40,10 @@ impl KafkaInfoTopics {
         KafkaInfoTopics {
             connection: connection.clone(),
             reader: OnceCell::new(),
-            writer: InfoWriter { connection: connection.clone(), producer: Mutex::new(None) },
+            writer: InfoWriter {
+                connection: connection.clone(),
+                clients: ProducerClients::new(InfoWriter::IDLE_LIMIT),
+            },
         }
     }
 
@@ -60,25 +63,14 @@ impl InfoTopics for KafkaInfoTopics {
 }
 
 pub struct InfoReader {
-    attended: Attended,
+    attended: Arc<Attended>,
     /// A partition can be read by one at a time within a client.
     turn: Mutex<()>,
 }
 
 impl InfoReader {
     fn new(connection: &Connection) -> Result<Self> {
-        let mut properties = connection.properties.clone();
-        // A topic with too few records shows by its end, one whose first records are gone by an error.
-        properties.set("enable.partition.eof", "true");
-        properties.set("auto.offset.reset", "error");
-        // Whoever reads next waits until the broker has answered the request before, which waits for records that
-        // never come.
-        properties.set("fetch.wait.max.ms", "10");
-        properties.set("fetch.min.bytes", "1");
-        // A broker may hear of a new topic later than the client; that passes soon.
-        properties.set("fetch.error.backoff.ms", "20");
-        let client = Client::new(connection, ClientRole::InfoReader, "", properties)?;
-        Ok(InfoReader { attended: Attended::start(client)?, turn: Mutex::new(()) })
+        Ok(InfoReader { attended: connection.control()?, turn: Mutex::new(()) })
     }
 
     /// The first records of one topic, at most `most`; `None` when there is no such topic.
@@ -254,14 +246,14 @@ fn send(producer: &KafkaProducer, record: &str, deadline: Deadline) -> Result<Ar
     Ok(future)
 }
 
-/// Fills info topics through one producer, which is made at the first and made anew after it has failed for good:
-/// making one costs half a second.
+/// Fills info topics through one client, which is kept for a moment, as topics are often created one after the other.
 struct InfoWriter {
     connection: Connection,
-    producer: Mutex<Option<KafkaProducer>>,
+    clients: Arc<ProducerClients>,
 }
 
 impl InfoWriter {
+    const IDLE_LIMIT: Duration = Duration::from_secs(5);
     /// A record is delivered within this time or never. It fits between the half of a lease, up to which a creator
     /// begins to write, and its end, from which on others may take what is there.
     const DELIVERY: &str = "10000";
@@ -298,12 +290,7 @@ impl InfoWriter {
         outcome.map_err(doing)
     }
 
-    /// One for this topic, of the client that all share.
     fn producer(&self, kafka_name: &str) -> Result<KafkaProducer> {
-        let mut shared = self.producer.lock();
-        if let Some(producer) = shared.as_ref().filter(|producer| !producer.has_ended()) {
-            return producer.sibling(kafka_name);
-        }
         let mut settings = ClientSettings { name: "info topics".to_owned(), ..ClientSettings::default() };
         // The three records of an info topic are a batch, which goes out when it's complete: that is exactly three, not the
         // least that producers of events have.
@@ -318,10 +305,7 @@ impl InfoWriter {
         ] {
             settings.kafka.set(name, value);
         }
-        let producer = KafkaProducer::new(&self.connection, kafka_name, &settings, WhenOverdue::Drop)?;
-        let sibling = producer.sibling(kafka_name)?;
-        *shared = Some(producer);
-        Ok(sibling)
+        KafkaProducer::new(&self.connection, kafka_name, &settings, WhenOverdue::Drop, Some(&self.clients))
     }
 }
 

@@ -2,7 +2,7 @@
 
 use std::ffi::{c_char, c_int, c_void};
 use std::io;
-use std::sync::atomic::{AtomicI32, Ordering};
+use std::sync::atomic::{AtomicI32, AtomicUsize, Ordering};
 
 use rdkafka::bindings as rd;
 
@@ -10,20 +10,30 @@ use crate::error::Error;
 use crate::fork::SOCKETS;
 use crate::resource_limit;
 
-/// Whether a client can open descriptors, by its last attempt: 0, or the errno of a limit.
+/// A client's sockets.
 #[derive(Default)]
-pub struct Descriptors(AtomicI32);
+pub struct Descriptors {
+    /// Of the last attempt to open one: 0, or the errno of a limit.
+    errno: AtomicI32,
+    open: AtomicUsize,
+}
 
 impl Descriptors {
     pub fn missing(&self) -> Option<Error> {
-        match self.0.load(Ordering::Relaxed) {
+        match self.errno.load(Ordering::Relaxed) {
             0 => None,
             errno => Some(resource_limit::of_errno("opening a socket to a broker", errno)),
         }
     }
 
+    /// How many are open.
+    pub fn count(&self) -> usize {
+        self.open.load(Ordering::Relaxed)
+    }
+
     fn note_success(&self) {
-        self.0.store(0, Ordering::Relaxed);
+        self.errno.store(0, Ordering::Relaxed);
+        self.open.fetch_add(1, Ordering::Relaxed);
     }
 
     /// Keeps the errno of the call that just failed, if a limit is the cause.
@@ -31,7 +41,7 @@ impl Descriptors {
         let errno = io::Error::last_os_error().raw_os_error().unwrap_or(0);
         // A name server that doesn't answer leaves EAGAIN.
         if errno != libc::EAGAIN && resource_limit::is_limit(errno) {
-            self.0.store(errno, Ordering::Relaxed);
+            self.errno.store(errno, Ordering::Relaxed);
         }
     }
 }
@@ -105,7 +115,9 @@ unsafe extern "C" fn open(domain: c_int, kind: c_int, protocol: c_int, descripto
     })
 }
 
-unsafe extern "C" fn close(socket: c_int, _: *mut c_void) -> c_int {
+unsafe extern "C" fn close(socket: c_int, descriptors: *mut c_void) -> c_int {
+    // SAFETY: the opaque pointer is set by `watch`, whose caller keeps the object alive.
+    unsafe { (*descriptors.cast::<Descriptors>()).open.fetch_sub(1, Ordering::Relaxed) };
     // SAFETY: librdkafka's own socket, closed once.
     SOCKETS.close(socket, || unsafe { libc::close(socket) })
 }

@@ -26,6 +26,7 @@ mod records;
 mod resource_limits;
 mod secured;
 mod services;
+mod shared_clients;
 mod stand_in;
 mod support;
 mod tokens;

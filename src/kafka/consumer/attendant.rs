@@ -137,7 +137,7 @@ impl Shared {
     /// at all topics, of which there is one in a second.
     fn learn_leaders(&self) {
         if let Err(error) = self.client.partition_count(&self.topic, Deadline::after(ASKING_FOR_LEADERS)) {
-            log::info!(logger: self.client.log(), target: self.client.name(), "{error}");
+            log::info!(logger: self.client.log(), target: &self.client.name(), "{error}");
         }
     }
 
@@ -167,12 +167,12 @@ impl Shared {
         });
 
         if let Err(error) = result {
-            log::error!(logger: self.client.log(), target: self.client.name(), "rebalance: {error}");
+            log::error!(logger: self.client.log(), target: &self.client.name(), "rebalance: {error}");
             if assigning {
                 self.standing.set(error);
             }
         }
-        log::info!(logger: self.client.log(), target: self.client.name(), "{kind:?} partitions {partitions:?}");
+        log::info!(logger: self.client.log(), target: &self.client.name(), "{kind:?} partitions {partitions:?}");
         if let Some(told) = &self.client.services().rebalance {
             told(&self.group, kind, &partitions);
         }
@@ -213,7 +213,7 @@ impl Shared {
             let is_asked_again = errors::is_moving(code) && !deadline.remaining(PAUSE).is_zero();
             if !is_asked_again || self.closing.load(Ordering::Acquire) {
                 // librdkafka asks again by itself for what is assigned without an offset.
-                log::info!(logger: self.client.log(), target: self.client.name(), "{}", self.asking_failed(code));
+                log::info!(logger: self.client.log(), target: &self.client.name(), "{}", self.asking_failed(code));
                 return Vec::new();
             }
             std::thread::sleep(deadline.remaining(PAUSE));
@@ -382,7 +382,7 @@ impl Shared {
         match self.read_commit(event) {
             Err(error) if error.is_retriable() => {
                 // The positions are still there: the next round takes them along, and answers whoever waits.
-                log::info!(logger: self.client.log(), target: self.client.name(), "{error}; trying again");
+                log::info!(logger: self.client.log(), target: &self.client.name(), "{error}; trying again");
                 commits.again(self.desk.lock().answered);
             }
             result => {
@@ -396,7 +396,7 @@ impl Shared {
 
     fn answer(&self, request: u64, result: Result<()>, failed: &[u32]) {
         if let Err(error) = &result {
-            log::warn!(logger: self.client.log(), target: self.client.name(), "{error}");
+            log::warn!(logger: self.client.log(), target: &self.client.name(), "{error}");
         }
         let mut desk = self.desk.lock();
         desk.answered = desk.answered.max(request);

@@ -68,7 +68,7 @@ impl Shared {
         if known.is_some_and(|known| known != topic)
             && let Err(error) = self.start_over()
         {
-            log::error!(logger: self.client.log(), target: self.client.name(), "{error}; trying again");
+            log::error!(logger: self.client.log(), target: &self.client.name(), "{error}; trying again");
             return;
         }
         let mut history = self.history.lock();

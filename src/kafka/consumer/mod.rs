@@ -203,7 +203,7 @@ impl KafkaConsumer {
         let client = Client::new(connection, ClientRole::Consumer, &settings.name, properties)?;
         for key in overridden {
             log::warn!(
-                logger: client.log(), target: client.name(),
+                logger: client.log(), target: &client.name(),
                 "kafka.{key} is ignored: positions are committed by acknowledgement only"
             );
         }

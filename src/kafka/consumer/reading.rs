@@ -113,7 +113,7 @@ impl Shared {
     }
 
     fn remark(&self, error: &Error) {
-        log::warn!(logger: self.client.log(), target: self.client.name(), "{error}");
+        log::warn!(logger: self.client.log(), target: &self.client.name(), "{error}");
     }
 
     fn read_one(&self, deadline: Deadline) -> Reading<'_> {

@@ -418,3 +418,49 @@ fn all_addresses_of_a_broker_are_tried_without_backoff() {
     // SAFETY: its elements are those of lists that getaddrinfo made, and the client that used them is gone.
     unsafe { libc::freeaddrinfo(several) };
 }
+
+/// 0034: librdkafka asked for another producer epoch, and sent all partitions' batches again under it.
+#[test]
+fn refused_batch_leaves_the_producer_its_epoch() {
+    use rdkafka::producer::{BaseProducer, BaseRecord, Producer as _};
+    let host = RawClient::new(rd::rd_kafka_type_t::RD_KAFKA_PRODUCER, &[]);
+    // SAFETY: the client is alive and outlives the cluster.
+    let cluster = unsafe { rd::rd_kafka_mock_cluster_new(host.as_ptr(), 1) };
+    assert!(!cluster.is_null());
+    // SAFETY: the cluster is alive; its text is its own.
+    let bootstrap = unsafe { text(rd::rd_kafka_mock_cluster_bootstraps(cluster)) };
+    let producer: BaseProducer = ClientConfig::new()
+        .set("bootstrap.servers", &bootstrap)
+        .set("enable.idempotence", "true")
+        .set("linger.ms", "0")
+        .create()
+        .unwrap();
+    let push = || {
+        producer.send(BaseRecord::<(), str>::to("refused").payload("record")).unwrap();
+        producer.flush(PATIENCE).unwrap();
+    };
+    push();
+    // SAFETY: the cluster is alive, the codes are copied.
+    unsafe {
+        rd::rd_kafka_mock_start_request_tracking(cluster);
+        let refusal = [RDKafkaRespErr::RD_KAFKA_RESP_ERR_TOPIC_AUTHORIZATION_FAILED];
+        rd::rd_kafka_mock_push_request_errors_array(cluster, PRODUCE, refusal.len(), refusal.as_ptr());
+    }
+    (0..3).for_each(|_| push());
+    // SAFETY: the cluster is alive; the requests are ours until destroyed.
+    let requests: Vec<i16> = unsafe {
+        let mut count = 0;
+        let requests = rd::rd_kafka_mock_get_requests(cluster, &mut count);
+        let keys = (0..count).map(|index| rd::rd_kafka_mock_request_api_key(*requests.add(index))).collect();
+        rd::rd_kafka_mock_request_destroy_array(requests, count);
+        keys
+    };
+    drop(producer);
+    // SAFETY: the last use.
+    unsafe { rd::rd_kafka_mock_cluster_destroy(cluster) };
+    assert_eq!(requests.iter().filter(|key| **key == PRODUCE).count(), 3);
+    assert!(!requests.contains(&INIT_PRODUCER_ID), "{requests:?}");
+}
+
+const PRODUCE: i16 = 0;
+const INIT_PRODUCER_ID: i16 = 22;

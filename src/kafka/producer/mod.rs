@@ -1,25 +1,26 @@
-//! librdkafka's producer: records in; `serving` has the delivery reports. The only file that calls `rd_kafka_produce`.
+//! librdkafka's producer: records in. The only file that calls `rd_kafka_produce`.
 //!
-//! One thread serves the reports. It goes on after its producer, or the last of the siblings that share it, is
-//! dropped, until everything in flight is delivered or has failed, and then destroys the client.
+//! Producers with the same properties share a client (`clients`), each as a member of its own (`member`). One thread per
+//! client (`serving`) takes delivery reports and hands them to the members.
 
+mod clients;
+mod member;
 mod serving;
+#[cfg(all(test, feature = "patched"))]
+mod tests;
 
 use std::cell::RefCell;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Weak};
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use rdkafka::bindings as rd;
 use rdkafka::config::NativeClientConfig;
 
 use super::buffer::{Buffer, EncodedRecord};
-use super::client::{Client, ClientRole};
 use super::codes;
 use super::native::TopicHandle;
 use super::overdue::{self, WhenOverdue};
 use super::{Connection, conf, errors};
-use crate::completions::spawn;
 use crate::config::{ClientSettings, Properties};
 use crate::deadline::Deadline;
 use crate::error::{Error, Kind, Result};
@@ -28,6 +29,9 @@ use crate::in_flight::{InFlight, Limits, Place, Report};
 use crate::process_exit;
 use crate::record::Record;
 use crate::thread_pool::Mark;
+pub use clients::ProducerClients;
+use member::{Member, Slot};
+use serving::ProducerClient;
 
 /// What librdkafka adds to a record at most, and counts against `message.max.bytes`: `RD_KAFKAP_MESSAGE_V2_MAX_OVERHEAD`
 /// in its rdkafka_proto.h, all numbers of a record at their longest.
@@ -41,24 +45,13 @@ const LEAST_BATCHED: u64 = 1_000;
 pub struct KafkaProducer {
     topic_name: String,
     topic: TopicHandle,
-    shared: Arc<Shared>,
+    member: Arc<Member>,
+    slot: Slot,
     max_record: usize,
     /// The thread pool that prepares what is sent.
     pool: Mark,
-    /// Held by all siblings: the last one to go closes what they share.
-    open: Arc<Open>,
-}
-
-/// The client, its serving thread and the room in it; siblings for several topics share them.
-struct Shared {
-    /// Of the first of them, as messages show it.
-    topic_name: String,
-    in_flight: InFlight,
-    /// When events in flight are overdue, unless librdkafka sees to that.
-    overdue_after: Option<Duration>,
-    hurrying: AtomicBool,
-    closing: AtomicBool,
-    client: Client,
+    /// Closes the member.
+    _open: Open,
 }
 
 impl KafkaProducer {
@@ -67,6 +60,7 @@ impl KafkaProducer {
         topic_name: &str,
         settings: &ClientSettings,
         overdue: WhenOverdue,
+        clients: Option<&Arc<ProducerClients>>,
     ) -> Result<Self> {
         let mut properties = connection.properties.overlaid_with(&settings.kafka);
         // What was acknowledged by Kafka is there once and in order, whatever is retried meanwhile.
@@ -98,29 +92,30 @@ impl KafkaProducer {
         if process_exit::has_begun() {
             return Err(Error::bare(Kind::Closed));
         }
-        let client = Client::new(connection, ClientRole::Producer, &settings.name, properties)?;
-        let topic = TopicHandle::new(&client.handle, topic_name)?;
-        let shared = Arc::new(Shared {
-            in_flight: InFlight::new(limits),
-            overdue_after,
-            topic_name: topic_name.to_owned(),
-            hurrying: AtomicBool::new(false),
-            closing: AtomicBool::new(false),
-            client,
-        });
+        let max_message = conf::effective_number(&wanted, "message.max.bytes")? as usize;
+        // With it one event that fails ends the client.
+        let is_alone = settings.is_dedicated || conf::effective(&wanted, "enable.gapless.guarantee")? == "true";
+        let make = |slot, client: &Arc<ProducerClient>| {
+            Member::new(slot, client.clone(), &settings.name, topic_name, InFlight::new(limits), overdue_after)
+        };
+        let member = match clients {
+            Some(clients) if !is_alone => clients.join(connection, &settings.name, properties, &make)?,
+            _ => ProducerClient::start(connection, &settings.name, properties, Weak::new(), &make)?.1,
+        };
+        // From here on the member is closed by being dropped.
+        let open = Open(member.clone());
+        let topic = member.topic()?;
         // Info topics' records belong to a call that waits for them.
         if overdue == WhenOverdue::Keep {
-            let flushed: Weak<Shared> = Arc::downgrade(&shared);
+            let flushed: Weak<Member> = Arc::downgrade(&member);
             process_exit::register(flushed, connection.exit_flush)?;
         }
-        let served = shared.clone();
-        spawn("octopus-producer", move || served.serve_until_closed())?;
-        let max_message = conf::effective_number(&wanted, "message.max.bytes")? as usize;
         Ok(KafkaProducer {
             topic_name: topic_name.to_owned(),
             topic,
-            open: Arc::new(Open(shared.clone())),
-            shared,
+            _open: open,
+            slot: member.slot(),
+            member,
             max_record: max_message.saturating_sub(RECORD_OVERHEAD),
             pool: Mark::NONE,
         })
@@ -131,43 +126,26 @@ impl KafkaProducer {
         KafkaProducer { pool, ..self }
     }
 
-    /// One for another topic, which shares this one's client, room and fate.
-    pub fn sibling(&self, topic_name: &str) -> Result<Self> {
-        Ok(KafkaProducer {
-            topic_name: topic_name.to_owned(),
-            topic: TopicHandle::new(&self.shared.client.handle, topic_name)?,
-            shared: self.shared.clone(),
-            max_record: self.max_record,
-            pool: self.pool,
-            open: self.open.clone(),
-        })
-    }
-
     /// As Kafka knows the topic now. What this client knew of it is brought up to date, which matters to one that
     /// used a topic of this name that has been deleted since.
     pub fn partition_count(&self, deadline: Deadline) -> Result<Option<u32>> {
-        self.shared.client.partition_count(&self.topic_name, deadline)
+        self.member.client().partition_count(&self.topic_name, deadline)
     }
 
     /// Fails while something stands between this client and the brokers that time doesn't heal: what would join what
     /// is in flight is told why it can't leave.
     pub fn check_way(&self) -> Result<()> {
         let doing = |why: Error| why.during(format_args!("reaching the brokers of topic {:?}", self.topic_name));
-        self.shared.client.check_way().map_err(doing)
+        self.member.client().check_way().map_err(doing)
     }
 
     /// The error for whoever waits since `began` for room, as no broker was ever reached.
     pub fn unreached(&self, began: Instant) -> Option<Error> {
-        self.shared.client.unreached(Some(began), "waiting for room among the events in flight")
-    }
-
-    /// Whether this client takes nothing more, after a fatal error or a panic.
-    pub fn has_ended(&self) -> bool {
-        self.shared.in_flight.has_ended()
+        self.member.client().unreached(Some(began), "waiting for room among the events in flight")
     }
 
     pub fn in_flight(&self) -> &InFlight {
-        &self.shared.in_flight
+        &self.member.in_flight
     }
 
     /// The largest record that this client sends, in bytes: `message.max.bytes` without the overhead.
@@ -183,14 +161,14 @@ impl KafkaProducer {
     /// As [`future`](Self::future), but waiting for it doesn't cut the linger short, which records need that shall go
     /// together with others.
     pub fn unhurried_future(&self) -> Arc<Future> {
-        Arc::new(Future::delivery(Weak::<Shared>::new(), self.pool))
+        Arc::new(Future::delivery(Weak::<Member>::new(), self.pool))
     }
 
     /// Encodes the record and queues it in the place that was taken for its `size`.
     pub fn send(&self, partition: u32, record: &impl Record, size: usize, place: Place) -> Result<()> {
         let sent = self.encode_and_produce(partition, record, size, place);
         if sent.is_err() {
-            self.shared.in_flight.give_back(place, size as u64);
+            self.member.in_flight.give_back(place, size as u64);
         }
         sent
     }
@@ -204,7 +182,7 @@ impl KafkaProducer {
 
     /// Queues a record; its delivery report tells what became of it. On an error that is the caller's to tell.
     pub fn send_encoded(&self, partition: u32, record: EncodedRecord, place: Place) -> Result<()> {
-        self.shared.in_flight.sending(place, partition);
+        self.member.in_flight.sending(place, partition);
         self.produce(partition, Bytes::ToKeep(record.0), place)
     }
 
@@ -212,7 +190,7 @@ impl KafkaProducer {
     /// before.
     pub fn fail(&self, place: Place, error: Error) {
         // What is made ready before it is sent has a place to itself, which knows its bytes.
-        self.shared.in_flight.settle(&mut vec![Report { place, bytes: 0, result: Err(error) }]);
+        self.member.in_flight.settle(&mut vec![Report { place, bytes: 0, result: Err(error) }]);
     }
 
     fn encode_and_produce(&self, partition: u32, record: &impl Record, size: usize, place: Place) -> Result<()> {
@@ -236,8 +214,8 @@ impl KafkaProducer {
     /// Settled when everything sent before is delivered or has failed; sends what lingers, waited on or not.
     pub fn flush(&self) -> Arc<Future> {
         let flush = Arc::new(Future::flush(self.waker(), self.pool));
-        self.shared.in_flight.flush(flush.clone());
-        self.shared.client.main.wake();
+        self.member.in_flight.flush(flush.clone());
+        self.member.start_flushing();
         flush
     }
 
@@ -257,7 +235,7 @@ impl KafkaProducer {
                 size,
                 std::ptr::null(),
                 0,
-                place.to_opaque(),
+                self.slot.opaque(place),
             )
         };
         if refused == 0 {
@@ -270,7 +248,7 @@ impl KafkaProducer {
     }
 
     fn refusal(&self, partition: u32, size: usize) -> Error {
-        let error = match self.shared.client.fatal() {
+        let error = match self.member.client().fatal() {
             Some(fatal) => fatal,
             // SAFETY: reads a thread-local.
             None => errors::gone(unsafe { codes::rd_kafka_last_error() }).unwrap_or_else(errors::last_error),
@@ -279,20 +257,18 @@ impl KafkaProducer {
     }
 
     fn waker(&self) -> Weak<dyn Hurry> {
-        let shared: Weak<Shared> = Arc::downgrade(&self.shared);
-        shared
+        let member: Weak<Member> = Arc::downgrade(&self.member);
+        member
     }
 }
 
-/// While there is one, the serving thread waits for more to come.
-struct Open(Arc<Shared>);
+/// While there is one, the member takes events.
+struct Open(Arc<Member>);
 
 impl Drop for Open {
     /// What is in flight is still delivered, by the serving thread.
     fn drop(&mut self) {
-        self.0.in_flight.end(Error::bare(Kind::Closed));
-        self.0.closing.store(true, Ordering::Release);
-        self.0.client.main.wake();
+        self.0.close();
     }
 }
 

@@ -1,99 +1,182 @@
-//! The thread that serves a producer: delivery reports in, futures settled, room given back; what is overdue is told, and what
-//! nobody waits for any more is dropped.
+//! A client of producers, and the thread that serves it: delivery reports in, and handed to the members whose events they are
+//! about; what is overdue is told, and what nobody waits for any more is dropped.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::atomic::Ordering;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
+use parking_lot::RwLock;
 use rdkafka::bindings as rd;
 use rdkafka::types::RDKafkaErrorCode;
 
-use super::Shared;
-use crate::deadline::{Deadline, as_millis_rounded_up};
+use super::clients::Pool;
+use super::member::{Member, Slot};
+use crate::completions::spawn;
+use crate::config::Properties;
+use crate::deadline::Deadline;
 use crate::error::{Error, Kind, Result, Stored};
 use crate::future::{Delivered, Hurry};
-use crate::in_flight::{Overdue, Place, Report};
-use crate::kafka::client::IDLE;
+use crate::in_flight::Report;
+use crate::kafka::client::{Client, ClientRole, IDLE};
 use crate::kafka::codes::Code;
-use crate::kafka::errors;
 use crate::kafka::native::{self, QueueEvent};
-use crate::process_exit::{ExitFlush, Progress};
+use crate::kafka::{Connection, errors};
 
-impl Hurry for Shared {
-    fn hurry(&self, at_most: Duration) {
-        if self.hurrying.swap(true, Ordering::AcqRel) {
-            return;
-        }
-        // While a flush runs, librdkafka takes linger.ms as over. It returns early when nothing is in flight.
-        // SAFETY: the client is alive.
-        unsafe { rd::rd_kafka_flush(self.client.handle.as_ptr(), as_millis_rounded_up(at_most)) };
-        self.hurrying.store(false, Ordering::Release);
-    }
+/// Makes the member for this slot of the client.
+pub type MakeMember<'a> = dyn Fn(Slot, &Arc<ProducerClient>) -> Member + 'a;
 
-    fn unreached(&self, began: Option<Instant>) -> Option<Error> {
-        let doing = format_args!("waiting for deliveries to topic {:?}", self.topic_name);
-        // What is waited for is kept, and may still be delivered.
-        self.client.unreached(began, doing).map(|error| error.stored(Stored::Perhaps))
-    }
+/// A client, the producers that use it, and what its serving thread does.
+pub struct ProducerClient {
+    pub client: Client,
+    members: RwLock<Vec<Option<Arc<Member>>>>,
+    /// Whether producers may not join, after a panic or with events of producers that are gone.
+    is_retired: AtomicBool,
 }
 
-impl ExitFlush for Shared {
-    fn name(&self) -> String {
-        format!("{} of topic {:?}", self.client.name(), self.topic_name)
+impl ProducerClient {
+    /// A client with its first member. Others may join it as long as there is the pool.
+    pub fn start(
+        connection: &Connection,
+        name: &str,
+        properties: Properties,
+        pool: Pool,
+        make: &MakeMember,
+    ) -> Result<(Arc<Self>, Arc<Member>)> {
+        let client = Client::new(connection, ClientRole::Producer, name, properties)?;
+        let client =
+            Arc::new(ProducerClient { client, members: RwLock::default(), is_retired: AtomicBool::new(false) });
+        // Before the thread, which ends without members.
+        let member = client.join(make).ok_or_else(|| Error::new(Kind::Kafka, "a new client takes no member"))?;
+        let served = client.clone();
+        let started = spawn("octopus-producer", move || served.serve_until_unused(&pool));
+        if let Err(error) = started {
+            // They refer to each other.
+            client.members.write().clear();
+            return Err(error);
+        }
+        Ok((client, member))
     }
 
-    fn close(&self) {
-        self.in_flight.end(Error::bare(Kind::Closed));
+    /// `None` if no more producers may join.
+    pub fn join(self: &Arc<Self>, make: &MakeMember) -> Option<Arc<Member>> {
+        let mut members = self.members.write();
+        if self.is_retired.load(Ordering::Acquire) || self.client.fatal().is_some() {
+            return None;
+        }
+        let slot = members.iter().position(Option::is_none).unwrap_or(members.len());
+        let member = Arc::new(make(Slot::new(slot)?, self));
+        match members.iter().all(Option::is_none) {
+            true => self.client.names().replace(member.name()),
+            false => self.client.names().add(member.name()),
+        }
+        match members.get_mut(slot) {
+            Some(free) => *free = Some(member.clone()),
+            None => members.push(Some(member.clone())),
+        }
+        Some(member)
     }
 
-    /// As the serving thread does, which may be in the callback of the host that exits.
-    fn advance(&self) {
-        const SLICE: Duration = Duration::from_millis(1);
-        self.hurry(SLICE);
-        let mut event = self.client.main.poll(SLICE);
+    pub fn has_members(&self) -> bool {
+        self.members.read().iter().any(Option::is_some)
+    }
+
+    fn members(&self) -> Vec<Arc<Member>> {
+        self.members.read().iter().flatten().cloned().collect()
+    }
+
+    fn member(&self, slot: Slot) -> Option<Arc<Member>> {
+        self.members.read().get(slot.index())?.clone()
+    }
+
+    /// Serves events for so long, as another thread than the serving one.
+    pub fn serve_for(&self, at_most: Duration) {
+        let mut event = self.client.main.poll(at_most);
         while event.is_some() {
             self.serve_guarded(event);
             event = self.client.main.poll(Duration::ZERO);
         }
     }
 
-    fn progress(&self) -> Progress {
-        self.in_flight.progress()
-    }
-
-    fn reason(&self) -> String {
-        self.client.why_timed_out()
-    }
-}
-
-impl Shared {
-    pub(super) fn serve_until_closed(&self) {
-        const FIRST_PAUSE: Duration = Duration::from_millis(1);
-        const LONGEST_PAUSE: Duration = Duration::from_millis(64);
-        let (mut pause, mut due) = (FIRST_PAUSE, Instant::now());
-        while !(self.closing.load(Ordering::Acquire) && self.in_flight.all_told()) {
-            let event = if self.in_flight.is_flushing() || self.closing.load(Ordering::Acquire) {
-                // By the clock, not for each event: what librdkafka says of a flush would have us flush again.
-                if Instant::now() >= due {
-                    self.hurry(Duration::from_millis(1));
-                    pause = (pause * 2).min(LONGEST_PAUSE);
-                    due = Instant::now() + pause;
+    fn serve_until_unused(self: &Arc<Self>, pool: &Pool) {
+        /// While reports come in without a pause, members are looked after so often. Whoever wants more wakes this thread.
+        const LOOKING_AFTER: Duration = Duration::from_millis(10);
+        let mut pace = FlushPace::default();
+        let (mut looked, mut until, mut unused_since) = (None, Instant::now(), None);
+        loop {
+            let event = self.client.main.poll(until.saturating_duration_since(Instant::now()));
+            let is_due = looked.is_none_or(|at: Instant| at.elapsed() >= LOOKING_AFTER);
+            let was_woken = event.is_none();
+            self.serve_guarded(event);
+            if !was_woken && !is_due {
+                continue;
+            }
+            let members = self.let_go();
+            if members.is_empty() {
+                let since = *unused_since.get_or_insert_with(Instant::now);
+                if self.may_end(pool, since) {
+                    return;
                 }
-                self.client.main.poll(due.saturating_duration_since(Instant::now()))
             } else {
-                (pause, due) = (FIRST_PAUSE, Instant::now());
-                self.client
-                    .main
-                    .poll(self.overdue_after.map_or(IDLE, |limit| self.in_flight.until_overdue(limit).min(IDLE)))
-            };
+                unused_since = None;
+            }
             self.guarded(|| {
                 self.look_after_trouble();
                 self.client.warn_unless_reached();
-                self.give_up_on_overdue();
+                members.iter().for_each(|member| member.give_up_on_overdue());
             });
-            self.serve_guarded(event);
+            let now = Instant::now();
+            looked = Some(now);
+            let overdue = members.iter().filter_map(|member| member.until_overdue()).min();
+            until = now + overdue.unwrap_or(IDLE).min(IDLE).min(pace.flush(&members).unwrap_or(IDLE));
         }
-        self.drop_overdue();
+    }
+
+    /// Lets those go that take no more events and have told of all; those that stay.
+    fn let_go(&self) -> Vec<Arc<Member>> {
+        let members = self.members();
+        let is_over = |member: &Arc<Member>| member.is_closing() && member.in_flight.all_told();
+        if !members.iter().any(is_over) {
+            return members;
+        }
+        if self.retires_with(&members) {
+            self.drop_overdue(&members);
+            // Whatever became of the purge: nobody waits, and no other has joined.
+            self.members.write().clear();
+            return Vec::new();
+        }
+        let mut slots = self.members.write();
+        for slot in slots.iter_mut() {
+            // One with overdue events keeps its slot until librdkafka reports them.
+            if let Some(member) = slot.take_if(|member| is_over(member) && member.in_flight.is_empty()) {
+                self.client.names().remove(member.name());
+            }
+        }
+        slots.iter().flatten().cloned().collect()
+    }
+
+    /// Whether nobody needs any more what these members, which are all, still have in flight. Then no other may join, as it would
+    /// inherit what a purge leaves behind.
+    fn retires_with(&self, members: &[Arc<Member>]) -> bool {
+        let slots = self.members.write();
+        let is_left = |member: &Arc<Member>| member.is_closing() && member.in_flight.all_told();
+        let is_last = slots.iter().flatten().count() == members.len() && members.iter().all(is_left);
+        let is_pending = members.iter().any(|member| !member.in_flight.is_empty());
+        if is_last && is_pending {
+            self.is_retired.store(true, Ordering::Release);
+        }
+        is_last && is_pending
+    }
+
+    /// Whether the client, unused since then, ends now.
+    fn may_end(self: &Arc<Self>, pool: &Pool, unused_since: Instant) -> bool {
+        match pool.upgrade() {
+            Some(pool) if unused_since.elapsed() >= pool.idle_limit || self.is_retired.load(Ordering::Acquire) => {
+                pool.take_out(self)
+            }
+            Some(_) => false,
+            None => true,
+        }
     }
 
     /// A panic in here, in a host's callback say, must not stop the reports.
@@ -108,38 +191,13 @@ impl Shared {
         }
     }
 
-    /// Fails what is in flight for longer than it may be. librdkafka keeps it: `overdue` says why.
-    fn give_up_on_overdue(&self) {
-        let Some(limit) = self.overdue_after else { return };
-        let given_up = self
-            .in_flight
-            .overdue(limit)
-            .into_iter()
-            .map(|event| (event.place, Some(self.overdue_error(event, limit))));
-        let given_up: Vec<_> = given_up.collect();
-        if !given_up.is_empty() {
-            self.in_flight.give_up(given_up);
-        }
-    }
-
-    fn overdue_error(&self, event: Overdue, limit: Duration) -> Error {
-        let code = Code::from(rd::rd_kafka_resp_err_t::RD_KAFKA_RESP_ERR__MSG_TIMED_OUT);
-        let reason = format!(
-            "{}: no broker has confirmed it within delivery.timeout.ms ({}); it is kept, and may still be stored; {}",
-            errors::describe(code),
-            limit.as_millis(),
-            self.client.why_timed_out()
-        );
-        let doing = delivering(event.events, event.bytes, event.partition, &self.topic_name);
-        errors::error(code, &reason).stored(Stored::Perhaps).during(doing)
-    }
-
     /// Everything was told: what librdkafka still has is nobody's any more.
-    fn drop_overdue(&self) {
+    fn drop_overdue(&self, members: &[Arc<Member>]) {
         const AT_MOST: Duration = Duration::from_secs(5);
         let deadline = Deadline::after(AT_MOST);
         let flags = rd::RD_KAFKA_PURGE_F_QUEUE | rd::RD_KAFKA_PURGE_F_INFLIGHT | rd::RD_KAFKA_PURGE_F_NON_BLOCKING;
-        while !self.in_flight.is_empty() && !deadline.has_passed() {
+        let is_pending = || members.iter().any(|member| !member.in_flight.is_empty());
+        while is_pending() && !deadline.has_passed() {
             // SAFETY: the client is alive. It answers by delivery reports, which give back what the events hold.
             unsafe { rd::rd_kafka_purge(self.client.handle.as_ptr(), flags) };
             self.serve_guarded(self.client.main.poll(deadline.remaining(Duration::from_millis(100))));
@@ -162,44 +220,60 @@ impl Shared {
         } else if self.client.serve(event).is_some()
             && let Some(fatal) = self.client.fatal()
         {
-            self.in_flight.end(fatal);
+            self.members().iter().for_each(|member| member.in_flight.end(fatal.clone()));
         }
     }
 
     fn fail(&self, why: &str) {
-        log::error!(logger: self.client.log(), target: self.client.name(), "{why}");
-        self.in_flight.end(Error::new(Kind::Panicked, why.to_owned()));
+        log::error!(logger: self.client.log(), target: &self.client.name(), "{why}");
+        self.is_retired.store(true, Ordering::Release);
+        let error = Error::new(Kind::Panicked, why.to_owned());
+        self.members().iter().for_each(|member| member.in_flight.end(error.clone()));
     }
 
-    /// Takes in a whole array of delivery reports, then tells of them at once.
+    /// Takes in a whole array of delivery reports, then tells of them at once: of one member after the other, since the reports of
+    /// a batch mostly are of one.
     fn settle(&self, event: &QueueEvent) {
         const AT_ONCE: usize = 512;
         let mut messages = [std::ptr::null::<rd::rd_kafka_message_t>(); AT_ONCE];
         // SAFETY: the event is alive.
         let expected = unsafe { rd::rd_kafka_event_message_count(event.as_ptr()) };
         let mut reports = Vec::with_capacity(expected.min(AT_ONCE));
+        let (mut current, mut member) = (Slot::NONE, None);
         // The reports of a batch come together. Where its first record is unknown, librdkafka counts on from -1.
         let mut is_placed = true;
         loop {
             // SAFETY: the event is alive and the array as long as said.
             let count = unsafe { rd::rd_kafka_event_message_array(event.as_ptr(), messages.as_mut_ptr(), AT_ONCE) };
-            if count == 0 {
-                return;
-            }
             // SAFETY: the messages live as long as the event.
             for message in messages[..count].iter().filter_map(|message| unsafe { message.as_ref() }) {
                 // SAFETY: a field of what is alive.
                 is_placed &= message.offset >= 0 || unsafe { Code::read(&raw const message.err) }.is_error();
-                let Some(place) = Place::from_opaque(message._private) else { continue };
+                let Some((slot, place)) = Slot::read_opaque(message._private) else { continue };
+                if slot != current {
+                    self.hand_over(member.as_deref(), &mut reports);
+                    // Always there: a member stays until all of its events are reported.
+                    (current, member) = (slot, self.member(slot));
+                }
                 // A panic over one report must not leave the others' events waiting for ever.
                 let result = catch_unwind(AssertUnwindSafe(|| self.result_of(message, is_placed)));
                 let bytes = message.len as u64;
                 reports.push(Report { place, bytes, result: result.unwrap_or_else(|_| Err(self.panicked())) });
             }
-            if reports.iter().any(|report| report.result.is_ok()) {
-                self.client.note_success();
+            self.hand_over(member.as_deref(), &mut reports);
+            if count == 0 {
+                return;
             }
-            self.in_flight.settle(&mut reports);
+        }
+    }
+
+    fn hand_over(&self, member: Option<&Member>, reports: &mut Vec<Report>) {
+        if reports.iter().any(|report| report.result.is_ok()) {
+            self.client.note_success();
+        }
+        match member {
+            Some(member) if !reports.is_empty() => member.in_flight.settle(reports),
+            _ => reports.clear(),
         }
     }
 
@@ -242,7 +316,40 @@ impl Shared {
     }
 }
 
-fn delivering(events: u64, bytes: u64, partition: u32, topic: &str) -> String {
+/// How often members that flush are flushed again: events of a topic that was unknown when they flushed are not sent by that.
+struct FlushPace {
+    pause: Duration,
+    due: Instant,
+}
+
+impl FlushPace {
+    const FIRST_PAUSE: Duration = Duration::from_millis(1);
+    const LONGEST_PAUSE: Duration = Duration::from_millis(64);
+
+    /// Flushes the members that want it, if it is time. When it will be again, if some do.
+    fn flush(&mut self, members: &[Arc<Member>]) -> Option<Duration> {
+        let mut flushing = members.iter().filter(|member| member.is_flushing()).peekable();
+        if flushing.peek().is_none() {
+            *self = FlushPace::default();
+            return None;
+        }
+        let now = Instant::now();
+        if now >= self.due {
+            flushing.for_each(|member| member.hurry(Self::FIRST_PAUSE));
+            self.pause = (self.pause * 2).min(Self::LONGEST_PAUSE);
+            self.due = now + self.pause;
+        }
+        Some(self.due.saturating_duration_since(Instant::now()))
+    }
+}
+
+impl Default for FlushPace {
+    fn default() -> Self {
+        FlushPace { pause: Self::FIRST_PAUSE, due: Instant::now() }
+    }
+}
+
+pub(super) fn delivering(events: u64, bytes: u64, partition: u32, topic: &str) -> String {
     let several = if events > 1 { format!("{events} events, together ") } else { String::new() };
     format!("delivering {several}{bytes} bytes to partition {partition} of topic {topic:?}")
 }

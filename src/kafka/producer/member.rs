@@ -1,0 +1,239 @@
+//! One producer among those that share a client: its events in flight, its flushes and its end are its own.
+
+use std::ffi::c_void;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
+
+use once_cell::sync::OnceCell;
+use rdkafka::bindings as rd;
+
+use super::serving::{ProducerClient, delivering};
+#[cfg(not(feature = "patched"))]
+use crate::deadline::as_millis_rounded_up;
+use crate::error::{Error, Kind, Result, Stored};
+use crate::future::Hurry;
+use crate::in_flight::{InFlight, Overdue, Place};
+use crate::kafka::client::{Client, ClientRole};
+use crate::kafka::codes::Code;
+use crate::kafka::errors;
+use crate::kafka::native::TopicHandle;
+use crate::process_exit::{ExitFlush, Progress};
+
+pub struct Member {
+    pub in_flight: InFlight,
+    slot: Slot,
+    client: Arc<ProducerClient>,
+    /// As messages show it.
+    name: String,
+    topic_name: String,
+    /// What a flush sends.
+    topic: OnceCell<TopicHandle>,
+    /// When events in flight are overdue, unless librdkafka sees to that.
+    overdue_after: Option<Duration>,
+    is_hurrying: AtomicBool,
+    is_closing: AtomicBool,
+}
+
+/// A member's place among those of its client. librdkafka carries it with each event, above the event's own place.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Slot(usize);
+
+impl Slot {
+    /// No member's.
+    pub const NONE: Slot = Slot(usize::MAX);
+
+    /// `None` for more than there can be.
+    pub fn new(index: usize) -> Option<Self> {
+        u32::try_from(index).ok().map(|_| Slot(index << u32::BITS))
+    }
+
+    pub fn index(self) -> usize {
+        self.0 >> u32::BITS
+    }
+
+    #[inline]
+    pub fn opaque(self, place: Place) -> *mut c_void {
+        std::ptr::without_provenance_mut(self.0 | place.to_opaque().addr())
+    }
+
+    #[inline]
+    pub fn read_opaque(opaque: *mut c_void) -> Option<(Slot, Place)> {
+        Some((Slot(opaque.addr() & !(u32::MAX as usize)), Place::from_opaque(opaque)?))
+    }
+}
+
+impl Member {
+    pub fn new(
+        slot: Slot,
+        client: Arc<ProducerClient>,
+        name: &str,
+        topic_name: &str,
+        in_flight: InFlight,
+        overdue_after: Option<Duration>,
+    ) -> Self {
+        Member {
+            in_flight,
+            slot,
+            client,
+            name: ClientRole::Producer.shown(name),
+            topic_name: topic_name.to_owned(),
+            topic: OnceCell::new(),
+            overdue_after,
+            is_hurrying: AtomicBool::new(false),
+            is_closing: AtomicBool::new(false),
+        }
+    }
+
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    pub fn client(&self) -> &Client {
+        &self.client.client
+    }
+
+    pub fn slot(&self) -> Slot {
+        self.slot
+    }
+
+    /// The topic that it produces to; kept here, too, for flushes.
+    pub fn topic(&self) -> Result<TopicHandle> {
+        let topic = || TopicHandle::new(&self.client().handle, &self.topic_name);
+        self.topic.get_or_try_init(topic)?;
+        topic()
+    }
+
+    /// Sends what lingers, and has the serving thread see to what can't be sent yet.
+    pub fn start_flushing(&self) {
+        #[cfg(feature = "patched")]
+        self.flush_topic();
+        self.client().main.wake();
+    }
+
+    /// Takes no more events. What is in flight is still delivered.
+    pub fn close(&self) {
+        self.in_flight.end(Error::bare(Kind::Closed));
+        self.is_closing.store(true, Ordering::Release);
+        self.start_flushing();
+    }
+
+    pub fn is_closing(&self) -> bool {
+        self.is_closing.load(Ordering::Acquire)
+    }
+
+    /// Whether lingering events should go out now.
+    pub fn is_flushing(&self) -> bool {
+        self.is_closing() || self.in_flight.is_flushing()
+    }
+
+    /// How long nothing will be overdue.
+    pub fn until_overdue(&self) -> Option<Duration> {
+        self.overdue_after.map(|limit| self.in_flight.until_overdue(limit))
+    }
+
+    /// Fails what is in flight for longer than it may be. librdkafka keeps it: `overdue` says why.
+    pub fn give_up_on_overdue(&self) {
+        let Some(limit) = self.overdue_after else { return };
+        let overdue = self.in_flight.overdue(limit);
+        if !overdue.is_empty() {
+            let given_up = overdue.into_iter().map(|event| (event.place, Some(self.overdue_error(event, limit))));
+            self.in_flight.give_up(given_up.collect());
+        }
+    }
+
+    fn overdue_error(&self, event: Overdue, limit: Duration) -> Error {
+        let code = Code::from(rd::rd_kafka_resp_err_t::RD_KAFKA_RESP_ERR__MSG_TIMED_OUT);
+        let reason = format!(
+            "{}: no broker has confirmed it within delivery.timeout.ms ({}); it is kept, and may still be stored; {}",
+            errors::describe(code),
+            limit.as_millis(),
+            self.client().why_timed_out()
+        );
+        let doing = delivering(event.events, event.bytes, event.partition, &self.topic_name);
+        errors::error(code, &reason).stored(Stored::Perhaps).during(doing)
+    }
+
+    /// Sends what lingers in this member's topic, without waiting. Events that are pushed later linger again.
+    #[cfg(feature = "patched")]
+    fn flush_topic(&self) {
+        if let Some(topic) = self.topic.get() {
+            // SAFETY: the topic is alive.
+            unsafe { octopus_flush_topic(topic.as_ptr()) };
+        }
+    }
+}
+
+#[cfg(feature = "patched")]
+unsafe extern "C" {
+    /// Patch 0035.
+    fn octopus_flush_topic(topic: *mut rd::rd_kafka_topic_t);
+}
+
+impl Hurry for Member {
+    fn hurry(&self, at_most: Duration) {
+        if self.is_hurrying.swap(true, Ordering::AcqRel) {
+            return;
+        }
+        #[cfg(feature = "patched")]
+        {
+            let _ = at_most;
+            self.flush_topic();
+        }
+        // While a flush runs, librdkafka takes linger.ms as over. It returns early when nothing is in flight.
+        #[cfg(not(feature = "patched"))]
+        // SAFETY: the client is alive.
+        unsafe {
+            rd::rd_kafka_flush(self.client().handle.as_ptr(), as_millis_rounded_up(at_most))
+        };
+        self.is_hurrying.store(false, Ordering::Release);
+    }
+
+    fn unreached(&self, began: Option<Instant>) -> Option<Error> {
+        let doing = format_args!("waiting for deliveries to topic {:?}", self.topic_name);
+        // What is waited for is kept, and may still be delivered.
+        self.client().unreached(began, doing).map(|error| error.stored(Stored::Perhaps))
+    }
+}
+
+impl ExitFlush for Member {
+    fn name(&self) -> String {
+        format!("{} of topic {:?}", self.name, self.topic_name)
+    }
+
+    fn close(&self) {
+        self.in_flight.end(Error::bare(Kind::Closed));
+    }
+
+    /// As the serving thread does, which may be in the callback of the host that exits.
+    fn advance(&self) {
+        const SLICE: Duration = Duration::from_millis(1);
+        self.hurry(SLICE);
+        self.client.serve_for(SLICE);
+    }
+
+    fn progress(&self) -> Progress {
+        self.in_flight.progress()
+    }
+
+    fn reason(&self) -> String {
+        self.client().why_timed_out()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn opaque_has_the_slot_and_the_place() {
+        let place = Place::from_opaque(std::ptr::without_provenance_mut(7)).unwrap();
+        for index in [0, 1, u32::MAX as usize] {
+            let slot = Slot::new(index).unwrap();
+            assert_eq!(slot.index(), index);
+            assert_eq!(Slot::read_opaque(slot.opaque(place)), Some((slot, place)));
+        }
+        assert_eq!(Slot::new(1 << u32::BITS), None);
+        assert_eq!(Slot::read_opaque(std::ptr::null_mut()), None);
+    }
+}

@@ -1,0 +1,68 @@
+//! What becomes of the producers of a client that fails.
+
+use std::sync::Arc;
+
+use parking_lot::Mutex;
+use rdkafka::bindings as rd;
+
+use super::*;
+use crate::config::DriverSettings;
+use crate::in_flight::Claim;
+use crate::services::Services;
+
+type Told = Arc<Mutex<Vec<String>>>;
+
+fn connection(told: &Told) -> Connection {
+    let told = told.clone();
+    let services = Services {
+        fatal: Some(Arc::new(move |name: &str, _: i32, _: &str| told.lock().push(name.to_owned()))),
+        ..Services::default()
+    };
+    Connection::new(&DriverSettings::parse(r#"{"embedded": {}}"#).unwrap(), services).unwrap()
+}
+
+fn producer(connection: &Connection, name: &str, options: &str) -> KafkaProducer {
+    let settings = ClientSettings::new(name, 0, 0, Some(options)).unwrap();
+    let clients = connection.clients_of_producers();
+    KafkaProducer::new(connection, "topic", &settings, WhenOverdue::Keep, clients).unwrap()
+}
+
+fn eventually(what: &str, holds: impl Fn() -> bool) {
+    let began = Instant::now();
+    while !holds() {
+        assert!(began.elapsed() < std::time::Duration::from_secs(20), "waited in vain for {what}");
+        std::thread::sleep(std::time::Duration::from_millis(5));
+    }
+}
+
+#[test]
+fn fatal_error_is_reported_once_for_each_producer_and_the_next_one_gets_a_new_client() {
+    let told = Told::default();
+    let connection = connection(&told);
+    let producers = ["a", "b"].map(|name| producer(&connection, name, "{}"));
+    let other = producer(&connection, "other", r#"{"kafka": {"linger.ms": 7}}"#);
+    assert_eq!(connection.clients.resources().clients, 2);
+
+    let code = rd::rd_kafka_resp_err_t::RD_KAFKA_RESP_ERR_OUT_OF_ORDER_SEQUENCE_NUMBER;
+    // SAFETY: the client is alive, the text is copied.
+    unsafe {
+        rd::rd_kafka_test_fatal_error(producers[0].member.client().handle.as_ptr(), code, c"planted".as_ptr());
+    }
+    eventually("the fatal error to be reported", || told.lock().len() == 2);
+    let next = producer(&connection, "next", "{}");
+    assert!(next.member.client().fatal().is_none());
+    assert!(other.member.client().fatal().is_none());
+    for failed in &producers {
+        let refused = failed.member.in_flight.take_without_waiting(Claim { bytes: 1, partition: None, future: None });
+        assert_eq!(refused.unwrap_err().message().matches("planted").count(), 1);
+    }
+    assert_eq!(*told.lock(), ["producer \"a\"", "producer \"b\""]);
+}
+
+#[test]
+fn producer_whose_failed_event_ends_its_client_shares_it_with_nobody() {
+    let connection = connection(&Told::default());
+    let gapless = r#"{"kafka": {"enable.gapless.guarantee": true}}"#;
+    let producers = ["a", "b"].map(|name| producer(&connection, name, gapless));
+    assert_eq!(connection.clients.resources().clients, producers.len());
+}
