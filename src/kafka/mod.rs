@@ -186,7 +186,7 @@ impl Connection {
     }
 }
 
-/// What `rd_kafka_version_str()` returns: `2.12.1`, or with patches `2.12.1+octopus.37`, where 37 is the last patch's number.
+/// What `rd_kafka_version_str()` returns: `2.12.1`, or with patches `2.12.1+octopus.38`, where 38 is the last patch's number.
 pub fn librdkafka_version() -> String {
     rdkafka::util::get_rdkafka_version().1
 }

@@ -462,5 +462,31 @@ fn refused_batch_leaves_the_producer_its_epoch() {
     assert!(!requests.contains(&INIT_PRODUCER_ID), "{requests:?}");
 }
 
+/// 0038: the second batch's acknowledgement was taken for that of both.
+#[test]
+fn first_batch_that_is_refused_for_the_moment_is_stored() {
+    use rdkafka::consumer::{BaseConsumer, Consumer as _};
+    use rdkafka::producer::{BaseProducer, BaseRecord, Producer as _};
+    let cluster = MockCluster::new(1).unwrap();
+    cluster.create_topic("first", 1, 1).unwrap();
+    cluster.broker_round_trip_time(1, Duration::from_millis(100)).unwrap();
+    cluster.request_errors(RDKafkaApiKey::Produce, &[RDKafkaRespErr::RD_KAFKA_RESP_ERR_NOT_ENOUGH_REPLICAS]);
+    let producer: BaseProducer = ClientConfig::new()
+        .set("bootstrap.servers", cluster.bootstrap_servers())
+        .set("enable.idempotence", "true")
+        .set("batch.num.messages", "1")
+        .create()
+        .unwrap();
+    const BATCHES: usize = 3;
+    (0..BATCHES).for_each(|_| producer.send(BaseRecord::<(), str>::to("first").payload("record")).unwrap());
+    producer.flush(PATIENCE).unwrap();
+    let reader: BaseConsumer = ClientConfig::new()
+        .set("bootstrap.servers", cluster.bootstrap_servers())
+        .set("group.id", "g")
+        .create()
+        .unwrap();
+    assert_eq!(reader.fetch_watermarks("first", 0, PATIENCE).unwrap(), (0, BATCHES as i64));
+}
+
 const PRODUCE: i16 = 0;
 const INIT_PRODUCER_ID: i16 = 22;
