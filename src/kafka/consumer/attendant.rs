@@ -1,6 +1,6 @@
 //! The attendant's side of a consumer: one thread of ours serves rebalances, commits, errors, and the end.
 
-use std::collections::{BTreeSet, VecDeque};
+use std::collections::VecDeque;
 use std::ffi::c_void;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::Ordering;
@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use rdkafka::bindings as rd;
 use rdkafka::types::RDKafkaErrorCode;
 
-use super::{CommitFailure, OFFSET_INVALID, Shared};
+use super::{OFFSET_INVALID, Shared};
 use crate::deadline::{Deadline, as_millis_rounded_up};
 use crate::error::{Error, Kind, Result};
 use crate::kafka::client::IDLE;
@@ -95,9 +95,8 @@ impl Shared {
         self.batch.lock().clear();
         let uncommitted = self.positions.revoke_all();
         let mut desk = self.desk.lock();
-        if uncommitted {
-            let why = || Error::new(Kind::Kafka, format!("{}: the consumer ended before they were", self.committing()));
-            desk.commit_failure.get_or_insert_with(|| CommitFailure { error: why(), partitions: BTreeSet::new() });
+        if uncommitted && !desk.has_failure() {
+            desk.failed(Error::new(Kind::Kafka, format!("{}: the consumer ended before they were", self.committing())));
         }
         desk.closed = true;
         drop(desk);
@@ -166,6 +165,9 @@ impl Shared {
             (if lost { Rebalance::Lost } else { Rebalance::Revoked }, self.revoke(&partitions, lost, batch))
         });
 
+        if !assigning {
+            self.desk.lock().taken_away(&partitions);
+        }
         if let Err(error) = result {
             log::error!(logger: self.client.log(), target: &self.client.name(), "rebalance: {error}");
             if assigning {
@@ -300,7 +302,12 @@ impl Shared {
             Err(self.client.unreachable(self.committing()))
         });
         let partitions = offsets.iter().map(|(partition, _)| *partition);
-        committed.inspect_err(|error| self.desk.lock().commit_failed(error.clone(), partitions))
+        committed.inspect_err(|error| self.note_commit_failure(error.clone(), partitions))
+    }
+
+    fn note_commit_failure(&self, error: Error, partitions: impl Iterator<Item = u32>) {
+        let (held, gone) = partitions.partition(|partition| self.positions.is_assigned(*partition));
+        self.desk.lock().commit_failed(error, held, gone);
     }
 
     fn commit_if_due(&self, commits: &mut Commits) {
@@ -395,17 +402,15 @@ impl Shared {
     }
 
     fn answer(&self, request: u64, result: Result<()>, failed: &[u32]) {
-        if let Err(error) = &result {
-            log::warn!(logger: self.client.log(), target: &self.client.name(), "{error}");
-        }
-        let mut desk = self.desk.lock();
-        desk.answered = desk.answered.max(request);
         if let Err(error) = result {
+            log::warn!(logger: self.client.log(), target: &self.client.name(), "{error}");
             if error.kafka_code().is_some_and(|code| code == RDKafkaErrorCode::GroupAuthorizationFailed as i32) {
                 self.standing.set(error.clone());
             }
-            desk.commit_failed(error, failed.iter().copied());
+            self.note_commit_failure(error, failed.iter().copied());
         }
+        let mut desk = self.desk.lock();
+        desk.answered = desk.answered.max(request);
         drop(desk);
         self.changed.notify_all();
     }
@@ -433,7 +438,7 @@ impl Shared {
         let code = unsafe { rd::rd_kafka_unsubscribe(client) };
         if Code::from(code).is_error() {
             let error = errors::error(code, "").during(format_args!("leaving the group {:?}", self.group));
-            self.desk.lock().commit_failed(error, []);
+            self.desk.lock().failed(error);
         }
         // The group takes the partitions away, which commits what was acknowledged.
         let deadline = Deadline::after(LEAVING);

@@ -8,11 +8,12 @@
 
 mod asking;
 mod attendant;
+mod desk;
 mod history;
 mod pinned;
 mod reading;
 
-use std::collections::{BTreeSet, VecDeque};
+use std::collections::VecDeque;
 use std::ffi::CString;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
@@ -21,6 +22,7 @@ use std::time::{Duration, Instant};
 use parking_lot::{Condvar, Mutex};
 use rdkafka::bindings as rd;
 
+use desk::Desk;
 use history::History;
 use pinned::Answers;
 pub use pinned::Pin;
@@ -111,46 +113,6 @@ impl Fetched<'_> {
     pub unsafe fn keep(self, pin: &Pin) -> Message {
         assert!(pin.is_of(&self.consumer.client.handle), "a pin is for the records that it was made for");
         self.message
-    }
-}
-
-/// What the attendant and those who wait for it tell each other.
-#[derive(Default)]
-struct Desk {
-    /// Commits asked for by the host, and how many of these are answered.
-    requested: u64,
-    answered: u64,
-    /// A failure that nobody has been told of, and that no later commit has made up for.
-    commit_failure: Option<CommitFailure>,
-    /// The host wants no more records; and that is done.
-    unsubscribe: bool,
-    unsubscribed: bool,
-    closed: bool,
-}
-
-struct CommitFailure {
-    error: Error,
-    /// Those of its partitions whose position was not committed since.
-    partitions: BTreeSet<u32>,
-}
-
-impl Desk {
-    fn commit_failed(&mut self, error: Error, partitions: impl IntoIterator<Item = u32>) {
-        self.commit_failure = Some(CommitFailure { error, partitions: partitions.into_iter().collect() });
-    }
-
-    /// What was acknowledged before is committed with it.
-    fn commit_succeeded(&mut self, partition: u32) {
-        if let Some(failure) = &mut self.commit_failure
-            && failure.partitions.remove(&partition)
-            && failure.partitions.is_empty()
-        {
-            self.commit_failure = None;
-        }
-    }
-
-    fn take_commit_failure(&mut self) -> Option<Error> {
-        self.commit_failure.take().map(|failure| failure.error)
     }
 }
 
@@ -367,36 +329,4 @@ fn prefetch(settings: &ClientSettings) -> Option<u64> {
     const MOST: u64 = 10_000_000;
     let has_preference = settings.batch_size != 0 && settings.batch_size != u64::MAX && settings.max_batches != 0;
     has_preference.then(|| settings.batch_size.saturating_mul(settings.max_batches).clamp(LEAST, MOST))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn failure() -> Error {
-        Error::new(Kind::Kafka, "not committed")
-    }
-
-    #[test]
-    fn commit_failure_is_reported_unless_its_partitions_are_committed_later() {
-        let mut desk = Desk::default();
-        desk.commit_failed(failure(), [0, 1]);
-        desk.commit_succeeded(2);
-        desk.commit_succeeded(0);
-        assert_eq!(desk.take_commit_failure().unwrap().message(), "not committed");
-        assert!(desk.take_commit_failure().is_none(), "it is reported once");
-
-        desk.commit_failed(failure(), [0, 1]);
-        desk.commit_succeeded(1);
-        desk.commit_succeeded(0);
-        assert!(desk.take_commit_failure().is_none());
-    }
-
-    #[test]
-    fn commit_failure_without_partitions_is_not_made_up_for() {
-        let mut desk = Desk::default();
-        desk.commit_failed(failure(), []);
-        desk.commit_succeeded(0);
-        assert!(desk.take_commit_failure().is_some());
-    }
 }

@@ -1,0 +1,138 @@
+//! What the attendant and those who wait for it tell each other.
+
+use std::collections::BTreeSet;
+
+use crate::error::Error;
+
+#[derive(Default)]
+pub struct Desk {
+    /// Commits asked for by the host, and how many of these are answered.
+    pub requested: u64,
+    pub answered: u64,
+    commit_failure: Option<CommitFailure>,
+    /// The host wants no more records; and that is done.
+    pub unsubscribe: bool,
+    pub unsubscribed: bool,
+    pub closed: bool,
+}
+
+/// A failure that nobody has been told of, and that no later commit has made up for.
+struct CommitFailure {
+    error: Error,
+    /// Partitions whose positions were not committed since.
+    held: BTreeSet<u32>,
+    /// Partitions that were taken away with positions that are not committed: others read these events again, which any later
+    /// commit shows to be over.
+    gone: BTreeSet<u32>,
+    /// What no commit makes up for.
+    is_final: bool,
+}
+
+impl Desk {
+    /// `held` and `gone`: its partitions that this consumer still has, and those that it has no more.
+    pub fn commit_failed(&mut self, error: Error, held: BTreeSet<u32>, gone: BTreeSet<u32>) {
+        match &mut self.commit_failure {
+            Some(failure) if failure.is_final => {}
+            Some(failure) => {
+                failure.error = error;
+                failure.held.extend(held);
+                failure.gone.extend(gone);
+            }
+            none => *none = Some(CommitFailure { error, held, gone, is_final: false }),
+        }
+    }
+
+    /// A failure that counts whatever is committed later.
+    pub fn failed(&mut self, error: Error) {
+        let (held, gone) = Default::default();
+        self.commit_failure = Some(CommitFailure { error, held, gone, is_final: true });
+    }
+
+    /// What was acknowledged before is committed with it.
+    pub fn commit_succeeded(&mut self, partition: u32) {
+        let Some(failure) = &mut self.commit_failure else { return };
+        failure.held.remove(&partition);
+        failure.gone.clear();
+        if failure.held.is_empty() && !failure.is_final {
+            self.commit_failure = None;
+        }
+    }
+
+    /// These partitions are others' now.
+    pub fn taken_away(&mut self, partitions: &[u32]) {
+        let Some(failure) = &mut self.commit_failure else { return };
+        failure.gone.extend(partitions.iter().copied().filter(|partition| failure.held.remove(partition)));
+    }
+
+    pub fn has_failure(&self) -> bool {
+        self.commit_failure.is_some()
+    }
+
+    pub fn take_commit_failure(&mut self) -> Option<Error> {
+        self.commit_failure.take().map(|failure| failure.error)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::error::Kind;
+
+    fn failure() -> Error {
+        Error::new(Kind::Kafka, "not committed")
+    }
+
+    fn desk_with_failure(held: &[u32], gone: &[u32]) -> Desk {
+        let mut desk = Desk::default();
+        desk.commit_failed(failure(), held.iter().copied().collect(), gone.iter().copied().collect());
+        desk
+    }
+
+    #[test]
+    fn commit_failure_is_reported_unless_its_partitions_are_committed_later() {
+        let mut desk = desk_with_failure(&[0, 1], &[]);
+        desk.commit_succeeded(2);
+        desk.commit_succeeded(0);
+        assert_eq!(desk.take_commit_failure().unwrap().message(), "not committed");
+        assert!(desk.take_commit_failure().is_none(), "it is reported once");
+
+        let mut desk = desk_with_failure(&[0, 1], &[]);
+        desk.commit_succeeded(1);
+        desk.commit_succeeded(0);
+        assert!(desk.take_commit_failure().is_none());
+    }
+
+    #[test]
+    fn any_later_commit_makes_up_for_partitions_that_were_taken_away() {
+        let mut desk = desk_with_failure(&[1], &[]);
+        desk.taken_away(&[1]);
+        assert!(desk.has_failure(), "without a later commit it is reported");
+        desk.commit_succeeded(0);
+        assert!(desk.take_commit_failure().is_none());
+
+        let mut desk = desk_with_failure(&[2], &[1]);
+        desk.commit_succeeded(0);
+        assert!(desk.has_failure());
+        desk.commit_succeeded(2);
+        assert!(!desk.has_failure());
+    }
+
+    #[test]
+    fn later_failure_adds_its_partitions() {
+        let mut desk = desk_with_failure(&[0], &[]);
+        desk.commit_failed(failure(), BTreeSet::from([1]), BTreeSet::new());
+        desk.commit_succeeded(1);
+        assert!(desk.has_failure());
+        desk.commit_succeeded(0);
+        assert!(!desk.has_failure());
+    }
+
+    #[test]
+    fn failure_of_no_commit_is_not_made_up_for() {
+        let mut desk = Desk::default();
+        desk.failed(failure());
+        desk.commit_failed(Error::new(Kind::Kafka, "another"), BTreeSet::from([0]), BTreeSet::new());
+        desk.commit_succeeded(0);
+        assert_eq!(desk.take_commit_failure().unwrap().message(), "not committed");
+    }
+}
