@@ -409,7 +409,8 @@ typedef struct octopus_producer_args {
     uint64_t size;
     // Shown in messages and statistics.
     struct octopus_text name;
-    // JSON; its `kafka` object is laid over the driver's. Anything but an object is ignored.
+    // JSON; its `kafka` object is laid over the driver's, `client` is `"shared"` or `"dedicated"`. Anything but an object is
+    // ignored.
     struct octopus_text options;
     // Events in a batch: 0, no preference; `OCTOPUS_ADAPTIVE`; else librdkafka's `batch.num.messages`, at least 1,000
     // so that no producer crawls. How long events wait for a batch is `kafka.linger.ms`.
@@ -467,7 +468,8 @@ typedef struct octopus_topic_api {
     octopus_status (*components)(const struct octopus_topic *topic,
                                  struct octopus_text *json,
                                  struct octopus_error **error);
-    // Makes a producer with a Kafka client and a thread of its own. `args` may be NULL.
+    // Makes a producer. Producers of the driver with the same properties share a Kafka client and its threads, unless the
+    // options say `"client": "dedicated"`. `args` may be NULL.
     // `OCTOPUS_INVALID_CONFIGURATION`, `OCTOPUS_UNSUPPORTED`.
     octopus_status (*make_producer)(const struct octopus_topic *topic,
                                     const struct octopus_producer_args *args,

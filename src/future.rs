@@ -28,7 +28,8 @@ pub struct Delivered {
 /// Something that can be told that somebody waits, so that lingering records go out now.
 pub trait Hurry: Send + Sync {
     /// Sends what lingers, returning when nothing is in flight or after `at_most`; at once if another thread is at it.
-    fn hurry(&self, at_most: Duration);
+    /// Whether it has to be called again, since not all could be sent.
+    fn hurry(&self, at_most: Duration) -> bool;
     /// The error for whoever waits since `began` for something that can't arrive, as no broker was ever reached; or for
     /// whoever waits no longer.
     fn unreached(&self, began: Option<Instant>) -> Option<Error>;
@@ -86,6 +87,7 @@ impl<T: Clone> Promise<T> {
         const LONGEST_PAUSE: Duration = Duration::from_millis(64);
         let mut pause = Duration::from_millis(1);
         let mut began = None;
+        let mut lingers = true;
         loop {
             if let Some(result) = self.get() {
                 return result;
@@ -95,7 +97,7 @@ impl<T: Clone> Promise<T> {
                 return Err(unreached.unwrap_or_else(|| Error::bare(Kind::TimedOut)));
             }
             if let Some(queue) = hurry.upgrade() {
-                queue.hurry(deadline.remaining(HURRIED));
+                lingers = lingers && queue.hurry(deadline.remaining(HURRIED));
                 // Most results are there at once, and a clock costs as much as all else.
                 if let Some(error) = queue.unreached(Some(*began.get_or_insert_with(Instant::now))) {
                     return Err(error);
@@ -387,7 +389,9 @@ mod models {
     struct Nobody;
 
     impl Hurry for Nobody {
-        fn hurry(&self, _: Duration) {}
+        fn hurry(&self, _: Duration) -> bool {
+            false
+        }
 
         fn unreached(&self, _: Option<Instant>) -> Option<Error> {
             None

@@ -38,7 +38,8 @@ pub struct octopus_producer_args {
     pub size: u64,
     /// Shown in messages and statistics.
     pub name: octopus_text,
-    /// JSON; its `kafka` object is laid over the driver's. Anything but an object is ignored.
+    /// JSON; its `kafka` object is laid over the driver's, `client` is `"shared"` or `"dedicated"`. Anything but an object is
+    /// ignored.
     pub options: octopus_text,
     /// Events in a batch: 0, no preference; `OCTOPUS_ADAPTIVE`; else librdkafka's `batch.num.messages`, at least 1,000
     /// so that no producer crawls. How long events wait for a batch is `kafka.linger.ms`.
@@ -117,7 +118,8 @@ pub struct octopus_topic_api {
             error: *mut *mut octopus_error,
         ) -> octopus_status,
     >,
-    /// Makes a producer with a Kafka client and a thread of its own. `args` may be NULL.
+    /// Makes a producer. Producers of the driver with the same properties share a Kafka client and its threads, unless the
+    /// options say `"client": "dedicated"`. `args` may be NULL.
     /// `OCTOPUS_INVALID_CONFIGURATION`, `OCTOPUS_UNSUPPORTED`.
     pub make_producer: Option<
         unsafe extern "C" fn(

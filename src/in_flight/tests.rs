@@ -10,7 +10,9 @@ fn never_give_up(_: Instant) -> Option<Error> {
 }
 
 impl Hurry for NoHurry {
-    fn hurry(&self, _: Duration) {}
+    fn hurry(&self, _: Duration) -> bool {
+        false
+    }
 
     fn unreached(&self, _: Option<Instant>) -> Option<Error> {
         None

@@ -116,7 +116,11 @@ impl Client {
         // SAFETY: the client is alive; NULL means its main queue.
         unsafe { rd::rd_kafka_set_log_queue(handle.as_ptr(), std::ptr::null_mut()) };
         Ok(Client {
-            names: Names::new(&shown),
+            names: match role {
+                // Each producer that shares it adds its own.
+                ClientRole::Producer => Names::new(&shown),
+                ClientRole::Admin | ClientRole::Consumer => Names::of_one(&shown),
+            },
             services: connection.services.clone(),
             trouble: Trouble::default(),
             first_contact: FirstContact::new(&bootstrap_servers, connection.connect_timeout),

@@ -3,7 +3,7 @@
 use plugin_tests::{NewEvent, Status, Stored};
 use serde_json::json;
 
-use crate::kafka::{Kafka, acls, unique};
+use crate::kafka::{Kafka, acls, kcat_read, unique};
 use crate::support::{A_MOMENT, PATIENCE, eventually, octopus, one_replica, read};
 
 const TOPIC_AUTHORIZATION_FAILED: Option<i32> = Some(29);
@@ -83,4 +83,69 @@ fn a_group_that_kafka_does_not_allow_is_named_each_time_by_members_and_by_reader
         assert_eq!(refused.kafka_code, GROUP_AUTHORIZATION_FAILED, "{refused}");
         assert!(refused.message.contains(&group), "{refused}");
     }
+}
+
+/// Permission to write is revoked and granted again while a producer pushes batch after batch: each event is stored once or has its
+/// error, and the partition goes on.
+#[test]
+fn producer_goes_on_in_order_when_permission_comes_back_between_its_batches() {
+    const ROUNDS: usize = 3;
+    let kafka = guarded();
+    let small = json!({"bootstrap.servers": kafka.bootstrap(), "batch.num.messages": 1, "linger.ms": 0});
+    let driver = octopus().driver(json!({"kafka": small})).unwrap();
+    let name = unique("revoked");
+    driver.create_topic(&name, &one_replica()).unwrap();
+    let producer = driver.open_topic(&name).unwrap().producer("writer").make().unwrap();
+    let change = |action| {
+        acls(
+            kafka.internal(),
+            &[action, "--deny-principal", "User:ANONYMOUS", "--operation", "Write", "--topic", &name],
+        );
+    };
+    acls(kafka.internal(), &["--add", "--allow-principal", "User:*", "--operation", "All", "--topic", &name]);
+    let mut number = 0;
+    let mut stored = Vec::new();
+    // Pushes until the outcome is this one, several at a time; what was stored is noted.
+    let mut push_until = |is_wanted: fn(&[bool]) -> bool| {
+        eventually("the broker to change its mind", || {
+            let pushes: Vec<_> = (0..20)
+                .map(|_| {
+                    number += 1;
+                    (number, producer.push(&NewEvent::json(&number)))
+                })
+                .collect();
+            let outcomes: Vec<bool> = pushes
+                .into_iter()
+                .map(|(number, pushed)| match pushed.and_then(|push| push.wait(PATIENCE)) {
+                    Ok(_) => {
+                        stored.push(number);
+                        true
+                    }
+                    Err(error) => {
+                        assert_eq!(
+                            (error.kafka_code, error.stored),
+                            (TOPIC_AUTHORIZATION_FAILED, Stored::No),
+                            "{error}"
+                        );
+                        false
+                    }
+                })
+                .collect();
+            is_wanted(&outcomes)
+        });
+    };
+    for _ in 0..ROUNDS {
+        push_until(|outcomes| outcomes.iter().all(|is_stored| *is_stored));
+        change("--add");
+        push_until(|outcomes| outcomes.iter().all(|is_stored| !is_stored));
+        change("--remove");
+    }
+    push_until(|outcomes| outcomes.iter().all(|is_stored| *is_stored));
+    let there: Vec<i32> = kcat_read(kafka.internal(), &name)
+        .iter()
+        .map(|record| {
+            String::from_utf8_lossy(&record.value).trim_matches(|c: char| !c.is_ascii_digit()).parse().unwrap()
+        })
+        .collect();
+    assert_eq!(there, stored);
 }

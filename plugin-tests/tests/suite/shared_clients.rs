@@ -199,3 +199,21 @@ fn producer_that_ends_with_overdue_events_takes_none_of_another_along() {
     let again = hasty.producer("again").kafka("delivery.timeout.ms", 1500).make().unwrap();
     deliver(&again);
 }
+
+/// The client has known the topic with fewer partitions, from a producer before.
+#[test]
+fn producer_of_a_topic_that_was_made_again_pushes_to_its_new_partitions_at_once() {
+    let driver = lingering_driver();
+    let name = unique("again");
+    let mut producers = Vec::new();
+    for partitions in 1..4 {
+        driver.create_topic(&name, &one_replica().partitions(partitions)).unwrap();
+        let producer = driver.open_topic(&name).unwrap().producer("p").make().unwrap();
+        let push = producer.push(&NewEvent::text("1").partition(u64::from(partitions) - 1)).unwrap();
+        assert_eq!(push.wait(PATIENCE).unwrap().partition, partitions - 1);
+        // What went before stays, and keeps the client.
+        producers.push(producer);
+        driver.delete_topic(&name).unwrap();
+    }
+    eventually("the client of info topics to end, and no other", || resources(&driver)[0] == 2);
+}

@@ -462,6 +462,32 @@ fn refused_batch_leaves_the_producer_its_epoch() {
     assert!(!requests.contains(&INIT_PRODUCER_ID), "{requests:?}");
 }
 
+/// 0034: a partition that came back after its topic was refused took its next refused batch for one that others are before, and
+/// sent it again until it was overdue.
+#[test]
+fn each_refused_batch_is_reported_at_once_whatever_is_learned_of_the_topic_between() {
+    use rdkafka::producer::{BaseProducer, BaseRecord, Producer as _};
+    let cluster = MockCluster::new(1).unwrap();
+    cluster.create_topic("refusing", 1, 1).unwrap();
+    let producer: BaseProducer = ClientConfig::new()
+        .set("bootstrap.servers", cluster.bootstrap_servers())
+        .set("enable.idempotence", "true")
+        .set("linger.ms", "0")
+        .create()
+        .unwrap();
+    let push = || {
+        let sent = producer.send(BaseRecord::<(), str>::to("refusing").payload("record"));
+        sent.is_ok().then(|| producer.flush(Duration::from_secs(10)).expect("a delivery report"));
+    };
+    push();
+    for _ in 0..3 {
+        cluster.request_errors(RDKafkaApiKey::Produce, &[RDKafkaRespErr::RD_KAFKA_RESP_ERR_TOPIC_AUTHORIZATION_FAILED]);
+        push();
+        producer.client().fetch_metadata(Some("refusing"), PATIENCE).unwrap();
+    }
+    push();
+}
+
 /// 0038: the second batch's acknowledgement was taken for that of both.
 #[test]
 fn first_batch_that_is_refused_for_the_moment_is_stored() {

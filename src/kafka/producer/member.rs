@@ -8,9 +8,8 @@ use std::time::{Duration, Instant};
 use once_cell::sync::OnceCell;
 use rdkafka::bindings as rd;
 
+use super::flush::TopicFlush;
 use super::serving::{ProducerClient, delivering};
-#[cfg(not(feature = "patched"))]
-use crate::deadline::as_millis_rounded_up;
 use crate::error::{Error, Kind, Result, Stored};
 use crate::future::Hurry;
 use crate::in_flight::{InFlight, Overdue, Place};
@@ -29,9 +28,13 @@ pub struct Member {
     topic_name: String,
     /// What a flush sends.
     topic: OnceCell<TopicHandle>,
+    /// Whether a producer of this client had the topic before.
+    has_old_topic: bool,
     /// When events in flight are overdue, unless librdkafka sees to that.
     overdue_after: Option<Duration>,
-    is_hurrying: AtomicBool,
+    topic_flush: TopicFlush,
+    /// Whether a thread pool may still have events that were pushed.
+    is_prepared_elsewhere: AtomicBool,
     is_closing: AtomicBool,
 }
 
@@ -79,14 +82,28 @@ impl Member {
             name: ClientRole::Producer.shown(name),
             topic_name: topic_name.to_owned(),
             topic: OnceCell::new(),
+            has_old_topic: false,
             overdue_after,
-            is_hurrying: AtomicBool::new(false),
+            topic_flush: TopicFlush::default(),
+            is_prepared_elsewhere: AtomicBool::new(false),
             is_closing: AtomicBool::new(false),
         }
     }
 
     pub fn name(&self) -> &str {
         &self.name
+    }
+
+    pub fn topic_name(&self) -> &str {
+        &self.topic_name
+    }
+
+    pub fn with_old_topic(self, has_old_topic: bool) -> Self {
+        Member { has_old_topic, ..self }
+    }
+
+    pub fn has_old_topic(&self) -> bool {
+        self.has_old_topic
     }
 
     pub fn client(&self) -> &Client {
@@ -104,10 +121,14 @@ impl Member {
         topic()
     }
 
+    pub fn mark_prepared_elsewhere(&self) {
+        self.is_prepared_elsewhere.store(true, Ordering::Relaxed);
+    }
+
     /// Sends what lingers, and has the serving thread see to what can't be sent yet.
     pub fn start_flushing(&self) {
         #[cfg(feature = "patched")]
-        self.flush_topic();
+        self.hurry(Duration::ZERO);
         self.client().main.wake();
     }
 
@@ -122,9 +143,11 @@ impl Member {
         self.is_closing.load(Ordering::Acquire)
     }
 
-    /// Whether lingering events should go out now.
+    /// Whether lingering events should go out now that did not when it flushed.
     pub fn is_flushing(&self) -> bool {
-        self.is_closing() || self.in_flight.is_flushing()
+        let waits = (self.is_closing() && !self.in_flight.all_told()) || self.in_flight.is_flushing();
+        let is_partly_flushed = cfg!(not(feature = "patched")) || self.topic_flush.has_left_events();
+        waits && (is_partly_flushed || self.is_prepared_elsewhere.load(Ordering::Relaxed))
     }
 
     /// How long nothing will be overdue.
@@ -153,40 +176,13 @@ impl Member {
         let doing = delivering(event.events, event.bytes, event.partition, &self.topic_name);
         errors::error(code, &reason).stored(Stored::Perhaps).during(doing)
     }
-
-    /// Sends what lingers in this member's topic, without waiting. Events that are pushed later linger again.
-    #[cfg(feature = "patched")]
-    fn flush_topic(&self) {
-        if let Some(topic) = self.topic.get() {
-            // SAFETY: the topic is alive.
-            unsafe { octopus_flush_topic(topic.as_ptr()) };
-        }
-    }
-}
-
-#[cfg(feature = "patched")]
-unsafe extern "C" {
-    /// Patch 0035.
-    fn octopus_flush_topic(topic: *mut rd::rd_kafka_topic_t);
 }
 
 impl Hurry for Member {
-    fn hurry(&self, at_most: Duration) {
-        if self.is_hurrying.swap(true, Ordering::AcqRel) {
-            return;
-        }
-        #[cfg(feature = "patched")]
-        {
-            let _ = at_most;
-            self.flush_topic();
-        }
-        // While a flush runs, librdkafka takes linger.ms as over. It returns early when nothing is in flight.
-        #[cfg(not(feature = "patched"))]
-        // SAFETY: the client is alive.
-        unsafe {
-            rd::rd_kafka_flush(self.client().handle.as_ptr(), as_millis_rounded_up(at_most))
-        };
-        self.is_hurrying.store(false, Ordering::Release);
+    fn hurry(&self, at_most: Duration) -> bool {
+        let Some(topic) = self.topic.get() else { return true };
+        let has_left_events = self.topic_flush.flush(self.client(), topic, at_most);
+        has_left_events || self.is_prepared_elsewhere.load(Ordering::Relaxed)
     }
 
     fn unreached(&self, began: Option<Instant>) -> Option<Error> {

@@ -4,6 +4,7 @@
 //! client (`serving`) takes delivery reports and hands them to the members.
 
 mod clients;
+mod flush;
 mod member;
 mod serving;
 #[cfg(all(test, feature = "patched"))]
@@ -11,7 +12,7 @@ mod tests;
 
 use std::cell::RefCell;
 use std::sync::{Arc, Weak};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use rdkafka::bindings as rd;
 use rdkafka::config::NativeClientConfig;
@@ -41,6 +42,9 @@ const MOST_BATCHED: u64 = 1_000_000;
 /// With smaller ones a producer would crawl: at most five requests are in flight, each with one batch of a partition.
 /// How long events wait for company is `linger.ms`, not this.
 const LEAST_BATCHED: u64 = 1_000;
+
+/// How long creating a producer waits for what the brokers know of its topic, if its client knows something older.
+const REFRESH: Duration = Duration::from_secs(1);
 
 pub struct KafkaProducer {
     topic_name: String,
@@ -105,6 +109,11 @@ impl KafkaProducer {
         // From here on the member is closed by being dropped.
         let open = Open(member.clone());
         let topic = member.topic()?;
+        if member.has_old_topic() {
+            // The client may know it as it was before partitions were added, or before it was deleted and made again. What
+            // fails here, fails a push, too.
+            let _ = member.client().partition_count(topic_name, Deadline::after(REFRESH));
+        }
         // Info topics' records belong to a call that waits for them.
         if overdue == WhenOverdue::Keep {
             let flushed: Weak<Member> = Arc::downgrade(&member);
@@ -123,6 +132,9 @@ impl KafkaProducer {
 
     /// Tells that a thread pool prepares what is sent: waiting there for a delivery could be waiting for itself.
     pub fn prepared_on(self, pool: Mark) -> Self {
+        if pool != Mark::NONE {
+            self.member.mark_prepared_elsewhere();
+        }
         KafkaProducer { pool, ..self }
     }
 

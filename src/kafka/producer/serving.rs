@@ -1,12 +1,13 @@
 //! A client of producers, and the thread that serves it: delivery reports in, and handed to the members whose events they are
 //! about; what is overdue is told, and what nobody waits for any more is dropped.
 
+use std::collections::HashSet;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
-use parking_lot::RwLock;
+use parking_lot::{Mutex, RwLock};
 use rdkafka::bindings as rd;
 use rdkafka::types::RDKafkaErrorCode;
 
@@ -23,6 +24,9 @@ use crate::kafka::codes::Code;
 use crate::kafka::native::{self, QueueEvent};
 use crate::kafka::{Connection, errors};
 
+/// A client with so many topics takes no more: each one, deleted or not, has its part in each refresh of metadata.
+const MOST_TOPICS: usize = 1_000;
+
 /// Makes the member for this slot of the client.
 pub type MakeMember<'a> = dyn Fn(Slot, &Arc<ProducerClient>) -> Member + 'a;
 
@@ -30,6 +34,8 @@ pub type MakeMember<'a> = dyn Fn(Slot, &Arc<ProducerClient>) -> Member + 'a;
 pub struct ProducerClient {
     pub client: Client,
     members: RwLock<Vec<Option<Arc<Member>>>>,
+    /// What its members, those that have gone included, produced to: librdkafka forgets none of them.
+    topics: Mutex<HashSet<String>>,
     /// Whether producers may not join, after a panic or with events of producers that are gone.
     is_retired: AtomicBool,
 }
@@ -44,8 +50,12 @@ impl ProducerClient {
         make: &MakeMember,
     ) -> Result<(Arc<Self>, Arc<Member>)> {
         let client = Client::new(connection, ClientRole::Producer, name, properties)?;
-        let client =
-            Arc::new(ProducerClient { client, members: RwLock::default(), is_retired: AtomicBool::new(false) });
+        let client = Arc::new(ProducerClient {
+            client,
+            members: RwLock::default(),
+            topics: Mutex::default(),
+            is_retired: AtomicBool::new(false),
+        });
         // Before the thread, which ends without members.
         let member = client.join(make).ok_or_else(|| Error::new(Kind::Kafka, "a new client takes no member"))?;
         let served = client.clone();
@@ -61,15 +71,23 @@ impl ProducerClient {
     /// `None` if no more producers may join.
     pub fn join(self: &Arc<Self>, make: &MakeMember) -> Option<Arc<Member>> {
         let mut members = self.members.write();
-        if self.is_retired.load(Ordering::Acquire) || self.client.fatal().is_some() {
+        if self.is_retired.load(Ordering::Acquire) {
             return None;
         }
         let slot = members.iter().position(Option::is_none).unwrap_or(members.len());
-        let member = Arc::new(make(Slot::new(slot)?, self));
-        match members.iter().all(Option::is_none) {
-            true => self.client.names().replace(member.name()),
-            false => self.client.names().add(member.name()),
+        let member = make(Slot::new(slot)?, self);
+        let has_old_topic = self.topics.lock().contains(member.topic_name());
+        if !has_old_topic && self.topics.lock().len() >= MOST_TOPICS {
+            return None;
         }
+        // Before the look for a fatal error: one that comes later is reported to this one, too.
+        self.client.names().add(member.name());
+        if self.client.fatal().or_else(|| self.client.ended_by()).is_some() {
+            self.client.names().remove(member.name());
+            return None;
+        }
+        self.topics.lock().insert(member.topic_name().to_owned());
+        let member = Arc::new(member.with_old_topic(has_old_topic));
         match members.get_mut(slot) {
             Some(free) => *free = Some(member.clone()),
             None => members.push(Some(member.clone())),
@@ -175,7 +193,8 @@ impl ProducerClient {
                 pool.take_out(self)
             }
             Some(_) => false,
-            None => true,
+            // A producer may have joined and gone meanwhile, as the last one of its driver.
+            None => !self.has_members(),
         }
     }
 
@@ -335,7 +354,9 @@ impl FlushPace {
         }
         let now = Instant::now();
         if now >= self.due {
-            flushing.for_each(|member| member.hurry(Self::FIRST_PAUSE));
+            for member in flushing {
+                member.hurry(Self::FIRST_PAUSE);
+            }
             self.pause = (self.pause * 2).min(Self::LONGEST_PAUSE);
             self.due = now + self.pause;
         }
