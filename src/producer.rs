@@ -212,8 +212,10 @@ impl Workshop {
         }
         let partition = self.select_partition(event.partition, "", None)?;
         let future = self.future_for(event);
+        let flushes = self.records.flushes();
         let place = self.take_place(size, Some(partition), &future)?;
         self.records.send(partition, &event.record, size, place)?;
+        self.records.flush_after(flushes);
         Ok(future)
     }
 
@@ -230,6 +232,7 @@ impl Workshop {
 
     /// In the caller, with the host's serializer or selector.
     fn push_in_order<R: Record>(self: &Arc<Self>, event: &NewEvent<R>, size: usize) -> Result<Option<Arc<Future>>> {
+        self.records.mark_prepared_elsewhere();
         let ready = self.serialize(self.copy(event, size)?)?;
         self.finish_in_caller(Ok(ready), self.future_for(event))
     }
@@ -245,7 +248,10 @@ impl Workshop {
                 let content = Content::Own { preparation, data: data.concat() };
                 self.push_by_pool(Unprepared { content, partition }, size, future)
             }
-            Ok(_) => self.finish_in_caller(self.prepare_own(preparation, &data, partition), future),
+            Ok(_) => {
+                self.records.mark_prepared_elsewhere();
+                self.finish_in_caller(self.prepare_own(preparation, &data, partition), future)
+            }
             Err(too_large) => self.finish_in_caller(Err(too_large), future),
         }
     }

@@ -319,7 +319,7 @@ impl InFlight {
 /// Counts the event in, where there is room for it.
 fn take_place(mut state: MutexGuard<State>, claim: Claim) -> Place {
     state.events += 1;
-    state.bytes = state.bytes.saturating_add(claim.bytes);
+    state.bytes += claim.bytes;
     state.current.outstanding += 1;
     let epoch = state.epoch;
     match (claim.partition, claim.future) {
@@ -344,8 +344,11 @@ impl State {
         let entry = self.ledger.remove(place, bytes)?;
         self.events = self.events.saturating_sub(1);
         self.bytes = self.bytes.saturating_sub(entry.bytes);
-        self.told = self.told.saturating_sub(u64::from(entry.is_told));
-        Some(entry).filter(|entry| !entry.is_told)
+        if entry.is_told {
+            self.told = self.told.saturating_sub(1);
+            return None;
+        }
+        Some(entry)
     }
 
     fn count_out(&mut self, epoch: u64, events: u64, failure: Option<&Error>) {

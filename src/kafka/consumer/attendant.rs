@@ -292,22 +292,23 @@ impl Shared {
             return Ok(());
         }
         let deadline = Deadline::after(COMMIT_AT_REVOCATION);
+        let number = self.desk.lock().commit_is_sent();
         let committed = Queue::new(&self.client.handle).and_then(|answers| {
             self.send_commit(offsets, &answers, 0)?;
             while !deadline.has_passed() {
                 if let Some(answer) = answers.poll(deadline.remaining(IDLE)) {
-                    return self.read_commit(&answer);
+                    return self.read_commit(&answer, number);
                 }
             }
             Err(self.client.unreachable(self.committing()))
         });
         let partitions = offsets.iter().map(|(partition, _)| *partition);
-        committed.inspect_err(|error| self.note_commit_failure(error.clone(), partitions))
+        committed.inspect_err(|error| self.note_commit_failure(number, error.clone(), partitions))
     }
 
-    fn note_commit_failure(&self, error: Error, partitions: impl Iterator<Item = u32>) {
+    fn note_commit_failure(&self, number: u64, error: Error, partitions: impl Iterator<Item = u32>) {
         let (held, gone) = partitions.partition(|partition| self.positions.is_assigned(*partition));
-        self.desk.lock().commit_failed(error, held, gone);
+        self.desk.lock().commit_failed(number, error, held, gone);
     }
 
     fn commit_if_due(&self, commits: &mut Commits) {
@@ -316,9 +317,10 @@ impl Shared {
             return;
         }
         let offsets = self.positions.to_commit();
+        commits.number = self.desk.lock().commit_is_sent();
         let result = match offsets.as_slice() {
             [] => {
-                self.answer(requested, Ok(()), &[]);
+                self.answer(requested, commits.number, Ok(()), &[]);
                 Ok(())
             }
             offsets => self.send_commit(offsets, &self.events, requested),
@@ -326,7 +328,7 @@ impl Shared {
         commits.sent_for(requested);
         if let Err(error) = result {
             let partitions: Vec<_> = offsets.iter().map(|(partition, _)| *partition).collect();
-            self.answer(requested, Err(error), &partitions);
+            self.answer(requested, commits.number, Err(error), &partitions);
         }
     }
 
@@ -353,14 +355,14 @@ impl Shared {
         format!("committing positions of group {:?} in topic {:?}", self.group, self.topic)
     }
 
-    fn read_commit(&self, event: &QueueEvent) -> Result<()> {
+    fn read_commit(&self, event: &QueueEvent, number: u64) -> Result<()> {
         let partitions = event.partitions();
         for part in partitions.iter().filter(|part| !part.error.is_error()) {
             if !event.error().is_error()
                 && let (Ok(partition), Ok(offset)) = (u32::try_from(part.partition), u64::try_from(part.offset))
             {
                 self.positions.committed(partition, offset);
-                self.desk.lock().commit_succeeded(partition);
+                self.desk.lock().commit_succeeded(number, partition);
             }
         }
         let first_error =
@@ -386,7 +388,7 @@ impl Shared {
 
     fn note_commit(&self, event: &QueueEvent, commits: &mut Commits) {
         let request = event.opaque() as usize as u64;
-        match self.read_commit(event) {
+        match self.read_commit(event, commits.number) {
             Err(error) if error.is_retriable() => {
                 // The positions are still there: the next round takes them along, and answers whoever waits.
                 log::info!(logger: self.client.log(), target: &self.client.name(), "{error}; trying again");
@@ -396,18 +398,18 @@ impl Shared {
                 let partitions = event.partitions();
                 let failed = partitions.iter().filter(|part| event.error().is_error() || part.error.is_error());
                 let failed: Vec<_> = failed.filter_map(|part| u32::try_from(part.partition).ok()).collect();
-                self.answer(request, result, &failed);
+                self.answer(request, commits.number, result, &failed);
             }
         }
     }
 
-    fn answer(&self, request: u64, result: Result<()>, failed: &[u32]) {
+    fn answer(&self, request: u64, number: u64, result: Result<()>, failed: &[u32]) {
         if let Err(error) = result {
             log::warn!(logger: self.client.log(), target: &self.client.name(), "{error}");
             if error.kafka_code().is_some_and(|code| code == RDKafkaErrorCode::GroupAuthorizationFailed as i32) {
                 self.standing.set(error.clone());
             }
-            self.note_commit_failure(error, failed.iter().copied());
+            self.note_commit_failure(number, error, failed.iter().copied());
         }
         let mut desk = self.desk.lock();
         desk.answered = desk.answered.max(request);
@@ -480,13 +482,15 @@ struct Commits {
     next: Instant,
     /// The host's last request that a commit was sent for.
     sent_for: u64,
+    /// Of the last one that was sent.
+    number: u64,
     /// The last one failed in a way that passes: not again before `next`, whoever asks.
     backing_off: bool,
 }
 
 impl Default for Commits {
     fn default() -> Self {
-        Commits { next: Instant::now() + COMMIT_INTERVAL, sent_for: 0, backing_off: false }
+        Commits { next: Instant::now() + COMMIT_INTERVAL, sent_for: 0, number: 0, backing_off: false }
     }
 }
 
@@ -500,10 +504,12 @@ impl Commits {
     }
 
     fn sent_for(&mut self, requested: u64) {
-        *self = Commits { next: Instant::now() + COMMIT_INTERVAL, sent_for: requested, backing_off: false };
+        let next = Instant::now() + COMMIT_INTERVAL;
+        *self = Commits { next, sent_for: requested, backing_off: false, number: self.number };
     }
 
     fn again(&mut self, answered: u64) {
-        *self = Commits { next: Instant::now() + COMMIT_INTERVAL / 4, sent_for: answered, backing_off: true };
+        let next = Instant::now() + COMMIT_INTERVAL / 4;
+        *self = Commits { next, sent_for: answered, backing_off: true, number: self.number };
     }
 }

@@ -9,6 +9,8 @@ pub struct Desk {
     /// Commits asked for by the host, and how many of these are answered.
     pub requested: u64,
     pub answered: u64,
+    /// Commits that were sent.
+    sent: u64,
     commit_failure: Option<CommitFailure>,
     /// The host wants no more records; and that is done.
     pub unsubscribe: bool,
@@ -19,6 +21,8 @@ pub struct Desk {
 /// A failure that nobody has been told of, and that no later commit has made up for.
 struct CommitFailure {
     error: Error,
+    /// Of the commit, in the order of sending: what was sent before makes up for nothing.
+    number: u64,
     /// Partitions whose positions were not committed since.
     held: BTreeSet<u32>,
     /// Partitions that were taken away with positions that are not committed: others read these events again, which any later
@@ -29,28 +33,38 @@ struct CommitFailure {
 }
 
 impl Desk {
+    /// The number of the commit that is sent now.
+    pub fn commit_is_sent(&mut self) -> u64 {
+        self.sent += 1;
+        self.sent
+    }
+
     /// `held` and `gone`: its partitions that this consumer still has, and those that it has no more.
-    pub fn commit_failed(&mut self, error: Error, held: BTreeSet<u32>, gone: BTreeSet<u32>) {
+    pub fn commit_failed(&mut self, number: u64, error: Error, held: BTreeSet<u32>, gone: BTreeSet<u32>) {
+        if held.is_empty() && gone.is_empty() {
+            return self.failed(error);
+        }
         match &mut self.commit_failure {
             Some(failure) if failure.is_final => {}
             Some(failure) => {
                 failure.error = error;
+                failure.number = failure.number.max(number);
                 failure.held.extend(held);
                 failure.gone.extend(gone);
             }
-            none => *none = Some(CommitFailure { error, held, gone, is_final: false }),
+            none => *none = Some(CommitFailure { error, number, held, gone, is_final: false }),
         }
     }
 
     /// A failure that counts whatever is committed later.
     pub fn failed(&mut self, error: Error) {
         let (held, gone) = Default::default();
-        self.commit_failure = Some(CommitFailure { error, held, gone, is_final: true });
+        self.commit_failure = Some(CommitFailure { error, number: self.sent, held, gone, is_final: true });
     }
 
     /// What was acknowledged before is committed with it.
-    pub fn commit_succeeded(&mut self, partition: u32) {
-        let Some(failure) = &mut self.commit_failure else { return };
+    pub fn commit_succeeded(&mut self, number: u64, partition: u32) {
+        let Some(failure) = self.commit_failure.as_mut().filter(|failure| failure.number < number) else { return };
         failure.held.remove(&partition);
         failure.gone.clear();
         if failure.held.is_empty() && !failure.is_final {
@@ -84,21 +98,21 @@ mod tests {
 
     fn desk_with_failure(held: &[u32], gone: &[u32]) -> Desk {
         let mut desk = Desk::default();
-        desk.commit_failed(failure(), held.iter().copied().collect(), gone.iter().copied().collect());
+        desk.commit_failed(1, failure(), held.iter().copied().collect(), gone.iter().copied().collect());
         desk
     }
 
     #[test]
     fn commit_failure_is_reported_unless_its_partitions_are_committed_later() {
         let mut desk = desk_with_failure(&[0, 1], &[]);
-        desk.commit_succeeded(2);
-        desk.commit_succeeded(0);
+        desk.commit_succeeded(2, 2);
+        desk.commit_succeeded(2, 0);
         assert_eq!(desk.take_commit_failure().unwrap().message(), "not committed");
         assert!(desk.take_commit_failure().is_none(), "it is reported once");
 
         let mut desk = desk_with_failure(&[0, 1], &[]);
-        desk.commit_succeeded(1);
-        desk.commit_succeeded(0);
+        desk.commit_succeeded(2, 1);
+        desk.commit_succeeded(2, 0);
         assert!(desk.take_commit_failure().is_none());
     }
 
@@ -107,23 +121,34 @@ mod tests {
         let mut desk = desk_with_failure(&[1], &[]);
         desk.taken_away(&[1]);
         assert!(desk.has_failure(), "without a later commit it is reported");
-        desk.commit_succeeded(0);
+        desk.commit_succeeded(2, 0);
         assert!(desk.take_commit_failure().is_none());
 
         let mut desk = desk_with_failure(&[2], &[1]);
-        desk.commit_succeeded(0);
+        desk.commit_succeeded(2, 0);
         assert!(desk.has_failure());
-        desk.commit_succeeded(2);
+        desk.commit_succeeded(2, 2);
         assert!(!desk.has_failure());
     }
 
     #[test]
     fn later_failure_adds_its_partitions() {
         let mut desk = desk_with_failure(&[0], &[]);
-        desk.commit_failed(failure(), BTreeSet::from([1]), BTreeSet::new());
-        desk.commit_succeeded(1);
+        desk.commit_failed(2, failure(), BTreeSet::from([1]), BTreeSet::new());
+        desk.commit_succeeded(3, 1);
         assert!(desk.has_failure());
-        desk.commit_succeeded(0);
+        desk.commit_succeeded(3, 0);
+        assert!(!desk.has_failure());
+    }
+
+    #[test]
+    fn commit_that_was_sent_before_makes_up_for_nothing() {
+        let mut desk = Desk::default();
+        let [earlier, failing, later] = [(); 3].map(|()| desk.commit_is_sent());
+        desk.commit_failed(failing, failure(), BTreeSet::new(), BTreeSet::from([0]));
+        desk.commit_succeeded(earlier, 0);
+        assert!(desk.has_failure());
+        desk.commit_succeeded(later, 0);
         assert!(!desk.has_failure());
     }
 
@@ -131,8 +156,8 @@ mod tests {
     fn failure_of_no_commit_is_not_made_up_for() {
         let mut desk = Desk::default();
         desk.failed(failure());
-        desk.commit_failed(Error::new(Kind::Kafka, "another"), BTreeSet::from([0]), BTreeSet::new());
-        desk.commit_succeeded(0);
+        desk.commit_failed(1, Error::new(Kind::Kafka, "another"), BTreeSet::from([0]), BTreeSet::new());
+        desk.commit_succeeded(2, 0);
         assert_eq!(desk.take_commit_failure().unwrap().message(), "not committed");
     }
 }

@@ -2,7 +2,7 @@
 
 use std::ffi::c_void;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
 use once_cell::sync::OnceCell;
@@ -33,6 +33,10 @@ pub struct Member {
     /// When events in flight are overdue, unless librdkafka sees to that.
     overdue_after: Option<Duration>,
     topic_flush: TopicFlush,
+    /// How often it was flushed: an event that was on its way to librdkafka meanwhile has to be flushed once more.
+    flushes: AtomicU32,
+    /// Whether its name is among the client's.
+    is_named: AtomicBool,
     /// Whether a thread pool may still have events that were pushed.
     is_prepared_elsewhere: AtomicBool,
     is_closing: AtomicBool,
@@ -85,6 +89,8 @@ impl Member {
             has_old_topic: false,
             overdue_after,
             topic_flush: TopicFlush::default(),
+            flushes: AtomicU32::new(0),
+            is_named: AtomicBool::new(true),
             is_prepared_elsewhere: AtomicBool::new(false),
             is_closing: AtomicBool::new(false),
         }
@@ -121,6 +127,18 @@ impl Member {
         topic()
     }
 
+    #[inline]
+    pub fn flushes(&self) -> u32 {
+        self.flushes.load(Ordering::Acquire)
+    }
+
+    /// Takes its name from the client's: it has told of all of its events.
+    pub fn take_name(&self) {
+        if self.is_named.swap(false, Ordering::AcqRel) {
+            self.client().names().remove(&self.name);
+        }
+    }
+
     pub fn mark_prepared_elsewhere(&self) {
         self.is_prepared_elsewhere.store(true, Ordering::Relaxed);
     }
@@ -130,6 +148,18 @@ impl Member {
         #[cfg(feature = "patched")]
         self.hurry(Duration::ZERO);
         self.client().main.wake();
+    }
+
+    /// Sends what a flush, which is under way, has missed.
+    pub fn flush_again(&self) {
+        if cfg!(feature = "patched") {
+            self.flush_topic(Duration::ZERO);
+        }
+    }
+
+    /// Returns whether events are left.
+    fn flush_topic(&self, at_most: Duration) -> bool {
+        self.topic.get().is_none_or(|topic| self.topic_flush.flush(self.client(), topic, at_most))
     }
 
     /// Takes no more events. What is in flight is still delivered.
@@ -180,8 +210,8 @@ impl Member {
 
 impl Hurry for Member {
     fn hurry(&self, at_most: Duration) -> bool {
-        let Some(topic) = self.topic.get() else { return true };
-        let has_left_events = self.topic_flush.flush(self.client(), topic, at_most);
+        self.flushes.fetch_add(1, Ordering::AcqRel);
+        let has_left_events = self.flush_topic(at_most);
         has_left_events || self.is_prepared_elsewhere.load(Ordering::Relaxed)
     }
 

@@ -133,9 +133,14 @@ impl KafkaProducer {
     /// Tells that a thread pool prepares what is sent: waiting there for a delivery could be waiting for itself.
     pub fn prepared_on(self, pool: Mark) -> Self {
         if pool != Mark::NONE {
-            self.member.mark_prepared_elsewhere();
+            self.mark_prepared_elsewhere();
         }
         KafkaProducer { pool, ..self }
+    }
+
+    /// Tells that events that were pushed may be sent later, by other threads.
+    pub fn mark_prepared_elsewhere(&self) {
+        self.member.mark_prepared_elsewhere();
     }
 
     /// As Kafka knows the topic now. What this client knew of it is brought up to date, which matters to one that
@@ -158,6 +163,20 @@ impl KafkaProducer {
 
     pub fn in_flight(&self) -> &InFlight {
         &self.member.in_flight
+    }
+
+    /// How often its events were flushed until now.
+    #[inline]
+    pub fn flushes(&self) -> u32 {
+        self.member.flushes()
+    }
+
+    /// After a push that began when there were so many flushes: one that came meanwhile may have missed its event.
+    #[inline]
+    pub fn flush_after(&self, flushes: u32) {
+        if self.member.flushes() != flushes {
+            self.member.flush_again();
+        }
     }
 
     /// The largest record that this client sends, in bytes: `message.max.bytes` without the overhead.

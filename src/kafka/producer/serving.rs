@@ -158,6 +158,7 @@ impl ProducerClient {
             return members;
         }
         if self.retires_with(&members) {
+            members.iter().for_each(|member| member.take_name());
             self.drop_overdue(&members);
             // Whatever became of the purge: nobody waits, and no other has joined.
             self.members.write().clear();
@@ -166,9 +167,10 @@ impl ProducerClient {
         let mut slots = self.members.write();
         for slot in slots.iter_mut() {
             // One with overdue events keeps its slot until librdkafka reports them.
-            if let Some(member) = slot.take_if(|member| is_over(member) && member.in_flight.is_empty()) {
-                self.client.names().remove(member.name());
+            if let Some(member) = slot.as_ref().filter(|member| is_over(member)) {
+                member.take_name();
             }
+            slot.take_if(|member| is_over(member) && member.in_flight.is_empty());
         }
         slots.iter().flatten().cloned().collect()
     }

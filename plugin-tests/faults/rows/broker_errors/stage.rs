@@ -49,7 +49,8 @@ impl Stage {
         let name = format!("scene-{}", NUMBER.fetch_add(1, Ordering::Relaxed));
         self.mock.topic(&name, &[FIRST, SECOND])?;
         let topic = self.driver.open_topic(&name).or_fail("opening the scene's topic")?;
-        let mut builder = topic.producer(&name).kafka("linger.ms", 200);
+        // Each scene's broker is to see a client begin.
+        let mut builder = topic.producer(&name).kafka("linger.ms", 200).option("client", "dedicated");
         builder = builder.kafka("delivery.timeout.ms", delivery_timeout.as_millis() as u64);
         for (property, value) in more {
             builder = builder.kafka(property, *value);
