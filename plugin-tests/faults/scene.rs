@@ -158,6 +158,21 @@ impl<'a> Scene<'a> {
         Ok(Duration::from_millis(now() - since))
     }
 
+    /// Waits until no consumer has been given or has lost a partition for so long: its group has settled.
+    pub fn await_settled_group(&mut self, quiet: Duration, at_most: Duration) -> Result<()> {
+        let mut last = now();
+        eventually("the group settles", at_most, || {
+            for worker in self.consumers.iter_mut().filter(|worker| worker.is_working()) {
+                worker.expect_alive()?;
+                let rebalanced = worker.news()?.iter().any(|entry| matches!(entry, Entry::Rebalanced { .. }));
+                if rebalanced {
+                    last = now();
+                }
+            }
+            Ok((Duration::from_millis(now() - last) >= quiet).then_some(()))
+        })
+    }
+
     /// Waits until each producer has told what became of a push of this number or a higher one.
     pub fn await_number(&mut self, wanted: u64) -> Result<()> {
         self.producers.iter_mut().try_for_each(|producer| {

@@ -14,6 +14,8 @@ use crate::worker::Command;
 
 /// Longer than the session of a member, where the member says how long that is.
 const STOPPED: Duration = Duration::from_secs(8);
+/// Some heartbeats, by which members hear of a rebalance.
+const SETTLED: Duration = Duration::from_secs(4);
 const MAX_MEMBERS: usize = 3;
 
 #[derive(Clone, Copy)]
@@ -108,6 +110,8 @@ fn members_come_and_go(run: &Run, brokers: &mut Brokers, protocol: Protocol) -> 
         }
         scene.await_flow(PATIENCE)?;
     }
+    // A commit in the middle of a rebalance is refused, which `close` has to tell.
+    scene.await_settled_group(SETTLED, PATIENCE)?;
     for (place, _) in members {
         no_busy_loop(&mut scene, place, started.elapsed())?;
     }
