@@ -125,17 +125,17 @@ impl Shared {
 
     pub(super) fn unsubscribe(&self, limit: Deadline) -> Result<()> {
         self.unsubscribed.store(true, Ordering::Release);
-        let mut desk = self.desk.lock();
-        desk.unsubscribe = true;
+        let mut commit_state = self.commit_state.lock();
+        commit_state.unsubscribe = true;
         self.data.wake();
         self.events.wake();
-        while !desk.unsubscribed && !desk.closed {
+        while !commit_state.unsubscribed && !commit_state.closed {
             if limit.has_passed() {
                 return Err(self.client.unreachable(format_args!("leaving the group {:?}", self.group)));
             }
-            self.changed.wait_for(&mut desk, limit.remaining(IDLE));
+            self.changed.wait_for(&mut commit_state, limit.remaining(IDLE));
         }
-        desk.take_commit_failure().map_or(Ok(()), Err)
+        commit_state.take_commit_failure().map_or(Ok(()), Err)
     }
 
     fn check_assigned(&self, partition: u32) -> Result<()> {

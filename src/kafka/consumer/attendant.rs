@@ -94,12 +94,13 @@ impl Shared {
     fn end(&self) {
         self.batch.lock().clear();
         let uncommitted = self.positions.revoke_all();
-        let mut desk = self.desk.lock();
-        if uncommitted && !desk.has_failure() {
-            desk.failed(Error::new(Kind::Kafka, format!("{}: the consumer ended before they were", self.committing())));
+        let mut commit_state = self.commit_state.lock();
+        if uncommitted && !commit_state.has_failure() {
+            commit_state
+                .failed(Error::new(Kind::Kafka, format!("{}: the consumer ended before they were", self.committing())));
         }
-        desk.closed = true;
-        drop(desk);
+        commit_state.closed = true;
+        drop(commit_state);
         self.changed.notify_all();
     }
 
@@ -166,7 +167,7 @@ impl Shared {
         });
 
         if !assigning {
-            self.desk.lock().taken_away(&partitions);
+            self.commit_state.lock().taken_away(&partitions);
         }
         if let Err(error) = result {
             log::error!(logger: self.client.log(), target: &self.client.name(), "rebalance: {error}");
@@ -292,7 +293,7 @@ impl Shared {
             return Ok(());
         }
         let deadline = Deadline::after(COMMIT_AT_REVOCATION);
-        let number = self.desk.lock().commit_is_sent();
+        let number = self.commit_state.lock().commit_is_sent();
         let committed = Queue::new(&self.client.handle).and_then(|answers| {
             self.send_commit(offsets, &answers, 0)?;
             while !deadline.has_passed() {
@@ -308,16 +309,16 @@ impl Shared {
 
     fn note_commit_failure(&self, number: u64, error: Error, partitions: impl Iterator<Item = u32>) {
         let (held, gone) = partitions.partition(|partition| self.positions.is_assigned(*partition));
-        self.desk.lock().commit_failed(number, error, held, gone);
+        self.commit_state.lock().commit_failed(number, error, held, gone);
     }
 
     fn commit_if_due(&self, commits: &mut Commits) {
-        let requested = self.desk.lock().requested;
+        let requested = self.commit_state.lock().requested;
         if !commits.is_due(requested) {
             return;
         }
         let offsets = self.positions.to_commit();
-        commits.number = self.desk.lock().commit_is_sent();
+        commits.number = self.commit_state.lock().commit_is_sent();
         let result = match offsets.as_slice() {
             [] => {
                 self.answer(requested, commits.number, Ok(()), &[]);
@@ -362,7 +363,7 @@ impl Shared {
                 && let (Ok(partition), Ok(offset)) = (u32::try_from(part.partition), u64::try_from(part.offset))
             {
                 self.positions.committed(partition, offset);
-                self.desk.lock().commit_succeeded(number, partition);
+                self.commit_state.lock().commit_succeeded(number, partition);
             }
         }
         let first_error =
@@ -392,7 +393,7 @@ impl Shared {
             Err(error) if error.is_retriable() => {
                 // The positions are still there: the next round takes them along, and answers whoever waits.
                 log::info!(logger: self.client.log(), target: &self.client.name(), "{error}; trying again");
-                commits.again(self.desk.lock().answered);
+                commits.again(self.commit_state.lock().answered);
             }
             result => {
                 let partitions = event.partitions();
@@ -411,21 +412,21 @@ impl Shared {
             }
             self.note_commit_failure(number, error, failed.iter().copied());
         }
-        let mut desk = self.desk.lock();
-        desk.answered = desk.answered.max(request);
-        drop(desk);
+        let mut commit_state = self.commit_state.lock();
+        commit_state.answered = commit_state.answered.max(request);
+        drop(commit_state);
         self.changed.notify_all();
     }
 
     /// Gives the partitions up, as the host wished; whoever waits for that is told.
     fn unsubscribe_if_asked(&self, commits: &mut Commits) {
-        let desk = self.desk.lock();
-        if !desk.unsubscribe || desk.unsubscribed {
+        let commit_state = self.commit_state.lock();
+        if !commit_state.unsubscribe || commit_state.unsubscribed {
             return;
         }
-        drop(desk);
+        drop(commit_state);
         self.give_up_partitions(commits);
-        self.desk.lock().unsubscribed = true;
+        self.commit_state.lock().unsubscribed = true;
         self.changed.notify_all();
     }
 
@@ -440,7 +441,7 @@ impl Shared {
         let code = unsafe { rd::rd_kafka_unsubscribe(client) };
         if Code::from(code).is_error() {
             let error = errors::error(code, "").during(format_args!("leaving the group {:?}", self.group));
-            self.desk.lock().failed(error);
+            self.commit_state.lock().failed(error);
         }
         // The group takes the partitions away, which commits what was acknowledged.
         let deadline = Deadline::after(LEAVING);

@@ -8,7 +8,7 @@
 
 mod asking;
 mod attendant;
-mod desk;
+mod commit_state;
 mod history;
 mod pinned;
 mod reading;
@@ -22,7 +22,7 @@ use std::time::{Duration, Instant};
 use parking_lot::{Condvar, Mutex};
 use rdkafka::bindings as rd;
 
-use desk::Desk;
+use commit_state::CommitState;
 use history::History;
 use pinned::Answers;
 pub use pinned::Pin;
@@ -132,7 +132,7 @@ struct Shared {
     closing: AtomicBool,
     /// Nothing is handed out any more, though the consumer is not closed.
     unsubscribed: AtomicBool,
-    desk: Mutex<Desk>,
+    commit_state: Mutex<CommitState>,
     changed: Condvar,
     /// An error that goes on until somebody changes something: said by every call until a record comes.
     standing: Flagged<Error>,
@@ -183,7 +183,7 @@ impl KafkaConsumer {
             rebalancing: AtomicBool::new(false),
             closing: AtomicBool::new(false),
             unsubscribed: AtomicBool::new(false),
-            desk: Mutex::default(),
+            commit_state: Mutex::default(),
             changed: Condvar::new(),
             standing: Flagged::default(),
             history: Mutex::new(History::new(connection.embedded.is_none())),
@@ -267,14 +267,14 @@ impl KafkaConsumer {
     /// Commits, leaves the group, and waits until that is done; what remains at the deadline is done without.
     pub fn close(&self, deadline: Deadline) -> Result<()> {
         self.shared.start_closing();
-        let mut desk = self.shared.desk.lock();
-        while !desk.closed {
+        let mut commit_state = self.shared.commit_state.lock();
+        while !commit_state.closed {
             if deadline.has_passed() {
                 return Err(Error::bare(Kind::TimedOut));
             }
-            self.shared.changed.wait_for(&mut desk, deadline.remaining(IDLE));
+            self.shared.changed.wait_for(&mut commit_state, deadline.remaining(IDLE));
         }
-        desk.take_commit_failure().map_or(Ok(()), Err)
+        commit_state.take_commit_failure().map_or(Ok(()), Err)
     }
 }
 

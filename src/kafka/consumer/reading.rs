@@ -271,26 +271,26 @@ impl Shared {
     }
 
     pub(super) fn commit(&self, deadline: Deadline) -> Result<()> {
-        let mut desk = self.desk.lock();
-        desk.requested += 1;
-        let mine = desk.requested;
+        let mut commit_state = self.commit_state.lock();
+        commit_state.requested += 1;
+        let mine = commit_state.requested;
         let began = Instant::now();
         self.events.wake();
         loop {
-            if desk.answered >= mine {
-                return desk.take_commit_failure().map_or(Ok(()), Err);
+            if commit_state.answered >= mine {
+                return commit_state.take_commit_failure().map_or(Ok(()), Err);
             }
             if self.closing.load(Ordering::Acquire) {
                 return Err(Error::bare(Kind::Closed));
             }
             if deadline.has_passed() {
-                let why = desk.take_commit_failure();
+                let why = commit_state.take_commit_failure();
                 let why = why.or_else(|| Some(self.client.standing_trouble()?.during(self.committing())));
                 return Err(why.unwrap_or_else(|| Error::bare(Kind::TimedOut)));
             }
-            self.changed.wait_for(&mut desk, deadline.remaining(IDLE));
+            self.changed.wait_for(&mut commit_state, deadline.remaining(IDLE));
             if let Some(error) =
-                MutexGuard::unlocked(&mut desk, || self.client.unreached(Some(began), self.committing()))
+                MutexGuard::unlocked(&mut commit_state, || self.client.unreached(Some(began), self.committing()))
             {
                 return Err(error);
             }

@@ -138,7 +138,7 @@ impl KafkaProducer {
         KafkaProducer { pool, ..self }
     }
 
-    /// Tells that events that were pushed may be sent later, by other threads.
+    /// From now on, events that were pushed may be sent later, by other threads.
     pub fn mark_prepared_elsewhere(&self) {
         self.member.mark_prepared_elsewhere();
     }

@@ -10,12 +10,12 @@ use crate::config::DriverSettings;
 use crate::in_flight::Claim;
 use crate::services::Services;
 
-type Told = Arc<Mutex<Vec<String>>>;
+type FatalNames = Arc<Mutex<Vec<String>>>;
 
-fn connection(told: &Told) -> Connection {
-    let told = told.clone();
+fn connection(names: &FatalNames) -> Connection {
+    let names = names.clone();
     let services = Services {
-        fatal: Some(Arc::new(move |name: &str, _: i32, _: &str| told.lock().push(name.to_owned()))),
+        fatal: Some(Arc::new(move |name: &str, _: i32, _: &str| names.lock().push(name.to_owned()))),
         ..Services::default()
     };
     Connection::new(&DriverSettings::parse(r#"{"embedded": {}}"#).unwrap(), services).unwrap()
@@ -37,8 +37,8 @@ fn eventually(what: &str, holds: impl Fn() -> bool) {
 
 #[test]
 fn fatal_error_is_reported_once_for_each_producer_and_the_next_one_gets_a_new_client() {
-    let told = Told::default();
-    let connection = connection(&told);
+    let names = FatalNames::default();
+    let connection = connection(&names);
     let producers = ["a", "b"].map(|name| producer(&connection, name, "{}"));
     let other = producer(&connection, "other", r#"{"kafka": {"linger.ms": 7}}"#);
     assert_eq!(connection.clients.resources().clients, 2);
@@ -48,7 +48,7 @@ fn fatal_error_is_reported_once_for_each_producer_and_the_next_one_gets_a_new_cl
     unsafe {
         rd::rd_kafka_test_fatal_error(producers[0].member.client().handle.as_ptr(), code, c"planted".as_ptr());
     }
-    eventually("the fatal error to be reported", || told.lock().len() == 2);
+    eventually("the fatal error to be reported", || names.lock().len() == 2);
     let next = producer(&connection, "next", "{}");
     assert!(next.member.client().fatal().is_none());
     assert!(other.member.client().fatal().is_none());
@@ -56,12 +56,12 @@ fn fatal_error_is_reported_once_for_each_producer_and_the_next_one_gets_a_new_cl
         let refused = failed.member.in_flight.take_without_waiting(Claim { bytes: 1, partition: None, future: None });
         assert_eq!(refused.unwrap_err().message().matches("planted").count(), 1);
     }
-    assert_eq!(*told.lock(), ["producer \"a\"", "producer \"b\""]);
+    assert_eq!(*names.lock(), ["producer \"a\"", "producer \"b\""]);
 }
 
 #[test]
 fn producer_whose_failed_event_ends_its_client_shares_it_with_nobody() {
-    let connection = connection(&Told::default());
+    let connection = connection(&FatalNames::default());
     let gapless = r#"{"kafka": {"enable.gapless.guarantee": true}}"#;
     let producers = ["a", "b"].map(|name| producer(&connection, name, gapless));
     assert_eq!(connection.clients.resources().clients, producers.len());

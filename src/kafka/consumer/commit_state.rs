@@ -1,11 +1,11 @@
-//! What the attendant and those who wait for it tell each other.
+//! The state of commits, of unsubscribing and of the end, shared by the thread that serves a consumer and those who wait for it.
 
 use std::collections::BTreeSet;
 
 use crate::error::Error;
 
 #[derive(Default)]
-pub struct Desk {
+pub struct CommitState {
     /// Commits asked for by the host, and how many of these are answered.
     pub requested: u64,
     pub answered: u64,
@@ -32,7 +32,7 @@ struct CommitFailure {
     is_final: bool,
 }
 
-impl Desk {
+impl CommitState {
     /// The number of the commit that is sent now.
     pub fn commit_is_sent(&mut self) -> u64 {
         self.sent += 1;
@@ -96,68 +96,68 @@ mod tests {
         Error::new(Kind::Kafka, "not committed")
     }
 
-    fn desk_with_failure(held: &[u32], gone: &[u32]) -> Desk {
-        let mut desk = Desk::default();
-        desk.commit_failed(1, failure(), held.iter().copied().collect(), gone.iter().copied().collect());
-        desk
+    fn state_with_failure(held: &[u32], gone: &[u32]) -> CommitState {
+        let mut commit_state = CommitState::default();
+        commit_state.commit_failed(1, failure(), held.iter().copied().collect(), gone.iter().copied().collect());
+        commit_state
     }
 
     #[test]
     fn commit_failure_is_reported_unless_its_partitions_are_committed_later() {
-        let mut desk = desk_with_failure(&[0, 1], &[]);
-        desk.commit_succeeded(2, 2);
-        desk.commit_succeeded(2, 0);
-        assert_eq!(desk.take_commit_failure().unwrap().message(), "not committed");
-        assert!(desk.take_commit_failure().is_none(), "it is reported once");
+        let mut commit_state = state_with_failure(&[0, 1], &[]);
+        commit_state.commit_succeeded(2, 2);
+        commit_state.commit_succeeded(2, 0);
+        assert_eq!(commit_state.take_commit_failure().unwrap().message(), "not committed");
+        assert!(commit_state.take_commit_failure().is_none(), "it is reported once");
 
-        let mut desk = desk_with_failure(&[0, 1], &[]);
-        desk.commit_succeeded(2, 1);
-        desk.commit_succeeded(2, 0);
-        assert!(desk.take_commit_failure().is_none());
+        let mut commit_state = state_with_failure(&[0, 1], &[]);
+        commit_state.commit_succeeded(2, 1);
+        commit_state.commit_succeeded(2, 0);
+        assert!(commit_state.take_commit_failure().is_none());
     }
 
     #[test]
     fn any_later_commit_makes_up_for_partitions_that_were_taken_away() {
-        let mut desk = desk_with_failure(&[1], &[]);
-        desk.taken_away(&[1]);
-        assert!(desk.has_failure(), "without a later commit it is reported");
-        desk.commit_succeeded(2, 0);
-        assert!(desk.take_commit_failure().is_none());
+        let mut commit_state = state_with_failure(&[1], &[]);
+        commit_state.taken_away(&[1]);
+        assert!(commit_state.has_failure(), "without a later commit it is reported");
+        commit_state.commit_succeeded(2, 0);
+        assert!(commit_state.take_commit_failure().is_none());
 
-        let mut desk = desk_with_failure(&[2], &[1]);
-        desk.commit_succeeded(2, 0);
-        assert!(desk.has_failure());
-        desk.commit_succeeded(2, 2);
-        assert!(!desk.has_failure());
+        let mut commit_state = state_with_failure(&[2], &[1]);
+        commit_state.commit_succeeded(2, 0);
+        assert!(commit_state.has_failure());
+        commit_state.commit_succeeded(2, 2);
+        assert!(!commit_state.has_failure());
     }
 
     #[test]
     fn later_failure_adds_its_partitions() {
-        let mut desk = desk_with_failure(&[0], &[]);
-        desk.commit_failed(2, failure(), BTreeSet::from([1]), BTreeSet::new());
-        desk.commit_succeeded(3, 1);
-        assert!(desk.has_failure());
-        desk.commit_succeeded(3, 0);
-        assert!(!desk.has_failure());
+        let mut commit_state = state_with_failure(&[0], &[]);
+        commit_state.commit_failed(2, failure(), BTreeSet::from([1]), BTreeSet::new());
+        commit_state.commit_succeeded(3, 1);
+        assert!(commit_state.has_failure());
+        commit_state.commit_succeeded(3, 0);
+        assert!(!commit_state.has_failure());
     }
 
     #[test]
     fn commit_that_was_sent_before_makes_up_for_nothing() {
-        let mut desk = Desk::default();
-        let [earlier, failing, later] = [(); 3].map(|()| desk.commit_is_sent());
-        desk.commit_failed(failing, failure(), BTreeSet::new(), BTreeSet::from([0]));
-        desk.commit_succeeded(earlier, 0);
-        assert!(desk.has_failure());
-        desk.commit_succeeded(later, 0);
-        assert!(!desk.has_failure());
+        let mut commit_state = CommitState::default();
+        let [earlier, failing, later] = [(); 3].map(|()| commit_state.commit_is_sent());
+        commit_state.commit_failed(failing, failure(), BTreeSet::new(), BTreeSet::from([0]));
+        commit_state.commit_succeeded(earlier, 0);
+        assert!(commit_state.has_failure());
+        commit_state.commit_succeeded(later, 0);
+        assert!(!commit_state.has_failure());
     }
 
     #[test]
     fn failure_of_no_commit_is_not_made_up_for() {
-        let mut desk = Desk::default();
-        desk.failed(failure());
-        desk.commit_failed(1, Error::new(Kind::Kafka, "another"), BTreeSet::from([0]), BTreeSet::new());
-        desk.commit_succeeded(2, 0);
-        assert_eq!(desk.take_commit_failure().unwrap().message(), "not committed");
+        let mut commit_state = CommitState::default();
+        commit_state.failed(failure());
+        commit_state.commit_failed(1, Error::new(Kind::Kafka, "another"), BTreeSet::from([0]), BTreeSet::new());
+        commit_state.commit_succeeded(2, 0);
+        assert_eq!(commit_state.take_commit_failure().unwrap().message(), "not committed");
     }
 }
