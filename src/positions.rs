@@ -108,6 +108,12 @@ impl Positions {
         offsets
     }
 
+    /// Whether all that was acknowledged in the partition, if something was, is before `committed`.
+    pub fn is_acknowledged_up_to(&self, partition: u32, committed: Option<u64>) -> bool {
+        let acknowledged = self.0.lock().partitions.get(&partition).and_then(|position| position.acknowledged);
+        acknowledged.is_some() && acknowledged <= committed
+    }
+
     /// None of the partitions is ours any more. Returns whether something acknowledged was left uncommitted.
     pub fn revoke_all(&self) -> bool {
         let mut state = self.0.lock();

@@ -112,6 +112,12 @@ pub fn is_moving(code: Code) -> bool {
     matches!(code.into(), CoordinatorLoadInProgress | CoordinatorNotAvailable | NotCoordinator)
 }
 
+/// A commit that the group refuses because it is in the middle of a rebalance, or past one that this member has not seen yet.
+pub fn is_refused_in_rebalance(error: &Error) -> bool {
+    use RDKafkaErrorCode::{IllegalGeneration, RebalanceInProgress};
+    [IllegalGeneration, RebalanceInProgress].iter().any(|code| error.kafka_code() == Some(*code as i32))
+}
+
 /// What a topic or a group meets until somebody changes something: every call should say it, not only the first. What
 /// the client itself meets on its way to brokers is `trouble`'s.
 pub fn is_standing(code: RDKafkaErrorCode) -> bool {

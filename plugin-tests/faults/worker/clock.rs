@@ -10,6 +10,8 @@ use crate::journal::{Entry, Journal};
 /// What a call may take beyond its limit.
 const GRACE: Duration = Duration::from_millis(250);
 const BEAT: Duration = Duration::from_millis(5);
+/// A beat that has not come by then does not come.
+const LATEST_BEAT: Duration = Duration::from_secs(30);
 /// Beats that are remembered: of the last minute and a half, which no call here takes longer than.
 const REMEMBERED: usize = 20_000;
 
@@ -64,14 +66,21 @@ impl Clock {
         (result, took)
     }
 
-    /// For how long the machine could not do what it should since then, which was some beats ago.
+    /// For how long the machine could not do what it should between then and now.
     fn lateness_since(&self, since: Instant) -> Duration {
-        // The beat that ends after now tells of now.
-        thread::sleep(4 * BEAT);
+        let now = Instant::now();
+        // Of a process that was stopped this thread may run before the one of the beats.
+        while self.last_beat().is_none_or(|beat| beat.at < now) && now.elapsed() < LATEST_BEAT {
+            thread::sleep(BEAT);
+        }
         let beats = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let before = beats.iter().rev().find(|beat| beat.at <= since).or(beats.first());
         let (Some(before), Some(last)) = (before, beats.last()) else { return Duration::ZERO };
         (last.late - before.late).max(last.waited.saturating_sub(before.waited))
+    }
+
+    fn last_beat(&self) -> Option<Beat> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).last().copied()
     }
 }
 

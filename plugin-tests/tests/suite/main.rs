@@ -3,6 +3,7 @@
 mod addresses;
 mod authorization;
 mod certificates;
+mod commits;
 mod component_edges;
 mod components;
 mod consuming;

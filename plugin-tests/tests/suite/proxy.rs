@@ -29,6 +29,7 @@ pub enum Request {
     Produce = 0,
     Fetch = 1,
     Metadata = 3,
+    OffsetCommit = 8,
     OffsetFetch = 9,
     JoinGroup = 11,
     CreateTopics = 19,

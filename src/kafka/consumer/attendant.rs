@@ -29,6 +29,11 @@ const ASKING_FOR_COMMITS: Duration = Duration::from_secs(5);
 const ASKING_FOR_LEADERS: Duration = Duration::from_secs(1);
 /// How long leaving a group may take; then the session's end tells it.
 const LEAVING: Duration = Duration::from_secs(30);
+/// How long a consumer that leaves waits for a rebalance to let it commit, and how often it tries meanwhile.
+const COMMIT_BEFORE_LEAVING: Duration = Duration::from_secs(10);
+/// How long the partitions may take to come after the generation that they belong to.
+const ASSIGNMENT_AFTER_JOIN: Duration = Duration::from_secs(2);
+const REBALANCE_PAUSE: Duration = Duration::from_millis(100);
 /// How long a rebalance waits for the commit of the partitions that it takes away.
 const COMMIT_AT_REVOCATION: Duration = Duration::from_secs(5);
 
@@ -190,6 +195,9 @@ impl Shared {
             let told = committed.iter().find(|(of, _)| *of == partition).map(|(_, offset)| *offset);
             // Told that there is nothing committed, librdkafka need not ask the same, nor wait before it looks for the start.
             let otherwise = if told.is_some() { self.start } else { OFFSET_INVALID };
+            if self.positions.is_acknowledged_up_to(partition, told.flatten()) {
+                self.commit_state.lock().found_committed(partition);
+            }
             let next = self.positions.assign(partition, generation, told.flatten());
             starts.push((partition as i32, next.map_or(otherwise, |offset| offset as i64)));
         }
@@ -452,9 +460,36 @@ impl Shared {
         }
     }
 
+    /// Commits while this consumer can still take part in a rebalance. In the middle of one the group refuses commits, and
+    /// librdkafka takes all partitions away and joins again: those that come back can be committed then.
+    fn commit_before_leaving(&self, commits: &mut Commits) {
+        let mut deadline = Deadline::after(COMMIT_BEFORE_LEAVING);
+        let mut refused_in = self.generation();
+        // A failure is kept for whoever closes, unless a later commit succeeds.
+        while let Err(error) = self.commit_before_revocation(&self.positions.to_commit())
+            && errors::is_refused_in_rebalance(&error)
+        {
+            // A member that joins again has no generation.
+            while (self.generation() <= refused_in || self.positions.to_commit().is_empty()) && !deadline.has_passed() {
+                if self.generation() > refused_in {
+                    deadline = deadline.sooner(Deadline::after(ASSIGNMENT_AFTER_JOIN));
+                }
+                if let Some(event) = self.events.poll(deadline.remaining(REBALANCE_PAUSE)) {
+                    self.serve(&event, commits);
+                }
+            }
+            if deadline.has_passed() {
+                return;
+            }
+            refused_in = self.generation();
+        }
+    }
+
     /// Leaves the group; the last rebalance commits what was acknowledged. Without a group nothing else would.
     fn leave(&self, commits: &mut Commits) {
-        if !self.targets.is_empty() {
+        if self.targets.is_empty() {
+            self.commit_before_leaving(commits);
+        } else {
             // A failure is kept for whoever closes.
             let _ = self.commit_before_revocation(&self.positions.revoke(&self.targets));
         }

@@ -72,6 +72,16 @@ impl CommitState {
         }
     }
 
+    /// The group stands past all that was acknowledged in the partition.
+    pub fn found_committed(&mut self, partition: u32) {
+        let Some(failure) = &mut self.commit_failure else { return };
+        failure.held.remove(&partition);
+        failure.gone.remove(&partition);
+        if failure.held.is_empty() && failure.gone.is_empty() && !failure.is_final {
+            self.commit_failure = None;
+        }
+    }
+
     /// These partitions are others' now.
     pub fn taken_away(&mut self, partitions: &[u32]) {
         let Some(failure) = &mut self.commit_failure else { return };
@@ -128,6 +138,15 @@ mod tests {
         commit_state.commit_succeeded(2, 0);
         assert!(commit_state.has_failure());
         commit_state.commit_succeeded(2, 2);
+        assert!(!commit_state.has_failure());
+    }
+
+    #[test]
+    fn partition_that_is_found_committed_makes_up_for_its_failure() {
+        let mut commit_state = state_with_failure(&[0], &[1]);
+        commit_state.found_committed(0);
+        assert!(commit_state.has_failure());
+        commit_state.found_committed(1);
         assert!(!commit_state.has_failure());
     }
 
