@@ -419,47 +419,51 @@ fn all_addresses_of_a_broker_are_tried_without_backoff() {
     unsafe { libc::freeaddrinfo(several) };
 }
 
-/// 0034: librdkafka asked for another producer epoch, and sent all partitions' batches again under it.
+/// 0034: librdkafka took the next producer epoch, and sent all partitions' batches again under it.
 #[test]
 fn refused_batch_leaves_the_producer_its_epoch() {
-    use rdkafka::producer::{BaseProducer, BaseRecord, Producer as _};
-    let host = RawClient::new(rd::rd_kafka_type_t::RD_KAFKA_PRODUCER, &[]);
-    // SAFETY: the client is alive and outlives the cluster.
-    let cluster = unsafe { rd::rd_kafka_mock_cluster_new(host.as_ptr(), 1) };
-    assert!(!cluster.is_null());
-    // SAFETY: the cluster is alive; its text is its own.
-    let bootstrap = unsafe { text(rd::rd_kafka_mock_cluster_bootstraps(cluster)) };
-    let producer: BaseProducer = ClientConfig::new()
-        .set("bootstrap.servers", &bootstrap)
+    use rdkafka::message::DeliveryResult;
+    use rdkafka::producer::{BaseProducer, BaseRecord, Producer as _, ProducerContext};
+    /// The producer's epoch by the latest statistics.
+    struct Epoch(Mutex<Option<i64>>);
+    impl rdkafka::ClientContext for Epoch {
+        fn stats(&self, statistics: rdkafka::Statistics) {
+            *self.0.lock().unwrap() = statistics.eos.map(|eos| eos.producer_epoch);
+        }
+    }
+    impl ProducerContext for Epoch {
+        type DeliveryOpaque = ();
+        fn delivery(&self, _: &DeliveryResult<'_>, (): ()) {}
+    }
+    let cluster = MockCluster::new(1).unwrap();
+    let producer: BaseProducer<Epoch> = ClientConfig::new()
+        .set("bootstrap.servers", cluster.bootstrap_servers())
         .set("enable.idempotence", "true")
         .set("linger.ms", "0")
-        .create()
+        .set("statistics.interval.ms", "20")
+        .create_with_context(Epoch(Mutex::new(None)))
         .unwrap();
     let push = || {
         producer.send(BaseRecord::<(), str>::to("refused").payload("record")).unwrap();
         producer.flush(PATIENCE).unwrap();
     };
-    push();
-    // SAFETY: the cluster is alive, the codes are copied.
-    unsafe {
-        rd::rd_kafka_mock_start_request_tracking(cluster);
-        let refusal = [RDKafkaRespErr::RD_KAFKA_RESP_ERR_TOPIC_AUTHORIZATION_FAILED];
-        rd::rd_kafka_mock_push_request_errors_array(cluster, PRODUCE, refusal.len(), refusal.as_ptr());
-    }
-    (0..3).for_each(|_| push());
-    // SAFETY: the cluster is alive; the requests are ours until destroyed.
-    let requests: Vec<i16> = unsafe {
-        let mut count = 0;
-        let requests = rd::rd_kafka_mock_get_requests(cluster, &mut count);
-        let keys = (0..count).map(|index| rd::rd_kafka_mock_request_api_key(*requests.add(index))).collect();
-        rd::rd_kafka_mock_request_destroy_array(requests, count);
-        keys
+    let epoch = || {
+        let started = Instant::now();
+        // The first statistics may have been made before.
+        for _ in 0..2 {
+            producer.context().0.lock().unwrap().take();
+            while producer.context().0.lock().unwrap().is_none() {
+                assert!(started.elapsed() < PATIENCE, "there are no statistics");
+                producer.poll(Duration::from_millis(10));
+            }
+        }
+        *producer.context().0.lock().unwrap()
     };
-    drop(producer);
-    // SAFETY: the last use.
-    unsafe { rd::rd_kafka_mock_cluster_destroy(cluster) };
-    assert_eq!(requests.iter().filter(|key| **key == PRODUCE).count(), 3);
-    assert!(!requests.contains(&INIT_PRODUCER_ID), "{requests:?}");
+    push();
+    let before = epoch();
+    cluster.request_errors(RDKafkaApiKey::Produce, &[RDKafkaRespErr::RD_KAFKA_RESP_ERR_TOPIC_AUTHORIZATION_FAILED]);
+    (0..3).for_each(|_| push());
+    assert_eq!((before, epoch()), (Some(0), Some(0)));
 }
 
 /// 0034: a partition that came back after its topic was refused took its next refused batch for one that others are before, and
@@ -513,6 +517,3 @@ fn first_batch_that_is_refused_for_the_moment_is_stored() {
         .unwrap();
     assert_eq!(reader.fetch_watermarks("first", 0, PATIENCE).unwrap(), (0, BATCHES as i64));
 }
-
-const PRODUCE: i16 = 0;
-const INIT_PRODUCER_ID: i16 = 22;
