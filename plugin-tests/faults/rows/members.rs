@@ -93,6 +93,8 @@ fn members_come_and_go(run: &Run, brokers: &mut Brokers, protocol: Protocol) -> 
             0 if members.len() < MAX_MEMBERS => drop(join(&mut scene, &mut members, None)?),
             1 if members.len() > 1 => {
                 let (place, instance) = members.swap_remove(at);
+                // A member that stood still may not know yet that the group has gone on without it.
+                scene.await_settled_group(SETTLED, PATIENCE)?;
                 leave(&mut scene, place)?;
                 run.say(format_args!("member {instance} left{}", protocol.suffix()));
                 if chance.bool() {
