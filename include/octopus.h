@@ -146,6 +146,13 @@ typedef struct octopus_error_api {
     struct octopus_text (*message)(const struct octopus_error *error);
     // Releases the error; NULL does nothing.
     void (*release)(struct octopus_error *error);
+    // For `OCTOPUS_DAMAGED_DATA` and `OCTOPUS_RECORDS_LOST`: the offsets that reading skips. Writes the partition, the first and
+    // the last of these offsets, each unless its pointer is NULL, and returns 1; or writes nothing and returns 0 if the error is
+    // about no offsets, or their end is not known yet.
+    int32_t (*skipped)(const struct octopus_error *error,
+                       uint32_t *partition,
+                       uint64_t *first_offset,
+                       uint64_t *last_offset);
 } octopus_error_api;
 
 // Texts made by the plugin. Any thread.
@@ -935,6 +942,10 @@ typedef struct octopus_api {
 // A limit of the process or of the system keeps a thread, a descriptor or memory from being created; the message names the
 // limit. Retriable.
 #define OCTOPUS_RESOURCE_LIMIT -18
+
+// Records of a partition can't be decoded: a checksum or a length is wrong, say. The error tells which offsets are skipped, as
+// soon as the end of the damage is known. See the consumer option `on_damaged`.
+#define OCTOPUS_DAMAGED_DATA -19
 
 
 

@@ -25,6 +25,8 @@ pub enum Kind {
     Component,
     MalformedRecord,
     RecordsLost,
+    /// Records that can't be decoded.
+    DamagedData,
     Kafka,
     Stale,
     WouldDeadlock,
@@ -43,6 +45,14 @@ pub enum Stored {
     Perhaps,
 }
 
+/// Offsets of one partition, from the first to the last one.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct OffsetRange {
+    pub partition: u32,
+    pub first: u64,
+    pub last: u64,
+}
+
 /// As large as a pointer, since what an event passes through returns a result at each step: larger ones were moved through memory.
 #[derive(Debug, Clone, thiserror::Error)]
 #[error("{}", .0.message)]
@@ -55,12 +65,21 @@ struct Told {
     kafka_code: Option<i32>,
     retriable: bool,
     stored: Stored,
+    /// The offsets that reading passes over because of the error.
+    skipped: Option<OffsetRange>,
     message: Cow<'static, str>,
 }
 
 impl Error {
     pub fn new(kind: Kind, message: impl Into<Cow<'static, str>>) -> Self {
-        Error(Box::new(Told { kind, kafka_code: None, retriable: false, stored: Stored::No, message: message.into() }))
+        Error(Box::new(Told {
+            kind,
+            kafka_code: None,
+            retriable: false,
+            stored: Stored::No,
+            skipped: None,
+            message: message.into(),
+        }))
     }
 
     /// A result without a story: the caller knows what it asked for.
@@ -109,6 +128,11 @@ impl Error {
         self
     }
 
+    pub fn skipping(mut self, offsets: OffsetRange) -> Self {
+        self.0.skipped = Some(offsets);
+        self
+    }
+
     pub fn kind(&self) -> Kind {
         self.0.kind
     }
@@ -119,7 +143,7 @@ impl Error {
 
     /// Whether it stands where an event would: whoever gets it is the only one to hear of it.
     pub fn is_said_once(&self) -> bool {
-        matches!(self.0.kind, Kind::MalformedRecord | Kind::RecordsLost | Kind::HostCallback)
+        matches!(self.0.kind, Kind::MalformedRecord | Kind::RecordsLost | Kind::DamagedData | Kind::HostCallback)
     }
 
     pub fn is_retriable(&self) -> bool {
@@ -128,6 +152,10 @@ impl Error {
 
     pub fn was_stored(&self) -> Stored {
         self.0.stored
+    }
+
+    pub fn skipped(&self) -> Option<OffsetRange> {
+        self.0.skipped
     }
 
     pub fn message(&self) -> &str {

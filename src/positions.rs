@@ -24,6 +24,10 @@ struct Position {
     /// The offset after the highest one acknowledged: what is to be committed.
     acknowledged: Option<u64>,
     committed: Option<u64>,
+    /// Why nothing can be read at `next`, until something is.
+    obstacle: Option<Error>,
+    /// Nothing is delivered until the host seeks.
+    is_stopped: bool,
 }
 
 impl Position {
@@ -31,6 +35,7 @@ impl Position {
         *assignments += 1;
         self.assignment = Some(Assignment(*assignments));
         (self.before, self.next, self.acknowledged, self.committed) = (None, Some(next), None, None);
+        (self.obstacle, self.is_stopped) = (None, false);
     }
 }
 
@@ -82,6 +87,7 @@ impl Positions {
                 next: position.next.max(committed),
                 acknowledged: position.acknowledged.max(committed),
                 committed,
+                ..Position::default()
             },
             None => Position {
                 assignment: Some(assignment),
@@ -90,6 +96,7 @@ impl Positions {
                 next: committed,
                 acknowledged: committed,
                 committed,
+                ..Position::default()
             },
         };
         position.next
@@ -166,7 +173,23 @@ impl Positions {
 
     /// The event at `offset` is to come next, by the host's wish.
     pub fn go_back_to(&self, partition: u32, offset: u64) {
-        self.turn().go_back_to(partition, offset);
+        let mut turn = self.turn();
+        if let Some(position) = turn.0.partitions.get_mut(&partition) {
+            (position.obstacle, position.is_stopped) = (None, false);
+        }
+        turn.go_back_to(partition, offset);
+    }
+
+    /// Why one of our partitions can't be read on, if one can't.
+    pub fn obstacle(&self) -> Option<Error> {
+        let state = self.0.lock();
+        let mut ours = state.partitions.values().filter(|position| position.assignment.is_some());
+        ours.find_map(|position| position.obstacle.clone())
+    }
+
+    /// Whether nothing of the partition is delivered until the host seeks.
+    pub fn is_stopped(&self, partition: u32) -> bool {
+        self.0.lock().partitions.get(&partition).is_some_and(|position| position.is_stopped)
     }
 
     /// Every event of the partition up to `offset` is done with. Going back changes nothing; an event of an
@@ -209,8 +232,11 @@ impl Turn<'_> {
     pub fn deliver(&mut self, partition: u32, offset: u64) -> Step {
         let State { partitions, assignments } = &mut *self.0;
         let Some(position) = partitions.get_mut(&partition) else { return Step::NotOurs };
-        if position.assignment.is_none() {
+        if position.assignment.is_none() || position.is_stopped {
             return Step::NotOurs;
+        }
+        if position.obstacle.is_some() {
+            position.obstacle = None;
         }
         let expected = position.next;
         if expected.is_some_and(|expected| offset < expected) {
@@ -222,6 +248,29 @@ impl Turn<'_> {
             (None, _) => Step::NotOurs,
             (Some(assignment), Some(expected)) if expected < offset => Step::Skipped(assignment, expected),
             (Some(assignment), _) => Step::InOrder(assignment),
+        }
+    }
+
+    /// Nothing can be read in the partition for now.
+    pub fn block(&mut self, partition: u32, obstacle: Error) {
+        if let Some(position) = self.0.partitions.get_mut(&partition) {
+            position.obstacle = Some(obstacle);
+        }
+    }
+
+    /// Nothing of the partition is delivered until the host seeks.
+    pub fn stop(&mut self, partition: u32, obstacle: Error) {
+        if let Some(position) = self.0.partitions.get_mut(&partition) {
+            position.obstacle = Some(obstacle);
+            position.is_stopped = true;
+        }
+    }
+
+    /// Offsets before `next` are not delivered. Never goes back.
+    pub fn skip_to(&mut self, partition: u32, next: u64) {
+        if let Some(position) = self.0.partitions.get_mut(&partition) {
+            position.next = position.next.max(Some(next));
+            position.obstacle = None;
         }
     }
 

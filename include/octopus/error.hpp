@@ -6,10 +6,18 @@
 #include "../octopus.h"
 
 #include <cstdint>
+#include <optional>
 #include <stdexcept>
 #include <string>
 
 namespace octopus {
+
+/* Offsets of one partition, from the first to the last one. */
+struct SkippedOffsets {
+    std::uint32_t partition = 0;
+    std::uint64_t first = 0;
+    std::uint64_t last = 0;
+};
 
 /* What went wrong: what was being done, to what, what was expected, and what to do. */
 class Error : public std::runtime_error {
@@ -24,6 +32,8 @@ public:
     bool is_retriable() const noexcept { return is_retriable_; }
     /* Of a failed push: whether the event may be in the topic all the same. */
     bool is_perhaps_stored() const noexcept { return is_perhaps_stored_; }
+    /* Of OCTOPUS_DAMAGED_DATA and OCTOPUS_RECORDS_LOST: the offsets that reading skips, once their end is known. */
+    const std::optional<SkippedOffsets> &skipped() const noexcept { return skipped_; }
 
     /* Throws what a C function reported; takes `error` over, which may be NULL. */
     [[noreturn]] static void raise(const octopus_api &api, octopus_status status, octopus_error *error)
@@ -34,6 +44,9 @@ public:
         raised.kafka_code_ = api.error->kafka_code(error);
         raised.is_retriable_ = api.error->retriable(error) != 0 || status == OCTOPUS_WOULD_BLOCK;
         raised.is_perhaps_stored_ = api.error->stored(error) == OCTOPUS_STORED_PERHAPS;
+        SkippedOffsets offsets;
+        if (api.error->skipped(error, &offsets.partition, &offsets.first, &offsets.last) != 0)
+            raised.skipped_ = offsets;
         api.error->release(error);
         throw raised;
     }
@@ -52,6 +65,7 @@ private:
     std::int32_t kafka_code_ = 0;
     bool is_retriable_ = false;
     bool is_perhaps_stored_ = false;
+    std::optional<SkippedOffsets> skipped_;
 };
 
 } // namespace octopus

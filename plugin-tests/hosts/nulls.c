@@ -10,6 +10,7 @@ static void give_null_to_error_and_string(void)
     EXPECT(BUILT(error, kafka_code) && octopus->error->kafka_code(NULL) == 0);
     EXPECT(BUILT(error, retriable) && octopus->error->retriable(NULL) == 0);
     EXPECT(BUILT(error, stored) && octopus->error->stored(NULL) == OCTOPUS_STORED_NO);
+    EXPECT(BUILT(error, skipped) && octopus->error->skipped(NULL, NULL, NULL, NULL) == 0);
     EXPECT(BUILT(error, message) && octopus->error->message(NULL).size == 0);
     EXPECT(BUILT(error, release));
     octopus->error->release(NULL);

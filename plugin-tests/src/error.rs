@@ -17,6 +17,8 @@ pub struct Error {
     pub retriable: bool,
     /// Of a failed push: whether the event may be in the topic all the same.
     pub stored: Stored,
+    /// Of [`Status::DamagedData`] and [`Status::RecordsLost`]: the offsets that reading skips, once their end is known.
+    pub skipped: Option<SkippedOffsets>,
     /// What was being done, to what, what was expected, and what to do.
     pub message: String,
 }
@@ -28,6 +30,17 @@ pub enum Stored {
     No,
     /// The broker's answer was lost.
     Perhaps,
+}
+
+/// Offsets of one partition, from the first to the last one.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct SkippedOffsets {
+    /// The partition.
+    pub partition: u32,
+    /// The first offset that is skipped.
+    pub first: u64,
+    /// The last offset that is skipped.
+    pub last: u64,
 }
 
 macro_rules! statuses {
@@ -95,6 +108,7 @@ statuses! {
     Forked = OCTOPUS_FORKED: "the object belongs to the process that this one was forked from";
     Panicked = OCTOPUS_PANICKED: "a defect inside the plugin; the handle can only be dropped";
     ResourceLimit = OCTOPUS_RESOURCE_LIMIT: "a limit keeps a thread, a descriptor or memory from being created";
+    DamagedData = OCTOPUS_DAMAGED_DATA: "records of the topic can't be decoded";
 }
 
 impl Error {
@@ -104,7 +118,7 @@ impl Error {
     }
 
     pub(crate) fn new(status: Status, message: impl Into<String>) -> Self {
-        Error { status, kafka_code: None, retriable: false, stored: Stored::No, message: message.into() }
+        Error { status, kafka_code: None, retriable: false, stored: Stored::No, skipped: None, message: message.into() }
     }
 
     /// A status that came without an error object.

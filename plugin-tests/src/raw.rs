@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use octopus::abi::*;
 
-use crate::error::{Error, Result, Status, Stored};
+use crate::error::{Error, Result, SkippedOffsets, Status, Stored};
 use crate::services::is_overheard;
 
 /// A wait without an end.
@@ -68,6 +68,11 @@ impl Tables {
                 failure.retriable = self.error.retriable.is_some_and(|get| get(error) != 0);
                 if self.error.stored.is_some_and(|get| get(error) == OCTOPUS_STORED_PERHAPS) {
                     failure.stored = Stored::Perhaps;
+                }
+                if let Some(get) = self.error.skipped {
+                    let mut offsets = SkippedOffsets { partition: 0, first: 0, last: 0 };
+                    let is_known = get(error, &mut offsets.partition, &mut offsets.first, &mut offsets.last) != 0;
+                    failure.skipped = is_known.then_some(offsets);
                 }
                 if let Some(get) = self.error.message {
                     failure.message = read_text(get(error)).into_owned();

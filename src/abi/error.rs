@@ -41,6 +41,17 @@ pub struct octopus_error_api {
     pub message: Option<unsafe extern "C" fn(error: *const octopus_error) -> octopus_text>,
     /// Releases the error; NULL does nothing.
     pub release: Option<unsafe extern "C" fn(error: *mut octopus_error)>,
+    /// For `OCTOPUS_DAMAGED_DATA` and `OCTOPUS_RECORDS_LOST`: the offsets that reading skips. Writes the partition, the first and
+    /// the last of these offsets, each unless its pointer is NULL, and returns 1; or writes nothing and returns 0 if the error is
+    /// about no offsets, or their end is not known yet.
+    pub skipped: Option<
+        unsafe extern "C" fn(
+            error: *const octopus_error,
+            partition: *mut u32,
+            first_offset: *mut u64,
+            last_offset: *mut u64,
+        ) -> i32,
+    >,
 }
 
 pub static ERROR: octopus_error_api = octopus_error_api {
@@ -51,6 +62,7 @@ pub static ERROR: octopus_error_api = octopus_error_api {
     stored: Some(stored),
     message: Some(message),
     release: Some(release),
+    skipped: Some(skipped),
 };
 
 /// # Safety
@@ -86,6 +98,29 @@ unsafe extern "C" fn stored(error: *const octopus_error) -> i32 {
 unsafe extern "C" fn message(error: *const octopus_error) -> octopus_text {
     // SAFETY: NULL or a live error.
     unsafe { get(error) }.map_or(octopus_text::EMPTY, |error| octopus_text::view(error.message()))
+}
+
+unsafe extern "C" fn skipped(
+    error: *const octopus_error,
+    partition: *mut u32,
+    first_offset: *mut u64,
+    last_offset: *mut u64,
+) -> i32 {
+    // SAFETY: NULL or a live error.
+    let Some(offsets) = unsafe { get(error) }.and_then(Error::skipped) else { return 0 };
+    // SAFETY: each is NULL or writable, as the caller of this slot promises.
+    unsafe {
+        if let Some(place) = partition.as_mut() {
+            *place = offsets.partition;
+        }
+        if let Some(place) = first_offset.as_mut() {
+            *place = offsets.first;
+        }
+        if let Some(place) = last_offset.as_mut() {
+            *place = offsets.last;
+        }
+    }
+    1
 }
 
 unsafe extern "C" fn release(error: *mut octopus_error) {

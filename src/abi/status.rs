@@ -54,6 +54,9 @@ pub const OCTOPUS_PANICKED: octopus_status = -17;
 /// A limit of the process or of the system keeps a thread, a descriptor or memory from being created; the message names the
 /// limit. Retriable.
 pub const OCTOPUS_RESOURCE_LIMIT: octopus_status = -18;
+/// Records of a partition can't be decoded: a checksum or a length is wrong, say. The error tells which offsets are skipped, as
+/// soon as the end of the damage is known. See the consumer option `on_damaged`.
+pub const OCTOPUS_DAMAGED_DATA: octopus_status = -19;
 
 pub fn status_of(kind: Kind) -> octopus_status {
     match kind {
@@ -70,6 +73,7 @@ pub fn status_of(kind: Kind) -> octopus_status {
         Kind::Component => OCTOPUS_COMPONENT,
         Kind::MalformedRecord => OCTOPUS_MALFORMED_RECORD,
         Kind::RecordsLost => OCTOPUS_RECORDS_LOST,
+        Kind::DamagedData => OCTOPUS_DAMAGED_DATA,
         Kind::Kafka => OCTOPUS_KAFKA,
         Kind::Stale => OCTOPUS_STALE,
         Kind::WouldDeadlock => OCTOPUS_WOULD_DEADLOCK,

@@ -116,6 +116,8 @@ pub struct ClientSettings {
     pub is_dedicated: bool,
     /// Of a consumer: the partitions to read; none: those that the group gives.
     pub targets: Vec<u32>,
+    /// Of a consumer: whether reading ends at records that can't be decoded, instead of skipping them.
+    pub stops_at_damage: bool,
 }
 
 impl DriverSettings {
@@ -298,16 +300,18 @@ impl ClientSettings {
             None => Properties::default(),
             Some(value) => Properties::from_json(value, "kafka")?,
         };
-        let is_dedicated = match options.get("client").map(|value| (value, value.as_str())) {
-            None | Some((_, Some("shared"))) => false,
-            Some((_, Some("dedicated"))) => true,
-            Some((value, _)) => {
-                let expected = format_args!("expected \"shared\" or \"dedicated\", got {}", shortened(value));
-                return Err(Error::configuration("client", expected));
-            }
-        };
+        let is_dedicated = is_second_of(&options, "client", ["shared", "dedicated"])?;
+        let stops_at_damage = is_second_of(&options, "on_damaged", ["skip", "stop"])?;
         let name = name.to_owned();
-        Ok(ClientSettings { name, batch_size, max_batches, kafka, is_dedicated, ..ClientSettings::default() })
+        Ok(ClientSettings {
+            name,
+            batch_size,
+            max_batches,
+            kafka,
+            is_dedicated,
+            stops_at_damage,
+            ..ClientSettings::default()
+        })
     }
 }
 
@@ -344,6 +348,20 @@ fn parse_object(json: &str, what: &str) -> Result<Map<String, Value>> {
 
 fn optional_bool(map: &Map<String, Value>, key: &str) -> Result<Option<bool>> {
     map.get(key).map(|value| as_bool(key, value)).transpose()
+}
+
+/// Which of two values an option has; the first one if it is not given.
+fn is_second_of(options: &Value, key: &str, values: [&str; 2]) -> Result<bool> {
+    match options.get(key) {
+        None => Ok(false),
+        Some(Value::String(value)) if value == values[0] => Ok(false),
+        Some(Value::String(value)) if value == values[1] => Ok(true),
+        Some(other) => {
+            let [first, second] = values;
+            let expected = format_args!("expected {first:?} or {second:?}, got {}", shortened(other));
+            Err(Error::configuration(key, expected))
+        }
+    }
 }
 
 fn check_bootstrap_servers(raw: Option<&Value>, kafka: &Properties, embedded: bool) -> Result<()> {

@@ -1,5 +1,7 @@
 //! librdkafka's objects as owned Rust values: each is destroyed once, in the right order.
 
+#[cfg(feature = "patched")]
+use std::ffi::c_int;
 use std::ffi::{CStr, CString, c_char, c_void};
 use std::ptr::NonNull;
 use std::sync::Arc;
@@ -229,6 +231,8 @@ impl Drop for PartitionList {
 unsafe extern "C" {
     /// Added to librdkafka by src/kafka/patches/0024-hook-fetch-response-of-message.patch.
     fn octopus_fetch_response_of(message: *const rd::rd_kafka_message_t, bytes: *mut usize) -> *const c_void;
+    /// Added by 0039-fix-damaged-batches.patch. 1 if the message is an error about damaged offsets; `last` is -1 while the end of the damage is not known.
+    fn octopus_damaged_offsets_of(message: *const rd::rd_kafka_message_t, first: *mut i64, last: *mut i64) -> c_int;
 }
 
 /// A broker's answer with messages: where it is, and how large.
@@ -296,6 +300,20 @@ impl Message {
             // SAFETY: the message is alive as long as `self`; `bytes` is writable.
             let response = unsafe { octopus_fetch_response_of(self.0.as_ptr(), &mut bytes) };
             (!response.is_null()).then(|| Answer { address: response.addr(), bytes })
+        }
+        #[cfg(not(feature = "patched"))]
+        None
+    }
+
+    /// Of an error about damaged records: the first of their offsets, and the last one as soon as it is known. `None` for any other
+    /// message, and for each message of a librdkafka without patches.
+    pub fn damaged_offsets(&self) -> Option<(u64, Option<u64>)> {
+        #[cfg(feature = "patched")]
+        {
+            let (mut first, mut last) = (0, 0);
+            // SAFETY: the message is alive as long as `self`; both places are writable.
+            let is_damage = unsafe { octopus_damaged_offsets_of(self.0.as_ptr(), &mut first, &mut last) } != 0;
+            is_damage.then(|| Some((u64::try_from(first).ok()?, u64::try_from(last).ok())))?
         }
         #[cfg(not(feature = "patched"))]
         None

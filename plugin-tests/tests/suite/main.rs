@@ -7,6 +7,8 @@ mod commits;
 mod component_edges;
 mod components;
 mod consuming;
+mod damaged_data;
+mod damaged_log;
 mod forked_children;
 mod garbled;
 mod growing;

@@ -72,6 +72,9 @@ impl Shared {
         }
         self.while_readers_wait(|batch| {
             self.check_assigned(partition)?;
+            if self.positions.is_stopped(partition) {
+                self.pause(partition, false);
+            }
             self.move_to(partition, offset, limit)?;
             batch.retain(|message| message.partition() != partition as i32);
             self.positions.go_back_to(partition, offset);

@@ -192,6 +192,9 @@ impl Shared {
         for &partition in partitions {
             // Before the fetching starts, so that nothing arrives on the attendant's queue.
             Queue::of_partition(&self.client.handle, &self.c_topic, partition as i32)?.forward_to(&self.data);
+            if self.positions.is_stopped(partition) {
+                self.pause(partition, false);
+            }
             let told = committed.iter().find(|(of, _)| *of == partition).map(|(_, offset)| *offset);
             // Told that there is nothing committed, librdkafka need not ask the same, nor wait before it looks for the start.
             let otherwise = if told.is_some() { self.start } else { OFFSET_INVALID };

@@ -9,6 +9,7 @@
 mod asking;
 mod attendant;
 mod commit_state;
+mod damage;
 mod history;
 mod pinned;
 mod reading;
@@ -124,6 +125,8 @@ struct Shared {
     targets: Vec<u32>,
     /// Where to begin if nothing is committed, as librdkafka names it.
     start: i64,
+    /// Damaged records are not skipped.
+    stops_at_damage: bool,
     positions: Arc<Positions>,
     /// Taken from librdkafka and not handed out yet. It goes before the client.
     batch: Mutex<VecDeque<Message>>,
@@ -178,6 +181,7 @@ impl KafkaConsumer {
             group: settings.name.clone(),
             targets: settings.targets.clone(),
             start,
+            stops_at_damage: settings.stops_at_damage,
             positions: Arc::default(),
             batch: Mutex::default(),
             rebalancing: AtomicBool::new(false),

@@ -10,7 +10,7 @@ use rdkafka::types::RDKafkaErrorCode;
 
 use super::{Fetched, Payload, RawRecord, Shared};
 use crate::deadline::{Deadline, as_millis_rounded_up};
-use crate::error::{Error, Kind, Result};
+use crate::error::{Error, Kind, OffsetRange, Result};
 use crate::kafka::client::IDLE;
 use crate::kafka::codes::Code;
 use crate::kafka::errors;
@@ -24,7 +24,7 @@ const BATCH: usize = 256;
 const READER_SLICE: Duration = Duration::from_millis(500);
 
 /// What came of one look at the data queue.
-enum Reading<'a> {
+pub(super) enum Reading<'a> {
     Record(RawRecord<'a>),
     Failure(Error),
     /// For the log only: librdkafka recovers by itself.
@@ -165,7 +165,7 @@ impl Shared {
 
     fn examine(&self, message: Message, batch: &mut VecDeque<Message>, positions: &mut positions::Turn) -> Reading<'_> {
         if message.error().is_error() {
-            return self.read_error(&message);
+            return self.read_error(&message, positions);
         }
         let (Ok(partition), Ok(offset)) = (u32::try_from(message.partition()), u64::try_from(message.offset())) else {
             return Reading::Nothing;
@@ -211,19 +211,23 @@ impl Shared {
     }
 
     fn records_lost(&self, partition: u32, from: u64, to: u64) -> Error {
-        Error::new(
+        let offsets = OffsetRange { partition, first: from, last: to - 1 };
+        let error = Error::new(
             Kind::RecordsLost,
             format!(
                 "reading topic {:?}: offsets {from} to {} of partition {partition} were removed from the topic before \
                  this consumer read them (see the topic's retention); reading goes on at offset {to}",
-                self.topic,
-                to - 1
+                self.topic, offsets.last
             ),
-        )
+        );
+        error.skipping(offsets)
     }
 
     /// An error that stands where a record would: told to the host if it lasts.
-    fn read_error(&self, message: &Message) -> Reading<'_> {
+    fn read_error(&self, message: &Message, positions: &mut positions::Turn) -> Reading<'_> {
+        if let (Some((first, last)), Ok(partition)) = (message.damaged_offsets(), u32::try_from(message.partition())) {
+            return self.read_damage(partition, first, last, &message.error_text(), positions);
+        }
         let code = RDKafkaErrorCode::from(message.error());
         let error = match code {
             // For what it decompresses; it tries again until there is memory.
@@ -231,6 +235,13 @@ impl Shared {
             _ => errors::error(message.error(), &message.error_text()),
         };
         let error = error.during(format_args!("reading topic {:?}", self.topic));
+        if code == RDKafkaErrorCode::MessageSizeTooLarge
+            && let Ok(partition) = u32::try_from(message.partition())
+        {
+            // Intact, and larger than a limit of this client: it is not skipped.
+            positions.block(partition, error.clone());
+            return Reading::Failure(error);
+        }
         if errors::is_standing(code) || code == RDKafkaErrorCode::CriticalSystemResource {
             self.standing.set(error.clone());
             return Reading::Failure(error);
@@ -253,7 +264,7 @@ impl Shared {
         if !deadline.is_never() && !deadline.has_passed() {
             return Ok(());
         }
-        if let Some(standing) = self.standing.get() {
+        if let Some(standing) = self.standing.get().or_else(|| self.positions.obstacle()) {
             return Err(standing);
         }
         if let Some(trouble) = self.client.standing_trouble() {

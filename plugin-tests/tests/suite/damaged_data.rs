@@ -1,0 +1,255 @@
+//! Record batches that can't be decoded: what a consumer reports, what it skips, and where it goes on.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::sync::LazyLock;
+use std::time::{Duration, Instant};
+
+use plugin_tests::{Consumer, Driver, Error, NewEvent, Producer, SkippedOffsets, Status, Topic};
+use serde_json::json;
+
+use crate::damaged_log::{self, Batch};
+use crate::kafka::{Kafka, unique};
+use crate::support::{Log, PATIENCE, driver_with, eventually, topic_of};
+
+const EVENTS_OF_A_BATCH: u64 = 3;
+const BATCHES: u64 = 6;
+/// The offsets of the batch that is damaged.
+const DAMAGED: SkippedOffsets = SkippedOffsets { partition: 0, first: 6, last: 8 };
+
+/// A broker whose log can be changed. It ends with the test process, which keeps its standard input open.
+struct Broker {
+    _kafka: Kafka,
+    folder: PathBuf,
+    driver: Driver,
+}
+
+static BROKER: LazyLock<Broker> = LazyLock::new(|| {
+    let folder = Path::new(env!("CARGO_TARGET_TMPDIR")).join("damaged-data");
+    let _ = fs::remove_dir_all(&folder);
+    let kafka = Kafka::start(&["--dir", folder.to_str().unwrap()]);
+    let settings = json!({"kafka": {"bootstrap.servers": kafka.bootstrap()}, "disable_info_topic": true});
+    Broker { _kafka: kafka, folder: folder.join("broker-1"), driver: driver_with(settings, &Log::default()) }
+});
+
+impl Broker {
+    fn batch(&self, topic: &Topic, offset: u64) -> Batch {
+        Batch::find(&self.folder, topic.name(), 0, offset)
+    }
+}
+
+/// A topic of batches of three numbered events each.
+fn topic_of_batches(compression: &str) -> (Topic, Producer) {
+    let topic = topic_of(&BROKER.driver, "damaged", 1);
+    let producer =
+        topic.producer("writer").kafka("linger.ms", 60_000).kafka("compression.type", compression).make().unwrap();
+    for batch in 0..BATCHES {
+        write_batch(&producer, batch * EVENTS_OF_A_BATCH);
+    }
+    for batch in 0..BATCHES {
+        let found = BROKER.batch(&topic, batch * EVENTS_OF_A_BATCH);
+        assert_eq!((found.base_offset, found.record_count), (batch * EVENTS_OF_A_BATCH, EVENTS_OF_A_BATCH as u32));
+    }
+    (topic, producer)
+}
+
+fn write_batch(producer: &Producer, first: u64) {
+    for number in first..first + EVENTS_OF_A_BATCH {
+        let event = json!({"number": number, "text": "as compressible as text is, as text is"});
+        producer.push_forget(&NewEvent::json(&event).data(&[number as u8; 100])).unwrap();
+    }
+    producer.flush().unwrap().wait(PATIENCE).unwrap();
+}
+
+/// Reads and acknowledges until `count` events came. Gives their ids, and the errors in between.
+fn read_with_errors(consumer: &Consumer, count: usize) -> (Vec<u64>, Vec<Error>) {
+    let started = Instant::now();
+    let (mut ids, mut errors) = (Vec::new(), Vec::new());
+    while ids.len() < count {
+        assert!(started.elapsed() < PATIENCE, "only {ids:?} came, and {errors:?}");
+        match consumer.next(PATIENCE) {
+            Ok(Some(event)) => {
+                assert_eq!(event.json().unwrap()["number"], event.id());
+                event.acknowledge().unwrap();
+                ids.push(event.id());
+            }
+            Ok(None) => {}
+            Err(error) => errors.push(error),
+        }
+    }
+    (ids, errors)
+}
+
+fn all_but(skipped: SkippedOffsets) -> Vec<u64> {
+    (0..BATCHES * EVENTS_OF_A_BATCH).filter(|id| !(skipped.first..=skipped.last).contains(id)).collect()
+}
+
+/// Damages the third of six batches, and looks at what a consumer makes of it.
+fn assert_is_reported_and_skipped(what: &str, compression: &str, damage: impl FnOnce(&mut Batch)) {
+    let (topic, _producer) = topic_of_batches(compression);
+    let mut batch = BROKER.batch(&topic, DAMAGED.first);
+    damage(&mut batch);
+    batch.write();
+
+    let group = unique("reader");
+    let consumer = topic.consumer(&group).make().unwrap();
+    let expected = all_but(DAMAGED);
+    let (ids, errors) = read_with_errors(&consumer, expected.len());
+    assert_eq!(ids, expected, "{what}");
+    let skipped: Vec<_> = errors.iter().map(|error| (error.status, error.skipped, error.retriable)).collect();
+    assert_eq!(skipped, [(Status::DamagedData, Some(DAMAGED), false)], "{what}: {errors:?}");
+    let end = BATCHES * EVENTS_OF_A_BATCH;
+    assert_eq!((consumer.position(0).unwrap(), consumer.lag(0).unwrap()), (end, 0), "{what}");
+    consumer.commit(PATIENCE).unwrap();
+    assert_eq!(consumer.committed(0).unwrap(), Some(end), "{what}");
+    consumer.close(PATIENCE).unwrap();
+}
+
+#[test]
+fn damaged_batch_is_reported_once_and_skipped() {
+    assert_is_reported_and_skipped("a bit of a record", "none", |batch| {
+        let last = batch.bytes.len() - 10;
+        batch.bytes[last] ^= 0x40;
+    });
+    assert_is_reported_and_skipped("the checksum", "none", |batch| batch.bytes[damaged_log::CHECKSUM] ^= 1);
+}
+
+#[test]
+fn batch_with_a_wrong_header_is_reported_once_and_skipped() {
+    assert_is_reported_and_skipped("magic byte", "none", |batch| batch.bytes[damaged_log::MAGIC] = 7);
+    for (count, what) in [(2, "too few records"), (6, "too many records"), (u32::MAX, "a negative number of records")] {
+        assert_is_reported_and_skipped(what, "none", |batch| {
+            batch.set_number(damaged_log::RECORD_COUNT, count);
+            batch.renew_checksum();
+        });
+    }
+    assert_is_reported_and_skipped("an unknown codec", "none", |batch| {
+        batch.bytes[damaged_log::ATTRIBUTES + 1] |= 7;
+        batch.renew_checksum();
+    });
+}
+
+/// Offsets are not part of the checksum.
+#[test]
+fn batch_with_a_wrong_offset_is_reported_once_and_skipped() {
+    for (byte, bit) in [(0, 0x80), (2, 1), (5, 1), (7, 1), (7, 2), (7, 4), (7, 8), (7, 16)] {
+        assert_is_reported_and_skipped(&format!("bits {bit:#x} of byte {byte} of the offset"), "none", |batch| {
+            batch.bytes[byte] ^= bit;
+        });
+    }
+}
+
+#[test]
+fn batch_with_a_wrong_record_is_reported_once_and_skipped() {
+    let with_first_record = |what: &str, length: [u8; 2]| {
+        assert_is_reported_and_skipped(what, "none", |batch| {
+            // Each record is longer than 63 bytes, so that its length takes two.
+            assert!(batch.bytes[damaged_log::RECORDS] & 0x80 != 0);
+            batch.bytes[damaged_log::RECORDS..damaged_log::RECORDS + 2].copy_from_slice(&length);
+            batch.renew_checksum();
+        });
+    };
+    with_first_record("a record that is longer than the batch", [0xfe, 0x7f]);
+    with_first_record("a record with a negative length", [0x81, 0x00]);
+    with_first_record("a record that is shorter than its key and value", [0x90, 0x00]);
+    assert_is_reported_and_skipped("a record with a byte more or less", "none", |batch| {
+        batch.bytes[damaged_log::RECORDS] ^= 2;
+        batch.renew_checksum();
+    });
+}
+
+#[test]
+fn compressed_batch_that_is_damaged_is_reported_once_and_skipped() {
+    for codec in ["gzip", "snappy", "lz4", "zstd"] {
+        assert_is_reported_and_skipped(codec, codec, |batch| {
+            let last = batch.bytes.len() - 10;
+            batch.bytes[last] ^= 0x40;
+        });
+        assert_is_reported_and_skipped(codec, codec, |batch| {
+            batch.bytes[damaged_log::RECORDS..].fill(0xa5);
+            batch.renew_checksum();
+        });
+    }
+}
+
+/// The broker itself reads lengths, and finds its way by them: what is behind a damaged one may be out of its reach.
+#[test]
+fn batch_that_the_broker_cannot_read_is_reported_once_and_skipped() {
+    for length in [0, 48, 60, 200, 0x7000_0000, u32::MAX] {
+        let (topic, producer) = topic_of_batches("none");
+        let mut batch = BROKER.batch(&topic, DAMAGED.first);
+        batch.set_number(damaged_log::LENGTH, length);
+        batch.write();
+        let consumer = topic.consumer(&unique("reader")).make().unwrap();
+        let started = Instant::now();
+        let end = BATCHES * EVENTS_OF_A_BATCH;
+        let (mut ids, mut skipped) = (Vec::new(), Vec::<SkippedOffsets>::new());
+        while ids.last().copied().max(skipped.last().map(|skipped| skipped.last)) < Some(end - 1) {
+            assert!(started.elapsed() < PATIENCE, "length {length}: only {ids:?} came, {skipped:?} are skipped");
+            match consumer.next(Duration::from_millis(200)) {
+                Ok(event) => ids.extend(event.map(|event| event.id())),
+                Err(error) => {
+                    assert_eq!(error.status, Status::DamagedData, "length {length}: {error}");
+                    skipped.extend(error.skipped);
+                }
+            }
+        }
+        let [skipped] = skipped[..] else { panic!("length {length}: {skipped:?}") };
+        assert_eq!(skipped.first, DAMAGED.first, "length {length}");
+        assert!(skipped.last >= DAMAGED.last, "length {length}: {skipped:?}");
+        assert_eq!(ids, all_but(skipped), "length {length}: {skipped:?}");
+        println!("length {length}: {skipped:?} in {:?}", started.elapsed());
+        write_batch(&producer, end);
+    }
+}
+
+#[test]
+fn damage_at_the_end_is_reported_and_what_is_written_later_is_read() {
+    let (topic, producer) = topic_of_batches("none");
+    let first = (BATCHES - 1) * EVENTS_OF_A_BATCH;
+    let end = BATCHES * EVENTS_OF_A_BATCH;
+    let mut batch = BROKER.batch(&topic, first);
+    *batch.bytes.last_mut().unwrap() ^= 1;
+    batch.write();
+    let consumer = topic.consumer(&unique("reader")).make().unwrap();
+    let (ids, errors) = read_with_errors(&consumer, first as usize);
+    assert_eq!((ids, errors), ((0..first).collect(), vec![]));
+    let error = consumer.next(PATIENCE).unwrap_err();
+    let skipped = SkippedOffsets { partition: 0, first, last: end - 1 };
+    assert_eq!((error.status, error.skipped), (Status::DamagedData, Some(skipped)), "{error}");
+    assert_eq!(consumer.position(0).unwrap(), end);
+    write_batch(&producer, end);
+    let (ids, errors) = read_with_errors(&consumer, 3);
+    assert_eq!((ids, errors), ((end..end + 3).collect(), vec![]));
+}
+
+#[test]
+fn consumer_that_stops_at_damage_goes_on_when_it_seeks() {
+    let (topic, _producer) = topic_of_batches("none");
+    let mut batch = BROKER.batch(&topic, DAMAGED.first);
+    *batch.bytes.last_mut().unwrap() ^= 1;
+    batch.write();
+    let group = unique("reader");
+    let consumer = topic.consumer(&group).option("on_damaged", "stop").make().unwrap();
+    let (ids, errors) = read_with_errors(&consumer, DAMAGED.first as usize);
+    assert_eq!((ids, errors), ((0..DAMAGED.first).collect(), vec![]));
+    for _ in 0..3 {
+        let error = consumer.next(Duration::from_millis(1500)).unwrap_err();
+        assert_eq!(error.status, Status::DamagedData, "{error}");
+    }
+    eventually("the end of the damage is found", || consumer.next(PATIENCE).unwrap_err().skipped == Some(DAMAGED));
+    assert_eq!(consumer.position(0).unwrap(), DAMAGED.first);
+    consumer.seek(0, DAMAGED.last + 1).unwrap();
+    let (ids, errors) = read_with_errors(&consumer, 9);
+    assert_eq!((ids, errors), ((DAMAGED.last + 1..18).collect(), vec![]));
+}
+
+#[test]
+fn unknown_ways_to_treat_damage_are_refused_by_name() {
+    let (topic, _producer) = topic_of_batches("none");
+    for value in [json!("ignore"), json!(1), json!(null)] {
+        let error = topic.consumer("reader").option("on_damaged", value).make().unwrap_err();
+        assert_eq!(error.status, Status::InvalidConfiguration);
+        assert!(error.message.contains("on_damaged") && error.message.contains("\"stop\""), "{error}");
+    }
+}

@@ -1,0 +1,74 @@
+//! Changes record batches on a broker's disk: the bytes of the batch with a given offset, with or without a new checksum.
+//! The format is Kafka's (<https://kafka.apache.org/documentation/#recordbatch>).
+
+use std::fs::{self, File};
+use std::os::unix::fs::FileExt as _;
+use std::path::{Path, PathBuf};
+
+/// Places in a batch, in bytes from its beginning.
+pub const LENGTH: usize = 8;
+pub const MAGIC: usize = 16;
+pub const CHECKSUM: usize = 17;
+pub const ATTRIBUTES: usize = 21;
+pub const RECORD_COUNT: usize = 57;
+pub const RECORDS: usize = 61;
+
+/// A batch in a log segment.
+#[derive(Debug, Clone)]
+pub struct Batch {
+    pub base_offset: u64,
+    pub record_count: u32,
+    pub bytes: Vec<u8>,
+    segment: PathBuf,
+    position: u64,
+}
+
+impl Batch {
+    /// The batch with this offset in the first segment of a partition of the broker that has this folder.
+    pub fn find(broker: &Path, topic: &str, partition: u32, offset: u64) -> Batch {
+        let segment = broker.join(format!("{topic}-{partition}/00000000000000000000.log"));
+        let log = fs::read(&segment).unwrap_or_else(|error| panic!("{}: {error}", segment.display()));
+        let mut position = 0;
+        while let Some(rest) = log.get(position..).filter(|rest| rest.len() > RECORDS) {
+            let size = LENGTH + 4 + number(rest, LENGTH) as usize;
+            let base_offset = u64::from_be_bytes(rest[..LENGTH].try_into().unwrap());
+            let record_count = number(rest, RECORD_COUNT);
+            if (base_offset..base_offset + u64::from(record_count)).contains(&offset) {
+                let bytes = rest[..size].to_vec();
+                return Batch { base_offset, record_count, bytes, segment, position: position as u64 };
+            }
+            position += size;
+        }
+        panic!("offset {offset} is not in {}", segment.display());
+    }
+
+    /// Makes the checksum that of the bytes as they are now.
+    pub fn renew_checksum(&mut self) {
+        let checksum = crc32c(&self.bytes[ATTRIBUTES..]);
+        self.bytes[CHECKSUM..ATTRIBUTES].copy_from_slice(&checksum.to_be_bytes());
+    }
+
+    pub fn set_number(&mut self, place: usize, value: u32) {
+        self.bytes[place..place + 4].copy_from_slice(&value.to_be_bytes());
+    }
+
+    /// Writes the bytes back to where they were. A broker sends them from there.
+    pub fn write(&self) {
+        File::options().write(true).open(&self.segment).unwrap().write_all_at(&self.bytes, self.position).unwrap();
+    }
+}
+
+fn number(bytes: &[u8], place: usize) -> u32 {
+    u32::from_be_bytes(bytes[place..place + 4].try_into().unwrap())
+}
+
+fn crc32c(bytes: &[u8]) -> u32 {
+    const POLYNOMIAL: u32 = 0x82f6_3b78;
+    let step = |crc: u32| if crc & 1 == 1 { (crc >> 1) ^ POLYNOMIAL } else { crc >> 1 };
+    !bytes.iter().fold(!0, |crc, byte| (0..8).fold(crc ^ u32::from(*byte), |crc, _| step(crc)))
+}
+
+#[test]
+fn checksum_of_a_known_text_is_right() {
+    assert_eq!(crc32c(b"123456789"), 0xe306_9283);
+}
