@@ -16,6 +16,7 @@ mod header;
 mod hosts;
 mod job;
 mod kafka;
+mod limits;
 mod loading;
 mod msk;
 mod pools;
