@@ -35,11 +35,14 @@ impl Clock {
         let beats = clock.0.clone();
         thread::spawn(move || {
             let mut late = Duration::ZERO;
+            let mut last = Instant::now();
             loop {
-                let begun = Instant::now();
                 thread::sleep(BEAT);
-                late += begun.elapsed().saturating_sub(BEAT);
-                let beat = Beat { at: Instant::now(), late, waited: waited_for_processors() };
+                // From beat to beat: this process may be stopped anywhere in between.
+                let at = Instant::now();
+                late += (at - last).saturating_sub(BEAT);
+                last = at;
+                let beat = Beat { at, late, waited: waited_for_processors() };
                 let mut beats = beats.lock().unwrap_or_else(PoisonError::into_inner);
                 if beats.len() >= REMEMBERED {
                     beats.drain(..REMEMBERED / 4);
