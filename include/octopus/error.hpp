@@ -45,7 +45,8 @@ public:
         raised.is_retriable_ = api.error->retriable(error) != 0 || status == OCTOPUS_WOULD_BLOCK;
         raised.is_perhaps_stored_ = api.error->stored(error) == OCTOPUS_STORED_PERHAPS;
         SkippedOffsets offsets;
-        if (api.error->skipped(error, &offsets.partition, &offsets.first, &offsets.last) != 0)
+        if (OCTOPUS_HAS(api.error, skipped) &&
+            api.error->skipped(error, &offsets.partition, &offsets.first, &offsets.last) != 0)
             raised.skipped_ = offsets;
         api.error->release(error);
         throw raised;

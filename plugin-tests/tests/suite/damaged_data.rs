@@ -233,11 +233,14 @@ fn consumer_that_stops_at_damage_goes_on_when_it_seeks() {
     let consumer = topic.consumer(&group).option("on_damaged", "stop").make().unwrap();
     let (ids, errors) = read_with_errors(&consumer, DAMAGED.first as usize);
     assert_eq!((ids, errors), ((0..DAMAGED.first).collect(), vec![]));
+    eventually("the end of the damage is found", || {
+        let result = consumer.next(Duration::from_millis(500));
+        result.is_err_and(|error| error.skipped == Some(DAMAGED))
+    });
     for _ in 0..3 {
-        let error = consumer.next(Duration::from_millis(1500)).unwrap_err();
-        assert_eq!(error.status, Status::DamagedData, "{error}");
+        let error = consumer.next(Duration::from_millis(10)).unwrap_err();
+        assert_eq!((error.status, error.skipped), (Status::DamagedData, Some(DAMAGED)), "{error}");
     }
-    eventually("the end of the damage is found", || consumer.next(PATIENCE).unwrap_err().skipped == Some(DAMAGED));
     assert_eq!(consumer.position(0).unwrap(), DAMAGED.first);
     consumer.seek(0, DAMAGED.last + 1).unwrap();
     let (ids, errors) = read_with_errors(&consumer, 9);
