@@ -169,7 +169,7 @@ fn calls(handles: &Handles) -> Vec<Call<'_>> {
 }
 
 /// Slots without a status: they can't fail, so nothing of theirs runs that could.
-const WITHOUT_STATUS: usize = 6 + 2 + 1 + 1 + 1 + 1 + 2 + 2 + 1;
+const WITHOUT_STATUS: usize = 7 + 2 + 1 + 1 + 1 + 1 + 2 + 2 + 1;
 /// Slots that make an object from nothing: they have no handle that could be spoiled.
 const WITHOUT_HANDLE: usize = 3;
 
