@@ -24,18 +24,30 @@ struct Position {
     /// The offset after the highest one acknowledged: what is to be committed.
     acknowledged: Option<u64>,
     committed: Option<u64>,
-    /// Why nothing can be read at `next`, until something is.
-    obstacle: Option<Error>,
-    /// Nothing is delivered until the host seeks: with an obstacle only.
-    is_stopped: bool,
+    obstacle: Option<Obstacle>,
+}
+
+/// Why nothing can be read at the next offset.
+#[derive(Debug)]
+enum Obstacle {
+    /// Until something is read.
+    Blocked(Error),
+    /// Until the host seeks.
+    Stopped(Error),
 }
 
 impl Position {
-    fn start_over(&mut self, assignments: &mut u64, next: u64) {
+    fn start_over(&mut self, assignments: &mut u64, next: u64) -> Assignment {
         *assignments += 1;
-        self.assignment = Some(Assignment(*assignments));
+        let assignment = Assignment(*assignments);
+        self.assignment = Some(assignment);
         (self.before, self.next, self.acknowledged, self.committed) = (None, Some(next), None, None);
-        (self.obstacle, self.is_stopped) = (None, false);
+        self.obstacle = None;
+        assignment
+    }
+
+    fn is_stopped(&self) -> bool {
+        matches!(self.obstacle, Some(Obstacle::Stopped(_)))
     }
 }
 
@@ -175,7 +187,7 @@ impl Positions {
     pub fn go_back_to(&self, partition: u32, offset: u64) {
         let mut turn = self.turn();
         if let Some(position) = turn.0.partitions.get_mut(&partition) {
-            (position.obstacle, position.is_stopped) = (None, false);
+            position.obstacle = None;
         }
         turn.go_back_to(partition, offset);
     }
@@ -184,12 +196,15 @@ impl Positions {
     pub fn obstacle(&self) -> Option<Error> {
         let state = self.0.lock();
         let mut ours = state.partitions.values().filter(|position| position.assignment.is_some());
-        ours.find_map(|position| position.obstacle.clone())
+        ours.find_map(|position| match &position.obstacle {
+            Some(Obstacle::Blocked(error) | Obstacle::Stopped(error)) => Some(error.clone()),
+            None => None,
+        })
     }
 
     /// Whether nothing of the partition is delivered until the host seeks.
     pub fn is_stopped(&self, partition: u32) -> bool {
-        self.0.lock().partitions.get(&partition).is_some_and(|position| position.is_stopped)
+        self.0.lock().partitions.get(&partition).is_some_and(Position::is_stopped)
     }
 
     /// Every event of the partition up to `offset` is done with. Going back changes nothing; an event of an
@@ -232,40 +247,34 @@ impl Turn<'_> {
     pub fn deliver(&mut self, partition: u32, offset: u64) -> Step {
         let State { partitions, assignments } = &mut *self.0;
         let Some(position) = partitions.get_mut(&partition) else { return Step::NotOurs };
-        if position.assignment.is_none() {
-            return Step::NotOurs;
-        }
+        let Some(assignment) = position.assignment else { return Step::NotOurs };
         if position.obstacle.is_some() {
-            if position.is_stopped {
+            if position.is_stopped() {
                 return Step::NotOurs;
             }
             position.obstacle = None;
         }
-        let expected = position.next;
-        if expected.is_some_and(|expected| offset < expected) {
-            // The log was cut below what was read: what came before is another history's.
-            position.start_over(assignments, offset);
-        }
-        position.next = Some(offset + 1);
-        match (position.assignment, expected) {
-            (None, _) => Step::NotOurs,
-            (Some(assignment), Some(expected)) if expected < offset => Step::Skipped(assignment, expected),
-            (Some(assignment), _) => Step::InOrder(assignment),
+        match position.next.replace(offset + 1) {
+            Some(expected) if expected < offset => Step::Skipped(assignment, expected),
+            Some(expected) if expected > offset => {
+                // The log was cut below what was read: what came before is another history's.
+                Step::InOrder(position.start_over(assignments, offset + 1))
+            }
+            _ => Step::InOrder(assignment),
         }
     }
 
     /// Nothing can be read in the partition for now.
     pub fn block(&mut self, partition: u32, obstacle: Error) {
         if let Some(position) = self.0.partitions.get_mut(&partition) {
-            position.obstacle = Some(obstacle);
+            position.obstacle = Some(Obstacle::Blocked(obstacle));
         }
     }
 
     /// Nothing of the partition is delivered until the host seeks.
     pub fn stop(&mut self, partition: u32, obstacle: Error) {
         if let Some(position) = self.0.partitions.get_mut(&partition) {
-            position.obstacle = Some(obstacle);
-            position.is_stopped = true;
+            position.obstacle = Some(Obstacle::Stopped(obstacle));
         }
     }
 

@@ -23,6 +23,8 @@ pub enum Protection {
     ResourceLimit,
     /// Has a thread in reserve that destroys clients.
     ReservedTeardown,
+    /// Forgets a commit's failure once a later commit has made up for it.
+    SupersededFailure,
 }
 
 impl Protection {
@@ -36,6 +38,7 @@ impl Protection {
             Protection::FirstContact => "first-contact",
             Protection::ResourceLimit => "resource-limit",
             Protection::ReservedTeardown => "reserved-teardown",
+            Protection::SupersededFailure => "superseded-failure",
         }
     }
 

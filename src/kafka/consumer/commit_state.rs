@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 
 use crate::error::Error;
+use crate::protection::Protection;
 
 #[derive(Default)]
 pub struct CommitState {
@@ -67,9 +68,7 @@ impl CommitState {
         let Some(failure) = self.commit_failure.as_mut().filter(|failure| failure.number < number) else { return };
         failure.held.remove(&partition);
         failure.gone.clear();
-        if failure.held.is_empty() && !failure.is_final {
-            self.commit_failure = None;
-        }
+        self.forget_superseded_failure();
     }
 
     /// The group stands past all that was acknowledged in the partition.
@@ -77,7 +76,13 @@ impl CommitState {
         let Some(failure) = &mut self.commit_failure else { return };
         failure.held.remove(&partition);
         failure.gone.remove(&partition);
-        if failure.held.is_empty() && failure.gone.is_empty() && !failure.is_final {
+        self.forget_superseded_failure();
+    }
+
+    fn forget_superseded_failure(&mut self) {
+        let is_superseded =
+            |failure: &CommitFailure| failure.held.is_empty() && failure.gone.is_empty() && !failure.is_final;
+        if self.commit_failure.as_ref().is_some_and(is_superseded) && Protection::SupersededFailure.is_on() {
             self.commit_failure = None;
         }
     }

@@ -170,23 +170,20 @@ impl Shared {
         let (Ok(partition), Ok(offset)) = (u32::try_from(message.partition()), u64::try_from(message.offset())) else {
             return Reading::Nothing;
         };
-        match positions.deliver(partition, offset) {
-            Step::NotOurs => Reading::Nothing,
-            Step::InOrder(assignment) => {
-                self.standing.clear();
-                self.cut_off.clear();
-                Reading::Record(self.raw_record(message, partition, offset, assignment))
+        let assignment = match positions.deliver(partition, offset) {
+            Step::InOrder(assignment) => assignment,
+            Step::Skipped(_, expected) if self.are_lost(partition, expected) => {
+                positions.go_back_to(partition, offset);
+                batch.push_front(message);
+                return Reading::Failure(self.records_lost(partition, expected, offset));
             }
-            Step::Skipped(assignment, expected) => match self.first_kept_offset(partition) {
-                Some(first) if first > expected => {
-                    positions.go_back_to(partition, offset);
-                    batch.push_front(message);
-                    Reading::Failure(self.records_lost(partition, expected, offset))
-                }
-                // Offsets that no record ever had (a transaction's marker, say) are no loss.
-                _ => Reading::Record(self.raw_record(message, partition, offset, assignment)),
-            },
-        }
+            // Offsets that no record ever had (a transaction's marker, say) are no loss.
+            Step::Skipped(assignment, _) => assignment,
+            Step::NotOurs => return Reading::Nothing,
+        };
+        self.standing.clear();
+        self.cut_off.clear();
+        Reading::Record(self.raw_record(message, partition, offset, assignment))
     }
 
     fn raw_record(&self, message: Message, partition: u32, offset: u64, assignment: Assignment) -> RawRecord<'_> {
@@ -195,7 +192,9 @@ impl Shared {
         RawRecord { payload, partition, offset, timestamp_ms, assignment }
     }
 
-    fn first_kept_offset(&self, partition: u32) -> Option<u64> {
+    /// Whether the topic begins behind the offset.
+    #[cold]
+    fn are_lost(&self, partition: u32, expected: u64) -> bool {
         let (mut low, mut high) = (0_i64, 0_i64);
         // SAFETY: client and name are alive; the places are writable; it answers from memory.
         let code = unsafe {
@@ -207,9 +206,10 @@ impl Shared {
                 &mut high,
             )
         };
-        if Code::from(code).is_error() { None } else { u64::try_from(low).ok() }
+        !Code::from(code).is_error() && u64::try_from(low).is_ok_and(|first_kept| first_kept > expected)
     }
 
+    #[cold]
     fn records_lost(&self, partition: u32, from: u64, to: u64) -> Error {
         let offsets = OffsetRange { partition, first: from, last: to - 1 };
         let error = Error::new(
@@ -224,6 +224,7 @@ impl Shared {
     }
 
     /// An error that stands where a record would: told to the host if it lasts.
+    #[cold]
     fn read_error(&self, message: &Message, positions: &mut positions::Turn) -> Reading<'_> {
         if let (Some((first, last)), Ok(partition)) = (message.damaged_offsets(), u32::try_from(message.partition())) {
             return self.read_damage(partition, first, last, &message.error_text(), positions);
