@@ -1,4 +1,5 @@
-//! Row 31: members of a group that stop, continue, join and leave, by each protocol of Kafka's for groups.
+//! Row 31: members of a group that stop, continue, join and leave, by each protocol of Kafka's for groups, while another topic is
+//! read under the same group name.
 
 use std::thread::sleep;
 use std::time::{Duration, Instant};
@@ -40,6 +41,16 @@ impl Protocol {
         }
     }
 
+    /// Of the other topic.
+    fn other_suffix(self) -> &'static str {
+        match self {
+            Protocol::Static => "-static-other",
+            Protocol::Cooperative => "-cooperative-other",
+            Protocol::StaticCooperative => "-static-cooperative-other",
+            Protocol::Consumer => "-consumer-other",
+        }
+    }
+
     fn properties(self, instance: usize) -> Value {
         let instance = format!("member-{instance}");
         let mut properties = match self {
@@ -73,6 +84,9 @@ fn members_come_and_go(run: &Run, brokers: &mut Brokers, protocol: Protocol) -> 
     let mut chance = run.chance();
     let cast = Cast { consumers: 0, largest: 2_000, suffix: protocol.suffix(), ..Cast::default() };
     let mut scene = Scene::open(run, brokers, cast)?;
+    let cast = Cast { producers: 1, consumers: 0, rate: 50, suffix: protocol.other_suffix(), ..Cast::default() };
+    let mut other_topic = Scene::open(run, brokers, cast)?;
+    other_topic.add_consumer_of(&scene.topic, 1000, false, protocol.properties(0))?;
     let started = Instant::now();
     let mut instances = 0;
     // The place and the instance of each.
@@ -117,9 +131,14 @@ fn members_come_and_go(run: &Run, brokers: &mut Brokers, protocol: Protocol) -> 
     for (place, _) in members {
         no_busy_loop(&mut scene, place, started.elapsed())?;
     }
-    let evidence = scene.end(brokers)?;
-    let events = judge(&evidence, &Rules::default())?;
-    closes_well(&evidence)?;
+    other_topic.await_flow(PATIENCE)?;
+    no_busy_loop(&mut other_topic, 0, started.elapsed())?;
+    let mut events = 0;
+    for scene in [scene, other_topic] {
+        let evidence = scene.end(brokers)?;
+        events += judge(&evidence, &Rules::default())?;
+        closes_well(&evidence)?;
+    }
     Ok(Tally { events, notes: vec![format!("{instances} members{}", protocol.suffix())] })
 }
 
