@@ -43,7 +43,10 @@ fn fails_without(protection: &str, row: u8) -> Result<bool> {
     let program = std::env::current_exe().or_fail("looking for this program")?;
     let mut command = Command::new(program);
     // The same run each time.
-    command.args(["--row", &row.to_string(), "--seed", "1"]).env("OCTOPUS_TEST_WITHOUT", protection).stdin(Stdio::null());
+    command
+        .args(["--row", &row.to_string(), "--seed", "1"])
+        .env("OCTOPUS_TEST_WITHOUT", protection)
+        .stdin(Stdio::null());
     let output = command.output().or_fail(format_args!("running row {row} without {protection}"))?;
     let printed = String::from_utf8_lossy(&output.stdout);
     Ok(!output.status.success() && printed.lines().any(|line| line.ends_with("1 failed")))
