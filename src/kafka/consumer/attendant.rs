@@ -1,7 +1,6 @@
 //! The attendant's side of a consumer: one thread of ours serves rebalances, commits, errors, and the end.
 
 use std::collections::VecDeque;
-use std::ffi::c_void;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
@@ -9,8 +8,9 @@ use std::time::{Duration, Instant};
 use rdkafka::bindings as rd;
 use rdkafka::types::RDKafkaErrorCode;
 
+use super::committing::Commits;
 use super::{OFFSET_INVALID, Shared};
-use crate::deadline::{Deadline, as_millis_rounded_up};
+use crate::deadline::Deadline;
 use crate::error::{Error, Kind, Result};
 use crate::kafka::client::IDLE;
 use crate::kafka::codes::{self, Code};
@@ -21,10 +21,6 @@ use crate::services::Rebalance;
 /// `RD_KAFKA_PARTITION_UA`, a macro that the bindings lack.
 const ANY_PARTITION: i32 = -1;
 
-/// How often what was acknowledged is committed.
-const COMMIT_INTERVAL: Duration = Duration::from_secs(1);
-/// How long a rebalance waits to hear where the group stands.
-const ASKING_FOR_COMMITS: Duration = Duration::from_secs(5);
 /// How long the taking of targets waits to hear who leads them.
 const ASKING_FOR_LEADERS: Duration = Duration::from_secs(1);
 /// How long leaving a group may take; then the session's end tells it.
@@ -34,8 +30,6 @@ const COMMIT_BEFORE_LEAVING: Duration = Duration::from_secs(10);
 /// How long the partitions may take to come after the generation that they belong to.
 const ASSIGNMENT_AFTER_JOIN: Duration = Duration::from_secs(2);
 const REBALANCE_PAUSE: Duration = Duration::from_millis(100);
-/// How long a rebalance waits for the commit of the partitions that it takes away.
-const COMMIT_AT_REVOCATION: Duration = Duration::from_secs(5);
 
 impl Shared {
     pub(super) fn subscribe(&self) -> Result<()> {
@@ -210,34 +204,6 @@ impl Shared {
         self.change_assignment(starts, rd::rd_kafka_incremental_assign, true)
     }
 
-    /// Where the group stands in these partitions, `None` where it stands nowhere, as far as brokers say. librdkafka would
-    /// ask the same; with the answer here, records that were removed meanwhile are noticed.
-    fn committed_offsets(&self, partitions: &[u32]) -> Vec<(u32, Option<u64>)> {
-        const PAUSE: Duration = Duration::from_millis(100);
-        let asked = PartitionList::new(&self.c_topic, partitions.iter().map(|part| (*part as i32, OFFSET_INVALID)));
-        let Ok(list) = asked else { return Vec::new() };
-        let deadline = Deadline::after(ASKING_FOR_COMMITS);
-        loop {
-            let at_most = as_millis_rounded_up(deadline.remaining(ASKING_FOR_COMMITS));
-            // SAFETY: client and list are alive; the answer is written into the list.
-            let code = unsafe { codes::rd_kafka_committed(self.client.handle.as_ptr(), list.as_ptr(), at_most) };
-            if !code.is_error() {
-                break;
-            }
-            let is_asked_again = errors::is_moving(code) && !deadline.remaining(PAUSE).is_zero();
-            if !is_asked_again || self.closing.load(Ordering::Acquire) {
-                // librdkafka asks again by itself for what is assigned without an offset.
-                log::info!(logger: self.client.log(), target: &self.client.name(), "{}", self.asking_failed(code));
-                return Vec::new();
-            }
-            std::thread::sleep(deadline.remaining(PAUSE));
-        }
-        list.results()
-            .filter(|part| !part.error.is_error())
-            .filter_map(|part| Some((u32::try_from(part.partition).ok()?, u64::try_from(part.offset).ok())))
-            .collect()
-    }
-
     fn revoke(&self, partitions: &[u32], lost: bool, batch: &mut VecDeque<Message>) -> Result<()> {
         let offsets = self.positions.revoke(partitions);
         let committed = if lost { Ok(()) } else { self.commit_before_revocation(&offsets) };
@@ -297,136 +263,6 @@ impl Shared {
             rd::rd_kafka_consumer_group_metadata_destroy(metadata);
             generation
         }
-    }
-
-    fn commit_before_revocation(&self, offsets: &[(u32, u64)]) -> Result<()> {
-        if offsets.is_empty() {
-            return Ok(());
-        }
-        let deadline = Deadline::after(COMMIT_AT_REVOCATION);
-        let number = self.commit_state.lock().commit_is_sent();
-        let committed = Queue::new(&self.client.handle).and_then(|answers| {
-            self.send_commit(offsets, &answers, 0)?;
-            while !deadline.has_passed() {
-                if let Some(answer) = answers.poll(deadline.remaining(IDLE)) {
-                    return self.read_commit(&answer, number);
-                }
-            }
-            Err(self.client.unreachable(self.committing()))
-        });
-        let partitions = offsets.iter().map(|(partition, _)| *partition);
-        committed.inspect_err(|error| self.note_commit_failure(number, error.clone(), partitions))
-    }
-
-    fn note_commit_failure(&self, number: u64, error: Error, partitions: impl Iterator<Item = u32>) {
-        let (held, gone) = partitions.partition(|partition| self.positions.is_assigned(*partition));
-        self.commit_state.lock().commit_failed(number, error, held, gone);
-    }
-
-    fn commit_if_due(&self, commits: &mut Commits) {
-        let requested = self.commit_state.lock().requested;
-        if !commits.is_due(requested) {
-            return;
-        }
-        let offsets = self.positions.to_commit();
-        commits.number = self.commit_state.lock().commit_is_sent();
-        let result = match offsets.as_slice() {
-            [] => {
-                self.answer(requested, commits.number, Ok(()), &[]);
-                Ok(())
-            }
-            offsets => self.send_commit(offsets, &self.events, requested),
-        };
-        commits.sent_for(requested);
-        if let Err(error) = result {
-            let partitions: Vec<_> = offsets.iter().map(|(partition, _)| *partition).collect();
-            self.answer(requested, commits.number, Err(error), &partitions);
-        }
-    }
-
-    fn send_commit(&self, offsets: &[(u32, u64)], answers: &Queue, request: u64) -> Result<()> {
-        let list =
-            PartitionList::new(&self.c_topic, offsets.iter().map(|(part, offset)| (*part as i32, *offset as i64)))?;
-        // SAFETY: client, list and queue are alive, the list is copied; the opaque is a number, never followed.
-        let code = unsafe {
-            rd::rd_kafka_commit_queue(
-                self.client.handle.as_ptr(),
-                list.as_ptr(),
-                answers.as_ptr(),
-                None,
-                request as usize as *mut c_void,
-            )
-        };
-        match Code::from(code).is_error() {
-            false => Ok(()),
-            true => Err(errors::error(code, "").during(self.committing())),
-        }
-    }
-
-    pub(super) fn committing(&self) -> String {
-        format!("committing positions of group {:?} in topic {:?}", self.group, self.topic)
-    }
-
-    fn read_commit(&self, event: &QueueEvent, number: u64) -> Result<()> {
-        let partitions = event.partitions();
-        for part in partitions.iter().filter(|part| !part.error.is_error()) {
-            if !event.error().is_error()
-                && let (Ok(partition), Ok(offset)) = (u32::try_from(part.partition), u64::try_from(part.offset))
-            {
-                self.positions.committed(partition, offset);
-                self.commit_state.lock().commit_succeeded(number, partition);
-            }
-        }
-        let first_error =
-            std::iter::once(event.error()).chain(partitions.iter().map(|p| p.error)).find(|code| code.is_error());
-        match first_error {
-            None => Ok(()),
-            Some(code) => Err(self.explain_strangers(self.client.request_error(code, "", self.committing()))),
-        }
-    }
-
-    /// Kafka takes commits from a group's members, or, while it has none, from anybody.
-    fn explain_strangers(&self, error: Error) -> Error {
-        let is_stranger = error.kafka_code() == Some(RDKafkaErrorCode::UnknownMemberId as i32);
-        if !is_stranger || self.targets.is_empty() {
-            return error;
-        }
-        error.adding(format_args!(
-            "the group {:?} has members that joined it, and a reader with target partitions can't share its name with \
-             them; give one of them another name",
-            self.group
-        ))
-    }
-
-    fn note_commit(&self, event: &QueueEvent, commits: &mut Commits) {
-        let request = event.opaque() as usize as u64;
-        match self.read_commit(event, commits.number) {
-            Err(error) if error.is_retriable() => {
-                // The positions are still there: the next round takes them along, and answers whoever waits.
-                log::info!(logger: self.client.log(), target: &self.client.name(), "{error}; trying again");
-                commits.again(self.commit_state.lock().answered);
-            }
-            result => {
-                let partitions = event.partitions();
-                let failed = partitions.iter().filter(|part| event.error().is_error() || part.error.is_error());
-                let failed: Vec<_> = failed.filter_map(|part| u32::try_from(part.partition).ok()).collect();
-                self.answer(request, commits.number, result, &failed);
-            }
-        }
-    }
-
-    fn answer(&self, request: u64, number: u64, result: Result<()>, failed: &[u32]) {
-        if let Err(error) = result {
-            log::warn!(logger: self.client.log(), target: &self.client.name(), "{error}");
-            if error.kafka_code().is_some_and(|code| code == RDKafkaErrorCode::GroupAuthorizationFailed as i32) {
-                self.standing.set(error.clone());
-            }
-            self.note_commit_failure(number, error, failed.iter().copied());
-        }
-        let mut commit_state = self.commit_state.lock();
-        commit_state.answered = commit_state.answered.max(request);
-        drop(commit_state);
-        self.changed.notify_all();
     }
 
     /// Gives the partitions up, as the host wished; whoever waits for that is told.
@@ -513,42 +349,5 @@ impl Shared {
                 self.serve(&event, commits);
             }
         }
-    }
-}
-
-/// The attendant's notes on commits.
-struct Commits {
-    next: Instant,
-    /// The host's last request that a commit was sent for.
-    sent_for: u64,
-    /// Of the last one that was sent.
-    number: u64,
-    /// The last one failed in a way that passes: not again before `next`, whoever asks.
-    backing_off: bool,
-}
-
-impl Default for Commits {
-    fn default() -> Self {
-        Commits { next: Instant::now() + COMMIT_INTERVAL, sent_for: 0, number: 0, backing_off: false }
-    }
-}
-
-impl Commits {
-    fn until_next(&self) -> Duration {
-        self.next.saturating_duration_since(Instant::now()).min(IDLE)
-    }
-
-    fn is_due(&self, requested: u64) -> bool {
-        Instant::now() >= self.next || (requested > self.sent_for && !self.backing_off)
-    }
-
-    fn sent_for(&mut self, requested: u64) {
-        let next = Instant::now() + COMMIT_INTERVAL;
-        *self = Commits { next, sent_for: requested, backing_off: false, number: self.number };
-    }
-
-    fn again(&mut self, answered: u64) {
-        let next = Instant::now() + COMMIT_INTERVAL / 4;
-        *self = Commits { next, sent_for: answered, backing_off: true, number: self.number };
     }
 }

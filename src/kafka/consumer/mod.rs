@@ -9,6 +9,7 @@
 mod asking;
 mod attendant;
 mod commit_state;
+mod committing;
 mod damage;
 mod history;
 mod pinned;
