@@ -37,13 +37,11 @@ enum Obstacle {
 }
 
 impl Position {
-    fn start_over(&mut self, assignments: &mut u64, next: u64) -> Assignment {
+    fn start_over(&mut self, assignments: &mut u64, next: u64) {
         *assignments += 1;
-        let assignment = Assignment(*assignments);
-        self.assignment = Some(assignment);
+        self.assignment = Some(Assignment(*assignments));
         (self.before, self.next, self.acknowledged, self.committed) = (None, Some(next), None, None);
         self.obstacle = None;
-        assignment
     }
 
     fn is_stopped(&self) -> bool {
@@ -66,6 +64,8 @@ pub enum Step {
     InOrder(Assignment),
     /// Offsets from this one up to the event's were skipped.
     Skipped(Assignment, u64),
+    /// This offset, or a later one, was to come: nothing was delivered.
+    Behind(u64),
     /// The partition is not ours any more: the event isn't for the host.
     NotOurs,
 }
@@ -175,12 +175,9 @@ impl Positions {
         state.partitions.iter().filter_map(ours).collect()
     }
 
-    /// The partition has another history now, which is read from its first offset on; events of the one before are stale.
+    /// The partition is another topic's now, which is read from its first offset on; events of the one before are stale.
     pub fn start_over(&self, partition: u32) {
-        let State { partitions, assignments } = &mut *self.0.lock();
-        if let Some(position) = partitions.get_mut(&partition) {
-            position.start_over(assignments, 0);
-        }
+        self.turn().start_over_at(partition, 0);
     }
 
     /// The event at `offset` is to come next, by the host's wish.
@@ -245,7 +242,7 @@ pub struct Turn<'a>(MutexGuard<'a, State>);
 impl Turn<'_> {
     /// The event at `offset` is about to be handed to the host.
     pub fn deliver(&mut self, partition: u32, offset: u64) -> Step {
-        let State { partitions, assignments } = &mut *self.0;
+        let partitions = &mut self.0.partitions;
         let Some(position) = partitions.get_mut(&partition) else { return Step::NotOurs };
         let Some(assignment) = position.assignment else { return Step::NotOurs };
         if position.obstacle.is_some() {
@@ -257,10 +254,18 @@ impl Turn<'_> {
         match position.next.replace(offset + 1) {
             Some(expected) if expected < offset => Step::Skipped(assignment, expected),
             Some(expected) if expected > offset => {
-                // The log was cut below what was read: what came before is another history's.
-                Step::InOrder(position.start_over(assignments, offset + 1))
+                position.next = Some(expected);
+                Step::Behind(expected)
             }
             _ => Step::InOrder(assignment),
+        }
+    }
+
+    /// The event at `next` comes next, and what was read before is another history's: events of that are stale.
+    pub fn start_over_at(&mut self, partition: u32, next: u64) {
+        let State { partitions, assignments } = &mut *self.0;
+        if let Some(position) = partitions.get_mut(&partition) {
+            position.start_over(assignments, next);
         }
     }
 

@@ -57,6 +57,14 @@ impl EmbeddedCluster {
         Ok(started)
     }
 
+    /// Of the topic's partition 0.
+    #[cfg(test)]
+    pub fn take_leader_away(&self, topic: &std::ffi::CStr) {
+        // SAFETY: the cluster is alive, and the name is copied.
+        let code = unsafe { rd::rd_kafka_mock_partition_set_leader(self.cluster.as_ptr(), topic.as_ptr(), 0, -1) };
+        assert_eq!(code as i32, 0);
+    }
+
     pub fn bootstrap_servers(&self) -> String {
         // SAFETY: the cluster is alive; the text is its own and is copied.
         unsafe { text(rd::rd_kafka_mock_cluster_bootstraps(self.cluster.as_ptr())) }

@@ -27,6 +27,8 @@ use crate::record::Bare;
 const PARTITION: i32 = 0;
 /// A look at the clock between two waits for a record.
 const SLICE: Duration = Duration::from_secs(1);
+/// How long some topics are waited for after the last record of another one.
+const STRAGGLERS: Duration = Duration::from_secs(5);
 
 /// The info topics of a driver.
 pub struct KafkaInfoTopics {
@@ -103,9 +105,15 @@ impl InfoReader {
         };
         let mut reading = Reading::start(self.client(), topics, most).map_err(|error| error.during(doing()))?;
         let began = Instant::now();
+        let mut stragglers_end = deadline;
         while reading.unfinished > 0 {
-            match reading.next(deadline.remaining(SLICE)) {
-                Some(message) => reading.take(&message),
+            match reading.next(stragglers_end.remaining(SLICE)) {
+                Some(message) => {
+                    reading.take(&message);
+                    stragglers_end = deadline.sooner(Deadline::after(STRAGGLERS));
+                }
+                // One topic that can't be read, because it has no leader, say, must not hide the others.
+                None if stragglers_end.has_passed() && reading.unfinished < topics.len() => reading.give_up(late),
                 None if deadline.has_passed() => return Err(late()),
                 None => self.client().check_wait(began, doing())?,
             }
@@ -193,6 +201,13 @@ impl<'a> Reading<'a> {
         found.take(message);
         found.is_finished |= found.info.records.len() >= self.most;
         self.unfinished -= usize::from(found.is_finished);
+    }
+
+    fn give_up(&mut self, why: impl Fn() -> Error) {
+        for found in self.found.iter_mut().filter(|found| !found.is_finished) {
+            (found.failure, found.is_finished) = (Some(why()), true);
+        }
+        self.unfinished = 0;
     }
 }
 
@@ -321,4 +336,37 @@ fn await_topic(producer: &KafkaProducer, kafka_name: &str, deadline: Deadline) -
         thread::sleep(PAUSE);
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::admin::NewTopic;
+    use crate::config::{DriverSettings, Properties};
+    use crate::services::Services;
+
+    #[test]
+    fn topic_without_a_leader_is_an_error_of_its_own() {
+        let settings = DriverSettings::parse(r#"{"embedded": {}, "timeout_ms": 30000}"#).unwrap();
+        let connection = Connection::new(&settings, Services::default()).unwrap();
+        let info_topics = KafkaInfoTopics::new(&connection);
+        let embedded = connection.embedded.as_ref().unwrap();
+        let topics = ["readable", "leaderless", "also-readable"];
+        for topic in topics {
+            let (kafka_name, config) = (topic.to_owned(), Properties::default());
+            embedded.create_topic(&NewTopic { kafka_name, partitions: 1, replication: 1, config }).unwrap();
+            info_topics.write(topic, &["1", "2", "3"], Deadline::after(Duration::from_secs(30))).unwrap();
+        }
+        embedded.take_leader_away(c"leaderless");
+
+        let read = |topics: &[(&str, u32)], limit| {
+            info_topics.reader().unwrap().read_all(topics, InfoTopic::RECORDS, Deadline::after(limit))
+        };
+        let found = read(&topics.map(|topic| (topic, 1)), Duration::from_secs(30)).unwrap();
+        let records: Vec<_> = found.iter().map(|one| one.as_ref().map(|info| info.records.len()).ok()).collect();
+        assert_eq!(records, [Some(3), None, Some(3)]);
+        let error = found[1].as_ref().unwrap_err();
+        assert!(error.message().contains("leaderless"), "{error}");
+        assert!(read(&[("leaderless", 1)], Duration::from_secs(1)).is_err(), "alone it is waited for");
+    }
 }

@@ -33,6 +33,7 @@ mod producer;
 mod sockets;
 mod teardown;
 mod token;
+mod topic_id;
 mod trouble;
 
 use std::sync::{Arc, Weak};

@@ -11,6 +11,7 @@ use rdkafka::bindings as rd;
 
 use super::codes::{self, Code};
 use super::handle::Handle;
+use super::topic_id::TopicId;
 use crate::deadline::as_millis_rounded_up;
 use crate::error::{Error, Kind, Result};
 use crate::fork::is_forked_child;
@@ -141,7 +142,16 @@ impl Drop for QueueEvent {
 pub struct PartitionResult {
     pub partition: i32,
     pub offset: i64,
+    /// Of a committed position: the topic that it was committed for, if its metadata says that.
+    pub topic: Option<TopicId>,
     pub error: Code,
+}
+
+impl PartitionResult {
+    /// Whether the position was committed for another topic of that name than the one in use.
+    pub fn is_of_other_topic(&self, used: Option<TopicId>) -> bool {
+        matches!((self.topic, used), (Some(topic), Some(used)) if topic != used)
+    }
 }
 
 /// What librdkafka wrote into a list.
@@ -151,7 +161,13 @@ pub fn results(list: &rd::rd_kafka_topic_partition_list_t) -> impl Iterator<Item
         let element = unsafe { &*list.elems.add(index) };
         // SAFETY: a field of what is alive.
         let error = unsafe { Code::read(&raw const element.err) };
-        PartitionResult { partition: element.partition, offset: element.offset, error }
+        let metadata: &[u8] = match element.metadata.is_null() {
+            true => &[],
+            // SAFETY: librdkafka says how many bytes there are; they live as long as the element.
+            false => unsafe { std::slice::from_raw_parts(element.metadata.cast(), element.metadata_size) },
+        };
+        let topic = TopicId::of_commit(metadata);
+        PartitionResult { partition: element.partition, offset: element.offset, topic, error }
     })
 }
 
@@ -207,6 +223,25 @@ impl PartitionList {
             }
         }
         Ok(PartitionList(list))
+    }
+
+    /// Has a commit of the list say this about each partition.
+    pub fn with_metadata(self, client: &Handle, metadata: &str) -> Self {
+        // SAFETY: the list is ours alone, and `elems` holds `cnt` elements.
+        let elements = unsafe {
+            let list = self.0.as_ref();
+            std::slice::from_raw_parts_mut(list.elems, usize::try_from(list.cnt).unwrap_or(0))
+        };
+        for element in elements.iter_mut().filter(|element| element.metadata.is_null()) {
+            // SAFETY: the client is alive; the memory is librdkafka's to free with the list.
+            let copy = unsafe { rd::rd_kafka_mem_malloc(client.as_ptr(), metadata.len()) };
+            if !copy.is_null() {
+                // SAFETY: just allocated with this length.
+                unsafe { std::ptr::copy_nonoverlapping(metadata.as_ptr(), copy.cast(), metadata.len()) };
+                (element.metadata, element.metadata_size) = (copy, metadata.len());
+            }
+        }
+        self
     }
 
     pub fn as_ptr(&self) -> *mut rd::rd_kafka_topic_partition_list_t {

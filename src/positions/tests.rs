@@ -86,12 +86,15 @@ fn an_event_read_before_a_rebalance_that_kept_its_partition_can_be_acknowledged_
 }
 
 #[test]
-fn after_the_log_was_cut_acknowledgements_below_the_old_commit_count() {
+fn event_behind_the_position_is_not_delivered_unless_the_partition_starts_over() {
     let positions = Positions::default();
     positions.assign(0, 1, Some(100));
+    assert_eq!(positions.turn().deliver(0, 5), Step::Behind(100));
+    assert_eq!(positions.next(0), Some(100));
+    positions.turn().start_over_at(0, 5);
     let Step::InOrder(assignment) = positions.turn().deliver(0, 5) else { panic!("not in order") };
     positions.acknowledge(0, assignment, 5).unwrap();
-    assert_eq!(positions.to_commit(), [(0, 6)]);
+    assert_eq!(positions.to_commit(), [(0, 6)], "though it is below the old commit");
 }
 
 #[test]

@@ -27,6 +27,7 @@ mod processing;
 mod producing;
 mod proxy;
 mod records;
+mod recreated_topics;
 mod resource_limits;
 mod secured;
 mod services;

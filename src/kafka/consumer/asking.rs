@@ -37,6 +37,7 @@ impl Shared {
         })?;
         match list.results().next() {
             Some(part) if part.error.is_error() => Err(self.asking_failed(part.error)),
+            Some(part) if part.is_of_other_topic(self.topic_beside(&[part])) => Ok(None),
             answer => Ok(answer.and_then(|part| u64::try_from(part.offset).ok())),
         }
     }

@@ -58,6 +58,7 @@ impl Shared {
                 self.client.warn_unless_reached();
                 self.look_for_brokers(&mut asked);
                 self.ask_for_history();
+                self.look_at_topic();
                 self.commit_if_due(&mut commits);
                 self.unsubscribe_if_asked(&mut commits);
             });
@@ -134,7 +135,7 @@ impl Shared {
 
     /// A group is joined only when the topic is known; assigned without one, librdkafka learns of the leaders by its next look
     /// at all topics, of which there is one in a second.
-    fn learn_leaders(&self) {
+    pub(super) fn learn_leaders(&self) {
         if let Err(error) = self.client.partition_count(&self.topic, Deadline::after(ASKING_FOR_LEADERS)) {
             log::info!(logger: self.client.log(), target: &self.client.name(), "{error}");
         }

@@ -9,7 +9,7 @@ use rdkafka::types::RDKafkaErrorCode;
 
 use super::{OFFSET_INVALID, Shared};
 use crate::deadline::{Deadline, as_millis_rounded_up};
-use crate::error::{Error, Result};
+use crate::error::{Error, Kind, Result};
 use crate::kafka::client::IDLE;
 use crate::kafka::codes::{self, Code};
 use crate::kafka::errors;
@@ -45,10 +45,32 @@ impl Shared {
             }
             std::thread::sleep(deadline.remaining(PAUSE));
         }
-        list.results()
-            .filter(|part| !part.error.is_error())
-            .filter_map(|part| Some((u32::try_from(part.partition).ok()?, u64::try_from(part.offset).ok())))
-            .collect()
+        let mut of_deleted_topic = Vec::new();
+        let mut committed = Vec::with_capacity(partitions.len());
+        let results: Vec<_> = list.results().filter(|part| !part.error.is_error()).collect();
+        let topic = self.topic_beside(&results);
+        for part in results {
+            let Ok(partition) = u32::try_from(part.partition) else { continue };
+            if part.is_of_other_topic(topic) {
+                of_deleted_topic.push(partition);
+                committed.push((partition, Some(0)));
+            } else {
+                committed.push((partition, u64::try_from(part.offset).ok()));
+            }
+        }
+        if !of_deleted_topic.is_empty() {
+            self.news.set(self.position_of_deleted_topic(&of_deleted_topic));
+        }
+        committed
+    }
+
+    fn position_of_deleted_topic(&self, partitions: &[u32]) -> Error {
+        let why = format!(
+            "reading topic {:?}: the positions that group {:?} has committed in partitions {partitions:?} are of a topic of that name \
+             which was deleted since; reading begins at the beginning of the one that there is now",
+            self.topic, self.group
+        );
+        Error::new(Kind::RecordsLost, why)
     }
 
     pub(super) fn commit_if_due(&self, commits: &mut Commits) {
@@ -92,8 +114,11 @@ impl Shared {
     }
 
     fn send_commit(&self, offsets: &[(u32, u64)], answers: &Queue, request: u64) -> Result<()> {
-        let list =
+        let mut list =
             PartitionList::new(&self.c_topic, offsets.iter().map(|(part, offset)| (*part as i32, *offset as i64)))?;
+        if let Some(topic) = self.topic_id() {
+            list = list.with_metadata(&self.client.handle, &topic.commit_metadata());
+        }
         // SAFETY: client, list and queue are alive, the list is copied; the opaque is a number, never followed.
         let code = unsafe {
             rd::rd_kafka_commit_queue(

@@ -1,8 +1,9 @@
 //! Whether the topic is still the one that this consumer has read.
 //!
-//! A topic that is deleted and made again under its name is another one, with offsets that begin at 0. librdkafka notices when it
-//! finds the topic gone, or its own place beyond the new one's end. If it finds neither it goes on where it was, and whatever is before
-//! that is never read. So the attendant asks for the topic's id now and then.
+//! A topic that is deleted and created again under its name is another one, with offsets that begin at 0, and with another id.
+//! librdkafka, as patched, begins at its start when metadata tells of another id. The attendant looks whether it has done that, and
+//! since metadata can be minutes old, it asks brokers for the id now and then. What was acknowledged in the topic before counts no
+//! more then. Positions that were committed for the topic before don't count either: the metadata of commits tells which it was.
 
 use std::time::{Duration, Instant};
 
@@ -12,7 +13,8 @@ use super::Shared;
 use crate::deadline::Deadline;
 use crate::error::{Error, Kind, Result};
 use crate::kafka::codes;
-use crate::kafka::native::QueueEvent;
+use crate::kafka::native::{PartitionResult, QueueEvent};
+use crate::kafka::topic_id::TopicId;
 use crate::positions::Assignment;
 
 /// Between two questions.
@@ -24,12 +26,10 @@ const MOVING: Duration = Duration::from_secs(5);
 pub(super) struct History {
     /// When to ask next; never, if topics can't be deleted.
     next: Option<Instant>,
+    /// The one that the consumer's positions are about.
     topic: Option<TopicId>,
     assignments: Vec<(u32, Assignment)>,
 }
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-struct TopicId(i64, i64);
 
 impl History {
     pub fn new(can_change: bool) -> Self {
@@ -64,6 +64,45 @@ impl Shared {
     pub(super) fn look_at_history(&self, answer: &QueueEvent) {
         // Of a topic that is gone, or by a broker that knows no ids, nothing is learnt.
         let Some(topic) = topic_id(answer) else { return };
+        match self.used_topic() {
+            Some(used) if used != topic => self.learn_leaders(),
+            Some(_) => {}
+            None => self.go_on_in(topic),
+        }
+    }
+
+    /// Looks whether librdkafka uses another topic of that name now.
+    pub(super) fn look_at_topic(&self) {
+        if let Some(topic) = self.used_topic() {
+            self.go_on_in(topic);
+        }
+    }
+
+    fn used_topic(&self) -> Option<TopicId> {
+        TopicId::used_by(&self.client.handle, &self.c_topic)
+    }
+
+    /// The topic that the consumer's positions are about.
+    pub(super) fn topic_id(&self) -> Option<TopicId> {
+        self.history.lock().topic
+    }
+
+    /// Whether this consumer's positions are about a topic that is used no more.
+    pub(super) fn is_topic_replaced(&self) -> bool {
+        matches!((self.topic_id(), self.used_topic()), (Some(known), Some(used)) if known != used)
+    }
+
+    /// The topic that is used now, asked for anew if a position was committed for another one: that may be the newer one.
+    pub(super) fn topic_beside(&self, committed: &[PartitionResult]) -> Option<TopicId> {
+        let used = self.used_topic();
+        if committed.iter().any(|part| part.is_of_other_topic(used)) {
+            self.learn_leaders();
+            return self.used_topic();
+        }
+        used
+    }
+
+    fn go_on_in(&self, topic: TopicId) {
         let known = self.history.lock().topic;
         if known.is_some_and(|known| known != topic)
             && let Err(error) = self.start_over()
@@ -82,7 +121,8 @@ impl Shared {
         let before = self.history.lock().assignments.clone();
         self.while_readers_wait(|batch| {
             let now = self.positions.assignments();
-            let missed: Vec<u32> = now.iter().filter(|one| before.contains(one)).map(|(partition, _)| *partition).collect();
+            let missed: Vec<u32> =
+                now.iter().filter(|one| before.contains(one)).map(|(partition, _)| *partition).collect();
             if missed.is_empty() {
                 return Ok(());
             }
@@ -91,13 +131,17 @@ impl Shared {
                 batch.retain(|message| message.partition() != partition as i32);
                 self.positions.start_over(partition);
             }
-            let why = format!(
-                "reading topic {:?}: it was deleted and made again; reading goes on at its beginning in partitions {missed:?}",
-                self.topic
-            );
-            self.news.set(Error::new(Kind::RecordsLost, why));
+            self.news.set(self.topic_was_recreated(&missed));
             Ok(())
         })
+    }
+
+    pub(super) fn topic_was_recreated(&self, partitions: &[u32]) -> Error {
+        let why = format!(
+            "reading topic {:?}: it was deleted and created again; reading goes on at its beginning in partitions {partitions:?}",
+            self.topic
+        );
+        Error::new(Kind::RecordsLost, why)
     }
 }
 
@@ -107,7 +151,7 @@ fn topic_id(answer: &QueueEvent) -> Option<TopicId> {
     }
     let mut count = 0;
     // SAFETY: the answer is alive and to this question; what it holds lives as long, and is read within its bounds.
-    let id = unsafe {
+    unsafe {
         let result = rd::rd_kafka_event_DescribeTopics_result(answer.as_ptr());
         if result.is_null() {
             return None;
@@ -120,7 +164,6 @@ fn topic_id(answer: &QueueEvent) -> Option<TopicId> {
             return None;
         }
         let id = rd::rd_kafka_TopicDescription_topic_id(*topics);
-        TopicId(rd::rd_kafka_Uuid_most_significant_bits(id), rd::rd_kafka_Uuid_least_significant_bits(id))
-    };
-    (id != TopicId(0, 0)).then_some(id)
+        TopicId::new(rd::rd_kafka_Uuid_most_significant_bits(id), rd::rd_kafka_Uuid_least_significant_bits(id))
+    }
 }

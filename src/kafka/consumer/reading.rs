@@ -179,11 +179,30 @@ impl Shared {
             }
             // Offsets that no record ever had (a transaction's marker, say) are no loss.
             Step::Skipped(assignment, _) => assignment,
+            Step::Behind(expected) => {
+                positions.start_over_at(partition, offset);
+                batch.push_front(message);
+                return Reading::Failure(self.started_over(partition, offset, expected));
+            }
             Step::NotOurs => return Reading::Nothing,
         };
         self.standing.clear();
         self.cut_off.clear();
         Reading::Record(self.raw_record(message, partition, offset, assignment))
+    }
+
+    /// Records of a partition come from a lower offset on than before, so that they are others than those that were read.
+    #[cold]
+    fn started_over(&self, partition: u32, from: u64, expected: u64) -> Error {
+        if self.is_topic_replaced() {
+            return self.topic_was_recreated(&[partition]);
+        }
+        let why = format!(
+            "reading topic {:?}: partition {partition} lost its records from some offset on that had been read up to {expected}, and \
+             has others there now (a broker that lacked them became its leader); reading goes on at offset {from}",
+            self.topic
+        );
+        Error::new(Kind::RecordsLost, why)
     }
 
     fn raw_record(&self, message: Message, partition: u32, offset: u64, assignment: Assignment) -> RawRecord<'_> {

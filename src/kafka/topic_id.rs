@@ -1,0 +1,92 @@
+//! The ids of topics (KIP-516): they tell a topic that was created again under its name from the one before.
+//!
+//! Kafka keeps the positions of groups by the names of topics, so that a position of a deleted topic counts in the next one of that
+//! name. Each commit of ours has the topic's id in its metadata, a text that Kafka keeps and does not read.
+
+use std::ffi::CStr;
+use std::fmt;
+
+use base64::Engine as _;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use rdkafka::bindings as rd;
+
+use super::handle::Handle;
+
+/// What begins the metadata of a commit of ours; the id follows.
+const IN_COMMIT: &str = "octopus topic-id=";
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct TopicId([u8; 16]);
+
+impl TopicId {
+    /// Brokers older than Kafka 2.8 have no ids: they are 0 then.
+    pub fn new(most_significant: i64, least_significant: i64) -> Option<Self> {
+        let id = (u128::from(most_significant as u64) << 64) | u128::from(least_significant as u64);
+        (id != 0).then(|| TopicId(id.to_be_bytes()))
+    }
+
+    /// Of the topic that the client uses by this name. `None` if it has not heard of it, and in a librdkafka without patches.
+    pub fn used_by(client: &Handle, topic: &CStr) -> Option<Self> {
+        #[cfg(feature = "patched")]
+        {
+            let (mut most, mut least) = (0, 0);
+            // SAFETY: client and name are alive; both places are writable.
+            let is_known = unsafe { octopus_topic_id(client.as_ptr(), topic.as_ptr(), &mut most, &mut least) } != 0;
+            is_known.then(|| TopicId::new(most, least))?
+        }
+        #[cfg(not(feature = "patched"))]
+        {
+            let _ = (client, topic);
+            None
+        }
+    }
+
+    /// The metadata of a commit for this topic.
+    pub fn commit_metadata(self) -> String {
+        format!("{IN_COMMIT}{self}")
+    }
+
+    /// The topic that a position was committed for, if its metadata says that. That of other clients does not.
+    pub fn of_commit(metadata: &[u8]) -> Option<Self> {
+        let id = metadata.strip_prefix(IN_COMMIT.as_bytes())?;
+        URL_SAFE_NO_PAD.decode(id).ok()?.try_into().ok().map(TopicId)
+    }
+}
+
+/// As Kafka's tools write it.
+impl fmt::Display for TopicId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&URL_SAFE_NO_PAD.encode(self.0))
+    }
+}
+
+#[cfg(feature = "patched")]
+unsafe extern "C" {
+    /// Added by 0043-hook-topic-id.patch. 1 if the id is known.
+    fn octopus_topic_id(
+        client: *mut rd::rd_kafka_t,
+        topic: *const std::ffi::c_char,
+        most_significant: *mut i64,
+        least_significant: *mut i64,
+    ) -> std::ffi::c_int;
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn topic_id_in_commit_metadata_is_read_back() {
+        let id = TopicId::new(-0x0123_4567_89ab_cdf0, 0x0123_4567_89ab_cdef).unwrap();
+        assert_eq!(id.commit_metadata(), "octopus topic-id=_ty6mHZUMhABI0VniavN7w");
+        assert_eq!(TopicId::of_commit(id.commit_metadata().as_bytes()), Some(id));
+        assert_eq!(TopicId::new(0, 0), None);
+    }
+
+    #[test]
+    fn metadata_of_other_clients_has_no_topic_id() {
+        for metadata in ["", "octopus", "octopus topic-id=", "octopus topic-id=c2hvcnQ", "AcCBX8kYAAAAAAA=", "\u{0}"] {
+            assert_eq!(TopicId::of_commit(metadata.as_bytes()), None, "{metadata:?}");
+        }
+    }
+}
