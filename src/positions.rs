@@ -25,6 +25,8 @@ struct Position {
     acknowledged: Option<u64>,
     committed: Option<u64>,
     obstacle: Option<Obstacle>,
+    /// The latest offsets without records, the first one and the one behind the last.
+    gap: Option<(u64, u64)>,
 }
 
 /// Why nothing can be read at the next offset.
@@ -41,7 +43,28 @@ impl Position {
         *assignments += 1;
         self.assignment = Some(Assignment(*assignments));
         (self.before, self.next, self.acknowledged, self.committed) = (None, Some(next), None, None);
-        self.obstacle = None;
+        (self.obstacle, self.gap) = (None, None);
+    }
+
+    /// Offsets without records count as acknowledged as soon as all before them is.
+    fn pass_gap(&mut self, first: u64, next: u64) {
+        let begins_at = match self.gap {
+            Some((earlier, end)) if end == first => earlier,
+            _ => first,
+        };
+        self.gap = Some((begins_at, next));
+        if self.acknowledged == Some(first) {
+            self.acknowledged = Some(next);
+        }
+    }
+
+    /// Everything before `next` is done with.
+    fn acknowledge(&mut self, next: u64) {
+        let next = match self.gap {
+            Some((first, end)) if first == next => end,
+            _ => next,
+        };
+        self.acknowledged = self.acknowledged.max(Some(next));
     }
 
     fn is_stopped(&self) -> bool {
@@ -210,11 +233,11 @@ impl Positions {
         let mut state = self.0.lock();
         match state.partitions.get_mut(&partition) {
             Some(position) if position.assignment == Some(assignment) => {
-                position.acknowledged = position.acknowledged.max(Some(offset + 1));
+                position.acknowledge(offset + 1);
                 Ok(())
             }
             Some(position) if position.before == Some(assignment) => {
-                position.acknowledged = position.acknowledged.max(Some(offset + 1));
+                position.acknowledge(offset + 1);
                 Err(stale(partition, offset))
             }
             _ => Err(stale(partition, offset)),
@@ -266,6 +289,17 @@ impl Turn<'_> {
         let State { partitions, assignments } = &mut *self.0;
         if let Some(position) = partitions.get_mut(&partition) {
             position.start_over(assignments, next);
+        }
+    }
+
+    /// There are no records before `next`. Never goes back.
+    pub fn pass_to(&mut self, partition: u32, next: u64) {
+        let Some(position) = self.0.partitions.get_mut(&partition) else { return };
+        if position.assignment.is_none() || position.is_stopped() || position.next >= Some(next) {
+            return;
+        }
+        if let Some(first) = position.next.replace(next) {
+            position.pass_gap(first, next);
         }
     }
 

@@ -216,6 +216,8 @@ impl Found<'_> {
         match RDKafkaErrorCode::from(message.error()) {
             RDKafkaErrorCode::NoError => self.take_record(message),
             RDKafkaErrorCode::PartitionEOF => self.is_finished = true,
+            // Offsets without records were passed.
+            RDKafkaErrorCode::Noop => {}
             RDKafkaErrorCode::AutoOffsetReset | RDKafkaErrorCode::OffsetOutOfRange => {
                 self.info.begins_later = true;
                 self.is_finished = true;

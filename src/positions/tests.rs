@@ -158,3 +158,29 @@ fn revoking_all_tells_whether_something_was_left_uncommitted() {
     assert!(positions.revoke_all());
     assert!(positions.acknowledge(0, assignment, 10).is_err());
 }
+
+#[test]
+fn offsets_without_records_are_acknowledged_with_what_is_before_them() {
+    let (positions, assignment) = assigned(1);
+    positions.turn().pass_to(0, 12);
+    assert_eq!(positions.next(0), Some(12));
+    assert_eq!(positions.to_commit(), [], "the event before them is not acknowledged");
+    positions.turn().pass_to(0, 13);
+    positions.acknowledge(0, assignment, 10).unwrap();
+    assert_eq!(positions.to_commit(), [(0, 13)]);
+    positions.turn().pass_to(0, 14);
+    assert_eq!(positions.to_commit(), [(0, 14)], "without another acknowledgement");
+    positions.turn().pass_to(0, 11);
+    assert_eq!(positions.next(0), Some(14));
+}
+
+#[test]
+fn offsets_without_records_behind_a_committed_position_are_committed() {
+    let positions = Positions::default();
+    positions.assign(0, 1, Some(5));
+    positions.turn().pass_to(0, 7);
+    assert_eq!(positions.to_commit(), [(0, 7)]);
+    positions.assign(1, 1, None);
+    positions.turn().pass_to(1, 7);
+    assert_eq!(positions.to_commit(), [(0, 7)], "a group that has committed nothing, and got nothing, commits nothing");
+}

@@ -38,3 +38,4 @@ mod tokens;
 mod topic_lifecycle;
 mod topic_service;
 mod topics;
+mod transactions;

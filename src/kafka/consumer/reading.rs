@@ -249,6 +249,12 @@ impl Shared {
             return self.read_damage(partition, first, last, &message.error_text(), positions);
         }
         let code = RDKafkaErrorCode::from(message.error());
+        if code == RDKafkaErrorCode::Noop {
+            if let (Ok(partition), Ok(next)) = (u32::try_from(message.partition()), u64::try_from(message.offset())) {
+                positions.pass_to(partition, next);
+            }
+            return Reading::Nothing;
+        }
         let error = match code {
             // For what it decompresses; it tries again until there is memory.
             RDKafkaErrorCode::CriticalSystemResource => resource_limit::of_errno(message.error_text(), libc::ENOMEM),
