@@ -292,6 +292,11 @@ impl Turn<'_> {
         }
     }
 
+    /// The offset that should come next, once that is known.
+    pub fn next(&self, partition: u32) -> Option<u64> {
+        self.0.partitions.get(&partition).and_then(|position| position.next)
+    }
+
     /// There are no records before `next`. Never goes back.
     pub fn pass_to(&mut self, partition: u32, next: u64) {
         let Some(position) = self.0.partitions.get_mut(&partition) else { return };

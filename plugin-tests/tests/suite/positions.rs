@@ -4,7 +4,7 @@ use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
-use plugin_tests::{Consumer, NewEvent, Status, Topic};
+use plugin_tests::{Consumer, NewEvent, SkippedOffsets, Status, Topic};
 use serde_json::json;
 
 use crate::kafka::{self, Kafka, unique};
@@ -302,4 +302,34 @@ fn two_readers_with_the_same_targets_both_get_everything() {
     for reader in &readers {
         assert_eq!(read(reader, 10).len(), 10);
     }
+}
+
+/// Where nothing is committed "latest" begins at the end; here something was, and what is behind it is still to be read.
+#[test]
+fn lost_position_is_reported_at_once_and_latest_skips_nothing_behind_it() {
+    let topic = topic("lost-position", 1);
+    fill(&topic, 10);
+    let name = unique("reader");
+    let reader = || topic.consumer(&name).kafka("auto.offset.reset", "latest").make().unwrap();
+    let first = topic.consumer(&name).make().unwrap();
+    read(&first, 5)[4].acknowledge().unwrap();
+    first.close(PATIENCE).unwrap();
+
+    let bootstrap = Kafka::shared().bootstrap();
+    kafka::delete_records(bootstrap, topic.name(), 0, 8);
+    let second = reader();
+    let error = second.next(PATIENCE).unwrap_err();
+    assert_eq!(error.status, Status::RecordsLost, "{error}");
+    assert_eq!(error.skipped, Some(SkippedOffsets { partition: 0, first: 5, last: 7 }));
+    let ids: Vec<u64> = read(&second, 2).iter().map(|event| event.id()).collect();
+    assert_eq!(ids, [8, 9]);
+    second.close(PATIENCE).unwrap();
+
+    // Nothing is left that would come.
+    kafka::delete_records(bootstrap, topic.name(), 0, 10);
+    let third = reader();
+    let error = third.next(PATIENCE).unwrap_err();
+    assert_eq!(error.skipped, Some(SkippedOffsets { partition: 0, first: 8, last: 9 }), "{error}");
+    assert_eq!((third.position(0).unwrap(), third.lag(0).unwrap()), (10, 0));
+    assert!(nothing_comes(&third));
 }

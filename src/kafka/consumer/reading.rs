@@ -191,6 +191,21 @@ impl Shared {
         Reading::Record(self.raw_record(message, partition, offset, assignment))
     }
 
+    /// The position is not there any more, and librdkafka goes on at `next`, where the partition begins now.
+    fn read_from_elsewhere(&self, partition: u32, next: u64, positions: &mut positions::Turn) -> Reading<'_> {
+        match positions.next(partition) {
+            Some(expected) if expected < next => {
+                positions.pass_to(partition, next);
+                Reading::Failure(self.records_lost(partition, expected, next))
+            }
+            Some(expected) if expected > next => {
+                positions.start_over_at(partition, next);
+                Reading::Failure(self.started_over(partition, next, expected))
+            }
+            _ => Reading::Nothing,
+        }
+    }
+
     /// Records of a partition come from a lower offset on than before, so that they are others than those that were read.
     #[cold]
     fn started_over(&self, partition: u32, from: u64, expected: u64) -> Error {
@@ -249,11 +264,15 @@ impl Shared {
             return self.read_damage(partition, first, last, &message.error_text(), positions);
         }
         let code = RDKafkaErrorCode::from(message.error());
-        if code == RDKafkaErrorCode::Noop {
-            if let (Ok(partition), Ok(next)) = (u32::try_from(message.partition()), u64::try_from(message.offset())) {
-                positions.pass_to(partition, next);
+        if let (Ok(partition), Ok(next)) = (u32::try_from(message.partition()), u64::try_from(message.offset())) {
+            match code {
+                RDKafkaErrorCode::Noop => {
+                    positions.pass_to(partition, next);
+                    return Reading::Nothing;
+                }
+                RDKafkaErrorCode::OffsetOutOfRange => return self.read_from_elsewhere(partition, next, positions),
+                _ => {}
             }
-            return Reading::Nothing;
         }
         let error = match code {
             // For what it decompresses; it tries again until there is memory.
