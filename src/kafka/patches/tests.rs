@@ -517,3 +517,21 @@ fn first_batch_that_is_refused_for_the_moment_is_stored() {
         .unwrap();
     assert_eq!(reader.fetch_watermarks("first", 0, PATIENCE).unwrap(), (0, BATCHES as i64));
 }
+
+/// 0046.
+#[test]
+fn cjson_is_a_version_without_known_vulnerabilities() {
+    unsafe extern "C" {
+        fn cJSON_Version() -> *const c_char;
+        fn cJSON_ParseWithLength(text: *const c_char, length: usize) -> *mut c_void;
+        fn cJSON_Delete(item: *mut c_void);
+    }
+    // SAFETY: has no preconditions; the text is static.
+    assert_eq!(unsafe { text(cJSON_Version()) }, "1.7.19");
+    // What was read behind its end, which AddressSanitizer shows, as there is nothing behind it.
+    for truncated in ["{\"1\":1,", "[1,", "\"\\", "{\"a\": true, \"b\": [ null,9999999999999999999999999999999999999999999999"] {
+        let exact: Box<[u8]> = truncated.as_bytes().into();
+        // SAFETY: the text has this length; what it gives is ours, and may be NULL.
+        unsafe { cJSON_Delete(cJSON_ParseWithLength(exact.as_ptr().cast(), exact.len())) };
+    }
+}
