@@ -25,6 +25,14 @@ pub enum Protection {
     ReservedTeardown,
     /// Forgets a commit's failure once a later commit has made up for it.
     SupersededFailure,
+    /// Reports damaged batches.
+    DamagedData,
+    /// Reports intact data that is larger than a limit of the consumer.
+    TooLarge,
+    /// Counts offsets without records as read.
+    PassedOffsets,
+    /// Ignores a committed position of a topic that was deleted.
+    TopicOfPosition,
 }
 
 impl Protection {
@@ -39,6 +47,10 @@ impl Protection {
             Protection::ResourceLimit => "resource-limit",
             Protection::ReservedTeardown => "reserved-teardown",
             Protection::SupersededFailure => "superseded-failure",
+            Protection::DamagedData => "damaged-data",
+            Protection::TooLarge => "too-large",
+            Protection::PassedOffsets => "passed-offsets",
+            Protection::TopicOfPosition => "topic-of-position",
         }
     }
 

@@ -58,6 +58,11 @@ impl Brokers {
         self.brokers.len()
     }
 
+    /// Where a broker keeps its data.
+    pub fn data_of(&self, number: usize) -> PathBuf {
+        self.folder.join(format!("broker-{}", number + 1))
+    }
+
     /// Where clients begin: at the proxies.
     pub fn bootstrap(&self) -> String {
         self.brokers.iter().map(|broker| broker.proxy.address()).collect::<Vec<_>>().join(",")

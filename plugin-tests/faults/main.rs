@@ -3,6 +3,10 @@
 //! docs/reliability.md says what is promised and has the table that a whole run wrote; ci/faults.sh is the way to start one.
 
 mod brokers;
+mod damage;
+#[allow(dead_code)]
+#[path = "../tests/suite/damaged_log.rs"]
+mod damaged_log;
 mod journal;
 mod options;
 mod oracle;

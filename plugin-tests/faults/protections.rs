@@ -15,7 +15,11 @@ const PROTECTIONS: &[(&str, u8)] = &[
     ("inherited-sockets", 24),
     ("resource-limit", 25),
     ("reserved-teardown", 25),
+    ("damaged-data", 26),
+    ("topic-of-position", 27),
+    ("too-large", 28),
     ("first-contact", 29),
+    ("passed-offsets", 30),
     ("superseded-failure", 31),
 ];
 

@@ -8,6 +8,7 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread;
 use std::time::Duration;
 
+use crate::damage::Pattern;
 use crate::run::{OrFail as _, Result};
 
 /// What happens to bytes on their way.
@@ -24,6 +25,8 @@ pub enum Mischief {
     BlackHole,
     /// One in so many bytes of the answers has one of its bits turned.
     Flip(u64),
+    /// Batches in the answers are damaged. On new connections only, since these are whole answers.
+    Damage(Pattern),
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -107,7 +110,9 @@ impl Shared {
             let (Ok(from), Ok(to)) = (from.try_clone(), to.try_clone()) else { return };
             let (shared, chance) = (self.clone(), fastrand::Rng::with_seed(self.seed ^ (number << 8) ^ way as u64));
             let is_reset = is_reset.clone();
-            thread::spawn(move || Pump { shared, from, to, way, chance, is_reset }.run());
+            let is_whole = way == Way::Answers && matches!(*lock(&self.mischief), Mischief::Damage(_));
+            let mut pump = Pump { shared, from, to, way, chance, is_reset };
+            thread::spawn(move || if is_whole { pump.run_by_answers() } else { pump.run() });
         }
     }
 }
@@ -123,7 +128,7 @@ struct Pump {
 }
 
 impl Pump {
-    fn run(mut self) {
+    fn run(&mut self) {
         let mut piece = [0; 16 * 1024];
         loop {
             match self.from.read(&mut piece) {
@@ -139,10 +144,28 @@ impl Pump {
         }
     }
 
+    fn run_by_answers(&mut self) {
+        let mut size = [0; 4];
+        while self.from.read_exact(&mut size).is_ok() {
+            let mut answer = vec![0; u32::from_be_bytes(size) as usize];
+            if self.from.read_exact(&mut answer).is_err() {
+                break;
+            }
+            if let Mischief::Damage(pattern) = *lock(&self.shared.mischief) {
+                self.shared.done.fetch_add(pattern.apply(&mut answer), Ordering::Relaxed);
+            }
+            if self.to.write_all(&[&size[..], &answer].concat()).is_err() {
+                break;
+            }
+        }
+        let _ = self.from.shutdown(Shutdown::Both);
+        let _ = self.to.shutdown(Shutdown::Both);
+    }
+
     /// Whether the connection goes on.
     fn pass_on(&mut self, piece: &mut [u8]) -> bool {
         match self.mischief_of(piece.len() as u64) {
-            Mischief::None => self.to.write_all(piece).is_ok(),
+            Mischief::None | Mischief::Damage(_) => self.to.write_all(piece).is_ok(),
             Mischief::ResetAfter(_, bytes) => {
                 let _ = self.to.write_all(&piece[..bytes as usize]);
                 self.is_reset.store(true, Ordering::Release);

@@ -3,6 +3,7 @@
 mod broker_errors;
 mod brokers_and_network;
 mod consumers;
+mod damaged;
 mod futures;
 mod host;
 mod members;
@@ -15,6 +16,7 @@ mod others;
 mod own_broker;
 mod process;
 mod records;
+mod recreated;
 mod topics;
 
 use std::io::Read as _;
@@ -82,7 +84,11 @@ const ROWS: &[Row] = &[
     Row { number: 23, fault: "the program exits: return, exit, handlers, signals, callbacks, threads that push", invariant: "what was pushed is there, or counted on stderr", runs: (1, 2), act: Act::Alone(others::process_exit) },
     Row { number: 24, fault: "fork, whatever the parent does; children of children", invariant: "child and parent work, nothing lost", runs: (1, 2), act: Act::Alone(others::fork) },
     Row { number: 25, fault: "a thread or a descriptor that can't be had, at each place; then it can", invariant: "an error that names the limit; no abort, hang or leak; works again", runs: (1, 2), act: Act::Alone(others::resource_limits) },
+    Row { number: 26, fault: "batches that can't be decoded: each codec, damaged in each way, on the way and on disk", invariant: "each offset is delivered or reported once, in order; nothing intact is passed over", runs: (1, 1), act: Act::On(1, damaged::run) },
+    Row { number: 27, fault: "topic deleted and created again, leader epochs lower, equal, higher", invariant: "pushes and pulls go on within 30 s; no position of the old topic counts in the new one", runs: (1, 2), act: Act::On(3, recreated::run) },
+    Row { number: 28, fault: "limits that differ between producer, topic, broker and consumer", invariant: "a standing error within 10 s that names the property and the value", runs: (1, 2), act: Act::Alone(others::limits) },
     Row { number: 29, fault: "addresses: refused, unknown, silent, one of several", invariant: "reported in time, with each reason", runs: (1, 2), act: Act::Alone(others::addresses) },
+    Row { number: 30, fault: "transactions: markers, aborted, open, last", invariant: "nothing aborted shows, the lag is 0 in the end", runs: (1, 2), act: Act::Alone(others::transactions) },
     Row { number: 31, fault: "members of a group stop, continue, join, leave: static, cooperative-sticky, KIP-848", invariant: "none lost, none silent, no busy loop; a close without an error", runs: (1, 3), act: Act::On(1, members::run) },
 ];
 

@@ -80,6 +80,27 @@ pub fn resource_limits(run: &Run) -> Result<Tally> {
     )
 }
 
+/// Row 28.
+pub fn limits(run: &Run) -> Result<Tally> {
+    suite(
+        run,
+        &["limits::batch_larger_than_a_response_may_be_is_reported_and_other_partitions_go_on"],
+        &["limits::each_codec_obeys_the_limit_on_decompressed_bytes_exactly"],
+    )
+}
+
+/// Row 30.
+pub fn transactions(run: &Run) -> Result<Tally> {
+    suite(
+        run,
+        &[
+            "transactions::lag_is_zero_behind_transaction_markers",
+            "transactions::transactions_of_javas_client_are_read_like_those_of_librdkafka",
+        ],
+        &["transactions::"],
+    )
+}
+
 /// Row 29.
 pub fn addresses(run: &Run) -> Result<Tally> {
     suite(

@@ -26,20 +26,31 @@ pub struct Batch {
 impl Batch {
     /// The batch with this offset in the first segment of a partition of the broker that has this folder.
     pub fn find(broker: &Path, topic: &str, partition: u32, offset: u64) -> Batch {
+        let mut batches = Batch::all(broker, topic, partition).into_iter();
+        let has_it =
+            |batch: &Batch| (batch.base_offset..batch.base_offset + u64::from(batch.record_count)).contains(&offset);
+        batches.find(has_it).unwrap_or_else(|| panic!("offset {offset} is not in {topic} [{partition}]"))
+    }
+
+    /// The batches of the first segment, in order.
+    pub fn all(broker: &Path, topic: &str, partition: u32) -> Vec<Batch> {
         let segment = broker.join(format!("{topic}-{partition}/00000000000000000000.log"));
         let log = fs::read(&segment).unwrap_or_else(|error| panic!("{}: {error}", segment.display()));
-        let mut position = 0;
+        let (mut batches, mut position) = (Vec::new(), 0);
         while let Some(rest) = log.get(position..).filter(|rest| rest.len() > RECORDS) {
             let size = LENGTH + 4 + number(rest, LENGTH) as usize;
             let base_offset = u64::from_be_bytes(rest[..LENGTH].try_into().unwrap());
-            let record_count = number(rest, RECORD_COUNT);
-            if (base_offset..base_offset + u64::from(record_count)).contains(&offset) {
-                let bytes = rest[..size].to_vec();
-                return Batch { base_offset, record_count, bytes, segment, position: position as u64 };
-            }
+            let (record_count, bytes) = (number(rest, RECORD_COUNT), rest[..size].to_vec());
+            batches.push(Batch {
+                base_offset,
+                record_count,
+                bytes,
+                segment: segment.clone(),
+                position: position as u64,
+            });
             position += size;
         }
-        panic!("offset {offset} is not in {}", segment.display());
+        batches
     }
 
     /// Makes the checksum that of the bytes as they are now.
@@ -62,7 +73,7 @@ fn number(bytes: &[u8], place: usize) -> u32 {
     u32::from_be_bytes(bytes[place..place + 4].try_into().unwrap())
 }
 
-fn crc32c(bytes: &[u8]) -> u32 {
+pub fn crc32c(bytes: &[u8]) -> u32 {
     const POLYNOMIAL: u32 = 0x82f6_3b78;
     let step = |crc: u32| if crc & 1 == 1 { (crc >> 1) ^ POLYNOMIAL } else { crc >> 1 };
     !bytes.iter().fold(!0, |crc, byte| (0..8).fold(crc ^ u32::from(*byte), |crc, _| step(crc)))

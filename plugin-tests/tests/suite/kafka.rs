@@ -339,6 +339,12 @@ fn alter_user(bootstrap: &str, user: &str, change: &[&str]) {
     kafka_tool("kafka.admin.ConfigCommand", &[&of_user, change].concat());
 }
 
+/// Runs one of the programs in plugin-tests/java.
+pub fn java_program(name: &str, args: &[&str]) {
+    let class_path = format!("{}:{}", class_folder(&format!("{name}.java")), class_path());
+    run(TOOL_LIMIT, "java", &[&["-Xmx256m", "-XX:+UseSerialGC", "-cp", &class_path, name], args].concat(), b"");
+}
+
 fn kafka_tool(class: &str, args: &[&str]) -> String {
     kafka_tool_with_input(class, args, b"")
 }

@@ -137,3 +137,16 @@ fn aborted_transactions_in_between_are_passed() {
     consumer.commit(PATIENCE).unwrap();
     assert_eq!(consumer.committed(0).unwrap(), Some(9));
 }
+
+#[test]
+fn transactions_of_javas_client_are_read_like_those_of_librdkafka() {
+    let topic = topic("java", 1);
+    kafka::java_program("Transactions", &[Kafka::shared().bootstrap(), topic.name(), "2", "-3", "1", "-1", "-1"]);
+    let group = unique("group");
+    let consumer = topic.consumer(&group).make().unwrap();
+    read_these(&consumer, &["0", "1", "5"]);
+    await_lag(&consumer, 0);
+    consumer.close(PATIENCE).unwrap();
+    // Eight records, five markers.
+    assert_eq!(kafka::committed_offset(Kafka::shared().bootstrap(), &group, topic.name(), 0), Some(13));
+}

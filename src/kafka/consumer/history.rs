@@ -16,6 +16,7 @@ use crate::kafka::codes;
 use crate::kafka::native::{PartitionResult, QueueEvent};
 use crate::kafka::topic_id::TopicId;
 use crate::positions::Assignment;
+use crate::protection::Protection;
 
 /// Between two questions.
 const INTERVAL: Duration = Duration::from_secs(5);
@@ -94,7 +95,7 @@ impl Shared {
 
     /// The topic that is used now, asked for anew if a position was committed for another one: that may be the newer one.
     pub(super) fn topic_beside(&self, committed: &[PartitionResult]) -> Option<TopicId> {
-        let used = self.used_topic();
+        let used = self.used_topic().filter(|_| Protection::TopicOfPosition.is_on());
         if committed.iter().any(|part| part.is_of_other_topic(used)) {
             self.learn_leaders();
             return self.used_topic();

@@ -16,6 +16,7 @@ use crate::kafka::codes::Code;
 use crate::kafka::errors;
 use crate::kafka::native::Message;
 use crate::positions::{self, Assignment, Step};
+use crate::protection::Protection;
 use crate::resource_limit;
 
 /// Records taken from librdkafka at once.
@@ -260,14 +261,19 @@ impl Shared {
     /// An error that stands where a record would: told to the host if it lasts.
     #[cold]
     fn read_error(&self, message: &Message, positions: &mut positions::Turn) -> Reading<'_> {
-        if let (Some((first, last)), Ok(partition)) = (message.damaged_offsets(), u32::try_from(message.partition())) {
+        if Protection::DamagedData.is_on()
+            && let (Some((first, last)), Ok(partition)) =
+                (message.damaged_offsets(), u32::try_from(message.partition()))
+        {
             return self.read_damage(partition, first, last, &message.error_text(), positions);
         }
         let code = RDKafkaErrorCode::from(message.error());
         if let (Ok(partition), Ok(next)) = (u32::try_from(message.partition()), u64::try_from(message.offset())) {
             match code {
                 RDKafkaErrorCode::Noop => {
-                    positions.pass_to(partition, next);
+                    if Protection::PassedOffsets.is_on() {
+                        positions.pass_to(partition, next);
+                    }
                     return Reading::Nothing;
                 }
                 RDKafkaErrorCode::OffsetOutOfRange => return self.read_from_elsewhere(partition, next, positions),
@@ -281,6 +287,7 @@ impl Shared {
         };
         let error = error.during(format_args!("reading topic {:?}", self.topic));
         if code == RDKafkaErrorCode::MessageSizeTooLarge
+            && Protection::TooLarge.is_on()
             && let Ok(partition) = u32::try_from(message.partition())
         {
             // Intact, and larger than a limit of this client: it is not skipped.

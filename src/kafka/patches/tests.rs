@@ -529,7 +529,9 @@ fn cjson_is_a_version_without_known_vulnerabilities() {
     // SAFETY: has no preconditions; the text is static.
     assert_eq!(unsafe { text(cJSON_Version()) }, "1.7.19");
     // What was read behind its end, which AddressSanitizer shows, as there is nothing behind it.
-    for truncated in ["{\"1\":1,", "[1,", "\"\\", "{\"a\": true, \"b\": [ null,9999999999999999999999999999999999999999999999"] {
+    for truncated in
+        ["{\"1\":1,", "[1,", "\"\\", "{\"a\": true, \"b\": [ null,9999999999999999999999999999999999999999999999"]
+    {
         let exact: Box<[u8]> = truncated.as_bytes().into();
         // SAFETY: the text has this length; what it gives is ours, and may be NULL.
         unsafe { cJSON_Delete(cJSON_ParseWithLength(exact.as_ptr().cast(), exact.len())) };
