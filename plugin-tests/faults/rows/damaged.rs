@@ -27,7 +27,7 @@ pub fn run(run: &Run, brokers: &mut Brokers) -> Result<Tally> {
     let mut tally = Tally::default();
     let codecs = if run.full { CODECS.to_vec() } else { vec![CODECS[run.seed as usize % CODECS.len()]] };
     for codec in codecs {
-        for (place, seeds) in [(Place::OnTheWay, run.pick(3, 1_000)), (Place::OnDisk, run.pick(1, 20))] {
+        for (place, seeds) in [(Place::OnTheWay, run.pick(10, 1_000)), (Place::OnDisk, run.pick(1, 20))] {
             let damaged = read_damaged(run, brokers, codec, place, seeds)?;
             tally.events += damaged.delivered;
             tally
@@ -67,7 +67,9 @@ fn read_damaged(run: &Run, brokers: &mut Brokers, codec: &str, place: Place, see
         }
     }
     let opened = driver.open_topic(&topic).or_fail("opening the topic")?;
-    let consumer = opened.consumer(&topic).make().or_fail("making a consumer")?;
+    // Each damaged batch is fetched again, with what follows.
+    let consumer = opened.consumer(&topic).kafka("max.partition.fetch.bytes", 8_000).make();
+    let consumer = consumer.or_fail("making a consumer")?;
     let began = Instant::now();
     let account = Account::of(&consumer, pattern, place, batches * RECORDS_OF_A_BATCH);
     brokers.set(Mischief::None);
