@@ -1,8 +1,10 @@
 //! Damage to record batches, on their way from a broker or on its disk: the same each time for the same batch.
 
+use std::ops::Range;
+
 use crate::damaged_log::{ATTRIBUTES, CHECKSUM, LENGTH, MAGIC, RECORD_COUNT, RECORDS, crc32c};
 
-const LAST_OFFSET_DELTA: usize = 23;
+const LAST_OFFSET_DELTA: Range<usize> = 23..27;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Kind {
@@ -93,9 +95,14 @@ fn damage(batch: &mut [u8], kind: Kind, mut chance: fastrand::Rng) {
     let mut set = |place: usize, value: u32| batch[place..place + 4].copy_from_slice(&value.to_be_bytes());
     match kind {
         Kind::Bit => return batch[chance.usize(..size)] ^= 1 << chance.u32(..8),
-        Kind::BitUnderChecksum => batch[chance.usize(ATTRIBUTES..size)] ^= 1 << chance.u32(..8),
+        Kind::BitUnderChecksum => {
+            // That more offsets are the batch's than it has, as after compaction, can't be noticed.
+            let places: Vec<_> = (ATTRIBUTES..size).filter(|at| !LAST_OFFSET_DELTA.contains(at)).collect();
+            batch[places[chance.usize(..places.len())]] ^= 1 << chance.u32(..8);
+        }
         Kind::RecordCount => set(RECORD_COUNT, chance.u32(..)),
-        Kind::LastOffsetDelta => set(LAST_OFFSET_DELTA, chance.u32(..)),
+        // Beyond what any partition here has.
+        Kind::LastOffsetDelta => set(LAST_OFFSET_DELTA.start, chance.u32(1 << 24..)),
         Kind::RecordLength => chance.fill(&mut batch[RECORDS..RECORDS + 2]),
         Kind::Records => chance.fill(&mut batch[RECORDS..]),
         Kind::Codec => batch[ATTRIBUTES + 1] ^= chance.u8(1..8),

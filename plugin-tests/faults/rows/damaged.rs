@@ -122,6 +122,8 @@ struct Account {
     delivered: u64,
     reported: u64,
     malformed: u64,
+    /// Neither delivered nor in a damaged batch that was reported.
+    missing: u64,
 }
 
 impl Account {
@@ -165,11 +167,22 @@ impl Account {
             heard = Instant::now();
         }
         check(account.reported > 0, "damage is reported")?;
+        check(
+            account.missing == account.malformed,
+            format_args!("each record that does not come is reported: {account:?}"),
+        )?;
         Ok(account)
     }
 
     /// From where it was to `to`, by way of `from`: what is in between was malformed, and is in a damaged batch.
-    fn pass(&self, next: &mut BTreeMap<u32, u64>, partition: u32, from: u64, to: u64, pattern: Pattern) -> Result<()> {
+    fn pass(
+        &mut self,
+        next: &mut BTreeMap<u32, u64>,
+        partition: u32,
+        from: u64,
+        to: u64,
+        pattern: Pattern,
+    ) -> Result<()> {
         let place = next.entry(partition).or_default();
         let is_next = from == *place;
         let is_malformed = from > *place && (*place..from).all(|offset| pattern.kind_of(offset).is_some());
@@ -177,6 +190,7 @@ impl Account {
             is_next || is_malformed,
             format_args!("offset {place} of partition {partition} comes next, not {from}: {self:?}"),
         )?;
+        self.missing += from - *place;
         *place = to;
         Ok(())
     }
