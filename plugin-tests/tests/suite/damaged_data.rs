@@ -172,6 +172,19 @@ fn compressed_batch_that_is_damaged_is_reported_once_and_skipped() {
     }
 }
 
+/// A stored block that is not the last one, and nothing behind it: what waits for the end waits for ever.
+#[test]
+fn gzip_stream_without_an_end_is_reported_once_and_skipped() {
+    assert_is_reported_and_skipped("gzip without an end", "gzip", |batch| {
+        let records = &mut batch.bytes[damaged_log::RECORDS..];
+        let size = (records.len() - 15) as u16;
+        let header = [0x1f, 0x8b, 8, 0, 0, 0, 0, 0, 0, 3, 0];
+        let stream = [&header[..], &size.to_le_bytes(), &(!size).to_le_bytes()].concat();
+        records[..stream.len()].copy_from_slice(&stream);
+        batch.renew_checksum();
+    });
+}
+
 /// The broker itself reads lengths, and finds its way by them: what is behind a damaged one may be out of its reach.
 #[test]
 fn batch_that_the_broker_cannot_read_is_reported_once_and_skipped() {
