@@ -8,6 +8,7 @@ use std::fmt;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+#[cfg(feature = "patched")]
 use rdkafka::bindings as rd;
 
 use super::handle::Handle;
