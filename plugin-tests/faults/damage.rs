@@ -54,15 +54,15 @@ impl Pattern {
         (number % 2 == 1).then(|| Kind::ALL[(number / 2) as usize % Kind::ALL.len()])
     }
 
-    /// Damages the batches in a broker's answer; how many.
-    pub fn apply(self, answer: &mut [u8]) -> u64 {
+    /// Damages the batches in a broker's response; how many.
+    pub fn apply(self, response: &mut [u8]) -> u64 {
         let (mut at, mut count) = (0, 0);
-        while at + RECORDS < answer.len() {
-            let Some(size) = size_of_batch(&answer[at..]) else {
+        while at + RECORDS < response.len() {
+            let Some(size) = size_of_batch(&response[at..]) else {
                 at += 1;
                 continue;
             };
-            count += u64::from(self.apply_to_batch(&mut answer[at..at + size]));
+            count += u64::from(self.apply_to_batch(&mut response[at..at + size]));
             at += size;
         }
         count

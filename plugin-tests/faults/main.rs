@@ -4,6 +4,7 @@
 
 mod brokers;
 mod damage;
+// The suite uses the rest of it.
 #[allow(dead_code)]
 #[path = "../tests/suite/damaged_log.rs"]
 mod damaged_log;

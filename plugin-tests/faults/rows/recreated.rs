@@ -140,12 +140,12 @@ fn number_of(event: &Event) -> Result<u64> {
 
 /// The last one that came of each of these numbers, which all come. In between, pulls may tell what became of the topic.
 fn read(consumer: &Consumer, numbers: Range<u64>) -> Result<Vec<Event>> {
-    let (started, mut told) = (Instant::now(), BTreeSet::new());
+    let (started, mut reported) = (Instant::now(), BTreeSet::new());
     let mut found = BTreeMap::new();
     while found.len() < (numbers.end - numbers.start) as usize {
         check(
             started.elapsed() < PATIENCE,
-            format_args!("the numbers {numbers:?} come, not {} of them; told: {told:?}", found.len()),
+            format_args!("the numbers {numbers:?} come, not {} of them; reported: {reported:?}", found.len()),
         )?;
         match consumer.next(PULL) {
             Ok(Some(event)) => {
@@ -155,7 +155,7 @@ fn read(consumer: &Consumer, numbers: Range<u64>) -> Result<Vec<Event>> {
                 }
             }
             Ok(None) => {}
-            Err(error) => drop(told.insert(error.to_string())),
+            Err(error) => drop(reported.insert(error.to_string())),
         }
     }
     Ok(found.into_values().collect())

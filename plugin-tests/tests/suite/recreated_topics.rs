@@ -123,8 +123,8 @@ fn acknowledgement_of_a_deleted_topic_does_not_skip_events_of_the_new_one() {
     let consumer = driver.open_topic(&name).unwrap().consumer(&group).make().unwrap();
     let (numbers, errors) = read_all(&consumer, 100..160);
     assert_eq!(numbers, (100..160).collect::<Vec<_>>());
-    let told: Vec<_> = errors.iter().map(|error| error.status).collect();
-    assert_eq!(told, [Status::RecordsLost], "{errors:?}");
+    let statuses: Vec<_> = errors.iter().map(|error| error.status).collect();
+    assert_eq!(statuses, [Status::RecordsLost], "{errors:?}");
     assert!(errors[0].message.contains(&name) && errors[0].message.contains(&group), "{}", errors[0]);
 }
 
@@ -207,12 +207,12 @@ struct Lagging {
 
 static LAGGING: Mutex<Option<Lagging>> = Mutex::new(None);
 
-fn tell_of_the_topic_before(answer: &mut [u8]) {
+fn report_the_topic_before(response: &mut [u8]) {
     let mut lagging = LAGGING.lock().unwrap();
     let Some(Lagging { before, now, times }) = &mut *lagging else { return };
-    for at in 0..answer.len().saturating_sub(now.len()) {
-        if answer[at..].starts_with(now) {
-            answer[at..at + now.len()].copy_from_slice(before);
+    for at in 0..response.len().saturating_sub(now.len()) {
+        if response[at..].starts_with(now) {
+            response[at..at + now.len()].copy_from_slice(before);
             *times += 1;
         }
     }
@@ -227,8 +227,8 @@ fn topic_id(bootstrap: &str, name: &str) -> Id {
 #[test]
 fn replaced_topic_is_not_used_again_when_a_broker_lags_behind() {
     let kafka = ProxiedKafka::start();
-    kafka.spoil("lagging", Request::Metadata, |answer| {
-        tell_of_the_topic_before(answer);
+    kafka.spoil("lagging", Request::Metadata, |response| {
+        report_the_topic_before(response);
         // The next one, too.
         false
     });
@@ -246,7 +246,7 @@ fn replaced_topic_is_not_used_again_when_a_broker_lags_behind() {
 
     let now = topic_id(kafka.bootstrap(), &name);
     *LAGGING.lock().unwrap() = Some(Lagging { before, now, times: 0 });
-    let told = || LAGGING.lock().unwrap().as_ref().map_or(0, |lagging| lagging.times);
+    let times = || LAGGING.lock().unwrap().as_ref().map_or(0, |lagging| lagging.times);
     let (mut numbers, mut errors) = (Vec::new(), Vec::new());
     // The consumer asks for the id, learns of the old one, and asks for the leaders.
     eventually("the consumer to hear of the old topic", || {
@@ -254,7 +254,7 @@ fn replaced_topic_is_not_used_again_when_a_broker_lags_behind() {
             Ok(event) => numbers.extend(event.iter().map(number)),
             Err(error) => errors.push(error),
         }
-        told() >= 3
+        times() >= 3
     });
     push(&producer, 110..120);
     let (more, further_errors) = read_all(&consumer, 110..120);
