@@ -1,10 +1,6 @@
 //! Damage to record batches, on their way from a broker or on its disk: the same each time for the same batch.
 
-use std::ops::Range;
-
-use crate::damaged_log::{ATTRIBUTES, CHECKSUM, LENGTH, MAGIC, RECORD_COUNT, RECORDS, crc32c};
-
-const LAST_OFFSET_DELTA: Range<usize> = 23..27;
+use crate::damaged_log::{ATTRIBUTES, CHECKSUM, LAST_OFFSET_DELTA, LENGTH, MAGIC, RECORD_COUNT, RECORDS, crc32c};
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Kind {
@@ -95,14 +91,10 @@ fn damage(batch: &mut [u8], kind: Kind, mut chance: fastrand::Rng) {
     let mut set = |place: usize, value: u32| batch[place..place + 4].copy_from_slice(&value.to_be_bytes());
     match kind {
         Kind::Bit => return batch[chance.usize(..size)] ^= 1 << chance.u32(..8),
-        Kind::BitUnderChecksum => {
-            // That more offsets are the batch's than it has, as after compaction, can't be noticed.
-            let places: Vec<_> = (ATTRIBUTES..size).filter(|at| !LAST_OFFSET_DELTA.contains(at)).collect();
-            batch[places[chance.usize(..places.len())]] ^= 1 << chance.u32(..8);
-        }
+        Kind::BitUnderChecksum => batch[chance.usize(ATTRIBUTES..size)] ^= 1 << chance.u32(..8),
         Kind::RecordCount => set(RECORD_COUNT, chance.u32(..)),
-        // Beyond what any partition here has.
-        Kind::LastOffsetDelta => set(LAST_OFFSET_DELTA.start, chance.u32(1 << 24..)),
+        // Few offsets too many, or more than any partition has.
+        Kind::LastOffsetDelta => set(LAST_OFFSET_DELTA, chance.u32(..) >> chance.u32(..32)),
         Kind::RecordLength => chance.fill(&mut batch[RECORDS..RECORDS + 2]),
         Kind::Records => chance.fill(&mut batch[RECORDS..]),
         Kind::Codec => batch[ATTRIBUTES + 1] ^= chance.u8(1..8),

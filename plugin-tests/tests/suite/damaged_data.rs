@@ -91,10 +91,13 @@ fn assert_is_reported_and_skipped(what: &str, compression: &str, damage: impl Fn
     damage(&mut batch);
     batch.write();
 
-    let group = unique("reader");
-    let consumer = topic.consumer(&group).make().unwrap();
+    read_all_but_what_is_damaged(what, &topic.consumer(&unique("reader")).make().unwrap());
+}
+
+/// Expects one report of the damage, and all other events.
+fn read_all_but_what_is_damaged(what: &str, consumer: &Consumer) {
     let expected = all_but(DAMAGED);
-    let (ids, errors) = read_with_errors(&consumer, expected.len());
+    let (ids, errors) = read_with_errors(consumer, expected.len());
     assert_eq!(ids, expected, "{what}");
     let skipped: Vec<_> = errors.iter().map(|error| (error.status, error.skipped, error.retriable)).collect();
     assert_eq!(skipped, [(Status::DamagedData, Some(DAMAGED), false)], "{what}: {errors:?}");
@@ -136,6 +139,30 @@ fn batch_with_a_wrong_offset_is_reported_once_and_skipped() {
         assert_is_reported_and_skipped(&format!("bits {bit:#x} of byte {byte} of the offset"), "none", |batch| {
             batch.bytes[byte] ^= bit;
         });
+    }
+}
+
+/// Nothing behind it is in the same response, unless the consumer asks for more than one batch.
+#[test]
+fn batch_that_claims_offsets_of_the_next_is_reported() {
+    for claimed in [1, 2, 3, 6, 9] {
+        assert_is_noticed(&format!("base offset too high by {claimed}"), |batch| batch.bytes[7] += claimed);
+        assert_is_noticed(&format!("last offset too high by {claimed}"), |batch| {
+            batch.set_number(damaged_log::LAST_OFFSET_DELTA, EVENTS_OF_A_BATCH as u32 - 1 + u32::from(claimed));
+            batch.renew_checksum();
+        });
+    }
+}
+
+/// However many batches come in one response.
+fn assert_is_noticed(what: &str, damage: impl Fn(&mut Batch)) {
+    let (topic, _producer) = topic_of_batches("none");
+    let mut batch = BROKER.batch(&topic, DAMAGED.first);
+    damage(&mut batch);
+    batch.write();
+    for bytes in [1, 1_000, 1_000_000] {
+        let consumer = topic.consumer(&unique("reader")).kafka("max.partition.fetch.bytes", bytes);
+        read_all_but_what_is_damaged(&format!("{what}, fetched by {bytes} bytes"), &consumer.make().unwrap());
     }
 }
 
@@ -181,6 +208,18 @@ fn gzip_stream_without_an_end_is_reported_once_and_skipped() {
         let header = [0x1f, 0x8b, 8, 0, 0, 0, 0, 0, 0, 3, 0];
         let stream = [&header[..], &size.to_le_bytes(), &(!size).to_le_bytes()].concat();
         records[..stream.len()].copy_from_slice(&stream);
+        batch.renew_checksum();
+    });
+}
+
+/// The header of the gzip stream has a name, as long as it takes for the batch to keep its size.
+#[test]
+fn batch_that_decompresses_to_nothing_is_reported_once_and_skipped() {
+    assert_is_reported_and_skipped("gzip of nothing", "gzip", |batch| {
+        let records = &mut batch.bytes[damaged_log::RECORDS..];
+        let (header, end) = ([0x1f, 0x8b, 8, 8, 0, 0, 0, 0, 0, 3], [0, 3, 0, 0, 0, 0, 0, 0, 0, 0, 0]);
+        let name = records.len() - header.len() - end.len();
+        records.copy_from_slice(&[&header[..], &vec![b'x'; name], &end].concat());
         batch.renew_checksum();
     });
 }

@@ -10,6 +10,7 @@ pub const LENGTH: usize = 8;
 pub const MAGIC: usize = 16;
 pub const CHECKSUM: usize = 17;
 pub const ATTRIBUTES: usize = 21;
+pub const LAST_OFFSET_DELTA: usize = 23;
 pub const RECORD_COUNT: usize = 57;
 pub const RECORDS: usize = 61;
 

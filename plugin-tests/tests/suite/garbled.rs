@@ -66,6 +66,21 @@ fn a_message_whose_length_is_below_nothing_is_read_again() {
 }
 
 #[test]
+fn fetch_response_whose_tags_are_garbled_is_read_again() {
+    let result = push_and_pull(Request::Fetch, |answer| {
+        let is_batch = |at: usize| answer[at..at + 8] == [0; 8] && answer[at + 8] == 0 && answer[at + 16] == 2;
+        let end = answer.len();
+        // Those of the partition, of the topic, and of the response: none.
+        if end < 200 || !(BODY..end - 61).any(is_batch) || answer[end - 3..] != [0; 3] {
+            return false;
+        }
+        answer[end - 3..].fill(0xff);
+        true
+    });
+    assert_eq!(result.as_deref(), Ok(ALL_IN_PLACE));
+}
+
+#[test]
 fn the_leader_of_a_group_with_less_than_no_members_joins_again() {
     let result = push_and_pull(Request::JoinGroup, |answer| {
         let Some(member) = first_member(answer) else { return false };

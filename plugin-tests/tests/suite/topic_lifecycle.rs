@@ -83,7 +83,8 @@ fn kill_at_and_create_again(kafka: &ProxiedKafka, step: (Request, usize, Held)) 
         assert_eq!(left, written, "{step:?}: one request writes all records");
     }
 
-    let config = json!({"kafka": {"bootstrap.servers": kafka.bootstrap()}});
+    // Of the usual 60 s the first one's lease takes half.
+    let config = json!({"kafka": {"bootstrap.servers": kafka.bootstrap()}, "timeout_ms": 180_000});
     let driver = octopus().driver(config).unwrap();
     let maker = match driver.create_topic(&name, &one_replica().validator(mark("second"))) {
         Ok(()) => "second",
