@@ -36,6 +36,9 @@ fn compile_librdkafka() {
     let mut build = librdkafka_build::Build::new(features, "octopus-librdkafka");
     if cfg!(feature = "patched") {
         build = build.patches("src/kafka/patches");
+        if std::env::var_os("CARGO_CFG_FUZZING").is_some() {
+            build = build.harness("src/fuzz/batches.c");
+        }
     }
     build.compile().unwrap_or_else(|why| panic!("\n\n{why}\n"));
 }

@@ -48,6 +48,12 @@ impl<'a> Input<'a> {
         self.take(size)
     }
 
+    /// All that is left.
+    #[cfg(fuzzing)]
+    pub fn rest(&mut self) -> &'a [u8] {
+        self.take(usize::MAX)
+    }
+
     fn take(&mut self, size: usize) -> &'a [u8] {
         let (taken, rest) = self.0.split_at(size.min(self.0.len()));
         self.0 = rest;

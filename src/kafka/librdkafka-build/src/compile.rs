@@ -14,12 +14,13 @@ use crate::sources::Sources;
 /// These are compiled with -O3, as librdkafka's Makefile does: compression is most of what a compressing producer does.
 const LZ4: [&str; 4] = ["src/lz4.c", "src/lz4frame.c", "src/lz4hc.c", "src/rdxxhash.c"];
 
-/// Compiles `sources`, which are in `directory` with their `config.h`, into the static library `archive`.
+/// Compiles `sources`, which are in `directory` with their `config.h`, and `harness` into the static library `archive`.
 pub fn compile(
     sources: &Sources,
     directory: &Path,
     config_h: &str,
     features: &Features,
+    harness: Option<&Path>,
     archive: &str,
 ) -> Result<(), String> {
     features.check()?;
@@ -58,6 +59,13 @@ pub fn compile(
         used.extend(files.iter().map(|file| objects.path(file)));
     }
     objects.write()?;
+    if let Some(file) = harness {
+        println!("cargo:rerun-if-changed={}", file.display());
+        let mut build = cc::Build::new();
+        build.include(directory.join("src")).includes(&includes).file(file);
+        let compiled = build.try_compile_intermediates();
+        used.extend(compiled.map_err(|why| format!("compiling {}: {why}", file.display()))?);
+    }
     cc::Build::new()
         .objects(used)
         // GNU's linker takes from an archive only what was asked for before it; rdkafka-sys asks behind it.

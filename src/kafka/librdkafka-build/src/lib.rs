@@ -28,18 +28,25 @@ const CFLAGS_VARIABLE: &str = "OCTOPUS_LIBRDKAFKA_CFLAGS";
 pub struct Build {
     features: Features,
     queue: Option<PathBuf>,
+    harness: Option<PathBuf>,
     archive: &'static str,
 }
 
 impl Build {
     /// librdkafka as published, linked as `archive`.
     pub fn new(features: Features, archive: &'static str) -> Self {
-        Build { features, queue: None, archive }
+        Build { features, queue: None, harness: None, archive }
     }
 
     /// With the patches in this directory.
     pub fn patches(mut self, directory: impl Into<PathBuf>) -> Self {
         self.queue = Some(directory.into());
+        self
+    }
+
+    /// With a C file that calls what only librdkafka's own headers declare.
+    pub fn harness(mut self, file: impl Into<PathBuf>) -> Self {
+        self.harness = Some(file.into());
         self
     }
 
@@ -71,7 +78,7 @@ impl Build {
         tree.write(&directory)?;
         let config_h = config::config_h(&self.features, &target, patched_version.as_deref());
         write(&directory.join("config.h"), &config_h)?;
-        compile::compile(&tree, &directory, &config_h, &self.features, self.archive)
+        compile::compile(&tree, &directory, &config_h, &self.features, self.harness.as_deref(), self.archive)
     }
 }
 
