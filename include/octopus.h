@@ -233,6 +233,10 @@ typedef struct octopus_token_reply {
 // life of the token before, also when the host does nothing else; again 10 s after a refusal. `config` is
 // `sasl.oauthbearer.config`, empty when that is not set. A negative status refuses as `refuse` does. Called on threads
 // of the plugin made for it, several at a time; it may take its time. Not together with `aws_msk_iam`.
+//
+// For `authorization` it is called when a call of the driver first needs the topic service, and once for each call that the
+// service refuses as unauthorized (HTTP status 401), on the caller's thread. `config` is empty; the token is the header's text, as
+// `Bearer …`; its principal and end are not looked at.
 typedef struct octopus_token_callback {
     octopus_status (*function)(void *context,
                                struct octopus_text config,
@@ -262,6 +266,9 @@ typedef struct octopus_host_services {
     uint32_t has_components;
     // Zero.
     uint32_t reserved;
+    // The header `authorization` for the topic service: the first one, unless the driver's configuration has it, and the next one when
+    // the service refuses it. Zero: the configuration's is read again.
+    struct octopus_token_callback authorization;
 } octopus_host_services;
 
 // How a topic is to be made; NULL or zeros give the defaults. The texts are read during the call.

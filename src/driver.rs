@@ -9,7 +9,7 @@ use std::time::Duration;
 use parking_lot::Mutex;
 use serde::Serialize;
 
-use crate::admin::{self, Admin, Creation, Deleted, InfoTopic, InfoTopics, ServiceAdmin, WebService};
+use crate::admin::{self, Admin, Authorization, Creation, Deleted, InfoTopic, InfoTopics, ServiceAdmin, WebService};
 use crate::components::{Components, Maker, Parts, Registry, Role};
 use crate::config::{DriverSettings, Properties, TopicSettings, check_topic_name};
 use crate::deadline::Deadline;
@@ -322,7 +322,9 @@ fn make_admin(settings: &DriverSettings, connection: &Connection) -> Result<Box<
     let kafka = Box::new(KafkaAdmin::new(connection)?);
     match (&settings.service, &settings.namespace) {
         (Some(service), Some(namespace)) => {
-            let service = WebService::new(service, connection.services.log.clone());
+            let Services { log, authorization, .. } = &connection.services;
+            let authorization = Authorization::new(service.authorization.clone(), authorization.clone())?;
+            let service = WebService::new(service, authorization, log.clone());
             Ok(Box::new(ServiceAdmin::new(service, namespace, kafka)))
         }
         _ => Ok(kafka),

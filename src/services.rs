@@ -5,6 +5,7 @@ use std::io::Write as _;
 use std::sync::Arc;
 
 use crate::auth::TokenSource;
+use crate::error::Result;
 use crate::process_exit;
 use log::{Level, LevelFilter, Metadata, Record};
 
@@ -12,6 +13,8 @@ use log::{Level, LevelFilter, Metadata, Record};
 pub type OnStatistics = dyn Fn(&str, &str) + Send + Sync;
 /// Called with the client's name, librdkafka's code and the reason.
 pub type OnFatal = dyn Fn(&str, i32, &str) + Send + Sync;
+/// Gives the text of the header `authorization` for the topic service.
+pub type ProvideAuthorization = dyn Fn() -> Result<String> + Send + Sync;
 /// Called with the consumer's name, what happened, and the partitions.
 pub type OnRebalance = dyn Fn(&str, Rebalance, &[u32]) + Send + Sync;
 
@@ -31,6 +34,7 @@ pub struct Services {
     pub rebalance: Option<Arc<OnRebalance>>,
     /// Makes tokens for SASL OAUTHBEARER.
     pub token: Option<Arc<dyn TokenSource>>,
+    pub authorization: Option<Arc<ProvideAuthorization>>,
     /// The host has the components of its topics itself, and gives its events with what prepares them.
     pub has_components: bool,
 }
@@ -43,6 +47,7 @@ impl Default for Services {
             fatal: None,
             rebalance: None,
             token: None,
+            authorization: None,
             has_components: false,
         }
     }

@@ -37,8 +37,8 @@ struct Token {
     std::chrono::system_clock::time_point expires;
 };
 
-/* What your program provides to a driver and all that comes from it. None of these but `token` may throw,
- * none may wait for the plugin. */
+/* What your program provides to a driver and all that comes from it. None of these but `token` and `authorization` may
+ * throw, none may wait for the plugin. */
 struct Services {
     /* A level (OCTOPUS_LOG_…), the part of Octopus that speaks, the message. None: warnings go to the standard error. */
     std::function<void(std::int32_t level, std::string_view source, std::string_view message)> log = {};
@@ -52,6 +52,9 @@ struct Services {
     /* Makes a token for SASL OAUTHBEARER when a client needs one, from `sasl.oauthbearer.config`; on threads made for it,
      * several at a time, and it may take its time. What it throws is why there is none. */
     std::function<Token(std::string_view config)> token = {};
+    /* Gives the header `authorization` for the topic service, `Bearer …`: the first one, unless the configuration has it,
+     * and the next one when the service refuses it. What it throws is why there is none. */
+    std::function<std::string()> authorization = {};
     /* Whether your program has the components of its topics itself, and pushes with preparations: then no others are made,
      * or missed with a warning. */
     bool has_components = false;
@@ -231,6 +234,16 @@ private:
                     const Token token = (*static_cast<decltype(Services::token) *>(context))(detail::view(token_config));
                     const auto end = std::chrono::duration_cast<std::chrono::milliseconds>(token.expires.time_since_epoch());
                     reply->accept(reply->token, detail::text(token.value), detail::text(token.principal), end.count());
+                });
+            };
+        }
+        if (services.authorization) {
+            offer(given.authorization, std::move(services.authorization));
+            given.authorization.function = [](void *context, octopus_text,
+                                              const octopus_token_reply *reply) noexcept {
+                return detail::answer(reply, [&] {
+                    const std::string text = (*static_cast<decltype(Services::authorization) *>(context))();
+                    reply->accept(reply->token, detail::text(text), octopus_text{}, 0);
                 });
             };
         }

@@ -10,6 +10,7 @@ with Octopus. Beside the service's own routes there are, for tests:
     POST   /failures         {"times": N, "how": "status" | "drop" | "drop after" | "hang" | "word" | "text",
                              "status": 503, "headers": {}, "route": "GET /api/v3/namespace"}:
                              what becomes of the next N requests, or of those to that route
+    POST   /rotation         {"authorization": "Bearer new"}: the one before has ended
 """
 
 import argparse
@@ -103,6 +104,7 @@ class Handler(BaseHTTPRequestHandler):
     requests = []
     subject = None
     authorization = None
+    ended = []
 
     def log_message(self, *_):
         pass
@@ -127,6 +129,10 @@ class Handler(BaseHTTPRequestHandler):
         if self.path == "/failures":
             Handler.failures.order(json.loads(body))
             return self.reply(200, {"status": "success"})
+        if self.path == "/rotation":
+            Handler.ended.append(Handler.authorization)
+            Handler.authorization = json.loads(body)["authorization"]
+            return self.reply(200, {"status": "success"})
         secrets = ("authorization", "subject")
         shown = {name.lower(): value for name, value in self.headers.items() if name.lower() not in secrets}
         self.entry = {"method": self.command, "path": self.path, "headers": shown, "status": None}
@@ -137,7 +143,8 @@ class Handler(BaseHTTPRequestHandler):
         if (self.headers.get("subject"), self.headers.get("authorization")) != (self.subject, self.authorization):
             # Says what it was given, as some servers do: nobody should pass that on.
             said = f"{self.headers.get('subject')} may not, with {self.headers.get('authorization')}"
-            return self.reply(401 if not self.headers.get("authorization") else 403, {"status": "error", "message": said})
+            is_unknown = self.headers.get("authorization") in [None, *self.ended]
+            return self.reply(401 if is_unknown else 403, {"status": "error", "message": said})
         try:
             status, answer = serve()
         except Exception as error:

@@ -196,6 +196,16 @@ impl DriverBuilder {
         self
     }
 
+    /// Provides the text of the header `authorization` for the topic service.
+    pub fn authorization(
+        mut self,
+        provide: impl Fn() -> std::result::Result<String, String> + Send + Sync + 'static,
+    ) -> Self {
+        self.services.authorization =
+            Some(Box::new(move |_| provide().map(|value| Token { value, principal: String::new(), expires_ms: 0 })));
+        self
+    }
+
     /// Makes the driver; errors as of [`Octopus::driver`](crate::Octopus::driver).
     pub fn create(self) -> Result<Driver> {
         let config = self.config?;

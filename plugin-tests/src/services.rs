@@ -64,6 +64,7 @@ pub(crate) struct Services {
     pub fatal: Option<Box<Fatal>>,
     pub rebalance: Option<Box<Rebalanced>>,
     pub token: Option<Box<ProvideToken>>,
+    pub authorization: Option<Box<ProvideToken>>,
     pub has_components: bool,
 }
 
@@ -116,6 +117,7 @@ impl Services {
             token: callback!(octopus_token_callback, token, self.token),
             has_components: self.has_components.into(),
             reserved: 0,
+            authorization: callback!(octopus_token_callback, token, self.authorization),
         }
     }
 }

@@ -93,6 +93,7 @@ laid_out!(octopus_host_services {
     token: 104,
     has_components: 128,
     reserved: 132,
+    authorization: 136,
 });
 laid_out!(octopus_log_callback { function: 0, context: 8, destroy: 16 });
 laid_out!(octopus_token_reply { size: 0, token: 8, accept: 16, refuse: 24 });

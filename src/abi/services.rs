@@ -104,6 +104,9 @@ pub struct octopus_host_services {
     pub has_components: u32,
     /// Zero.
     pub reserved: u32,
+    /// The header `authorization` for the topic service: the first one, unless the driver's configuration has it, and the next one when
+    /// the service refuses it. Zero: the configuration's is read again.
+    pub authorization: octopus_token_callback,
 }
 
 // SAFETY: `#[repr(C)]`, the size first, and zeros are NULL pointers and absent functions.
@@ -166,7 +169,11 @@ impl octopus_host_services {
             }));
         }
         if let Some((function, callback)) = take!(self.token) {
-            services.token = Some(Arc::new(move |config: &str| ask(function, &callback, config)));
+            services.token = Some(Arc::new(move |config: &str| ask("token", function, &callback, config)));
+        }
+        if let Some((function, callback)) = take!(self.authorization) {
+            services.authorization =
+                Some(Arc::new(move || ask("authorization", function, &callback, "").map(|token| token.value)));
         }
         Ok(services)
     }

@@ -1,4 +1,4 @@
-//! Tokens for SASL OAUTHBEARER that the host provides: its function, and the reply that it puts them into.
+//! Tokens that the host provides, for SASL OAUTHBEARER and for the topic service: its function, and the reply that it puts them into.
 
 use std::ffi::c_void;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -30,6 +30,10 @@ pub struct octopus_token_reply {
 /// life of the token before, also when the host does nothing else; again 10 s after a refusal. `config` is
 /// `sasl.oauthbearer.config`, empty when that is not set. A negative status refuses as `refuse` does. Called on threads
 /// of the plugin made for it, several at a time; it may take its time. Not together with `aws_msk_iam`.
+///
+/// For `authorization` it is called when a call of the driver first needs the topic service, and once for each call that the
+/// service refuses as unauthorized (HTTP status 401), on the caller's thread. `config` is empty; the token is the header's text, as
+/// `Bearer …`; its principal and end are not looked at.
 #[repr(C)]
 #[derive(Clone, Copy)]
 pub struct octopus_token_callback {
@@ -47,15 +51,18 @@ pub struct octopus_token_callback {
 type TokenFunction = unsafe extern "C" fn(*mut c_void, octopus_text, *const octopus_token_reply) -> octopus_status;
 
 /// Where a provider of tokens puts its answer.
-#[derive(Default)]
-struct Answer(Option<Result<Token>>);
+struct Answer {
+    /// Of [`octopus_host_services`](super::services::octopus_host_services).
+    field: &'static str,
+    given: Option<Result<Token>>,
+}
 
-/// Asks the host for a token.
-pub fn ask(function: TokenFunction, callback: &Owned, config: &str) -> Result<Token> {
+/// Asks the host's function in this field of its services for a token.
+pub fn ask(field: &'static str, function: TokenFunction, callback: &Owned, config: &str) -> Result<Token> {
+    let mut answer = Answer { field, given: None };
     if process_exit::has_begun() {
-        return Err(refusal("it is not called any more, since the process exits"));
+        return Err(answer.refusal("it is not called any more, since the process exits"));
     }
-    let mut answer = Answer::default();
     let reply = octopus_token_reply {
         size: size_of::<octopus_token_reply>() as u64,
         token: (&raw mut answer).cast(),
@@ -64,15 +71,18 @@ pub fn ask(function: TokenFunction, callback: &Owned, config: &str) -> Result<To
     };
     // SAFETY: the host's function with its context, not destroyed yet; text and reply live during the call.
     let status = unsafe { function(callback.context, octopus_text::view(config), &reply) };
-    match answer.0 {
-        Some(Ok(_)) | None if status < 0 => Err(refusal(&format!("its function returned {status}"))),
-        Some(answer) => answer,
-        None => Err(refusal("it called neither accept nor refuse")),
+    match answer.given {
+        Some(Ok(_)) | None if status < 0 => Err(answer.refusal(&format!("its function returned {status}"))),
+        Some(given) => given,
+        None => Err(answer.refusal("it called neither accept nor refuse")),
     }
 }
 
-fn refusal(why: &str) -> Error {
-    Error::new(Kind::HostCallback, format!("the host's provider of tokens (services.token) gave none: {why}"))
+impl Answer {
+    fn refusal(&self, why: &str) -> Error {
+        let field = self.field;
+        Error::new(Kind::HostCallback, format!("the host's provider of tokens (services.{field}) gave none: {why}"))
+    }
 }
 
 unsafe extern "C" fn accept(answer: *mut c_void, value: octopus_text, principal: octopus_text, expires_ms: i64) {
@@ -80,8 +90,8 @@ unsafe extern "C" fn accept(answer: *mut c_void, value: octopus_text, principal:
     // readable.
     let _ = catch_unwind(AssertUnwindSafe(|| unsafe {
         let Some(answer) = answer.cast::<Answer>().as_mut() else { return };
-        let token = made_of(value, principal, expires_ms).map_err(|error| refusal(error.message()));
-        answer.0.get_or_insert(token);
+        let token = made_of(value, principal, expires_ms).map_err(|error| answer.refusal(error.message()));
+        answer.given.get_or_insert(token);
     }));
 }
 
@@ -90,7 +100,8 @@ unsafe extern "C" fn refuse(answer: *mut c_void, why: octopus_text) {
     let _ = catch_unwind(AssertUnwindSafe(|| unsafe {
         let why = octopus_bytes { data: why.data.cast(), size: why.size };
         if let (Some(answer), Ok(why)) = (answer.cast::<Answer>().as_mut(), why.read("why")) {
-            answer.0.get_or_insert(Err(refusal(&String::from_utf8_lossy(why))));
+            let refusal = answer.refusal(&String::from_utf8_lossy(why));
+            answer.given.get_or_insert(Err(refusal));
         }
     }));
 }
@@ -116,7 +127,7 @@ mod tests {
     const SOON: i64 = i64::MAX;
 
     fn asked(function: TokenFunction) -> Result<Token> {
-        ask(function, &Owned { context: std::ptr::null_mut(), destroy: None }, "config")
+        ask("token", function, &Owned { context: std::ptr::null_mut(), destroy: None }, "config")
     }
 
     fn refused(function: TokenFunction) -> String {

@@ -1,11 +1,13 @@
 //! The ways that topics are made, found and deleted. What a topic of Octopus consists of, and how its parts come to
 //! be, is in [`create`]; how they go, in [`delete`].
 
+mod authorization;
 mod create;
 mod delete;
 mod service;
 mod web;
 
+pub use authorization::Authorization;
 pub use create::{Creation, create, refuse_info_topic_name};
 pub use delete::{Deleted, delete};
 pub use service::ServiceAdmin;

@@ -14,7 +14,8 @@ use ureq::Agent;
 use ureq::tls::{RootCerts, TlsConfig};
 use ureq::unversioned::transport::DefaultConnector;
 
-use crate::config::{MASK, ServiceSettings};
+use super::Authorization;
+use crate::config::{MASK, Secret, ServiceSettings};
 use crate::deadline::Deadline;
 use crate::error::{Error, Kind, Result, shortened};
 use crate::name_lookup::BlockingResolver;
@@ -36,6 +37,7 @@ const ESCAPED: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'
 pub struct WebService {
     agent: Agent,
     settings: ServiceSettings,
+    authorization: Authorization,
     log: Arc<dyn log::Log>,
 }
 
@@ -53,10 +55,12 @@ struct Failure {
     /// Worth trying again, after this pause if the service named one.
     passes: bool,
     pause: Option<Duration>,
+    /// The service doesn't know who asks, or not any more.
+    is_unauthorized: bool,
 }
 
 impl WebService {
-    pub fn new(settings: &ServiceSettings, log: Arc<dyn log::Log>) -> Self {
+    pub fn new(settings: &ServiceSettings, authorization: Authorization, log: Arc<dyn log::Log>) -> Self {
         let tls = TlsConfig::builder().root_certs(RootCerts::PlatformVerifier).build();
         let agent = Agent::config_builder()
             .tls_config(tls)
@@ -68,7 +72,7 @@ impl WebService {
             .user_agent(concat!("octopus/", env!("CARGO_PKG_VERSION")))
             .build();
         let agent = Agent::with_parts(agent, DefaultConnector::new(), BlockingResolver);
-        let service = WebService { agent, settings: settings.clone(), log };
+        let service = WebService { agent, settings: settings.clone(), authorization, log };
         if !service.is_private() {
             log::warn!(
                 logger: &*service.log, target: LOG_TARGET,
@@ -109,15 +113,24 @@ impl WebService {
     fn ask(&self, method: &Method, path: &str, doing: &str, deadline: Deadline) -> Result<Answer> {
         let mut pause = FIRST_PAUSE;
         let mut attempt = 1;
+        let mut authorization = self.authorization.current().map_err(|error| error.during(doing))?;
+        let mut is_renewed = false;
         loop {
-            let Failure { error, passes, pause: wanted } = match self.attempt(method, path, deadline) {
-                Ok(answer) => return Ok(answer),
-                // An attempt before may have deleted it, and its answer been lost.
-                Err(failure) if attempt > 1 && *method == Method::DELETE && failure.is_unknown() => {
-                    return Ok(Answer::default());
-                }
-                Err(failure) => failure,
-            };
+            let Failure { error, passes, pause: wanted, .. } =
+                match self.attempt(method, path, &authorization, deadline) {
+                    Ok(answer) => return Ok(answer),
+                    Err(failure) if failure.is_unauthorized && !is_renewed => {
+                        authorization =
+                            self.renewed(&authorization, failure.error).map_err(|error| error.during(doing))?;
+                        is_renewed = true;
+                        continue;
+                    }
+                    // An attempt before may have deleted it, and its answer been lost.
+                    Err(failure) if attempt > 1 && *method == Method::DELETE && failure.is_unknown() => {
+                        return Ok(Answer::default());
+                    }
+                    Err(failure) => failure,
+                };
             let pausing = wanted.unwrap_or(pause).min(LONGEST_PAUSE);
             let is_last = attempt == ATTEMPTS || deadline.remaining(pausing) < pausing;
             if !passes || is_last {
@@ -134,8 +147,27 @@ impl WebService {
         }
     }
 
-    fn attempt(&self, method: &Method, path: &str, deadline: Deadline) -> std::result::Result<Answer, Failure> {
-        let ServiceSettings { url, subject, authorization } = &self.settings;
+    /// Another authorization than the refused one, or the service's refusal with what is missing.
+    fn renewed(&self, refused: &Secret, refusal: Error) -> Result<Secret> {
+        let place = self.authorization.place();
+        match self.authorization.renewed(refused) {
+            Ok(Some(renewed)) => {
+                log::info!(logger: &*self.log, target: LOG_TARGET, "the authorization was refused; {place} has another one");
+                Ok(renewed)
+            }
+            Ok(None) => Err(refusal.adding(format_args!("{place} has no other authorization"))),
+            Err(why) => Err(refusal.adding(format_args!("{place} has no other authorization: {why}"))),
+        }
+    }
+
+    fn attempt(
+        &self,
+        method: &Method,
+        path: &str,
+        authorization: &Secret,
+        deadline: Deadline,
+    ) -> std::result::Result<Answer, Failure> {
+        let ServiceSettings { url, subject, .. } = &self.settings;
         let request = Request::builder()
             .method(method)
             .uri(format!("{url}{path}"))
@@ -144,15 +176,15 @@ impl WebService {
             .body(())
             .map_err(|why| Failure::of(Kind::InvalidArgument, format!("{method} {path}: {why}")))?;
         let request = self.agent.configure_request(request).timeout_global(Some(deadline.remaining(ATTEMPT))).build();
-        let mut answer = self.agent.run(request).map_err(|why| self.no_answer(&why))?;
+        let mut answer = self.agent.run(request).map_err(|why| self.no_answer(&why, authorization))?;
         let status = answer.status();
         let wanted = answer.headers().get("retry-after").and_then(|value| value.to_str().ok()?.parse().ok());
         let text = answer.body_mut().with_config().limit(LARGEST_ANSWER).read_to_string();
-        let text = text.map_err(|why| self.no_answer(&why))?;
+        let text = text.map_err(|why| self.no_answer(&why, authorization))?;
         let parsed = serde_json::from_str::<Answer>(&text);
         let said = match &parsed {
-            Ok(Answer { message: Some(message), .. }) => self.clean(message),
-            _ => self.clean(text.trim()),
+            Ok(Answer { message: Some(message), .. }) => self.clean(message, authorization),
+            _ => self.clean(text.trim(), authorization),
         };
         if !status.is_success() {
             return Err(self.refused(method, status, &said, wanted.map(Duration::from_secs)));
@@ -167,7 +199,7 @@ impl WebService {
         }
     }
 
-    fn no_answer(&self, why: &ureq::Error) -> Failure {
+    fn no_answer(&self, why: &ureq::Error, authorization: &Secret) -> Failure {
         let limited = match why {
             ureq::Error::Io(cause) if cause.raw_os_error().is_some_and(resource_limit::is_limit) => {
                 Some(resource_limit::error(format_args!("connecting to {}", self.settings.url), cause))
@@ -184,7 +216,7 @@ impl WebService {
             ureq::Error::Protocol(_) => true,
             _ => false,
         };
-        let why = format!("no answer from {}: {}", self.settings.url, self.clean(&why.to_string()));
+        let why = format!("no answer from {}: {}", self.settings.url, self.clean(&why.to_string(), authorization));
         Failure { passes, ..Failure::from(Error::new(Kind::Unreachable, why).retriable(passes)) }
     }
 
@@ -206,7 +238,8 @@ impl WebService {
             _ => Kind::Kafka,
         };
         let why = format!("{} answers {status}: {said}{advice}", self.settings.url);
-        Failure { error: Error::new(kind, why).retriable(passes), passes, pause }
+        let is_unauthorized = status == StatusCode::UNAUTHORIZED;
+        Failure { error: Error::new(kind, why).retriable(passes), passes, pause, is_unauthorized }
     }
 
     fn unlike(&self, what: &str) -> Error {
@@ -215,8 +248,8 @@ impl WebService {
     }
 
     /// What somebody else said, for an error: not too long, and without what we said of ourselves.
-    fn clean(&self, said: &str) -> String {
-        let ServiceSettings { subject, authorization, .. } = &self.settings;
+    fn clean(&self, said: &str, authorization: &Secret) -> String {
+        let ServiceSettings { subject, .. } = &self.settings;
         let mut said = said.to_owned();
         let token = authorization.reveal().split_whitespace().last();
         for secret in [Some(authorization.reveal()), token, Some(subject.reveal())].into_iter().flatten() {
@@ -254,7 +287,7 @@ impl Failure {
 
 impl From<Error> for Failure {
     fn from(error: Error) -> Self {
-        Failure { error, passes: false, pause: None }
+        Failure { error, passes: false, pause: None, is_unauthorized: false }
     }
 }
 

@@ -16,7 +16,7 @@ use crate::stack;
 pub use msk::MskSettings;
 pub(crate) use properties::MASK;
 pub use properties::{Properties, is_secret};
-pub use service::ServiceSettings;
+pub use service::{AuthorizationSource, Secret, ServiceSettings};
 use value::{as_bool, as_count, as_number, as_options, as_text};
 
 /// How long a call may take when nobody answers, unless `timeout_ms` says otherwise.

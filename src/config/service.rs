@@ -1,6 +1,7 @@
 //! `octopus`: the web service that makes topics in place of Kafka, and who to be there.
 
 use std::fmt;
+use std::path::{Path, PathBuf};
 
 use serde::{Serialize, Serializer};
 use serde_json::{Map, Value};
@@ -10,6 +11,10 @@ use super::value::{as_options, as_text};
 use crate::error::{Error, Result};
 
 const KEY: &str = "octopus";
+const AUTHORIZATION_ENV: &str = "octopus.authorization_env";
+const AUTHORIZATION_FILE: &str = "octopus.authorization_file";
+/// Headers are no longer anywhere.
+const LARGEST_FILE: u64 = 64 * 1024;
 /// The service that diaspora-event-sdk talks to (`_environments.py` of its release 0.5.1).
 const DEFAULT_URL: &str = "https://diaspora-web-service.qpp943wkvr7b2.us-east-1.cs.amazonlightsail.com";
 
@@ -19,7 +24,16 @@ pub struct ServiceSettings {
     /// Without a `/` at the end.
     pub url: String,
     pub subject: Secret,
-    pub authorization: Secret,
+    /// `None`: the host provides it.
+    pub authorization: Option<AuthorizationSource>,
+}
+
+/// Where the header `authorization` is read, also again when the service refuses it.
+#[derive(Debug, Clone)]
+pub enum AuthorizationSource {
+    Text(Secret),
+    Environment(String),
+    File(PathBuf),
 }
 
 /// A text that is never shown.
@@ -27,8 +41,41 @@ pub struct ServiceSettings {
 pub struct Secret(String);
 
 impl Secret {
+    /// A text that can be sent in an HTTP header.
+    ///
+    /// # Errors
+    /// Why it can't, without the text, which may be a secret.
+    pub fn header(text: &str) -> std::result::Result<Self, &'static str> {
+        match http::HeaderValue::from_str(text) {
+            _ if text.is_empty() => Err("is empty"),
+            Ok(_) => Ok(Secret(text.to_owned())),
+            Err(_) => Err("has characters that can't be sent in an HTTP header"),
+        }
+    }
+
     pub fn reveal(&self) -> &str {
         &self.0
+    }
+}
+
+impl AuthorizationSource {
+    /// What stands there now.
+    ///
+    /// # Errors
+    /// By the name of the option: nothing can be read, or it can't be sent.
+    pub fn read(&self) -> Result<Secret> {
+        match self {
+            AuthorizationSource::Text(text) => Ok(text.clone()),
+            AuthorizationSource::Environment(name) => environment(AUTHORIZATION_ENV, name),
+            AuthorizationSource::File(path) => file(path),
+        }
+    }
+}
+
+/// As what is read there, which is never shown.
+impl Serialize for AuthorizationSource {
+    fn serialize<S: Serializer>(&self, out: S) -> std::result::Result<S::Ok, S::Error> {
+        out.serialize_str(MASK)
     }
 }
 
@@ -50,14 +97,14 @@ impl ServiceSettings {
     }
 
     fn from_json(value: &Value) -> Result<Self> {
-        const OPTIONS: [&str; 5] = ["subject", "subject_env", "authorization", "authorization_env", "url"];
+        const OPTIONS: [&str; 6] =
+            ["subject", "subject_env", "authorization", "authorization_env", "authorization_file", "url"];
         let options = as_options(KEY, value, &OPTIONS)?;
         let url = match options.get("url") {
             None => DEFAULT_URL.to_owned(),
             Some(value) => checked_url(as_text("octopus.url", value)?)?,
         };
-        let (subject, authorization) = (identity("subject", options)?, identity("authorization", options)?);
-        Ok(ServiceSettings { url, subject, authorization })
+        Ok(ServiceSettings { url, subject: subject(options)?, authorization: authorization(options)? })
     }
 }
 
@@ -77,31 +124,62 @@ fn checked_url(url: &str) -> Result<String> {
     Err(Error::configuration(key, refusal))
 }
 
-/// One of the two headers: what the environment variable named by `…_env` holds, or the text itself.
-fn identity(name: &str, options: &Map<String, Value>) -> Result<Secret> {
-    let (plain, variable) = (format!("{KEY}.{name}"), format!("{KEY}.{name}_env"));
-    let (key, text) = match (options.get(&format!("{name}_env")), options.get(name)) {
-        (Some(value), _) => {
-            let wanted = as_text(&variable, value)?;
-            let found = std::env::var(wanted).map_err(|why| {
-                let why = match why {
-                    std::env::VarError::NotPresent => "is not set",
-                    std::env::VarError::NotUnicode(_) => "is no text",
-                };
-                Error::configuration(&variable, format_args!("the environment variable {wanted:?} {why}"))
-            })?;
-            (variable, found)
-        }
-        (None, Some(value)) => (plain.clone(), as_text(&plain, value)?.to_owned()),
+/// What the environment variable named by `subject_env` holds, or the text itself.
+fn subject(options: &Map<String, Value>) -> Result<Secret> {
+    match (options.get("subject_env"), options.get("subject")) {
+        (Some(value), _) => environment("octopus.subject_env", as_text("octopus.subject_env", value)?),
+        (None, Some(value)) => header("octopus.subject", as_text("octopus.subject", value)?),
         (None, None) => {
-            let why = format!("missing; expected it, or \"{name}_env\" with the name of an environment variable");
-            return Err(Error::configuration(plain, why));
+            let why = "missing; expected it, or \"subject_env\" with the name of an environment variable";
+            Err(Error::configuration("octopus.subject", why))
         }
-    };
-    match http::HeaderValue::from_str(&text) {
-        _ if text.is_empty() => Err(Error::configuration(key, "is empty")),
-        Ok(_) => Ok(Secret(text)),
-        // Without the text, which may be a secret.
-        Err(_) => Err(Error::configuration(key, "has characters that can't be sent in an HTTP header")),
     }
+}
+
+/// From a file, from the environment, or as it is given; read once, so that an error shows at once.
+fn authorization(options: &Map<String, Value>) -> Result<Option<AuthorizationSource>> {
+    let given = |name: &str| options.get(name);
+    let source = match (given("authorization_file"), given("authorization_env"), given("authorization")) {
+        (Some(_), Some(_), _) => {
+            let why = "is given together with \"authorization_env\"; give one of them";
+            return Err(Error::configuration(AUTHORIZATION_FILE, why));
+        }
+        (Some(value), None, _) => AuthorizationSource::File(as_text(AUTHORIZATION_FILE, value)?.into()),
+        (None, Some(value), _) => AuthorizationSource::Environment(as_text(AUTHORIZATION_ENV, value)?.to_owned()),
+        (None, None, Some(value)) => {
+            let key = "octopus.authorization";
+            AuthorizationSource::Text(header(key, as_text(key, value)?)?)
+        }
+        (None, None, None) => return Ok(None),
+    };
+    source.read()?;
+    Ok(Some(source))
+}
+
+fn environment(key: &str, name: &str) -> Result<Secret> {
+    let found = std::env::var(name).map_err(|why| {
+        let why = match why {
+            std::env::VarError::NotPresent => "is not set",
+            std::env::VarError::NotUnicode(_) => "is no text",
+        };
+        Error::configuration(key, format_args!("the environment variable {name:?} {why}"))
+    })?;
+    header(key, &found)
+}
+
+fn file(path: &Path) -> Result<Secret> {
+    use std::io::Read as _;
+
+    let unreadable = |why: std::io::Error| {
+        Error::configuration(AUTHORIZATION_FILE, format_args!("reading {}: {why}", path.display()))
+    };
+    let mut text = String::new();
+    let mut limited = std::fs::File::open(path).map_err(unreadable)?.take(LARGEST_FILE);
+    limited.read_to_string(&mut text).map_err(unreadable)?;
+    header(AUTHORIZATION_FILE, text.trim_end_matches(['\r', '\n']))
+}
+
+/// Checks that the text can be sent in an HTTP header.
+fn header(key: &str, text: &str) -> Result<Secret> {
+    Secret::header(text).map_err(|why| Error::configuration(key, why))
 }

@@ -1,9 +1,10 @@
 //! Topics by way of the topic service: a stand-in on a real broker (python/topic_service.py), with the client of
 //! diaspora-event-sdk beside the plugin.
 
-use std::io::{BufRead as _, BufReader};
+use std::fs;
+use std::io::{BufRead as _, BufReader, Write as _};
 use std::process::{Child, Command, Stdio};
-use std::sync::LazyLock;
+use std::sync::{Arc, LazyLock, Mutex};
 use std::time::{Duration, Instant};
 
 use plugin_tests::{Driver, Error, NewEvent, Status};
@@ -13,7 +14,7 @@ use crate::certificates::Authority;
 use crate::job::{look, run_job};
 use crate::kafka::{Kafka, kcat_read, unique, write_aged};
 use crate::resource_limits::check_limits;
-use crate::support::{Log, PATIENCE, eventually, keep, merge, octopus, one_replica, read, round_trip};
+use crate::support::{Log, PATIENCE, driver_with, eventually, keep, merge, octopus, one_replica, read, round_trip};
 
 const SUBJECT: &str = "octopus-test-secret-subject";
 const TOKEN: &str = "octopus-test-secret-token";
@@ -78,6 +79,11 @@ impl Service {
         let mut failure = json!({"times": times});
         merge(&mut failure, order);
         ureq::post(format!("{}/failures", self.url)).send_json(failure).unwrap();
+    }
+
+    /// The authorization from now on; the one before has ended.
+    fn rotate(&self, authorization: &str) {
+        ureq::post(format!("{}/rotation", self.url)).send_json(json!({"authorization": authorization})).unwrap();
     }
 
     /// What was asked so far.
@@ -321,6 +327,89 @@ fn who_may_not_is_told_where_to_look_and_secrets_that_the_service_repeats_are_no
     let described = service.driver().describe().unwrap();
     assert_eq!(described["octopus"]["authorization"], "********");
     assert_eq!(described["octopus"]["url"], json!(service.url));
+}
+
+const RENEWED: &str = "Bearer octopus-test-secret-renewed";
+
+#[test]
+fn ended_authorization_is_read_again_from_its_file() {
+    let service = Service::start();
+    let file = std::env::temp_dir().join(unique("authorization"));
+    fs::write(&file, format!("{AUTHORIZATION}\n")).unwrap();
+    let mut config = service.config();
+    config["octopus"] = json!({"url": service.url, "subject": SUBJECT, "authorization_file": file});
+    let log = Log::default();
+    let driver = driver_with(config, &log);
+    assert!(!driver.topic_exists("x").unwrap());
+
+    service.rotate(RENEWED);
+    let error = driver.topic_exists("x").unwrap_err();
+    for word in ["401", "octopus.authorization", file.to_str().unwrap(), "no other"] {
+        assert!(error.message.contains(word), "{word}: {error}");
+    }
+    is_clean(&error);
+    fs::write(&file, RENEWED).unwrap();
+    assert!(!driver.topic_exists("x").unwrap());
+    assert_eq!(log.count(|line| line.contains("has another one")), 1, "{log:?}");
+    fs::remove_file(&file).unwrap();
+    service.rotate(AUTHORIZATION);
+    let error = driver.topic_exists("x").unwrap_err();
+    assert!(error.message.contains("401") && error.message.contains("No such file"), "{error}");
+    is_clean(&error);
+    assert!(!log.text().contains("octopus-test-secret"), "a secret was logged");
+}
+
+#[test]
+fn ended_authorization_is_read_again_from_the_environment() {
+    let service = Service::start();
+    let mut config = service.config();
+    config["octopus"] = json!({"url": service.url, "subject": SUBJECT, "authorization_env": "THE_AUTHORIZATION"});
+    let mut host = Command::new(env!("CARGO_BIN_EXE_renewing"))
+        .args([&config.to_string(), "THE_AUTHORIZATION"])
+        .env(plugin_tests::LIBRARY_VARIABLE, octopus().path())
+        .env("THE_AUTHORIZATION", AUTHORIZATION)
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut lines = BufReader::new(host.stdout.take().unwrap()).lines();
+    assert_eq!(lines.next().unwrap().unwrap(), "false");
+    service.rotate(RENEWED);
+    writeln!(host.stdin.take().unwrap(), "{RENEWED}").unwrap();
+    assert_eq!(lines.next().unwrap().unwrap(), "false");
+    assert!(host.wait().unwrap().success());
+}
+
+#[test]
+fn ended_authorization_is_asked_of_the_host() {
+    let service = Service::start();
+    let given = Arc::new(Mutex::new((0, Ok(AUTHORIZATION.to_owned()))));
+    let of_host = given.clone();
+    let mut config = service.config();
+    config["octopus"] = json!({"url": service.url, "subject": SUBJECT});
+    let error = octopus().driver(config.clone()).unwrap_err();
+    assert!(error.message.contains("octopus.authorization") && error.message.contains("services"), "{error}");
+    let driver = octopus().driver_builder(config).authorization(move || {
+        let mut given = of_host.lock().unwrap();
+        given.0 += 1;
+        given.1.clone()
+    });
+    let driver = driver.create().unwrap();
+    for _ in 0..3 {
+        assert!(!driver.topic_exists("x").unwrap());
+    }
+    assert_eq!(given.lock().unwrap().0, 1);
+    service.rotate(RENEWED);
+    given.lock().unwrap().1 = Err("the vault is sealed".to_owned());
+    let error = driver.topic_exists("x").unwrap_err();
+    for word in ["401", "services.authorization", "the vault is sealed"] {
+        assert!(error.message.contains(word), "{word}: {error}");
+    }
+    is_clean(&error);
+    given.lock().unwrap().1 = Ok(RENEWED.to_owned());
+    assert!(!driver.topic_exists("x").unwrap());
+    assert!(!driver.topic_exists("x").unwrap());
+    assert_eq!(given.lock().unwrap().0, 3);
 }
 
 #[test]

@@ -113,7 +113,7 @@ pub fn create(host: &Host, memory: &mut Memory, input: &mut Input) {
 }
 
 fn create_driver(memory: &mut Memory, input: &mut Input) {
-    let scripts: Vec<_> = (0..5).map(|_| Script::read(memory, &mut Input::new(&[]))).collect();
+    let scripts: Vec<_> = (0..6).map(|_| Script::read(memory, &mut Input::new(&[]))).collect();
     let mut services: octopus_host_services = sized();
     let has = input.byte();
     macro_rules! give {
@@ -128,6 +128,7 @@ fn create_driver(memory: &mut Memory, input: &mut Input) {
     give!(2, fatal, fatal);
     give!(3, rebalance, rebalance);
     give!(4, token, token);
+    give!(5, authorization, token);
     (services.has_components, services.reserved) = (input.number() as u32, input.number() as u32);
     let services = memory.growing(input, services);
     let config = match input.one_of(3) {
@@ -145,13 +146,14 @@ fn create_driver(memory: &mut Memory, input: &mut Input) {
         let status = call(memory, input, |error| (DRIVER.create.unwrap())(config, services, place, error));
         assert!(status < OCTOPUS_OK, "a driver was made");
         let known = known(services);
-        let taken = known.map_or([false; 5], |services| {
+        let taken = known.map_or([false; 6], |services| {
             [
                 services.log.destroy,
                 services.statistics.destroy,
                 services.fatal.destroy,
                 services.rebalance.destroy,
                 services.token.destroy,
+                services.authorization.destroy,
             ]
             .map(|destroy| destroy.is_some())
         });
