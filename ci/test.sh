@@ -116,6 +116,11 @@ ci/abi.sh --self-test
 ci/abi.sh
 finish
 
+begin 'no C library inside is known to be vulnerable'
+ci/vendored.sh --self-test
+ci/vendored.sh
+finish
+
 begin 'no lint finds anything'
 cargo clippy --workspace --all-targets --locked -- -D warnings
 cargo clippy -p octopus --all-targets --no-default-features --locked -- -D warnings

@@ -1,0 +1,131 @@
+#!/usr/bin/env bash
+# Lists the C libraries that are compiled into liboctopus.so, and fails if a version is known to be vulnerable (ci/vendored), if the list
+# of vulnerabilities is older than 90 days, or if a crate with C code has come that is not listed here.
+#
+#   ci/vendored.sh               what CI runs
+#   ci/vendored.sh --self-test   verifies that it notices each of these
+set -euo pipefail
+cd "$(dirname "$0")/.."
+
+readonly oldest_days=90
+known=ci/vendored/vulnerabilities.txt
+problems=0
+
+problem() {
+    printf 'ci/vendored.sh: %s\n' "$*" >&2
+    problems=$((problems + 1))
+}
+
+locked() { # crate: its version in Cargo.lock
+    awk -v name="\"$1\"" '/^name = / { found = $3 == name } found && /^version = / { gsub(/"/, "", $3); print $3; exit }' Cargo.lock
+}
+
+macros() { # file prefix name...: the values of #define, joined by dots
+    local file=$1 prefix=$2 name joined=
+    shift 2
+    for name in "$@"; do
+        joined+=.$(sed -n "s/^#define $prefix$name *\"\{0,1\}\([0-9][0-9.]*\).*/\1/p" "$file" | head -1)
+    done
+    echo "${joined#.}"
+}
+
+# library version, one a line
+libraries() {
+    local tree zlib
+    tree=$(mktemp -d)
+    ci/librdkafka.sh tree "$tree/librdkafka" >/dev/null
+    local source=$tree/librdkafka/src
+    zlib=$(cargo metadata --locked --format-version 1 | tr ',' '\n' | sed -n 's/^"manifest_path":"\(.*\/libz-sys-[^/]*\)\/Cargo.toml".*/\1/p' | head -1)
+    printf '%s %s\n' \
+        openssl "$(locked openssl-src | cut -d+ -f2)" \
+        curl "$(locked curl-sys | sed 's/.*+curl-//')" \
+        zlib "$(macros "$zlib/src/zlib/zlib.h" ZLIB_ VERSION)" \
+        zstd "$(locked zstd-sys | sed 's/.*+zstd\.//')" \
+        librdkafka "$(locked rdkafka-sys | cut -d+ -f2)" \
+        lz4 "$(macros "$source/lz4.h" LZ4_VERSION_ MAJOR MINOR RELEASE)" \
+        snappy "$(sed -n 's/.*[Uu]ptodate with snappy \([0-9.]*\).*/\1/p' "$source/snappy.c")" \
+        cjson "$(macros "$source/cJSON.h" CJSON_VERSION_ MAJOR MINOR PATCH)" \
+        nanopb "$(sed -n 's/^#define NANOPB_VERSION "nanopb-\([0-9.]*\).*/\1/p' "$source/nanopb/pb.h")" \
+        ring "$(locked ring)"
+    rm -rf "$tree"
+}
+
+is_before() { # version other
+    [[ $1 != "$2" && $(printf '%s\n%s\n' "$1" "$2" | sort -V | head -1) == "$1" ]]
+}
+
+check_age() {
+    local day age
+    day=$(sed -n 's/^checked \([0-9-]*\)$/\1/p' "$known")
+    [[ -n $day ]] || { problem "$known has no line \"checked YYYY-MM-DD\"" && return; }
+    age=$((($(date +%s) - $(date -d "$day" +%s)) / 86400))
+    ((age <= oldest_days)) ||
+        problem "$known was checked $age days ago: look through the libraries' advisories, add what is new, and write down today's date"
+}
+
+check_library() { # library version
+    [[ -n $2 ]] || { problem "the version of $1 is not found any more; mend libraries() in ci/vendored.sh" && return; }
+    local library fixed name reason state=''
+    while read -r library fixed name reason; do
+        [[ $library == "$1" ]] && is_before "$2" "$fixed" || continue
+        if [[ -n $reason ]]; then
+            state+="; $name: $reason"
+        else
+            problem "$1 $2 has $name, which is fixed in $fixed: update it, or write down in $known why it is no matter here"
+        fi
+    done <"$known"
+    printf '%-12s %-10s %s\n' "$1" "$2" "${state:2}"
+}
+
+# Crates that compile C or link a library, by their names and by what they build with. The others here have no C code on Linux.
+check_crates() { # Cargo.lock
+    local crate
+    while read -r crate; do
+        case $crate in
+            curl-sys | libz-sys | openssl-src | openssl-sys | rdkafka-sys | ring | zstd-sys) ;; # listed above
+            linux-raw-sys | psm) ;;                                                            # Rust, and a few lines of assembly
+            core-foundation-sys | jni-sys | js-sys | security-framework-sys | web-sys | windows-sys) ;; # for other systems
+            *) problem "the crate $crate may have C code: list its library in ci/vendored.sh, or say there that it has none" ;;
+        esac
+    done < <(sed -n 's/^name = "\(.*\(-sys\|-src\)\|ring\|psm\)"$/\1/p' "$1" | sort -u)
+}
+
+check() { # a file with libraries and versions
+    local library version
+    check_age
+    while read -r library version; do
+        check_library "$library" "$version"
+    done <"$1"
+    check_crates "${2:-Cargo.lock}"
+}
+
+self_test() {
+    local folder expected
+    folder=$(mktemp -d)
+    printf 'checked %s\nopenssl 3.6.4 CVE-1\nzlib 1.3.3 CVE-2 no matter\n' "$(date -d '-100 days' +%F)" >"$folder/known"
+    printf 'openssl 3.6.3\nzlib 1.3.2\nzstd \n' >"$folder/libraries"
+    printf 'name = "new-sys"\nname = "ring"\n' >"$folder/lock"
+    expected='100 days ago|openssl 3.6.3 has CVE-1|version of zstd is not found|crate new-sys may have C code'
+    known=$folder/known check "$folder/libraries" "$folder/lock" >/dev/null 2>"$folder/told"
+    [[ $problems == 4 && $(grep -cE "$expected" "$folder/told") == 4 ]] || { cat "$folder/told" >&2 && exit 1; }
+    printf 'checked %s\nopenssl 3.6.3 CVE-1\n' "$(date +%F)" >"$folder/known"
+    printf 'openssl 3.6.3\nzlib 1.3.10\n' >"$folder/libraries"
+    printf 'name = "ring"\n' >"$folder/lock"
+    problems=0
+    known=$folder/known check "$folder/libraries" "$folder/lock" >/dev/null
+    ((problems == 0)) || exit 1
+    rm -rf "$folder"
+    echo 'each of 4 planted problems is noticed, and nothing where there is none'
+}
+
+case ${1:-} in
+    '')
+        list=$(mktemp)
+        libraries >"$list"
+        check "$list"
+        rm -f "$list"
+        ((problems == 0))
+        ;;
+    --self-test) self_test ;;
+    *) sed -n '2,6s/^# \{0,1\}//p' "$0" && exit 2 ;;
+esac
