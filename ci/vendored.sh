@@ -106,8 +106,8 @@ self_test() {
     printf 'openssl 3.6.3\nzlib 1.3.2\nzstd \n' >"$folder/libraries"
     printf 'name = "new-sys"\nname = "ring"\n' >"$folder/lock"
     expected='100 days ago|openssl 3.6.3 has CVE-1|version of zstd is not found|crate new-sys may have C code'
-    known=$folder/known check "$folder/libraries" "$folder/lock" >/dev/null 2>"$folder/told"
-    [[ $problems == 4 && $(grep -cE "$expected" "$folder/told") == 4 ]] || { cat "$folder/told" >&2 && exit 1; }
+    known=$folder/known check "$folder/libraries" "$folder/lock" >/dev/null 2>"$folder/problems"
+    [[ $problems == 4 && $(grep -cE "$expected" "$folder/problems") == 4 ]] || { cat "$folder/problems" >&2 && exit 1; }
     printf 'checked %s\nopenssl 3.6.3 CVE-1\n' "$(date +%F)" >"$folder/known"
     printf 'openssl 3.6.3\nzlib 1.3.10\n' >"$folder/libraries"
     printf 'name = "ring"\n' >"$folder/lock"

@@ -50,8 +50,8 @@ pub struct octopus_token_callback {
 
 type TokenFunction = unsafe extern "C" fn(*mut c_void, octopus_text, *const octopus_token_reply) -> octopus_status;
 
-/// Where a provider of tokens puts its answer.
-struct Answer {
+/// What a provider of tokens has replied.
+struct Reply {
     /// Of [`octopus_host_services`](super::services::octopus_host_services).
     field: &'static str,
     given: Option<Result<Token>>,
@@ -59,7 +59,7 @@ struct Answer {
 
 /// Asks the host's function in this field of its services for a token.
 pub fn ask(field: &'static str, function: TokenFunction, callback: &Owned, config: &str) -> Result<Token> {
-    let mut answer = Answer { field, given: None };
+    let mut answer = Reply { field, given: None };
     if process_exit::has_begun() {
         return Err(answer.refusal("it is not called any more, since the process exits"));
     }
@@ -78,7 +78,7 @@ pub fn ask(field: &'static str, function: TokenFunction, callback: &Owned, confi
     }
 }
 
-impl Answer {
+impl Reply {
     fn refusal(&self, why: &str) -> Error {
         let field = self.field;
         Error::new(Kind::HostCallback, format!("the host's provider of tokens (services.{field}) gave none: {why}"))
@@ -89,7 +89,7 @@ unsafe extern "C" fn accept(answer: *mut c_void, value: octopus_text, principal:
     // SAFETY: the answer that the reply was made with; the host hands it back during the call only. Texts are NULL or
     // readable.
     let _ = catch_unwind(AssertUnwindSafe(|| unsafe {
-        let Some(answer) = answer.cast::<Answer>().as_mut() else { return };
+        let Some(answer) = answer.cast::<Reply>().as_mut() else { return };
         let token = made_of(value, principal, expires_ms).map_err(|error| answer.refusal(error.message()));
         answer.given.get_or_insert(token);
     }));
@@ -99,7 +99,7 @@ unsafe extern "C" fn refuse(answer: *mut c_void, why: octopus_text) {
     // SAFETY: as in `accept`.
     let _ = catch_unwind(AssertUnwindSafe(|| unsafe {
         let why = octopus_bytes { data: why.data.cast(), size: why.size };
-        if let (Some(answer), Ok(why)) = (answer.cast::<Answer>().as_mut(), why.read("why")) {
+        if let (Some(answer), Ok(why)) = (answer.cast::<Reply>().as_mut(), why.read("why")) {
             let refusal = answer.refusal(&String::from_utf8_lossy(why));
             answer.given.get_or_insert(Err(refusal));
         }

@@ -9,32 +9,41 @@ use crate::error::{Error, Kind, Result};
 use crate::services::ProvideAuthorization;
 
 pub struct Authorization {
-    /// By the configuration: the first one, and the next ones unless the host has them.
-    source: Option<AuthorizationSource>,
-    host: Option<Arc<ProvideAuthorization>>,
+    /// By the configuration, where the host has the next ones.
+    first: Option<AuthorizationSource>,
+    renewal: Renewal,
     /// Not held while the host or a file is asked.
     current: Mutex<Option<Secret>>,
+}
+
+enum Renewal {
+    Host(Arc<ProvideAuthorization>),
+    Configured(AuthorizationSource),
 }
 
 impl Authorization {
     /// # Errors
     /// Neither the configuration nor the host says where it is.
-    pub fn new(source: Option<AuthorizationSource>, host: Option<Arc<ProvideAuthorization>>) -> Result<Self> {
-        if source.is_none() && host.is_none() {
-            let why = "missing; expected it, \"authorization_env\", \"authorization_file\", \
-                       or a host that provides it (services.authorization)";
-            return Err(Error::configuration("octopus.authorization", why));
-        }
-        Ok(Authorization { source, host, current: Mutex::new(None) })
+    pub fn new(configured: Option<AuthorizationSource>, host: Option<Arc<ProvideAuthorization>>) -> Result<Self> {
+        let (first, renewal) = match (configured, host) {
+            (first, Some(host)) => (first, Renewal::Host(host)),
+            (Some(source), None) => (None, Renewal::Configured(source)),
+            (None, None) => {
+                let why = "missing; expected it, \"authorization_env\", \"authorization_file\", \
+                           or a host that provides it (services.authorization)";
+                return Err(Error::configuration("octopus.authorization", why));
+            }
+        };
+        Ok(Authorization { first, renewal, current: Mutex::new(None) })
     }
 
     pub fn current(&self) -> Result<Secret> {
         if let Some(known) = self.known() {
             return Ok(known);
         }
-        let first = match &self.source {
+        let first = match &self.first {
             Some(source) => source.read()?,
-            None => self.next()?,
+            None => self.renewal.read()?,
         };
         Ok(self.current.lock().get_or_insert(first).clone())
     }
@@ -45,7 +54,7 @@ impl Authorization {
         if let Some(known) = self.known().filter(|known| known != refused) {
             return Ok(Some(known));
         }
-        let next = self.next()?;
+        let next = self.renewal.read()?;
         if next == *refused {
             return Ok(None);
         }
@@ -55,25 +64,26 @@ impl Authorization {
 
     /// Where another one would come from, for an error.
     pub fn place(&self) -> String {
-        match (&self.host, &self.source) {
-            (Some(_), _) => "the host (services.authorization)".to_owned(),
-            (None, Some(AuthorizationSource::Environment(name))) => format!("the environment variable {name:?}"),
-            (None, Some(AuthorizationSource::File(path))) => path.display().to_string(),
-            _ => "octopus.authorization".to_owned(),
+        match &self.renewal {
+            Renewal::Host(_) => "the host (services.authorization)".to_owned(),
+            Renewal::Configured(AuthorizationSource::Text(_)) => "octopus.authorization".to_owned(),
+            Renewal::Configured(AuthorizationSource::Environment(name)) => format!("the environment variable {name:?}"),
+            Renewal::Configured(AuthorizationSource::File(path)) => path.display().to_string(),
         }
     }
 
     fn known(&self) -> Option<Secret> {
         self.current.lock().clone()
     }
+}
 
-    fn next(&self) -> Result<Secret> {
-        match (&self.host, &self.source) {
-            (Some(host), _) => Secret::header(&host()?).map_err(|why| {
+impl Renewal {
+    fn read(&self) -> Result<Secret> {
+        match self {
+            Renewal::Host(host) => Secret::header(&host()?).map_err(|why| {
                 Error::new(Kind::HostCallback, format!("the host's authorization (services.authorization) {why}"))
             }),
-            (None, Some(source)) => source.read(),
-            (None, None) => unreachable!("one of them is there, by `new`"),
+            Renewal::Configured(source) => source.read(),
         }
     }
 }

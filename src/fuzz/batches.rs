@@ -82,22 +82,22 @@ fn offset(input: &mut Input) -> i64 {
 }
 
 fn check(response: &FuzzedResponse, result: &FuzzedResult, is_v2: bool) {
-    let told = || format!("{response:?} gave {result:?}");
-    assert!(result.position >= response.fetch_offset, "positions don't move back: {}", told());
+    let shown = || format!("{response:?} gave {result:?}");
+    assert!(result.position >= response.fetch_offset, "positions don't move back: {}", shown());
     if response.is_probe {
         assert_eq!((result.position, result.record_count), (response.fetch_offset, 0), "a probe reads nothing");
     }
     if result.record_count > 0 {
-        assert!(result.first >= response.fetch_offset, "nothing comes again: {}", told());
-        assert!(result.position > result.last || !is_v2, "what came is behind the position: {}", told());
-        assert!(result.is_ordered || !is_v2, "records come in order: {}", told());
+        assert!(result.first >= response.fetch_offset, "nothing comes again: {}", shown());
+        assert!(result.position > result.last || !is_v2, "what came is behind the position: {}", shown());
+        assert!(result.is_ordered || !is_v2, "records come in order: {}", shown());
         let is_before_the_end = response.end_offset < 0 || result.last < response.end_offset;
-        assert!(is_before_the_end || !is_v2, "nothing comes from behind the end: {}", told());
+        assert!(is_before_the_end || !is_v2, "nothing comes from behind the end: {}", shown());
     }
     if is_v2 && !response.is_old && !response.is_probe && response.size > 0 {
         let is_progress = result.position > response.fetch_offset;
         // Batches that were read and are all before the position count as none.
-        let is_told = result.is_damaged || result.is_unconfirmed || result.error != 0 || result.batch_count == 0;
-        assert!(is_progress || is_told, "nothing is passed over in silence: {}", told());
+        let is_reported = result.is_damaged || result.is_unconfirmed || result.error != 0 || result.batch_count == 0;
+        assert!(is_progress || is_reported, "nothing is passed over in silence: {}", shown());
     }
 }

@@ -17,7 +17,7 @@ fn main() {
     };
     ask();
     let mut next = String::new();
-    io::stdin().read_line(&mut next).expect("the next authorization is told");
+    io::stdin().read_line(&mut next).expect("the next authorization can be read");
     // SAFETY: no other thread of this process changes the environment or keeps what it has found there.
     unsafe { env::set_var(variable, next.trim_end()) };
     ask();
