@@ -1,6 +1,7 @@
 //! TLS, SASL and access control at real brokers, with certificates that the test makes: right settings, and each wrong one,
 //! whose error is read as a user would read it.
 
+use std::fs;
 use std::process::{Command, Stdio};
 use std::sync::LazyLock;
 use std::time::{Duration, Instant};
@@ -235,6 +236,27 @@ fn a_client_certificate_that_is_missing_or_another_authoritys_is_told_as_such() 
     let stranger = STRANGERS.certificate("stranger", "octopus-client");
     let kafka = json!({"ssl.certificate.location": stranger.certificate, "ssl.key.location": stranger.key});
     is_told(with(tls(mutual()), kafka), &["certificate", "kafka.ssl.certificate.location"]);
+}
+
+#[test]
+fn replaced_client_certificate_is_used_without_a_new_driver() {
+    let old = AUTHORITY.expired_certificate("renewed-client", "octopus-client");
+    let new = AUTHORITY.certificate("renewing-client", "octopus-client");
+    let files = json!({"ssl.certificate.location": old.certificate, "ssl.key.location": old.key});
+    let kafka = with(without(tls(mutual()), &["ssl.key.password"]), files);
+    let log = Log::default();
+    let driver = driver_of(&kafka, &log);
+    let error = driver.topic_exists("x").unwrap_err();
+    assert!(error.message.contains("kafka.ssl.certificate.location"), "{error}");
+
+    // Whoever renews certificates replaces one file after the other.
+    fs::rename(&new.certificate, &old.certificate).unwrap();
+    eventually("a certificate without its key is told", || {
+        log.text().contains("SSL files were replaced, but cannot be used")
+    });
+    assert!(driver.topic_exists("x").is_err());
+    fs::rename(&new.key, &old.key).unwrap();
+    eventually("the new certificate is used", || driver.topic_exists("x").is_ok());
 }
 
 #[test]
