@@ -33,6 +33,10 @@ pub enum Protection {
     PassedOffsets,
     /// Ignores a committed position of a topic that was deleted.
     TopicOfPosition,
+    /// Looks AWS credentials up again that a broker has refused.
+    RefusedCredentials,
+    /// Gets another authorization when the topic service has refused one.
+    RefusedAuthorization,
 }
 
 impl Protection {
@@ -51,6 +55,8 @@ impl Protection {
             Protection::TooLarge => "too-large",
             Protection::PassedOffsets => "passed-offsets",
             Protection::TopicOfPosition => "topic-of-position",
+            Protection::RefusedCredentials => "refused-credentials",
+            Protection::RefusedAuthorization => "refused-authorization",
         }
     }
 

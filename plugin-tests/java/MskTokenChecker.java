@@ -26,7 +26,7 @@ import org.apache.kafka.common.security.oauthbearer.OAuthBearerValidatorCallback
 /**
  * What an MSK broker does with a token, as far as it can be done without AWS: the signature is made again with the
  * test's secret. Options of the login module: region, accessKey, secretKey, sessionToken (none: there must be none),
- * and log, a file that gets a line for each token.
+ * log, a file that gets a line for each token, and knownOnce (none: at once), a file that is there once the key is known.
  */
 public final class MskTokenChecker implements AuthenticateCallbackHandler {
     private static final DateTimeFormatter DATE =
@@ -60,6 +60,8 @@ public final class MskTokenChecker implements AuthenticateCallbackHandler {
     public void close() {}
 
     private OAuthBearerToken check(String value) throws Exception {
+        String knownOnce = option("knownOnce");
+        require(knownOnce == null || Files.exists(Path.of(knownOnce)), "the key is not known yet");
         String url = new String(Base64.getUrlDecoder().decode(value), StandardCharsets.UTF_8);
         require(!value.contains("="), "the token has padding");
         URI request = URI.create(url);

@@ -6,7 +6,9 @@ mod msk;
 
 use std::fmt;
 use std::sync::Arc;
-use std::time::SystemTime;
+use std::time::{Duration, Instant, SystemTime};
+
+use parking_lot::Mutex;
 
 use crate::config::DriverSettings;
 use crate::error::{Error, Result};
@@ -36,6 +38,32 @@ impl fmt::Debug for Token {
 pub trait TokenSource: Send + Sync {
     /// `config` is `sasl.oauthbearer.config`, for whoever makes use of it.
     fn token(&self, config: &str) -> Result<Token>;
+
+    /// A broker has refused a token; another one is asked for next, on the same thread.
+    fn note_refusal(&self) {}
+
+    /// How long brokers may refuse tokens before that is an error: what they are made with may be too new for a broker.
+    /// Returns at once.
+    fn patience(&self) -> Duration {
+        Duration::ZERO
+    }
+}
+
+/// When a broker last refused what it was shown. Several brokers, and several clients of a driver, do so at the same time.
+#[derive(Default)]
+pub struct LatestRefusal(Mutex<Option<Instant>>);
+
+impl LatestRefusal {
+    /// Whether this refusal calls for something new, unlike another one of the last few seconds.
+    pub fn note(&self) -> bool {
+        const BETWEEN: Duration = Duration::from_secs(5);
+        let mut latest = self.0.lock();
+        let calls = latest.is_none_or(|latest| latest.elapsed() >= BETWEEN);
+        if calls {
+            *latest = Some(Instant::now());
+        }
+        calls
+    }
 }
 
 /// A function of the host's.

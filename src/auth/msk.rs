@@ -19,6 +19,9 @@ const SERVICE: &str = "kafka-cluster";
 /// Unreserved characters and '%' only: it is put into the signed address as it is.
 const USER_AGENT: &str = concat!("octopus%2F", env!("CARGO_PKG_VERSION"));
 
+/// How long it may take until a new access key is known to every broker.
+const UNTIL_KEYS_ARE_KNOWN: Duration = Duration::from_secs(120);
+
 pub struct MskTokens {
     region: String,
     life: Duration,
@@ -40,6 +43,14 @@ impl TokenSource for MskTokens {
         let doing = |error: Error| error.during("making a token for Amazon MSK (\"aws_msk_iam\")");
         let credentials = self.credentials.get().map_err(doing)?;
         presign(&self.region, self.life, &credentials, SystemTime::now()).map_err(doing)
+    }
+
+    fn note_refusal(&self) {
+        self.credentials.note_refusal();
+    }
+
+    fn patience(&self) -> Duration {
+        if self.credentials.are_of_a_user() { UNTIL_KEYS_ARE_KNOWN } else { Duration::ZERO }
     }
 }
 

@@ -13,6 +13,8 @@ use serde_json::{Map, Value};
 
 use crate::error::{Error, Kind, Result, shortened};
 use crate::stack;
+#[cfg(feature = "aws")]
+pub use msk::DEFAULT_SESSION_NAME;
 pub use msk::MskSettings;
 pub(crate) use properties::MASK;
 pub use properties::{Properties, is_secret};

@@ -13,7 +13,8 @@ use crate::error::{Error, Result};
 const KEY: &str = "aws_msk_iam";
 /// MSK's brokers take no token that lives longer.
 const LONGEST_LIFE: u64 = 900;
-const DEFAULT_SESSION_NAME: &str = "octopus";
+/// Of a role's session, which becomes part of the principal that brokers see.
+pub const DEFAULT_SESSION_NAME: &str = "octopus";
 
 /// Whose credentials sign the tokens, and for which region.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]

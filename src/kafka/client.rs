@@ -21,7 +21,7 @@ use super::names::Names;
 use super::native::{Queue, QueueEvent, TopicHandle, text};
 use super::trouble::Trouble;
 use super::{Connection, EmbeddedCluster, certificate, conf, errors, token};
-use crate::auth::TokenSource;
+use crate::auth::{LatestRefusal, TokenSource};
 use crate::completions::spawn;
 use crate::config::Properties;
 use crate::deadline::{Deadline, as_millis_rounded_up};
@@ -74,6 +74,9 @@ pub struct Client {
     tells_all: bool,
     /// Who makes the tokens that this client shows to brokers.
     pub(super) tokens: Option<Arc<dyn TokenSource>>,
+    /// `sasl.oauthbearer.config`, for whoever makes them.
+    token_config: String,
+    token_refusal: LatestRefusal,
     pub main: Queue,
     pub handle: Arc<Handle>,
     _embedded: Option<Arc<EmbeddedCluster>>,
@@ -129,6 +132,8 @@ impl Client {
             fatal: Mutex::new(None),
             tells_all,
             tokens,
+            token_config: properties.get("sasl.oauthbearer.config").unwrap_or_default().to_owned(),
+            token_refusal: LatestRefusal::default(),
             main,
             handle,
             _embedded: connection.embedded.clone(),
@@ -174,9 +179,7 @@ impl Client {
             }
             rd::RD_KAFKA_EVENT_ERROR => Some(self.note_error(event)),
             rd::RD_KAFKA_EVENT_OAUTHBEARER_TOKEN_REFRESH => {
-                if let Some(source) = &self.tokens {
-                    token::renew(&self.handle, &self.name(), source, event.config(), self.services.log.clone());
-                }
+                self.renew_token(token::Cause::Due);
                 None
             }
             _ => None,
@@ -223,7 +226,14 @@ impl Client {
             LogMessage::ProducerRefused(reason) => (RD_KAFKA_RESP_ERR__FAIL, reason.to_owned()),
             LogMessage::PropertyIgnored | LogMessage::Other => return,
         };
-        self.trouble.note(code.into(), reason);
+        self.trouble.note(code.into(), reason, Duration::ZERO);
+    }
+
+    fn renew_token(&self, cause: token::Cause) {
+        if let Some(source) = &self.tokens {
+            let (config, log) = (self.token_config.clone(), self.services.log.clone());
+            token::renew(&self.handle, cause, &self.name(), source, config, log);
+        }
     }
 
     fn note_error(&self, event: &QueueEvent) -> RDKafkaErrorCode {
@@ -236,7 +246,17 @@ impl Client {
             self.first_contact.note_failure(&reason);
             let level = self.level_of(code);
             log::log!(logger: self.log(), target: &self.name(), level, "{}: {reason}", errors::describe(code));
-            self.trouble.note(code, reason);
+            let mut patience = Duration::ZERO;
+            if let Some(tokens) = &self.tokens
+                && is_authentication(code)
+                && log_messages::is_token_refused(&reason)
+            {
+                patience = tokens.patience();
+                if self.token_refusal.note() {
+                    self.renew_token(token::Cause::Refused);
+                }
+            }
+            self.trouble.note(code, reason, patience);
         }
         RDKafkaErrorCode::from(code)
     }
@@ -446,6 +466,13 @@ impl Client {
             false => errors::error(code, reason).during(doing),
         }
     }
+}
+
+fn is_authentication(code: Code) -> bool {
+    matches!(
+        RDKafkaErrorCode::from(code),
+        RDKafkaErrorCode::Authentication | RDKafkaErrorCode::SaslAuthenticationFailed
+    )
 }
 
 fn is_fatal(code: Code) -> bool {

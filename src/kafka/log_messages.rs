@@ -28,6 +28,7 @@ mod words {
     pub const PRODUCER_ID: &str = "GETPID";
     pub const PRODUCE_FAILED: &str = "ProduceRequest failed";
     pub const ID_FAILED: &str = "Failed to acquire";
+    pub const NO_TOKEN: &str = "Failed to acquire SASL OAUTHBEARER token";
     pub const AFTER_REFUSAL: [&str; 3] = [": explicit actions ", ": actions ", ": retrying"];
     pub const TRANSPORT_FAILURE: &str = "Broker transport failure";
     pub const CONFIGURATION: &str = "CONFWARN";
@@ -102,6 +103,11 @@ pub fn is_connection_lost(reason: &str) -> bool {
     [words::CLOSED, "ransport failure", "onnection reset", "imed out"].iter().any(|part| reason.contains(part))
 }
 
+/// Whether an authentication error is about a token that a broker refused, and not about one that could not be had.
+pub fn is_token_refused(reason: &str) -> bool {
+    !reason.starts_with(words::NO_TOKEN) && !is_connection_lost(reason)
+}
+
 /// Whether a broker refused this client's TLS handshake in TLS' own words, which come from OpenSSL.
 pub fn is_tls_alert(reason: &str) -> bool {
     reason.contains("SSL alert")
@@ -139,10 +145,13 @@ fn advice(reason: &str) -> Option<&'static str> {
         // Its text comes from whoever provides the tokens.
         None
     } else if says("ssl alert") && is_any(&["certificate", "unknown ca"]) {
-        Some(
+        Some(if cfg!(feature = "patched") {
             "the broker wants another certificate of this client: kafka.ssl.certificate.location, \
-             kafka.ssl.key.location; files are read when a driver is created, so create a new one after they were replaced",
-        )
+             kafka.ssl.key.location; files that are replaced are used from the next attempt on"
+        } else {
+            "the broker wants another certificate of this client: kafka.ssl.certificate.location, \
+             kafka.ssl.key.location; files are read when a driver is created, so create a new one after they were replaced"
+        })
     } else if is_any(&["hostname mismatch", "ip address mismatch"]) {
         Some(
             "the broker's certificate is for another host name than the one in kafka.bootstrap.servers, or than the \

@@ -112,12 +112,6 @@ impl QueueEvent {
         unsafe { text(rd::rd_kafka_event_error_string(self.as_ptr())) }
     }
 
-    /// What `sasl.oauthbearer.config` says, with a request for a token.
-    pub fn config(&self) -> String {
-        // SAFETY: the event is alive; the text, which may be missing, is copied before it ends.
-        unsafe { text(rd::rd_kafka_event_config_string(self.as_ptr())) }
-    }
-
     pub fn opaque(&self) -> *mut c_void {
         // SAFETY: the event is alive.
         unsafe { rd::rd_kafka_event_opaque(self.as_ptr()) }

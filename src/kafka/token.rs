@@ -16,12 +16,31 @@ use crate::auth::{Token, TokenSource};
 use crate::completions::spawn;
 use crate::error::{Error, Kind, Result};
 
+/// Why a client needs another token.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Cause {
+    /// It has none yet, or its last one ends soon.
+    Due,
+    /// A broker has refused the last one.
+    Refused,
+}
+
 /// Gets a token and hands it over, on a thread of its own: a look-up of credentials, or a host, may take its time.
 /// What fails is told as an error of the client.
-pub fn renew(client: &Arc<Handle>, name: &str, source: &Arc<dyn TokenSource>, config: String, log: Arc<dyn log::Log>) {
+pub fn renew(
+    client: &Arc<Handle>,
+    cause: Cause,
+    name: &str,
+    source: &Arc<dyn TokenSource>,
+    config: String,
+    log: Arc<dyn log::Log>,
+) {
     // A client that nobody needs any more need not wait for its token.
     let (weak, name, source) = (Arc::downgrade(client), name.to_owned(), source.clone());
     let started = spawn("octopus-token", move || {
+        if cause == Cause::Refused {
+            source.note_refusal();
+        }
         let outcome = source.token(&config);
         if hand_over(&weak, outcome) {
             log::debug!(logger: &*log, target: &name, "has a new token");

@@ -41,6 +41,14 @@ struct Noted {
 struct Lasting {
     since: Instant,
     certainty: Certainty,
+    /// How long it may last before it is an error.
+    patience: Duration,
+}
+
+impl Lasting {
+    fn stands(&self) -> bool {
+        self.since.elapsed() >= self.patience
+    }
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -53,7 +61,7 @@ enum Certainty {
 
 impl Noted {
     fn stands(&self) -> bool {
-        self.lasting.is_some_and(|lasting| lasting.since.elapsed() >= PATIENCE)
+        self.lasting.is_some_and(|lasting| lasting.stands())
     }
 
     fn is_certain(&self) -> bool {
@@ -73,8 +81,8 @@ impl Noted {
 }
 
 impl Trouble {
-    /// Keeps what went wrong; if it lasts, until something works.
-    pub fn note(&self, code: Code, reason: String) {
+    /// Keeps what went wrong; if it lasts, until something works. It may heal by itself within `patience`.
+    pub fn note(&self, code: Code, reason: String, patience: Duration) {
         let certainty = lasts(code, &reason, self.has_worked());
         let mut noted = self.noted.lock();
         let tells_less = match &*noted {
@@ -92,7 +100,8 @@ impl Trouble {
         let now = Instant::now();
         let before = noted.as_ref().and_then(|before| before.lasting);
         let since = before.map_or(now, |before| before.since);
-        let lasting = certainty.map(|certainty| Lasting { since, certainty });
+        let patience = patience.max(PATIENCE);
+        let lasting = certainty.map(|certainty| Lasting { since, certainty, patience });
         self.lasts.store(lasting.is_some(), Ordering::Release);
         *noted = Some(Noted { code, reason, lasting, looked_again: now });
     }
@@ -121,9 +130,13 @@ impl Trouble {
     /// The trouble, if whoever waits since `began` waits in vain.
     pub fn is_in_vain(&self, began: Instant) -> Option<Error> {
         let noted = self.lasting()?;
+        let lasting = noted.lasting?;
         let waited = began.elapsed();
-        let stood_before = noted.lasting?.since + PATIENCE <= began;
-        (waited >= PATIENCE || stood_before && waited >= SHORT_PATIENCE).then(|| noted.error())
+        let stood_before = lasting.since + lasting.patience <= began;
+        let is_in_vain = waited >= lasting.patience
+            || waited >= PATIENCE && lasting.stands()
+            || waited >= SHORT_PATIENCE && stood_before;
+        is_in_vain.then(|| noted.error())
     }
 
     /// The trouble, if it has stood for a while.
@@ -208,7 +221,9 @@ mod models {
         loom::model(|| {
             let trouble = Arc::new(Trouble::default());
             let (noting, ending) = (trouble.clone(), trouble.clone());
-            let note = |trouble: &Trouble| trouble.note(RD_KAFKA_RESP_ERR__AUTHENTICATION.into(), "refused".to_owned());
+            let note = |trouble: &Trouble| {
+                trouble.note(RD_KAFKA_RESP_ERR__AUTHENTICATION.into(), "refused".to_owned(), Duration::ZERO)
+            };
             let noter = thread::spawn(move || note(&noting));
             let ender = thread::spawn(move || ending.end());
             let agree = |trouble: &Trouble| {

@@ -31,10 +31,14 @@ struct Msk {
 
 impl Msk {
     fn start() -> Msk {
+        Msk::start_with(&format!("sessionToken=\"{SESSION_TOKEN}\""))
+    }
+
+    fn start_with(more_options: &str) -> Msk {
         let log = folder("msk").join(unique("tokens"));
         let module = format!(
             "org.apache.kafka.common.security.oauthbearer.OAuthBearerLoginModule required unsecuredLoginStringClaim_sub=\"broker\" region=\"{REGION}\" \
-             accessKey=\"{ACCESS_KEY}\" secretKey=\"{SECRET_KEY}\" sessionToken=\"{SESSION_TOKEN}\" log=\"{}\";",
+             accessKey=\"{ACCESS_KEY}\" secretKey=\"{SECRET_KEY}\" log=\"{}\" {more_options};",
             log.display()
         );
         let listener = |name: &str, value: &str| format!("listener.name.client.oauthbearer.{name}={value}");
@@ -111,14 +115,22 @@ fn the_main_job_goes_on_through_a_hundred_renewals_of_tokens_while_its_consumers
 }
 
 fn in_an_hour() -> String {
-    let output = Command::new("date").args(["-u", "-d", "+1 hour", "+%Y-%m-%dT%H:%M:%SZ"]).output().unwrap();
+    time("+1 hour")
+}
+
+fn time(when: &str) -> String {
+    let output = Command::new("date").args(["-u", "-d", when, "+%Y-%m-%dT%H:%M:%SZ"]).output().unwrap();
     String::from_utf8(output.stdout).unwrap().trim().to_owned()
 }
 
 /// Credentials as instance metadata and containers give them.
 fn as_json() -> String {
-    json!({"Code": "Success", "Type": "AWS-HMAC", "AccessKeyId": ACCESS_KEY, "SecretAccessKey": SECRET_KEY,
-           "Token": SESSION_TOKEN, "LastUpdated": "2026-01-01T00:00:00Z", "Expiration": in_an_hour()})
+    as_json_with(SECRET_KEY, &in_an_hour())
+}
+
+fn as_json_with(secret: &str, expiration: &str) -> String {
+    json!({"Code": "Success", "Type": "AWS-HMAC", "AccessKeyId": ACCESS_KEY, "SecretAccessKey": secret,
+           "Token": SESSION_TOKEN, "LastUpdated": "2026-01-01T00:00:00Z", "Expiration": expiration})
     .to_string()
 }
 
@@ -203,6 +215,91 @@ fn credentials_are_had_for_a_web_identity() {
     ];
     gets_in("web identity", json!({"region": REGION}), &variables);
     assert!(service.requests()[0].body.contains("octopus-test-secret-identity"));
+}
+
+/// A broker takes no second token from somebody else on a connection, and the session's name is part of who somebody is.
+#[test]
+fn session_without_a_name_has_the_same_one_each_time() {
+    let (service, identity) = (token_service(), file("identity", "octopus-test-secret-identity"));
+    let url = service.url("");
+    let role = "arn:aws:iam::1:role/pod";
+    let variables = [
+        ("AWS_WEB_IDENTITY_TOKEN_FILE", identity.as_str()),
+        ("AWS_ROLE_ARN", role),
+        ("AWS_ENDPOINT_URL_STS", url.as_str()),
+    ];
+    gets_in("web identity", json!({"region": REGION}), &variables);
+    let by_identity = format!("role_arn = {role}\nweb_identity_token_file = {identity}\n");
+    let profile = file("config", &format!("[profile work]\n{by_identity}[default]\nregion = {REGION}\n"));
+    let variables = [("AWS_CONFIG_FILE", profile.as_str()), ("AWS_ENDPOINT_URL_STS", url.as_str())];
+    gets_in("web identity of a profile", json!({"region": REGION, "profile": "work"}), &variables);
+    let by_role = format!("[default]\nrole_arn = {role}\nsource_profile = keys\n");
+    let keys = format!("[profile keys]\naws_access_key_id = SOMEBODYELSE\naws_secret_access_key = {ANOTHER_SECRET}\n");
+    let profile = file("config", &format!("{by_role}{keys}"));
+    let variables = [("AWS_CONFIG_FILE", profile.as_str()), ("AWS_ENDPOINT_URL_STS", url.as_str())];
+    gets_in("role of a profile", json!({"region": REGION}), &variables);
+    let named = file("config", &format!("{by_role}role_session_name = beamline\n{keys}"));
+    let variables = [("AWS_CONFIG_FILE", named.as_str()), ("AWS_ENDPOINT_URL_STS", url.as_str())];
+    gets_in("role of a profile with a name", json!({"region": REGION}), &variables);
+
+    let name = |request: &Request| {
+        let name = request.body.split('&').find_map(|pair| pair.strip_prefix("RoleSessionName="));
+        name.unwrap_or("none").to_owned()
+    };
+    let names: Vec<_> = service.requests().iter().map(name).collect();
+    assert_eq!(names, ["octopus", "octopus", "octopus", "beamline"]);
+}
+
+#[test]
+fn refused_credentials_are_looked_up_again_at_once_with_the_container_token_of_that_moment() {
+    let token = file("container-token", "octopus-test-secret-first");
+    let given = token.clone();
+    // The first credentials are of no use; whoever was given them gets a new token for the container.
+    let service = StandIn::start(move |request| {
+        let shows = |token: &str| request.headers.contains(&format!("authorization: {token}"));
+        if shows("octopus-test-secret-first") {
+            fs::write(&given, CONTAINER_TOKEN).unwrap();
+            (200, as_json_with(ANOTHER_SECRET, &in_an_hour()))
+        } else if shows(CONTAINER_TOKEN) {
+            (200, as_json())
+        } else {
+            (403, String::new())
+        }
+    });
+    let url = service.url("/credentials");
+    let variables =
+        [("AWS_CONTAINER_CREDENTIALS_FULL_URI", url.as_str()), ("AWS_CONTAINER_AUTHORIZATION_TOKEN_FILE", &token)];
+    Msk::shared();
+    let began = Instant::now();
+    gets_in("container", json!({"region": REGION}), &variables);
+    assert!(began.elapsed() < Duration::from_secs(10), "{:?}", began.elapsed());
+    assert_eq!(service.requests().len(), 2);
+}
+
+#[test]
+fn credentials_that_end_within_a_minute_are_not_used() {
+    let service = StandIn::start(|_| (200, as_json_with(SECRET_KEY, &time("+30 seconds"))));
+    let url = service.url("/credentials");
+    let (printed, log) = looks(json!({"region": REGION}), &[("AWS_CONTAINER_CREDENTIALS_FULL_URI", &url)]);
+    assert!(printed.contains("FAILED") && printed.contains("too soon for a token"), "{printed}\n{log}");
+}
+
+#[test]
+fn access_key_that_brokers_do_not_know_yet_is_shown_again_until_they_do() {
+    let known_once = folder("msk").join(unique("known"));
+    let msk = Msk::start_with(&format!("knownOnce=\"{}\"", known_once.display()));
+    // Longer than a refusal is waited for otherwise.
+    let until_known = Duration::from_secs(8);
+    let creating = std::thread::spawn({
+        let config = msk.config(json!({"region": REGION}));
+        move || look(&config, &[("AWS_ACCESS_KEY_ID", ACCESS_KEY), ("AWS_SECRET_ACCESS_KEY", SECRET_KEY)])
+    });
+    eventually("the key is refused", || msk.said().iter().any(|line| line == "refused the key is not known yet"));
+    std::thread::sleep(until_known);
+    fs::write(&known_once, "").unwrap();
+    let (printed, log) = creating.join().unwrap();
+    assert_eq!(printed, "LOOKED false\n", "{log}");
+    assert!(log.contains("refuses the token") || log.contains("invalid_token"), "nothing told of the refusals: {log}");
 }
 
 #[test]

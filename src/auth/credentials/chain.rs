@@ -4,17 +4,23 @@
 use std::error::Error as StdError;
 use std::time::Duration;
 
-use aws_config::profile::ProfileFileCredentialsProvider;
+use aws_config::ecs::EcsCredentialsProvider;
+use aws_config::environment::EnvironmentVariableCredentialsProvider;
+use aws_config::imds::credentials::ImdsCredentialsProvider;
+use aws_config::meta::credentials::CredentialsProviderChain;
+use aws_config::profile::{self, ProfileFileCredentialsProvider};
 use aws_config::provider_config::ProviderConfig;
 use aws_config::sts::AssumeRoleProvider;
-use aws_config::{BehaviorVersion, ConfigLoader, Region};
+use aws_config::web_identity_token::{StaticConfiguration, WebIdentityTokenCredentialsProvider};
+use aws_config::{BehaviorVersion, Region};
 use aws_credential_types::Credentials;
 use aws_credential_types::provider::{ProvideCredentials as _, SharedCredentialsProvider};
+use aws_runtime::env_config::file::{EnvConfigFileKind, EnvConfigFiles};
 use aws_smithy_http_client::tls;
-use once_cell::sync::OnceCell;
+use aws_types::os_shim_internal::{Env, Fs};
 use tokio::runtime::{Builder, Runtime};
 
-use crate::config::MskSettings;
+use crate::config::{DEFAULT_SESSION_NAME, MskSettings};
 use crate::error::{Error, Kind, Result};
 use crate::name_lookup::AsyncResolver;
 use crate::resource_limit;
@@ -26,7 +32,6 @@ pub struct Provider {
     settings: MskSettings,
     /// Serves one look-up at a time, on the thread that asks.
     runtime: Runtime,
-    chain: OnceCell<SharedCredentialsProvider>,
 }
 
 impl Provider {
@@ -35,7 +40,7 @@ impl Provider {
             .enable_all()
             .build()
             .map_err(|cause| resource_limit::error("preparing to look up AWS credentials", &cause))?;
-        Ok(Provider { settings: settings.clone(), runtime, chain: OnceCell::new() })
+        Ok(Provider { settings: settings.clone(), runtime })
     }
 
     pub fn look_up(&self) -> Result<Credentials> {
@@ -43,15 +48,9 @@ impl Provider {
         self.runtime
             .block_on(async {
                 let looked = tokio::time::timeout(LONGEST_LOOK_UP, async {
-                    // Reads files, so it is not done before it must.
-                    let chain = match self.chain.get() {
-                        Some(chain) => chain,
-                        None => {
-                            let made = self.make_chain().await?;
-                            self.chain.get_or_init(|| made)
-                        }
-                    };
-                    chain
+                    // Made anew, since AWS' crates read the shared files once: keys in them may have been replaced.
+                    self.chain()
+                        .await
                         .provide_credentials()
                         .await
                         .map_err(|why| Error::new(Kind::Kafka, with_causes(&why)).retriable(true))
@@ -64,32 +63,27 @@ impl Provider {
             .map_err(doing)
     }
 
-    async fn make_chain(&self) -> Result<SharedCredentialsProvider> {
-        let config = self.loader().load().await;
-        match &self.settings.role {
-            Some(role) => {
-                let role = AssumeRoleProvider::builder(&role.arn).session_name(&role.session_name);
-                let role = role.configure(&config).build().await;
-                Ok(SharedCredentialsProvider::new(role))
-            }
-            None => config
-                .credentials_provider()
-                .ok_or_else(|| Error::new(Kind::Unsupported, "AWS' crates gave no provider of credentials")),
-        }
-    }
-
-    fn loader(&self) -> ConfigLoader {
+    async fn chain(&self) -> SharedCredentialsProvider {
         let https = aws_smithy_http_client::Builder::new()
             .tls_provider(tls::Provider::Rustls(tls::rustls_provider::CryptoMode::Ring))
             .build_with_resolver(AsyncResolver);
         let region = Region::new(self.settings.region.clone());
-        let loader =
-            aws_config::defaults(BehaviorVersion::v2026_01_12()).http_client(https.clone()).region(region.clone());
-        let Some(profile) = &self.settings.profile else { return loader };
-        // Whoever names a profile means it, also where the environment has credentials, which the chain would prefer.
-        let config = ProviderConfig::without_region().with_region(Some(region)).with_http_client(https);
-        let from_profile = ProfileFileCredentialsProvider::builder().profile_name(profile).configure(&config).build();
-        loader.profile_name(profile).credentials_provider(from_profile)
+        let config = ProviderConfig::without_region().with_region(Some(region.clone())).with_http_client(https.clone());
+        let profiles = ProfileFileCredentialsProvider::builder().profile_files(profiles_with_session_names().await);
+        let provider = match &self.settings.profile {
+            // Whoever names a profile means it, also where the environment has credentials, which the chain would prefer.
+            Some(name) => SharedCredentialsProvider::new(profiles.profile_name(name).configure(&config).build()),
+            None => SharedCredentialsProvider::new(usual_chain(profiles.configure(&config).build(), &config)),
+        };
+        let Some(role) = &self.settings.role else { return provider };
+        let config = aws_config::defaults(BehaviorVersion::v2026_01_12())
+            .http_client(https)
+            .region(region)
+            .credentials_provider(provider)
+            .load()
+            .await;
+        let role = AssumeRoleProvider::builder(&role.arn).session_name(&role.session_name);
+        SharedCredentialsProvider::new(role.configure(&config).build().await)
     }
 
     fn places(&self) -> String {
@@ -102,6 +96,54 @@ impl Provider {
             None => from,
         }
     }
+}
+
+/// The order of AWS' own default chain, which would make up another session name each time that it takes on a role.
+fn usual_chain(profiles: ProfileFileCredentialsProvider, config: &ProviderConfig) -> CredentialsProviderChain {
+    CredentialsProviderChain::first_try("Environment", EnvironmentVariableCredentialsProvider::new())
+        .or_else("Profile", profiles)
+        .or_else("WebIdentityToken", web_identity(config))
+        .or_else("EcsContainer", EcsCredentialsProvider::builder().configure(config).build())
+        .or_else("Ec2InstanceMetadata", ImdsCredentialsProvider::builder().configure(config).build())
+}
+
+/// The session's name becomes part of the principal, and a broker lets nobody in whose principal changes between the
+/// first token of a connection and the next.
+fn web_identity(config: &ProviderConfig) -> WebIdentityTokenCredentialsProvider {
+    let builder = WebIdentityTokenCredentialsProvider::builder().configure(config);
+    let variable = |name: &str| std::env::var(name).ok();
+    match (variable("AWS_WEB_IDENTITY_TOKEN_FILE"), variable("AWS_ROLE_ARN")) {
+        (Some(file), Some(role_arn)) => {
+            let session_name = variable("AWS_ROLE_SESSION_NAME").filter(|name| !name.is_empty());
+            builder.static_configuration(StaticConfiguration {
+                web_identity_token_file: file.into(),
+                role_arn,
+                session_name: session_name.unwrap_or_else(|| DEFAULT_SESSION_NAME.to_owned()),
+            })
+        }
+        // It says itself which of them is missing.
+        _ => builder,
+    }
+    .build()
+}
+
+/// The shared files as they are, and a session name for each profile that has a role and no name for its sessions.
+async fn profiles_with_session_names() -> EnvConfigFiles {
+    let files = EnvConfigFiles::default();
+    // What is wrong with the files is said by whoever reads them next.
+    let Ok(found) = profile::load(&Fs::real(), &Env::real(), &files, None).await else { return files };
+    let nameless = found.profiles().filter(|name| {
+        let has = |key| found.get_profile(name).is_some_and(|profile| profile.get(key).is_some());
+        has("role_arn") && !has("role_session_name")
+    });
+    let names: String =
+        nameless.map(|name| format!("[{name}]\nrole_session_name = {DEFAULT_SESSION_NAME}\n")).collect();
+    EnvConfigFiles::builder()
+        .include_default_config_file(true)
+        .include_default_credentials_file(true)
+        // Sections of this kind of file are named without the word "profile".
+        .with_contents(EnvConfigFileKind::Credentials, names)
+        .build()
 }
 
 /// What AWS' crates say at the top is that it didn't work; why is further down.
