@@ -5,6 +5,7 @@
 #   ci/sanitize.sh address|thread|valgrind            all tests but those that are named as skipped, with the reason
 #   ci/sanitize.sh address|thread --quick             the unit tests, and a part of the others: what CI runs
 #   ci/sanitize.sh address|thread|valgrind FILTER...  the tests whose names contain one of these
+#   ci/sanitize.sh address|thread --row N             that row of the fault matrix in full, if it starts no other tests
 #   ci/sanitize.sh --self-test [address|thread|valgrind]
 #
 # Rust and librdkafka are compiled with the sanitizer, into target/address or target/thread; std only for thread, where its
@@ -18,7 +19,7 @@ readonly missing=77
 readonly quick_modules=(components:: consuming:: pools:: preparations:: processing:: producing:: records:: services::)
 
 usage() {
-    sed -n '2,11s/^# \{0,1\}//p' "$0"
+    sed -n '2,12s/^# \{0,1\}//p' "$0"
     exit 2
 }
 
@@ -196,9 +197,23 @@ run_tests() { # filters
     tell
 }
 
-# All unit tests, and of the others those that are done soon. AWS' crates, which none of them uses, are a third of what is compiled.
+# Without AWS' crates, which are a third of what is compiled.
+readonly most=(--workspace --no-default-features --features plugin-tests/oidc,plugin-tests/patched,plugin-tests/tls,plugin-tests/zstd)
+
+run_row() { # number
+    status=0 skipped=0
+    ci/kafka.sh --jars-only >/dev/null
+    build build --locked "${most[@]}" --bin faults
+    fresh_reports
+    ASAN_OPTIONS+=:detect_leaks=0 "$out/$target/debug/faults" --full --row "$1" 2>&1 | tee -a "$out/output.log" || status=1
+    # In libtest's words, for `tell`.
+    printf 'test result: %d passed; %d failed\n' $((1 - status)) "$status" >>"$out/output.log"
+    tell
+}
+
+# All unit tests, and of the others those that are done soon, none of which uses AWS' crates.
 run_quick_tests() {
-    local which=(--workspace --no-default-features --features plugin-tests/oidc,plugin-tests/patched,plugin-tests/tls,plugin-tests/zstd)
+    local which=("${most[@]}")
     local suite=(--test suite) list
     partial=1 status=0
     list=$(build test --locked "${which[@]}" "${suite[@]}" -- --list "${quick_modules[@]}" 2>"$out/build.log") ||
@@ -263,14 +278,17 @@ filters=()
 failed_commands=()
 only_self_test=false
 modes=()
-for argument in "$@"; do
-    case $argument in
+row=''
+while (($#)); do
+    case $1 in
         --quick) quick=true ;;
         --self-test) only_self_test=true ;;
+        --row) row=${2:?--row needs a number} && shift ;;
         -*) usage ;;
-        address | thread | valgrind) modes+=("$argument") ;;
-        *) filters+=("$argument") ;;
+        address | thread | valgrind) modes+=("$1") ;;
+        *) filters+=("$1") ;;
     esac
+    shift
 done
 if $only_self_test; then
     [[ ${#modes[@]} -gt 0 ]] || modes=(address thread valgrind)
@@ -283,7 +301,9 @@ fi
 prepare "${modes[0]}"
 self_test
 name_what_cannot_be
-if $quick; then
+if [[ $row ]]; then
+    run_row "$row"
+elif $quick; then
     run_quick_tests
 else
     run_tests "${filters[@]}"

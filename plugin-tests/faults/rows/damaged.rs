@@ -20,6 +20,8 @@ const PARTITIONS: u32 = 3;
 const RECORDS_OF_A_BATCH: u64 = 3;
 /// How long nothing may come while there is something to tell.
 const SILENCE: Duration = Duration::from_secs(20);
+/// The same on a machine that does nothing else.
+const SHORT_SILENCE: Duration = Duration::from_secs(5);
 const PULL: Duration = Duration::from_millis(200);
 
 /// Row 26.
@@ -34,9 +36,7 @@ pub fn run(run: &Run, brokers: &mut Brokers) -> Result<Tally> {
             }
             let damaged = read_damaged(run, brokers, codec, place, seeds)?;
             tally.events += damaged.delivered;
-            tally
-                .notes
-                .push(format!("{codec}, {place:?}: {} reported, {} malformed", damaged.reported, damaged.malformed));
+            tally.notes.push(format!("{codec}, {place:?}: {damaged}"));
         }
     }
     Ok(tally)
@@ -81,7 +81,15 @@ fn read_damaged(run: &Run, brokers: &mut Brokers, codec: &str, place: Place, see
     let account = account?;
     consumer.close(SILENCE).or_fail("closing the consumer")?;
     let lines = log_lines.load(Ordering::Relaxed);
-    run.say(format_args!("{topic}: {account} in {:.1} s, {lines} log lines", began.elapsed().as_secs_f64()));
+    run.say(format_args!(
+        "{topic}: {} delivered, {account}, in {:.1} s, {lines} log lines",
+        account.delivered,
+        began.elapsed().as_secs_f64()
+    ));
+    check(
+        !run.full || account.silence < SHORT_SILENCE,
+        format_args!("each batch is delivered or reported in {SHORT_SILENCE:?}, not {:?}", account.silence),
+    )?;
     check(lines < 100, format_args!("the log has a line for each kind of trouble, not {lines}"))?;
     Ok(account)
 }
@@ -128,13 +136,21 @@ struct Account {
     delivered: u64,
     reported: u64,
     malformed: u64,
+    /// The longest time in which nothing came.
+    silence: Duration,
     /// Neither delivered nor in a damaged batch that was reported.
     missing: Vec<(u64, Kind)>,
 }
 
 impl std::fmt::Display for Account {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "{} delivered, {} batches reported, {} malformed", self.delivered, self.reported, self.malformed)
+        write!(
+            f,
+            "{} reported, {} malformed, {:.1} s silent at most",
+            self.reported,
+            self.malformed,
+            self.silence.as_secs_f64()
+        )
     }
 }
 
@@ -188,6 +204,7 @@ impl Account {
                 }
                 Err(error) => return Err(crate::run::Failure::new(format_args!("no other error comes than {error}"))),
             }
+            account.silence = account.silence.max(heard.elapsed());
             heard = Instant::now();
         }
         check(account.reported > 0, "damage is reported")?;
