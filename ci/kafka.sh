@@ -2,7 +2,7 @@
 # Starts a real Apache Kafka on free loopback ports for Octopus's tests, and ends it with whoever asked for it.
 set -euo pipefail
 
-readonly kafka_version=4.3.1
+readonly newest_tried=4.3.1   # whose tools the tests use, whatever the brokers are
 readonly log4j_version=2.25.4 # the log4j that this Kafka brings along
 readonly start_limit=60       # seconds for all brokers to be up
 readonly stop_limit=10        # seconds for all brokers to end before they are killed
@@ -20,6 +20,7 @@ The second addresses are there with --protocol only.
 It then runs until its stdin closes or it gets SIGTERM or SIGINT, ends the brokers and removes their data.
 In a terminal that is Ctrl-D or Ctrl-C. Where stdin is /dev/null it would end at once: there, use --stay.
 
+  --kafka VERSION  another Kafka (default: OCTOPUS_TEST_KAFKA_VERSION, or 4.3.1); one before 3.3 is started with ZooKeeper
   --brokers N      a cluster of N nodes, each a broker and a controller (default: 1)
   --protocol P     what clients speak: SSL, SASL_SSL or SASL_PLAINTEXT, to be set up by --set listener.name.client.…
                    (default: PLAINTEXT). The brokers and tools speak PLAINTEXT at the second addresses
@@ -33,7 +34,7 @@ In a terminal that is Ctrl-D or Ctrl-C. Where stdin is /dev/null it would end at
   --stay           ignore stdin, run until a signal comes
   --prepare        only make the brokers' data in --dir, and print the READY line: for those who start each broker themselves
   --run N          become the broker N of the --dir that --prepare has made, and log to stdout
-  --jars-only      only make sure that Kafka's jars are there, and print the folder they are in
+  --jars-only      only make sure that the jars of 4.3.1 are there, with Kafka's tools, and print the folder they are in
   --help           this text
 
 Needs java 17 or later, perl, and for the first run mvn (which fetches Kafka into target/kafka).
@@ -49,6 +50,7 @@ give_up() {
 
 need() { command -v "$1" >/dev/null || give_up "$1 is missing: $2"; }
 
+kafka_version=${OCTOPUS_TEST_KAFKA_VERSION:-$newest_tried}
 brokers=1
 port=
 data=
@@ -64,9 +66,10 @@ run=
 read_options() {
     while (($#)); do
         case $1 in
-        --brokers | --set | --dir | --port | --protocol | --class-path | --advertised | --run)
+        --kafka | --brokers | --set | --dir | --port | --protocol | --class-path | --advertised | --run)
             (($# > 1)) || give_up "$1 needs a value"
             case $1 in
+            --kafka) kafka_version=$2 ;;
             --brokers) brokers=$2 ;;
             --set) settings+=$2$'\n' ;;
             --dir) data=$2 ;;
@@ -79,52 +82,58 @@ read_options() {
             shift 2
             ;;
         --stay) stay=true && shift ;;
-        --jars-only) jars_only=true && shift ;;
+        --jars-only) jars_only=true && kafka_version=$newest_tried && shift ;;
         --prepare) prepare=true && shift ;;
         --help) usage && exit ;;
         *) give_up "unknown option $1, see --help" ;;
         esac
     done
+    [[ $kafka_version =~ ^[0-9]+\.[0-9]+\.[0-9]+$ ]] || give_up "--kafka takes a version such as 4.3.1, not '$kafka_version'"
     [[ $brokers =~ ^[1-9][0-9]?$ ]] || give_up "--brokers takes a number from 1 to 99, not '$brokers'"
     [[ $protocol =~ ^(PLAINTEXT|SSL|SASL_PLAINTEXT|SASL_SSL)$ ]] || give_up "--protocol takes a Kafka one, not '$protocol'"
     [[ -z $port || $brokers == 1 ]] || give_up "--port is for one broker only"
     [[ ${#advertised[@]} == 0 || ${#advertised[@]} == "$brokers" ]] || give_up "--advertised takes an address for each broker"
     ! $prepare && [[ -z $run ]] || [[ $data ]] || give_up "--prepare and --run need --dir"
+    ! needs_zookeeper || { ! $prepare && [[ -z $run ]]; } || give_up "--prepare and --run need a Kafka without ZooKeeper"
+    libs=$store/$kafka_version/libs
 }
+
+# Kafka does without it since 3.3; what 2.8 has in its place has no transactions.
+needs_zookeeper() { [[ $kafka_version =~ ^(2\.|3\.[0-2]\.) ]]; }
 
 # --- Kafka's jars -----------------------------------------------------------------------------------------------------
 
 root=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
 readonly store=$root/target/kafka
-readonly libs=$store/$kafka_version/libs
+libs=
 
-# Kafka leaves the choice of a logging backend to its distribution, so the binding of slf4j to log4j is named here.
+# Kafka leaves the choice of a logging backend to its distribution, so the binding of slf4j to log4j is named here. Old versions,
+# or their ZooKeeper, bring another one along.
 pom() {
-    cat <<XML
-<project>
-  <modelVersion>4.0.0</modelVersion>
-  <groupId>octopus</groupId>
-  <artifactId>kafka-for-tests</artifactId>
-  <version>1</version>
-  <dependencies>
-    <dependency>
-      <groupId>org.apache.kafka</groupId>
-      <artifactId>kafka_2.13</artifactId>
-      <version>$kafka_version</version>
-    </dependency>
-    <dependency>
-      <groupId>org.apache.kafka</groupId>
-      <artifactId>kafka-tools</artifactId>
-      <version>$kafka_version</version>
-    </dependency>
-    <dependency>
-      <groupId>org.apache.logging.log4j</groupId>
-      <artifactId>log4j-slf4j-impl</artifactId>
-      <version>$log4j_version</version>
-    </dependency>
-  </dependencies>
-</project>
+    local artifact
+    echo '<project><modelVersion>4.0.0</modelVersion>'
+    echo '<groupId>octopus</groupId><artifactId>kafka-for-tests</artifactId><version>1</version><dependencies>'
+    for artifact in kafka_2.13 kafka-tools; do
+        cat <<XML
+<dependency>
+  <groupId>org.apache.kafka</groupId><artifactId>$artifact</artifactId><version>$kafka_version</version>
+  <exclusions>
+    <exclusion><groupId>log4j</groupId><artifactId>log4j</artifactId></exclusion>
+    <exclusion><groupId>ch.qos.reload4j</groupId><artifactId>reload4j</artifactId></exclusion>
+    <exclusion><groupId>org.slf4j</groupId><artifactId>slf4j-log4j12</artifactId></exclusion>
+    <exclusion><groupId>org.slf4j</groupId><artifactId>slf4j-reload4j</artifactId></exclusion>
+  </exclusions>
+</dependency>
 XML
+    done
+    for artifact in log4j-slf4j-impl log4j-1.2-api; do
+        cat <<XML
+<dependency>
+  <groupId>org.apache.logging.log4j</groupId><artifactId>$artifact</artifactId><version>$log4j_version</version>
+</dependency>
+XML
+    done
+    echo '</dependencies></project>'
 }
 
 # The folder appears in one step and only when complete; the lock lets one run fetch while others wait for it.
@@ -156,6 +165,7 @@ check_java() {
 # --- The cluster ------------------------------------------------------------------------------------------------------
 
 pids=()             # of the brokers that were started, in their order
+zookeeper_pid=      # of what old brokers need
 broker_ports=()     # where clients reach them
 controller_ports=() # where they reach each other's controllers
 internal_ports=()   # where they and tools reach each other, if clients speak something else
@@ -187,15 +197,25 @@ write_settings() {
     for ((node = 1; node <= brokers; node++)); do voters+=("$node@127.0.0.1:${controller_ports[node - 1]}"); done
     for ((node = 1; node <= brokers; node++)); do
         internal=${internal_ports[*]:+,INTERNAL://127.0.0.1:${internal_ports[node - 1]:-}}
-        cat >"$data/broker-$node.properties" <<PROPERTIES
+        if needs_zookeeper; then
+            cat <<PROPERTIES
+broker.id=$node
+zookeeper.connect=127.0.0.1:${controller_ports[0]}
+listeners=CLIENT://127.0.0.1:${broker_ports[node - 1]}$internal
+PROPERTIES
+        else
+            cat <<PROPERTIES
 process.roles=broker,controller
 node.id=$node
 controller.quorum.voters=$(IFS=, && echo "${voters[*]}")
 listeners=CLIENT://127.0.0.1:${broker_ports[node - 1]}$internal,CONTROLLER://127.0.0.1:${controller_ports[node - 1]}
+controller.listener.names=CONTROLLER
+PROPERTIES
+        fi >"$data/broker-$node.properties"
+        cat >>"$data/broker-$node.properties" <<PROPERTIES
 advertised.listeners=CLIENT://${addresses[node - 1]}$internal
 listener.security.protocol.map=CLIENT:$protocol,INTERNAL:PLAINTEXT,CONTROLLER:PLAINTEXT
 inter.broker.listener.name=$inter_broker
-controller.listener.names=CONTROLLER
 log.dirs=$data/broker-$node
 auto.create.topics.enable=true
 group.initial.rebalance.delay.ms=0
@@ -217,9 +237,18 @@ appender.console.layout.type = PatternLayout
 appender.console.layout.pattern = [%d] %p %m (%c)%n
 rootLogger.level = WARN
 rootLogger.appenderRef.console.ref = console
-# This one says when the server has started.
+# These say when the server has started.
 logger.server.name = kafka.server.KafkaRaftServer
 logger.server.level = INFO
+logger.zookeepers.name = kafka.server.KafkaServer
+logger.zookeepers.level = INFO
+PROPERTIES
+    cat >"$data/zookeeper.properties" <<PROPERTIES
+dataDir=$data/zookeeper
+clientPort=${controller_ports[0]}
+clientPortAddress=127.0.0.1
+admin.enableServer=false
+maxClientCnxns=0
 PROPERTIES
 }
 
@@ -234,7 +263,7 @@ new_cluster_id() { head -c 16 /dev/urandom | base64 | tr -d = | tr '+/' 'ab'; }
 
 format_data() {
     local cluster_id node
-    [[ ! -e $data/broker-1/meta.properties ]] || return 0
+    [[ ! -e $data/broker-1/meta.properties ]] && ! needs_zookeeper || return 0
     cluster_id=$(new_cluster_id)
     for ((node = 1; node <= brokers; node++)); do
         (become_java kafka.tools.StorageTool format --cluster-id "$cluster_id" \
@@ -245,6 +274,10 @@ format_data() {
 
 start_brokers() {
     local node
+    if needs_zookeeper; then
+        become_java org.apache.zookeeper.server.ZooKeeperServerMain "$data/zookeeper.properties" >"$data/zookeeper.log" 2>&1 &
+        zookeeper_pid=$!
+    fi
     for ((node = 1; node <= brokers; node++)); do
         become_java kafka.Kafka "$data/broker-$node.properties" >"$(log_of "$node")" 2>&1 &
         pids+=($!)
@@ -257,7 +290,7 @@ give_up_with_log() {
 }
 
 is_up() {
-    grep -q 'Kafka Server started' "$(log_of "$1")" &&
+    grep -qE 'Kafka Server started|\[KafkaServer id=[0-9]+\] started' "$(log_of "$1")" &&
         (exec 3<>"/dev/tcp/127.0.0.1/${broker_ports[$1 - 1]}") 2>/dev/null
 }
 
@@ -288,13 +321,16 @@ await_brokers() {
 end_brokers() {
     local deadline=$((SECONDS + stop_limit)) pid
     kill -TERM "${pids[@]}" 2>/dev/null || true
-    for pid in "${pids[@]}"; do
+    for pid in "${pids[@]}" $zookeeper_pid; do
+        # Brokers take their leave of it.
+        [[ $pid != "$zookeeper_pid" ]] || kill -TERM "$pid" 2>/dev/null || true
         while kill -0 "$pid" 2>/dev/null; do
             ((SECONDS < deadline)) || kill -KILL "$pid" 2>/dev/null || true
             sleep 0.1
         done
     done
     pids=()
+    zookeeper_pid=
 }
 
 # A free port may be taken by somebody else before the broker gets to it, hence more than one attempt.

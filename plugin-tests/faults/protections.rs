@@ -21,6 +21,8 @@ const PROTECTIONS: &[(&str, u8)] = &[
     ("first-contact", 29),
     ("passed-offsets", 30),
     ("superseded-failure", 31),
+    ("refused-credentials", 32),
+    ("refused-authorization", 32),
 ];
 
 pub fn check_all(options: &Options) -> ExitCode {

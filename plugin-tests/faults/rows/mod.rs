@@ -90,6 +90,8 @@ const ROWS: &[Row] = &[
     Row { number: 29, fault: "addresses: refused, unknown, silent, one of several", invariant: "reported in time, with each reason", runs: (1, 2), act: Act::Alone(others::addresses) },
     Row { number: 30, fault: "transactions: markers, aborted, open, last", invariant: "nothing aborted shows, the lag is 0 in the end", runs: (1, 2), act: Act::Alone(others::transactions) },
     Row { number: 31, fault: "members of a group stop, continue, join, leave: static, cooperative-sticky, KIP-848", invariant: "none lost, none silent, no busy loop; a close without an error", runs: (1, 3), act: Act::On(1, members::run) },
+    Row { number: 32, fault: "certificates, credentials, tokens, service authorization that change while running", invariant: "used without a new driver", runs: (1, 2), act: Act::Alone(others::renewed_credentials) },
+    Row { number: 33, fault: "Kafka 2.8, 3.6, 3.9, 4.0 and the newest", invariant: "the same on each", runs: (1, 1), act: Act::Alone(others::versions) },
 ];
 
 pub fn run(options: &Options) -> ExitCode {

@@ -43,7 +43,7 @@ pub fn tokens(run: &Run) -> Result<Tally> {
 /// Row 22, but for the sanitizers, which have builds of their own: ci/sanitize.sh.
 pub fn memory(run: &Run) -> Result<Tally> {
     let shown = suite(run, &["hosts::a_careless_host_gets_statuses_not_crashes"], &["hosts::"])?;
-    let unit = cargo_test(run, &["--workspace", "--lib"], &["abi::"])?;
+    let unit = passed_of(run, &mut cargo_test(&["--workspace", "--lib"], &["abi::"]))?;
     Ok(Tally { events: shown.events, notes: vec![format!("{unit} unit tests, {}", shown.notes.concat())] })
 }
 
@@ -113,23 +113,83 @@ pub fn addresses(run: &Run) -> Result<Tally> {
     )
 }
 
+/// Row 32.
+pub fn renewed_credentials(run: &Run) -> Result<Tally> {
+    suite(
+        run,
+        &[
+            "secured::replaced_client_certificate_is_used_without_a_new_driver",
+            "msk::refused_credentials_are_looked_up_again_at_once",
+            "topic_service::ended_authorization_is_read_again_from_its_file",
+        ],
+        &[
+            "msk::access_key_that_brokers_do_not_know_yet_is_shown_again_until_they_do",
+            "msk::session_without_a_name_has_the_same_one_each_time",
+            "msk::the_main_job_goes_on_through_a_hundred_renewals",
+            "secured::a_user_who_is_taken_away_while_running_is_told",
+            "tokens::",
+            "topic_service::ended_authorization",
+        ],
+    )
+}
+
+/// Row 33. The first one is the oldest, and the only one in short: what it lacks has fallbacks.
+pub fn versions(run: &Run) -> Result<Tally> {
+    const VERSIONS: [&str; 5] = ["2.8.2", "3.6.2", "3.9.1", "4.0.0", "4.4.0"];
+    const ALWAYS: [&str; 4] = [
+        "producing::the_id_that_a_push_returns_is_the_offset_of_its_record",
+        "positions::a_consumer_with_targets_reads",
+        "recreated_topics::",
+        "topics::",
+    ];
+    const IN_FULL: [&str; 10] = [
+        "commits::",
+        "component",
+        "consuming::",
+        "damaged_data::",
+        "positions::",
+        "processing::",
+        "producing::",
+        "records::",
+        "shared_clients::",
+        "transactions::",
+    ];
+    let (versions, tests) = match run.full {
+        true => (&VERSIONS[..], [&ALWAYS[..], &IN_FULL].concat()),
+        false => (&VERSIONS[..1], ALWAYS.to_vec()),
+    };
+    let mut notes = Vec::new();
+    for version in versions {
+        let mut cargo = cargo_test(&["--workspace", "--test", "suite"], &tests);
+        let passed = passed_of(run, cargo.env("OCTOPUS_TEST_KAFKA_VERSION", version))?;
+        check(passed >= tests.len(), format_args!("{} tests or more passed on {version}, not {passed}", tests.len()))?;
+        notes.push(format!("{version}: {passed} tests"));
+    }
+    Ok(Tally { events: 0, notes })
+}
+
 /// Runs these tests of the suite, and those in full as well.
 fn suite(run: &Run, always: &[&str], in_full: &[&str]) -> Result<Tally> {
     let mut tests = always.to_vec();
     if run.full {
         tests.extend(in_full);
     }
-    let passed = cargo_test(run, &["--workspace", "--test", "suite"], &tests)?;
+    let passed = passed_of(run, &mut cargo_test(&["--workspace", "--test", "suite"], &tests))?;
     check(passed >= tests.len(), format_args!("{} tests or more passed, not {passed}", tests.len()))?;
     Ok(Tally { events: 0, notes: vec![format!("{passed} tests")] })
 }
 
-/// Runs tests by the names that they begin with; how many passed. They are built already: of the whole workspace, since what is built of a
-/// part can differ, and would take the place of what the other rows use.
-fn cargo_test(run: &Run, package: &[&str], tests: &[&str]) -> Result<usize> {
+/// Tests by the names that they begin with. They are built already: of the whole workspace, since what is built of a part can
+/// differ, and would take the place of what the other rows use.
+fn cargo_test(package: &[&str], tests: &[&str]) -> Command {
     let mut cargo = Command::new("cargo");
     cargo.arg("test").args(package).args(["--locked", "--quiet", "--"]).args(tests).args(["--test-threads=4"]);
-    let printed = output(run, &mut cargo)?;
+    cargo
+}
+
+/// Runs tests; how many passed.
+fn passed_of(run: &Run, cargo: &mut Command) -> Result<usize> {
+    let printed = output(run, cargo)?;
     let results = printed.lines().filter_map(|line| line.strip_prefix("test result: ok. "));
     Ok(results.filter_map(|result| result.split(' ').next()?.parse::<usize>().ok()).sum())
 }
