@@ -9,6 +9,7 @@ use plugin_tests::{Consumer, Driver, Error, NewEvent, Producer, SkippedOffsets, 
 use serde_json::json;
 
 use crate::damaged_log::{self, Batch};
+use crate::hosts::{reading_programs, run_host};
 use crate::kafka::{Kafka, unique};
 use crate::support::{Log, PATIENCE, driver_with, eventually, topic_of};
 
@@ -19,7 +20,7 @@ const DAMAGED: SkippedOffsets = SkippedOffsets { partition: 0, first: 6, last: 8
 
 /// A broker whose log can be changed. It ends with the test process, which keeps its standard input open.
 struct Broker {
-    _kafka: Kafka,
+    kafka: Kafka,
     folder: PathBuf,
     driver: Driver,
 }
@@ -29,7 +30,7 @@ static BROKER: LazyLock<Broker> = LazyLock::new(|| {
     let _ = fs::remove_dir_all(&folder);
     let kafka = Kafka::start(&["--dir", folder.to_str().unwrap()]);
     let settings = json!({"kafka": {"bootstrap.servers": kafka.bootstrap()}, "disable_info_topic": true});
-    Broker { _kafka: kafka, folder: folder.join("broker-1"), driver: driver_with(settings, &Log::default()) }
+    Broker { kafka, folder: folder.join("broker-1"), driver: driver_with(settings, &Log::default()) }
 });
 
 impl Broker {
@@ -306,5 +307,29 @@ fn unknown_ways_to_treat_damage_are_refused_by_name() {
         let error = topic.consumer("reader").option("on_damaged", value).make().unwrap_err();
         assert_eq!(error.status, Status::InvalidConfiguration);
         assert!(error.message.contains("on_damaged") && error.message.contains("\"stop\""), "{error}");
+    }
+}
+
+/// As their users write them: a loop around one call, in each language.
+#[test]
+fn ordinary_programs_skip_what_is_damaged_and_read_on() {
+    let (topic, _producer) = topic_of_batches("none");
+    let mut batch = BROKER.batch(&topic, DAMAGED.first);
+    let last = batch.bytes.len() - 10;
+    batch.bytes[last] ^= 0x40;
+    batch.write();
+
+    let events = |ids: std::ops::Range<u64>| ids.map(|id| format!("event {id}\n")).collect::<String>();
+    let expected = format!(
+        "{}skipped {} to {} of partition 0\n{}",
+        events(0..DAMAGED.first),
+        DAMAGED.first,
+        DAMAGED.last,
+        events(DAMAGED.last + 1..BATCHES * EVENTS_OF_A_BATCH),
+    );
+    let wanted = all_but(DAMAGED).len().to_string();
+    for (language, mut program) in reading_programs() {
+        program.args([BROKER.kafka.bootstrap(), topic.name(), &unique("reading"), &wanted]);
+        assert_eq!(run_host(&program), expected, "{language}");
     }
 }

@@ -195,6 +195,17 @@ fn run_in_valgrind(host: &Command) -> String {
 }
 
 /// Runs a host that ends with everything open, or whose child does: in a child, nothing refers to what its parent's threads had.
+/// Programs that read a topic and say what they are given, in C, C++ and Python. Their arguments: the brokers, the topic, a group,
+/// and a number of events.
+pub fn reading_programs() -> [(&'static str, Command); 3] {
+    let mut c = Command::new(compile(&C, "reading.c", "reading", &["-ldl"]));
+    c.arg(library());
+    let cpp = Command::new(compile_linked("reading.cpp", "reading-linked", &[]));
+    let mut python = Command::new("python3");
+    python.arg(concat!(env!("CARGO_MANIFEST_DIR"), "/python/reading.py")).arg(library());
+    [("C", c), ("C++", cpp), ("Python", python)]
+}
+
 pub fn run_careless_of_leaks(host: &Command) -> String {
     if with_valgrind() { run(LIMIT_WITH_VALGRIND, &careless_of_leaks(host)) } else { run(LIMIT, host) }
 }

@@ -3,6 +3,7 @@
 use std::fs;
 use std::path::Path;
 use std::sync::Mutex;
+use std::thread;
 use std::time::{Duration, Instant};
 
 use base64::Engine as _;
@@ -12,6 +13,7 @@ use rdkafka::consumer::{BaseConsumer, CommitMode, Consumer as _};
 use rdkafka::{ClientConfig, Offset, TopicPartitionList};
 use serde_json::json;
 
+use crate::hosts::{reading_programs, run_host};
 use crate::kafka::{self, Kafka, unique};
 use crate::proxy::{ProxiedKafka, Request};
 use crate::support::{Log, PATIENCE, driver_with, eventually, octopus, one_replica, read};
@@ -262,4 +264,27 @@ fn replaced_topic_is_not_used_again_when_a_broker_lags_behind() {
     errors.extend(further_errors);
     assert_eq!(numbers, (110..120).collect::<Vec<_>>(), "{errors:?}");
     assert!(errors.is_empty(), "{errors:?}");
+}
+
+/// As their users write them: a loop around one call, in each language.
+#[test]
+fn ordinary_programs_read_on_in_a_recreated_topic() {
+    let bootstrap = Kafka::shared().bootstrap();
+    let driver = bare_driver(bootstrap);
+    for (language, mut program) in reading_programs() {
+        let (name, group) = (unique("reading"), unique("group"));
+        let topic = create(&driver, &name);
+        push(&topic.producer("writer").make().unwrap(), 0..3);
+        program.args([bootstrap, &name, &group, "6"]);
+        let running = thread::spawn(move || run_host(&program));
+        eventually("the first events are committed", || {
+            kafka::committed_offset(bootstrap, &group, &name, 0) == Some(3)
+        });
+        recreate(&driver, &name);
+        push(&driver.open_topic(&name).unwrap().producer("writer").make().unwrap(), 0..3);
+        let printed = running.join().unwrap();
+        let events: Vec<_> = printed.lines().filter(|line| line.starts_with("event")).collect();
+        let expected = ["event 0", "event 1", "event 2"].repeat(2);
+        assert_eq!(events, expected, "{language}: {printed}");
+    }
 }
