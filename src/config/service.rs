@@ -173,13 +173,59 @@ fn file(path: &Path) -> Result<Secret> {
     let unreadable = |why: std::io::Error| {
         Error::configuration(AUTHORIZATION_FILE, format_args!("reading {}: {why}", path.display()))
     };
+    let unusable = |why| Error::configuration(AUTHORIZATION_FILE, format_args!("{}: {why}", path.display()));
+    // Opening a pipe would wait for its other end.
+    if !std::fs::metadata(path).map_err(unreadable)?.is_file() {
+        return Err(unusable("is no regular file"));
+    }
     let mut text = String::new();
-    let mut limited = std::fs::File::open(path).map_err(unreadable)?.take(LARGEST_FILE);
+    let mut limited = std::fs::File::open(path).map_err(unreadable)?.take(LARGEST_FILE + 1);
     limited.read_to_string(&mut text).map_err(unreadable)?;
+    if text.len() as u64 > LARGEST_FILE {
+        return Err(unusable("is larger than 64 KiB"));
+    }
     header(AUTHORIZATION_FILE, text.trim_end_matches(['\r', '\n']))
 }
 
 /// Checks that the text can be sent in an HTTP header.
 fn header(key: &str, text: &str) -> Result<Secret> {
     Secret::header(text).map_err(|why| Error::configuration(key, why))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::PathBuf;
+
+    use super::*;
+
+    fn path(name: &str) -> PathBuf {
+        std::env::temp_dir().join(format!("octopus-{name}-{}", std::process::id()))
+    }
+
+    fn refusal(path: &Path) -> String {
+        file(path).unwrap_err().message().to_owned()
+    }
+
+    #[test]
+    fn authorization_is_read_from_regular_files_up_to_a_size() {
+        let path = path("authorization");
+        std::fs::write(&path, "Bearer one\n").unwrap();
+        assert_eq!(file(&path).unwrap().reveal(), "Bearer one");
+        std::fs::write(&path, "x".repeat(LARGEST_FILE as usize + 1)).unwrap();
+        let error = refusal(&path);
+        assert!(error.contains("octopus.authorization_file") && error.contains("larger than 64 KiB"), "{error}");
+        std::fs::remove_file(&path).unwrap();
+        assert!(refusal(&path).contains("No such file"));
+    }
+
+    #[test]
+    fn pipe_is_refused_and_not_waited_for() {
+        let path = path("pipe");
+        let name = std::ffi::CString::new(path.to_str().unwrap()).unwrap();
+        // SAFETY: the name ends with NUL.
+        assert_eq!(unsafe { libc::mkfifo(name.as_ptr(), 0o600) }, 0);
+        let error = refusal(&path);
+        std::fs::remove_file(&path).unwrap();
+        assert!(error.contains("is no regular file"), "{error}");
+    }
 }
