@@ -142,9 +142,10 @@ pub fn versions(run: &Run) -> Result<Tally> {
         "recreated_topics::",
         "topics::",
     ];
-    const IN_FULL: [&str; 10] = [
+    const IN_FULL: [&str; 11] = [
         "commits::",
-        "component",
+        "component_edges::",
+        "components::",
         "consuming::",
         "damaged_data::",
         "positions::",
@@ -161,6 +162,13 @@ pub fn versions(run: &Run) -> Result<Tally> {
     let mut notes = Vec::new();
     for version in versions {
         let mut cargo = cargo_test(&["--workspace", "--test", "suite"], &tests);
+        if *version < "4" {
+            cargo.args(["--skip", "new_group_protocol"]);
+        }
+        if *version < "3" {
+            // It changes responses of a version that came with 3.0.
+            cargo.args(["--skip", "a_coordinator_that_is_not_one_yet"]);
+        }
         let passed = passed_of(run, cargo.env("OCTOPUS_TEST_KAFKA_VERSION", version))?;
         check(passed >= tests.len(), format_args!("{} tests or more passed on {version}, not {passed}", tests.len()))?;
         notes.push(format!("{version}: {passed} tests"));

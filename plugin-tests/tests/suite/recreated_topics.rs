@@ -180,11 +180,21 @@ fn commit_has_the_topic_id_in_its_metadata() {
 /// A consumer that is there all the time starts over in the new topic, and what it acknowledged in the old one is dropped.
 #[test]
 fn consumer_starts_over_in_a_recreated_topic() {
+    assert_starts_over("classic");
+}
+
+/// There the broker assigns partitions by the topics' ids.
+#[test]
+fn member_of_the_new_group_protocol_starts_over_in_a_recreated_topic() {
+    assert_starts_over("consumer");
+}
+
+fn assert_starts_over(group_protocol: &str) {
     let driver = bare_driver(Kafka::shared().bootstrap());
     let name = unique("over");
     let topic = create(&driver, &name);
     push(&topic.producer("writer").make().unwrap(), 0..10);
-    let consumer = topic.consumer(&unique("group")).make().unwrap();
+    let consumer = topic.consumer(&unique("group")).kafka("group.protocol", group_protocol).make().unwrap();
     let old = read(&consumer, 10);
     recreate(&driver, &name);
     push(&driver.open_topic(&name).unwrap().producer("new").make().unwrap(), 100..130);
