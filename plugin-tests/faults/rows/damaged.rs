@@ -20,7 +20,8 @@ const PARTITIONS: u32 = 3;
 const RECORDS_OF_A_BATCH: u64 = 3;
 /// How long nothing may come while there is something to tell.
 const SILENCE: Duration = Duration::from_secs(20);
-/// The same on a machine that does nothing else.
+/// The same of what is damaged on the way, on a machine that does nothing else. What is damaged on disk can hide what follows from the
+/// broker, which is looked for in several steps.
 const SHORT_SILENCE: Duration = Duration::from_secs(5);
 const PULL: Duration = Duration::from_millis(200);
 
@@ -87,7 +88,7 @@ fn read_damaged(run: &Run, brokers: &mut Brokers, codec: &str, place: Place, see
         began.elapsed().as_secs_f64()
     ));
     check(
-        !run.full || account.silence < SHORT_SILENCE,
+        !run.full || place == Place::OnDisk || account.silence < SHORT_SILENCE,
         format_args!("each batch is delivered or reported in {SHORT_SILENCE:?}, not {:?}", account.silence),
     )?;
     check(lines < 100, format_args!("the log has a line for each kind of trouble, not {lines}"))?;
