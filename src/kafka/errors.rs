@@ -135,6 +135,11 @@ pub fn is_standing(code: RDKafkaErrorCode) -> bool {
     )
 }
 
+/// What a broker has responded with, and not what this client has found by itself.
+pub fn is_of_broker(code: RDKafkaErrorCode) -> bool {
+    code == RDKafkaErrorCode::Unknown || code as i32 > 0
+}
+
 #[cfg(test)]
 mod tests {
     use rdkafka::bindings::rd_kafka_resp_err_t;

@@ -9,6 +9,7 @@ mod components;
 mod consuming;
 mod damaged_data;
 mod damaged_log;
+mod fetch_errors;
 mod forked_children;
 mod garbled;
 mod growing;

@@ -11,6 +11,7 @@ mod attendant;
 mod commit_state;
 mod committing;
 mod damage;
+mod fetch_failures;
 mod history;
 mod pinned;
 mod reading;
@@ -25,6 +26,7 @@ use parking_lot::{Condvar, Mutex};
 use rdkafka::bindings as rd;
 
 use commit_state::CommitState;
+use fetch_failures::FetchFailures;
 use history::History;
 use pinned::Answers;
 pub use pinned::Pin;
@@ -140,6 +142,7 @@ struct Shared {
     changed: Condvar,
     /// An error that goes on until somebody changes something: said by every call until a record comes.
     standing: Flagged<Error>,
+    fetch_failures: FetchFailures,
     /// Which topic of its name it is.
     history: Mutex<History>,
     /// Told once, by whoever reads next.
@@ -191,6 +194,7 @@ impl KafkaConsumer {
             commit_state: Mutex::default(),
             changed: Condvar::new(),
             standing: Flagged::default(),
+            fetch_failures: FetchFailures::default(),
             history: Mutex::new(History::new(connection.embedded.is_none())),
             news: Flagged::default(),
             cut_off: Flagged::default(),

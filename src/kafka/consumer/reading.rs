@@ -298,6 +298,9 @@ impl Shared {
             self.standing.set(error.clone());
             return Reading::Failure(error);
         }
+        if errors::is_of_broker(code) {
+            self.fetch_failures.add(&error);
+        }
         Reading::Remark(error)
     }
 
@@ -318,6 +321,9 @@ impl Shared {
         }
         if let Some(standing) = self.standing.get().or_else(|| self.positions.obstacle()) {
             return Err(standing);
+        }
+        if let Some(failure) = self.fetch_failures.persistent() {
+            return Err(failure);
         }
         if let Some(trouble) = self.client.standing_trouble() {
             return Err(trouble.during(format_args!("reading topic {:?}", self.topic)));

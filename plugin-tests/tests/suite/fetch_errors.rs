@@ -1,0 +1,56 @@
+//! Errors with which a broker responds to fetches.
+
+use std::sync::OnceLock;
+use std::time::{Duration, Instant};
+
+use plugin_tests::{NewEvent, Status};
+use serde_json::json;
+
+use crate::kafka::unique;
+use crate::proxy::{ProxiedKafka, Request};
+use crate::support::{Log, PATIENCE, driver_with, topic_of};
+
+const FAILING: Duration = Duration::from_secs(9);
+
+/// They were logged, and pulls said nothing.
+#[test]
+fn fetches_that_keep_failing_are_reported_until_they_succeed() {
+    let kafka = ProxiedKafka::start();
+    let settings = json!({"kafka": {"bootstrap.servers": kafka.bootstrap(), "client.id": "failing"}});
+    let topic = topic_of(&driver_with(settings, &Log::default()), "failing", 1);
+    topic.producer("").make().unwrap().push(&NewEvent::text("1")).unwrap().wait(PATIENCE).unwrap();
+    let failures = kafka.spoil("failing", Request::Fetch, |response| fail_for(FAILING, response));
+    let consumer = topic.consumer(&unique("group")).make().unwrap();
+    let (started, mut errors) = (Instant::now(), Vec::new());
+    let event = loop {
+        assert!(started.elapsed() < PATIENCE, "no event comes, but {errors:?}");
+        match consumer.next(Duration::from_millis(200)) {
+            Ok(None) => {}
+            Ok(Some(event)) => break event,
+            Err(error) => errors.push((started.elapsed(), error)),
+        }
+    };
+    assert_eq!((event.id(), failures.is_done()), (0, true));
+    assert!(errors.len() >= 3, "pulls report the failures again and again, and not {errors:?}");
+    for (_, error) in &errors {
+        assert_eq!((error.status, error.kafka_code), (Status::Kafka, Some(-1)), "{error}");
+        assert!(error.message.contains("Fetch from broker"), "{error}");
+    }
+    let (first, _) = errors[0];
+    assert!((Duration::from_secs(4)..Duration::from_secs(9)).contains(&first), "the first is reported after {first:?}");
+}
+
+/// Has a response say that the broker failed for a reason of its own (`UNKNOWN_SERVER_ERROR`).
+fn fail_for(duration: Duration, response: &mut [u8]) -> bool {
+    static BEGAN: OnceLock<Instant> = OnceLock::new();
+    // Length, number, tags; throttling, error, session; then one topic with its id, one partition with its number and error.
+    const TOPICS: usize = (4 + 4 + 1) + (4 + 2 + 4);
+    const PARTITIONS: usize = TOPICS + 1 + 16;
+    const ERROR: usize = PARTITIONS + 1 + 4;
+    const ONE: u8 = 2;
+    if response.len() > ERROR + 2 && (response[TOPICS], response[PARTITIONS]) == (ONE, ONE) {
+        response[ERROR..ERROR + 2].copy_from_slice(&(-1_i16).to_be_bytes());
+        return BEGAN.get_or_init(Instant::now).elapsed() > duration;
+    }
+    false
+}
