@@ -106,7 +106,7 @@ prepare() { # address, thread or valgrind
 # OpenSSL is left as it is, and takes as long to compile as all the rest: what the debug build made of it is taken, if it is there.
 lend_openssl() {
     local made
-    made=$(ls -td target/debug/build/openssl-sys-*/out/openssl-build/install 2>/dev/null | head -1)
+    made=$(ls -td target/debug/build/openssl-sys-*/out/openssl-build/install 2>/dev/null | head -1) || return 0
     [[ -e $made/lib/libssl.a ]] || return 0
     export OPENSSL_NO_VENDOR=1 OPENSSL_STATIC=1 OPENSSL_DIR=$PWD/$made
 }
