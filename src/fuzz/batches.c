@@ -11,6 +11,7 @@
 #include "rdkafka_partition.h"
 #include "rdkafka_queue.h"
 #include "crc32c.h"
+#include "rdcrc32.h"
 
 /* What libFuzzer takes for reached. Of what gcc can do at each branch it knows nothing: plugin-tests/fuzz/build.rs has it do this. */
 __attribute__((section("__libfuzzer_extra_counters"))) static uint8_t counters[1 << 14];
@@ -95,17 +96,22 @@ static void touch(rd_kafka_op_t *rko) {
 
 /** Makes the checksums right, so that what is behind them is reached. */
 static void sign(uint8_t *bytes, size_t size) {
-        const size_t header = RD_KAFKAP_MSGSET_V2_SIZE, checksum_of = 17, checked_of = 21;
+        const size_t length_of = 8, magic_of = 16;
         size_t at = 0;
 
-        while (size - at >= header) {
+        while (size - at > magic_of) {
+                const rd_bool_t is_v2    = bytes[at + magic_of] == 2;
+                const size_t checksum_of = is_v2 ? 17 : 12, checked_of = checksum_of + 4;
+                const size_t shortest    = is_v2 ? RD_KAFKAP_MSGSET_V2_SIZE : magic_of + 1;
                 uint32_t length, checksum;
 
-                memcpy(&length, bytes + at + 8, sizeof(length));
+                memcpy(&length, bytes + at + length_of, sizeof(length));
                 length = be32toh(length);
-                if (bytes[at + 16] != 2 || length < header - 12 || length > size - at - 12)
+                if (length > size - at - 12 || length + 12 < shortest)
                         return;
-                checksum = htobe32(rd_crc32c(0, bytes + at + checked_of, length + 12 - checked_of));
+                checksum = is_v2 ? rd_crc32c(0, bytes + at + checked_of, length + 12 - checked_of)
+                                 : rd_crc32((const char *)bytes + at + checked_of, length + 12 - checked_of);
+                checksum = htobe32(checksum);
                 memcpy(bytes + at + checksum_of, &checksum, sizeof(checksum));
                 at += length + 12;
         }

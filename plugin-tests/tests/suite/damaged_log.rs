@@ -1,14 +1,19 @@
 //! Changes record batches on a broker's disk: the bytes of the batch with a given offset, with or without a new checksum.
-//! The format is Kafka's (<https://kafka.apache.org/documentation/#recordbatch>).
+//! The formats are Kafka's: record batches (<https://kafka.apache.org/documentation/#recordbatch>), and the message sets of
+//! before Kafka 0.11 (<https://kafka.apache.org/documentation/#messageset>).
 
 use std::fs::{self, File};
 use std::os::unix::fs::FileExt as _;
 use std::path::{Path, PathBuf};
 
+use serde_json::json;
+
 /// Places in a batch, in bytes from its beginning.
 pub const LENGTH: usize = 8;
 pub const MAGIC: usize = 16;
 pub const CHECKSUM: usize = 17;
+/// In a message of an old format.
+pub const OLD_CHECKSUM: usize = 12;
 pub const ATTRIBUTES: usize = 21;
 pub const LAST_OFFSET_DELTA: usize = 23;
 pub const RECORD_COUNT: usize = 57;
@@ -64,10 +69,80 @@ impl Batch {
         self.bytes[place..place + 4].copy_from_slice(&value.to_be_bytes());
     }
 
+    /// Puts messages of an old format in their place, as many and in as many bytes, in one compressed message or by themselves.
+    pub fn turn_into_messages(&mut self, magic: u8, is_compressed: bool) {
+        let (count, size) = (u64::from(self.record_count), self.bytes.len());
+        let base = self.base_offset;
+        if !is_compressed {
+            self.bytes = messages(magic, base..base + count, base, size);
+            return;
+        }
+        // Version 1 has offsets within the set.
+        let first = if magic == 0 { base } else { 0 };
+        let inner = messages(magic, first..first + count, base, size - overhead(magic) - GZIP_OVERHEAD);
+        self.bytes = message(magic, base + count - 1, GZIP, &stored_by_gzip(&inner));
+        assert_eq!(self.bytes.len(), size);
+    }
+
+    /// Where it begins.
+    pub fn second_message(&self) -> usize {
+        LENGTH + 4 + number(&self.bytes, LENGTH) as usize
+    }
+
     /// Writes the bytes back to where they were. A broker sends them from there.
     pub fn write(&self) {
         File::options().write(true).open(&self.segment).unwrap().write_all_at(&self.bytes, self.position).unwrap();
     }
+}
+
+/// The codec in a message's attributes.
+const GZIP: u8 = 1;
+const GZIP_OVERHEAD: usize = 23;
+
+/// What a message has beside its value.
+fn overhead(magic: u8) -> usize {
+    if magic == 0 { 26 } else { 34 }
+}
+
+/// Events with these offsets, and the numbers from `first` on, in `size` bytes.
+fn messages(magic: u8, offsets: std::ops::Range<u64>, first: u64, size: usize) -> Vec<u8> {
+    let count = (offsets.end - offsets.start) as usize;
+    let place = |index: usize| size * index / count;
+    let events = offsets.enumerate().map(|(index, offset)| {
+        let value_size = place(index + 1) - place(index) - overhead(magic);
+        message(magic, offset, 0, &event(first + index as u64, value_size))
+    });
+    events.flatten().collect()
+}
+
+fn message(magic: u8, offset: u64, attributes: u8, value: &[u8]) -> Vec<u8> {
+    let timestamp = 1_000_i64.to_be_bytes();
+    let no_key = (-1_i32).to_be_bytes();
+    let checked = [
+        &[magic, attributes][..],
+        if magic == 0 { &[] } else { &timestamp },
+        &no_key,
+        &(value.len() as u32).to_be_bytes(),
+        value,
+    ]
+    .concat();
+    let size = (checked.len() + 4) as u32;
+    [&offset.to_be_bytes()[..], &size.to_be_bytes(), &checksum(&CRC32, &checked).to_be_bytes(), &checked].concat()
+}
+
+/// The value of an event's record, with as much data as it takes.
+fn event(number: u64, size: usize) -> Vec<u8> {
+    let text = json!({"number": number}).to_string();
+    let metadata = [&(text.len() as u64).to_le_bytes()[..], text.as_bytes()].concat();
+    let data = vec![b'x'; size - 16 - metadata.len()];
+    [&(metadata.len() as u64).to_le_bytes()[..], &(data.len() as u64).to_le_bytes(), &metadata, &data].concat()
+}
+
+/// In one block that is not compressed.
+fn stored_by_gzip(bytes: &[u8]) -> Vec<u8> {
+    let (header, size) = ([0x1f, 0x8b, 8, 0, 0, 0, 0, 0, 0, 3, 1], bytes.len() as u16);
+    let end = [checksum(&CRC32, bytes), bytes.len() as u32].map(u32::to_le_bytes).concat();
+    [&header[..], &size.to_le_bytes(), &(!size).to_le_bytes(), bytes, &end].concat()
 }
 
 fn number(bytes: &[u8], place: usize) -> u32 {
@@ -75,26 +150,33 @@ fn number(bytes: &[u8], place: usize) -> u32 {
 }
 
 pub fn crc32c(bytes: &[u8]) -> u32 {
-    !bytes.iter().fold(!0, |crc, byte| (crc >> 8) ^ CRC32C[usize::from(crc as u8 ^ byte)])
+    checksum(&CRC32C, bytes)
 }
 
-static CRC32C: [u32; 256] = {
-    const POLYNOMIAL: u32 = 0x82f6_3b78;
+fn checksum(table: &[u32; 256], bytes: &[u8]) -> u32 {
+    !bytes.iter().fold(!0, |crc, byte| (crc >> 8) ^ table[usize::from(crc as u8 ^ byte)])
+}
+
+static CRC32C: [u32; 256] = table(0x82f6_3b78);
+/// That of gzip and of messages.
+static CRC32: [u32; 256] = table(0xedb8_8320);
+
+const fn table(polynomial: u32) -> [u32; 256] {
     let mut table = [0; 256];
     let mut index = 0;
     while index < table.len() {
         let (mut crc, mut bit) = (index as u32, 0);
         while bit < 8 {
-            crc = if crc & 1 == 1 { (crc >> 1) ^ POLYNOMIAL } else { crc >> 1 };
+            crc = if crc & 1 == 1 { (crc >> 1) ^ polynomial } else { crc >> 1 };
             bit += 1;
         }
         table[index] = crc;
         index += 1;
     }
     table
-};
+}
 
 #[test]
-fn checksum_of_a_known_text_is_right() {
-    assert_eq!(crc32c(b"123456789"), 0xe306_9283);
+fn checksums_of_a_known_text_are_right() {
+    assert_eq!((crc32c(b"123456789"), checksum(&CRC32, b"123456789")), (0xe306_9283, 0xcbf4_3926));
 }
