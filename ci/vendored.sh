@@ -1,14 +1,18 @@
 #!/usr/bin/env bash
-# Lists the C libraries that are compiled into liboctopus.so, and fails if a version is known to be vulnerable (ci/vendored), if the list
-# of vulnerabilities is older than 90 days, or if a crate with C code has come that is not listed here.
+# Verifies what Octopus is built from. Lists the C libraries that are compiled into liboctopus.so, and fails if a version of a library or
+# a crate is known to be vulnerable (ci/vendored), if a list of vulnerabilities is older than 90 days, if a crate with C code has come that
+# is not listed here, or if a crate has a license or a source that ci/vendored/deny.toml does not allow.
 #
 #   ci/vendored.sh               what CI runs
 #   ci/vendored.sh --self-test   verifies that it notices each of these
+#
+# Crates are verified by cargo-deny, which is installed if it is missing.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
 readonly oldest_days=90
 known=ci/vendored/vulnerabilities.txt
+rules=ci/vendored/deny.toml
 problems=0
 
 problem() {
@@ -54,13 +58,13 @@ is_before() { # version other
     [[ $1 != "$2" && $(printf '%s\n%s\n' "$1" "$2" | sort -V | head -1) == "$1" ]]
 }
 
-check_age() {
+check_age() { # a list
     local day age
-    day=$(sed -n 's/^checked \([0-9-]*\)$/\1/p' "$known")
-    [[ -n $day ]] || { problem "$known has no line \"checked YYYY-MM-DD\"" && return; }
+    day=$(sed -n 's/^\(# \)\{0,1\}checked \([0-9-]*\)$/\2/p' "$1")
+    [[ -n $day ]] || { problem "$1 has no line \"checked YYYY-MM-DD\"" && return; }
     age=$((($(date +%s) - $(date -d "$day" +%s)) / 86400))
     ((age <= oldest_days)) ||
-        problem "$known was checked $age days ago: look through the libraries' advisories, add what is new, and write down today's date"
+        problem "$1 was checked $age days ago: look through the advisories, add what is new, and write down the date"
 }
 
 check_library() { # library version
@@ -75,6 +79,16 @@ check_library() { # library version
         fi
     done <"$known"
     printf '%-12s %-10s %s\n' "$1" "$2" "${state:2}"
+}
+
+install_cargo_deny() {
+    command -v cargo-deny >/dev/null || cargo install --quiet --locked --debug cargo-deny@0.20.2
+}
+
+check_rules() { # Cargo.toml: of the workspace
+    cargo deny --manifest-path "$1" --locked --log-level error --color never \
+        --config "$rules" check --hide-inclusion-graph bans licenses sources ||
+        problem "cargo-deny does not allow what $1 is built from: replace the crate, or say in $rules why it is allowed"
 }
 
 # Crates that compile C or link a library, by their names and by what they build with. The others here have no C code on Linux.
@@ -92,7 +106,7 @@ check_crates() { # Cargo.lock
 
 check() { # a file with libraries and versions
     local library version
-    check_age
+    check_age "$known"
     while read -r library version; do
         check_library "$library" "$version"
     done <"$1"
@@ -114,8 +128,13 @@ self_test() {
     problems=0
     known=$folder/known check "$folder/libraries" "$folder/lock" >/dev/null
     ((problems == 0)) || exit 1
+    sed "s/^# checked .*/# checked $(date -d '-100 days' +%F)/; s/^deny = \[/&{ crate = \"libc\" },/; /^ *\"ISC\",/d" "$rules" >"$folder/rules"
+    expected="$folder/rules was checked 100 days ago|^error\\[banned\\]: crate 'libc = |^error\\[rejected\\]: failed to satisfy license"
+    rules=$folder/rules check_rules Cargo.toml 2>"$folder/problems"
+    rules=$folder/rules check_age "$folder/rules" 2>>"$folder/problems"
+    [[ $problems == 2 && $(grep -oE "$expected" "$folder/problems" | sort -u | wc -l) == 3 ]] || { cat "$folder/problems" >&2 && exit 1; }
     rm -rf "$folder"
-    echo 'each of 4 planted problems is noticed, and nothing where there is none'
+    echo 'each of 7 planted problems is noticed, and nothing where there is none'
 }
 
 case ${1:-} in
@@ -124,8 +143,11 @@ case ${1:-} in
         libraries >"$list"
         check "$list"
         rm -f "$list"
+        check_age "$rules"
+        install_cargo_deny
+        check_rules Cargo.toml
         ((problems == 0))
         ;;
-    --self-test) self_test ;;
-    *) sed -n '2,6s/^# \{0,1\}//p' "$0" && exit 2 ;;
+    --self-test) install_cargo_deny && self_test ;;
+    *) sed -n '2,9s/^# \{0,1\}//p' "$0" && exit 2 ;;
 esac
