@@ -28,7 +28,7 @@ use crate::topic::Topic;
 
 pub struct Producer {
     pub health: Health,
-    workshop: Arc<Workshop>,
+    pipeline: Arc<PushPipeline>,
     closed: AtomicBool,
 }
 
@@ -56,7 +56,7 @@ impl Producer {
             PartitionSelector::Nobody(error) => (Selection::Nobody(error), None),
         };
         let missing = parts.validator.missing().or(parts.serializer.missing());
-        let workshop = Workshop {
+        let pipeline = PushPipeline {
             selection,
             json_refusal: missing.cloned(),
             elsewhere,
@@ -66,14 +66,14 @@ impl Producer {
             records: records.prepared_on(elsewhere),
             pool,
         };
-        Ok(Producer { health: Health::default(), workshop: Arc::new(workshop), closed: AtomicBool::new(false) })
+        Ok(Producer { health: Health::default(), pipeline: Arc::new(pipeline), closed: AtomicBool::new(false) })
     }
 
     /// Checks the event, waits for room, and has it made into a record and queued. The future tells of its delivery, if it
     /// is wanted; an event that is refused here was not queued.
     pub fn push<R: Record>(&self, event: &NewEvent<R>) -> Result<Option<Arc<Future>>> {
         self.check_ready()?;
-        self.workshop.push(event)
+        self.pipeline.push(event)
     }
 
     /// As [`push`](Self::push), for an event that the host makes ready itself: `event` has its data, and no metadata. What
@@ -84,19 +84,19 @@ impl Producer {
         by: Box<dyn Preparation>,
     ) -> Result<Option<Arc<Future>>> {
         self.check_ready()?;
-        self.workshop.push_prepared(event, by)
+        self.pipeline.push_prepared(event, by)
     }
 
     /// Settled when everything pushed before is delivered or has failed.
     pub fn flush(&self) -> Result<Arc<Future>> {
         self.check_open()?;
-        Ok(self.workshop.records.flush())
+        Ok(self.pipeline.records.flush())
     }
 
     /// The largest event that can be pushed: bytes of metadata text and data together.
     pub fn max_event_size(&self) -> Result<u64> {
         self.check_open()?;
-        Ok(self.workshop.records.max_record().saturating_sub(HEADER + LENGTH_PREFIX) as u64)
+        Ok(self.pipeline.records.max_record().saturating_sub(HEADER + LENGTH_PREFIX) as u64)
     }
 
     /// Takes no more events and waits until those in flight are delivered or have failed. At the deadline they
@@ -104,18 +104,18 @@ impl Producer {
     pub fn close(&self, deadline: Deadline) -> Result<()> {
         let doing = "closing a producer";
         refuse_to_wait_for_ourselves(doing)?;
-        self.workshop.elsewhere.refuse_to_wait_for_itself(doing)?;
+        self.pipeline.elsewhere.refuse_to_wait_for_itself(doing)?;
         if self.closed.swap(true, Ordering::AcqRel) {
             return Err(Error::bare(Kind::Closed));
         }
-        let records = &self.workshop.records;
+        let records = &self.pipeline.records;
         records.in_flight().end(Error::bare(Kind::Closed));
         records.flush().wait(deadline)
     }
 
     fn check_ready(&self) -> Result<()> {
         self.check_open()?;
-        self.workshop.records.check_way().map_err(|why| why.during(self.workshop.pushing()))
+        self.pipeline.records.check_way().map_err(|why| why.during(self.pipeline.pushing()))
     }
 
     fn check_open(&self) -> Result<()> {
@@ -127,12 +127,12 @@ impl Drop for Producer {
     /// In a forked child the last handle waits for the deliveries, since Python's workers, for example, end by `_exit`:
     /// nothing is delivered after that.
     fn drop(&mut self) {
-        let limit = self.workshop.topic.driver().connection().exit_flush;
-        let must_not_wait = is_plugin_thread() || self.workshop.elsewhere.is_on_this_thread();
+        let limit = self.pipeline.topic.driver().connection().exit_flush;
+        let must_not_wait = is_plugin_thread() || self.pipeline.elsewhere.is_on_this_thread();
         if !fork::is_in_child() || limit.is_zero() || must_not_wait || !Protection::ForkedChildFlush.is_on() {
             return;
         }
-        let records = &self.workshop.records;
+        let records = &self.pipeline.records;
         records.in_flight().end(Error::bare(Kind::Closed));
         // Whoever wants to know the outcome has closed the producer.
         let _ = records.flush().wait(Deadline::after(limit));
@@ -140,7 +140,7 @@ impl Drop for Producer {
 }
 
 /// Where events become records; it is kept until the last of them is put out.
-struct Workshop {
+struct PushPipeline {
     topic: Arc<Topic>,
     selection: Selection,
     /// Why metadata can't be pushed as JSON, if it can't.
@@ -197,7 +197,7 @@ enum Text {
     Unknown,
 }
 
-impl Workshop {
+impl PushPipeline {
     fn push<R: Record>(self: &Arc<Self>, event: &NewEvent<R>) -> Result<Option<Arc<Future>>> {
         let size = self.check_size(&event.record)?;
         self.check_metadata(&event.record.metadata())?;
@@ -277,7 +277,7 @@ impl Workshop {
             turn: self.is_strict.then(|| self.order.take_turn()),
             event: Some(event),
             size,
-            workshop: self.clone(),
+            pipeline: self.clone(),
         };
         if self.elsewhere.is_on_this_thread() {
             // Left to the pool, it might wait for the very task that it is pushed in.
@@ -478,7 +478,7 @@ fn text_at<'a>(bytes: &'a [u8], range: &Range<usize>) -> &'a str {
 
 /// The work on one event that a pool does. However it ends, its future and its place in line are settled.
 struct Job {
-    workshop: Arc<Workshop>,
+    pipeline: Arc<PushPipeline>,
     place: Place,
     turn: Option<Turn>,
     event: Option<Unprepared>,
@@ -489,15 +489,15 @@ struct Job {
 impl Job {
     fn run(mut self) {
         let Some(event) = self.event.take() else { return };
-        let event = catch_unwind(AssertUnwindSafe(|| self.workshop.prepare(event))).unwrap_or_else(|_| {
+        let event = catch_unwind(AssertUnwindSafe(|| self.pipeline.prepare(event))).unwrap_or_else(|_| {
             Err(Error::new(Kind::Panicked, "a panic while an event was prepared; this is a defect of Octopus"))
         });
         if let Ok(ready) = &event
             && ready.record.bytes().len() != self.size
         {
-            self.workshop.records.in_flight().resize(self.place, ready.record.bytes().len() as u64);
+            self.pipeline.records.in_flight().resize(self.place, ready.record.bytes().len() as u64);
         }
-        self.workshop.finish(self.turn.take(), Prepared { event, place: self.place });
+        self.pipeline.finish(self.turn.take(), Prepared { event, place: self.place });
     }
 }
 
@@ -505,8 +505,8 @@ impl Drop for Job {
     fn drop(&mut self) {
         if self.event.take().is_some() {
             let why = Error::new(Kind::HostCallback, "the thread pool dropped the task that prepares the event");
-            let event = Err(why.during(self.workshop.pushing()));
-            self.workshop.finish(self.turn.take(), Prepared { event, place: self.place });
+            let event = Err(why.during(self.pipeline.pushing()));
+            self.pipeline.finish(self.turn.take(), Prepared { event, place: self.place });
         }
     }
 }
