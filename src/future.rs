@@ -26,10 +26,10 @@ pub struct Delivered {
 }
 
 /// Something that can be told that somebody waits, so that lingering records go out now.
-pub trait Hurry: Send + Sync {
+pub trait FlushLinger: Send + Sync {
     /// Sends what lingers, returning when nothing is in flight or after `at_most`; at once if another thread is at it.
     /// Whether it has to be called again, since not all could be sent.
-    fn hurry(&self, at_most: Duration) -> bool;
+    fn flush_linger(&self, at_most: Duration) -> bool;
     /// The error for whoever waits since `began` for something that can't arrive, as no broker was ever reached; or for
     /// whoever waits no longer.
     fn unreached(&self, began: Option<Instant>) -> Option<Error>;
@@ -81,9 +81,9 @@ impl<T: Clone> Promise<T> {
         Calls::default().line_up([completion]);
     }
 
-    fn wait_until_settled(&self, deadline: Deadline, hurry: &Weak<dyn Hurry>) -> Result<T> {
+    fn wait_until_settled(&self, deadline: Deadline, queue: &Weak<dyn FlushLinger>) -> Result<T> {
         // Long enough for a round trip to a broker nearby; short enough not to make others wait for it.
-        const HURRIED: Duration = Duration::from_millis(1);
+        const LINGER_FLUSH: Duration = Duration::from_millis(1);
         const LONGEST_PAUSE: Duration = Duration::from_millis(64);
         let mut pause = Duration::from_millis(1);
         let mut began = None;
@@ -93,11 +93,11 @@ impl<T: Clone> Promise<T> {
                 return result;
             }
             if deadline.has_passed() {
-                let unreached = began.and_then(|_| hurry.upgrade()?.unreached(None));
+                let unreached = began.and_then(|_| queue.upgrade()?.unreached(None));
                 return Err(unreached.unwrap_or_else(|| Error::bare(Kind::TimedOut)));
             }
-            if let Some(queue) = hurry.upgrade() {
-                lingers = lingers && queue.hurry(deadline.remaining(HURRIED));
+            if let Some(queue) = queue.upgrade() {
+                lingers = lingers && queue.flush_linger(deadline.remaining(LINGER_FLUSH));
                 // Most results are there at once, and a clock costs as much as all else.
                 if let Some(error) = queue.unreached(Some(*began.get_or_insert_with(Instant::now))) {
                     return Err(error);
@@ -113,8 +113,8 @@ impl<T: Clone> Promise<T> {
 }
 
 enum Awaited {
-    Delivery(Promise<Delivered>, Weak<dyn Hurry>),
-    Flush(Promise<()>, Weak<dyn Hurry>),
+    Delivery(Promise<Delivered>, Weak<dyn FlushLinger>),
+    Flush(Promise<()>, Weak<dyn FlushLinger>),
     Pull(Ticket),
 }
 
@@ -127,12 +127,12 @@ pub struct Future {
 
 impl Future {
     /// Of an event that `pool` prepares.
-    pub fn delivery(hurry: Weak<dyn Hurry>, pool: Mark) -> Self {
-        Future { health: Health::default(), awaited: Awaited::Delivery(Promise::new(), hurry), pool }
+    pub fn delivery(queue: Weak<dyn FlushLinger>, pool: Mark) -> Self {
+        Future { health: Health::default(), awaited: Awaited::Delivery(Promise::new(), queue), pool }
     }
 
-    pub fn flush(hurry: Weak<dyn Hurry>, pool: Mark) -> Self {
-        Future { health: Health::default(), awaited: Awaited::Flush(Promise::new(), hurry), pool }
+    pub fn flush(queue: Weak<dyn FlushLinger>, pool: Mark) -> Self {
+        Future { health: Health::default(), awaited: Awaited::Flush(Promise::new(), queue), pool }
     }
 
     pub fn pull(reader: Arc<Reader>) -> Self {
@@ -158,8 +158,8 @@ impl Future {
             self.pool.refuse_to_wait_for_itself("waiting for a future")?;
         }
         match &self.awaited {
-            Awaited::Delivery(promise, hurry) => promise.wait_until_settled(deadline, hurry).map(drop),
-            Awaited::Flush(promise, hurry) => promise.wait_until_settled(deadline, hurry),
+            Awaited::Delivery(promise, queue) => promise.wait_until_settled(deadline, queue).map(drop),
+            Awaited::Flush(promise, queue) => promise.wait_until_settled(deadline, queue),
             Awaited::Pull(ticket) => ticket.redeem(deadline).inspect(|()| ticket.now_given()),
         }
     }
@@ -388,8 +388,8 @@ mod models {
 
     struct Nobody;
 
-    impl Hurry for Nobody {
-        fn hurry(&self, _: Duration) -> bool {
+    impl FlushLinger for Nobody {
+        fn flush_linger(&self, _: Duration) -> bool {
             false
         }
 
@@ -409,7 +409,7 @@ mod models {
                 first.settle(Ok(2), &Calls::default());
             });
             let wait = |promise: &Promise<u32>| {
-                let nobody: Weak<dyn Hurry> = Weak::<Nobody>::new();
+                let nobody: Weak<dyn FlushLinger> = Weak::<Nobody>::new();
                 promise.wait_until_settled(Deadline::NEVER, &nobody).unwrap()
             };
             let waiting = thread::spawn(move || wait(&second));

@@ -1,16 +1,16 @@
 use std::sync::Weak;
 
 use super::*;
-use crate::future::Hurry;
+use crate::future::FlushLinger;
 
-struct NoHurry;
+struct NoLinger;
 
 fn never_give_up(_: Instant) -> Option<Error> {
     None
 }
 
-impl Hurry for NoHurry {
-    fn hurry(&self, _: Duration) -> bool {
+impl FlushLinger for NoLinger {
+    fn flush_linger(&self, _: Duration) -> bool {
         false
     }
 
@@ -20,7 +20,7 @@ impl Hurry for NoHurry {
 }
 
 fn flush_of(in_flight: &InFlight) -> Arc<Future> {
-    let flush = Arc::new(Future::flush(Weak::<NoHurry>::new(), crate::thread_pool::Mark::NONE));
+    let flush = Arc::new(Future::flush(Weak::<NoLinger>::new(), crate::thread_pool::Mark::NONE));
     in_flight.flush(flush.clone());
     flush
 }
@@ -49,7 +49,7 @@ fn refusal(in_flight: &InFlight, bytes: u64) -> Error {
 
 /// A delivery's, that somebody may wait for.
 fn future() -> Arc<Future> {
-    Arc::new(Future::delivery(Weak::<NoHurry>::new(), crate::thread_pool::Mark::NONE))
+    Arc::new(Future::delivery(Weak::<NoLinger>::new(), crate::thread_pool::Mark::NONE))
 }
 
 fn room_for(events: u64) -> InFlight {

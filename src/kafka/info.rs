@@ -256,7 +256,7 @@ impl Drop for Reading<'_> {
 
 /// Together with others: waiting for it doesn't cut the linger short.
 fn send(producer: &KafkaProducer, record: &str, deadline: Deadline) -> Result<Arc<Future>> {
-    let (future, partition, bytes) = (producer.unhurried_future(), PARTITION as u32, record.len());
+    let (future, partition, bytes) = (producer.lingering_future(), PARTITION as u32, record.len());
     let claim = Claim { bytes: bytes as u64, partition: Some(partition), future: Some(future.clone()) };
     let place = producer.in_flight().take(claim, || deadline, |began| producer.unreached(began))?;
     producer.send(partition, &Bare(record.as_bytes()), bytes, place)?;

@@ -11,7 +11,7 @@ use rdkafka::bindings as rd;
 use super::flush::TopicFlush;
 use super::serving::{ProducerClient, delivering};
 use crate::error::{Error, Kind, Result, Stored};
-use crate::future::Hurry;
+use crate::future::FlushLinger;
 use crate::in_flight::{InFlight, Overdue, Place};
 use crate::kafka::client::{Client, ClientRole};
 use crate::kafka::codes::Code;
@@ -146,7 +146,7 @@ impl Member {
     /// Sends what lingers, and has the serving thread see to what can't be sent yet.
     pub fn start_flushing(&self) {
         #[cfg(feature = "patched")]
-        self.hurry(Duration::ZERO);
+        self.flush_linger(Duration::ZERO);
         self.client().main.wake();
     }
 
@@ -208,8 +208,8 @@ impl Member {
     }
 }
 
-impl Hurry for Member {
-    fn hurry(&self, at_most: Duration) -> bool {
+impl FlushLinger for Member {
+    fn flush_linger(&self, at_most: Duration) -> bool {
         self.flushes.fetch_add(1, Ordering::AcqRel);
         let has_left_events = self.flush_topic(at_most);
         has_left_events || self.is_prepared_elsewhere.load(Ordering::Relaxed)
@@ -234,7 +234,7 @@ impl ExitFlush for Member {
     /// As the serving thread does, which may be in the callback of the host that exits.
     fn advance(&self) {
         const SLICE: Duration = Duration::from_millis(1);
-        self.hurry(SLICE);
+        self.flush_linger(SLICE);
         self.client.serve_for(SLICE);
     }
 

@@ -25,7 +25,7 @@ use super::{Connection, conf, errors};
 use crate::config::{ClientSettings, Properties};
 use crate::deadline::Deadline;
 use crate::error::{Error, Kind, Result};
-use crate::future::{Future, Hurry};
+use crate::future::{FlushLinger, Future};
 use crate::in_flight::{InFlight, Limits, Place, Report};
 use crate::process_exit;
 use crate::record::Record;
@@ -191,7 +191,7 @@ impl KafkaProducer {
 
     /// As [`future`](Self::future), but waiting for it doesn't cut the linger short, which records need that shall go
     /// together with others.
-    pub fn unhurried_future(&self) -> Arc<Future> {
+    pub fn lingering_future(&self) -> Arc<Future> {
         Arc::new(Future::delivery(Weak::<Member>::new(), self.pool))
     }
 
@@ -287,7 +287,7 @@ impl KafkaProducer {
         error.during(format_args!("pushing {size} bytes to partition {partition} of topic {:?}", self.topic_name))
     }
 
-    fn waker(&self) -> Weak<dyn Hurry> {
+    fn waker(&self) -> Weak<dyn FlushLinger> {
         let member: Weak<Member> = Arc::downgrade(&self.member);
         member
     }

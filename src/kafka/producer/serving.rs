@@ -17,7 +17,7 @@ use crate::completions::spawn;
 use crate::config::Properties;
 use crate::deadline::Deadline;
 use crate::error::{Error, Kind, Result, Stored};
-use crate::future::{Delivered, Hurry};
+use crate::future::{Delivered, FlushLinger};
 use crate::in_flight::Report;
 use crate::kafka::client::{Client, ClientRole, IDLE};
 use crate::kafka::codes::Code;
@@ -357,7 +357,7 @@ impl FlushPace {
         let now = Instant::now();
         if now >= self.due {
             for member in flushing {
-                member.hurry(Self::FIRST_PAUSE);
+                member.flush_linger(Self::FIRST_PAUSE);
             }
             self.pause = (self.pause * 2).min(Self::LONGEST_PAUSE);
             self.due = now + self.pause;
