@@ -10,7 +10,7 @@ use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
 use crate::oracle::LogRecord;
-use crate::proxy::{Mischief, Proxy};
+use crate::proxy::{NetworkFault, Proxy};
 use crate::run::{Failure, OrFail as _, Result, check, eventually};
 use crate::worker::Content;
 
@@ -69,13 +69,13 @@ impl Brokers {
     }
 
     /// How often something was done to a connection, or to a byte, so far.
-    pub fn mischief_done(&self) -> u64 {
+    pub fn faults_done(&self) -> u64 {
         self.brokers.iter().map(|broker| broker.proxy.done()).sum()
     }
 
     /// The same to all of them.
-    pub fn set(&self, mischief: Mischief) {
-        self.brokers.iter().for_each(|broker| broker.proxy.set(mischief));
+    pub fn set(&self, fault: NetworkFault) {
+        self.brokers.iter().for_each(|broker| broker.proxy.set(fault));
     }
 
     /// Kills a broker at once, as a crash would.
@@ -142,7 +142,7 @@ impl Brokers {
 
     /// Undoes all that was done to them, and waits until each partition of the topic has all its replicas again.
     pub fn heal(&mut self, topic: &str) -> Result<()> {
-        self.set(Mischief::None);
+        self.set(NetworkFault::None);
         for number in 0..self.count() {
             if self.brokers[number].is_stopped {
                 self.go_on(number);

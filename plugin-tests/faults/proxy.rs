@@ -13,7 +13,7 @@ use crate::run::{OrFail as _, Result};
 
 /// What happens to bytes on their way.
 #[derive(Debug, Clone, Copy, PartialEq)]
-pub enum Mischief {
+pub enum NetworkFault {
     None,
     /// The connection is reset once so many more bytes went this way, which then are half a message, most likely.
     ResetAfter(Way, u64),
@@ -42,12 +42,12 @@ pub struct Proxy {
 
 struct Shared {
     broker: Mutex<String>,
-    mischief: Mutex<Mischief>,
+    fault: Mutex<NetworkFault>,
     changed: Condvar,
     seed: u64,
     /// Of all connections, so that each turns other bits.
     connections: AtomicU64,
-    /// What has gone each way in all, and how often mischief was done.
+    /// What has gone each way in all, and how often a fault was made.
     done: AtomicU64,
 }
 
@@ -58,7 +58,7 @@ impl Proxy {
         let address = listener.local_addr().or_fail("asking for the proxy's port")?.to_string();
         let shared = Arc::new(Shared {
             broker: Mutex::default(),
-            mischief: Mutex::new(Mischief::None),
+            fault: Mutex::new(NetworkFault::None),
             changed: Condvar::new(),
             seed,
             connections: AtomicU64::new(0),
@@ -82,8 +82,8 @@ impl Proxy {
     }
 
     /// From now on, also on connections that are there.
-    pub fn set(&self, mischief: Mischief) {
-        *lock(&self.shared.mischief) = mischief;
+    pub fn set(&self, fault: NetworkFault) {
+        *lock(&self.shared.fault) = fault;
         self.shared.changed.notify_all();
     }
 
@@ -110,7 +110,7 @@ impl Shared {
             let (Ok(from), Ok(to)) = (from.try_clone(), to.try_clone()) else { return };
             let (shared, chance) = (self.clone(), fastrand::Rng::with_seed(self.seed ^ (number << 8) ^ way as u64));
             let is_reset = is_reset.clone();
-            let is_whole = way == Way::Answers && matches!(*lock(&self.mischief), Mischief::Damage(_));
+            let is_whole = way == Way::Answers && matches!(*lock(&self.fault), NetworkFault::Damage(_));
             let mut pump = Pump { shared, from, to, way, chance, is_reset };
             thread::spawn(move || if is_whole { pump.run_by_answers() } else { pump.run() });
         }
@@ -151,7 +151,7 @@ impl Pump {
             if self.from.read_exact(&mut answer).is_err() {
                 break;
             }
-            if let Mischief::Damage(pattern) = *lock(&self.shared.mischief) {
+            if let NetworkFault::Damage(pattern) = *lock(&self.shared.fault) {
                 self.shared.done.fetch_add(pattern.apply(&mut answer), Ordering::Relaxed);
             }
             if self.to.write_all(&[&size[..], &answer].concat()).is_err() {
@@ -164,25 +164,25 @@ impl Pump {
 
     /// Whether the connection goes on.
     fn pass_on(&mut self, piece: &mut [u8]) -> bool {
-        match self.mischief_of(piece.len() as u64) {
-            Mischief::None | Mischief::Damage(_) => self.to.write_all(piece).is_ok(),
-            Mischief::ResetAfter(_, bytes) => {
+        match self.fault_for(piece.len() as u64) {
+            NetworkFault::None | NetworkFault::Damage(_) => self.to.write_all(piece).is_ok(),
+            NetworkFault::ResetAfter(_, bytes) => {
                 let _ = self.to.write_all(&piece[..bytes as usize]);
                 self.is_reset.store(true, Ordering::Release);
                 [&self.from, &self.to].into_iter().for_each(reset_when_closed);
                 false
             }
-            Mischief::Delay(late) => {
+            NetworkFault::Delay(late) => {
                 thread::sleep(late);
                 self.to.write_all(piece).is_ok()
             }
-            Mischief::Trickle => piece.iter().all(|byte| {
+            NetworkFault::Trickle => piece.iter().all(|byte| {
                 // A pause between bytes, or the kernel would put them together again; but not for ever.
                 thread::sleep(Duration::from_micros(100));
                 self.to.write_all(&[*byte]).is_ok()
             }),
-            Mischief::BlackHole => unreachable!("waited out by mischief_of"),
-            Mischief::Flip(one_in) => {
+            NetworkFault::BlackHole => unreachable!("waited out by fault_for"),
+            NetworkFault::Flip(one_in) => {
                 self.flip(piece, one_in);
                 self.to.write_all(piece).is_ok()
             }
@@ -190,24 +190,24 @@ impl Pump {
     }
 
     /// What is to be done to a piece of this size, now. In a black hole it waits.
-    fn mischief_of(&self, size: u64) -> Mischief {
-        let mut mischief = lock(&self.shared.mischief);
-        while *mischief == Mischief::BlackHole {
-            mischief = self.shared.changed.wait(mischief).unwrap_or_else(PoisonError::into_inner);
+    fn fault_for(&self, size: u64) -> NetworkFault {
+        let mut fault = lock(&self.shared.fault);
+        while *fault == NetworkFault::BlackHole {
+            fault = self.shared.changed.wait(fault).unwrap_or_else(PoisonError::into_inner);
         }
-        match &mut *mischief {
-            Mischief::ResetAfter(way, bytes) if *way == self.way => {
+        match &mut *fault {
+            NetworkFault::ResetAfter(way, bytes) if *way == self.way => {
                 if *bytes < size {
-                    let reset = *mischief;
-                    *mischief = Mischief::None;
+                    let reset = *fault;
+                    *fault = NetworkFault::None;
                     self.shared.done.fetch_add(1, Ordering::Relaxed);
                     return reset;
                 }
                 *bytes -= size;
-                Mischief::None
+                NetworkFault::None
             }
-            Mischief::ResetAfter(..) => Mischief::None,
-            Mischief::Flip(_) if self.way == Way::Requests => Mischief::None,
+            NetworkFault::ResetAfter(..) => NetworkFault::None,
+            NetworkFault::Flip(_) if self.way == Way::Requests => NetworkFault::None,
             other => *other,
         }
     }

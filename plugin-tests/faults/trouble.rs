@@ -5,7 +5,7 @@ use std::thread::sleep;
 use std::time::Duration;
 
 use crate::brokers::Brokers;
-use crate::proxy::{Mischief, Way};
+use crate::proxy::{NetworkFault, Way};
 use crate::run::{Result, eventually};
 use crate::scene::{PATIENCE, Scene};
 
@@ -31,7 +31,7 @@ pub enum Trouble {
     /// Connections are reset, so many one after the other.
     Resets(u32),
     /// All bytes are late, come one by one, or not at all.
-    Network(Mischief, Duration),
+    Network(NetworkFault, Duration),
 }
 
 /// One that may come in the middle of others, on several brokers, and that no push should fail of.
@@ -43,9 +43,9 @@ pub fn any(chance: &mut fastrand::Rng) -> Trouble {
         2 => Trouble::Pause(whose, seconds),
         3 => Trouble::TooFew(seconds),
         4 => Trouble::Resets(chance.u32(1..10)),
-        5 => Trouble::Network(Mischief::Delay(Duration::from_millis(chance.u64(10..400))), seconds),
-        6 => Trouble::Network(Mischief::Trickle, seconds.min(Duration::from_secs(4))),
-        _ => Trouble::Network(Mischief::BlackHole, seconds),
+        5 => Trouble::Network(NetworkFault::Delay(Duration::from_millis(chance.u64(10..400))), seconds),
+        6 => Trouble::Network(NetworkFault::Trickle, seconds.min(Duration::from_secs(4))),
+        _ => Trouble::Network(NetworkFault::BlackHole, seconds),
     }
 }
 
@@ -75,10 +75,10 @@ impl Trouble {
                 stopped.iter().for_each(|broker| brokers.go_on(*broker));
             }
             Trouble::Resets(count) => (0..count).try_for_each(|_| reset_one(brokers, chance))?,
-            Trouble::Network(mischief, how_long) => {
-                brokers.set(mischief);
+            Trouble::Network(fault, how_long) => {
+                brokers.set(fault);
                 sleep(how_long);
-                brokers.set(Mischief::None);
+                brokers.set(NetworkFault::None);
             }
         }
         scene.await_flow(PATIENCE)
@@ -101,11 +101,11 @@ impl Whose {
 /// Resets the next connection that so many bytes go through, in the middle of a request or of an answer.
 fn reset_one(brokers: &Brokers, chance: &mut fastrand::Rng) -> Result<()> {
     let way = if chance.bool() { Way::Requests } else { Way::Answers };
-    let done = brokers.mischief_done();
+    let done = brokers.faults_done();
     // Wherever they go: a broker that leads nothing has hardly any.
-    brokers.set(Mischief::ResetAfter(way, chance.u64(..30_000)));
-    eventually("a connection was reset", PATIENCE, || Ok((brokers.mischief_done() > done).then_some(())))?;
-    brokers.set(Mischief::None);
+    brokers.set(NetworkFault::ResetAfter(way, chance.u64(..30_000)));
+    eventually("a connection was reset", PATIENCE, || Ok((brokers.faults_done() > done).then_some(())))?;
+    brokers.set(NetworkFault::None);
     Ok(())
 }
 
@@ -116,7 +116,7 @@ impl fmt::Display for Trouble {
             Trouble::Pause(whose, how_long) => write!(f, "a broker ({whose:?}) stands still for {how_long:?}"),
             Trouble::TooFew(how_long) => write!(f, "all brokers but one stand still for {how_long:?}"),
             Trouble::Resets(count) => write!(f, "{count} connections are reset"),
-            Trouble::Network(mischief, how_long) => write!(f, "the network: {mischief:?} for {how_long:?}"),
+            Trouble::Network(fault, how_long) => write!(f, "the network: {fault:?} for {how_long:?}"),
         }
     }
 }

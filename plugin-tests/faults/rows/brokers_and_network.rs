@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use crate::brokers::Brokers;
 use crate::journal::Entry;
 use crate::oracle::{Failures, Rules, judge};
-use crate::proxy::Mischief;
+use crate::proxy::NetworkFault;
 use crate::run::{Failure, Result, Run, Tally, check};
 use crate::scene::{Cast, PATIENCE, Scene, Worker};
 use crate::trouble::{self, Trouble, Whose};
@@ -106,12 +106,12 @@ pub fn slow_network(run: &Run, brokers: &mut Brokers) -> Result<Tally> {
     let mut chance = run.chance();
     let cast = Cast { consuming: serde_json::json!({"session.timeout.ms": 6000}), ..Cast::default() };
     let mut scene = Scene::open(run, brokers, cast)?;
-    let late = Mischief::Delay(Duration::from_millis(chance.u64(20..300)));
-    for (mischief, how_long) in [(late, run.pick(3, 20)), (Mischief::Trickle, run.pick(2, 4))] {
-        Trouble::Network(mischief, how_long * SECOND).make(&mut scene, brokers, &mut chance)?;
+    let late = NetworkFault::Delay(Duration::from_millis(chance.u64(20..300)));
+    for (fault, how_long) in [(late, run.pick(3, 20)), (NetworkFault::Trickle, run.pick(2, 4))] {
+        Trouble::Network(fault, how_long * SECOND).make(&mut scene, brokers, &mut chance)?;
     }
     scene.run.say("nothing passes, and the producers flush and close");
-    brokers.set(Mischief::BlackHole);
+    brokers.set(NetworkFault::BlackHole);
     let (flush, close) = (seconds(0, 2, &mut chance), seconds(1, 3, &mut chance));
     for producer in scene.producers() {
         producer.tell(Command::Flush(flush));
@@ -139,12 +139,12 @@ pub fn slow_network(run: &Run, brokers: &mut Brokers) -> Result<Tally> {
 pub fn corruption(run: &Run, brokers: &mut Brokers) -> Result<Tally> {
     let mut chance = run.chance();
     let mut scene = Scene::open(run, brokers, Cast { delivery_timeout: 20 * SECOND, ..Cast::default() })?;
-    let before = brokers.mischief_done();
+    let before = brokers.faults_done();
     for one_in in [100_000, 20_000, 5_000, 1_000] {
-        brokers.set(Mischief::Flip(one_in));
+        brokers.set(NetworkFault::Flip(one_in));
         std::thread::sleep(seconds(2, run.pick(3, 8), &mut chance));
     }
-    let flipped = brokers.mischief_done() - before;
+    let flipped = brokers.faults_done() - before;
     check(flipped > 0, "some bits were turned")?;
     brokers.heal(&scene.topic)?;
     // Another one reads what the first one may have been led past.

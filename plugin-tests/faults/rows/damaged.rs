@@ -11,7 +11,7 @@ use serde_json::json;
 use crate::brokers::Brokers;
 use crate::damage::{Kind, Pattern};
 use crate::damaged_log::Batch;
-use crate::proxy::Mischief;
+use crate::proxy::NetworkFault;
 use crate::run::{OrFail as _, Result, Run, Tally, check};
 use crate::scene::make_topic;
 
@@ -61,7 +61,7 @@ fn read_damaged(run: &Run, brokers: &mut Brokers, codec: &str, place: Place, see
 
     let pattern = Pattern { records_of_a_batch: RECORDS_OF_A_BATCH, seed: run.seed };
     match place {
-        Place::OnTheWay => brokers.set(Mischief::Damage(pattern)),
+        Place::OnTheWay => brokers.set(NetworkFault::Damage(pattern)),
         Place::OnDisk => {
             for partition in 0..PARTITIONS {
                 for mut batch in Batch::all(&brokers.data_of(0), &topic, partition) {
@@ -78,7 +78,7 @@ fn read_damaged(run: &Run, brokers: &mut Brokers, codec: &str, place: Place, see
     let consumer = consumer.or_fail("making a consumer")?;
     let began = Instant::now();
     let account = Account::of(&consumer, pattern, place, batches * RECORDS_OF_A_BATCH);
-    brokers.set(Mischief::None);
+    brokers.set(NetworkFault::None);
     let account = account?;
     consumer.close(SILENCE).or_fail("closing the consumer")?;
     let lines = log_lines.load(Ordering::Relaxed);
