@@ -68,6 +68,21 @@ static int thread_count(void)
     return count;
 }
 
+/* Clients start and end threads in the background: the number that stays for a second. */
+static int settled_thread_count(void)
+{
+    const struct timespec moment = {.tv_nsec = 50000000};
+    int count = thread_count();
+    time_t end = time(NULL) + PATIENCE_S;
+    for (int same = 0; same < 20 && time(NULL) < end;) {
+        nanosleep(&moment, NULL);
+        int next = thread_count();
+        same = next == count ? same + 1 : 0;
+        count = next;
+    }
+    return count;
+}
+
 int main(int argc, char **argv)
 {
     if (argc != 4)
@@ -79,7 +94,7 @@ int main(int argc, char **argv)
     octopus_driver *driver = make_driver(octopus, config, NULL);
     octopus_topic *topic = make_topic(octopus, driver, topic_name);
     octopus->producer->release(make_producer(octopus, topic)); /* with the first one a thread starts that stays */
-    int before = thread_count();
+    int before = settled_thread_count();
 
     for (uint64_t first = 0; first < THREADS; first += AT_ONCE) {
         struct worker workers[AT_ONCE] = {{0}};
