@@ -37,7 +37,7 @@ fn fetches_that_keep_failing_are_reported_until_they_succeed() {
         assert!(error.message.contains("Fetch from broker"), "{error}");
     }
     let (first, _) = errors[0];
-    assert!((Duration::from_secs(4)..Duration::from_secs(9)).contains(&first), "the first is reported after {first:?}");
+    assert!(first > Duration::from_secs(3), "the first is reported after {first:?}, and may have been a passing one");
 }
 
 /// Has a response say that the broker failed for a reason of its own (`UNKNOWN_SERVER_ERROR`).
