@@ -93,7 +93,7 @@ const ROWS: &[Row] = &[
     Row { number: 31, fault: "members of a group stop, continue, join, leave: static, cooperative-sticky, KIP-848", invariant: "none lost, none silent, no busy loop; a close without an error", runs: (1, 3), act: Act::On(1, members::run) },
     Row { number: 32, fault: "certificates, credentials, tokens, service authorization that change while running", invariant: "used without a new driver", runs: (1, 2), act: Act::Alone(others::renewed_credentials) },
     Row { number: 33, fault: "Kafka 2.8, 3.6, 3.9, 4.0 and the newest", invariant: "the same on each", runs: (1, 1), act: Act::Alone(others::versions) },
-    Row { number: 34, fault: "a broker that lacks records becomes the leader (unclean election)", invariant: "reported; what is there now is read once and in order; pushes go on", runs: (1, 2), act: Act::On(3, unclean_election::run) },
+    Row { number: 34, fault: "a broker that lacks records becomes the leader (unclean election)", invariant: "reported; what is there now is read once and in order", runs: (1, 2), act: Act::On(3, unclean_election::run) },
 ];
 
 pub fn run(options: &Options) -> ExitCode {

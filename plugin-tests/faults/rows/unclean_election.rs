@@ -57,6 +57,8 @@ fn cut_below_consumer(run: &Run, brokers: &mut Brokers, name: &str, new: Range<u
         Ok((brokers.leader(name, 0).ok() == Some(FOLLOWER)).then_some(()))
     })?;
 
+    // The first one's sequence numbers do not fit the log any more.
+    let producer = topic.producer("q").make().or_fail("making another producer")?;
     push(&producer, new.clone())?;
     let started = Instant::now();
     let reported = read_after_cut(&consumer, new.clone())?;

@@ -492,32 +492,6 @@ fn each_refused_batch_is_reported_at_once_whatever_is_learned_of_the_topic_betwe
     push();
 }
 
-/// 0052: the producer was finished.
-#[test]
-fn batch_that_is_out_of_order_at_its_first_attempt_is_sent_again() {
-    use rdkafka::producer::{BaseProducer, BaseRecord, Producer as _};
-    let cluster = MockCluster::new(1).unwrap();
-    cluster.create_topic("cut", 1, 1).unwrap();
-    let producer: BaseProducer = ClientConfig::new()
-        .set("bootstrap.servers", cluster.bootstrap_servers())
-        .set("enable.idempotence", "true")
-        .set("linger.ms", "0")
-        .create()
-        .unwrap();
-    let push = || {
-        producer.send(BaseRecord::<(), str>::to("cut").payload("record")).unwrap();
-        producer.flush(PATIENCE).unwrap();
-    };
-    push();
-    // The second one in an epoch would be fatal.
-    const REFUSED: RDKafkaRespErr = RDKafkaRespErr::RD_KAFKA_RESP_ERR_OUT_OF_ORDER_SEQUENCE_NUMBER;
-    cluster.request_errors(RDKafkaApiKey::Produce, &[REFUSED, REFUSED]);
-    push();
-    assert!(producer.client().fatal_error().is_none());
-    push();
-    assert_eq!(producer.client().fetch_watermarks("cut", 0, PATIENCE).unwrap(), (0, 3));
-}
-
 /// 0038: the second batch's acknowledgement was taken for that of both.
 #[test]
 fn first_batch_that_is_refused_for_the_moment_is_stored() {
