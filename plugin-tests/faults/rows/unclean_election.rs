@@ -57,7 +57,12 @@ fn cut_below_consumer(run: &Run, brokers: &mut Brokers, name: &str, new: Range<u
         Ok((brokers.leader(name, 0).ok() == Some(FOLLOWER)).then_some(()))
     })?;
 
-    // The first one's sequence numbers do not fit the log any more.
+    // Its sequence numbers do not fit the log any more, and a producer that shared its client would have them, too.
+    let refused = producer.push(&NewEvent::text("0")).or_fail("pushing")?.wait(PATIENCE);
+    check(
+        refused.as_ref().is_err_and(|error| error.kafka_code == Some(45)),
+        format_args!("events of a producer whose log was cut are out of order, not {refused:?}"),
+    )?;
     let producer = topic.producer("q").make().or_fail("making another producer")?;
     push(&producer, new.clone())?;
     let started = Instant::now();
