@@ -9,6 +9,7 @@ mod damage;
 #[path = "../tests/suite/damaged_log.rs"]
 mod damaged_log;
 mod journal;
+mod numbered;
 mod options;
 mod oracle;
 mod protections;

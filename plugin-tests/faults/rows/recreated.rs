@@ -9,6 +9,7 @@ use plugin_tests::{Consumer, Driver, Event, NewEvent, Octopus, Producer, Status}
 use serde_json::json;
 
 use crate::brokers::Brokers;
+use crate::numbered::number_of;
 use crate::run::{OrFail as _, Result, Run, Tally, check, eventually};
 use crate::scene::{PATIENCE, make_topic};
 
@@ -133,11 +134,6 @@ fn push(producer: &Producer, numbers: Range<u64>) -> Result<()> {
         producer.push_forget(&event).or_fail("pushing")?;
     }
     producer.flush().or_fail("flushing")?.wait(PATIENCE).or_fail("waiting for a flush").map(drop)
-}
-
-fn number_of(event: &Event) -> Result<u64> {
-    let metadata = event.metadata().unwrap_or_default();
-    metadata.parse().or_fail(format_args!("reading the event {metadata:?}"))
 }
 
 /// The last one that came of each of these numbers, which all come. In between, pulls may tell what became of the topic.

@@ -8,6 +8,7 @@ use plugin_tests::{Consumer, Driver, Error, NewEvent, Octopus, Producer, Status}
 use serde_json::json;
 
 use crate::brokers::{Brokers, kafka_tool};
+use crate::numbered::{number_of, push};
 use crate::run::{Failure, OrFail as _, Result, Run, Tally, check};
 use crate::scene::{PATIENCE, make_topic};
 
@@ -202,17 +203,6 @@ impl<'a> Stage<'a> {
         )?;
         Ok(50 + count)
     }
-}
-
-fn push(producer: &Producer, numbers: std::ops::Range<u64>) -> Result<()> {
-    let pushed = numbers.map(|number| producer.push(&NewEvent::text(&number.to_string())).or_fail("pushing"));
-    let pushes = pushed.collect::<Result<Vec<_>>>()?;
-    pushes.iter().try_for_each(|push| push.wait(NOTICE).map(drop).or_fail("waiting for a delivery"))
-}
-
-fn number_of(event: &plugin_tests::Event) -> Result<u64> {
-    let metadata = event.metadata().unwrap_or_default();
-    metadata.parse().or_fail(format_args!("reading the event {metadata:?}"))
 }
 
 fn expect_event(consumer: &Consumer, number: u64) -> Result<plugin_tests::Event> {

@@ -4,10 +4,11 @@
 use std::ops::Range;
 use std::time::{Duration, Instant};
 
-use plugin_tests::{Consumer, Event, NewEvent, Octopus, Producer, Status, Topic};
+use plugin_tests::{Consumer, NewEvent, Octopus, Producer, Status, Topic};
 use serde_json::json;
 
 use crate::brokers::{Brokers, kafka_tool};
+use crate::numbered::{number_of, push};
 use crate::run::{OrFail as _, Result, Run, Tally, check, eventually};
 use crate::scene::PATIENCE;
 
@@ -84,17 +85,6 @@ fn create(brokers: &Brokers, name: &str) -> Result<()> {
     let args = ["--bootstrap-server", &bootstrap, "--create", "--topic", name, "--replica-assignment", &replicas];
     let settings = ["--config", "unclean.leader.election.enable=true", "--config", "min.insync.replicas=1"];
     kafka_tool("org.apache.kafka.tools.TopicCommand", &[&args[..], &settings].concat()).map(drop)
-}
-
-fn push(producer: &Producer, numbers: Range<u64>) -> Result<()> {
-    let pushed = numbers.map(|number| producer.push(&NewEvent::text(&number.to_string())).or_fail("pushing"));
-    let pushes = pushed.collect::<Result<Vec<_>>>()?;
-    pushes.iter().try_for_each(|push| push.wait(PATIENCE).map(drop).or_fail("waiting for a delivery"))
-}
-
-fn number_of(event: &Event) -> Result<u64> {
-    let metadata = event.metadata().unwrap_or_default();
-    metadata.parse().or_fail(format_args!("reading the event {metadata:?}"))
 }
 
 fn read_and_commit(consumer: &Consumer, numbers: Range<u64>) -> Result<()> {
