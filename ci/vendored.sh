@@ -63,6 +63,7 @@ check_age() { # a list
     day=$(sed -n 's/^\(# \)\{0,1\}checked \([0-9-]*\)$/\2/p' "$1")
     [[ -n $day ]] || { problem "$1 has no line \"checked YYYY-MM-DD\"" && return; }
     age=$((($(date +%s) - $(date -d "$day" +%s)) / 86400))
+    ((age >= 0)) || problem "$1 was checked on $day, which is yet to come: write down the date of the latest advisory that was looked at"
     ((age <= oldest_days)) ||
         problem "$1 was checked $age days ago: look through the advisories, add what is new, and write down the date"
 }
@@ -132,9 +133,12 @@ self_test() {
     expected="$folder/rules was checked 100 days ago|^error\\[banned\\]: crate 'libc = |^error\\[rejected\\]: failed to satisfy license"
     rules=$folder/rules check_rules Cargo.toml 2>"$folder/problems"
     rules=$folder/rules check_age "$folder/rules" 2>>"$folder/problems"
-    [[ $problems == 2 && $(grep -oE "$expected" "$folder/problems" | sort -u | wc -l) == 3 ]] || { cat "$folder/problems" >&2 && exit 1; }
+    printf 'checked %s\n' "$(date -d '+2 days' +%F)" >"$folder/known"
+    expected+='|which is yet to come'
+    check_age "$folder/known" 2>>"$folder/problems"
+    [[ $problems == 3 && $(grep -oE "$expected" "$folder/problems" | sort -u | wc -l) == 4 ]] || { cat "$folder/problems" >&2 && exit 1; }
     rm -rf "$folder"
-    echo 'each of 7 planted problems is noticed, and nothing where there is none'
+    echo 'each of 8 planted problems is noticed, and nothing where there is none'
 }
 
 case ${1:-} in
