@@ -133,7 +133,7 @@ self_test() {
         's/(    int32_t \(\*function\)\(void \*context, struct octopus_event \*event\);\n)/$1    void *more;\n/' \
         octopus_processor
     try refused 'a constant gets another value' 's/OCTOPUS_CLOSED 3/OCTOPUS_CLOSED 5/' OCTOPUS_CLOSED_is
-    try refused 'a constant is removed' 's/#define OCTOPUS_FIRST .*//' OCTOPUS_FIRST
+    try refused 'a constant is removed' 's/#define OCTOPUS_PRIORITY_HIGHEST .*//' OCTOPUS_PRIORITY_HIGHEST
     try refused 'the entry gets another argument' 's/(\*octopus_register)\(uint32_t/$1(uint64_t/' octopus_register__entry
 
     perl -0pe "s/$preparation/\$1    uint32_t more;\n/" "$header" >"$folder/changed.h"

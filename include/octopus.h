@@ -32,32 +32,32 @@
 #define OCTOPUS_ABI_MINOR 1
 
 // The kinds of component that a host can register.
-#define OCTOPUS_VALIDATOR 0
+#define OCTOPUS_ROLE_VALIDATOR 0
 
-#define OCTOPUS_SELECTOR 1
+#define OCTOPUS_ROLE_SELECTOR 1
 
-#define OCTOPUS_SERIALIZER 2
+#define OCTOPUS_ROLE_SERIALIZER 2
 
 // No position is committed.
-#define OCTOPUS_NOTHING_COMMITTED UINT64_MAX
+#define OCTOPUS_OFFSET_NONE UINT64_MAX
 
 // A processor goes on.
-#define OCTOPUS_GO_ON 0
+#define OCTOPUS_PROCESS_CONTINUE 0
 
 // A processor has had enough: `process` ends with success.
-#define OCTOPUS_STOP 1
+#define OCTOPUS_PROCESS_STOP 1
 
 // The event is not in the topic and won't be.
-#define OCTOPUS_STORED_NO 0
+#define OCTOPUS_PERSISTED_NO 0
 
 // The event may be in the topic: the broker's answer was lost.
-#define OCTOPUS_STORED_PERHAPS 1
+#define OCTOPUS_PERSISTED_POSSIBLY 1
 
 // The id of the event that marks the end of a topic.
-#define OCTOPUS_NO_MORE_EVENTS UINT64_MAX
+#define OCTOPUS_EVENT_ID_END_OF_TOPIC UINT64_MAX
 
 // The id of an event that is stored at an offset which the broker did not say.
-#define OCTOPUS_UNKNOWN_EVENT_ID (UINT64_MAX - 1)
+#define OCTOPUS_EVENT_ID_UNKNOWN (UINT64_MAX - 1)
 
 // The levels of messages: what failed, what may need looking at, what happens, and two of detail.
 #define OCTOPUS_LOG_ERROR 1
@@ -80,7 +80,7 @@
 #define OCTOPUS_PARTITIONS_LOST 2
 
 // The priority that goes ahead of all others; the Diaspora API's default.
-#define OCTOPUS_FIRST UINT64_MAX
+#define OCTOPUS_PRIORITY_HIGHEST UINT64_MAX
 
 // Events of one producer reach a partition in the order of the calls to push.
 #define OCTOPUS_ORDERING_STRICT 0
@@ -89,7 +89,7 @@
 #define OCTOPUS_ORDERING_LOOSE 1
 
 // A batch size that adapts to the load.
-#define OCTOPUS_ADAPTIVE UINT64_MAX
+#define OCTOPUS_BATCH_SIZE_ADAPTIVE UINT64_MAX
 
 // Reads the events of one topic.
 typedef struct octopus_consumer octopus_consumer;
@@ -139,8 +139,8 @@ typedef struct octopus_error_api {
     int32_t (*kafka_code)(const struct octopus_error *error);
     // 1 if the same call may succeed later without anything being changed by hand, else 0.
     int32_t (*retriable)(const struct octopus_error *error);
-    // For a failed push: whether the event is in the topic all the same, an `OCTOPUS_STORED_…`.
-    int32_t (*stored)(const struct octopus_error *error);
+    // For a failed push: whether the event is in the topic all the same, an `OCTOPUS_PERSISTED_…`.
+    int32_t (*persisted)(const struct octopus_error *error);
     // What was being done, to what, what was expected, and what to do; for a person. Valid until the error is
     // released. Empty for NULL.
     struct octopus_text (*message)(const struct octopus_error *error);
@@ -391,7 +391,7 @@ typedef struct octopus_driver_api {
     octopus_status (*default_thread_pool)(const struct octopus_driver *driver,
                                           struct octopus_thread_pool **pool,
                                           struct octopus_error **error);
-    // Lets the host provide the components of one kind (`OCTOPUS_VALIDATOR`, …) and type, for topics that are made or
+    // Lets the host provide the components of one kind (`OCTOPUS_ROLE_VALIDATOR`, …) and type, for topics that are made or
     // opened from then on. The component is taken over once it has been read, also when it is refused: its `destroy`
     // is called once, when the driver and all that came from it are gone. `OCTOPUS_INVALID_ARGUMENT` for a type that
     // is built in or registered already, and for a kind whose functions are missing.
@@ -426,7 +426,7 @@ typedef struct octopus_producer_args {
     // JSON; its `kafka` object is laid over the driver's, `client` is `"shared"` or `"dedicated"`. Anything but an object is
     // ignored.
     struct octopus_text options;
-    // Events in a batch: 0, no preference; `OCTOPUS_ADAPTIVE`; else librdkafka's `batch.num.messages`, at least 1,000
+    // Events in a batch: 0, no preference; `OCTOPUS_BATCH_SIZE_ADAPTIVE`; else librdkafka's `batch.num.messages`, at least 1,000
     // so that no producer crawls. How long events wait for a batch is `kafka.linger.ms`.
     uint64_t batch_size;
     // Batches that may be held: 0, no preference. With a batch size, their product, at least 10,000, is
@@ -449,7 +449,7 @@ typedef struct octopus_consumer_args {
     struct octopus_text name;
     // JSON; its `kafka` object is laid over the driver's. Anything but an object is ignored.
     struct octopus_text options;
-    // Events in a batch: 0, no preference; `OCTOPUS_ADAPTIVE`.
+    // Events in a batch: 0, no preference; `OCTOPUS_BATCH_SIZE_ADAPTIVE`.
     uint64_t batch_size;
     // Batches that may be held: 0, no preference. With a batch size, their product, at least 1,000, is librdkafka's
     // `queued.min.messages`, unless the options set that.
@@ -596,7 +596,7 @@ typedef struct octopus_producer_api {
 } octopus_producer_api;
 
 // Called for each event by `process`, with NULL when none came in time; the event is borrowed for the call, and can be
-// retained. Returns `OCTOPUS_GO_ON`, `OCTOPUS_STOP`, or any other number, which ends `process` with
+// retained. Returns `OCTOPUS_PROCESS_CONTINUE`, `OCTOPUS_PROCESS_STOP`, or any other number, which ends `process` with
 // `OCTOPUS_CALLBACK_FAILED`. Called on the pool's threads, several at a time; without threads, in the caller.
 typedef struct octopus_processor {
     int32_t (*function)(void *context, struct octopus_event *event);
@@ -618,7 +618,7 @@ typedef struct octopus_consumer_api {
     // Waits at most `timeout_ms` milliseconds (negative: for ever) for a first event, then takes what else is
     // there, at most `max`. Writes the events, each to be released, and their number. Statuses as of a pull's wait; what
     // stands behind events that were taken is told by the next call. A record that marks the end of a topic is among
-    // the events, with `OCTOPUS_NO_MORE_EVENTS` as its id.
+    // the events, with `OCTOPUS_EVENT_ID_END_OF_TOPIC` as its id.
     octopus_status (*pull_many)(const struct octopus_consumer *consumer,
                                 uint64_t max,
                                 int64_t timeout_ms,
@@ -654,7 +654,7 @@ typedef struct octopus_consumer_api {
                                uint32_t partition,
                                uint64_t *offset,
                                struct octopus_error **error);
-    // The offset that a consumer of this name would start at; `OCTOPUS_NOTHING_COMMITTED` where it has none, and would
+    // The offset that a consumer of this name would start at; `OCTOPUS_OFFSET_NONE` where it has none, and would
     // start at the earliest record. Of any partition of the topic.
     octopus_status (*committed)(const struct octopus_consumer *consumer,
                                 uint32_t partition,
@@ -733,8 +733,8 @@ typedef struct octopus_future_api {
     octopus_status (*on_complete)(const struct octopus_future *future,
                                   const struct octopus_completion *completion,
                                   struct octopus_error **error);
-    // Of a push or pull: the event's id, which is its offset, `OCTOPUS_UNKNOWN_EVENT_ID` or
-    // `OCTOPUS_NO_MORE_EVENTS`. `OCTOPUS_WOULD_BLOCK` while there is no result; a failure is wait's.
+    // Of a push or pull: the event's id, which is its offset, `OCTOPUS_EVENT_ID_UNKNOWN` or
+    // `OCTOPUS_EVENT_ID_END_OF_TOPIC`. `OCTOPUS_WOULD_BLOCK` while there is no result; a failure is wait's.
     octopus_status (*event_id)(const struct octopus_future *future,
                                uint64_t *id,
                                struct octopus_error **error);
@@ -762,7 +762,7 @@ typedef struct octopus_event_view {
     struct octopus_bytes serialized_metadata;
     // The data, in one piece.
     struct octopus_bytes data;
-    // The offset in the partition, or `OCTOPUS_NO_MORE_EVENTS`.
+    // The offset in the partition, or `OCTOPUS_EVENT_ID_END_OF_TOPIC`.
     uint64_t id;
     // Milliseconds since 1970 by the producer's or the broker's clock; -1 when the record has none.
     int64_t timestamp_ms;
@@ -835,7 +835,7 @@ typedef struct octopus_thread_pool_api {
                                 struct octopus_thread_pool **pool,
                                 struct octopus_error **error);
     // Has the task run; takes it over, also when it fails, and destroys it once. Higher priorities go first,
-    // `OCTOPUS_FIRST` ahead of all; equals in the order they came. `OCTOPUS_CALLBACK_FAILED` when a pool of the host's
+    // `OCTOPUS_PRIORITY_HIGHEST` ahead of all; equals in the order they came. `OCTOPUS_CALLBACK_FAILED` when a pool of the host's
     // refuses.
     octopus_status (*submit)(const struct octopus_thread_pool *pool,
                              const struct octopus_task *task,

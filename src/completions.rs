@@ -9,7 +9,7 @@ use once_cell::sync::OnceCell;
 use parking_lot::{Condvar, Mutex};
 
 use crate::error::Result;
-use crate::health::mark_plugin_thread;
+use crate::poison::mark_plugin_thread;
 use crate::{process_exit, resource_limit};
 
 /// What is to be called, once.

@@ -15,8 +15,8 @@ use crate::deadline::Deadline;
 use crate::error::{Error, Kind, Result};
 use crate::event::{Event, Filling, SharedEvent};
 use crate::future::Future;
-use crate::health::{Health, refuse_to_wait_for_ourselves};
 use crate::kafka::{KafkaConsumer, RawRecord};
+use crate::poison::{Poison, ensure_not_plugin_thread};
 use crate::processing::{self, Bounds, Processor};
 use crate::thread_pool::ThreadPool;
 use crate::topic::Topic;
@@ -25,7 +25,7 @@ use crate::topic::Topic;
 const RUN: usize = 64;
 
 pub struct Consumer {
-    pub health: Health,
+    pub poison: Poison,
     reader: Arc<Reader>,
     closed: AtomicBool,
     processing: AtomicBool,
@@ -38,9 +38,9 @@ impl Consumer {
         }
         check_targets(&mut settings.targets, topic.partition_count())?;
         let records = KafkaConsumer::open(topic.driver().connection(), topic.kafka_name(), &settings)?;
-        let reader = Reader { topic, records, left_over: LeftOver::default(), awaiting: Mutex::default() };
+        let reader = Reader { topic, records, returned: ReturnedEvents::default(), awaiting: Mutex::default() };
         Ok(Consumer {
-            health: Health::default(),
+            poison: Poison::default(),
             reader: Arc::new(reader),
             closed: AtomicBool::new(false),
             processing: AtomicBool::new(false),
@@ -60,7 +60,7 @@ impl Consumer {
             return Ok(Vec::new());
         }
         if !deadline.has_passed() {
-            refuse_to_wait_for_ourselves("pulling events")?;
+            ensure_not_plugin_thread("pulling events")?;
         }
         self.reader.next_many(max, deadline)
     }
@@ -70,8 +70,8 @@ impl Consumer {
         self.check_open()?;
         let pool = pool.unwrap_or(self.reader.topic.driver().default_pool());
         let doing = "processing events";
-        refuse_to_wait_for_ourselves(doing)?;
-        pool.mark().refuse_to_wait_for_itself(doing)?;
+        ensure_not_plugin_thread(doing)?;
+        pool.mark().ensure_not_on_pool_thread(doing)?;
         if self.processing.swap(true, Ordering::AcqRel) {
             return Err(Error::invalid("consumer: its events are being processed already; one `process` at a time"));
         }
@@ -82,7 +82,7 @@ impl Consumer {
     /// Commits what was acknowledged so far and waits for Kafka's answer.
     pub fn commit(&self, deadline: Deadline) -> Result<()> {
         self.check_open()?;
-        refuse_to_wait_for_ourselves("committing")?;
+        ensure_not_plugin_thread("committing")?;
         self.reader.records.commit(deadline.sooner(self.time_limit()))
     }
 
@@ -114,7 +114,7 @@ impl Consumer {
     /// Goes on at this offset of the partition.
     pub fn seek(&self, partition: u32, offset: u64) -> Result<()> {
         self.asking("seeking", |reader, limit| {
-            reader.records.seek(partition, offset, limit, || reader.left_over.forget(partition))
+            reader.records.seek(partition, offset, limit, || reader.returned.forget(partition))
         })
     }
 
@@ -131,16 +131,16 @@ impl Consumer {
 
     /// Commits, and leaves the group at once.
     pub fn close(&self, deadline: Deadline) -> Result<()> {
-        refuse_to_wait_for_ourselves("closing a consumer")?;
+        ensure_not_plugin_thread("closing a consumer")?;
         if self.closed.swap(true, Ordering::AcqRel) {
-            return Err(Error::bare(Kind::Closed));
+            return Err(Error::from_kind(Kind::Closed));
         }
         self.reader.records.close(deadline)
     }
 
     fn asking<T>(&self, doing: &str, ask: impl FnOnce(&Reader, Deadline) -> Result<T>) -> Result<T> {
         self.check_open()?;
-        refuse_to_wait_for_ourselves(doing)?;
+        ensure_not_plugin_thread(doing)?;
         ask(&self.reader, self.time_limit())
     }
 
@@ -149,7 +149,7 @@ impl Consumer {
     }
 
     fn check_open(&self) -> Result<()> {
-        if self.closed.load(Ordering::Acquire) { Err(Error::bare(Kind::Closed)) } else { Ok(()) }
+        if self.closed.load(Ordering::Acquire) { Err(Error::from_kind(Kind::Closed)) } else { Ok(()) }
     }
 }
 
@@ -185,7 +185,7 @@ impl Drop for Busy<'_> {
 pub struct Reader {
     topic: Arc<Topic>,
     records: KafkaConsumer,
-    left_over: LeftOver,
+    returned: ReturnedEvents,
     /// Tickets whose holders want to be called.
     awaiting: Mutex<Awaiting>,
 }
@@ -208,13 +208,13 @@ impl Reader {
     /// As [`next`](Self::next); `TimedOut` also when `stop` was set and [`wake`](Self::wake) called.
     pub fn next_unless(&self, deadline: Deadline, stop: &AtomicBool) -> Result<SharedEvent> {
         loop {
-            if let Some(left) = self.left_over.take(|event| event.is_current()) {
+            if let Some(left) = self.returned.take(|event| event.is_current()) {
                 return left;
             }
-            let interrupted = || stop.load(Ordering::Acquire) || !self.left_over.is_empty();
+            let interrupted = || stop.load(Ordering::Acquire) || !self.returned.is_empty();
             match self.records.next(deadline, interrupted)? {
                 Some(record) => return self.read(record),
-                None if self.left_over.is_empty() => return Err(Error::bare(Kind::TimedOut)),
+                None if self.returned.is_empty() => return Err(Error::from_kind(Kind::TimedOut)),
                 None => {}
             }
         }
@@ -222,7 +222,7 @@ impl Reader {
 
     /// The next event if it is at hand; nothing when there is more to do than to look, and [`next`](Self::next) does it.
     pub fn look(&self) -> Option<Result<SharedEvent>> {
-        if !self.left_over.is_empty() {
+        if !self.returned.is_empty() {
             return None;
         }
         Some(self.records.look()?.and_then(|record| self.read(record)))
@@ -230,7 +230,7 @@ impl Reader {
 
     fn read(&self, record: RawRecord) -> Result<SharedEvent> {
         let chunk = Filling::for_first_of(slice::from_ref(&record), self.records.positions());
-        chunk.map_or_else(|| Err(Error::bare(Kind::TimedOut)), |mut chunk| self.read_into(&mut chunk, record))
+        chunk.map_or_else(|| Err(Error::from_kind(Kind::TimedOut)), |mut chunk| self.read_into(&mut chunk, record))
     }
 
     fn read_all(&self, records: &mut Vec<RawRecord>) -> Vec<Result<SharedEvent>> {
@@ -247,7 +247,7 @@ impl Reader {
     fn read_into(&self, chunk: &mut Filling, record: RawRecord) -> Result<SharedEvent> {
         let (partition, offset) = (record.partition, record.offset);
         chunk.read(record, &self.topic.parts().serializer).map_err(|error| {
-            error.during(format_args!(
+            error.context(format_args!(
                 "reading topic {:?}: the record at offset {offset} of partition {partition}",
                 self.topic.name()
             ))
@@ -257,26 +257,26 @@ impl Reader {
     fn next_many(&self, max: u64, deadline: Deadline) -> Result<Vec<SharedEvent>> {
         let wanted = usize::try_from(max).unwrap_or(usize::MAX);
         let mut events = vec![self.next(deadline)?];
-        self.left_over.take_events(wanted, &mut events);
-        if self.left_over.is_empty() {
-            self.take_along(wanted, &mut events);
+        self.returned.take_events(wanted, &mut events);
+        if self.returned.is_empty() {
+            self.drain_available(wanted, &mut events);
         }
         Ok(events)
     }
 
     /// What else is there, a run after the other, until there are so many events.
-    fn take_along(&self, wanted: usize, events: &mut Vec<SharedEvent>) {
+    fn drain_available(&self, wanted: usize, events: &mut Vec<SharedEvent>) {
         let mut records = Vec::with_capacity(RUN.min(wanted));
         while events.len() < wanted {
             let most = RUN.min(wanted - events.len());
             let behind_them = self.records.take_more(most, &mut records);
             let is_all = records.len() < most || behind_them.is_some();
             let read = self.read_all(&mut records).into_iter();
-            let mut read = read.chain(behind_them.filter(Error::is_said_once).map(Err));
+            let mut read = read.chain(behind_them.filter(Error::is_reported_once).map(Err));
             while let Some(next) = read.next() {
                 match next {
                     Ok(event) => events.push(event),
-                    Err(error) => return self.left_over.append(std::iter::once(Err(error)).chain(read).collect()),
+                    Err(error) => return self.returned.append(std::iter::once(Err(error)).chain(read).collect()),
                 }
             }
             if is_all {
@@ -288,7 +288,7 @@ impl Reader {
     /// Events that were taken and not used come next, before all others.
     pub fn hand_back(&self, events: Vec<SharedEvent>) {
         if !events.is_empty() {
-            self.left_over.put(events);
+            self.returned.put(events);
             self.wake();
         }
     }
@@ -299,7 +299,7 @@ impl Reader {
     }
 
     fn position(&self, partition: u32, limit: Deadline) -> Result<u64> {
-        let left = self.left_over.first_of(partition);
+        let left = self.returned.first_of(partition);
         let next = self.records.position(partition, limit)?;
         Ok(left.map_or(next, |left| left.min(next)))
     }
@@ -312,21 +312,21 @@ impl Reader {
             return Ok(());
         }
         let reader = self.clone();
-        completions::spawn("octopus-pull", move || reader.attend_tickets())
+        completions::spawn("octopus-pull", move || reader.serve_pending_pulls())
             .inspect(|()| awaiting.is_attended = true)
             .inspect_err(|_| drop(awaiting.tickets.pop_back()))
     }
 
-    fn attend_tickets(&self) {
+    fn serve_pending_pulls(&self) {
         const SLICE: Duration = Duration::from_secs(1);
-        while let Some((ticket, completion)) = self.next_ticket() {
-            while !ticket.redeem_for_good(Deadline::after(SLICE)) {}
+        while let Some((ticket, completion)) = self.next_pending_pull() {
+            while !ticket.resolve(Deadline::after(SLICE)) {}
             drop(ticket);
             completions::call_here(completion);
         }
     }
 
-    fn next_ticket(&self) -> Option<(Arc<Future>, Completion)> {
+    fn next_pending_pull(&self) -> Option<(Arc<Future>, Completion)> {
         let mut awaiting = self.awaiting.lock();
         let next = awaiting.tickets.pop_front();
         awaiting.is_attended = next.is_some();
@@ -336,12 +336,12 @@ impl Reader {
 
 /// What was taken out of the topic and not handed to the host after all: it comes next.
 #[derive(Default)]
-struct LeftOver {
+struct ReturnedEvents {
     is_there: AtomicBool,
     line: Mutex<VecDeque<Result<SharedEvent>>>,
 }
 
-impl LeftOver {
+impl ReturnedEvents {
     fn is_empty(&self) -> bool {
         !self.is_there.load(Ordering::Acquire)
     }

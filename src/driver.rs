@@ -14,16 +14,16 @@ use crate::components::{Components, Maker, Parts, Registry, Role};
 use crate::config::{DriverSettings, Properties, TopicSettings, check_topic_name};
 use crate::deadline::Deadline;
 use crate::error::{Error, Kind, Result};
-use crate::health::{Health, refuse_to_wait_for_ourselves};
 use crate::kafka::{self, Connection, EmbeddedAdmin, KafkaAdmin, KafkaInfoTopics, Resources};
-use crate::services::{Services, let_loggers_decide};
+use crate::poison::{Poison, ensure_not_plugin_thread};
+use crate::services::{Services, enable_all_log_levels};
 use crate::thread_pool::ThreadPool;
 use crate::topic::Topic;
 
 const LOG_TARGET: &str = "driver";
 
 pub struct Driver {
-    pub health: Health,
+    pub poison: Poison,
     settings: DriverSettings,
     connection: Connection,
     admin: Box<dyn Admin>,
@@ -39,14 +39,14 @@ pub struct Driver {
 impl Driver {
     /// Checks everything in `config` that can be checked without a broker; none is asked yet.
     pub fn create(config: &str, services: Services) -> Result<Self> {
-        let_loggers_decide();
+        enable_all_log_levels();
         let settings = DriverSettings::parse(config)?;
         let registry = Registry::new(services.has_components);
         let connection = Connection::new(&settings, services)?;
         let admin = make_admin(&settings, &connection)?;
         let info_topics = KafkaInfoTopics::new(&connection);
         let driver = Driver {
-            health: Health::default(),
+            poison: Poison::default(),
             settings,
             connection,
             admin,
@@ -65,8 +65,8 @@ impl Driver {
     /// Makes the topic and, unless disabled, its info topic; see [`admin::create`]. `components` are JSON texts, in
     /// the order validator, selector, serializer.
     pub fn create_topic(&self, name: &str, options: Option<&str>, components: [Option<&str>; 3]) -> Result<()> {
-        refuse_to_wait_for_ourselves("creating a topic")?;
-        let doing = |error: Error| error.during(format_args!("creating topic {name:?}"));
+        ensure_not_plugin_thread("creating a topic")?;
+        let doing = |error: Error| error.context(format_args!("creating topic {name:?}"));
         let components = Components::parse(components).map_err(doing)?;
         self.registry.check_new(&components).map_err(doing)?;
         let settings = TopicSettings::parse(options, &self.settings).map_err(doing)?;
@@ -81,7 +81,7 @@ impl Driver {
         admin::refuse_info_topic_name(name, &self.settings)?;
         let info_topic = self.settings.info_topic_name(name);
         let deleted = admin::delete(&kafka_name, &info_topic, &*self.admin, self.deadline())
-            .map_err(|error| error.during(format_args!("deleting topic {name:?}")))?;
+            .map_err(|error| error.context(format_args!("deleting topic {name:?}")))?;
         if deleted == Deleted::LeftOtherPeoples {
             log::warn!(
                 logger: self.log(), target: LOG_TARGET,
@@ -99,7 +99,7 @@ impl Driver {
         let kafka_name = self.checked_name(name)?;
         admin::refuse_info_topic_name(name, &self.settings)?;
         let deadline = self.deadline();
-        let doing = |error: Error| error.during(format_args!("emptying topic {name:?}"));
+        let doing = |error: Error| error.context(format_args!("emptying topic {name:?}"));
         match self.admin.find(&kafka_name, deadline).map_err(doing)? {
             Some(partitions) => self.admin.empty(&kafka_name, partitions, deadline).map_err(doing),
             None => Err(doing(Error::new(Kind::UnknownTopic, format!("there is no Kafka topic {kafka_name:?}")))),
@@ -113,7 +113,7 @@ impl Driver {
         let deadline = self.deadline();
         let partitions = self.find_partitions(name, &kafka_name, deadline)?;
         let components = self.read_components(name, deadline)?;
-        let doing = |error: Error| error.during(format_args!("opening topic {name:?}"));
+        let doing = |error: Error| error.context(format_args!("opening topic {name:?}"));
         let parts = self.registry.make_parts(&components).map_err(doing)?;
         self.report_missing(name, &parts);
         Ok(Topic::new(self.clone(), name.to_owned(), kafka_name, partitions, &components, parts))
@@ -137,7 +137,7 @@ impl Driver {
             components: Components,
             num_partitions: u32,
         }
-        let doing = |error: Error| error.during("listing topics");
+        let doing = |error: Error| error.context("listing topics");
         let deadline = self.deadline();
         let reader = self.info_topics.reader()?;
         let all = reader.topics(deadline).map_err(doing)?;
@@ -238,7 +238,7 @@ impl Driver {
                 "creating topic {name:?}: the embedded Kafka has no settings of topics, \"config\" is ignored"
             );
         }
-        if !self.admin.gives_what_is_asked() && !settings.asked.is_empty() {
+        if !self.admin.honors_topic_options() && !settings.asked.is_empty() {
             log::warn!(
                 logger: self.log(), target: LOG_TARGET,
                 "creating topic {name:?}: the topic service decides on partitions, replicas and settings; ignored: {}",
@@ -265,7 +265,7 @@ impl Driver {
 
     fn read_components(&self, name: &str, deadline: Deadline) -> Result<Components> {
         let info_topic = self.settings.info_topic_name(name);
-        let doing = |error: Error| error.during(format_args!("opening topic {name:?}"));
+        let doing = |error: Error| error.context(format_args!("opening topic {name:?}"));
         let Some(found) = self.info_topics.read(&info_topic, deadline).map_err(doing)? else {
             return Ok(self.default_components(name, &info_topic, "does not exist"));
         };

@@ -40,9 +40,9 @@ pub enum Kind {
 
 /// Whether the event that the error is about may be in the topic all the same.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Stored {
+pub enum Persisted {
     No,
-    Perhaps,
+    Possibly,
 }
 
 /// Offsets of one partition, from the first to the last one.
@@ -56,15 +56,15 @@ pub struct OffsetRange {
 /// As large as a pointer, since what an event passes through returns a result at each step: larger ones were moved through memory.
 #[derive(Debug, Clone, thiserror::Error)]
 #[error("{}", .0.message)]
-pub struct Error(Box<Told>);
+pub struct Error(Box<ErrorInner>);
 
 #[derive(Debug, Clone)]
-struct Told {
+struct ErrorInner {
     kind: Kind,
     /// librdkafka's code (negative: found by the client; positive: said by a broker), where there is one.
     kafka_code: Option<i32>,
     retriable: bool,
-    stored: Stored,
+    persisted: Persisted,
     /// The offsets that reading passes over because of the error.
     skipped: Option<OffsetRange>,
     message: Cow<'static, str>,
@@ -72,18 +72,18 @@ struct Told {
 
 impl Error {
     pub fn new(kind: Kind, message: impl Into<Cow<'static, str>>) -> Self {
-        Error(Box::new(Told {
+        Error(Box::new(ErrorInner {
             kind,
             kafka_code: None,
             retriable: false,
-            stored: Stored::No,
+            persisted: Persisted::No,
             skipped: None,
             message: message.into(),
         }))
     }
 
     /// A result without a story: the caller knows what it asked for.
-    pub fn bare(kind: Kind) -> Self {
+    pub fn from_kind(kind: Kind) -> Self {
         let message = match kind {
             Kind::TimedOut => "the time given has passed",
             Kind::Closed => "closed: this handle was closed before",
@@ -102,13 +102,13 @@ impl Error {
     }
 
     /// Puts what was being done in front of what went wrong.
-    pub fn during(mut self, doing: impl fmt::Display) -> Self {
+    pub fn context(mut self, doing: impl fmt::Display) -> Self {
         self.0.message = format!("{doing}: {}", self.0.message).into();
         self
     }
 
     /// Adds what else there is to know.
-    pub fn adding(mut self, remark: impl fmt::Display) -> Self {
+    pub fn with_note(mut self, remark: impl fmt::Display) -> Self {
         self.0.message = format!("{} ({remark})", self.0.message).into();
         self
     }
@@ -123,8 +123,8 @@ impl Error {
         self
     }
 
-    pub fn stored(mut self, stored: Stored) -> Self {
-        self.0.stored = stored;
+    pub fn with_persisted(mut self, persisted: Persisted) -> Self {
+        self.0.persisted = persisted;
         self
     }
 
@@ -142,7 +142,7 @@ impl Error {
     }
 
     /// Whether it stands where an event would: whoever gets it is the only one to hear of it.
-    pub fn is_said_once(&self) -> bool {
+    pub fn is_reported_once(&self) -> bool {
         matches!(self.0.kind, Kind::MalformedRecord | Kind::RecordsLost | Kind::DamagedData | Kind::HostCallback)
     }
 
@@ -150,8 +150,8 @@ impl Error {
         self.0.retriable
     }
 
-    pub fn was_stored(&self) -> Stored {
-        self.0.stored
+    pub fn persisted(&self) -> Persisted {
+        self.0.persisted
     }
 
     pub fn skipped(&self) -> Option<OffsetRange> {

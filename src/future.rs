@@ -13,7 +13,7 @@ use crate::consumer::Reader;
 use crate::deadline::Deadline;
 use crate::error::{Error, Kind, Result};
 use crate::event::SharedEvent;
-use crate::health::{Health, refuse_to_wait_for_ourselves};
+use crate::poison::{Poison, ensure_not_plugin_thread};
 use crate::sync::{Condvar, Mutex};
 use crate::thread_pool::Mark;
 
@@ -94,7 +94,7 @@ impl<T: Clone> Promise<T> {
             }
             if deadline.has_passed() {
                 let unreached = began.and_then(|_| queue.upgrade()?.unreached(None));
-                return Err(unreached.unwrap_or_else(|| Error::bare(Kind::TimedOut)));
+                return Err(unreached.unwrap_or_else(|| Error::from_kind(Kind::TimedOut)));
             }
             if let Some(queue) = queue.upgrade() {
                 lingers = lingers && queue.flush_linger(deadline.remaining(LINGER_FLUSH));
@@ -115,11 +115,11 @@ impl<T: Clone> Promise<T> {
 enum Awaited {
     Delivery(Promise<Delivered>, Weak<dyn FlushLinger>),
     Flush(Promise<()>, Weak<dyn FlushLinger>),
-    Pull(Ticket),
+    Pull(PendingPull),
 }
 
 pub struct Future {
-    pub health: Health,
+    pub poison: Poison,
     awaited: Awaited,
     /// The thread pool that has to do work before this can end.
     pool: Mark,
@@ -128,15 +128,15 @@ pub struct Future {
 impl Future {
     /// Of an event that `pool` prepares.
     pub fn delivery(queue: Weak<dyn FlushLinger>, pool: Mark) -> Self {
-        Future { health: Health::default(), awaited: Awaited::Delivery(Promise::new(), queue), pool }
+        Future { poison: Poison::default(), awaited: Awaited::Delivery(Promise::new(), queue), pool }
     }
 
     pub fn flush(queue: Weak<dyn FlushLinger>, pool: Mark) -> Self {
-        Future { health: Health::default(), awaited: Awaited::Flush(Promise::new(), queue), pool }
+        Future { poison: Poison::default(), awaited: Awaited::Flush(Promise::new(), queue), pool }
     }
 
     pub fn pull(reader: Arc<Reader>) -> Self {
-        Future { health: Health::default(), awaited: Awaited::Pull(Ticket::new(reader)), pool: Mark::NONE }
+        Future { poison: Poison::default(), awaited: Awaited::Pull(PendingPull::new(reader)), pool: Mark::NONE }
     }
 
     pub fn settle_delivery(&self, result: Result<Delivered>, calls: &Calls) {
@@ -154,13 +154,13 @@ impl Future {
     /// Returns when the result is there, with its error if it is one, or `TimedOut` at the deadline.
     pub fn wait(&self, deadline: Deadline) -> Result<()> {
         if !deadline.has_passed() && !self.is_settled() {
-            refuse_to_wait_for_ourselves("waiting for a future")?;
-            self.pool.refuse_to_wait_for_itself("waiting for a future")?;
+            ensure_not_plugin_thread("waiting for a future")?;
+            self.pool.ensure_not_on_pool_thread("waiting for a future")?;
         }
         match &self.awaited {
             Awaited::Delivery(promise, queue) => promise.wait_until_settled(deadline, queue).map(drop),
             Awaited::Flush(promise, queue) => promise.wait_until_settled(deadline, queue),
-            Awaited::Pull(ticket) => ticket.redeem(deadline).inspect(|()| ticket.now_given()),
+            Awaited::Pull(ticket) => ticket.wait(deadline).inspect(|()| ticket.mark_observed()),
         }
     }
 
@@ -169,7 +169,7 @@ impl Future {
         match &self.awaited {
             Awaited::Delivery(promise, _) => promise.get().map(|result| result.map(drop)),
             Awaited::Flush(promise, _) => promise.get(),
-            Awaited::Pull(ticket) => ticket.look().map(|told| told.inspect(|()| ticket.now_given())),
+            Awaited::Pull(ticket) => ticket.look().map(|told| told.inspect(|()| ticket.mark_observed())),
         }
     }
 
@@ -177,7 +177,7 @@ impl Future {
     /// having given it to anybody, it hands it back.
     pub fn test(&self) -> bool {
         match &self.awaited {
-            Awaited::Pull(ticket) => !matches!(ticket.redeem(Deadline::PASSED), Err(e) if e.kind() == Kind::TimedOut),
+            Awaited::Pull(ticket) => !matches!(ticket.wait(Deadline::PASSED), Err(e) if e.kind() == Kind::TimedOut),
             _ => self.is_settled(),
         }
     }
@@ -197,9 +197,9 @@ impl Future {
     }
 
     /// Takes the pull's event, or what there is in place of one, for good; false when nothing came in time.
-    pub fn redeem_for_good(&self, deadline: Deadline) -> bool {
+    pub fn resolve(&self, deadline: Deadline) -> bool {
         match &self.awaited {
-            Awaited::Pull(ticket) => ticket.redeem_for_good(deadline),
+            Awaited::Pull(ticket) => ticket.resolve(deadline),
             _ => true,
         }
     }
@@ -209,7 +209,7 @@ impl Future {
         match &self.awaited {
             Awaited::Delivery(promise, _) => promise.is_settled(),
             Awaited::Flush(promise, _) => promise.is_settled(),
-            Awaited::Pull(ticket) => matches!(*ticket.state.lock(), TicketState::Taken(_)),
+            Awaited::Pull(ticket) => matches!(*ticket.state.lock(), PullState::Taken(_)),
         }
     }
 
@@ -242,64 +242,64 @@ impl Future {
 }
 
 fn not_yet() -> Error {
-    Error::bare(Kind::WouldBlock)
+    Error::from_kind(Kind::WouldBlock)
 }
 
 /// A place in no queue: whoever waits takes the next event there is.
-struct Ticket {
+struct PendingPull {
     reader: Arc<Reader>,
-    state: Mutex<TicketState>,
+    state: Mutex<PullState>,
     changed: Condvar,
     /// Whether the host has the event, or was told that it can have it.
-    is_given: AtomicBool,
+    is_observed: AtomicBool,
 }
 
-enum TicketState {
+enum PullState {
     Open,
     /// A thread is waiting for an event on its behalf, without holding the lock.
-    BeingRedeemed,
+    Waiting,
     Taken(Result<SharedEvent>),
 }
 
-impl Ticket {
+impl PendingPull {
     fn new(reader: Arc<Reader>) -> Self {
-        let is_given = AtomicBool::new(false);
-        Ticket { reader, state: Mutex::new(TicketState::Open), changed: Condvar::new(), is_given }
+        let is_observed = AtomicBool::new(false);
+        PendingPull { reader, state: Mutex::new(PullState::Open), changed: Condvar::new(), is_observed }
     }
 
     /// What was taken, to the host.
     fn give(&self) -> Option<Result<SharedEvent>> {
-        self.taken().inspect(|_| self.now_given())
+        self.taken().inspect(|_| self.mark_observed())
     }
 
-    fn now_given(&self) {
-        self.is_given.store(true, Ordering::Release);
+    fn mark_observed(&self) {
+        self.is_observed.store(true, Ordering::Release);
     }
 
     fn has_taken_the_end(&self) -> bool {
-        matches!(&*self.state.lock(), TicketState::Taken(Ok(event)) if event.is_end_of_topic())
+        matches!(&*self.state.lock(), PullState::Taken(Ok(event)) if event.is_end_of_topic())
     }
 
     fn taken(&self) -> Option<Result<SharedEvent>> {
         match &*self.state.lock() {
-            TicketState::Taken(result) => Some(result.clone()),
+            PullState::Taken(result) => Some(result.clone()),
             _ => None,
         }
     }
 
-    fn redeem(&self, deadline: Deadline) -> Result<()> {
+    fn wait(&self, deadline: Deadline) -> Result<()> {
         // The rest is the consumer's to say again.
-        self.redeem_and_keep(deadline, Error::is_said_once)
+        self.wait_and_keep(deadline, Error::is_reported_once)
     }
 
-    fn redeem_for_good(&self, deadline: Deadline) -> bool {
+    fn resolve(&self, deadline: Deadline) -> bool {
         let in_time = |error: &Error| error.kind() != Kind::TimedOut;
-        let has_come = self.redeem_and_keep(deadline, in_time).map_or_else(|error| in_time(&error), |_| true);
-        self.is_given.store(has_come, Ordering::Release);
+        let has_come = self.wait_and_keep(deadline, in_time).map_or_else(|error| in_time(&error), |_| true);
+        self.is_observed.store(has_come, Ordering::Release);
         has_come
     }
 
-    fn redeem_and_keep(&self, deadline: Deadline, keep: impl Fn(&Error) -> bool) -> Result<()> {
+    fn wait_and_keep(&self, deadline: Deadline, keep: impl Fn(&Error) -> bool) -> Result<()> {
         if let Some(taken) = self.take_turn(deadline)? {
             return taken;
         }
@@ -309,13 +309,13 @@ impl Ticket {
     fn look(&self) -> Option<Result<()>> {
         let mut state = self.state.lock();
         match &*state {
-            TicketState::Taken(result) => return Some(success_of(result)),
-            TicketState::BeingRedeemed => return None,
-            TicketState::Open => *state = TicketState::BeingRedeemed,
+            PullState::Taken(result) => return Some(success_of(result)),
+            PullState::Waiting => return None,
+            PullState::Open => *state = PullState::Waiting,
         }
         drop(state);
         let turn = Turn(self);
-        self.reader.look().map(|result| turn.end_with(result, Error::is_said_once))
+        self.reader.look().map(|result| turn.end_with(result, Error::is_reported_once))
     }
 
     /// Waits until no other thread redeems this ticket; tells whether that one took an event, or gives nothing and the turn.
@@ -324,13 +324,13 @@ impl Ticket {
         let mut state = self.state.lock();
         loop {
             match &*state {
-                TicketState::Taken(result) => return Ok(Some(success_of(result))),
-                TicketState::Open => {
-                    *state = TicketState::BeingRedeemed;
+                PullState::Taken(result) => return Ok(Some(success_of(result))),
+                PullState::Open => {
+                    *state = PullState::Waiting;
                     return Ok(None);
                 }
-                TicketState::BeingRedeemed if deadline.has_passed() => return Err(Error::bare(Kind::TimedOut)),
-                TicketState::BeingRedeemed => {
+                PullState::Waiting if deadline.has_passed() => return Err(Error::from_kind(Kind::TimedOut)),
+                PullState::Waiting => {
                     self.changed.wait_for(&mut state, deadline.remaining(SLICE));
                 }
             }
@@ -338,31 +338,31 @@ impl Ticket {
     }
 }
 
-impl Drop for Ticket {
+impl Drop for PendingPull {
     /// What was taken and not given to anybody is read next.
     fn drop(&mut self) {
-        if let TicketState::Taken(Ok(event)) = self.state.get_mut()
-            && !*self.is_given.get_mut()
+        if let PullState::Taken(Ok(event)) = self.state.get_mut()
+            && !*self.is_observed.get_mut()
         {
             self.reader.hand_back(vec![event.clone()]);
         }
     }
 }
 
-/// The right to redeem a ticket; given back however the redeeming ends.
-struct Turn<'a>(&'a Ticket);
+/// The right to wait a ticket; given back however the redeeming ends.
+struct Turn<'a>(&'a PendingPull);
 
 impl Turn<'_> {
     /// What was taken out of the topic is the ticket's for good, and so is an error of which `keep` says so.
     fn end_with(self, result: Result<SharedEvent>, keep: impl Fn(&Error) -> bool) -> Result<()> {
         let told = success_of(&result);
         if result.as_ref().err().is_none_or(keep) {
-            ManuallyDrop::new(self).give_back(TicketState::Taken(result));
+            ManuallyDrop::new(self).give_back(PullState::Taken(result));
         }
         told
     }
 
-    fn give_back(&self, state: TicketState) {
+    fn give_back(&self, state: PullState) {
         *self.0.state.lock() = state;
         self.0.changed.notify_all();
     }
@@ -370,7 +370,7 @@ impl Turn<'_> {
 
 impl Drop for Turn<'_> {
     fn drop(&mut self) {
-        self.give_back(TicketState::Open);
+        self.give_back(PullState::Open);
     }
 }
 

@@ -25,13 +25,13 @@ mod future;
 #[cfg(any(test, fuzzing))]
 #[doc(hidden)]
 pub mod fuzz;
-mod health;
 mod in_flight;
 mod json;
 mod kafka;
 mod log_throttle;
 mod name_lookup;
 mod order;
+mod poison;
 mod positions;
 mod preparation;
 mod process_exit;

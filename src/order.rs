@@ -38,8 +38,8 @@ impl<T, S> Order<T, S> {
     }
 
     /// Leaves the result of a turn, and puts out what is ready: results in order, one at a time, on this thread or on
-    /// another that is at it. `put_out` may call anything, this order included.
-    pub fn finish(&self, turn: Turn, result: T, mut put_out: impl FnMut(&mut S, T)) {
+    /// another that is at it. `dispatch` may call anything, this order included.
+    pub fn finish(&self, turn: Turn, result: T, mut dispatch: impl FnMut(&mut S, T)) {
         let mut line = self.line.lock();
         let index = turn.0.saturating_sub(line.head) as usize;
         if let Some(place) = line.places.get_mut(index) {
@@ -49,7 +49,7 @@ impl<T, S> Order<T, S> {
         drop(line);
         let mut served = Served { order: self, tools: Some(tools) };
         while let Some((ready, tools)) = served.next() {
-            put_out(tools, ready);
+            dispatch(tools, ready);
         }
     }
 }

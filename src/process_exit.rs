@@ -82,7 +82,7 @@ pub fn register(producer: Weak<dyn ExitFlush>, limit: Duration) -> Result<()> {
     }
     let mut state = lock();
     if has_begun() || !matches!(state.phase, Phase::Running) {
-        return Err(Error::bare(Kind::Closed));
+        return Err(Error::from_kind(Kind::Closed));
     }
     if !state.has_thread {
         spawn("octopus-exit", deliver_at_exit)?;

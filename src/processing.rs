@@ -11,7 +11,7 @@ use crate::consumer::Reader;
 use crate::deadline::Deadline;
 use crate::error::{Error, Kind, Result};
 use crate::event::SharedEvent;
-use crate::thread_pool::{FIRST, ThreadPool};
+use crate::thread_pool::{HIGHEST_PRIORITY, ThreadPool};
 
 /// What a processor wants next.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -99,8 +99,8 @@ impl Run {
     fn submit(self: &Arc<Self>, pool: &ThreadPool, event: Option<SharedEvent>) {
         self.state.lock().submitted += 1;
         let job = Job { run: self.clone(), event, is_done: false };
-        if let Err(refused) = pool.submit(Box::new(move || job.run()), FIRST) {
-            self.end(Err(refused.why.during("handing an event to the thread pool")));
+        if let Err(refused) = pool.submit(Box::new(move || job.run()), HIGHEST_PRIORITY) {
+            self.end(Err(refused.why.context("handing an event to the thread pool")));
             drop(refused.task);
         }
     }

@@ -15,19 +15,19 @@ use crate::deadline::Deadline;
 use crate::error::{Error, Kind, Result};
 use crate::fork;
 use crate::future::Future;
-use crate::health::{Health, is_plugin_thread, refuse_to_wait_for_ourselves};
 use crate::in_flight::{Claim, Place};
 use crate::json;
 use crate::kafka::{EncodedRecord, KafkaProducer, WhenOverdue};
 use crate::order::{Order, Turn};
+use crate::poison::{Poison, ensure_not_plugin_thread, is_plugin_thread};
 use crate::preparation::Preparation;
 use crate::protection::Protection;
 use crate::record::{EventRecord, HEADER, LENGTH_PREFIX, Metadata, Record};
-use crate::thread_pool::{FIRST, Mark, Refused, ThreadPool};
+use crate::thread_pool::{HIGHEST_PRIORITY, Mark, Refused, ThreadPool};
 use crate::topic::Topic;
 
 pub struct Producer {
-    pub health: Health,
+    pub poison: Poison,
     pipeline: Arc<PushPipeline>,
     closed: AtomicBool,
 }
@@ -66,7 +66,7 @@ impl Producer {
             records: records.prepared_on(elsewhere),
             pool,
         };
-        Ok(Producer { health: Health::default(), pipeline: Arc::new(pipeline), closed: AtomicBool::new(false) })
+        Ok(Producer { poison: Poison::default(), pipeline: Arc::new(pipeline), closed: AtomicBool::new(false) })
     }
 
     /// Checks the event, waits for room, and has it made into a record and queued. The future tells of its delivery, if it
@@ -103,23 +103,23 @@ impl Producer {
     /// are still being delivered, in the background.
     pub fn close(&self, deadline: Deadline) -> Result<()> {
         let doing = "closing a producer";
-        refuse_to_wait_for_ourselves(doing)?;
-        self.pipeline.elsewhere.refuse_to_wait_for_itself(doing)?;
+        ensure_not_plugin_thread(doing)?;
+        self.pipeline.elsewhere.ensure_not_on_pool_thread(doing)?;
         if self.closed.swap(true, Ordering::AcqRel) {
-            return Err(Error::bare(Kind::Closed));
+            return Err(Error::from_kind(Kind::Closed));
         }
         let records = &self.pipeline.records;
-        records.in_flight().end(Error::bare(Kind::Closed));
+        records.in_flight().end(Error::from_kind(Kind::Closed));
         records.flush().wait(deadline)
     }
 
     fn check_ready(&self) -> Result<()> {
         self.check_open()?;
-        self.pipeline.records.check_way().map_err(|why| why.during(self.pipeline.pushing()))
+        self.pipeline.records.check_way().map_err(|why| why.context(self.pipeline.pushing()))
     }
 
     fn check_open(&self) -> Result<()> {
-        if self.closed.load(Ordering::Acquire) { Err(Error::bare(Kind::Closed)) } else { Ok(()) }
+        if self.closed.load(Ordering::Acquire) { Err(Error::from_kind(Kind::Closed)) } else { Ok(()) }
     }
 }
 
@@ -133,7 +133,7 @@ impl Drop for Producer {
             return;
         }
         let records = &self.pipeline.records;
-        records.in_flight().end(Error::bare(Kind::Closed));
+        records.in_flight().end(Error::from_kind(Kind::Closed));
         // Whoever wants to know the outcome has closed the producer.
         let _ = records.flush().wait(Deadline::after(limit));
     }
@@ -284,8 +284,8 @@ impl PushPipeline {
             job.run();
             return Ok(future);
         }
-        if let Err(Refused { why, task }) = self.pool.submit(Box::new(move || job.run()), FIRST) {
-            let why = why.during("handing an event to the thread pool").during(self.pushing());
+        if let Err(Refused { why, task }) = self.pool.submit(Box::new(move || job.run()), HIGHEST_PRIORITY) {
+            let why = why.context("handing an event to the thread pool").context(self.pushing());
             // Said here, so not to be said again by a flush.
             self.records.in_flight().give_up(vec![(place, None)]);
             drop(task);
@@ -330,7 +330,7 @@ impl PushPipeline {
         data: &[&[u8]],
         partition: Option<u64>,
     ) -> Result<Ready> {
-        let metadata = preparation.prepare(data).map_err(|why| why.during(self.pushing()))?;
+        let metadata = preparation.prepare(data).map_err(|why| why.context(self.pushing()))?;
         let record = self.encode_serialized(&metadata, data)?;
         Ok(Ready { record, metadata: Text::Unknown, partition, preparation: Some(preparation) })
     }
@@ -344,14 +344,14 @@ impl PushPipeline {
     fn validate<'a>(&self, metadata: &str, data: impl FnOnce() -> Vec<&'a [u8]>) -> Result<()> {
         let Provided::By(validator) = &self.topic.parts().validator else { return Ok(()) };
         let data = if validator.wants_data() { data() } else { Vec::new() };
-        validator.validate(metadata, &data).map_err(|why| why.during(self.pushing()))
+        validator.validate(metadata, &data).map_err(|why| why.context(self.pushing()))
     }
 
     fn serialize(&self, event: Unprepared) -> Result<Ready> {
         let partition = event.partition;
         match event.content {
             Content::Raw { serializer, metadata, data } => {
-                let serialized = serializer.serialize(&metadata).map_err(|why| why.during(self.pushing()))?;
+                let serialized = serializer.serialize(&metadata).map_err(|why| why.context(self.pushing()))?;
                 let record = self.encode_serialized(&serialized, &[&data])?;
                 Ok(Ready { record, metadata: Text::Apart(metadata), partition, preparation: None })
             }
@@ -369,7 +369,7 @@ impl PushPipeline {
         if self.elsewhere.is_on_this_thread() {
             return in_flight.take_without_waiting(claim);
         }
-        let give_up = |began| self.records.unreached(began).map(|why| why.during(self.pushing()));
+        let give_up = |began| self.records.unreached(began).map(|why| why.context(self.pushing()));
         in_flight.take(claim, || Deadline::after(self.topic.driver().timeout()), give_up)
     }
 
@@ -380,14 +380,14 @@ impl PushPipeline {
         let turn = turn.or_else(|| by_host.then(|| self.order.take_turn()));
         match turn {
             Some(turn) => self.order.finish(turn, prepared, |selector, prepared| {
-                self.put_out(prepared, selector.as_mut());
+                self.dispatch(prepared, selector.as_mut());
             }),
-            None => self.put_out(prepared, None),
+            None => self.dispatch(prepared, None),
         }
     }
 
     /// Sends what was prepared; what can't be sent fails its future.
-    fn put_out(&self, prepared: Prepared, selector: Option<&mut Box<dyn Selector>>) {
+    fn dispatch(&self, prepared: Prepared, selector: Option<&mut Box<dyn Selector>>) {
         let Prepared { event, place } = prepared;
         let sent = catch_unwind(AssertUnwindSafe(|| {
             let Ready { record, metadata, partition, mut preparation } = event?;
@@ -422,23 +422,23 @@ impl PushPipeline {
                     size.map_or("too many".to_owned(), |size| size.to_string()),
                 ),
             )
-            .during(self.pushing())),
+            .context(self.pushing())),
         }
     }
 
     fn check_metadata(&self, metadata: &Metadata) -> Result<()> {
         let Metadata::Json(text) = metadata else { return Ok(()) };
         if let Some(refusal) = &self.json_refusal {
-            return Err(refusal.clone().during(self.pushing()));
+            return Err(refusal.clone().context(self.pushing()));
         }
         json::check(text).map_err(|why| {
-            Error::new(Kind::InvalidMetadata, format!("the metadata is not JSON: {why}")).during(self.pushing())
+            Error::new(Kind::InvalidMetadata, format!("the metadata is not JSON: {why}")).context(self.pushing())
         })
     }
 
     fn select_own(&self, requested: Option<u64>, by: Option<&mut Box<dyn Preparation>>) -> Result<Option<u32>> {
         let Some(preparation) = by else { return Ok(None) };
-        preparation.select(requested, self.topic.partition_count()).map_err(|why| why.during(self.pushing()))
+        preparation.select(requested, self.topic.partition_count()).map_err(|why| why.context(self.pushing()))
     }
 
     fn select_partition(
@@ -451,7 +451,7 @@ impl PushPipeline {
         match (&self.selection, selector) {
             (Selection::Default(selector), _) => Ok(selector.select(requested, partitions)),
             (Selection::ByHost, Some(selector)) => {
-                selector.select(metadata, requested, partitions).map_err(|why| why.during(self.pushing()))
+                selector.select(metadata, requested, partitions).map_err(|why| why.context(self.pushing()))
             }
             (Selection::ByHost, None) => Err(Error::new(Kind::Component, "the topic's selector is not at hand")),
             // Its selector is the host's: if that names a partition, it has asked the selector already.
@@ -459,9 +459,9 @@ impl PushPipeline {
                 Some(partition) if partition < u64::from(partitions) => Ok(partition as u32),
                 Some(partition) => {
                     let why = format!("partition {partition} does not exist, there are {partitions}");
-                    Err(Error::invalid(why).during(self.pushing()))
+                    Err(Error::invalid(why).context(self.pushing()))
                 }
-                None => Err(nobody_provides_it.clone().during(self.pushing())),
+                None => Err(nobody_provides_it.clone().context(self.pushing())),
             },
         }
     }
@@ -505,7 +505,7 @@ impl Drop for Job {
     fn drop(&mut self) {
         if self.event.take().is_some() {
             let why = Error::new(Kind::HostCallback, "the thread pool dropped the task that prepares the event");
-            let event = Err(why.during(self.pipeline.pushing()));
+            let event = Err(why.context(self.pipeline.pushing()));
             self.pipeline.finish(self.turn.take(), Prepared { event, place: self.place });
         }
     }

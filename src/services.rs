@@ -88,6 +88,6 @@ impl<F: Fn(Level, &str, &str) + Send + Sync> log::Log for LogFunction<F> {
 }
 
 /// The facade filters by a process-wide level before it asks a logger; ours decide for themselves.
-pub fn let_loggers_decide() {
+pub fn enable_all_log_levels() {
     log::set_max_level(LevelFilter::Trace);
 }

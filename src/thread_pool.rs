@@ -1,6 +1,6 @@
 //! Threads that work is done on: our own, the host's, or none, and then work is done in the caller.
 //!
-//! Higher priorities go first. [`FIRST`], the default of the Diaspora API, goes ahead of all others, and among equals
+//! Higher priorities go first. [`HIGHEST_PRIORITY`], the default of the Diaspora API, goes ahead of all others, and among equals
 //! the first in is the first out.
 
 use std::cell::Cell;
@@ -14,11 +14,11 @@ use std::time::Duration;
 use parking_lot::{Condvar, Mutex};
 
 use crate::error::{Error, Kind, Result};
-use crate::health::Health;
+use crate::poison::Poison;
 use crate::resource_limit;
 
 /// The priority that goes ahead of all others.
-pub const FIRST: u64 = u64::MAX;
+pub const HIGHEST_PRIORITY: u64 = u64::MAX;
 /// More threads than any machine has use for; beyond, the number is rather a mistake.
 const MOST_THREADS: u64 = 4096;
 
@@ -39,7 +39,7 @@ pub trait HostPool: Send + Sync {
 }
 
 pub struct ThreadPool {
-    pub health: Health,
+    pub poison: Poison,
     mark: Mark,
     workers: Workers,
 }
@@ -70,7 +70,7 @@ impl Mark {
     }
 
     /// Refuses `doing` in a task of that pool.
-    pub fn refuse_to_wait_for_itself(self, doing: &str) -> Result<()> {
+    pub fn ensure_not_on_pool_thread(self, doing: &str) -> Result<()> {
         if !self.is_on_this_thread() {
             return Ok(());
         }
@@ -101,11 +101,11 @@ impl ThreadPool {
             1..=MOST_THREADS => Workers::Own(Own::start(threads, mark)?),
             _ => return Err(Error::invalid(format!("threads: {threads} are too many, at most {MOST_THREADS}"))),
         };
-        Ok(ThreadPool { health: Health::default(), mark, workers })
+        Ok(ThreadPool { poison: Poison::default(), mark, workers })
     }
 
     pub fn of_host(host: Box<dyn HostPool>) -> Self {
-        ThreadPool { health: Health::default(), mark: Mark::new(), workers: Workers::Host(host) }
+        ThreadPool { poison: Poison::default(), mark: Mark::new(), workers: Workers::Host(host) }
     }
 
     /// Has the task run, or gives it back.
@@ -270,7 +270,7 @@ mod tests {
             started.send(()).unwrap();
             let _ = until.recv();
         };
-        pool.submit(Box::new(task), FIRST).map_err(|refused| refused.why).unwrap();
+        pool.submit(Box::new(task), HIGHEST_PRIORITY).map_err(|refused| refused.why).unwrap();
         has_started.recv_timeout(SOON).unwrap();
         (pool, release)
     }
@@ -279,7 +279,9 @@ mod tests {
     fn higher_priorities_go_first_and_equals_in_the_order_they_came() {
         let (pool, release) = busy_pool();
         let (sender, done) = mpsc::channel();
-        for (name, priority) in [("low", 1), ("high", 9), ("first", FIRST), ("second", FIRST), ("low too", 1)] {
+        for (name, priority) in
+            [("low", 1), ("high", 9), ("first", HIGHEST_PRIORITY), ("second", HIGHEST_PRIORITY), ("low too", 1)]
+        {
             let sender = sender.clone();
             pool.submit(Box::new(move || sender.send(name).unwrap()), priority).map_err(|refused| refused.why).unwrap();
         }

@@ -7,12 +7,12 @@ use crate::config::ClientSettings;
 use crate::consumer::Consumer;
 use crate::driver::Driver;
 use crate::error::Result;
-use crate::health::Health;
+use crate::poison::Poison;
 use crate::producer::Producer;
 use crate::thread_pool::ThreadPool;
 
 pub struct Topic {
-    pub health: Health,
+    pub poison: Poison,
     driver: Arc<Driver>,
     name: String,
     kafka_name: String,
@@ -31,7 +31,7 @@ impl Topic {
         parts: Parts,
     ) -> Self {
         let components_json = serde_json::to_string(components).unwrap_or_default();
-        Topic { health: Health::default(), driver, name, kafka_name, partitions, parts, components_json }
+        Topic { poison: Poison::default(), driver, name, kafka_name, partitions, parts, components_json }
     }
 
     pub fn name(&self) -> &str {
@@ -68,11 +68,11 @@ impl Topic {
     ) -> Result<Producer> {
         let pool = pool.unwrap_or_else(|| self.driver.default_pool().clone());
         Producer::new(self.clone(), settings, pool)
-            .map_err(|error| error.during(format_args!("making a producer of topic {:?}", self.name)))
+            .map_err(|error| error.context(format_args!("making a producer of topic {:?}", self.name)))
     }
 
     pub fn make_consumer(self: &Arc<Self>, settings: ClientSettings) -> Result<Consumer> {
         Consumer::new(self.clone(), settings)
-            .map_err(|error| error.during(format_args!("making a consumer of topic {:?}", self.name)))
+            .map_err(|error| error.context(format_args!("making a consumer of topic {:?}", self.name)))
     }
 }

@@ -22,7 +22,7 @@
 namespace octopus {
 
 /* What a processor wants next. */
-enum class Flow : std::int32_t { go_on = OCTOPUS_GO_ON, stop = OCTOPUS_STOP };
+enum class Flow : std::int32_t { go_on = OCTOPUS_PROCESS_CONTINUE, stop = OCTOPUS_PROCESS_STOP };
 
 /* Called with each event, which may be moved from, and with NULL when none came in time. */
 using Processor = std::function<Flow(Event *event)>;
@@ -127,7 +127,7 @@ public:
     {
         const auto offset =
             detail::get<std::uint64_t>(handle_.api(), handle_.api().consumer->committed, handle_.get(), partition);
-        return offset == OCTOPUS_NOTHING_COMMITTED ? std::nullopt : std::optional<std::uint64_t>(offset);
+        return offset == OCTOPUS_OFFSET_NONE ? std::nullopt : std::optional<std::uint64_t>(offset);
     }
 
     /* Events of this partition that were not delivered to this consumer yet. */
@@ -177,7 +177,7 @@ private:
 struct ConsumerOptions {
     /* JSON; its `kafka` object is laid over the driver's. */
     std::string_view options = {};
-    /* Events in a batch: 0, no preference; OCTOPUS_ADAPTIVE. And how many batches may be held. */
+    /* Events in a batch: 0, no preference; OCTOPUS_BATCH_SIZE_ADAPTIVE. And how many batches may be held. */
     std::uint64_t batch_size = 0;
     std::uint64_t max_batches = 0;
     /* Partitions to read, and no others; none: those that the group gives. */

@@ -138,7 +138,7 @@ public:
                                                                    detail::views(segments, count));
             });
         };
-        register_component(OCTOPUS_VALIDATOR, type, component);
+        register_component(OCTOPUS_ROLE_VALIDATOR, type, component);
     }
 
     void register_selector(std::string_view type, Make<Selector> make) const
@@ -151,7 +151,7 @@ public:
                     detail::view(metadata), detail::requested_partition(requested), partitions);
             });
         };
-        register_component(OCTOPUS_SELECTOR, type, component);
+        register_component(OCTOPUS_ROLE_SELECTOR, type, component);
     }
 
     void register_serializer(std::string_view type, Make<Serializer> make) const
@@ -169,7 +169,7 @@ public:
                                                                        Serializer::output(reply));
             });
         };
-        register_component(OCTOPUS_SERIALIZER, type, component);
+        register_component(OCTOPUS_ROLE_SERIALIZER, type, component);
     }
 
 private:

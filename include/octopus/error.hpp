@@ -31,7 +31,7 @@ public:
     /* Whether the same call may succeed later without anything being changed by hand. */
     bool is_retriable() const noexcept { return is_retriable_; }
     /* Of a failed push: whether the event may be in the topic all the same. */
-    bool is_perhaps_stored() const noexcept { return is_perhaps_stored_; }
+    bool is_possibly_persisted() const noexcept { return is_possibly_persisted_; }
     /* Of OCTOPUS_DAMAGED_DATA and OCTOPUS_RECORDS_LOST: the offsets that reading skips, once their end is known. */
     const std::optional<SkippedOffsets> &skipped() const noexcept { return skipped_; }
 
@@ -43,7 +43,7 @@ public:
         Error raised(status, message);
         raised.kafka_code_ = api.error->kafka_code(error);
         raised.is_retriable_ = api.error->retriable(error) != 0 || status == OCTOPUS_WOULD_BLOCK;
-        raised.is_perhaps_stored_ = api.error->stored(error) == OCTOPUS_STORED_PERHAPS;
+        raised.is_possibly_persisted_ = api.error->persisted(error) == OCTOPUS_PERSISTED_POSSIBLY;
         SkippedOffsets offsets;
         if (OCTOPUS_HAS(api.error, skipped) &&
             api.error->skipped(error, &offsets.partition, &offsets.first, &offsets.last) != 0)
@@ -65,7 +65,7 @@ private:
     octopus_status status_;
     std::int32_t kafka_code_ = 0;
     bool is_retriable_ = false;
-    bool is_perhaps_stored_ = false;
+    bool is_possibly_persisted_ = false;
     std::optional<SkippedOffsets> skipped_;
 };
 

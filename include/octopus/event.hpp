@@ -27,13 +27,13 @@ public:
     std::string_view serialized_metadata() const { return detail::view(view_.serialized_metadata); }
     /* The data, in one piece. */
     std::string_view data() const { return detail::view(view_.data); }
-    /* The offset in the partition, or OCTOPUS_NO_MORE_EVENTS. */
+    /* The offset in the partition, or OCTOPUS_EVENT_ID_END_OF_TOPIC. */
     std::uint64_t id() const { return view_.id; }
     std::uint32_t partition() const { return view_.partition; }
     /* Since 1970, by the producer's or the broker's clock; negative when the record has none. */
     milliseconds timestamp() const { return milliseconds(view_.timestamp_ms); }
     /* Whether this marks the end of the topic; then it carries nothing. */
-    bool is_end_of_topic() const { return view_.id == OCTOPUS_NO_MORE_EVENTS; }
+    bool is_end_of_topic() const { return view_.id == OCTOPUS_EVENT_ID_END_OF_TOPIC; }
 
     /* This event and all before it in its partition are done with: a consumer of the same name created later starts after
      * it. Throws with OCTOPUS_STALE when the partition was taken away since the event was read. */

@@ -62,7 +62,7 @@ protected:
 
 /* Where the broker put an event. */
 struct Delivered {
-    /* The offset, or OCTOPUS_UNKNOWN_EVENT_ID when the broker had the event already and its first answer was lost. */
+    /* The offset, or OCTOPUS_EVENT_ID_UNKNOWN when the broker had the event already and its first answer was lost. */
     std::uint64_t id;
     std::uint32_t partition;
 };

@@ -147,7 +147,7 @@ struct ProducerOptions {
     std::string_view name = {};
     /* JSON; its `kafka` object is laid over the driver's. */
     std::string_view options = {};
-    /* Events in a batch: 0, no preference; OCTOPUS_ADAPTIVE. And how many batches may be held. */
+    /* Events in a batch: 0, no preference; OCTOPUS_BATCH_SIZE_ADAPTIVE. And how many batches may be held. */
     std::uint64_t batch_size = 0;
     std::uint64_t max_batches = 0;
     /* Whether events of this producer may be reordered by the pool that prepares them. */

@@ -48,7 +48,7 @@ private:
 class HostPool {
 public:
     virtual ~HostPool() = default;
-    /* Runs the task once, now or later; higher priorities first, OCTOPUS_FIRST ahead of all. What it throws refuses it. */
+    /* Runs the task once, now or later; higher priorities first, OCTOPUS_PRIORITY_HIGHEST ahead of all. What it throws refuses it. */
     virtual void submit(Task task, std::uint64_t priority) = 0;
     /* Tasks that wait for a thread. */
     virtual std::uint64_t pending() const = 0;
@@ -72,7 +72,7 @@ public:
     }
 
     /* Has `work` run; must not throw. */
-    void submit(std::function<void()> work, std::uint64_t priority = OCTOPUS_FIRST) const
+    void submit(std::function<void()> work, std::uint64_t priority = OCTOPUS_PRIORITY_HIGHEST) const
     {
         using Work = std::function<void()>;
         octopus_task task{};

@@ -11,8 +11,8 @@ use std::process::{Child, Command, ExitCode, Stdio};
 
 use rdkafka::mocking::MockCluster;
 
-use floor::ROLE;
-use floor::job::{Figures, Job, Pulling, Side, Work};
+use baseline::ROLE;
+use baseline::job::{Figures, Job, Pulling, Side, Work};
 
 /// The argument that makes this program a broker.
 pub const MOCK: &str = "mock";

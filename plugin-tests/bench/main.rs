@@ -18,8 +18,8 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::Instant;
 
-use floor::job::{Figures, Job, Side, Work};
-use floor::librdkafka::Librdkafka;
+use baseline::job::{Figures, Job, Side, Work};
+use baseline::librdkafka::Librdkafka;
 use options::Options;
 use plugin::Plugin;
 use runner::{Row, Runner};
@@ -30,8 +30,8 @@ use through_cpp::CppPoint;
 fn main() -> ExitCode {
     let began = Instant::now();
     let arguments: Vec<String> = std::env::args().skip(1).collect();
-    if let Some(job) = floor::job_in(&arguments) {
-        floor::tell(&measure(&job, began));
+    if let Some(job) = baseline::job_in(&arguments) {
+        baseline::tell(&measure(&job, began));
     }
     if arguments == [instructions::MOCK] {
         return instructions::be_a_broker();
@@ -61,9 +61,9 @@ fn main() -> ExitCode {
 fn measure(job: &Job, began: Instant) -> Figures {
     match job.side {
         Side::Plugin if job.work == Work::List => plugin::list(job),
-        Side::Plugin => floor::measure::<Plugin>(job, began),
-        Side::Patched => floor::measure::<Librdkafka>(job, began),
-        Side::Floor | Side::CppOctopus | Side::ThroughCpp => panic!("other programs measure these"),
+        Side::Plugin => baseline::measure::<Plugin>(job, began),
+        Side::Patched => baseline::measure::<Librdkafka>(job, began),
+        Side::Baseline | Side::CppOctopus | Side::ThroughCpp => panic!("other programs measure these"),
     }
 }
 

@@ -5,9 +5,9 @@ use std::time::Duration;
 use plugin_tests::{Consumer as Reading, Driver, Event as Pulled, NewEvent, Octopus, Producer as Writing, Push, Topic};
 use serde_json::json;
 
-use floor::Before;
-use floor::job::{Event, Figures, Job};
-use floor::side::{BATCH, Consuming, Measured, PATIENCE, Producing, Seen, Told};
+use baseline::Before;
+use baseline::job::{Event, Figures, Job};
+use baseline::side::{BATCH, Consuming, Measured, PATIENCE, Producing, Seen, Told};
 
 /// Bare: for topics that have no info topics.
 pub fn driver(bootstrap: &str, is_bare: bool) -> Driver {

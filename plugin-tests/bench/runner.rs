@@ -14,8 +14,8 @@ use crate::plugin;
 use crate::scenarios::Point;
 use crate::statistics::median;
 use crate::through_cpp::{CppPoint, Task, ThroughCpp};
-use floor::ROLE;
-use floor::job::{Figures, Job, Rate, Side, Work};
+use baseline::ROLE;
+use baseline::job::{Figures, Job, Rate, Side, Work};
 
 /// No measurement takes longer, unless it hangs.
 const LONGEST: Duration = Duration::from_secs(1_200);
@@ -113,7 +113,7 @@ impl Runner {
             let topic = self.fresh_topic(1)?;
             let work = Work::Push { events: 800_000, threads: 1 };
             let point = Point::new("push", "16 B", 16, work.clone());
-            rates.push(self.job(&point, Side::Floor, &topic, work)?.rate());
+            rates.push(self.job(&point, Side::Baseline, &topic, work)?.rate());
             self.driver.delete_topic(&topic).map_err(|why| why.to_string())?;
         }
         let rate = median(&rates).unwrap_or(f64::NAN);
@@ -159,8 +159,8 @@ impl Runner {
 
     fn job(&self, point: &Point, side: Side, topic: &str, work: Work) -> Result<Figures> {
         let mut kafka = point.kafka.clone();
-        if matches!(side, Side::Floor | Side::Patched) {
-            kafka.extend(point.floor_only.clone());
+        if matches!(side, Side::Baseline | Side::Patched) {
+            kafka.extend(point.baseline_only.clone());
         }
         let job = Job {
             side,
@@ -173,8 +173,8 @@ impl Runner {
             work,
         };
         let mut program = std::env::current_exe().map_err(|why| why.to_string())?;
-        if side == Side::Floor {
-            program.set_file_name("floor");
+        if side == Side::Baseline {
+            program.set_file_name("baseline");
         }
         let mut command = Command::new(program);
         command.args([ROLE, &serde_json::to_string(&job).map_err(|why| why.to_string())?]);

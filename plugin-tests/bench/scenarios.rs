@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use floor::job::{Pulling, Rate, Side, Work};
+use baseline::job::{Pulling, Rate, Side, Work};
 
 /// One comparison: the same work by both sides, some pairs of times.
 #[derive(Debug, Clone)]
@@ -15,7 +15,7 @@ pub struct Point {
     /// Properties of librdkafka's on both sides.
     pub kafka: BTreeMap<String, String>,
     /// Those of librdkafka alone, where the plugin's own are to be shown.
-    pub floor_only: BTreeMap<String, String>,
+    pub baseline_only: BTreeMap<String, String>,
     pub work: Work,
     /// Events that are in the topic before.
     pub filled: u64,
@@ -34,12 +34,12 @@ impl Point {
             partitions: 1,
             data,
             kafka: BTreeMap::new(),
-            floor_only: BTreeMap::new(),
+            baseline_only: BTreeMap::new(),
             work,
             filled: 0,
             topics: 0,
             pairs: PAIRS,
-            sides: [Side::Floor, Side::Plugin],
+            sides: [Side::Baseline, Side::Plugin],
         }
     }
 
@@ -68,8 +68,8 @@ impl Point {
         self
     }
 
-    fn floor_only(mut self, name: &str, value: &str) -> Self {
-        self.floor_only.insert(name.to_owned(), value.to_owned());
+    fn baseline_only(mut self, name: &str, value: &str) -> Self {
+        self.baseline_only.insert(name.to_owned(), value.to_owned());
         self
     }
 
@@ -114,7 +114,7 @@ pub fn all() -> Vec<Point> {
     let mut points = Vec::new();
     let push = |events| Work::Push { events, threads: 1 };
     // For what a ratio is worth.
-    points.push(Point::new("floor against itself", "16 B", 16, push(800_000)).sides([Side::Floor; 2]));
+    points.push(Point::new("baseline against itself", "16 B", 16, push(800_000)).sides([Side::Baseline; 2]));
     for (data, at, events) in SIZES {
         points.push(Point::new("push", at, data, push(events)));
     }
@@ -140,11 +140,11 @@ pub fn all() -> Vec<Point> {
     // Who waits for single events doesn't let them linger.
     for (window, events) in [(1, 3_000), (16, 20_000), (1_000, 300_000), (100_000, 800_000)] {
         let point = Point::new("window", window, 16, Work::PushInWindow { events, window });
-        points.push(if window < 1_000 { point.floor_only("linger.ms", "0") } else { point });
+        points.push(if window < 1_000 { point.baseline_only("linger.ms", "0") } else { point });
     }
     points.push(
         Point::new("push and wait", "default linger", 16, Work::PushAndWait { times: 2_000 })
-            .floor_only("linger.ms", "0"),
+            .baseline_only("linger.ms", "0"),
     );
     for threads in [1, 2, 4] {
         points.push(Point::new("pushers", threads, 16, Work::Push { events: 800_000, threads }));

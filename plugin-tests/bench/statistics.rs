@@ -1,6 +1,6 @@
 //! Ratios of pairs, since the machine's speed changes from minute to minute and both runs of a pair see the same of it.
 
-use floor::job::Figures;
+use baseline::job::Figures;
 
 /// A median of pairs' ratios, and where it lies in 95 of 100 resamplings of the pairs.
 #[derive(Debug, Clone, Copy, PartialEq)]

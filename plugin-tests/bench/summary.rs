@@ -2,7 +2,7 @@
 
 use crate::runner::Row;
 use crate::statistics::{Ratio, median};
-use floor::job::{Figures, Times};
+use baseline::job::{Figures, Times};
 
 pub struct Summary {
     pub scenario: &'static str,

@@ -1,6 +1,6 @@
 //! Whether the targets of docs/performance.md hold, by what was measured.
 
-use floor::job::Figures;
+use baseline::job::Figures;
 
 use crate::scenarios::LISTED;
 use crate::summary::{Summary, cpu, rate};
@@ -105,7 +105,7 @@ impl Judge<'_> {
 
     fn waiting(&mut self) {
         let medians = self.at("push and wait", "default linger").and_then(|it| it.times(|times| times.median));
-        let more = medians.map(|(floor, plugin)| plugin - floor);
+        let more = medians.map(|(baseline, plugin)| plugin - baseline);
         self.at_most("4 push and wait", "µs beyond librdkafka's without linger".to_owned(), more, 100.0);
     }
 
@@ -113,7 +113,7 @@ impl Judge<'_> {
         const TARGET: &str = "6 memory";
         for at in ["100,000 in flight", "a consumer that nobody reads", "one event held"] {
             let peaks = self.at("memory", at).map(|it| it.medians(|figures| figures.peak as f64));
-            let beyond = peaks.map(|(floor, plugin)| (plugin - floor) / 1024.0);
+            let beyond = peaks.map(|(baseline, plugin)| (plugin - baseline) / 1024.0);
             self.at_most(TARGET, format!("MiB beyond librdkafka's with {at}"), beyond, 32.0);
         }
     }

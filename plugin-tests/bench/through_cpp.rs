@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use std::process::Command;
 
 use crate::scenarios::{FEW_PAIRS, PAIRS};
-use floor::job::Side;
+use baseline::job::Side;
 
 /// Where the program and the libraries are.
 #[derive(Debug, Clone)]

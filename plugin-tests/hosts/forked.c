@@ -39,7 +39,7 @@ static void told(void *context, octopus_future *future)
 static int32_t go_on(void *context, octopus_event *event)
 {
     (void)context, (void)event;
-    return OCTOPUS_GO_ON;
+    return OCTOPUS_PROCESS_CONTINUE;
 }
 
 int main(int argc, char **argv)
@@ -82,7 +82,7 @@ int main(int argc, char **argv)
         octopus_completion completion = {.function = told, .destroy = never};
         octopus_processor processor = {.function = go_on, .destroy = never};
         octopus_task task = {.function = do_nothing, .destroy = never};
-        EXPECT(octopus->driver->register_component(driver, OCTOPUS_VALIDATOR, name, &component, NULL) == OCTOPUS_FORKED);
+        EXPECT(octopus->driver->register_component(driver, OCTOPUS_ROLE_VALIDATOR, name, &component, NULL) == OCTOPUS_FORKED);
         EXPECT(octopus->future->on_complete(push, &completion, NULL) == OCTOPUS_FORKED);
         EXPECT(octopus->consumer->process(consumer, &processor, 0, 1, pool, NULL) == OCTOPUS_FORKED);
         EXPECT(octopus->thread_pool->submit(pool, &task, 0, NULL) == OCTOPUS_FORKED);

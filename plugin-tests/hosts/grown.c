@@ -112,7 +112,7 @@ static octopus_topic *open(const char *bootstrap, const char *name)
     octopus_component *component = NEW(octopus_component);
     component->make = make;
     component->validate = validate;
-    SUCCEEDS(octopus->driver->register_component(driver, OCTOPUS_VALIDATOR, text("own"), component, error));
+    SUCCEEDS(octopus->driver->register_component(driver, OCTOPUS_ROLE_VALIDATOR, text("own"), component, error));
     octopus_create_topic_args *args = NEW(octopus_create_topic_args);
     args->options = text("{\"num_partitions\": 2, \"replication_factor\": 1}");
     args->validator = text("{\"type\": \"own\"}");

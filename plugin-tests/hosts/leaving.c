@@ -45,7 +45,7 @@ static int32_t go_on(void *context, octopus_event *event)
     if (event)
         leave_here("in a processor");
     usleep(1000);
-    return OCTOPUS_GO_ON;
+    return OCTOPUS_PROCESS_CONTINUE;
 }
 
 static void *process(void *unused)

@@ -9,7 +9,7 @@ static void give_null_to_error_and_string(void)
     EXPECT(BUILT(error, code) && octopus->error->code(NULL) == OCTOPUS_OK);
     EXPECT(BUILT(error, kafka_code) && octopus->error->kafka_code(NULL) == 0);
     EXPECT(BUILT(error, retriable) && octopus->error->retriable(NULL) == 0);
-    EXPECT(BUILT(error, stored) && octopus->error->stored(NULL) == OCTOPUS_STORED_NO);
+    EXPECT(BUILT(error, persisted) && octopus->error->persisted(NULL) == OCTOPUS_PERSISTED_NO);
     EXPECT(BUILT(error, skipped) && octopus->error->skipped(NULL, NULL, NULL, NULL) == 0);
     EXPECT(BUILT(error, message) && octopus->error->message(NULL).size == 0);
     EXPECT(BUILT(error, release));
@@ -35,8 +35,8 @@ static void give_null_to_driver(const octopus_driver *driver)
     REFUSES(driver, list_topics, driver, NULL);
     REFUSES(driver, default_thread_pool, NULL, &out.pool);
     REFUSES(driver, default_thread_pool, driver, NULL);
-    REFUSES(driver, register_component, NULL, OCTOPUS_VALIDATOR, name, &component);
-    REFUSES(driver, register_component, driver, OCTOPUS_VALIDATOR, name, NULL);
+    REFUSES(driver, register_component, NULL, OCTOPUS_ROLE_VALIDATOR, name, &component);
+    REFUSES(driver, register_component, driver, OCTOPUS_ROLE_VALIDATOR, name, NULL);
     REFUSES(driver, describe, NULL, &out.string);
     REFUSES(driver, describe, driver, NULL);
     if (BUILT(driver, release))
@@ -198,7 +198,7 @@ static void give_wrong_texts(const struct scene *scene)
         REFUSES(driver, empty_topic, scene->driver, bad);
         REFUSES(driver, topic_exists, scene->driver, bad, &out.flag);
         octopus_component component = {.size = sizeof component};
-        REFUSES(driver, register_component, scene->driver, OCTOPUS_VALIDATOR, bad, &component);
+        REFUSES(driver, register_component, scene->driver, OCTOPUS_ROLE_VALIDATOR, bad, &component);
 
         octopus_create_topic_args topics[4] = {
             {.options = bad}, {.validator = bad}, {.selector = bad}, {.serializer = bad}};

@@ -92,7 +92,7 @@ void what_fails_is_thrown_with_its_status_and_time_outs_are_not()
     const octopus::Topic away = driver().open_topic(topic.name());
     const octopus::Producer refused = away.producer({"p", R"({"kafka": {"delivery.timeout.ms": 100, "linger.ms": 50, "bootstrap.servers": "127.0.0.1:1"}})"});
     const Error undelivered = THROWN_BY(Error, refused.push({"1"}).wait(patience));
-    EXPECT(undelivered.kafka_code() == -192 && undelivered.is_perhaps_stored());
+    EXPECT(undelivered.kafka_code() == -192 && undelivered.is_possibly_persisted());
 }
 
 void several_events_go_and_come_at_once()

@@ -72,7 +72,7 @@ static octopus_status use_component(const struct scene *scene, const void *args,
     static int count; /* a type can be registered once */
     char name[32];
     snprintf(name, sizeof name, "sizes-%d", count++);
-    return octopus->driver->register_component(scene->driver, OCTOPUS_VALIDATOR, text(name), args, error);
+    return octopus->driver->register_component(scene->driver, OCTOPUS_ROLE_VALIDATOR, text(name), args, error);
 }
 
 static octopus_status use_pool_functions(const struct scene *scene, const void *args, octopus_error **error)

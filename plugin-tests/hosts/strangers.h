@@ -335,7 +335,7 @@ static inline void check_event(const octopus_event *event, const char *metadata,
 static inline int32_t stop(void *context, octopus_event *event)
 {
     (void)context, (void)event;
-    return OCTOPUS_STOP;
+    return OCTOPUS_PROCESS_STOP;
 }
 
 static inline octopus_status refuse_task(void *context, const octopus_task *task, uint64_t priority)

@@ -41,7 +41,7 @@ static void *work(void *context)
     octopus_component component = {.size = sizeof component, .make = make, .validate = accept_all};
     own->driver = make_driver(octopus, config, NULL);
     /* The same name in each: what is registered in one is not in another. */
-    SUCCEEDS(octopus, octopus->driver->register_component(own->driver, OCTOPUS_VALIDATOR, text("own"), &component, error));
+    SUCCEEDS(octopus, octopus->driver->register_component(own->driver, OCTOPUS_ROLE_VALIDATOR, text("own"), &component, error));
     octopus_topic *topic = make_topic(octopus, own->driver, own->topic);
     octopus_producer *producer = make_producer(octopus, topic);
     octopus_consumer *consumer = make_consumer(octopus, topic, own->topic);

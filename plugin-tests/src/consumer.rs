@@ -107,7 +107,7 @@ impl Consumer {
         let mut offset = 0;
         // SAFETY: a live handle; the output outlives the call.
         unsafe { call!(self.handle, consumer.committed(partition, &mut offset)) }?;
-        Ok((offset != OCTOPUS_NOTHING_COMMITTED).then_some(offset))
+        Ok((offset != OCTOPUS_OFFSET_NONE).then_some(offset))
     }
 
     /// The number of events in this partition that were not delivered to this consumer yet.
@@ -195,7 +195,7 @@ impl<'a> ConsumerBuilder<'a> {
         self
     }
 
-    /// Events in a batch; 0 is no preference, `OCTOPUS_ADAPTIVE` (2^64-1) adapts.
+    /// Events in a batch; 0 is no preference, `OCTOPUS_BATCH_SIZE_ADAPTIVE` (2^64-1) adapts.
     pub fn batch_size(mut self, events: u64) -> Self {
         self.batch_size = events;
         self

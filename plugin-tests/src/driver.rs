@@ -84,7 +84,7 @@ impl Driver {
         type_name: &str,
         make: impl Fn(&str) -> std::result::Result<V, String> + Send + Sync + 'static,
     ) -> Result<()> {
-        self.register(OCTOPUS_VALIDATOR, type_name, || component::validators(make))
+        self.register(OCTOPUS_ROLE_VALIDATOR, type_name, || component::validators(make))
     }
 
     /// As [`register_validator`](Self::register_validator), for partition selectors; each producer has one of its own.
@@ -93,7 +93,7 @@ impl Driver {
         type_name: &str,
         make: impl Fn(&str) -> std::result::Result<S, String> + Send + Sync + 'static,
     ) -> Result<()> {
-        self.register(OCTOPUS_SELECTOR, type_name, || component::selectors(make))
+        self.register(OCTOPUS_ROLE_SELECTOR, type_name, || component::selectors(make))
     }
 
     /// As [`register_validator`](Self::register_validator), for serializers.
@@ -102,7 +102,7 @@ impl Driver {
         type_name: &str,
         make: impl Fn(&str) -> std::result::Result<S, String> + Send + Sync + 'static,
     ) -> Result<()> {
-        self.register(OCTOPUS_SERIALIZER, type_name, || component::serializers(make))
+        self.register(OCTOPUS_ROLE_SERIALIZER, type_name, || component::serializers(make))
     }
 
     fn register(&self, kind: i32, type_name: &str, component: impl FnOnce() -> octopus_component) -> Result<()> {

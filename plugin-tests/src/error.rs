@@ -16,7 +16,7 @@ pub struct Error {
     /// Whether the same call may succeed later without anything being changed by hand.
     pub retriable: bool,
     /// Of a failed push: whether the event may be in the topic all the same.
-    pub stored: Stored,
+    pub persisted: Persisted,
     /// Of [`Status::DamagedData`] and [`Status::RecordsLost`]: the offsets that reading skips, once their end is known.
     pub skipped: Option<SkippedOffsets>,
     /// What was being done, to what, what was expected, and what to do.
@@ -25,11 +25,11 @@ pub struct Error {
 
 /// Whether an event whose push failed may be in the topic all the same.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub enum Stored {
+pub enum Persisted {
     /// It is not there and won't be.
     No,
     /// The broker's answer was lost.
-    Perhaps,
+    Possibly,
 }
 
 /// Offsets of one partition, from the first to the last one.
@@ -118,7 +118,14 @@ impl Error {
     }
 
     pub(crate) fn new(status: Status, message: impl Into<String>) -> Self {
-        Error { status, kafka_code: None, retriable: false, stored: Stored::No, skipped: None, message: message.into() }
+        Error {
+            status,
+            kafka_code: None,
+            retriable: false,
+            persisted: Persisted::No,
+            skipped: None,
+            message: message.into(),
+        }
     }
 
     /// A status that came without an error object.

@@ -74,14 +74,14 @@ impl Event {
         self.view.partition
     }
 
-    /// The offset in the partition, or `OCTOPUS_NO_MORE_EVENTS` (2^64-1) at the end of a topic.
+    /// The offset in the partition, or `OCTOPUS_EVENT_ID_END_OF_TOPIC` (2^64-1) at the end of a topic.
     pub fn id(&self) -> u64 {
         self.view.id
     }
 
     /// Whether this is no event, but the mark that no more will come.
     pub fn is_end_of_topic(&self) -> bool {
-        self.view.id == OCTOPUS_NO_MORE_EVENTS
+        self.view.id == OCTOPUS_EVENT_ID_END_OF_TOPIC
     }
 
     /// Milliseconds since 1970 by the producer's or the broker's clock, if the record says.

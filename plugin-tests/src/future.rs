@@ -5,7 +5,7 @@ use std::ffi::c_void;
 use std::ptr::NonNull;
 use std::time::Duration;
 
-use octopus::abi::{OCTOPUS_UNKNOWN_EVENT_ID, octopus_completion, octopus_future};
+use octopus::abi::{OCTOPUS_EVENT_ID_UNKNOWN, octopus_completion, octopus_future};
 
 use crate::error::{Result, Status};
 use crate::event::Event;
@@ -58,7 +58,7 @@ impl Push {
             call!(self.handle, future.partition(&mut partition))?;
             call!(self.handle, future.event_id(&mut id))?;
         }
-        Ok(Delivered { partition, id: (id != OCTOPUS_UNKNOWN_EVENT_ID).then_some(id) })
+        Ok(Delivered { partition, id: (id != OCTOPUS_EVENT_ID_UNKNOWN).then_some(id) })
     }
 
     /// What [`wait`](Self::wait) would give, if it is there already.

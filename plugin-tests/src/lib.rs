@@ -60,7 +60,7 @@ mod topic;
 pub use component::{Selector, Serializer, Validator};
 pub use consumer::{Consumer, ConsumerBuilder};
 pub use driver::{Driver, DriverBuilder};
-pub use error::{Error, Result, SkippedOffsets, Status, Stored};
+pub use error::{Error, Persisted, Result, SkippedOffsets, Status};
 pub use event::Event;
 pub use future::{Delivered, Flush, Pull, Push};
 pub use library::{LIBRARY_VARIABLE, Octopus};

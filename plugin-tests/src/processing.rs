@@ -94,8 +94,8 @@ unsafe extern "C" fn process(context: *mut c_void, event: *mut octopus_event) ->
     // SAFETY: the run, which lives as long as the call that this is made in.
     let run = unsafe { &*context.cast::<Run<'_>>() };
     match catch_unwind(AssertUnwindSafe(|| run.call(event))) {
-        Ok(Ok(Flow::GoOn)) => OCTOPUS_GO_ON,
-        Ok(Ok(Flow::Stop)) => OCTOPUS_STOP,
+        Ok(Ok(Flow::GoOn)) => OCTOPUS_PROCESS_CONTINUE,
+        Ok(Ok(Flow::Stop)) => OCTOPUS_PROCESS_STOP,
         Ok(Ok(Flow::Fail(number))) => number,
         Ok(Err(error)) => run.fail(Failure::Error(error)),
         Err(panic) => run.fail(Failure::Panic(panic)),

@@ -269,7 +269,7 @@ impl<'a> ProducerBuilder<'a> {
         self
     }
 
-    /// Events in a batch; 0 is no preference, `OCTOPUS_ADAPTIVE` (2^64-1) adapts.
+    /// Events in a batch; 0 is no preference, `OCTOPUS_BATCH_SIZE_ADAPTIVE` (2^64-1) adapts.
     pub fn batch_size(mut self, events: u64) -> Self {
         self.batch_size = events;
         self

@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use octopus::abi::*;
 
-use crate::error::{Error, Result, SkippedOffsets, Status, Stored};
+use crate::error::{Error, Persisted, Result, SkippedOffsets, Status};
 use crate::services::is_overheard;
 
 /// A wait without an end.
@@ -66,8 +66,8 @@ impl Tables {
             unsafe {
                 failure.kafka_code = self.error.kafka_code.map(|get| get(error)).filter(|&code| code != 0);
                 failure.retriable = self.error.retriable.is_some_and(|get| get(error) != 0);
-                if self.error.stored.is_some_and(|get| get(error) == OCTOPUS_STORED_PERHAPS) {
-                    failure.stored = Stored::Perhaps;
+                if self.error.persisted.is_some_and(|get| get(error) == OCTOPUS_PERSISTED_POSSIBLY) {
+                    failure.persisted = Persisted::Possibly;
                 }
                 if let Some(get) = self.error.skipped {
                     let mut offsets = SkippedOffsets { partition: 0, first: 0, last: 0 };

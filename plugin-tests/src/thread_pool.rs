@@ -14,7 +14,7 @@ use crate::raw::{Handle, Tables, call};
 use crate::services::{at_most_once, closure, closure_mut, contained, give_away};
 
 /// The priority that goes ahead of all others, first in first out; the Diaspora API's default.
-pub const FIRST: u64 = OCTOPUS_FIRST;
+pub const FIRST: u64 = OCTOPUS_PRIORITY_HIGHEST;
 
 /// Threads that work is done on. Dropped, it still runs what was submitted; producers that were made with it keep it.
 #[derive(Debug)]

@@ -13,9 +13,9 @@ use crate::error::{Error, Kind, Result};
 use crate::process_exit;
 
 /// The kinds of component that a host can register.
-pub const OCTOPUS_VALIDATOR: i32 = 0;
-pub const OCTOPUS_SELECTOR: i32 = 1;
-pub const OCTOPUS_SERIALIZER: i32 = 2;
+pub const OCTOPUS_ROLE_VALIDATOR: i32 = 0;
+pub const OCTOPUS_ROLE_SELECTOR: i32 = 1;
+pub const OCTOPUS_ROLE_SERIALIZER: i32 = 2;
 
 /// Takes what a component's function makes: bytes, or the reason of its failure. Valid during that function's call.
 #[repr(C)]
@@ -122,30 +122,32 @@ impl HostComponent {
         let component = &self.functions;
         let missing = |functions: &str| Err(Error::invalid(format!("component: {functions} are needed, one is NULL")));
         match kind {
-            OCTOPUS_VALIDATOR if component.make.is_none() || component.validate.is_none() => {
+            OCTOPUS_ROLE_VALIDATOR if component.make.is_none() || component.validate.is_none() => {
                 missing("make and validate of a validator")
             }
-            OCTOPUS_SELECTOR if component.make.is_none() || component.select.is_none() => {
+            OCTOPUS_ROLE_SELECTOR if component.make.is_none() || component.select.is_none() => {
                 missing("make and select of a selector")
             }
-            OCTOPUS_SERIALIZER
+            OCTOPUS_ROLE_SERIALIZER
                 if component.make.is_none() || component.serialize.is_none() || component.deserialize.is_none() =>
             {
                 missing("make, serialize and deserialize of a serializer")
             }
-            OCTOPUS_VALIDATOR => {
+            OCTOPUS_ROLE_VALIDATOR => {
                 let shared = Arc::new(self);
                 Ok(Maker::Validator(Box::new(move |json| Ok(Arc::new(Instance::make(&shared, json)?)))))
             }
-            OCTOPUS_SELECTOR => {
+            OCTOPUS_ROLE_SELECTOR => {
                 let shared = Arc::new(self);
                 Ok(Maker::Selector(Box::new(move |json| Ok(Box::new(Instance::make(&shared, json)?)))))
             }
-            OCTOPUS_SERIALIZER => {
+            OCTOPUS_ROLE_SERIALIZER => {
                 let shared = Arc::new(self);
                 Ok(Maker::Serializer(Box::new(move |json| Ok(Arc::new(Instance::make(&shared, json)?)))))
             }
-            other => Err(Error::invalid(format!("kind: {other} is none of OCTOPUS_VALIDATOR, _SELECTOR, _SERIALIZER"))),
+            other => {
+                Err(Error::invalid(format!("kind: {other} is none of OCTOPUS_ROLE_VALIDATOR, _SELECTOR, _SERIALIZER")))
+            }
         }
     }
 }
@@ -175,7 +177,7 @@ impl Drop for Instance {
 impl Instance {
     fn make(of: &Arc<HostComponent>, json: &str) -> Result<Self> {
         let mut instance = null_mut();
-        Answer::of("make", |reply| {
+        CollectedReply::of("make", |reply| {
             let make = of.functions.make?;
             // SAFETY: the host's function with its context, not destroyed; text and reply live during the call.
             Some(unsafe { make(of.context.context, octopus_text::view(json), &mut instance, reply) })
@@ -192,7 +194,7 @@ impl Validator for Instance {
     fn validate(&self, metadata: &str, data: &[&[u8]]) -> Result<()> {
         let segments: Vec<octopus_bytes> = data.iter().map(|segment| octopus_bytes::view(segment)).collect();
         let (first, count) = (segments.as_ptr(), segments.len() as u64);
-        Answer::of("validate", |reply| {
+        CollectedReply::of("validate", |reply| {
             let validate = self.of.functions.validate?;
             // SAFETY: the host's function and instance, not ended; what is given lives during the call.
             Some(unsafe { validate(self.instance, octopus_text::view(metadata), first, count, reply) })
@@ -215,7 +217,7 @@ impl Selector for Instance {
 
 impl Serializer for Instance {
     fn serialize(&self, metadata: &str) -> Result<Vec<u8>> {
-        Answer::of("serialize", |reply| {
+        CollectedReply::of("serialize", |reply| {
             let serialize = self.of.functions.serialize?;
             // SAFETY: as in `validate`.
             Some(unsafe { serialize(self.instance, octopus_text::view(metadata), reply) })
@@ -223,7 +225,7 @@ impl Serializer for Instance {
     }
 
     fn deserialize(&self, bytes: &[u8]) -> Result<String> {
-        let made = Answer::of("deserialize", |reply| {
+        let made = CollectedReply::of("deserialize", |reply| {
             let deserialize = self.of.functions.deserialize?;
             // SAFETY: as in `validate`.
             Some(unsafe { deserialize(self.instance, octopus_bytes::view(bytes), reply) })
@@ -243,7 +245,7 @@ pub(super) fn choose(
 ) -> Result<u32> {
     let requested = requested.map_or(-1, |partition| i64::try_from(partition).unwrap_or(i64::MAX));
     let mut partition = 0;
-    Answer::of("select", |reply| select(requested, &mut partition, reply))?;
+    CollectedReply::of("select", |reply| select(requested, &mut partition, reply))?;
     if partition < partitions {
         return Ok(partition);
     }
@@ -252,14 +254,14 @@ pub(super) fn choose(
 
 /// What a function of the host's gives through its reply.
 #[derive(Default)]
-pub(super) struct Answer {
+pub(super) struct CollectedReply {
     bytes: Vec<u8>,
     /// Why what was appended can't be all.
     broken: Option<Error>,
     why: Option<String>,
 }
 
-impl Answer {
+impl CollectedReply {
     /// Calls a function with a reply, and gives the bytes that it appended or the failure that it returned.
     pub(super) fn of(
         function: &str,
@@ -268,7 +270,7 @@ impl Answer {
         if process_exit::has_begun() {
             return Err(failed(function, "it is not called any more, since the process exits"));
         }
-        let mut answer = Answer::default();
+        let mut answer = CollectedReply::default();
         let reply = octopus_component_reply {
             size: size_of::<octopus_component_reply>() as u64,
             token: (&raw mut answer).cast(),
@@ -296,7 +298,7 @@ unsafe extern "C" fn append(token: *mut c_void, bytes: octopus_bytes) {
     // SAFETY: the answer that the reply was made with; the host hands it back during the call only. Bytes are NULL or
     // readable.
     let _ = catch_unwind(AssertUnwindSafe(|| unsafe {
-        let Some(answer) = token.cast::<Answer>().as_mut() else { return };
+        let Some(answer) = token.cast::<CollectedReply>().as_mut() else { return };
         match bytes.read("the bytes given to append") {
             Ok(bytes) => answer.bytes.extend_from_slice(bytes),
             Err(error) => answer.broken = Some(error),
@@ -308,7 +310,7 @@ unsafe extern "C" fn refuse(token: *mut c_void, why: octopus_text) {
     // SAFETY: as in `append`.
     let _ = catch_unwind(AssertUnwindSafe(|| unsafe {
         let why = octopus_bytes { data: why.data.cast(), size: why.size };
-        if let (Some(answer), Ok(why)) = (token.cast::<Answer>().as_mut(), why.read("reply")) {
+        if let (Some(answer), Ok(why)) = (token.cast::<CollectedReply>().as_mut(), why.read("reply")) {
             answer.why = Some(String::from_utf8_lossy(why).into_owned());
         }
     }));
@@ -367,7 +369,7 @@ mod tests {
             serialize: Some(serialize),
             deserialize: Some(deserialize),
         };
-        match HostComponent::new(component).maker(OCTOPUS_SERIALIZER).unwrap() {
+        match HostComponent::new(component).maker(OCTOPUS_ROLE_SERIALIZER).unwrap() {
             Maker::Serializer(make) => make("{}").unwrap(),
             _ => panic!("another kind"),
         }

@@ -29,15 +29,15 @@ pub struct octopus_consumer {
 handle!(Consumer, octopus_consumer, "consumer");
 
 /// No position is committed.
-pub const OCTOPUS_NOTHING_COMMITTED: u64 = u64::MAX;
+pub const OCTOPUS_OFFSET_NONE: u64 = u64::MAX;
 
 /// A processor goes on.
-pub const OCTOPUS_GO_ON: i32 = 0;
+pub const OCTOPUS_PROCESS_CONTINUE: i32 = 0;
 /// A processor has had enough: `process` ends with success.
-pub const OCTOPUS_STOP: i32 = 1;
+pub const OCTOPUS_PROCESS_STOP: i32 = 1;
 
 /// Called for each event by `process`, with NULL when none came in time; the event is borrowed for the call, and can be
-/// retained. Returns `OCTOPUS_GO_ON`, `OCTOPUS_STOP`, or any other number, which ends `process` with
+/// retained. Returns `OCTOPUS_PROCESS_CONTINUE`, `OCTOPUS_PROCESS_STOP`, or any other number, which ends `process` with
 /// `OCTOPUS_CALLBACK_FAILED`. Called on the pool's threads, several at a time; without threads, in the caller.
 #[repr(C)]
 #[derive(Clone, Copy)]
@@ -66,7 +66,7 @@ pub struct octopus_consumer_api {
     /// Waits at most `timeout_ms` milliseconds (negative: for ever) for a first event, then takes what else is
     /// there, at most `max`. Writes the events, each to be released, and their number. Statuses as of a pull's wait; what
     /// stands behind events that were taken is told by the next call. A record that marks the end of a topic is among
-    /// the events, with `OCTOPUS_NO_MORE_EVENTS` as its id.
+    /// the events, with `OCTOPUS_EVENT_ID_END_OF_TOPIC` as its id.
     pub pull_many: Option<
         unsafe extern "C" fn(
             consumer: *const octopus_consumer,
@@ -118,7 +118,7 @@ pub struct octopus_consumer_api {
             error: *mut *mut octopus_error,
         ) -> octopus_status,
     >,
-    /// The offset that a consumer of this name would start at; `OCTOPUS_NOTHING_COMMITTED` where it has none, and would
+    /// The offset that a consumer of this name would start at; `OCTOPUS_OFFSET_NONE` where it has none, and would
     /// start at the earliest record. Of any partition of the topic.
     pub committed: Option<
         unsafe extern "C" fn(
@@ -268,8 +268,8 @@ unsafe extern "C" fn process(
                 let event = event.map_or(std::ptr::null_mut(), |event| event.as_ptr().cast_mut().cast());
                 // SAFETY: the host's function and context, not destroyed yet; the event is borrowed for the call.
                 match function(owned.context, event) {
-                    OCTOPUS_GO_ON => Ok(Flow::GoOn),
-                    OCTOPUS_STOP => Ok(Flow::Stop),
+                    OCTOPUS_PROCESS_CONTINUE => Ok(Flow::GoOn),
+                    OCTOPUS_PROCESS_STOP => Ok(Flow::Stop),
                     other => Err(Error::new(Kind::HostCallback, format!("the processor failed: it returned {other}"))),
                 }
             };
@@ -317,7 +317,7 @@ unsafe extern "C" fn committed(
     unsafe {
         call(consumer, error, |consumer: &Arc<Consumer>| {
             check_output(offset, "offset")?;
-            offset.write(consumer.committed(partition)?.unwrap_or(OCTOPUS_NOTHING_COMMITTED));
+            offset.write(consumer.committed(partition)?.unwrap_or(OCTOPUS_OFFSET_NONE));
             Ok(())
         })
     }

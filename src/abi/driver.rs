@@ -115,7 +115,7 @@ pub struct octopus_driver_api {
             error: *mut *mut octopus_error,
         ) -> octopus_status,
     >,
-    /// Lets the host provide the components of one kind (`OCTOPUS_VALIDATOR`, …) and type, for topics that are made or
+    /// Lets the host provide the components of one kind (`OCTOPUS_ROLE_VALIDATOR`, …) and type, for topics that are made or
     /// opened from then on. The component is taken over once it has been read, also when it is refused: its `destroy`
     /// is called once, when the driver and all that came from it are gone. `OCTOPUS_INVALID_ARGUMENT` for a type that
     /// is built in or registered already, and for a kind whose functions are missing.

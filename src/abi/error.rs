@@ -4,7 +4,7 @@ use super::args::octopus_text;
 use super::forked_child::forward;
 use super::guard::quietly;
 use super::status::{OCTOPUS_OK, octopus_status, status_of};
-use crate::error::{Error, Stored};
+use crate::error::{Error, Persisted};
 
 /// What went wrong in one call. The caller's to release; nothing else depends on it.
 pub struct octopus_error {
@@ -18,9 +18,9 @@ impl octopus_error {
 }
 
 /// The event is not in the topic and won't be.
-pub const OCTOPUS_STORED_NO: i32 = 0;
+pub const OCTOPUS_PERSISTED_NO: i32 = 0;
 /// The event may be in the topic: the broker's answer was lost.
-pub const OCTOPUS_STORED_PERHAPS: i32 = 1;
+pub const OCTOPUS_PERSISTED_POSSIBLY: i32 = 1;
 
 /// What an error tells. Every function takes NULL for "no error" and may be called from any thread.
 #[repr(C)]
@@ -34,8 +34,8 @@ pub struct octopus_error_api {
     pub kafka_code: Option<unsafe extern "C" fn(error: *const octopus_error) -> i32>,
     /// 1 if the same call may succeed later without anything being changed by hand, else 0.
     pub retriable: Option<unsafe extern "C" fn(error: *const octopus_error) -> i32>,
-    /// For a failed push: whether the event is in the topic all the same, an `OCTOPUS_STORED_…`.
-    pub stored: Option<unsafe extern "C" fn(error: *const octopus_error) -> i32>,
+    /// For a failed push: whether the event is in the topic all the same, an `OCTOPUS_PERSISTED_…`.
+    pub persisted: Option<unsafe extern "C" fn(error: *const octopus_error) -> i32>,
     /// What was being done, to what, what was expected, and what to do; for a person. Valid until the error is
     /// released. Empty for NULL.
     pub message: Option<unsafe extern "C" fn(error: *const octopus_error) -> octopus_text>,
@@ -59,7 +59,7 @@ pub static ERROR: octopus_error_api = octopus_error_api {
     code: Some(code),
     kafka_code: Some(kafka_code),
     retriable: Some(retriable),
-    stored: Some(stored),
+    persisted: Some(persisted),
     message: Some(message),
     release: Some(release),
     skipped: Some(skipped),
@@ -87,11 +87,11 @@ unsafe extern "C" fn retriable(error: *const octopus_error) -> i32 {
     unsafe { get(error) }.is_some_and(Error::is_retriable).into()
 }
 
-unsafe extern "C" fn stored(error: *const octopus_error) -> i32 {
+unsafe extern "C" fn persisted(error: *const octopus_error) -> i32 {
     // SAFETY: NULL or a live error.
-    match unsafe { get(error) }.map(Error::was_stored) {
-        Some(Stored::Perhaps) => OCTOPUS_STORED_PERHAPS,
-        _ => OCTOPUS_STORED_NO,
+    match unsafe { get(error) }.map(Error::persisted) {
+        Some(Persisted::Possibly) => OCTOPUS_PERSISTED_POSSIBLY,
+        _ => OCTOPUS_PERSISTED_NO,
     }
 }
 

@@ -16,8 +16,8 @@ pub struct octopus_event {
 handle!(Event, octopus_event, "event");
 
 /// The id of the event that marks the end of a topic.
-pub const OCTOPUS_NO_MORE_EVENTS: u64 = u64::MAX;
-const _: () = assert!(OCTOPUS_NO_MORE_EVENTS == crate::event::NO_MORE_EVENTS);
+pub const OCTOPUS_EVENT_ID_END_OF_TOPIC: u64 = u64::MAX;
+const _: () = assert!(OCTOPUS_EVENT_ID_END_OF_TOPIC == crate::event::NO_MORE_EVENTS);
 
 /// What an event holds; the pointers are valid until the event is released.
 #[repr(C)]
@@ -31,7 +31,7 @@ pub struct octopus_event_view {
     pub serialized_metadata: octopus_bytes,
     /// The data, in one piece.
     pub data: octopus_bytes,
-    /// The offset in the partition, or `OCTOPUS_NO_MORE_EVENTS`.
+    /// The offset in the partition, or `OCTOPUS_EVENT_ID_END_OF_TOPIC`.
     pub id: u64,
     /// Milliseconds since 1970 by the producer's or the broker's clock; -1 when the record has none.
     pub timestamp_ms: i64,

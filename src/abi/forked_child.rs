@@ -3,7 +3,7 @@
 //! After a fork any lock of this library, of librdkafka, OpenSSL or curl may be held by a thread that the child doesn't
 //! have, so none of their state can be used again. The copy is the same file, loaded under another name: it has
 //! statics of its own, and starts from nothing. The slots of this library, whose addresses the host has, forward to
-//! the slots of the copy. Objects know the process that made them (`health.rs`): the copy rejects those of the parent.
+//! the slots of the copy. Objects know the process that made them (`poison.rs`): the copy rejects those of the parent.
 //!
 //! docs/decisions/0003-forked-children.md says what else was considered.
 

@@ -23,7 +23,7 @@ pub struct octopus_future {
 handle!(Future, octopus_future, "future");
 
 /// The id of an event that is stored at an offset which the broker did not say.
-pub const OCTOPUS_UNKNOWN_EVENT_ID: u64 = u64::MAX - 1;
+pub const OCTOPUS_EVENT_ID_UNKNOWN: u64 = u64::MAX - 1;
 
 /// Called once when the future ends, on a thread of the plugin, never within the registering call. `future` is borrowed
 /// for the call: wait, test and the getters tell its result at once, and it can be retained. A callback may push, and
@@ -74,8 +74,8 @@ pub struct octopus_future_api {
             error: *mut *mut octopus_error,
         ) -> octopus_status,
     >,
-    /// Of a push or pull: the event's id, which is its offset, `OCTOPUS_UNKNOWN_EVENT_ID` or
-    /// `OCTOPUS_NO_MORE_EVENTS`. `OCTOPUS_WOULD_BLOCK` while there is no result; a failure is wait's.
+    /// Of a push or pull: the event's id, which is its offset, `OCTOPUS_EVENT_ID_UNKNOWN` or
+    /// `OCTOPUS_EVENT_ID_END_OF_TOPIC`. `OCTOPUS_WOULD_BLOCK` while there is no result; a failure is wait's.
     pub event_id: Option<
         unsafe extern "C" fn(
             future: *const octopus_future,
@@ -182,7 +182,7 @@ unsafe extern "C" fn event_id(
     unsafe {
         call(future, error, |future: &Arc<Future>| {
             check_output(id, "id")?;
-            id.write(future.delivered()?.offset.unwrap_or(OCTOPUS_UNKNOWN_EVENT_ID));
+            id.write(future.delivered()?.offset.unwrap_or(OCTOPUS_EVENT_ID_UNKNOWN));
             Ok(())
         })
     }

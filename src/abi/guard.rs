@@ -63,7 +63,7 @@ pub unsafe fn call<R: Reference, O: Outcome>(
             body(&object)
         }))
         .unwrap_or_else(|panic| {
-            object.health().spoil();
+            object.poison().poison();
             Err(panicked(&*panic))
         })
     };

@@ -8,14 +8,14 @@ use std::sync::Arc;
 
 use crate::error::{Error, Result};
 use crate::event::{Event, SharedEvent};
-use crate::health::Health;
+use crate::poison::Poison;
 
 /// An object of the core that hosts hold by a handle.
 pub trait Object: Sized {
     /// The opaque type that C sees.
     type C;
     const NAME: &'static str;
-    fn health(&self) -> &Health;
+    fn poison(&self) -> &Poison;
 }
 
 /// A counted reference to an object, which a handle stands for.
@@ -58,8 +58,8 @@ macro_rules! handle {
         impl $crate::abi::handle::Object for $object {
             type C = $c;
             const NAME: &'static str = $name;
-            fn health(&self) -> &$crate::health::Health {
-                &self.health
+            fn poison(&self) -> &$crate::poison::Poison {
+                &self.poison
             }
         }
     };
@@ -78,7 +78,7 @@ pub unsafe fn borrow<R: Reference>(handle: *const COf<R>) -> Result<ManuallyDrop
     }
     // SAFETY: the caller's promise: the count is at least one, and it is not dropped here.
     let object = ManuallyDrop::new(unsafe { R::from_raw(handle.cast::<R::Target>()) });
-    object.health().check(R::Target::NAME)?;
+    object.poison().check(R::Target::NAME)?;
     Ok(object)
 }
 
@@ -102,7 +102,7 @@ pub unsafe fn retain<R: Reference>(handle: *const COf<R>) {
     if !handle.is_null() {
         // SAFETY: the caller's promise; the count is left alone, and what is counted besides is the host's.
         let object = ManuallyDrop::new(unsafe { R::from_raw(handle.cast::<R::Target>()) });
-        if object.health().is_of_this_process() {
+        if object.poison().is_of_this_process() {
             std::mem::forget(R::clone(&object));
         }
     }
@@ -116,7 +116,7 @@ pub unsafe fn release<R: Reference>(handle: *mut COf<R>) {
             // SAFETY: the caller's promise.
             let object = ManuallyDrop::new(unsafe { R::from_raw(handle.cast_const().cast::<R::Target>()) });
             // What the parent of a forked child has is neither counted nor freed in the child.
-            if object.health().is_of_this_process() {
+            if object.poison().is_of_this_process() {
                 drop(ManuallyDrop::into_inner(object));
             }
         }));

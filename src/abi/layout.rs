@@ -29,7 +29,7 @@ macro_rules! slots {
     };
 }
 
-slots!(octopus_error_api { code, kafka_code, retriable, stored, message, release, skipped });
+slots!(octopus_error_api { code, kafka_code, retriable, persisted, message, release, skipped });
 slots!(octopus_string_api { view, release });
 slots!(octopus_driver_api {
     create,

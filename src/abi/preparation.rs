@@ -4,7 +4,7 @@ use std::ffi::c_void;
 
 use super::args::{Growing, octopus_bytes};
 use super::callback::{Owned, octopus_destroy_fn};
-use super::component::{Answer, choose, octopus_component_reply};
+use super::component::{CollectedReply, choose, octopus_component_reply};
 use super::status::octopus_status;
 use crate::error::{Error, Result};
 use crate::preparation::Preparation;
@@ -82,7 +82,7 @@ impl Preparation for HostPreparation {
     fn prepare(&mut self, data: &[&[u8]]) -> Result<Vec<u8>> {
         let segments: Vec<octopus_bytes> = data.iter().map(|segment| octopus_bytes::view(segment)).collect();
         let (first, count) = (segments.as_ptr(), segments.len() as u64);
-        Answer::of("prepare", |reply| {
+        CollectedReply::of("prepare", |reply| {
             let prepare = self.functions.prepare?;
             // SAFETY: the host's function and context, not destroyed; what is given lives during the call.
             Some(unsafe { prepare(self.context.context, first, count, reply) })

@@ -22,7 +22,7 @@ pub struct octopus_thread_pool {
 handle!(ThreadPool, octopus_thread_pool, "thread pool");
 
 /// The priority that goes ahead of all others; the Diaspora API's default.
-pub const OCTOPUS_FIRST: u64 = u64::MAX;
+pub const OCTOPUS_PRIORITY_HIGHEST: u64 = u64::MAX;
 
 /// A piece of work: `function` is called at most once, then `destroy` once; on one of the pool's threads, or in the
 /// caller. A task that is destroyed without having run counts as failed.
@@ -83,7 +83,7 @@ pub struct octopus_thread_pool_api {
         ) -> octopus_status,
     >,
     /// Has the task run; takes it over, also when it fails, and destroys it once. Higher priorities go first,
-    /// `OCTOPUS_FIRST` ahead of all; equals in the order they came. `OCTOPUS_CALLBACK_FAILED` when a pool of the host's
+    /// `OCTOPUS_PRIORITY_HIGHEST` ahead of all; equals in the order they came. `OCTOPUS_CALLBACK_FAILED` when a pool of the host's
     /// refuses.
     pub submit: Option<
         unsafe extern "C" fn(

@@ -28,7 +28,7 @@ pub const OCTOPUS_ORDERING_STRICT: i32 = 0;
 /// They may be reordered by the pool that prepares them.
 pub const OCTOPUS_ORDERING_LOOSE: i32 = 1;
 /// A batch size that adapts to the load.
-pub const OCTOPUS_ADAPTIVE: u64 = u64::MAX;
+pub const OCTOPUS_BATCH_SIZE_ADAPTIVE: u64 = u64::MAX;
 
 /// How a producer is to be made; NULL or zeros give the defaults. The texts are read during the call.
 #[repr(C)]
@@ -41,7 +41,7 @@ pub struct octopus_producer_args {
     /// JSON; its `kafka` object is laid over the driver's, `client` is `"shared"` or `"dedicated"`. Anything but an object is
     /// ignored.
     pub options: octopus_text,
-    /// Events in a batch: 0, no preference; `OCTOPUS_ADAPTIVE`; else librdkafka's `batch.num.messages`, at least 1,000
+    /// Events in a batch: 0, no preference; `OCTOPUS_BATCH_SIZE_ADAPTIVE`; else librdkafka's `batch.num.messages`, at least 1,000
     /// so that no producer crawls. How long events wait for a batch is `kafka.linger.ms`.
     pub batch_size: u64,
     /// Batches that may be held: 0, no preference. With a batch size, their product, at least 10,000, is
@@ -69,7 +69,7 @@ pub struct octopus_consumer_args {
     pub name: octopus_text,
     /// JSON; its `kafka` object is laid over the driver's. Anything but an object is ignored.
     pub options: octopus_text,
-    /// Events in a batch: 0, no preference; `OCTOPUS_ADAPTIVE`.
+    /// Events in a batch: 0, no preference; `OCTOPUS_BATCH_SIZE_ADAPTIVE`.
     pub batch_size: u64,
     /// Batches that may be held: 0, no preference. With a batch size, their product, at least 1,000, is librdkafka's
     /// `queued.min.messages`, unless the options set that.

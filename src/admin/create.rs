@@ -73,7 +73,7 @@ fn create_within(
         Some(info) => creator.create_with(info),
         None => creator.create_alone(),
     };
-    made.map_err(|error| error.during(format_args!("creating topic {:?}", creation.name)))
+    made.map_err(|error| error.context(format_args!("creating topic {:?}", creation.name)))
 }
 
 /// One call's way to a topic.
@@ -141,7 +141,7 @@ impl Creator<'_> {
             .and_then(|()| self.admin.create(topic, in_time).map_err(or_exists))
             .or_else(|error| match error.kind() {
                 // Another holds the info topic too: whose records are in it decides who made the topic.
-                Kind::TopicExists if !self.admin.tells_makers_apart() => Ok(()),
+                Kind::TopicExists if !self.admin.distinguishes_creators() => Ok(()),
                 _ => Err(error),
             });
         let Err(error) = made else { return Ok(()) };
@@ -153,7 +153,7 @@ impl Creator<'_> {
         // Nobody can have seen it; if this fails too, it is what a crash would have left.
         match self.admin.delete(&info.kafka_name, self.deadline) {
             Ok(()) => Err(error),
-            Err(why) => Err(error.adding(format_args!("the info topic {:?} is left: {why}", info.kafka_name))),
+            Err(why) => Err(error.with_note(format_args!("the info topic {:?} is left: {why}", info.kafka_name))),
         }
     }
 
@@ -165,7 +165,7 @@ impl Creator<'_> {
             let Some(found) = self.info_topics.read(&info.kafka_name, self.deadline)? else { return Ok(()) };
             lease.look(&found);
             // Makers that aren't told apart may each have put their records in, for now.
-            if lease.is_over() || self.admin.tells_makers_apart() {
+            if lease.is_over() || self.admin.distinguishes_creators() {
                 self.refuse_other_peoples(info, &found)?;
             }
             if lease.is_over() {
@@ -284,7 +284,7 @@ impl Creator<'_> {
     fn topic_is_as_made(&self) -> Result<bool> {
         let topic = &self.creation.topic;
         match self.admin.partition_count(&topic.kafka_name, self.deadline)? {
-            Some(partitions) if partitions == topic.partitions || !self.admin.gives_what_is_asked() => Ok(true),
+            Some(partitions) if partitions == topic.partitions || !self.admin.honors_topic_options() => Ok(true),
             Some(_) => Err(self.lost()),
             None => Ok(false),
         }
@@ -301,7 +301,7 @@ impl Creator<'_> {
     /// What doesn't look like an info topic isn't one, whatever its name, and is never deleted.
     fn refuse_other_peoples(&self, info: &NewTopic, found: &InfoTopic) -> Result<()> {
         let unlike = match found {
-            InfoTopic { partitions, .. } if *partitions != 1 && self.admin.gives_what_is_asked() => {
+            InfoTopic { partitions, .. } if *partitions != 1 && self.admin.honors_topic_options() => {
                 format!("it has {partitions} partitions")
             }
             InfoTopic { begins_later: true, .. } => "its first records are gone".to_owned(),

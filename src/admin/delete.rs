@@ -24,12 +24,12 @@ pub fn delete(kafka_name: &str, info_topic: &str, admin: &dyn Admin, deadline: D
     delete_one(kafka_name, admin, deadline)?;
     match admin.partition_count(info_topic, deadline)? {
         None => Ok(Deleted::ThereWasNone),
-        Some(partitions) if partitions == 1 || !admin.gives_what_is_asked() => {
+        Some(partitions) if partitions == 1 || !admin.honors_topic_options() => {
             match delete_one(info_topic, admin, deadline) {
                 Err(error) if error.kind() == Kind::UnknownTopic => Ok(Deleted::ThereWasNone),
                 Err(error) => {
                     let remark = format!("the topic is deleted, its info topic {info_topic:?} is left");
-                    Err(error.adding(remark))
+                    Err(error.with_note(remark))
                 }
                 Ok(()) => Ok(Deleted::WithInfoTopic),
             }

@@ -53,11 +53,11 @@ pub trait Admin: Send + Sync {
         Ok(None)
     }
     /// Whether a topic gets the partitions, replicas and settings that it is asked for; else whoever makes it decides.
-    fn gives_what_is_asked(&self) -> bool {
+    fn honors_topic_options(&self) -> bool {
         true
     }
     /// Whether of several that make one topic at the same time only one is told that it did.
-    fn tells_makers_apart(&self) -> bool {
+    fn distinguishes_creators(&self) -> bool {
         true
     }
     /// Between two questions while something is waited for.

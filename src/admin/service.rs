@@ -98,7 +98,7 @@ impl Admin for ServiceAdmin {
         self.kafka.settings(kafka_name, deadline)
     }
 
-    fn gives_what_is_asked(&self) -> bool {
+    fn honors_topic_options(&self) -> bool {
         false
     }
 
@@ -107,7 +107,7 @@ impl Admin for ServiceAdmin {
         Duration::from_millis(500)
     }
 
-    fn tells_makers_apart(&self) -> bool {
+    fn distinguishes_creators(&self) -> bool {
         false
     }
 }

@@ -30,7 +30,7 @@ const FIRST_PAUSE: Duration = Duration::from_millis(250);
 /// Also when the service asks for more.
 const LONGEST_PAUSE: Duration = Duration::from_secs(10);
 /// Names of tens of thousands of topics.
-const LARGEST_ANSWER: u64 = 16 * 1024 * 1024;
+const MAX_RESPONSE_SIZE: u64 = 16 * 1024 * 1024;
 /// Names are parts of paths. What RFC 3986 calls unreserved stays as it is.
 const ESCAPED: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~');
 
@@ -43,7 +43,7 @@ pub struct WebService {
 
 /// What the service answers; a list of namespaces comes without a status from some versions.
 #[derive(Default, Deserialize)]
-struct Answer {
+struct ServiceResponse {
     status: Option<String>,
     message: Option<String>,
     namespaces: Option<BTreeMap<String, BTreeSet<String>>>,
@@ -87,7 +87,7 @@ impl WebService {
         let doing = format!("asking the topic service for the topics of namespace {namespace:?}");
         let answer = self.ask(&Method::GET, "/api/v3/namespace", &doing, deadline)?;
         let Some(mut namespaces) = answer.namespaces else {
-            return Err(self.unlike("has no \"namespaces\"").during(doing));
+            return Err(self.unlike("has no \"namespaces\"").context(doing));
         };
         Ok(namespaces.remove(namespace).unwrap_or_default())
     }
@@ -110,10 +110,10 @@ impl WebService {
         self.ask(&Method::PUT, &path(namespace, topic, "/recreate"), &doing, deadline).map(drop)
     }
 
-    fn ask(&self, method: &Method, path: &str, doing: &str, deadline: Deadline) -> Result<Answer> {
+    fn ask(&self, method: &Method, path: &str, doing: &str, deadline: Deadline) -> Result<ServiceResponse> {
         let mut pause = FIRST_PAUSE;
         let mut attempt = 1;
-        let mut authorization = self.authorization.current().map_err(|error| error.during(doing))?;
+        let mut authorization = self.authorization.current().map_err(|error| error.context(doing))?;
         let mut is_renewed = false;
         loop {
             let Failure { error, passes, pause: wanted, .. } =
@@ -121,21 +121,21 @@ impl WebService {
                     Ok(answer) => return Ok(answer),
                     Err(failure) if failure.is_unauthorized && !is_renewed => {
                         authorization =
-                            self.renewed(&authorization, failure.error).map_err(|error| error.during(doing))?;
+                            self.renewed(&authorization, failure.error).map_err(|error| error.context(doing))?;
                         is_renewed = true;
                         continue;
                     }
                     // An attempt before may have deleted it, and its answer been lost.
                     Err(failure) if attempt > 1 && *method == Method::DELETE && failure.is_unknown() => {
-                        return Ok(Answer::default());
+                        return Ok(ServiceResponse::default());
                     }
                     Err(failure) => failure,
                 };
             let pausing = wanted.unwrap_or(pause).min(LONGEST_PAUSE);
             let is_last = attempt == ATTEMPTS || deadline.remaining(pausing) < pausing;
             if !passes || is_last {
-                let error = if attempt > 1 { error.adding(format_args!("tried {attempt} times")) } else { error };
-                return Err(error.during(doing));
+                let error = if attempt > 1 { error.with_note(format_args!("tried {attempt} times")) } else { error };
+                return Err(error.context(doing));
             }
             log::warn!(
                 logger: &*self.log, target: LOG_TARGET,
@@ -155,8 +155,8 @@ impl WebService {
                 log::info!(logger: &*self.log, target: LOG_TARGET, "the authorization was refused; {place} has another one");
                 Ok(renewed)
             }
-            Ok(None) => Err(refusal.adding(format_args!("{place} has no other authorization"))),
-            Err(why) => Err(refusal.adding(format_args!("{place} has no other authorization: {why}"))),
+            Ok(None) => Err(refusal.with_note(format_args!("{place} has no other authorization"))),
+            Err(why) => Err(refusal.with_note(format_args!("{place} has no other authorization: {why}"))),
         }
     }
 
@@ -166,7 +166,7 @@ impl WebService {
         path: &str,
         authorization: &Secret,
         deadline: Deadline,
-    ) -> std::result::Result<Answer, Failure> {
+    ) -> std::result::Result<ServiceResponse, Failure> {
         let ServiceSettings { url, subject, .. } = &self.settings;
         let request = Request::builder()
             .method(method)
@@ -179,11 +179,11 @@ impl WebService {
         let mut answer = self.agent.run(request).map_err(|why| self.no_answer(&why, authorization))?;
         let status = answer.status();
         let wanted = answer.headers().get("retry-after").and_then(|value| value.to_str().ok()?.parse().ok());
-        let text = answer.body_mut().with_config().limit(LARGEST_ANSWER).read_to_string();
+        let text = answer.body_mut().with_config().limit(MAX_RESPONSE_SIZE).read_to_string();
         let text = text.map_err(|why| self.no_answer(&why, authorization))?;
-        let parsed = serde_json::from_str::<Answer>(&text);
+        let parsed = serde_json::from_str::<ServiceResponse>(&text);
         let said = match &parsed {
-            Ok(Answer { message: Some(message), .. }) => self.clean(message, authorization),
+            Ok(ServiceResponse { message: Some(message), .. }) => self.clean(message, authorization),
             _ => self.clean(text.trim(), authorization),
         };
         if !status.is_success() {
@@ -191,7 +191,7 @@ impl WebService {
         }
         match parsed {
             Ok(answer) if answer.is_success() => Ok(answer),
-            Ok(Answer { status: Some(word), .. }) => {
+            Ok(ServiceResponse { status: Some(word), .. }) => {
                 let why = format!("{} answers {word:?} instead of \"success\": {said}", self.settings.url);
                 Err(Failure::of(Kind::Kafka, why))
             }
@@ -266,7 +266,7 @@ impl WebService {
     }
 }
 
-impl Answer {
+impl ServiceResponse {
     fn is_success(&self) -> bool {
         match &self.status {
             Some(status) => status == "success",

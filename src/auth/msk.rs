@@ -40,7 +40,7 @@ impl MskTokens {
 
 impl TokenSource for MskTokens {
     fn token(&self, _: &str) -> Result<Token> {
-        let doing = |error: Error| error.during("making a token for Amazon MSK (\"aws_msk_iam\")");
+        let doing = |error: Error| error.context("making a token for Amazon MSK (\"aws_msk_iam\")");
         let credentials = self.credentials.get().map_err(doing)?;
         presign(&self.region, self.life, &credentials, SystemTime::now()).map_err(doing)
     }

@@ -112,17 +112,17 @@ impl Parts {
 pub struct Registry {
     makers: Mutex<HashMap<(Role, String), Arc<Maker>>>,
     /// The host has components of its own kind for what is not `default`: none is made here, and none is missed.
-    is_for_a_host_that_has_them: bool,
+    host_owns_components: bool,
 }
 
 impl Registry {
-    pub fn new(is_for_a_host_that_has_them: bool) -> Self {
-        Registry { makers: Mutex::default(), is_for_a_host_that_has_them }
+    pub fn new(host_owns_components: bool) -> Self {
+        Registry { makers: Mutex::default(), host_owns_components }
     }
 
     /// What nobody provides and somebody should.
     pub fn missed(&self, parts: &Parts) -> Vec<Error> {
-        if self.is_for_a_host_that_has_them { Vec::new() } else { parts.missing() }
+        if self.host_owns_components { Vec::new() } else { parts.missing() }
     }
 
     pub fn register(&self, type_name: &str, maker: Maker) -> Result<()> {
@@ -171,7 +171,7 @@ impl Registry {
         let cannot = |why| cannot_be_made(role, component, why);
         match component.type_name.as_str() {
             "default" => Ok(Provided::BuiltIn),
-            "schema" if !self.is_for_a_host_that_has_them => {
+            "schema" if !self.host_owns_components => {
                 Ok(Provided::By(Arc::new(SchemaValidator::make(component.json()).map_err(cannot)?)))
             }
             _ => match self.find(role, component).as_deref() {

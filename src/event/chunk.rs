@@ -13,8 +13,8 @@ use std::sync::Arc;
 use super::{Event, Parts};
 use crate::components::{Provided, Serializer};
 use crate::error::Result;
-use crate::health::Health;
 use crate::kafka::{Payload, Pin, RawRecord};
+use crate::poison::Poison;
 use crate::positions::Positions;
 use crate::sync::atomic::{AtomicUsize, Ordering};
 
@@ -212,7 +212,7 @@ impl Filling {
             (payload, _) => (self.copy(payload.bytes()), None),
         };
         Ok(self.add(Event {
-            health: Health::default(),
+            poison: Poison::default(),
             chunk: self.chunk,
             bytes,
             _message: message,

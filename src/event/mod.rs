@@ -9,9 +9,9 @@ use std::ptr::NonNull;
 
 use crate::components::{Provided, Serializer};
 use crate::error::{Error, Kind, Result};
-use crate::health::Health;
 use crate::json;
 use crate::kafka::Message;
+use crate::poison::Poison;
 use crate::positions::{Assignment, Positions};
 use crate::record::{self, LENGTH_PREFIX, Layout};
 use chunk::Chunk;
@@ -21,7 +21,7 @@ pub use chunk::{Filling, SharedEvent};
 pub(crate) const NO_MORE_EVENTS: u64 = u64::MAX;
 
 pub struct Event {
-    pub health: Health,
+    pub poison: Poison,
     chunk: NonNull<Chunk>,
     /// In the chunk, or in the message.
     bytes: NonNull<[u8]>,

@@ -55,7 +55,7 @@ pub struct Entry {
     /// Since when it is in line.
     pub since: Moment,
     /// Whether the result was told before the report: only its room is still taken.
-    pub is_told: bool,
+    pub is_reported: bool,
     stage: Stage,
     older: Option<Place>,
     /// Of an entry that is free, the next one that is.
@@ -67,7 +67,7 @@ pub struct Removed {
     pub epoch: u64,
     pub bytes: u64,
     pub future: Option<Arc<Future>>,
-    pub is_told: bool,
+    pub is_reported: bool,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -117,7 +117,7 @@ impl Ledger {
             future,
             partition: 0,
             since: Moment::default(),
-            is_told: false,
+            is_reported: false,
             stage: Stage::Apart,
             older: None,
             newer: None,
@@ -172,7 +172,7 @@ impl Ledger {
         if entry.events > 1 {
             entry.events -= 1;
             entry.bytes = entry.bytes.saturating_sub(bytes);
-            return Some(Removed { epoch: entry.epoch, bytes, future: None, is_told: entry.is_told });
+            return Some(Removed { epoch: entry.epoch, bytes, future: None, is_reported: entry.is_reported });
         }
         self.leave_line(place);
         let next_free = self.free;
@@ -180,8 +180,12 @@ impl Ledger {
         let partition = entry.partition as usize;
         entry.stage = Stage::Free;
         entry.newer = next_free;
-        let removed =
-            Removed { epoch: entry.epoch, bytes: entry.bytes, future: entry.future.take(), is_told: entry.is_told };
+        let removed = Removed {
+            epoch: entry.epoch,
+            bytes: entry.bytes,
+            future: entry.future.take(),
+            is_reported: entry.is_reported,
+        };
         self.free = Some(place);
         if let Some(open) = self.open.get_mut(partition).filter(|open| **open == Some(place)) {
             *open = None;

@@ -17,7 +17,7 @@ use crate::completions::Calls;
 use crate::deadline::{Deadline, Moment};
 use crate::error::{Error, Kind, Result};
 use crate::future::{Delivered, Future};
-use crate::health::is_plugin_thread;
+use crate::poison::is_plugin_thread;
 use crate::process_exit::{self, Progress};
 pub use ledger::Place;
 use ledger::{Entry, Ledger, Removed};
@@ -229,8 +229,8 @@ impl InFlight {
         let mut told = Vec::new();
         let mut state = self.state.lock();
         for (place, failure) in events {
-            let Some(entry) = state.ledger.get_mut(place).filter(|entry| !entry.is_told) else { continue };
-            entry.is_told = true;
+            let Some(entry) = state.ledger.get_mut(place).filter(|entry| !entry.is_reported) else { continue };
+            entry.is_reported = true;
             let (epoch, events, future) = (entry.epoch, entry.events, entry.future.take());
             state.ledger.leave_line(place);
             state.told += events;
@@ -296,7 +296,7 @@ impl InFlight {
     }
 
     /// Whether each event has its result, though some may still take room.
-    pub fn all_told(&self) -> bool {
+    pub fn all_reported(&self) -> bool {
         let state = self.state.lock();
         state.events == state.told
     }
@@ -335,7 +335,7 @@ fn take_place(mut state: MutexGuard<State>, claim: Claim) -> Place {
 }
 
 fn would_block() -> Error {
-    Error::bare(Kind::WouldBlock).retriable(true)
+    Error::from_kind(Kind::WouldBlock).retriable(true)
 }
 
 impl State {
@@ -344,7 +344,7 @@ impl State {
         let entry = self.ledger.remove(place, bytes)?;
         self.events = self.events.saturating_sub(1);
         self.bytes = self.bytes.saturating_sub(entry.bytes);
-        if entry.is_told {
+        if entry.is_reported {
             self.told = self.told.saturating_sub(1);
             return None;
         }
@@ -382,7 +382,7 @@ fn settle_flushes(drained: Vec<Epoch>, calls: &Calls) {
     for epoch in drained {
         let result = match epoch.first_failure {
             None => Ok(()),
-            Some(first) => Err(first.during(format_args!(
+            Some(first) => Err(first.context(format_args!(
                 "flushing: {} of the events pushed since the flush before were not delivered; the first",
                 epoch.failures
             ))),

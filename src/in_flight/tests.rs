@@ -101,14 +101,14 @@ fn an_overdue_event_is_told_once_and_keeps_its_room_until_it_is_settled() {
     let claimed = Claim { future: Some(told.clone()), partition: Some(7), bytes: 1 };
     let place = in_flight.take(claimed, || Deadline::NEVER, never_give_up).unwrap();
     let flush = flush_of(&in_flight);
-    assert!(!in_flight.all_told() && in_flight.overdue(Duration::from_secs(60)).is_empty());
+    assert!(!in_flight.all_reported() && in_flight.overdue(Duration::from_secs(60)).is_empty());
     assert_eq!(in_flight.overdue(Duration::ZERO), [Overdue { place, partition: 7, events: 1, bytes: 1 }]);
     assert_eq!(in_flight.overdue(Duration::ZERO), []);
     in_flight.give_up(vec![(place, Some(Error::new(Kind::Kafka, "too late")))]);
     for future in [&flush, &told] {
         assert!(future.wait(Deadline::from_millis(NOW)).unwrap_err().message().contains("too late"));
     }
-    assert!(in_flight.all_told() && !in_flight.is_empty());
+    assert!(in_flight.all_reported() && !in_flight.is_empty());
     let refused = refusal(&in_flight, 1);
     assert!(refused.message().contains("1 of them longer than delivery.timeout.ms"), "{refused}");
     in_flight.settle(&mut delivered(place));
@@ -140,11 +140,11 @@ fn events_that_are_counted_together_leave_one_by_one_and_are_overdue_together() 
     assert_eq!((sum(|it| it.events), sum(|it| it.bytes)), (70, 700));
     in_flight.give_up(overdue.iter().map(|it| (it.place, Some(Error::new(Kind::Kafka, "too late")))).collect());
     let message = flush.wait(Deadline::from_millis(NOW)).unwrap_err().message().to_owned();
-    assert!(message.contains("70 of the events") && in_flight.all_told(), "{message}");
+    assert!(message.contains("70 of the events") && in_flight.all_reported(), "{message}");
     assert_eq!(in_flight.state.lock().bytes, 700, "their room is still taken");
 
     let later = take(&in_flight, 10);
-    assert!(!in_flight.all_told(), "{later:?} is none of those");
+    assert!(!in_flight.all_reported(), "{later:?} is none of those");
     in_flight.settle(&mut places[30..].iter().copied().map(report).collect());
     assert_eq!(in_flight.state.lock().bytes, 10, "only that of the later one");
     in_flight.settle(&mut vec![report(later)]);
@@ -228,7 +228,7 @@ fn the_end_wakes_whoever_waits_for_room() {
         while in_flight.state.lock().waiting == 0 {
             std::thread::yield_now();
         }
-        in_flight.end(Error::bare(Kind::Closed));
+        in_flight.end(Error::from_kind(Kind::Closed));
         assert_eq!(waiting.join().unwrap().unwrap_err().kind(), Kind::Closed);
     });
 }
@@ -239,7 +239,7 @@ fn on_a_thread_of_the_plugin_a_push_never_waits_for_room() {
     take(&in_flight, 1);
     std::thread::scope(|scope| {
         scope.spawn(|| {
-            crate::health::mark_plugin_thread();
+            crate::poison::mark_plugin_thread();
             let error = in_flight.take(claim(1), || Deadline::NEVER, never_give_up).unwrap_err();
             assert_eq!(error.kind(), Kind::WouldBlock);
             assert!(error.is_retriable());

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use rdkafka::bindings as rd;
 use rdkafka::types::RDKafkaErrorCode;
 
-use super::client::{Attended, Client, IDLE};
+use super::client::{Client, IDLE, ServedClient};
 use super::codes::{self, Code};
 use super::native::{PartitionList, Queue, QueueEvent, c_string, results, text};
 use super::{Connection, EmbeddedCluster, errors};
@@ -21,7 +21,7 @@ const END: i64 = rd::RD_KAFKA_OFFSET_END as i64;
 
 /// Requests of one driver, all through one client.
 pub struct KafkaAdmin {
-    attended: Arc<Attended>,
+    attended: Arc<ServedClient>,
 }
 
 impl KafkaAdmin {
@@ -62,7 +62,7 @@ impl KafkaAdmin {
 
     fn topic_result(&self, results: *mut *const rd::rd_kafka_topic_result_t, count: usize, doing: &str) -> Result<()> {
         if results.is_null() || count == 0 {
-            return Err(Error::new(Kind::Kafka, "the broker's answer is about no topic").during(doing));
+            return Err(Error::new(Kind::Kafka, "the broker's answer is about no topic").context(doing));
         }
         // SAFETY: the caller's answer is alive and has `count` results, one for the one topic that was asked about.
         let (code, reason) = unsafe {
@@ -153,7 +153,7 @@ impl Admin for KafkaAdmin {
         let failed = unsafe {
             let result = rd::rd_kafka_event_DeleteRecords_result(answer.as_ptr());
             match result.is_null() {
-                true => return Err(Error::new(Kind::Kafka, "the broker's answer is about no records").during(doing)),
+                true => return Err(Error::new(Kind::Kafka, "the broker's answer is about no records").context(doing)),
                 false => results(&*rd::rd_kafka_DeleteRecords_result_offsets(result))
                     .find(|partition| partition.error.is_error()),
             }
@@ -190,7 +190,7 @@ impl Admin for KafkaAdmin {
                 false => rd::rd_kafka_DescribeConfigs_result_resources(result, &mut count),
             };
             if resources.is_null() || count == 0 {
-                return Err(Error::new(Kind::Kafka, "the broker's answer is about no topic").during(doing));
+                return Err(Error::new(Kind::Kafka, "the broker's answer is about no topic").context(doing));
             }
             *resources
         };
@@ -218,7 +218,7 @@ impl Admin for KafkaAdmin {
 fn say_which_option(error: Error, topic: &NewTopic) -> Error {
     let invalid_replication = RDKafkaErrorCode::InvalidReplicationFactor as i32;
     if error.kafka_code() == Some(invalid_replication) {
-        return error.during(format_args!(
+        return error.context(format_args!(
             "the option \"replication_factor\" is {}; set it to at most the number of brokers",
             topic.replication
         ));

@@ -14,12 +14,12 @@ use rdkafka::config::NativeClientConfig;
 use rdkafka::types::RDKafkaErrorCode;
 
 use super::codes::{self, Code};
+use super::connection_health::ConnectionHealth;
 use super::first_contact::FirstContact;
 use super::handle::Handle;
 use super::log_messages::{self, LogMessage};
 use super::names::Names;
 use super::native::{Queue, QueueEvent, TopicHandle, text};
-use super::trouble::Trouble;
 use super::{Connection, EmbeddedCluster, certificate, conf, errors, token};
 use crate::auth::{LatestRefusal, TokenSource};
 use crate::completions::spawn;
@@ -66,7 +66,7 @@ pub struct Client {
     bootstrap_servers: String,
     services: Services,
     /// What the brokers, or the way to them, last did wrong.
-    pub(super) trouble: Trouble,
+    pub(super) health: ConnectionHealth,
     pub(super) first_contact: FirstContact,
     pub(super) created: Instant,
     fatal: Mutex<Option<Error>>,
@@ -108,7 +108,7 @@ impl Client {
         conf::check_supported(&properties, tokens.is_some())?;
         let tells_all = properties.get("debug").is_some_and(|contexts| !contexts.trim().is_empty());
         if role == ClientRole::Producer {
-            have_refusals_told(&mut properties);
+            enable_refusal_messages(&mut properties);
         }
         let config = conf::native(&properties)?;
         let shown = role.shown(name);
@@ -125,7 +125,7 @@ impl Client {
                 ClientRole::Admin | ClientRole::Consumer => Names::of_one(&shown),
             },
             services: connection.services.clone(),
-            trouble: Trouble::default(),
+            health: ConnectionHealth::default(),
             first_contact: FirstContact::new(&bootstrap_servers, connection.connect_timeout),
             bootstrap_servers,
             created: Instant::now(),
@@ -226,7 +226,7 @@ impl Client {
             LogMessage::ProducerRefused(reason) => (RD_KAFKA_RESP_ERR__FAIL, reason.to_owned()),
             LogMessage::PropertyIgnored | LogMessage::Other => return,
         };
-        self.trouble.note(code.into(), reason, Duration::ZERO);
+        self.health.record_failure(code.into(), reason, Duration::ZERO);
     }
 
     fn renew_token(&self, cause: token::Cause) {
@@ -256,7 +256,7 @@ impl Client {
                     self.renew_token(token::Cause::Refused);
                 }
             }
-            self.trouble.note(code, reason, patience);
+            self.health.record_failure(code, reason, patience);
         }
         RDKafkaErrorCode::from(code)
     }
@@ -285,7 +285,7 @@ impl Client {
     }
 
     fn finished_by(&self, code: Code, reason: &str) -> Error {
-        errors::error(code, reason).during(format_args!("{} is finished, make a new one", self.name()))
+        errors::error(code, reason).context(format_args!("{} is finished, make a new one", self.name()))
     }
 
     fn end_with(&self, error: Error) {
@@ -362,7 +362,7 @@ impl Client {
         loop {
             let code = call(as_millis_rounded_up(deadline.remaining(slice)));
             if !code.is_error() {
-                self.trouble.end();
+                self.health.record_success();
                 return Ok(());
             }
             self.check_wait(began, &doing)?;
@@ -376,22 +376,22 @@ impl Client {
         }
     }
 
-    pub fn last_trouble(&self) -> Option<String> {
-        self.handle.limited_by().map(|error| error.message().to_owned()).or_else(|| self.trouble.reason())
+    pub fn last_failure(&self) -> Option<String> {
+        self.handle.limited_by().map(|error| error.message().to_owned()).or_else(|| self.health.reason())
     }
 
     /// Of what was sent, or would have been, until its time was over: librdkafka has no words of its own for it.
     pub fn why_timed_out(&self) -> String {
-        match self.last_trouble() {
-            Some(trouble) => format!("the last error was: {trouble}"),
+        match self.last_failure() {
+            Some(reason) => format!("the last error was: {reason}"),
             None => format!("no answer in time from {}", self.bootstrap_servers),
         }
     }
 
     /// Fails when something stands in the way of an answer that time doesn't heal.
     pub fn check_wait(&self, began: Instant, doing: impl std::fmt::Display) -> Result<()> {
-        match self.limited_by(began).or_else(|| self.trouble.is_in_vain(began)) {
-            Some(error) => Err(error.during(format_args!("{doing}, asking {}", self.bootstrap_servers))),
+        match self.limited_by(began).or_else(|| self.health.fail_fast_error(began)) {
+            Some(error) => Err(error.context(format_args!("{doing}, asking {}", self.bootstrap_servers))),
             None => self.unreached(Some(began), doing).map_or(Ok(()), Err),
         }
     }
@@ -404,31 +404,31 @@ impl Client {
     }
 
     /// What has stood between this client and the brokers for a while, if it's something that time doesn't heal.
-    pub fn standing_trouble(&self) -> Option<Error> {
-        self.handle.limited_by().or_else(|| self.trouble.stands())
+    pub fn persistent_error(&self) -> Option<Error> {
+        self.handle.limited_by().or_else(|| self.health.persistent_error())
     }
 
     /// The same, if it is beyond doubt: nothing new should be begun.
     pub fn check_way(&self) -> Result<()> {
-        self.trouble.forbids().map_or(Ok(()), Err)
+        self.health.rejection().map_or(Ok(()), Err)
     }
 
     /// A broker did what it was asked for.
     pub fn note_success(&self) {
-        self.trouble.end();
+        self.health.record_success();
     }
 
     /// What has kept this client out since it was made; for whoever has things wait for it to be let in.
-    pub fn kept_out_by(&self) -> Option<Error> {
-        self.trouble.keeps_out()
+    pub fn never_connected_error(&self) -> Option<Error> {
+        self.health.never_connected_error()
     }
 
     /// For the thread that serves this client: while something stands in its way, asks now and then whether it is over.
     /// Without that, calls that are refused meanwhile would be refused for ever. Whether it did ask.
     pub fn look_again(&self) -> bool {
-        let due = self.trouble.is_to_be_looked_at();
+        let due = self.health.needs_probe();
         if due && self.is_answered() {
-            self.trouble.end();
+            self.health.record_success();
         }
         due
     }
@@ -451,8 +451,8 @@ impl Client {
 
     /// Nobody answered in time: says who was asked and what went wrong last.
     pub fn unreachable(&self, doing: impl std::fmt::Display) -> Error {
-        let why = match self.last_trouble() {
-            Some(trouble) => format!("; the last error was: {trouble}"),
+        let why = match self.last_failure() {
+            Some(reason) => format!("; the last error was: {reason}"),
             None => String::new(),
         };
         Error::new(Kind::Unreachable, format!("{doing}: no answer in time from {}{why}", self.bootstrap_servers))
@@ -463,7 +463,7 @@ impl Client {
     pub fn request_error(&self, code: Code, reason: &str, doing: impl std::fmt::Display) -> Error {
         match errors::is_unanswered(code.into()) {
             true => self.unreachable(doing).with_kafka_code(code.number()),
-            false => errors::error(code, reason).during(doing),
+            false => errors::error(code, reason).context(doing),
         }
     }
 }
@@ -481,7 +481,7 @@ fn is_fatal(code: Code) -> bool {
 
 /// What brokers answer to a producer is in librdkafka's messages for debugging alone. These are few: connections and
 /// failures, nothing of each request.
-fn have_refusals_told(properties: &mut Properties) {
+fn enable_refusal_messages(properties: &mut Properties) {
     const TELLING: &str = "broker";
     let wanted = properties.get("debug").map(str::trim).filter(|contexts| !contexts.is_empty());
     let told = wanted.map_or(TELLING.to_owned(), |contexts| format!("{contexts},{TELLING}"));
@@ -507,12 +507,12 @@ fn make_handle(config: &NativeClientConfig, role: ClientRole, name: &str) -> Res
 }
 
 /// A client with nothing to serve but its messages and errors, and the thread that does.
-pub struct Attended {
+pub struct ServedClient {
     pub client: Arc<Client>,
     stop: Arc<AtomicBool>,
 }
 
-impl Attended {
+impl ServedClient {
     pub fn start(client: Client) -> Result<Self> {
         let client = Arc::new(client);
         let stop = Arc::new(AtomicBool::new(false));
@@ -525,11 +525,11 @@ impl Attended {
                 }
             }
         })?;
-        Ok(Attended { client, stop })
+        Ok(ServedClient { client, stop })
     }
 }
 
-impl Drop for Attended {
+impl Drop for ServedClient {
     fn drop(&mut self) {
         self.stop.store(true, Ordering::Release);
         self.client.main.wake();

@@ -91,7 +91,7 @@ impl EmbeddedCluster {
         let code = Code::from(code);
         match code.number() {
             0 => Ok(()),
-            _ => Err(errors::error(code, "").during(format_args!("creating topic {:?}", topic.kafka_name))),
+            _ => Err(errors::error(code, "").context(format_args!("creating topic {:?}", topic.kafka_name))),
         }
     }
 }

@@ -95,7 +95,7 @@ impl Client {
         if self.first_contact.has_reached() {
             return true;
         }
-        let has_reached = self.trouble.has_worked() || self.handle.has_reached_broker();
+        let has_reached = self.health.has_succeeded() || self.handle.has_reached_broker();
         if has_reached {
             self.first_contact.note_reached();
         }
@@ -111,7 +111,7 @@ impl Client {
         self.warn_unless_reached();
         let since = self.connecting_since()?;
         let why = self.first_contact.overdue(began.unwrap_or(since), since)?;
-        Some(Error::new(Kind::Unreachable, why).retriable(true).during(doing))
+        Some(Error::new(Kind::Unreachable, why).retriable(true).context(doing))
     }
 
     /// How long a wait that began then can go on until [`unreached`](Self::unreached) is an error, if it may become one.

@@ -47,7 +47,7 @@ impl NotCreated {
     pub fn into_error(self, doing: impl Display, refused: impl FnOnce(String) -> Error) -> Error {
         match self {
             NotCreated::Refused(reason) => refused(reason),
-            NotCreated::Limited(error) => error.during(doing),
+            NotCreated::Limited(error) => error.context(doing),
         }
     }
 }

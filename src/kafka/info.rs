@@ -12,7 +12,7 @@ use parking_lot::Mutex;
 use rdkafka::bindings as rd;
 use rdkafka::types::RDKafkaErrorCode;
 
-use super::client::{Attended, Client};
+use super::client::{Client, ServedClient};
 use super::native::{Message, Queue, TopicHandle};
 use super::overdue::WhenOverdue;
 use super::{Connection, KafkaProducer, ProducerClients, errors};
@@ -65,7 +65,7 @@ impl InfoTopics for KafkaInfoTopics {
 }
 
 pub struct InfoReader {
-    attended: Arc<Attended>,
+    attended: Arc<ServedClient>,
     /// A partition can be read by one at a time within a client.
     turn: Mutex<()>,
 }
@@ -103,7 +103,7 @@ impl InfoReader {
             Some(end) => self.turn.try_lock_until(end).ok_or_else(late)?,
             None => self.turn.lock(),
         };
-        let mut reading = Reading::start(self.client(), topics, most).map_err(|error| error.during(doing()))?;
+        let mut reading = Reading::start(self.client(), topics, most).map_err(|error| error.context(doing()))?;
         let began = Instant::now();
         let mut stragglers_end = deadline;
         while reading.unfinished > 0 {
@@ -123,7 +123,7 @@ impl InfoReader {
             .into_iter()
             .map(|one| match one.failure {
                 None => Ok(one.info),
-                Some(error) => Err(error.during(format_args!("reading the info topic {:?}", one.name))),
+                Some(error) => Err(error.context(format_args!("reading the info topic {:?}", one.name))),
             })
             .collect())
     }
@@ -278,7 +278,7 @@ impl InfoWriter {
     const LINGER: &str = "1000";
 
     fn write(&self, kafka_name: &str, records: &[&str], deadline: Deadline) -> Result<()> {
-        let doing = |error: Error| error.during(format_args!("writing to {kafka_name:?}"));
+        let doing = |error: Error| error.context(format_args!("writing to {kafka_name:?}"));
         let producer = self.producer(kafka_name).map_err(doing)?;
         await_topic(&producer, kafka_name, deadline).map_err(doing)?;
         if let Some(record) = records.iter().find(|record| record.len() > producer.max_record()) {

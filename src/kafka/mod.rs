@@ -10,6 +10,7 @@ mod client;
 /// cbindgen:ignore
 mod codes;
 mod conf;
+mod connection_health;
 mod consumer;
 mod embedded;
 mod errors;
@@ -34,7 +35,6 @@ mod sockets;
 mod teardown;
 mod token;
 mod topic_id;
-mod trouble;
 
 use std::sync::{Arc, Weak};
 use std::time::Duration;
@@ -52,7 +52,7 @@ use zstd_sys as _;
 
 pub use admin::{EmbeddedAdmin, KafkaAdmin};
 pub use buffer::EncodedRecord;
-use client::{Attended, Client, ClientRole};
+use client::{Client, ClientRole, ServedClient};
 pub use consumer::{KafkaConsumer, Payload, Pin, RawRecord};
 pub use embedded::EmbeddedCluster;
 use handle::Handle;
@@ -95,7 +95,7 @@ pub struct Connection {
     /// All clients of this driver.
     pub clients: Arc<Clients>,
     /// The client for admin requests, which also reads info topics.
-    control: Arc<OnceCell<Arc<Attended>>>,
+    control: Arc<OnceCell<Arc<ServedClient>>>,
 }
 
 impl Connection {
@@ -169,7 +169,7 @@ impl Connection {
     }
 
     /// The client for all that a driver asks the brokers for by itself.
-    fn control(&self) -> Result<Arc<Attended>> {
+    fn control(&self) -> Result<Arc<ServedClient>> {
         let start = || {
             let mut properties = self.properties.clone();
             // A topic with too few records shows by its end, one whose first records are gone by an error.
@@ -181,7 +181,7 @@ impl Connection {
             properties.set("fetch.min.bytes", "1");
             // A broker may hear of a new topic later than the client; that passes soon.
             properties.set("fetch.error.backoff.ms", "20");
-            Client::new(self, ClientRole::Admin, "", properties).and_then(Attended::start).map(Arc::new)
+            Client::new(self, ClientRole::Admin, "", properties).and_then(ServedClient::start).map(Arc::new)
         };
         self.control.get_or_try_init(start).cloned()
     }

@@ -183,7 +183,7 @@ impl TopicHandle {
         let ptr = unsafe { rd::rd_kafka_topic_new(client.as_ptr(), c_name.as_ptr(), std::ptr::null_mut()) };
         match NonNull::new(ptr) {
             Some(ptr) => Ok(TopicHandle { ptr, _client: client.clone() }),
-            None => Err(super::errors::last_error().during(format_args!("making a handle of topic {name}"))),
+            None => Err(super::errors::last_error().context(format_args!("making a handle of topic {name}"))),
         }
     }
 
@@ -266,7 +266,7 @@ unsafe extern "C" {
 
 /// A broker's answer with messages: where it is, and how large.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub struct Answer {
+pub struct FetchResponse {
     pub address: usize,
     pub bytes: usize,
 }
@@ -311,7 +311,7 @@ impl Message {
     }
 
     /// Has the processor get the payload's beginning, which another one wrote last, while there is something else to do.
-    pub fn ask_for_payload(&self) {
+    pub fn prefetch_payload(&self) {
         #[cfg(target_arch = "x86_64")]
         // SAFETY: it may be told any address; every such processor has the instruction.
         unsafe {
@@ -322,13 +322,13 @@ impl Message {
 
     /// The fetch response that it came in, which it keeps in memory. `None` for a message that came in none, and for each message of
     /// a librdkafka without patches, which does not tell.
-    pub fn answer(&self) -> Option<Answer> {
+    pub fn answer(&self) -> Option<FetchResponse> {
         #[cfg(feature = "patched")]
         {
             let mut bytes = 0;
             // SAFETY: the message is alive as long as `self`; `bytes` is writable.
             let response = unsafe { octopus_fetch_response_of(self.0.as_ptr(), &mut bytes) };
-            (!response.is_null()).then(|| Answer { address: response.addr(), bytes })
+            (!response.is_null()).then(|| FetchResponse { address: response.addr(), bytes })
         }
         #[cfg(not(feature = "patched"))]
         None

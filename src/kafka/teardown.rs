@@ -13,7 +13,7 @@ use rdkafka::bindings as rd;
 use super::sockets::Descriptors;
 use crate::completions::spawn;
 use crate::error::Result;
-use crate::health::is_plugin_thread;
+use crate::poison::is_plugin_thread;
 use crate::protection::Protection;
 
 /// A client that nothing refers to any more.

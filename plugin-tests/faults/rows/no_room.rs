@@ -9,7 +9,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use plugin_tests::{Driver, NewEvent, Producer, ProducerBuilder, Push, Status, Stored, Topic, TopicOptions};
+use plugin_tests::{Driver, NewEvent, Persisted, Producer, ProducerBuilder, Push, Status, Topic, TopicOptions};
 use serde_json::json;
 
 use super::host::{Heard, held, within};
@@ -150,8 +150,8 @@ fn is_refused_for_want_of_room(broker: &Broker, heard: &Heard, limit: &Limit) ->
 
 fn is_no_room(refused: plugin_tests::Result<()>, in_flight: usize) -> Result<()> {
     let Err(error) = refused else { return Err(Failure::new("a push without room is refused")) };
-    let is = (error.status, error.retriable, error.stored);
-    let expected = (Status::Unreachable, true, Stored::No);
+    let is = (error.status, error.retriable, error.persisted);
+    let expected = (Status::Unreachable, true, Persisted::No);
     check(is == expected, format_args!("a push without room is {expected:?}, not {error:?}"))?;
     let in_flight = format!("{in_flight} events");
     for word in [in_flight.as_str(), "queue.buffering.max.messages", "queue.buffering.max.kbytes", "brokers"] {

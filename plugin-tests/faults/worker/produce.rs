@@ -183,7 +183,7 @@ impl Waiter {
                 Entry::Delivered { number, partition: delivered.partition, id: delivered.id, after_ms, at }
             }
             Err(error) => {
-                let perhaps = error.stored == plugin_tests::Stored::Perhaps;
+                let perhaps = error.persisted == plugin_tests::Persisted::Possibly;
                 let (status, kafka, why) = (format!("{:?}", error.status), error.kafka_code, error.message);
                 Entry::Failed { number, perhaps, status, kafka, why, after_ms, at }
             }

@@ -1,6 +1,6 @@
 //! What Kafka doesn't allow is said by each call that suffers, not only by the first, and over once it is allowed.
 
-use plugin_tests::{NewEvent, Status, Stored};
+use plugin_tests::{NewEvent, Persisted, Status};
 use serde_json::json;
 
 use crate::kafka::{Kafka, acls, kcat_read, unique};
@@ -39,7 +39,7 @@ fn what_kafka_does_not_allow_is_said_each_time_and_is_over_once_it_is_allowed() 
         // Refused by the broker, or, once the client knows, by itself.
         let pushed = producer.push(&NewEvent::json(&number)).and_then(|push| push.wait(PATIENCE));
         let error = pushed.unwrap_err();
-        assert_eq!((error.kafka_code, error.stored), (TOPIC_AUTHORIZATION_FAILED, Stored::No), "{error}");
+        assert_eq!((error.kafka_code, error.persisted), (TOPIC_AUTHORIZATION_FAILED, Persisted::No), "{error}");
         assert!(error.message.contains(&name), "{error}");
     }
     let consumer = topic.consumer(&unique("group")).make().unwrap();
@@ -123,8 +123,8 @@ fn producer_goes_on_in_order_when_permission_comes_back_between_its_batches() {
                     }
                     Err(error) => {
                         assert_eq!(
-                            (error.kafka_code, error.stored),
-                            (TOPIC_AUTHORIZATION_FAILED, Stored::No),
+                            (error.kafka_code, error.persisted),
+                            (TOPIC_AUTHORIZATION_FAILED, Persisted::No),
                             "{error}"
                         );
                         false

@@ -3,7 +3,7 @@
 use std::process::Command;
 use std::time::{Duration, Instant};
 
-use plugin_tests::{NewEvent, Status, Stored};
+use plugin_tests::{NewEvent, Persisted, Status};
 use serde_json::json;
 
 use crate::hosts::{C, compile, library, run_host};
@@ -24,7 +24,7 @@ fn a_push_that_the_broker_refuses_fails_its_future_with_kafkas_reason_and_spoils
     assert_eq!((error.status, error.kafka_code), (Status::TooLarge, Some(MSG_SIZE_TOO_LARGE)), "{error}");
     assert!(error.message.contains(&name) && error.message.contains("partition 0"), "{error}");
     assert!(error.message.ends_with("Broker: Message size too large"), "nothing of the event is in it: {error:?}");
-    assert_eq!(error.stored, Stored::No);
+    assert_eq!(error.persisted, Persisted::No);
     assert_eq!(refused.wait(PATIENCE).unwrap_err().message, error.message, "a result stays");
 
     let accepted = producer.push(&NewEvent::text("{}").data(&[7; 10])).unwrap().wait(PATIENCE).unwrap();
@@ -225,7 +225,7 @@ fn records_that_the_broker_finds_not_valid_fail_with_its_own_words() {
 
     for push in refused {
         let error = push.wait(PATIENCE).unwrap_err();
-        assert_eq!(error.stored, Stored::No, "{error}");
+        assert_eq!(error.persisted, Persisted::No, "{error}");
         let words = "Compacted topic cannot accept message without key in topic partition ";
         assert!(error.message.contains(words) && error.message.contains(&name), "{error}");
     }
@@ -395,7 +395,7 @@ fn events_that_are_overdue_while_a_broker_is_silent_are_delivered_once_or_not_at
     let failed: Vec<_> = results.iter().filter_map(|result| result.as_ref().err()).collect();
     assert!(!failed.is_empty() && failed.len() < results.len(), "{} of {} failed", failed.len(), results.len());
     for error in failed {
-        assert_eq!((error.status, error.stored), (Status::Kafka, Stored::Perhaps), "{error}");
+        assert_eq!((error.status, error.persisted), (Status::Kafka, Persisted::Possibly), "{error}");
         assert!(error.message.contains("delivery.timeout.ms (2000)"), "{error}");
     }
 }

@@ -6,7 +6,7 @@ use std::process::{Command, Stdio};
 use std::sync::LazyLock;
 use std::time::{Duration, Instant};
 
-use plugin_tests::{Driver, NewEvent, Stored};
+use plugin_tests::{Driver, NewEvent, Persisted};
 use serde_json::{Value, json};
 
 use crate::certificates::{Authority, KEY_PASSWORD, Pair};
@@ -290,7 +290,7 @@ fn a_producers_and_a_consumers_own_wrong_password_are_told_by_each_push_and_each
     };
     // It was queued before anybody knew; the client was never let in, so it is not there and never will be.
     let pushed = producer.push(&NewEvent::json(&0)).unwrap();
-    assert_eq!(told(pushed.wait(SOON).unwrap_err()).stored, Stored::No);
+    assert_eq!(told(pushed.wait(SOON).unwrap_err()).persisted, Persisted::No);
     assert!(began.elapsed() < SOON, "{:?}", began.elapsed());
     for _ in 0..2 {
         told(producer.push(&NewEvent::json(&1)).map(drop).unwrap_err());

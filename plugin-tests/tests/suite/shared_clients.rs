@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use plugin_tests::{Driver, NewEvent, Producer, Status, Stored};
+use plugin_tests::{Driver, NewEvent, Persisted, Producer, Status};
 use serde_json::json;
 
 use crate::kafka::{Kafka, kcat_read, unique};
@@ -186,7 +186,7 @@ fn producer_that_ends_with_overdue_events_takes_none_of_another_along() {
     kafka.hold();
     let overdue = impatient.push(&NewEvent::text("2")).unwrap();
     let pushes: Vec<_> = (0..20).map(|_| waiting.push(&NewEvent::text("2")).unwrap()).collect();
-    assert_eq!(overdue.wait(PATIENCE).unwrap_err().stored, Stored::Perhaps);
+    assert_eq!(overdue.wait(PATIENCE).unwrap_err().persisted, Persisted::Possibly);
     drop(impatient);
     // Long enough for the serving thread to see that it is gone.
     assert!(pushes[0].wait(Duration::from_millis(1500)).is_err());

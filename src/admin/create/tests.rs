@@ -115,11 +115,11 @@ impl Admin for Imagined {
         Ok(self.topics.lock().get(kafka_name).map(|held| held.partitions))
     }
 
-    fn gives_what_is_asked(&self) -> bool {
+    fn honors_topic_options(&self) -> bool {
         !self.is_a_service
     }
 
-    fn tells_makers_apart(&self) -> bool {
+    fn distinguishes_creators(&self) -> bool {
         !self.is_a_service
     }
 

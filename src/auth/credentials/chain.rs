@@ -44,7 +44,7 @@ impl Provider {
     }
 
     pub fn look_up(&self) -> Result<Credentials> {
-        let doing = |error: Error| error.during(format_args!("looking up AWS credentials ({})", self.places()));
+        let doing = |error: Error| error.context(format_args!("looking up AWS credentials ({})", self.places()));
         self.runtime
             .block_on(async {
                 let looked = tokio::time::timeout(LONGEST_LOOK_UP, async {

@@ -57,7 +57,7 @@ impl Host {
     fn new() -> Self {
         let driver = driver(r#"{"embedded": {"partitions": 3}}"#);
         for (kind, component) in
-            [OCTOPUS_VALIDATOR, OCTOPUS_SELECTOR, OCTOPUS_SERIALIZER].map(|kind| (kind, component()))
+            [OCTOPUS_ROLE_VALIDATOR, OCTOPUS_ROLE_SELECTOR, OCTOPUS_ROLE_SERIALIZER].map(|kind| (kind, component()))
         {
             let mut error = null_mut();
             let name = octopus_text::of(BY_HOST);

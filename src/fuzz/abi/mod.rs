@@ -66,7 +66,10 @@ fn describe(error: *mut octopus_error, status: octopus_status) -> String {
         let message = (ERROR.message.unwrap())(error).read("message").expect("a message is UTF-8").to_owned();
         let retriable = (ERROR.retriable.unwrap())(error);
         assert!([0, 1].contains(&retriable), "{message}");
-        assert!([OCTOPUS_STORED_NO, OCTOPUS_STORED_PERHAPS].contains(&(ERROR.stored.unwrap())(error)), "{message}");
+        assert!(
+            [OCTOPUS_PERSISTED_NO, OCTOPUS_PERSISTED_POSSIBLY].contains(&(ERROR.persisted.unwrap())(error)),
+            "{message}"
+        );
         (ERROR.kafka_code.unwrap())(error);
         (ERROR.release.unwrap())(error);
         if !error.is_null() {

@@ -238,7 +238,7 @@ use crate::abi::string::STRING as STRING_API;
 /// Has no event; the first time-out ends it.
 unsafe extern "C" fn process_none(_: *mut c_void, event: *mut octopus_event) -> i32 {
     assert!(event.is_null(), "nobody pushes what it reads");
-    OCTOPUS_STOP
+    OCTOPUS_PROCESS_STOP
 }
 
 /// # Safety

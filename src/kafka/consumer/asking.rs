@@ -121,7 +121,7 @@ impl Shared {
             }
         };
         match (failure, list.results().next()) {
-            (Some(error), _) => Err(error.during(format_args!("seeking in topic {:?}", self.topic))),
+            (Some(error), _) => Err(error.context(format_args!("seeking in topic {:?}", self.topic))),
             (None, Some(part)) => Ok(part.error),
             (None, None) => Err(Error::new(Kind::Kafka, "librdkafka sought nothing")),
         }

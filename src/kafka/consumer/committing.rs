@@ -131,7 +131,7 @@ impl Shared {
         };
         match Code::from(code).is_error() {
             false => Ok(()),
-            true => Err(errors::error(code, "").during(self.committing())),
+            true => Err(errors::error(code, "").context(self.committing())),
         }
     }
 
@@ -166,7 +166,7 @@ impl Shared {
             std::iter::once(event.error()).chain(partitions.iter().map(|p| p.error)).find(|code| code.is_error());
         match first_error {
             None => Ok(()),
-            Some(code) => Err(self.explain_strangers(self.client.request_error(code, "", self.committing()))),
+            Some(code) => Err(self.explain_unknown_member(self.client.request_error(code, "", self.committing()))),
         }
     }
 
@@ -190,12 +190,12 @@ impl Shared {
     }
 
     /// Kafka takes commits from a group's members, or, while it has none, from anybody.
-    fn explain_strangers(&self, error: Error) -> Error {
-        let is_stranger = error.kafka_code() == Some(RDKafkaErrorCode::UnknownMemberId as i32);
-        if !is_stranger || self.targets.is_empty() {
+    fn explain_unknown_member(&self, error: Error) -> Error {
+        let is_unknown_member = error.kafka_code() == Some(RDKafkaErrorCode::UnknownMemberId as i32);
+        if !is_unknown_member || self.targets.is_empty() {
             return error;
         }
-        error.adding(format_args!(
+        error.with_note(format_args!(
             "the group {:?} has members that joined it, and a reader with target partitions can't share its name with \
              them; give one of them another name",
             self.group

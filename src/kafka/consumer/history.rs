@@ -62,7 +62,7 @@ impl Shared {
         }
     }
 
-    pub(super) fn look_at_history(&self, answer: &QueueEvent) {
+    pub(super) fn read_topic_id(&self, answer: &QueueEvent) {
         // Of a topic that is gone, or by a broker that knows no ids, nothing is learnt.
         let Some(topic) = topic_id(answer) else { return };
         match self.used_topic() {

@@ -7,9 +7,9 @@
 //! the length of a rebalance, so that no record of a partition that was taken away is handed out afterwards.
 
 mod asking;
-mod attendant;
 mod commit_state;
 mod committing;
+mod consumer_thread;
 mod damage;
 mod fetch_failures;
 mod history;
@@ -28,11 +28,11 @@ use rdkafka::bindings as rd;
 use commit_state::CommitState;
 use fetch_failures::FetchFailures;
 use history::History;
-use pinned::Answers;
 pub use pinned::Pin;
+use pinned::PinnedResponses;
 
 use super::client::{Client, ClientRole, IDLE};
-use super::native::{Answer, Message, Queue, c_string};
+use super::native::{FetchResponse, Message, Queue, c_string};
 use super::{Connection, conf};
 use crate::completions::spawn;
 use crate::config::{ClientSettings, Properties};
@@ -79,7 +79,7 @@ impl Payload<'_> {
     }
 
     /// The answer that they are in, if they are so many that they had better stay there.
-    pub fn answer(&self) -> Option<Answer> {
+    pub fn answer(&self) -> Option<FetchResponse> {
         match self {
             Payload::Fetched(fetched) if fetched.message.payload().len() > LARGEST_COPIED => fetched.message.answer(),
             _ => None,
@@ -96,7 +96,7 @@ impl Payload<'_> {
     }
 
     /// Keeps their answer; `None` if it would be one too many.
-    pub fn pin(&self, answer: Answer) -> Option<Pin> {
+    pub fn pin(&self, answer: FetchResponse) -> Option<Pin> {
         match self {
             Payload::Fetched(Fetched { consumer, .. }) => consumer.answers.pin(answer),
             #[cfg(any(test, fuzzing))]
@@ -145,13 +145,13 @@ struct Shared {
     fetch_failures: FetchFailures,
     /// Which topic of its name it is.
     history: Mutex<History>,
-    /// Told once, by whoever reads next.
+    /// ErrorInner once, by whoever reads next.
     news: Flagged<Error>,
     /// Since when no broker is reachable.
     cut_off: Flagged<Instant>,
     /// How long brokers may be away before a pull says so.
     timeout: Duration,
-    answers: Answers,
+    answers: PinnedResponses,
     data: Queue,
     events: Queue,
     client: Client,
@@ -199,7 +199,7 @@ impl KafkaConsumer {
             news: Flagged::default(),
             cut_off: Flagged::default(),
             timeout: connection.timeout,
-            answers: Answers::new(most_kept, &client.handle),
+            answers: PinnedResponses::new(most_kept, &client.handle),
             data: Queue::new(&client.handle)?,
             events,
             client,
@@ -208,7 +208,7 @@ impl KafkaConsumer {
             shared.subscribe()?;
         }
         let attended = shared.clone();
-        spawn("octopus-consumer", move || attended.attend())?;
+        spawn("octopus-consumer", move || attended.run())?;
         Ok(KafkaConsumer { shared })
     }
 
@@ -279,7 +279,7 @@ impl KafkaConsumer {
         let mut commit_state = self.shared.commit_state.lock();
         while !commit_state.closed {
             if deadline.has_passed() {
-                return Err(Error::bare(Kind::TimedOut));
+                return Err(Error::from_kind(Kind::TimedOut));
             }
             self.shared.changed.wait_for(&mut commit_state, deadline.remaining(IDLE));
         }

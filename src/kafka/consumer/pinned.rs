@@ -7,10 +7,10 @@ use std::sync::{Arc, Weak};
 use parking_lot::Mutex;
 
 use crate::kafka::handle::Handle;
-use crate::kafka::native::Answer;
+use crate::kafka::native::FetchResponse;
 
 /// The answers that are kept for records that the host has.
-pub struct Answers {
+pub struct PinnedResponses {
     counted: Arc<Counted>,
     /// Where the next record mostly is as well, which saves it the look into the map; counted as kept until the next answer.
     last: Mutex<Option<Arc<Kept>>>,
@@ -26,13 +26,13 @@ struct Counted {
 
 #[derive(Default)]
 struct All {
-    by_answer: HashMap<Answer, Weak<Kept>>,
+    by_response: HashMap<FetchResponse, Weak<Kept>>,
     bytes: usize,
 }
 
 /// An answer that is kept, as long as there is a reference to this.
 struct Kept {
-    answer: Answer,
+    answer: FetchResponse,
     among: Arc<Counted>,
 }
 
@@ -40,14 +40,14 @@ struct Kept {
 /// may come to be in the same place: one of the same size is counted as that one, as which it takes no more.
 pub struct Pin(Arc<Kept>);
 
-impl Answers {
+impl PinnedResponses {
     pub fn new(most: usize, client: &Arc<Handle>) -> Self {
         let counted = Counted { most, all: Mutex::default(), client: client.clone() };
-        Answers { counted: Arc::new(counted), last: Mutex::default() }
+        PinnedResponses { counted: Arc::new(counted), last: Mutex::default() }
     }
 
     /// Nothing if it would be one too many.
-    pub fn pin(&self, answer: Answer) -> Option<Pin> {
+    pub fn pin(&self, answer: FetchResponse) -> Option<Pin> {
         let mut last = self.last.lock();
         if let Some(kept) = last.as_ref().filter(|it| it.answer == answer) {
             return Some(Pin(kept.clone()));
@@ -58,7 +58,7 @@ impl Answers {
         last.clone().map(Pin)
     }
 
-    pub fn pin_in_any_case(&self, answer: Answer) -> Option<Pin> {
+    pub fn pin_in_any_case(&self, answer: FetchResponse) -> Option<Pin> {
         // Never so many.
         self.counted.keep(answer, usize::MAX).map(Pin)
     }
@@ -72,17 +72,17 @@ impl Pin {
 
 impl Counted {
     /// `None` if those that are kept have `most` bytes or more.
-    fn keep(self: &Arc<Self>, answer: Answer, most: usize) -> Option<Arc<Kept>> {
+    fn keep(self: &Arc<Self>, answer: FetchResponse, most: usize) -> Option<Arc<Kept>> {
         let all = &mut *self.all.lock();
         // Handed out: dropped here, the last of it would wait for the lock that is held.
-        if let Some(kept) = all.by_answer.get(&answer).and_then(Weak::upgrade) {
+        if let Some(kept) = all.by_response.get(&answer).and_then(Weak::upgrade) {
             return Some(kept);
         }
         if all.bytes >= most {
             return None;
         }
         let kept = Arc::new(Kept { answer, among: self.clone() });
-        all.by_answer.insert(answer, Arc::downgrade(&kept));
+        all.by_response.insert(answer, Arc::downgrade(&kept));
         all.bytes += answer.bytes;
         Some(kept)
     }
@@ -93,8 +93,8 @@ impl Drop for Kept {
         let all = &mut *self.among.all.lock();
         all.bytes -= self.answer.bytes;
         // Unless it was kept anew before this had the lock.
-        if all.by_answer.get(&self.answer).is_some_and(|it| std::ptr::eq(it.as_ptr(), self)) {
-            all.by_answer.remove(&self.answer);
+        if all.by_response.get(&self.answer).is_some_and(|it| std::ptr::eq(it.as_ptr(), self)) {
+            all.by_response.remove(&self.answer);
         }
     }
 }
@@ -106,14 +106,14 @@ mod tests {
 
     use super::*;
 
-    fn answers(most: usize) -> Answers {
+    fn answers(most: usize) -> PinnedResponses {
         let config = ClientConfig::new().create_native_config().expect("no property is a wrong one");
         let client = Handle::make(rd_kafka_type_t::RD_KAFKA_CONSUMER, &config, |_| ()).expect("a client of no broker");
-        Answers::new(most, &Arc::new(client))
+        PinnedResponses::new(most, &Arc::new(client))
     }
 
-    fn answer(address: usize, bytes: usize) -> Answer {
-        Answer { address, bytes }
+    fn answer(address: usize, bytes: usize) -> FetchResponse {
+        FetchResponse { address, bytes }
     }
 
     #[test]
@@ -139,6 +139,6 @@ mod tests {
         }
         *answers.last.lock() = None;
         let all = answers.counted.all.lock();
-        assert_eq!((all.bytes, all.by_answer.len()), (0, 0));
+        assert_eq!((all.bytes, all.by_response.len()), (0, 0));
     }
 }

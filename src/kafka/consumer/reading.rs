@@ -39,7 +39,7 @@ impl Shared {
         let began = (!self.client.has_reached()).then(Instant::now);
         loop {
             if self.closing.load(Ordering::Acquire) || self.unsubscribed.load(Ordering::Acquire) {
-                return Err(Error::bare(Kind::Closed));
+                return Err(Error::from_kind(Kind::Closed));
             }
             if interrupted() {
                 return Ok(None);
@@ -50,9 +50,9 @@ impl Shared {
                 Reading::Remark(error) => self.remark(&error),
                 Reading::Nothing => {}
             }
-            self.complain(deadline, began)?;
+            self.check_persistent_error(deadline, began)?;
             if deadline.has_passed() {
-                return Err(Error::bare(Kind::TimedOut));
+                return Err(Error::from_kind(Kind::TimedOut));
             }
         }
     }
@@ -66,7 +66,7 @@ impl Shared {
         let mut batch = self.batch.try_lock()?;
         let message = batch.pop_front()?;
         if let Some(next) = batch.front() {
-            next.ask_for_payload();
+            next.prefetch_payload();
         }
         match self.examine(message, &mut batch, &mut self.positions.turn()) {
             Reading::Record(record) => return Some(Ok(record)),
@@ -93,7 +93,7 @@ impl Shared {
         // In between two batches a rebalance gets its turn, and who acknowledges the positions.
         while records.len() < enough && !self.rebalancing.load(Ordering::Acquire) {
             if batch.is_empty() {
-                self.take_along(&mut batch);
+                self.drain_available(&mut batch);
             }
             if batch.is_empty() {
                 break;
@@ -102,7 +102,7 @@ impl Shared {
             while records.len() < enough
                 && let Some(message) = batch.pop_front()
             {
-                message.ask_for_payload();
+                message.prefetch_payload();
                 match self.examine(message, &mut batch, &mut positions) {
                     Reading::Record(record) => records.push(record),
                     Reading::Nothing => {}
@@ -146,13 +146,13 @@ impl Shared {
             // SAFETY: from this client, which goes after the batch.
             batch.extend(unsafe { Message::from_raw(first) });
             if !batch.is_empty() {
-                self.take_along(batch);
+                self.drain_available(batch);
             }
         }
         batch.pop_front()
     }
 
-    fn take_along(&self, batch: &mut VecDeque<Message>) {
+    fn drain_available(&self, batch: &mut VecDeque<Message>) {
         let mut more = [std::ptr::null_mut(); BATCH];
         // SAFETY: the queue is alive and the array as long as said; the batch's lock keeps others out.
         let count = unsafe { rd::rd_kafka_consume_batch_queue(self.data.as_ptr(), 0, more.as_mut_ptr(), BATCH) };
@@ -285,7 +285,7 @@ impl Shared {
             RDKafkaErrorCode::CriticalSystemResource => resource_limit::of_errno(message.error_text(), libc::ENOMEM),
             _ => errors::error(message.error(), &message.error_text()),
         };
-        let error = error.during(format_args!("reading topic {:?}", self.topic));
+        let error = error.context(format_args!("reading topic {:?}", self.topic));
         if code == RDKafkaErrorCode::MessageSizeTooLarge
             && Protection::TooLarge.is_on()
             && let Ok(partition) = u32::try_from(message.partition())
@@ -306,7 +306,7 @@ impl Shared {
 
     /// What keeps records from coming, if something lasting does; said each time, but, unless it ended the client,
     /// not before the host has waited as long as it wanted to, so that a loop of pulls does not spin.
-    fn complain(&self, deadline: Deadline, began: Option<Instant>) -> Result<()> {
+    fn check_persistent_error(&self, deadline: Deadline, began: Option<Instant>) -> Result<()> {
         if let Some(fatal) = self.client.fatal() {
             return Err(fatal);
         }
@@ -325,8 +325,8 @@ impl Shared {
         if let Some(failure) = self.fetch_failures.persistent() {
             return Err(failure);
         }
-        if let Some(trouble) = self.client.standing_trouble() {
-            return Err(trouble.during(format_args!("reading topic {:?}", self.topic)));
+        if let Some(error) = self.client.persistent_error() {
+            return Err(error.context(format_args!("reading topic {:?}", self.topic)));
         }
         if self.are_brokers_away() {
             return Err(self.client.unreachable(format_args!("reading topic {:?}", self.topic)));
@@ -350,12 +350,12 @@ impl Shared {
                 return commit_state.take_commit_failure().map_or(Ok(()), Err);
             }
             if self.closing.load(Ordering::Acquire) {
-                return Err(Error::bare(Kind::Closed));
+                return Err(Error::from_kind(Kind::Closed));
             }
             if deadline.has_passed() {
                 let why = commit_state.take_commit_failure();
-                let why = why.or_else(|| Some(self.client.standing_trouble()?.during(self.committing())));
-                return Err(why.unwrap_or_else(|| Error::bare(Kind::TimedOut)));
+                let why = why.or_else(|| Some(self.client.persistent_error()?.context(self.committing())));
+                return Err(why.unwrap_or_else(|| Error::from_kind(Kind::TimedOut)));
             }
             self.changed.wait_for(&mut commit_state, deadline.remaining(IDLE));
             if let Some(error) =

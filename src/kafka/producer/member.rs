@@ -10,7 +10,7 @@ use rdkafka::bindings as rd;
 
 use super::flush::TopicFlush;
 use super::serving::{ProducerClient, delivering};
-use crate::error::{Error, Kind, Result, Stored};
+use crate::error::{Error, Kind, Persisted, Result};
 use crate::future::FlushLinger;
 use crate::in_flight::{InFlight, Overdue, Place};
 use crate::kafka::client::{Client, ClientRole};
@@ -164,7 +164,7 @@ impl Member {
 
     /// Takes no more events. What is in flight is still delivered.
     pub fn close(&self) {
-        self.in_flight.end(Error::bare(Kind::Closed));
+        self.in_flight.end(Error::from_kind(Kind::Closed));
         self.is_closing.store(true, Ordering::Release);
         self.start_flushing();
     }
@@ -175,7 +175,7 @@ impl Member {
 
     /// Whether lingering events should go out now that did not when it flushed.
     pub fn is_flushing(&self) -> bool {
-        let waits = (self.is_closing() && !self.in_flight.all_told()) || self.in_flight.is_flushing();
+        let waits = (self.is_closing() && !self.in_flight.all_reported()) || self.in_flight.is_flushing();
         let is_partly_flushed = cfg!(not(feature = "patched")) || self.topic_flush.has_left_events();
         waits && (is_partly_flushed || self.is_prepared_elsewhere.load(Ordering::Relaxed))
     }
@@ -204,7 +204,7 @@ impl Member {
             self.client().why_timed_out()
         );
         let doing = delivering(event.events, event.bytes, event.partition, &self.topic_name);
-        errors::error(code, &reason).stored(Stored::Perhaps).during(doing)
+        errors::error(code, &reason).with_persisted(Persisted::Possibly).context(doing)
     }
 }
 
@@ -218,7 +218,7 @@ impl FlushLinger for Member {
     fn unreached(&self, began: Option<Instant>) -> Option<Error> {
         let doing = format_args!("waiting for deliveries to topic {:?}", self.topic_name);
         // What is waited for is kept, and may still be delivered.
-        self.client().unreached(began, doing).map(|error| error.stored(Stored::Perhaps))
+        self.client().unreached(began, doing).map(|error| error.with_persisted(Persisted::Possibly))
     }
 }
 
@@ -228,7 +228,7 @@ impl ExitFlush for Member {
     }
 
     fn close(&self) {
-        self.in_flight.end(Error::bare(Kind::Closed));
+        self.in_flight.end(Error::from_kind(Kind::Closed));
     }
 
     /// As the serving thread does, which may be in the callback of the host that exits.

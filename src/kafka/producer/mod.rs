@@ -38,10 +38,10 @@ use serving::ProducerClient;
 /// in its rdkafka_proto.h, all numbers of a record at their longest.
 const RECORD_OVERHEAD: usize = 36;
 /// The largest batch that librdkafka takes.
-const MOST_BATCHED: u64 = 1_000_000;
+const MAX_BATCH_EVENTS: u64 = 1_000_000;
 /// With smaller ones a producer would crawl: at most five requests are in flight, each with one batch of a partition.
 /// How long events wait for company is `linger.ms`, not this.
-const LEAST_BATCHED: u64 = 1_000;
+const MIN_BATCH_EVENTS: u64 = 1_000;
 
 /// How long creating a producer waits for what the brokers know of its topic, if its client knows something older.
 const REFRESH: Duration = Duration::from_secs(1);
@@ -70,7 +70,7 @@ impl KafkaProducer {
         // What was acknowledged by Kafka is there once and in order, whatever is retried meanwhile.
         properties.set("enable.idempotence", "true");
         if settings.batch_size > 0 {
-            let batched = settings.batch_size.clamp(LEAST_BATCHED, MOST_BATCHED);
+            let batched = settings.batch_size.clamp(MIN_BATCH_EVENTS, MAX_BATCH_EVENTS);
             properties.set("batch.num.messages", batched.to_string());
         }
         if let Some(events) = events_held(settings) {
@@ -94,7 +94,7 @@ impl KafkaProducer {
         properties.set("queue.buffering.max.kbytes", i32::MAX.to_string());
 
         if process_exit::has_begun() {
-            return Err(Error::bare(Kind::Closed));
+            return Err(Error::from_kind(Kind::Closed));
         }
         let max_message = conf::effective_number(&wanted, "message.max.bytes")? as usize;
         // With it one event that fails ends the client.
@@ -152,7 +152,7 @@ impl KafkaProducer {
     /// Fails while something stands between this client and the brokers that time doesn't heal: what would join what
     /// is in flight is told why it can't leave.
     pub fn check_way(&self) -> Result<()> {
-        let doing = |why: Error| why.during(format_args!("reaching the brokers of topic {:?}", self.topic_name));
+        let doing = |why: Error| why.context(format_args!("reaching the brokers of topic {:?}", self.topic_name));
         self.member.client().check_way().map_err(doing)
     }
 
@@ -284,7 +284,7 @@ impl KafkaProducer {
             // SAFETY: reads a thread-local.
             None => errors::gone(unsafe { codes::rd_kafka_last_error() }).unwrap_or_else(errors::last_error),
         };
-        error.during(format_args!("pushing {size} bytes to partition {partition} of topic {:?}", self.topic_name))
+        error.context(format_args!("pushing {size} bytes to partition {partition} of topic {:?}", self.topic_name))
     }
 
     fn waker(&self) -> Weak<dyn FlushLinger> {

@@ -16,7 +16,7 @@ use super::member::{Member, Slot};
 use crate::completions::spawn;
 use crate::config::Properties;
 use crate::deadline::Deadline;
-use crate::error::{Error, Kind, Result, Stored};
+use crate::error::{Error, Kind, Persisted, Result};
 use crate::future::{Delivered, FlushLinger};
 use crate::in_flight::Report;
 use crate::kafka::client::{Client, ClientRole, IDLE};
@@ -139,7 +139,7 @@ impl ProducerClient {
                 unused_since = None;
             }
             self.guarded(|| {
-                self.look_after_trouble();
+                self.probe_if_failing();
                 self.client.warn_unless_reached();
                 members.iter().for_each(|member| member.give_up_on_overdue());
             });
@@ -153,7 +153,7 @@ impl ProducerClient {
     /// Lets those go that take no more events and have told of all; those that stay.
     fn let_go(&self) -> Vec<Arc<Member>> {
         let members = self.members();
-        let is_over = |member: &Arc<Member>| member.is_closing() && member.in_flight.all_told();
+        let is_over = |member: &Arc<Member>| member.is_closing() && member.in_flight.all_reported();
         if !members.iter().any(is_over) {
             return members;
         }
@@ -179,7 +179,7 @@ impl ProducerClient {
     /// inherit what a purge leaves behind.
     fn retires_with(&self, members: &[Arc<Member>]) -> bool {
         let slots = self.members.write();
-        let is_left = |member: &Arc<Member>| member.is_closing() && member.in_flight.all_told();
+        let is_left = |member: &Arc<Member>| member.is_closing() && member.in_flight.all_reported();
         let is_last = slots.iter().flatten().count() == members.len() && members.iter().all(is_left);
         let is_pending = members.iter().any(|member| !member.in_flight.is_empty());
         if is_last && is_pending {
@@ -227,8 +227,8 @@ impl ProducerClient {
 
     /// What is in flight when something comes between this client and the brokers stays there for its delivery time-out.
     /// But a client that has never been let in fails what it holds: nothing of that has left, and nothing is about to.
-    fn look_after_trouble(&self) {
-        if self.client.look_again() && self.client.kept_out_by().is_some() {
+    fn probe_if_failing(&self) {
+        if self.client.look_again() && self.client.never_connected_error().is_some() {
             let flags = rd::RD_KAFKA_PURGE_F_QUEUE | rd::RD_KAFKA_PURGE_F_NON_BLOCKING;
             // SAFETY: the client is alive. It answers by delivery reports.
             unsafe { rd::rd_kafka_purge(self.client.handle.as_ptr(), flags) };
@@ -301,7 +301,7 @@ impl ProducerClient {
     fn panicked(&self) -> Error {
         self.fail("a panic while serving a delivery report; this is a defect of Octopus");
         let why = "a panic while serving the delivery report: whether the event is stored is unknown";
-        Error::new(Kind::Panicked, why).stored(Stored::Perhaps)
+        Error::new(Kind::Panicked, why).with_persisted(Persisted::Possibly)
     }
 
     fn result_of(&self, message: &rd::rd_kafka_message_t, is_placed: bool) -> Result<Delivered> {
@@ -313,19 +313,19 @@ impl ProducerClient {
         }
         // SAFETY: the message is alive.
         let stored = match unsafe { rd::rd_kafka_message_status(message) } {
-            rd::rd_kafka_msg_status_t::RD_KAFKA_MSG_STATUS_NOT_PERSISTED if !errors::leaves_open(code) => Stored::No,
-            _ => Stored::Perhaps,
+            rd::rd_kafka_msg_status_t::RD_KAFKA_MSG_STATUS_NOT_PERSISTED if !errors::leaves_open(code) => Persisted::No,
+            _ => Persisted::Possibly,
         };
         // SAFETY: the message keeps its topic alive; the name is copied.
         let topic_name = unsafe { native::text(rd::rd_kafka_topic_name(message.rkt)) };
         let doing = delivering(1, message.len as u64, message.partition as u32, &topic_name);
         if matches!(code.into(), RDKafkaErrorCode::PurgeQueue | RDKafkaErrorCode::PurgeInflight)
-            && let Some(why) = self.client.kept_out_by().or_else(|| self.client.ended_by())
+            && let Some(why) = self.client.never_connected_error().or_else(|| self.client.ended_by())
         {
-            return Err(why.stored(stored).during(doing));
+            return Err(why.with_persisted(stored).context(doing));
         }
         if let Some(gone) = errors::gone(code) {
-            return Err(gone.stored(stored).during(doing));
+            return Err(gone.with_persisted(stored).context(doing));
         }
         // SAFETY: the message is alive; the text is copied.
         let reason = unsafe { native::text(rd::rd_kafka_message_produce_errstr(message)) };
@@ -333,7 +333,7 @@ impl ProducerClient {
             RDKafkaErrorCode::MessageTimedOut => self.client.why_timed_out(),
             _ => reason,
         };
-        Err(errors::error(code, &reason).stored(stored).during(doing))
+        Err(errors::error(code, &reason).with_persisted(stored).context(doing))
     }
 }
 

@@ -2,7 +2,7 @@
 //! `rd_kafka_handle_Produce_error` and, for the idempotent producer, `rd_kafka_handle_idempotent_Produce_error`, and from
 //! Kafka's `Errors` - not from what Octopus does.
 
-use plugin_tests::{Status, Stored};
+use plugin_tests::{Persisted, Status};
 
 use super::super::mock::HANGS_UP;
 
@@ -17,7 +17,7 @@ pub enum Fate {
     /// It is sent again; when its time is over it is kept, so it may be stored yet.
     SentAgain,
     /// It fails with the code.
-    Refused(Stored),
+    Refused(Persisted),
     /// It was stored before, where is not known.
     Delivered,
     /// So does its producer.
@@ -31,7 +31,7 @@ pub fn fate(code: i32) -> Fate {
         3 | 5 | 6 | 8 | 9 | 15 | 16 => Fate::SentAgain,
         // Corrupt on its way; a coordinator, replicas or a disk that aren't ready.
         2 | 14 | 19 | 56 => Fate::SentAgain,
-        // Stored by the leader at least, presumably.
+        // Persisted by the leader at least, presumably.
         7 | 20 | HANGS_UP => Fate::SentAgain,
         // The broker forgot the producer: nothing of it is there that could be doubled, so it begins a new epoch.
         59 => Fate::SentAgain,
@@ -39,8 +39,8 @@ pub fn fate(code: i32) -> Fate {
         // Of the first request in line, whose place can't be wrong: client and broker disagree on what is there.
         OUT_OF_ORDER_SEQUENCE => Fate::Fatal,
         // These two don't say what had been done until then.
-        UNKNOWN | NETWORK_EXCEPTION => Fate::Refused(Stored::Perhaps),
-        _ => Fate::Refused(Stored::No),
+        UNKNOWN | NETWORK_EXCEPTION => Fate::Refused(Persisted::Possibly),
+        _ => Fate::Refused(Persisted::No),
     }
 }
 

@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use plugin_tests::{Error, Status, Stored};
+use plugin_tests::{Error, Persisted, Status};
 use rdkafka::types::RDKafkaApiKey;
 
 use super::super::host::within;
@@ -96,7 +96,7 @@ fn once(stage: &Stage, code: i32) -> Result<u64> {
         }
         Fate::Fatal => {
             // What was queued behind it fails with the client, which is all of one request mostly.
-            is_refused(&actor, &outcomes[0], code, Stored::Perhaps)?;
+            is_refused(&actor, &outcomes[0], code, Persisted::Possibly)?;
             for outcome in actor.outcomes(&spared)? {
                 let says_why = outcome.as_ref().err().is_none_or(|error| error.kafka_code == Some(code));
                 check(says_why, format_args!("an event that fails with its producer names {code}, not {outcome:?}"))?;
@@ -115,19 +115,19 @@ fn once(stage: &Stage, code: i32) -> Result<u64> {
 }
 
 /// It told of these events alone, with Kafka's code, and where they are.
-fn is_refused(actor: &Actor<'_>, outcome: &Outcome, code: i32, stored: Stored) -> Result<()> {
+fn is_refused(actor: &Actor<'_>, outcome: &Outcome, code: i32, persisted: Persisted) -> Result<()> {
     let error = match outcome {
         Err(error) => error,
         Ok(at) => {
             return Err(Failure::new(format_args!("an event is refused with code {code}, not delivered at {at:?}")));
         }
     };
-    let is = (error.kafka_code, error.stored, error.status, error.retriable);
+    let is = (error.kafka_code, error.persisted, error.status, error.retriable);
     let retriable = match fate(code) {
         Fate::Fatal => false,
         _ => is_retriable(code),
     };
-    let expected = (Some(code), stored, status(code), retriable);
+    let expected = (Some(code), persisted, status(code), retriable);
     check(
         is == expected,
         format_args!("an event fails with {expected:?} (code, stored, status, retriable), not {is:?}: {error}"),
@@ -147,7 +147,7 @@ fn is_allowed_again(actor: &Actor<'_>) -> Result<()> {
         match actor.try_push(0).and_then(|push| push.wait(PATIENCE)) {
             Ok(_) => Ok(Some(())),
             Err(error) => {
-                let is = error.kafka_code == Some(TOPIC_AUTHORIZATION_FAILED) && error.stored == Stored::No;
+                let is = error.kafka_code == Some(TOPIC_AUTHORIZATION_FAILED) && error.persisted == Persisted::No;
                 check(is, format_args!("a topic that is forbidden says so after {:?}: {error:?}", began.elapsed()))?;
                 Ok(None)
             }
@@ -192,8 +192,8 @@ fn has_timed_out(actor: &Actor<'_>, outcome: &Outcome, last: i32) -> Result<()> 
         Err(error) => error,
         Ok(at) => return Err(Failure::new(format_args!("an event that no broker takes times out, not: {at:?}"))),
     };
-    let is = (error.kafka_code, error.stored, error.retriable);
-    let expected = (Some(TIMED_OUT), Stored::Perhaps, true);
+    let is = (error.kafka_code, error.persisted, error.retriable);
+    let expected = (Some(TIMED_OUT), Persisted::Possibly, true);
     check(is == expected, format_args!("it fails with {expected:?} (code, stored, retriable), not {is:?}: {error}"))?;
     names(error, &actor.name)?;
     match last {
@@ -242,8 +242,8 @@ fn no_id(stage: &Stage, code: i32) -> Result<u64> {
         }
         Some(code) => {
             for outcome in actor.outcomes(&pushes.concat())? {
-                let is = outcome.as_ref().err().map(|error| (error.kafka_code, error.stored, error.retriable));
-                let expected = Some((Some(code), Stored::No, false));
+                let is = outcome.as_ref().err().map(|error| (error.kafka_code, error.persisted, error.retriable));
+                let expected = Some((Some(code), Persisted::No, false));
                 check(is == expected, format_args!("an event that never left is {expected:?}, not {outcome:?}"))?;
             }
             has_ended(&actor, code)?;
@@ -276,7 +276,7 @@ fn no_leader(stage: &Stage, code: i32) -> Result<u64> {
     for pushed in pushed {
         if let Err(error) = pushed.and_then(|push| push.wait(PATIENCE)) {
             let unknown_topic = -188;
-            let is = [Some(code), Some(unknown_topic)].contains(&error.kafka_code) && error.stored == Stored::No;
+            let is = [Some(code), Some(unknown_topic)].contains(&error.kafka_code) && error.persisted == Persisted::No;
             check(is, format_args!("an event without a leader is delivered or fails with {code}, not {error:?}"))?;
             failed += 1;
         }

@@ -12,40 +12,40 @@ use crate::sync::atomic::{AtomicBool, Ordering};
 
 /// How long a call goes on waiting behind a trouble that time doesn't heal: one of several brokers may be the only bad
 /// one, and a new user or a token may come a little late.
-const PATIENCE: Duration = Duration::from_secs(5);
+const FAIL_FAST_AFTER: Duration = Duration::from_secs(5);
 /// How long a call waits behind one that stood before it: a broker that was mended meanwhile needs a moment to answer.
-const SHORT_PATIENCE: Duration = Duration::from_secs(1);
+const FAIL_FAST_AFTER_KNOWN: Duration = Duration::from_secs(1);
 /// Between two questions whether a trouble is over.
-const LOOKING_AGAIN: Duration = Duration::from_secs(1);
+const PROBE_INTERVAL: Duration = Duration::from_secs(1);
 
 /// The last trouble of one client.
 #[derive(Default)]
-pub struct Trouble {
-    noted: Mutex<Option<Noted>>,
-    /// Whether the trouble noted lasts: what each success and each push looks at. Changed under the lock of `noted` only.
+pub struct ConnectionHealth {
+    failure: Mutex<Option<Failure>>,
+    /// Whether the trouble failure lasts: what each success and each push looks at. Changed under the lock of `failure` only.
     lasts: AtomicBool,
     /// A broker has done something for this client.
     has_worked: AtomicBool,
 }
 
 #[derive(Clone)]
-struct Noted {
+struct Failure {
     code: Code,
     reason: String,
-    lasting: Option<Lasting>,
-    looked_again: Instant,
+    persistence: Option<Persistence>,
+    last_probe: Instant,
 }
 
 /// A trouble that time doesn't heal, and since when; librdkafka says the same thing again only after 30 s.
 #[derive(Clone, Copy)]
-struct Lasting {
+struct Persistence {
     since: Instant,
     certainty: Certainty,
     /// How long it may last before it is an error.
     patience: Duration,
 }
 
-impl Lasting {
+impl Persistence {
     fn stands(&self) -> bool {
         self.since.elapsed() >= self.patience
     }
@@ -59,13 +59,13 @@ enum Certainty {
     Presumed,
 }
 
-impl Noted {
+impl Failure {
     fn stands(&self) -> bool {
-        self.lasting.is_some_and(|lasting| lasting.stands())
+        self.persistence.is_some_and(|persistence| persistence.stands())
     }
 
     fn is_certain(&self) -> bool {
-        self.lasting.is_some_and(|lasting| lasting.certainty == Certainty::Said)
+        self.persistence.is_some_and(|persistence| persistence.certainty == Certainty::Said)
     }
 
     fn error(&self) -> Error {
@@ -80,101 +80,101 @@ impl Noted {
     }
 }
 
-impl Trouble {
+impl ConnectionHealth {
     /// Keeps what went wrong; if it lasts, until something works. It may heal by itself within `patience`.
-    pub fn note(&self, code: Code, reason: String, patience: Duration) {
-        let certainty = lasts(code, &reason, self.has_worked());
-        let mut noted = self.noted.lock();
-        let tells_less = match &*noted {
+    pub fn record_failure(&self, code: Code, reason: String, patience: Duration) {
+        let certainty = lasts(code, &reason, self.has_succeeded());
+        let mut failure = self.failure.lock();
+        let is_less_specific = match &*failure {
             // That all are down says less than what happened to the last of them.
             Some(before) => {
                 RDKafkaErrorCode::from(code) == RDKafkaErrorCode::AllBrokersDown
-                    || before.lasting.is_some()
+                    || before.persistence.is_some()
                         && (certainty.is_none() || log_messages::is_certificate_verification(&reason))
             }
             None => false,
         };
-        if tells_less {
+        if is_less_specific {
             return;
         }
         let now = Instant::now();
-        let before = noted.as_ref().and_then(|before| before.lasting);
+        let before = failure.as_ref().and_then(|before| before.persistence);
         let since = before.map_or(now, |before| before.since);
-        let patience = patience.max(PATIENCE);
-        let lasting = certainty.map(|certainty| Lasting { since, certainty, patience });
-        self.lasts.store(lasting.is_some(), Ordering::Release);
-        *noted = Some(Noted { code, reason, lasting, looked_again: now });
+        let patience = patience.max(FAIL_FAST_AFTER);
+        let persistence = certainty.map(|certainty| Persistence { since, certainty, patience });
+        self.lasts.store(persistence.is_some(), Ordering::Release);
+        *failure = Some(Failure { code, reason, persistence, last_probe: now });
     }
 
     /// A broker did what it was asked for. Cheap, since that is the rule.
-    pub fn end(&self) {
-        if !self.has_worked() {
+    pub fn record_success(&self) {
+        if !self.has_succeeded() {
             self.has_worked.store(true, Ordering::Relaxed);
         }
         if self.lasts.load(Ordering::Acquire) {
-            let mut noted = self.noted.lock();
-            *noted = None;
+            let mut failure = self.failure.lock();
+            *failure = None;
             self.lasts.store(false, Ordering::Release);
         }
     }
 
     pub fn reason(&self) -> Option<String> {
-        self.noted.lock().as_ref().map(|noted| noted.reason.clone())
+        self.failure.lock().as_ref().map(|failure| failure.reason.clone())
     }
 
     /// Whether a broker has ever done what this client asked it for.
-    pub fn has_worked(&self) -> bool {
+    pub fn has_succeeded(&self) -> bool {
         self.has_worked.load(Ordering::Relaxed)
     }
 
     /// The trouble, if whoever waits since `began` waits in vain.
-    pub fn is_in_vain(&self, began: Instant) -> Option<Error> {
-        let noted = self.lasting()?;
-        let lasting = noted.lasting?;
+    pub fn fail_fast_error(&self, began: Instant) -> Option<Error> {
+        let failure = self.persistence()?;
+        let persistence = failure.persistence?;
         let waited = began.elapsed();
-        let stood_before = lasting.since + lasting.patience <= began;
-        let is_in_vain = waited >= lasting.patience
-            || waited >= PATIENCE && lasting.stands()
-            || waited >= SHORT_PATIENCE && stood_before;
-        is_in_vain.then(|| noted.error())
+        let stood_before = persistence.since + persistence.patience <= began;
+        let fail_fast_error = waited >= persistence.patience
+            || waited >= FAIL_FAST_AFTER && persistence.stands()
+            || waited >= FAIL_FAST_AFTER_KNOWN && stood_before;
+        fail_fast_error.then(|| failure.error())
     }
 
     /// The trouble, if it has stood for a while.
-    pub fn stands(&self) -> Option<Error> {
-        self.lasting().filter(Noted::stands).map(|noted| noted.error())
+    pub fn persistent_error(&self) -> Option<Error> {
+        self.persistence().filter(Failure::stands).map(|failure| failure.error())
     }
 
     /// The trouble, if it has stood for a while and is beyond doubt: nothing new should be begun.
-    pub fn forbids(&self) -> Option<Error> {
+    pub fn rejection(&self) -> Option<Error> {
         // What each push comes by, mostly in vain.
         if !self.lasts.load(Ordering::Acquire) {
             return None;
         }
-        self.lasting().filter(|noted| noted.stands() && noted.is_certain()).map(|noted| noted.error())
+        self.persistence().filter(|failure| failure.stands() && failure.is_certain()).map(|failure| failure.error())
     }
 
-    /// As [`forbids`](Self::forbids), for a client that no broker has done anything for yet: what waits for it to be let
+    /// As [`rejection`](Self::rejection), for a client that no broker has done anything for yet: what waits for it to be let
     /// in has never left.
-    pub fn keeps_out(&self) -> Option<Error> {
-        if self.has_worked() { None } else { self.forbids() }
+    pub fn never_connected_error(&self) -> Option<Error> {
+        if self.has_succeeded() { None } else { self.rejection() }
     }
 
     /// Whether to ask a broker if the trouble is over, which somebody may have mended while nothing is done.
-    pub fn is_to_be_looked_at(&self) -> bool {
+    pub fn needs_probe(&self) -> bool {
         if !self.lasts.load(Ordering::Acquire) {
             return false;
         }
-        match &mut *self.noted.lock() {
-            Some(noted) if noted.looked_again.elapsed() >= LOOKING_AGAIN => {
-                noted.looked_again = Instant::now();
+        match &mut *self.failure.lock() {
+            Some(failure) if failure.last_probe.elapsed() >= PROBE_INTERVAL => {
+                failure.last_probe = Instant::now();
                 true
             }
             _ => false,
         }
     }
 
-    fn lasting(&self) -> Option<Noted> {
-        if self.lasts.load(Ordering::Acquire) { self.noted.lock().clone() } else { None }
+    fn persistence(&self) -> Option<Failure> {
+        if self.lasts.load(Ordering::Acquire) { self.failure.lock().clone() } else { None }
     }
 }
 
@@ -215,26 +215,26 @@ mod models {
 
     use super::*;
 
-    /// The flag that pushes look at agrees with what is noted, whatever else happens at the same time.
+    /// The flag that pushes look at agrees with what is failure, whatever else happens at the same time.
     #[test]
     fn flag_agrees_with_what_is_noted() {
         loom::model(|| {
-            let trouble = Arc::new(Trouble::default());
-            let (noting, ending) = (trouble.clone(), trouble.clone());
-            let note = |trouble: &Trouble| {
-                trouble.note(RD_KAFKA_RESP_ERR__AUTHENTICATION.into(), "refused".to_owned(), Duration::ZERO)
+            let health = Arc::new(ConnectionHealth::default());
+            let (noting, ending) = (health.clone(), health.clone());
+            let note = |health: &ConnectionHealth| {
+                health.record_failure(RD_KAFKA_RESP_ERR__AUTHENTICATION.into(), "refused".to_owned(), Duration::ZERO)
             };
             let noter = thread::spawn(move || note(&noting));
-            let ender = thread::spawn(move || ending.end());
-            let agree = |trouble: &Trouble| {
-                let noted = trouble.noted.lock();
-                let lasts = noted.as_ref().is_some_and(|noted| noted.lasting.is_some());
-                assert_eq!(lasts, trouble.lasts.load(Ordering::Acquire));
+            let ender = thread::spawn(move || ending.record_success());
+            let agree = |health: &ConnectionHealth| {
+                let failure = health.failure.lock();
+                let lasts = failure.as_ref().is_some_and(|failure| failure.persistence.is_some());
+                assert_eq!(lasts, health.lasts.load(Ordering::Acquire));
             };
-            agree(&trouble);
+            agree(&health);
             noter.join().unwrap();
             ender.join().unwrap();
-            agree(&trouble);
+            agree(&health);
         });
     }
 }

@@ -133,20 +133,20 @@ fn what_librdkafka_says_is_known_to_last_or_not_and_comes_with_the_setting_to_lo
 
 #[test]
 fn a_trouble_that_lasts_is_kept_until_something_works_and_says_most_of_what_is_known() {
-    let trouble = Trouble::default();
+    let health = ConnectionHealth::default();
     let (expired, failed, down) = (SEEN[0], SEEN[3], Native::RD_KAFKA_RESP_ERR__ALL_BROKERS_DOWN);
-    trouble.note(down.into(), "1/1 brokers are down".to_owned(), Duration::ZERO);
-    trouble.note(expired.0.into(), expired.1.to_owned(), Duration::ZERO);
+    health.record_failure(down.into(), "1/1 brokers are down".to_owned(), Duration::ZERO);
+    health.record_failure(expired.0.into(), expired.1.to_owned(), Duration::ZERO);
     // The error that follows, and what follows from that, say less.
-    trouble.note(failed.0.into(), failed.1.to_owned(), Duration::ZERO);
-    trouble.note(down.into(), "1/1 brokers are down".to_owned(), Duration::ZERO);
-    trouble.note(Native::RD_KAFKA_RESP_ERR__TRANSPORT.into(), "Connection refused".to_owned(), Duration::ZERO);
-    assert_eq!(trouble.reason().as_deref(), Some(expired.1));
+    health.record_failure(failed.0.into(), failed.1.to_owned(), Duration::ZERO);
+    health.record_failure(down.into(), "1/1 brokers are down".to_owned(), Duration::ZERO);
+    health.record_failure(Native::RD_KAFKA_RESP_ERR__TRANSPORT.into(), "Connection refused".to_owned(), Duration::ZERO);
+    assert_eq!(health.reason().as_deref(), Some(expired.1));
     let began = Instant::now();
-    assert!(trouble.is_in_vain(began).is_none() && trouble.stands().is_none(), "it may pass yet");
-    assert!(trouble.is_in_vain(began.checked_sub(PATIENCE).unwrap()).is_some());
-    trouble.end();
-    assert!(trouble.reason().is_none() && trouble.has_worked());
+    assert!(health.fail_fast_error(began).is_none() && health.persistent_error().is_none(), "it may pass yet");
+    assert!(health.fail_fast_error(began.checked_sub(FAIL_FAST_AFTER).unwrap()).is_some());
+    health.record_success();
+    assert!(health.reason().is_none() && health.has_succeeded());
 }
 
 #[test]
@@ -154,9 +154,9 @@ fn refusal_is_not_retriable_and_a_presumed_one_is() {
     let alert = "ssl://h:1/1: SSL handshake failed: error:0A000415:SSL routines::ssl/tls alert certificate expired: SSL alert number 45";
     let hang_up = "h:1/bootstrap: Disconnected: connection closed by peer (after 1ms in state APIVERSION_QUERY)";
     for (reason, is_retriable) in [(alert, false), (hang_up, true)] {
-        let trouble = Trouble::default();
-        trouble.note(Native::RD_KAFKA_RESP_ERR__TRANSPORT.into(), reason.to_owned(), Duration::ZERO);
-        let error = trouble.is_in_vain(Instant::now().checked_sub(PATIENCE).unwrap()).unwrap();
+        let health = ConnectionHealth::default();
+        health.record_failure(Native::RD_KAFKA_RESP_ERR__TRANSPORT.into(), reason.to_owned(), Duration::ZERO);
+        let error = health.fail_fast_error(Instant::now().checked_sub(FAIL_FAST_AFTER).unwrap()).unwrap();
         assert_eq!(error.is_retriable(), is_retriable, "{error}");
         assert_eq!(error.message().contains("kafka.ssl.key.location; files"), !is_retriable, "{error}");
     }
@@ -166,10 +166,10 @@ fn refusal_is_not_retriable_and_a_presumed_one_is() {
 fn token_that_a_limit_prevents_is_a_retriable_error_of_the_limit() {
     let reason = "Failed to acquire SASL OAUTHBEARER token: creating the thread octopus-token: Resource temporarily \
                   unavailable (os error 11): the user may have 10 threads (RLIMIT_NPROC, ulimit -u)";
-    let trouble = Trouble::default();
-    trouble.end();
-    trouble.note(Native::RD_KAFKA_RESP_ERR__AUTHENTICATION.into(), reason.to_owned(), Duration::ZERO);
-    let error = trouble.is_in_vain(Instant::now().checked_sub(PATIENCE).unwrap()).unwrap();
+    let health = ConnectionHealth::default();
+    health.record_success();
+    health.record_failure(Native::RD_KAFKA_RESP_ERR__AUTHENTICATION.into(), reason.to_owned(), Duration::ZERO);
+    let error = health.fail_fast_error(Instant::now().checked_sub(FAIL_FAST_AFTER).unwrap()).unwrap();
     assert_eq!((error.kind(), error.is_retriable(), error.message()), (Kind::ResourceLimit, true, reason));
-    assert!(trouble.forbids().is_none(), "pushes wait for it to pass");
+    assert!(health.rejection().is_none(), "pushes wait for it to pass");
 }

@@ -26,7 +26,7 @@ pub struct Job {
 #[serde(rename_all = "snake_case")]
 pub enum Side {
     /// librdkafka alone, from C's point of view, as it is published.
-    Floor,
+    Baseline,
     /// The same with the patches that the plugin has.
     Patched,
     /// liboctopus.so, opened by `dlopen`.
@@ -40,8 +40,8 @@ pub enum Side {
 impl Side {
     pub fn name(self) -> &'static str {
         match self {
-            Side::Floor => "floor",
-            Side::Patched => "floor, patched",
+            Side::Baseline => "baseline",
+            Side::Patched => "baseline, patched",
             Side::Plugin => "plugin",
             Side::CppOctopus => "C++ Octopus",
             Side::ThroughCpp => "plugin through C++",

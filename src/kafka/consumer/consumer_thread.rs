@@ -38,11 +38,11 @@ impl Shared {
         let code = unsafe { rd::rd_kafka_subscribe(self.client.handle.as_ptr(), topics.as_ptr()) };
         match Code::from(code).number() {
             0 => Ok(()),
-            _ => Err(errors::error(code, "").during(format_args!("subscribing to topic {:?}", self.topic))),
+            _ => Err(errors::error(code, "").context(format_args!("subscribing to topic {:?}", self.topic))),
         }
     }
 
-    pub(super) fn attend(&self) {
+    pub(super) fn run(&self) {
         let mut commits = Commits::default();
         let mut asked = Instant::now();
         if !self.targets.is_empty() {
@@ -108,7 +108,7 @@ impl Shared {
         match event.kind() {
             rd::RD_KAFKA_EVENT_REBALANCE => self.rebalance(event),
             rd::RD_KAFKA_EVENT_OFFSET_COMMIT => self.note_commit(event, commits),
-            rd::RD_KAFKA_EVENT_DESCRIBETOPICS_RESULT => self.look_at_history(event),
+            rd::RD_KAFKA_EVENT_DESCRIBETOPICS_RESULT => self.read_topic_id(event),
             _ => {
                 let code = self.client.serve(event);
                 if code == Some(RDKafkaErrorCode::AllBrokersDown) && self.cut_off.get().is_none() {
@@ -116,7 +116,7 @@ impl Shared {
                 }
                 if code.is_some_and(errors::is_standing) {
                     let error = errors::error(event.error(), &event.error_text())
-                        .during(format_args!("reading topic {:?} as group {:?}", self.topic, self.group));
+                        .context(format_args!("reading topic {:?} as group {:?}", self.topic, self.group));
                     self.standing.set(error);
                     self.data.wake();
                 }
@@ -129,7 +129,7 @@ impl Shared {
         let committed = self.committed_offsets(&self.targets);
         self.learn_leaders();
         if let Err(error) = self.while_readers_wait(|_| self.assign(&self.targets, &committed)) {
-            self.standing.set(error.during(format_args!("taking partitions {:?}", self.targets)));
+            self.standing.set(error.context(format_args!("taking partitions {:?}", self.targets)));
         }
     }
 
@@ -191,7 +191,7 @@ impl Shared {
                 self.pause(partition, false);
             }
             let told = committed.iter().find(|(of, _)| *of == partition).map(|(_, offset)| *offset);
-            // Told that there is nothing committed, librdkafka need not ask the same, nor wait before it looks for the start.
+            // ErrorInner that there is nothing committed, librdkafka need not ask the same, nor wait before it looks for the start.
             let otherwise = if told.is_some() { self.start } else { OFFSET_INVALID };
             if self.positions.is_acknowledged_up_to(partition, told.flatten()) {
                 self.commit_state.lock().found_committed(partition);
@@ -288,7 +288,7 @@ impl Shared {
         // SAFETY: the client is alive.
         let code = unsafe { rd::rd_kafka_unsubscribe(client) };
         if Code::from(code).is_error() {
-            let error = errors::error(code, "").during(format_args!("leaving the group {:?}", self.group));
+            let error = errors::error(code, "").context(format_args!("leaving the group {:?}", self.group));
             self.commit_state.lock().failed(error);
         }
         // The group takes the partitions away, which commits what was acknowledged.

@@ -9,19 +9,19 @@ use crate::fork;
 
 /// The generation of the process that made the object, see [`fork::generation`]; or [`POISONED`] with it.
 #[derive(Debug)]
-pub struct Health(AtomicU32);
+pub struct Poison(AtomicU32);
 
 /// Set when a call on this object panicked: its state can't be trusted any more, but it can be released.
 const POISONED: u32 = 1 << 31;
 
-impl Default for Health {
+impl Default for Poison {
     fn default() -> Self {
-        Health(AtomicU32::new(fork::generation()))
+        Poison(AtomicU32::new(fork::generation()))
     }
 }
 
-impl Health {
-    pub fn spoil(&self) {
+impl Poison {
+    pub fn poison(&self) {
         self.0.fetch_or(POISONED, Ordering::Release);
     }
 
@@ -62,7 +62,7 @@ pub fn is_plugin_thread() -> bool {
 }
 
 /// Refuses `doing` on a thread of the plugin, where it would wait for itself.
-pub fn refuse_to_wait_for_ourselves(doing: &str) -> Result<()> {
+pub fn ensure_not_plugin_thread(doing: &str) -> Result<()> {
     if is_plugin_thread() {
         return Err(Error::new(
             Kind::WouldDeadlock,
