@@ -2,7 +2,9 @@
 
 use std::time::Duration;
 
-use plugin_tests::{Consumer as Reading, Driver, Event as Pulled, NewEvent, Octopus, Producer as Writing, Push, Topic};
+use octopus_loader::{
+    Consumer as Reading, Driver, Event as Pulled, NewEvent, Octopus, Producer as Writing, Push, Topic,
+};
 use serde_json::json;
 
 use baseline::Before;

@@ -8,7 +8,7 @@ use std::io::Read as _;
 use std::process::{ExitCode, id};
 use std::time::Duration;
 
-use plugin_tests::{Consumer, Driver, NewEvent, Octopus, Producer, TopicOptions};
+use octopus_loader::{Consumer, Driver, NewEvent, Octopus, Producer, TopicOptions};
 use serde_json::{Value, json};
 
 const USAGE: &str = "Usage: job CONFIGURATION look|work [drivers]";

@@ -9,7 +9,7 @@ use std::process::{ExitCode, id};
 use std::thread;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
-use plugin_tests::{Consumer, Delivered, Driver, Event, NewEvent, Octopus, Producer, Push, Topic, TopicOptions};
+use octopus_loader::{Consumer, Delivered, Driver, Event, NewEvent, Octopus, Producer, Push, Topic, TopicOptions};
 use serde_json::{Value, json};
 
 const USAGE: &str = "\
@@ -267,7 +267,7 @@ fn next(consumer: &Consumer) -> Result<Event> {
     consumer.next(SOON)?.ok_or_else(|| format!("no event came in {SOON:?}").into())
 }
 
-fn say_refusal(what: &str, pushed: plugin_tests::Result<Push>) -> Result<()> {
+fn say_refusal(what: &str, pushed: octopus_loader::Result<Push>) -> Result<()> {
     let Err(refused) = pushed else { return Err(format!("{what} was not refused").into()) };
     say(&format!("{what}: {:?}", refused.status));
     say(&format!("  {refused}"));

@@ -2,7 +2,7 @@
 
 use std::ops::Range;
 
-use plugin_tests::{Event, NewEvent, Producer};
+use octopus_loader::{Event, NewEvent, Producer};
 
 use crate::run::{OrFail as _, Result};
 use crate::scene::PATIENCE;

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command as Process, Stdio};
 use std::time::Duration;
 
-use plugin_tests::{Octopus, TopicOptions};
+use octopus_loader::{Octopus, TopicOptions};
 use serde_json::{Value, json};
 
 use crate::brokers::Brokers;

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
-use plugin_tests::{Consumer, Driver, NewEvent, Octopus, Status};
+use octopus_loader::{Consumer, Driver, NewEvent, Octopus, Status};
 use serde_json::json;
 
 use crate::brokers::Brokers;

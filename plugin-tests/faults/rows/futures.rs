@@ -9,7 +9,7 @@ use std::sync::{Arc, Mutex};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use plugin_tests::{Driver, TopicOptions};
+use octopus_loader::{Driver, TopicOptions};
 use serde_json::json;
 
 use super::host::{Heard, held};

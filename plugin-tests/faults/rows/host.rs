@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, Once, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
 
-use plugin_tests::{Driver, Octopus};
+use octopus_loader::{Driver, Octopus};
 use serde_json::Value;
 
 use crate::run::{Failure, OrFail, Result, Run, check};
@@ -15,7 +15,7 @@ use crate::run::{Failure, OrFail, Result, Run, check};
 pub const GRACE: Duration = Duration::from_millis(250);
 
 pub fn octopus() -> Result<Octopus> {
-    static OCTOPUS: OnceLock<std::result::Result<Octopus, plugin_tests::Error>> = OnceLock::new();
+    static OCTOPUS: OnceLock<std::result::Result<Octopus, octopus_loader::Error>> = OnceLock::new();
     OCTOPUS.get_or_init(Octopus::find).clone().or_fail("loading Octopus")
 }
 

@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use address::Address;
 use calls::Calls;
-use plugin_tests::NewEvent;
+use octopus_loader::NewEvent;
 
 use super::host::{Heard, held};
 use super::mock::{ALL, Mock};

@@ -9,7 +9,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use plugin_tests::{Driver, NewEvent, Persisted, Producer, ProducerBuilder, Push, Status, Topic, TopicOptions};
+use octopus_loader::{Driver, NewEvent, Persisted, Producer, ProducerBuilder, Push, Status, Topic, TopicOptions};
 use serde_json::json;
 
 use super::host::{Heard, held, within};
@@ -148,7 +148,7 @@ fn is_refused_for_want_of_room(broker: &Broker, heard: &Heard, limit: &Limit) ->
     Ok(limit.fits as u64 + 2)
 }
 
-fn is_no_room(refused: plugin_tests::Result<()>, in_flight: usize) -> Result<()> {
+fn is_no_room(refused: octopus_loader::Result<()>, in_flight: usize) -> Result<()> {
     let Err(error) = refused else { return Err(Failure::new("a push without room is refused")) };
     let is = (error.status, error.retriable, error.persisted);
     let expected = (Status::Unreachable, true, Persisted::No);

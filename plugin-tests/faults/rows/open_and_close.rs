@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::thread;
 use std::time::Duration;
 
-use plugin_tests::{Bounds, Consumer, Event, Flow, NewEvent, Producer, Status, Topic, TopicOptions};
+use octopus_loader::{Bounds, Consumer, Event, Flow, NewEvent, Producer, Status, Topic, TopicOptions};
 use serde_json::json;
 
 use super::host::{Heard, held, octopus, within};
@@ -126,7 +126,7 @@ struct Setting<'a> {
 }
 
 impl Setting<'_> {
-    fn driver(&self, bootstrap: &str, timeout: Duration) -> Result<plugin_tests::Driver> {
+    fn driver(&self, bootstrap: &str, timeout: Duration) -> Result<octopus_loader::Driver> {
         self.heard.driver(json!({
             "kafka": {"bootstrap.servers": bootstrap},
             "disable_info_topic": true,
@@ -263,7 +263,7 @@ impl Setting<'_> {
         chance: &mut fastrand::Rng,
         is_well: bool,
     ) -> Result<()> {
-        let may = |what: &str, closed: plugin_tests::Result<()>| match closed {
+        let may = |what: &str, closed: octopus_loader::Result<()>| match closed {
             Err(error) if is_well => Err(Failure::new(format_args!("{what} with a broker there: {error}"))),
             _ => Ok(()),
         };

@@ -3,7 +3,7 @@
 use std::fs;
 use std::time::Duration;
 
-use plugin_tests::{Octopus, Status};
+use octopus_loader::{Octopus, Status};
 use serde_json::json;
 
 use crate::brokers::{Brokers, kcat};

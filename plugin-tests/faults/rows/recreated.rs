@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Range;
 use std::time::{Duration, Instant};
 
-use plugin_tests::{Consumer, Driver, Event, NewEvent, Octopus, Producer, Status};
+use octopus_loader::{Consumer, Driver, Event, NewEvent, Octopus, Producer, Status};
 use serde_json::json;
 
 use crate::brokers::Brokers;
@@ -222,7 +222,7 @@ fn drivers_go_on(drivers: &[Driver], name: &str) -> Result<()> {
         let listed = driver.list_topics().or_fail("listing the topics")?;
         check(listed.get(name).is_some(), "the topic is listed")?;
         let another = format!("{name}-another-{number}");
-        let options = plugin_tests::TopicOptions::default().replication(1);
+        let options = octopus_loader::TopicOptions::default().replication(1);
         driver.create_topic(&another, &options).or_fail("making another topic")?;
     }
     Ok(())

@@ -4,7 +4,7 @@
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
-use plugin_tests::{Consumer, Driver, Error, NewEvent, Octopus, Producer, Status};
+use octopus_loader::{Consumer, Driver, Error, NewEvent, Octopus, Producer, Status};
 use serde_json::json;
 
 use crate::brokers::{Brokers, kafka_tool};
@@ -205,7 +205,7 @@ impl<'a> Stage<'a> {
     }
 }
 
-fn expect_event(consumer: &Consumer, number: u64) -> Result<plugin_tests::Event> {
+fn expect_event(consumer: &Consumer, number: u64) -> Result<octopus_loader::Event> {
     let event = consumer.next(PATIENCE).or_fail(format_args!("pulling event {number}"))?;
     let event = event.ok_or_else(|| Failure(format!("event {number} never came")))?;
     let got = number_of(&event)?;

@@ -4,7 +4,7 @@
 use std::ops::Range;
 use std::time::{Duration, Instant};
 
-use plugin_tests::{Consumer, NewEvent, Octopus, Producer, Status, Topic};
+use octopus_loader::{Consumer, NewEvent, Octopus, Producer, Status, Topic};
 use serde_json::json;
 
 use crate::brokers::{Brokers, kafka_tool};

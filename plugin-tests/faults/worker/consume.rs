@@ -3,7 +3,7 @@
 use std::sync::mpsc::TryRecvError;
 use std::time::Duration;
 
-use plugin_tests::{Error, Event, Status};
+use octopus_loader::{Error, Event, Status};
 
 use super::clock::Clock;
 use super::{Command, Consuming, Content, Post};

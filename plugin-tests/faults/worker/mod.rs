@@ -13,7 +13,7 @@ use std::sync::Arc;
 use std::sync::mpsc::{self, Receiver};
 use std::time::Duration;
 
-use plugin_tests::{Driver, Octopus, Topic};
+use octopus_loader::{Driver, Octopus, Topic};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 

@@ -5,7 +5,7 @@ use std::sync::mpsc::{self, Receiver, RecvTimeoutError, TryRecvError};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use plugin_tests::{NewEvent, Producer, Push, Status};
+use octopus_loader::{NewEvent, Producer, Push, Status};
 
 use super::clock::Clock;
 use super::{Command, Content, Post, Producing, Spoil};
@@ -129,7 +129,7 @@ impl Pusher<'_> {
         self.call("close", limit, || self.producer.close(limit));
     }
 
-    fn call(&self, what: &str, limit: Duration, call: impl FnOnce() -> plugin_tests::Result<()>) {
+    fn call(&self, what: &str, limit: Duration, call: impl FnOnce() -> octopus_loader::Result<()>) {
         let (result, took) = self.clock.time(&self.post.journal, what, limit, call);
         let said = result.map_or_else(|error| format!("{:?}: {error}", error.status), |()| "Ok".to_owned());
         let (limit_ms, took_ms) = (limit.as_millis() as u64, took.as_millis() as u64);
@@ -183,7 +183,7 @@ impl Waiter {
                 Entry::Delivered { number, partition: delivered.partition, id: delivered.id, after_ms, at }
             }
             Err(error) => {
-                let perhaps = error.persisted == plugin_tests::Persisted::Possibly;
+                let perhaps = error.persisted == octopus_loader::Persisted::Possibly;
                 let (status, kafka, why) = (format!("{:?}", error.status), error.kafka_code, error.message);
                 Entry::Failed { number, perhaps, status, kafka, why, after_ms, at }
             }

@@ -5,7 +5,7 @@
 use std::env;
 use std::process::ExitCode;
 
-use plugin_tests::{Octopus, Result, TopicOptions, TopicText};
+use octopus_loader::{Octopus, Result, TopicOptions, TopicText};
 
 fn main() -> ExitCode {
     let arguments: Vec<String> = env::args().skip(1).collect();

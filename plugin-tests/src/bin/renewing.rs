@@ -4,7 +4,7 @@
 use std::env;
 use std::io;
 
-use plugin_tests::Octopus;
+use octopus_loader::Octopus;
 
 fn main() {
     let arguments: Vec<String> = env::args().skip(1).collect();

@@ -6,7 +6,7 @@ use std::sync::LazyLock;
 use std::time::{Duration, Instant};
 use std::{io, thread};
 
-use plugin_tests::{Error, NewEvent, Producer, Status, Topic};
+use octopus_loader::{Error, NewEvent, Producer, Status, Topic};
 use serde_json::json;
 
 use crate::kafka::{Kafka, unique};

@@ -1,6 +1,6 @@
 //! What Kafka doesn't allow is said by each call that suffers, not only by the first, and over once it is allowed.
 
-use plugin_tests::{NewEvent, Persisted, Status};
+use octopus_loader::{NewEvent, Persisted, Status};
 use serde_json::json;
 
 use crate::kafka::{Kafka, acls, kcat_read, unique};

@@ -1,6 +1,6 @@
 //! Commits that the group refuses for the moment.
 
-use plugin_tests::NewEvent;
+use octopus_loader::NewEvent;
 use serde_json::json;
 
 use crate::kafka::unique;

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use plugin_tests::{
+use octopus_loader::{
     Driver, Error, Event, NewEvent, Producer, Push, Selector, Serializer, Status, ThreadPool, Topic, TopicOptions,
     Validator,
 };
@@ -30,7 +30,7 @@ fn pool_of_four() -> ThreadPool {
 }
 
 /// Why an event is not delivered, be it told by push or by what that gave.
-fn failure(pushed: plugin_tests::Result<Push>) -> Error {
+fn failure(pushed: octopus_loader::Result<Push>) -> Error {
     pushed.and_then(|push| push.wait(PATIENCE).map(drop)).unwrap_err()
 }
 

@@ -3,7 +3,7 @@
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 
-use plugin_tests::{NewEvent, Selector, Serializer, Status, TopicOptions, TopicText, Validator};
+use octopus_loader::{NewEvent, Selector, Serializer, Status, TopicOptions, TopicText, Validator};
 use serde_json::{Value, json};
 
 use crate::kafka::{Kafka, kcat_read, unique};

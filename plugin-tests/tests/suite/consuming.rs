@@ -4,7 +4,7 @@ use std::process::Command;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
-use plugin_tests::{Consumer, NewEvent, Status, Topic};
+use octopus_loader::{Consumer, NewEvent, Status, Topic};
 use serde_json::json;
 
 use crate::hosts::{C, compile, library, run_host};
@@ -323,7 +323,7 @@ fn a_closed_consumer_says_so_and_wakes_whoever_waits() {
     let consumer = topic.consumer(&unique("group")).make().unwrap();
     let ticket = consumer.pull().unwrap();
     std::thread::scope(|scope| {
-        let waiting = scope.spawn(|| ticket.wait(plugin_tests::FOREVER).map(drop).unwrap_err().status);
+        let waiting = scope.spawn(|| ticket.wait(octopus_loader::FOREVER).map(drop).unwrap_err().status);
         std::thread::sleep(Duration::from_millis(100));
         consumer.close(PATIENCE).unwrap();
         assert_eq!(waiting.join().unwrap(), Status::Closed);

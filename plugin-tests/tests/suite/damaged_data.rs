@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::sync::LazyLock;
 use std::time::{Duration, Instant};
 
-use plugin_tests::{Consumer, Driver, Error, NewEvent, Producer, SkippedOffsets, Status, Topic};
+use octopus_loader::{Consumer, Driver, Error, NewEvent, Producer, SkippedOffsets, Status, Topic};
 use serde_json::json;
 
 use crate::damaged_log::{self, Batch};

@@ -3,7 +3,7 @@
 use std::sync::OnceLock;
 use std::time::{Duration, Instant};
 
-use plugin_tests::{NewEvent, Status};
+use octopus_loader::{NewEvent, Status};
 use serde_json::json;
 
 use crate::kafka::unique;

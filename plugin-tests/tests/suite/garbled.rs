@@ -6,7 +6,7 @@ use std::process::Command;
 use std::sync::{Arc, LazyLock};
 use std::time::Duration;
 
-use plugin_tests::NewEvent;
+use octopus_loader::NewEvent;
 use serde_json::json;
 
 use crate::hosts::{C, LIMIT, compile, library, run_to_its_end};

@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use plugin_tests::{Consumer, Error, NewEvent, Status, Topic, TopicOptions};
+use octopus_loader::{Consumer, Error, NewEvent, Status, Topic, TopicOptions};
 use serde_json::json;
 
 use crate::kafka::{Kafka, unique};

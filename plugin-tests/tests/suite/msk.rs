@@ -6,7 +6,7 @@ use std::process::Command;
 use std::sync::LazyLock;
 use std::time::{Duration, Instant};
 
-use plugin_tests::Status;
+use octopus_loader::Status;
 use serde_json::{Value, json};
 
 use crate::job::{Running, folder, job, look};

@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex, mpsc};
 use std::thread;
 
 use octopus::abi::*;
-use plugin_tests::{FIRST, HostPool, NewEvent, Status, Task, ThreadPool};
+use octopus_loader::{FIRST, HostPool, NewEvent, Status, Task, ThreadPool};
 use serde_json::json;
 
 use crate::kafka::unique;
@@ -88,7 +88,7 @@ fn threads_that_submit_at_the_same_time_have_all_their_tasks_run_once_also_after
 }
 
 /// Numbered events from several threads: each thread's numbers must come in order in each partition.
-fn push_from_threads(producer: &plugin_tests::Producer, threads: u64, count: u64) {
+fn push_from_threads(producer: &octopus_loader::Producer, threads: u64, count: u64) {
     thread::scope(|scope| {
         for thread in 0..threads {
             scope.spawn(move || {
@@ -244,12 +244,12 @@ fn a_pool_of_the_hosts_prepares_events_and_processes_them() {
     push_from_threads(&producer, 2, 500);
     let consumer = topic.consumer(&unique("group")).make().unwrap();
     let (count, here) = (AtomicUsize::new(0), thread::current().id());
-    let bounds = plugin_tests::Bounds { timeout: PATIENCE, max_events: 1_000 };
+    let bounds = octopus_loader::Bounds { timeout: PATIENCE, max_events: 1_000 };
     consumer
         .process(bounds, Some(&pool), |event| {
             assert!(event.is_some() && thread::current().id() != here);
             count.fetch_add(1, Ordering::Relaxed);
-            Ok(plugin_tests::Flow::GoOn)
+            Ok(octopus_loader::Flow::GoOn)
         })
         .unwrap();
     assert_eq!(count.into_inner(), 1_000);
@@ -270,8 +270,8 @@ fn a_hosts_pool_that_refuses_fails_that_push_and_that_process_and_nothing_else()
     assert!(error.status == Status::CallbackFailed && error.message.contains("refuses"), "{error}");
     producer.flush().unwrap().wait(PATIENCE).expect("what was refused in the call is not told again");
     let consumer = topic.consumer(&unique("group")).make().unwrap();
-    let bounds = plugin_tests::Bounds { timeout: PATIENCE, max_events: 1 };
-    let error = consumer.process(bounds, Some(&pool), |_| Ok(plugin_tests::Flow::GoOn)).unwrap_err();
+    let bounds = octopus_loader::Bounds { timeout: PATIENCE, max_events: 1 };
+    let error = consumer.process(bounds, Some(&pool), |_| Ok(octopus_loader::Flow::GoOn)).unwrap_err();
     assert_eq!(error.status, Status::CallbackFailed, "{error}");
     host.refuses.store(false, Ordering::SeqCst);
     producer.push(&NewEvent::json(&2)).unwrap().wait(PATIENCE).unwrap();

@@ -4,7 +4,7 @@ use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
-use plugin_tests::{Consumer, NewEvent, SkippedOffsets, Status, Topic};
+use octopus_loader::{Consumer, NewEvent, SkippedOffsets, Status, Topic};
 use serde_json::json;
 
 use crate::kafka::{self, Kafka, unique};

@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::thread;
 use std::time::Duration;
 
-use plugin_tests::{NewEvent, Preparation, Producer, Status, ThreadPool, Topic};
+use octopus_loader::{NewEvent, Preparation, Producer, Status, ThreadPool, Topic};
 use serde_json::json;
 
 use crate::kafka::{Kafka, unique};

@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex, mpsc};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use plugin_tests::{Bounds, Error, Flow, NewEvent, Status, Topic};
+use octopus_loader::{Bounds, Error, Flow, NewEvent, Status, Topic};
 use serde_json::json;
 
 use crate::kafka::unique;
@@ -144,7 +144,7 @@ fn a_processor_that_fails_ends_processing_with_its_failure_and_spoils_nothing() 
     for threads in [0, 4] {
         let consumer = topic.consumer(&unique("group")).make().unwrap();
         let pool = octopus().thread_pool(threads).unwrap();
-        let failing = |event: Option<plugin_tests::Event>| match event.unwrap().id() {
+        let failing = |event: Option<octopus_loader::Event>| match event.unwrap().id() {
             10 => Err(Error::from_host("the analysis found no peak")),
             _ => Ok(Flow::GoOn),
         };
@@ -173,7 +173,7 @@ fn processing_ends_after_so_many_events_and_none_is_taken_beyond() {
     let consumer = topic.consumer(&unique("group")).make().unwrap();
     let pool = octopus().thread_pool(2).unwrap();
     let count = AtomicUsize::new(0);
-    let counting = |_: Option<plugin_tests::Event>| {
+    let counting = |_: Option<octopus_loader::Event>| {
         count.fetch_add(1, Ordering::Relaxed);
         Ok(Flow::GoOn)
     };
@@ -398,7 +398,7 @@ fn a_pull_calls_with_its_event_and_can_be_asked_for_again_from_there() {
 }
 
 /// Takes `count` events, one after the other, each asked for when the one before has come.
-fn pull_on(consumer: Arc<plugin_tests::Consumer>, sender: mpsc::Sender<u64>, count: usize) {
+fn pull_on(consumer: Arc<octopus_loader::Consumer>, sender: mpsc::Sender<u64>, count: usize) {
     if count == 0 {
         return;
     }

@@ -3,7 +3,7 @@
 use std::process::Command;
 use std::time::{Duration, Instant};
 
-use plugin_tests::{NewEvent, Persisted, Status};
+use octopus_loader::{NewEvent, Persisted, Status};
 use serde_json::json;
 
 use crate::hosts::{C, compile, library, run_host};

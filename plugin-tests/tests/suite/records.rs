@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use plugin_tests::{NewEvent, Status};
+use octopus_loader::{NewEvent, Status};
 use serde_json::{Value, json};
 
 use crate::kafka::{self, Kafka, unique};

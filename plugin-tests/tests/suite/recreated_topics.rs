@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
-use plugin_tests::{Consumer, Driver, Error, Event, NewEvent, Producer, Status, Topic};
+use octopus_loader::{Consumer, Driver, Error, Event, NewEvent, Producer, Status, Topic};
 use rdkafka::consumer::{BaseConsumer, CommitMode, Consumer as _};
 use rdkafka::{ClientConfig, Offset, TopicPartitionList};
 use serde_json::json;

@@ -6,7 +6,7 @@ use std::process::{Command, Stdio};
 use std::sync::LazyLock;
 use std::time::{Duration, Instant};
 
-use plugin_tests::{Driver, NewEvent, Persisted};
+use octopus_loader::{Driver, NewEvent, Persisted};
 use serde_json::{Value, json};
 
 use crate::certificates::{Authority, KEY_PASSWORD, Pair};
@@ -146,7 +146,7 @@ fn is_told(kafka: Value, words: &[&str]) {
     let log = Log::default();
     let driver = driver_of(&kafka, &log);
     let name = unique("told");
-    let calls: [(&str, &dyn Fn() -> plugin_tests::Result<()>); 4] = [
+    let calls: [(&str, &dyn Fn() -> octopus_loader::Result<()>); 4] = [
         ("looking", &|| driver.topic_exists(&name).map(drop)),
         ("opening", &|| driver.open_topic(&name).map(drop)),
         ("making", &|| driver.create_topic(&name, &one_replica())),
@@ -283,7 +283,7 @@ fn a_producers_and_a_consumers_own_wrong_password_are_told_by_each_push_and_each
     let consumer = topic.consumer(&unique("group")).kafka("sasl.password", WRONG).make().unwrap();
 
     let began = Instant::now();
-    let told = |error: plugin_tests::Error| {
+    let told = |error: octopus_loader::Error| {
         assert!(error.message.contains("uthentication failed") && error.message.contains(&name), "{error}");
         assert!(!error.message.contains(WRONG), "a secret was shown");
         error
@@ -327,7 +327,7 @@ fn a_user_who_is_taken_away_while_running_is_told_by_push_and_pull_and_goes_on_w
 
     // Connections have to show their password again within five seconds; then the clock runs.
     remove_user(sasl().internal(), &user);
-    let is_told = |error: &plugin_tests::Error| error.message.contains("uthentication failed");
+    let is_told = |error: &octopus_loader::Error| error.message.contains("uthentication failed");
     let refused = || producer.push(&NewEvent::json(&1)).and_then(|push| push.wait(A_MOMENT)).err();
     eventually("a push says it", || refused().is_some_and(|error| is_told(&error)));
     eventually("a pull says it", || consumer.next(A_MOMENT).err().is_some_and(|error| is_told(&error)));
@@ -396,7 +396,7 @@ fn what_a_user_may_not_write_read_or_join_is_told_by_name_each_time_also_when_fo
     };
     deny("Write", "--topic", &name);
     let pushed = || producer.push(&NewEvent::json(&1)).and_then(|push| push.wait(PATIENCE));
-    let told = |error: plugin_tests::Error, what: &str| {
+    let told = |error: octopus_loader::Error, what: &str| {
         assert!(error.message.contains("uthorization failed") && error.message.contains(what), "{error}");
     };
     eventually("writing is forbidden", || pushed().is_err());

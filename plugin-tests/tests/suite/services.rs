@@ -3,7 +3,7 @@
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
-use plugin_tests::{NewEvent, Octopus, Producer, Rebalance, Status, TopicOptions};
+use octopus_loader::{NewEvent, Octopus, Producer, Rebalance, Status, TopicOptions};
 use serde_json::{Value, json};
 
 use crate::kafka::{Kafka, unique};
@@ -150,7 +150,7 @@ fn the_embedded_kafka_is_shared_by_all_that_a_driver_makes_and_by_nothing_else()
     assert!(!other.topic_exists("t").unwrap());
     let topic = one.open_topic("t").unwrap();
     assert_eq!(topic.partition_count(), 4);
-    let error = one.create_topic("u", &plugin_tests::TopicOptions::default().replication(4)).unwrap_err();
+    let error = one.create_topic("u", &octopus_loader::TopicOptions::default().replication(4)).unwrap_err();
     assert!(error.message.contains("replication_factor"), "{error}");
     drop(one);
     crate::support::round_trip(&topic, 400);

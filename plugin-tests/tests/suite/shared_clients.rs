@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use plugin_tests::{Driver, NewEvent, Persisted, Producer, Status};
+use octopus_loader::{Driver, NewEvent, Persisted, Producer, Status};
 use serde_json::json;
 
 use crate::kafka::{Kafka, kcat_read, unique};

@@ -6,7 +6,7 @@ use std::io::Write as _;
 use std::sync::{Arc, LazyLock, Mutex, PoisonError};
 use std::time::Duration;
 
-use plugin_tests::{Consumer, Driver, Event, NewEvent, Octopus, Topic, TopicOptions};
+use octopus_loader::{Consumer, Driver, Event, NewEvent, Octopus, Topic, TopicOptions};
 use serde_json::{Value, json};
 
 use crate::kafka::{Kafka, unique};
@@ -26,7 +26,7 @@ pub const A_MOMENT: Duration = Duration::from_millis(300);
 
 pub fn octopus() -> &'static Octopus {
     static OCTOPUS: LazyLock<Octopus> = LazyLock::new(|| {
-        plugin_tests::overhear(keep);
+        octopus_loader::overhear(keep);
         Octopus::find().expect("the built library")
     });
     &OCTOPUS

@@ -7,7 +7,7 @@ use std::process::{Child, Command, Stdio};
 use std::sync::{Arc, LazyLock, Mutex};
 use std::time::{Duration, Instant};
 
-use plugin_tests::{Driver, Error, NewEvent, Status};
+use octopus_loader::{Driver, Error, NewEvent, Status};
 use serde_json::{Value, json};
 
 use crate::certificates::Authority;
@@ -366,7 +366,7 @@ fn ended_authorization_is_read_again_from_the_environment() {
     config["octopus"] = json!({"url": service.url, "subject": SUBJECT, "authorization_env": "THE_AUTHORIZATION"});
     let mut host = Command::new(env!("CARGO_BIN_EXE_renewing"))
         .args([&config.to_string(), "THE_AUTHORIZATION"])
-        .env(plugin_tests::LIBRARY_VARIABLE, octopus().path())
+        .env(octopus_loader::LIBRARY_VARIABLE, octopus().path())
         .env("THE_AUTHORIZATION", AUTHORIZATION)
         .stdin(Stdio::piped())
         .stdout(Stdio::piped())

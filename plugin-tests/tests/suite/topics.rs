@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use plugin_tests::{Status, TopicOptions};
+use octopus_loader::{Status, TopicOptions};
 use serde_json::json;
 
 use crate::kafka::{self, Kafka, unique};

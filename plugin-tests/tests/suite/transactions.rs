@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use plugin_tests::{Consumer, Topic};
+use octopus_loader::{Consumer, Topic};
 use rdkafka::ClientConfig;
 use rdkafka::producer::{BaseProducer, BaseRecord, Producer as _};
 

@@ -2,7 +2,7 @@
 //! `rd_kafka_handle_Produce_error` and, for the idempotent producer, `rd_kafka_handle_idempotent_Produce_error`, and from
 //! Kafka's `Errors` - not from what Octopus does.
 
-use plugin_tests::{Persisted, Status};
+use octopus_loader::{Persisted, Status};
 
 use super::super::mock::HANGS_UP;
 

@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use plugin_tests::{Error, Persisted, Status};
+use octopus_loader::{Error, Persisted, Status};
 use rdkafka::types::RDKafkaApiKey;
 
 use super::super::host::within;

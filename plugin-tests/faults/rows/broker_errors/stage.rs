@@ -3,7 +3,7 @@
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use plugin_tests::{Delivered, Driver, Error, NewEvent, Producer, Push};
+use octopus_loader::{Delivered, Driver, Error, NewEvent, Producer, Push};
 use rdkafka::types::RDKafkaApiKey;
 use serde_json::json;
 

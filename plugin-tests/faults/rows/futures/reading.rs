@@ -5,7 +5,7 @@ use std::sync::{Arc, mpsc};
 use std::thread;
 use std::time::Duration;
 
-use plugin_tests::{Consumer, Event, Pull, Status};
+use octopus_loader::{Consumer, Event, Pull, Status};
 
 use super::{PATIENCE, Progress, Shared};
 use crate::run::{Failure, OrFail, Result, check};
@@ -85,7 +85,7 @@ impl Reader {
         check(hear.recv_timeout(Duration::ZERO).is_err(), "a completion is called once")
     }
 
-    fn take(&mut self, event: plugin_tests::Result<Option<Event>>) -> Result<()> {
+    fn take(&mut self, event: octopus_loader::Result<Option<Event>>) -> Result<()> {
         let event = event.or_fail(format_args!("waiting for event {}", self.next))?;
         let id = event.map(|event| event.id());
         check(id == Some(self.next), format_args!("event {} comes next, not {id:?}", self.next))?;

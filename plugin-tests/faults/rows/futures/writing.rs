@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 
-use plugin_tests::{Delivered, Flush, NewEvent, Producer, Push, Topic};
+use octopus_loader::{Delivered, Flush, NewEvent, Producer, Push, Topic};
 
 use super::super::host::held;
 use super::{PATIENCE, Progress, Shared};
@@ -159,7 +159,7 @@ impl Writer {
         if self.pushed.is_multiple_of(2) {
             producer.close(PATIENCE).or_fail("closing")?;
             let closed = producer.push(&event).map(drop);
-            let is = closed.as_ref().is_err_and(|error| error.status == plugin_tests::Status::Closed);
+            let is = closed.as_ref().is_err_and(|error| error.status == octopus_loader::Status::Closed);
             check(is, format_args!("a closed producer takes nothing more: {closed:?}"))?;
         }
         drop(producer);
@@ -174,7 +174,7 @@ impl Writer {
 
 const NOWHERE: Delivered = Delivered { partition: 0, id: None };
 
-fn is_at(waited: plugin_tests::Result<Delivered>, at: u64) -> Result<()> {
+fn is_at(waited: octopus_loader::Result<Delivered>, at: u64) -> Result<()> {
     let delivered = waited.or_fail(format_args!("waiting for the event that goes to offset {at}"))?;
     let expected = Delivered { partition: 0, id: Some(at) };
     check(delivered == expected, format_args!("an event is at {expected:?}, not at {delivered:?}"))

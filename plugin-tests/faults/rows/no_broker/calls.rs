@@ -3,7 +3,9 @@
 use std::sync::Mutex;
 use std::time::{Duration, Instant};
 
-use plugin_tests::{Bounds, Consumer, Driver, Flow, NewEvent, Producer, Result as Called, Status, Topic, TopicOptions};
+use octopus_loader::{
+    Bounds, Consumer, Driver, Flow, NewEvent, Producer, Result as Called, Status, Topic, TopicOptions,
+};
 use serde_json::{Value, json};
 
 use super::super::host::{Heard, Limit, held};
@@ -82,8 +84,8 @@ impl Calls<'_> {
         // What is given more time than a delivery has ends with that.
         let rest = || DELIVERY.saturating_sub(began.elapsed());
         self.call("flush.wait", LIMIT, May::Pass(&[Status::Kafka]), || flush.wait(LIMIT));
-        self.settle("push.wait for ever", rest(), || push.wait(plugin_tests::FOREVER).map(drop));
-        self.settle("flush.wait for ever", rest(), || flush.wait(plugin_tests::FOREVER));
+        self.settle("push.wait for ever", rest(), || push.wait(octopus_loader::FOREVER).map(drop));
+        self.settle("flush.wait for ever", rest(), || flush.wait(octopus_loader::FOREVER));
         self.call("producer.push", AT_ONCE, May::Succeed, || producer.push(&event));
         self.call("producer.max_event_size", AT_ONCE, May::Succeed, || producer.max_event_size());
         self.call("producer.close", LIMIT, May::Pass(&[]), || producer.close(LIMIT));
@@ -113,7 +115,7 @@ impl Calls<'_> {
                 consumer.process(bounds, None, |event| {
                     // What would be a defect is told by the status that no call here may have.
                     if event.is_some() {
-                        Err(plugin_tests::Error::from_host("an event of nobody"))
+                        Err(octopus_loader::Error::from_host("an event of nobody"))
                     } else {
                         Ok(Flow::Stop)
                     }
@@ -151,7 +153,7 @@ impl Calls<'_> {
     fn release(&self, what: &str, handles: impl Sized) {
         self.call(what, AT_ONCE, May::Succeed, || {
             drop(handles);
-            Ok::<_, plugin_tests::Error>(())
+            Ok::<_, octopus_loader::Error>(())
         });
     }
 
@@ -223,7 +225,7 @@ pub fn consume(topic: &Topic, at: &str, targets: &[u32]) -> Called<Consumer> {
 fn no_event<T>(pulled: Called<Option<T>>) -> Called<()> {
     match pulled? {
         None => Ok(()),
-        Some(_) => Err(plugin_tests::Error::from_host("an event of nobody")),
+        Some(_) => Err(octopus_loader::Error::from_host("an event of nobody")),
     }
 }
 
@@ -232,7 +234,7 @@ trait Told {
     fn told(&self) -> (Option<Status>, String);
 }
 
-impl Told for plugin_tests::Error {
+impl Told for octopus_loader::Error {
     fn told(&self) -> (Option<Status>, String) {
         (Some(self.status), self.message.clone())
     }

@@ -5,10 +5,10 @@
 //! ```no_run
 //! use std::time::Duration;
 //!
-//! use plugin_tests::{NewEvent, Octopus, TopicOptions};
+//! use octopus_loader::{NewEvent, Octopus, TopicOptions};
 //! use serde_json::json;
 //!
-//! # fn main() -> plugin_tests::Result<()> {
+//! # fn main() -> octopus_loader::Result<()> {
 //! let octopus = Octopus::find()?;
 //! let driver = octopus.driver(json!({"kafka": {"bootstrap.servers": "localhost:9092"}}))?;
 //! driver.create_topic("weather", &TopicOptions::default().partitions(3).replication(1))?;
