@@ -116,6 +116,12 @@ ci/abi.sh --self-test
 ci/abi.sh
 finish
 
+begin 'the Rust loader has the types of the header, and documentation'
+ci/bindings.sh --self-test
+ci/bindings.sh --check
+RUSTDOCFLAGS='-D warnings' cargo doc --no-deps --locked -p octopus-loader
+finish
+
 begin 'nothing that it is built from is known to be vulnerable'
 ci/vendored.sh --self-test
 ci/vendored.sh

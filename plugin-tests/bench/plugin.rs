@@ -2,9 +2,7 @@
 
 use std::time::Duration;
 
-use octopus_loader::{
-    Consumer as Reading, Driver, Event as Pulled, NewEvent, Octopus, Producer as Writing, Push, Topic,
-};
+use octopus_loader::{Consumer as Reading, Driver, Event as Pulled, NewEvent, Producer as Writing, Push, Topic};
 use serde_json::json;
 
 use baseline::Before;
@@ -13,7 +11,7 @@ use baseline::side::{BATCH, Consuming, Measured, PATIENCE, Producing, Seen, Told
 
 /// Bare: for topics that have no info topics.
 pub fn driver(bootstrap: &str, is_bare: bool) -> Driver {
-    let octopus = Octopus::find().expect("the library is built");
+    let octopus = plugin_tests::open_library().expect("the library is built");
     let (kafka, limit) = (json!({"bootstrap.servers": bootstrap}), PATIENCE.as_millis() as u64);
     octopus.driver(json!({"kafka": kafka, "timeout_ms": limit, "disable_info_topic": is_bare})).expect("a driver")
 }

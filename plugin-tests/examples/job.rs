@@ -8,7 +8,7 @@ use std::io::Read as _;
 use std::process::{ExitCode, id};
 use std::time::Duration;
 
-use octopus_loader::{Consumer, Driver, NewEvent, Octopus, Producer, TopicOptions};
+use octopus_loader::{Consumer, Driver, NewEvent, Producer, TopicOptions};
 use serde_json::{Value, json};
 
 const USAGE: &str = "Usage: job CONFIGURATION look|work [drivers]";
@@ -37,7 +37,7 @@ fn main() -> ExitCode {
 
 fn make_driver(config: &str) -> Result<Driver> {
     let config: Value = serde_json::from_str(config)?;
-    let builder = Octopus::find()?.driver_builder(config);
+    let builder = plugin_tests::open_library()?.driver_builder(config);
     Ok(builder.log(|level, source, message| eprintln!("{level:?} {source}: {message}")).create()?)
 }
 

@@ -9,7 +9,7 @@ use std::process::{ExitCode, id};
 use std::thread;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
-use octopus_loader::{Consumer, Delivered, Driver, Event, NewEvent, Octopus, Producer, Push, Topic, TopicOptions};
+use octopus_loader::{Consumer, Delivered, Driver, Event, Library, NewEvent, Producer, Push, Topic, TopicOptions};
 use serde_json::{Value, json};
 
 const USAGE: &str = "\
@@ -69,15 +69,15 @@ fn run(kafka: Option<&str>) -> Result<()> {
     Ok(())
 }
 
-fn load() -> Result<Octopus> {
+fn load() -> Result<Library> {
     heading("1. The plugin, and a driver: one configured way to a Kafka");
-    let octopus = Octopus::find()?;
+    let octopus = plugin_tests::open_library()?;
     say(&format!("loaded Octopus {} with librdkafka {}", octopus.version(), octopus.librdkafka_version()));
     say(&format!("  from {}", octopus.path().display()));
     Ok(octopus)
 }
 
-fn make_driver(octopus: &Octopus, kafka: Option<&str>) -> Result<Driver> {
+fn make_driver(octopus: &Library, kafka: Option<&str>) -> Result<Driver> {
     let config = match kafka {
         None => json!({"embedded": {}}),
         Some(address) => json!({"kafka": {"bootstrap.servers": address}, "timeout_ms": 10_000}),
@@ -216,7 +216,7 @@ fn make_topic_with_a_schema(driver: &Driver) -> Result<Topic> {
     Ok(topic)
 }
 
-fn push_through_a_pool(octopus: &Octopus, topic: &Topic) -> Result<()> {
+fn push_through_a_pool(octopus: &Library, topic: &Topic) -> Result<()> {
     heading(&format!("9. A pool of {POOL_THREADS} threads that checks and prepares events"));
     let pool = octopus.thread_pool(POOL_THREADS)?;
     let producer = topic.producer("quickstart").pool(&pool).make()?;

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command as Process, Stdio};
 use std::time::Duration;
 
-use octopus_loader::{Octopus, TopicOptions};
+use octopus_loader::TopicOptions;
 use serde_json::{Value, json};
 
 use crate::brokers::Brokers;
@@ -246,7 +246,7 @@ fn names(workers: &[&mut Worker]) -> String {
 
 /// A topic with this many replicas, of which one may be missing.
 pub fn make_topic(bootstrap: &str, topic: &str, partitions: u32, replicas: u32) -> Result<()> {
-    let octopus = Octopus::find().or_fail("loading the library")?;
+    let octopus = plugin_tests::open_library().or_fail("loading the library")?;
     let config = json!({"kafka": {"bootstrap.servers": bootstrap}, "timeout_ms": 60_000});
     let driver = octopus.driver(config).or_fail("making a driver")?;
     let settings = json!({"min.insync.replicas": replicas.saturating_sub(1).max(1).to_string()});

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
-use octopus_loader::{Consumer, Driver, NewEvent, Octopus, Status};
+use octopus_loader::{Consumer, Driver, NewEvent, Status};
 use serde_json::json;
 
 use crate::brokers::Brokers;
@@ -96,7 +96,7 @@ fn read_damaged(run: &Run, brokers: &mut Brokers, codec: &str, place: Place, see
 }
 
 fn driver(brokers: &Brokers, lines: &Arc<AtomicU64>) -> Result<Driver> {
-    let octopus = Octopus::find().or_fail("loading the library")?;
+    let octopus = plugin_tests::open_library().or_fail("loading the library")?;
     let config = json!({"kafka": {"bootstrap.servers": brokers.bootstrap()}, "disable_info_topic": true});
     let lines = lines.clone();
     let builder = octopus.driver_builder(config).log(move |_, _, _| {

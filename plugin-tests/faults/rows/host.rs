@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, Once, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
 
-use octopus_loader::{Driver, Octopus};
+use octopus_loader::{Driver, Library};
 use serde_json::Value;
 
 use crate::run::{Failure, OrFail, Result, Run, check};
@@ -14,9 +14,9 @@ use crate::run::{Failure, OrFail, Result, Run, check};
 /// What a call may take beyond the time that it was given.
 pub const GRACE: Duration = Duration::from_millis(250);
 
-pub fn octopus() -> Result<Octopus> {
-    static OCTOPUS: OnceLock<std::result::Result<Octopus, octopus_loader::Error>> = OnceLock::new();
-    OCTOPUS.get_or_init(Octopus::find).clone().or_fail("loading Octopus")
+pub fn octopus() -> Result<Library> {
+    static OCTOPUS: OnceLock<std::result::Result<Library, octopus_loader::Error>> = OnceLock::new();
+    OCTOPUS.get_or_init(plugin_tests::open_library).clone().or_fail("loading Octopus")
 }
 
 /// What a driver told its host, outside of calls.

@@ -227,7 +227,7 @@ impl Setting<'_> {
         consumer.pull().and_then(|ticket| ticket.on_complete(|_| ())).or_fail("asking to be told of an event")?;
         let bounds = Bounds { timeout: Duration::from_millis(50), max_events: 5 };
         consumer
-            .process(bounds, None, |event| Ok(if event.is_some() { Flow::GoOn } else { Flow::Stop }))
+            .process(bounds, None, |event| Ok(if event.is_some() { Flow::Continue } else { Flow::Stop }))
             .or_fail("processing")?;
         Ok(kept)
     }

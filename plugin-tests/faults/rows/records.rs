@@ -3,7 +3,7 @@
 use std::fs;
 use std::time::Duration;
 
-use octopus_loader::{Octopus, Status};
+use octopus_loader::Status;
 use serde_json::json;
 
 use crate::brokers::{Brokers, kcat};
@@ -23,7 +23,7 @@ pub fn malformed(run: &Run, brokers: &mut Brokers) -> Result<Tally> {
     payloads.chunks(IN_ONE_CALL).try_for_each(|some| write(run, brokers, &topic, some))?;
     run.say(format_args!("{count} records written"));
 
-    let octopus = Octopus::find().or_fail("loading the library")?;
+    let octopus = plugin_tests::open_library().or_fail("loading the library")?;
     let driver = octopus.driver(json!({"kafka": {"bootstrap.servers": brokers.bootstrap()}})).or_fail("a driver")?;
     let opened = driver.open_topic(&topic).or_fail("opening the topic")?;
     let consumer = opened.consumer(&topic).make().or_fail("making a consumer")?;

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Range;
 use std::time::{Duration, Instant};
 
-use octopus_loader::{Consumer, Driver, Event, NewEvent, Octopus, Producer, Status};
+use octopus_loader::{Consumer, Driver, Event, NewEvent, Producer, Status};
 use serde_json::json;
 
 use crate::brokers::Brokers;
@@ -58,7 +58,7 @@ pub fn run(run: &Run, brokers: &mut Brokers) -> Result<Tally> {
 }
 
 fn driver(brokers: &Brokers) -> Result<Driver> {
-    let octopus = Octopus::find().or_fail("loading the library")?;
+    let octopus = plugin_tests::open_library().or_fail("loading the library")?;
     let config = json!({"kafka": {"bootstrap.servers": brokers.bootstrap()}, "timeout_ms": 60_000});
     octopus.driver(config).or_fail("making a driver")
 }

@@ -4,7 +4,7 @@
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
-use octopus_loader::{Consumer, Driver, Error, NewEvent, Octopus, Producer, Status};
+use octopus_loader::{Consumer, Driver, Error, NewEvent, Producer, Status};
 use serde_json::json;
 
 use crate::brokers::{Brokers, kafka_tool};
@@ -34,7 +34,7 @@ struct Stage<'a> {
 
 impl<'a> Stage<'a> {
     fn open(run: &'a Run, brokers: &'a Brokers) -> Result<Self> {
-        let octopus = Octopus::find().or_fail("loading the library")?;
+        let octopus = plugin_tests::open_library().or_fail("loading the library")?;
         let config = json!({"kafka": {"bootstrap.servers": brokers.bootstrap()}, "timeout_ms": 30_000});
         let log = run.folder.join("plugin.log");
         let log = std::sync::Mutex::new(std::fs::File::create(log).or_fail("making a log")?);

@@ -4,7 +4,7 @@
 use std::ops::Range;
 use std::time::{Duration, Instant};
 
-use octopus_loader::{Consumer, NewEvent, Octopus, Producer, Status, Topic};
+use octopus_loader::{Consumer, NewEvent, Producer, Status, Topic};
 use serde_json::json;
 
 use crate::brokers::{Brokers, kafka_tool};
@@ -41,7 +41,7 @@ pub fn run(run: &Run, brokers: &mut Brokers) -> Result<Tally> {
 /// Gives how long it took to read the new events.
 fn cut_below_consumer(run: &Run, brokers: &mut Brokers, name: &str, new: Range<u64>) -> Result<Duration> {
     create(brokers, name)?;
-    let octopus = Octopus::find().or_fail("loading the library")?;
+    let octopus = plugin_tests::open_library().or_fail("loading the library")?;
     let config = json!({"kafka": {"bootstrap.servers": brokers.bootstrap()}, "timeout_ms": 60_000});
     let driver = octopus.driver(config).or_fail("making a driver")?;
     let topic = driver.open_topic(name).or_fail("opening the topic")?;

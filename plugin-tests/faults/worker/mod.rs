@@ -13,7 +13,7 @@ use std::sync::Arc;
 use std::sync::mpsc::{self, Receiver};
 use std::time::Duration;
 
-use octopus_loader::{Driver, Octopus, Topic};
+use octopus_loader::{Driver, Topic};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
@@ -112,7 +112,7 @@ pub fn work(job: &str) -> ExitCode {
 
 fn do_job(job: Job) -> Result<()> {
     let journal = Arc::new(Journal::create(&job.journal)?);
-    let octopus = Octopus::find().or_fail("loading the library")?;
+    let octopus = plugin_tests::open_library().or_fail("loading the library")?;
     let config = json!({"kafka": {"bootstrap.servers": job.bootstrap}, "timeout_ms": job.timeout_ms});
     let rebalanced = journal.clone();
     let driver = octopus

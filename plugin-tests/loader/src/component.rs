@@ -1,31 +1,49 @@
-//! Components that this program provides: traits, made into the functions that C knows.
+//! Validators, selectors and serializers of this program, as the functions that C calls.
 
 use std::any::Any;
 use std::ffi::c_void;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
-use octopus::abi::*;
-
-use crate::raw::{bytes, read_bytes, read_text, text};
-use crate::services::{closure, give_away};
+use crate::abi::*;
+use crate::callback::{catch_panic, closure, into_context};
+use crate::raw::{bytes, read_array, read_bytes, read_text, text};
 
 /// Decides which events may be pushed. Called from any thread, several at a time.
+///
+/// ```no_run
+/// use octopus_loader::{Driver, Result, Validator};
+///
+/// struct MaxBytes(usize);
+///
+/// impl Validator for MaxBytes {
+///     fn validate(&self, _: &str, data: &[&[u8]]) -> std::result::Result<(), String> {
+///         let size: usize = data.iter().map(|segment| segment.len()).sum();
+///         if size <= self.0 { Ok(()) } else { Err(format!("{size} bytes, at most {}", self.0)) }
+///     }
+/// }
+///
+/// fn register(driver: &Driver) -> Result<()> {
+///     // For topics whose validator is {"type": "max-bytes"}.
+///     driver.register_validator("max-bytes", |_json| Ok(MaxBytes(1_000)))
+/// }
+/// ```
 pub trait Validator: Send + Sync + 'static {
-    /// Refuses an event by saying why.
+    /// Rejects an event by returning the reason.
     fn validate(&self, metadata: &str, data: &[&[u8]]) -> Result<(), String>;
 }
 
-/// Decides which partition an event goes to. Each producer has one of its own, called by one thread at a time.
+/// Chooses the partition of an event. Each producer has an instance, which one thread at a time
+/// calls.
 pub trait Selector: Send + 'static {
-    /// The partition, of so many; `requested` is what the push asked for, if it did.
+    /// The partition, below `partitions`; `requested` is the partition that the push asks for.
     fn select(&mut self, metadata: &str, requested: Option<u64>, partitions: u32) -> Result<u32, String>;
 }
 
-/// Makes bytes of metadata, and metadata of those bytes. Called from any thread, several at a time.
+/// Converts metadata to bytes and back. Called from any thread, several at a time.
 pub trait Serializer: Send + Sync + 'static {
-    /// The bytes for this JSON text.
+    /// The bytes of this JSON text.
     fn serialize(&self, metadata: &str) -> Result<Vec<u8>, String>;
-    /// The JSON text in these bytes.
+    /// The JSON text of these bytes.
     fn deserialize(&self, bytes: &[u8]) -> Result<String, String>;
 }
 
@@ -49,9 +67,10 @@ pub(crate) fn serializers<S: Serializer>(
     octopus_component { serialize: Some(serialize::<S>), deserialize: Some(deserialize::<S>), ..component(make) }
 }
 
-/// What all kinds have; whoever gets it has to hand it to the plugin, which destroys the closure.
+/// The fields that all kinds of component have. The result must be given to the library, which
+/// destroys the closure.
 fn component<T: 'static>(make: impl Fn(&str) -> Result<T, String> + Send + Sync + 'static) -> octopus_component {
-    let (context, destroy) = give_away::<Make<T>>(Box::new(make));
+    let (context, destroy) = into_context::<Make<T>>(Box::new(make));
     octopus_component {
         size: size_of::<octopus_component>() as u64,
         context,
@@ -71,16 +90,19 @@ unsafe extern "C" fn make_instance<T: 'static>(
     instance: *mut *mut c_void,
     reply: *const octopus_component_reply,
 ) -> octopus_status {
-    // SAFETY: the context that came with this function, not destroyed; what else is given lives during the call.
+    // SAFETY: include/octopus.h promises that `context` is the one of `component::<T>`, not yet
+    // destroyed, and that `json`, `instance` and `reply` are valid during this call.
     unsafe {
         let (make, json) = (closure::<Make<T>>(context), read_text(json));
-        answer(reply, || make(&json), |made| instance.write(Box::into_raw(Box::new(made)).cast()))
+        run(reply, || make(&json), |made| instance.write(Box::into_raw(Box::new(made)).cast()))
     }
 }
 
 unsafe extern "C" fn destroy_instance<T>(instance: *mut c_void) {
-    // SAFETY: made by `make_instance` with this type, and destroyed once.
-    let _ = catch_unwind(AssertUnwindSafe(|| drop(unsafe { Box::from_raw(instance.cast::<T>()) })));
+    // SAFETY: `make_instance::<T>` made `instance`, and include/octopus.h promises that it is
+    // destroyed once, after its last call.
+    let instance = unsafe { Box::from_raw(instance.cast::<T>()) };
+    catch_panic(|| drop(instance));
 }
 
 unsafe extern "C" fn validate<V: Validator>(
@@ -90,23 +112,23 @@ unsafe extern "C" fn validate<V: Validator>(
     segment_count: u64,
     reply: *const octopus_component_reply,
 ) -> octopus_status {
-    // SAFETY: an instance of ours, not destroyed; what else is given lives during the call.
+    // SAFETY: include/octopus.h promises that `make_instance::<V>` made `instance`, that it is not
+    // yet destroyed, and that the other arguments are valid during this call. Calls share a `Sync`
+    // validator.
     unsafe {
         let data = read_segments(segments, segment_count);
         let (validator, metadata) = (&*instance.cast::<V>(), read_text(metadata));
-        answer(reply, || validator.validate(&metadata, &data), |()| {})
+        run(reply, || validator.validate(&metadata, &data), |()| {})
     }
 }
 
 /// # Safety
-/// NULL, or so many segments that live as long as the result.
+/// `segments` is NULL, or points to `count` elements that, with their bytes, are readable and
+/// unchanged during `'a`.
 pub(crate) unsafe fn read_segments<'a>(segments: *const octopus_bytes, count: u64) -> Vec<&'a [u8]> {
-    if segments.is_null() {
-        return Vec::new();
-    }
-    // SAFETY: the caller's promise.
-    let segments = unsafe { std::slice::from_raw_parts(segments, count as usize) };
-    // SAFETY: as above.
+    // SAFETY: the elements are readable during `'a` (fn contract).
+    let segments = unsafe { read_array(segments, count) };
+    // SAFETY: the bytes of each element are readable during `'a` (fn contract).
     segments.iter().map(|segment| unsafe { read_bytes(segment.data, segment.size) }).collect()
 }
 
@@ -118,11 +140,12 @@ unsafe extern "C" fn select<S: Selector>(
     partition: *mut u32,
     reply: *const octopus_component_reply,
 ) -> octopus_status {
-    // SAFETY: an instance of ours, not destroyed, and no other call of it runs; what else is given lives during the call.
+    // SAFETY: as in `validate`; and include/octopus.h promises that one call at a time uses a
+    // selector, and that `partition` is writable.
     unsafe {
         let (selector, metadata) = (&mut *instance.cast::<S>(), read_text(metadata));
         let requested = u64::try_from(requested).ok();
-        answer(reply, || selector.select(&metadata, requested, partition_count), |chosen| partition.write(chosen))
+        run(reply, || selector.select(&metadata, requested, partition_count), |chosen| partition.write(chosen))
     }
 }
 
@@ -134,7 +157,7 @@ unsafe extern "C" fn serialize<S: Serializer>(
     // SAFETY: as in `validate`.
     unsafe {
         let (serializer, metadata) = (&*instance.cast::<S>(), read_text(metadata));
-        answer(reply, || serializer.serialize(&metadata), |made| append(reply, &made))
+        run(reply, || serializer.serialize(&metadata), |made| append(reply, &made))
     }
 }
 
@@ -146,14 +169,16 @@ unsafe extern "C" fn deserialize<S: Serializer>(
     // SAFETY: as in `validate`.
     unsafe {
         let (serializer, serialized) = (&*instance.cast::<S>(), read_bytes(serialized.data, serialized.size));
-        answer(reply, || serializer.deserialize(serialized), |made| append(reply, made.as_bytes()))
+        run(reply, || serializer.deserialize(serialized), |made| append(reply, made.as_bytes()))
     }
 }
 
+/// Appends to the result of a component.
+///
 /// # Safety
-/// `reply` is the plugin's, and lives.
+/// `reply` is the library's, and this is the call that it was given to.
 pub(crate) unsafe fn append(reply: *const octopus_component_reply, made: &[u8]) {
-    // SAFETY: the caller's promise; the bytes live during the call.
+    // SAFETY: `reply` is live (fn contract), and `made` outlives the call.
     unsafe {
         if let Some(append) = (*reply).append {
             append((*reply).token, bytes(made));
@@ -161,28 +186,24 @@ pub(crate) unsafe fn append(reply: *const octopus_component_reply, made: &[u8]) 
     }
 }
 
-fn in_words(panic: &(dyn Any + Send)) -> String {
-    let text = panic.downcast_ref::<&str>().copied().or(panic.downcast_ref::<String>().map(String::as_str));
-    format!("the component panicked: {}", text.unwrap_or("it does not say why"))
-}
-
-/// Runs a component, hands its result over, or says why there is none; a panic of its is such a reason.
+/// Runs a function of a component. Passes its result to `write`, or its error, or the message of
+/// its panic, to the library.
 ///
 /// # Safety
-/// `reply` is the plugin's, and lives.
-pub(crate) unsafe fn answer<T>(
+/// `reply` is the library's, and this is the call that it was given to.
+pub(crate) unsafe fn run<T>(
     reply: *const octopus_component_reply,
-    run: impl FnOnce() -> Result<T, String>,
-    hand_over: impl FnOnce(T),
+    function: impl FnOnce() -> Result<T, String>,
+    write: impl FnOnce(T),
 ) -> octopus_status {
-    let result = catch_unwind(AssertUnwindSafe(run)).unwrap_or_else(|panic| Err(in_words(&*panic)));
+    let result = catch_unwind(AssertUnwindSafe(function)).unwrap_or_else(|panic| Err(panic_message(&*panic)));
     match result {
         Ok(made) => {
-            hand_over(made);
+            write(made);
             OCTOPUS_OK
         }
         Err(why) => {
-            // SAFETY: the caller's promise; the text lives during the call.
+            // SAFETY: `reply` is live (fn contract), and `why` outlives the call.
             unsafe {
                 if let Some(refuse) = (*reply).refuse {
                     refuse((*reply).token, text(&why));
@@ -191,4 +212,9 @@ pub(crate) unsafe fn answer<T>(
             OCTOPUS_CALLBACK_FAILED
         }
     }
+}
+
+fn panic_message(panic: &(dyn Any + Send)) -> String {
+    let text = panic.downcast_ref::<&str>().copied().or(panic.downcast_ref::<String>().map(String::as_str));
+    format!("the component panicked: {}", text.unwrap_or("without a message"))
 }

@@ -1,21 +1,41 @@
-//! A consumer: what reads the events of one topic.
+//! A consumer, which reads the events of one topic.
 
 use std::ptr::{null, null_mut};
 use std::time::Duration;
 
-use octopus::abi::*;
 use serde_json::Value;
 
+use crate::abi::*;
 use crate::error::{Result, Status};
 use crate::event::Event;
 use crate::future::Pull;
+use crate::handle::Handle;
 use crate::options::Options;
 use crate::processing::{Bounds, Flow, Run};
-use crate::raw::{Handle, call, millis, optional_text, text};
+use crate::raw::{call, millis, optional_text, text};
 use crate::thread_pool::ThreadPool;
 
-/// Reads the events of one topic, through a Kafka client of its own, as a member of the group of its name. Dropped
-/// without [`close`](Self::close) it commits and leaves the group in the background, at once.
+/// Reads the events of one topic with a Kafka client of its own, as a member of the consumer group
+/// of its name. If it is dropped without [`close`](Self::close), it commits and leaves the group in
+/// the background.
+///
+/// ```no_run
+/// use std::time::Duration;
+///
+/// use octopus_loader::{Bounds, Flow, Result, Topic};
+///
+/// fn read_until_idle(topic: &Topic) -> Result<()> {
+///     let consumer = topic.consumer("archive").make()?;
+///     let bounds = Bounds { timeout: Duration::from_secs(5), ..Bounds::default() };
+///     consumer.process(bounds, None, |event| {
+///         let Some(event) = event else { return Ok(Flow::Stop) };
+///         println!("{}", event.json()?);
+///         event.acknowledge()?;
+///         Ok(Flow::Continue)
+///     })?;
+///     consumer.close(Duration::from_secs(10))
+/// }
+/// ```
 #[derive(Debug)]
 pub struct Consumer {
     handle: Handle<octopus_consumer>,
@@ -23,51 +43,60 @@ pub struct Consumer {
 }
 
 impl Consumer {
-    /// The name that it was made with, which is its group's.
+    /// The name of the consumer, which is its group.
     pub fn name(&self) -> &str {
         &self.name
     }
 
-    /// A ticket for the next event, at once. It takes an event only when it returns one, so dropping it before loses
-    /// nothing. [`Status::Closed`].
+    /// Begins to pull the next event, and returns at once. The pull takes an event only when it
+    /// returns it, so dropping it before loses nothing. [`Status::Closed`].
     pub fn pull(&self) -> Result<Pull> {
-        // SAFETY: a live handle; the call gives us the future.
-        let made = unsafe { Handle::made(self.handle.tables(), |future| call!(self.handle, consumer.pull(future))) };
-        made.map(Pull::new)
+        // SAFETY: the handle is live (owned). On success the library has written a new handle to
+        // `future`, which is ours.
+        let future =
+            unsafe { Handle::from_call(self.handle.tables(), |future| call!(self.handle, consumer.pull(future))) };
+        future.map(Pull::new)
     }
 
-    /// The next event, or none in time: [`pull`](Self::pull) and [`Pull::wait`] in one.
-    pub fn next(&self, at_most: Duration) -> Result<Option<Event>> {
-        self.pull()?.wait(at_most)
+    /// The next event, or `None` after `timeout`: [`pull`](Self::pull) and [`Pull::wait`] in one
+    /// call.
+    pub fn next(&self, timeout: Duration) -> Result<Option<Event>> {
+        self.pull()?.wait(timeout)
     }
 
-    /// Waits for a first event, then takes what else is there, at most `max` in all; none when none came in time. Fails
-    /// as a [`Pull::wait`] does; what stands behind events that were taken is told by the next call.
-    pub fn pull_many(&self, max: usize, at_most: Duration) -> Result<Vec<Event>> {
-        let tables = self.handle.tables();
-        let mut made: Vec<*mut octopus_event> = vec![null_mut(); max];
+    /// Waits for a first event, at most `timeout`, then takes the others that are available, at
+    /// most `max` in total. Errors are those of [`Pull::wait`]; an error behind events that were
+    /// taken is reported by the next call.
+    pub fn pull_many(&self, max: usize, timeout: Duration) -> Result<Vec<Event>> {
+        let mut events: Vec<*mut octopus_event> = vec![null_mut(); max];
         let mut count = 0;
-        // SAFETY: a live handle; array and output outlive the call.
+        // SAFETY: the handle is live (owned), `events` has `max` writable elements, and the output
+        // is a local variable.
         let result = unsafe {
-            call!(self.handle, consumer.pull_many(max as u64, millis(at_most), made.as_mut_ptr(), &mut count))
+            call!(self.handle, consumer.pull_many(max as u64, millis(timeout), events.as_mut_ptr(), &mut count))
         };
         match result {
             Err(error) if error.status == Status::TimedOut => return Ok(Vec::new()),
             other => other?,
         }
-        made.truncate(count as usize);
-        // SAFETY: so many events were given to us.
-        let events = unsafe { Handle::all_owned(tables, made) };
+        events.truncate(count as usize);
+        // SAFETY: the call has succeeded, so the library has written `count` events, which are
+        // ours.
+        let events = unsafe { Handle::all_from_raw(self.handle.tables(), events) };
         events?.into_iter().map(Event::new).collect()
     }
 
-    /// Feeds events to `processor` until it says stop or fails, or was given `bounds.max_events`; with none when none
-    /// came within `bounds.timeout`. Runs on `pool`, several calls at a time; without one, here. Returns when all that was
-    /// begun has ended; what was taken and not processed is pulled next. What the processor fails with, or panics with,
-    /// comes out.
+    /// Calls `processor` for each event until it returns [`Flow::Stop`] or fails, or has been given
+    /// `bounds.max_events`; with `None` if no event came within `bounds.timeout`.
     ///
-    /// [`Status::InvalidArgument`] when another `process` is at it, [`Status::WouldDeadlock`] on a thread of the plugin
-    /// or of that pool, [`Status::CallbackFailed`] when the pool refuses, or what a [`Pull::wait`] fails with.
+    /// The processor runs on the threads of `pool`, several calls at a time, or, without a pool, on
+    /// this thread. This function returns when all of its calls have returned. Events that were
+    /// taken and not processed are pulled next. An error of the processor is returned, and a panic
+    /// continues here.
+    ///
+    /// [`Status::InvalidArgument`] while another `process` of this consumer runs,
+    /// [`Status::WouldDeadlock`] on a thread of the library or of that pool,
+    /// [`Status::CallbackFailed`] if the pool refuses a task, or the errors of [`Pull::wait`].
     pub fn process(
         &self,
         bounds: Bounds,
@@ -77,84 +106,91 @@ impl Consumer {
         let run = Run::new(self.handle.tables(), &processor);
         let pool = pool.map_or(null(), |pool| pool.handle.as_ptr());
         let (timeout, max) = (millis(bounds.timeout), bounds.max_events);
-        // SAFETY: live handles; struct and run outlive the call, which returns when the last call of the processor has.
+        // SAFETY: the handles are live (owned and borrowed). `run` outlives the call, which returns
+        // only when every call of the processor has returned (include/octopus.h).
         let result = unsafe { call!(self.handle, consumer.process(&run.processor(), timeout, max, pool)) };
-        run.conclude(result)
+        run.finish(result)
     }
 
-    /// Commits what was acknowledged, and waits for Kafka's answer, but no longer than the driver's `timeout_ms`.
-    /// Also tells of an earlier commit that failed. Not needed for safety: commits go every second, when partitions
-    /// are taken away, and at the end.
+    /// Commits the acknowledged positions and waits for Kafka's response, at most `timeout` and the
+    /// driver's `timeout_ms`. Reports an earlier commit that failed, too. Positions are also
+    /// committed every second, when partitions are revoked, and when the consumer is closed or
+    /// dropped.
     ///
     /// [`Status::TimedOut`], [`Status::Kafka`], [`Status::Unreachable`], [`Status::WouldDeadlock`],
     /// [`Status::Closed`].
-    pub fn commit(&self, at_most: Duration) -> Result<()> {
-        // SAFETY: a live handle.
-        unsafe { call!(self.handle, consumer.commit(millis(at_most))) }
+    pub fn commit(&self, timeout: Duration) -> Result<()> {
+        // SAFETY: the handle is live (owned).
+        unsafe { call!(self.handle, consumer.commit(millis(timeout))) }
     }
 
-    /// The offset of the event that the next pull of this partition gives.
+    /// The offset of the next event of this partition. [`Status::InvalidArgument`] if the partition
+    /// is not assigned to this consumer.
     pub fn position(&self, partition: u32) -> Result<u64> {
         let mut offset = 0;
-        // SAFETY: a live handle; the output outlives the call.
+        // SAFETY: the handle is live (owned), and the output is a local variable.
         unsafe { call!(self.handle, consumer.position(partition, &mut offset)) }?;
         Ok(offset)
     }
 
-    /// The offset that a consumer of this name would start at; none where nothing is committed, and it would start at
-    /// the earliest event.
+    /// The offset at which a consumer of this name would start; `None` if nothing is committed, in
+    /// which case it would start at the earliest event.
     pub fn committed(&self, partition: u32) -> Result<Option<u64>> {
         let mut offset = 0;
-        // SAFETY: a live handle; the output outlives the call.
+        // SAFETY: the handle is live (owned), and the output is a local variable.
         unsafe { call!(self.handle, consumer.committed(partition, &mut offset)) }?;
         Ok((offset != OCTOPUS_OFFSET_NONE).then_some(offset))
     }
 
-    /// The number of events in this partition that were not delivered to this consumer yet.
+    /// The number of offsets between the position and the end of this partition.
+    /// [`Status::InvalidArgument`] if the partition is not assigned to this consumer.
     pub fn lag(&self, partition: u32) -> Result<u64> {
         let mut events = 0;
-        // SAFETY: a live handle; the output outlives the call.
+        // SAFETY: the handle is live (owned), and the output is a local variable.
         unsafe { call!(self.handle, consumer.lag(partition, &mut events)) }?;
         Ok(events)
     }
 
-    /// Goes on at this offset of the partition.
+    /// Continues at this offset of the partition. The committed position stays.
+    /// [`Status::InvalidArgument`] if the partition is not assigned or does not have the offset.
     pub fn seek(&self, partition: u32, offset: u64) -> Result<()> {
-        // SAFETY: a live handle.
+        // SAFETY: the handle is live (owned).
         unsafe { call!(self.handle, consumer.seek(partition, offset)) }
     }
 
-    /// The partitions that are this consumer's now.
+    /// The partitions that are assigned to this consumer.
     pub fn assignment(&self) -> Result<Vec<u32>> {
         let mut partitions = Vec::new();
         loop {
-            let (room, mut count) = (partitions.len(), 0);
-            // SAFETY: a live handle; an array with so much room, and an output that outlives the call.
-            unsafe { call!(self.handle, consumer.assignment(partitions.as_mut_ptr(), room as u64, &mut count)) }?;
+            let (capacity, mut count) = (partitions.len(), 0);
+            // SAFETY: the handle is live (owned), `partitions` has `capacity` writable elements,
+            // and the output is a local variable.
+            unsafe { call!(self.handle, consumer.assignment(partitions.as_mut_ptr(), capacity as u64, &mut count)) }?;
             partitions.resize(count as usize, 0);
-            if partitions.len() <= room {
+            if partitions.len() <= capacity {
                 return Ok(partitions);
             }
         }
     }
 
-    /// Commits what was acknowledged, leaves the group, and gives target partitions up: from then on pulls fail with
-    /// [`Status::Closed`].
+    /// Commits the acknowledged positions, leaves the group, and gives up target partitions. From
+    /// then on pulls fail with [`Status::Closed`].
     pub fn unsubscribe(&self) -> Result<()> {
-        // SAFETY: a live handle.
+        // SAFETY: the handle is live (owned).
         unsafe { call!(self.handle, consumer.unsubscribe()) }
     }
 
-    /// Commits what was acknowledged, leaves the group, and waits for that; after [`Status::TimedOut`] it goes on in
-    /// the background. Events in hand stay valid. [`Status::Kafka`] when the last commit failed,
-    /// [`Status::Closed`] when it was closed before, [`Status::WouldDeadlock`] on a thread of the plugin.
-    pub fn close(&self, at_most: Duration) -> Result<()> {
-        // SAFETY: a live handle.
-        unsafe { call!(self.handle, consumer.close(millis(at_most))) }
+    /// Commits the acknowledged positions, leaves the group, and waits for that, at most `timeout`.
+    /// After [`Status::TimedOut`] it continues in the background. Events stay valid.
+    /// [`Status::Kafka`] if the last commit failed, [`Status::Closed`] if it was closed before,
+    /// [`Status::WouldDeadlock`] on a thread of the library.
+    pub fn close(&self, timeout: Duration) -> Result<()> {
+        // SAFETY: the handle is live (owned).
+        unsafe { call!(self.handle, consumer.close(millis(timeout))) }
     }
 }
 
-/// A consumer in the making.
+/// Collects the options of a consumer.
 #[must_use = "no consumer is made before `make`"]
 pub struct ConsumerBuilder<'a> {
     topic: &'a Handle<octopus_topic>,
@@ -183,31 +219,34 @@ impl<'a> ConsumerBuilder<'a> {
         self
     }
 
-    /// A property of librdkafka's, laid over the driver's.
+    /// A property of librdkafka. It overrides the driver's.
     pub fn kafka(mut self, property: &str, value: impl Into<Value>) -> Self {
         self.options.set_kafka(property, value);
         self
     }
 
-    /// All options as text, whatever it is: JSON or not.
+    /// Sets all options to a text, without checking that it is JSON.
     pub fn options_text(mut self, text: &str) -> Self {
         self.options.text = Some(text.to_owned());
         self
     }
 
-    /// Events in a batch; 0 is no preference, `OCTOPUS_BATCH_SIZE_ADAPTIVE` (2^64-1) adapts.
+    /// The number of events in a batch; 0 for no preference,
+    /// [`OCTOPUS_BATCH_SIZE_ADAPTIVE`](crate::abi::OCTOPUS_BATCH_SIZE_ADAPTIVE) to adapt to the
+    /// load.
     pub fn batch_size(mut self, events: u64) -> Self {
         self.batch_size = events;
         self
     }
 
-    /// Batches that may be held; 0 is no preference.
+    /// The number of batches in memory; 0 for no preference.
     pub fn max_batches(mut self, batches: u64) -> Self {
         self.max_batches = batches;
         self
     }
 
-    /// Partitions to read, and no others; without them, those that the group gives.
+    /// Reads these partitions only, without joining the group; by default those that the group
+    /// assigns.
     pub fn targets(mut self, partitions: &[u32]) -> Self {
         self.targets = partitions.to_vec();
         self
@@ -227,10 +266,11 @@ impl<'a> ConsumerBuilder<'a> {
             target_count: self.targets.len() as u64,
             thread_pool: null(),
         };
-        // SAFETY: a live handle; struct, texts and array outlive the call, which gives us the consumer.
-        let made = unsafe {
-            Handle::made(self.topic.tables(), |consumer| call!(self.topic, topic.make_consumer(&args, consumer)))
+        // SAFETY: the topic is live (borrowed). Struct, texts and array outlive the call. On
+        // success the library has written a new handle to `consumer`, which is ours.
+        let consumer = unsafe {
+            Handle::from_call(self.topic.tables(), |consumer| call!(self.topic, topic.make_consumer(&args, consumer)))
         };
-        Ok(Consumer { handle: made?, name: self.name.clone() })
+        Ok(Consumer { handle: consumer?, name: self.name.clone() })
     }
 }

@@ -1,84 +1,97 @@
-//! A driver: one configured way to a Kafka, which makes, finds and opens topics.
+//! A driver: one configuration of a Kafka cluster, and the topics that are reached by it.
 
-use octopus::abi::*;
 use serde::Serialize;
 use serde_json::Value;
 
+use crate::abi::*;
 use crate::component::{self, Selector, Serializer, Validator};
 use crate::error::{Error, Result, Status};
+use crate::handle::Handle;
 use crate::options::TopicOptions;
-use crate::raw::{Handle, Tables, call, read_text, text};
-use crate::services::{LogLevel, Rebalance, Services, Token, is_overheard};
+use crate::raw::{Tables, call, read_text, text};
+use crate::services::{LogLevel, Rebalance, Services, Token, observe_text};
 use crate::thread_pool::ThreadPool;
 use crate::topic::Topic;
 
-/// One configured way to a Kafka. Its calls take at most the configured `timeout_ms` (60 s by default); then they
-/// fail with [`Status::Unreachable`] and say who did not answer.
+/// One configuration of a Kafka cluster. Its calls take at most the configured `timeout_ms` (60 s
+/// by default); then they fail with [`Status::Unreachable`] and name the server that did not
+/// respond.
 #[derive(Debug)]
 pub struct Driver {
     handle: Handle<octopus_driver>,
 }
 
 impl Driver {
-    /// Makes a topic, and waits until it can be opened.
+    /// Creates a topic and waits until it can be opened.
     ///
-    /// [`Status::TopicExists`], [`Status::Component`], [`Status::InvalidConfiguration`], [`Status::Unreachable`],
-    /// [`Status::Kafka`].
+    /// [`Status::TopicExists`], [`Status::Component`], [`Status::InvalidConfiguration`],
+    /// [`Status::Unreachable`], [`Status::Kafka`].
     pub fn create_topic(&self, name: &str, options: &TopicOptions) -> Result<()> {
-        // SAFETY: a live handle; texts and struct outlive the call.
-        options.lend(|args| unsafe { call!(self.handle, driver.create_topic(text(name), args)) })
+        // SAFETY: the handle is live (owned); `name`, `args` and its texts outlive the call.
+        options.with_args(|args| unsafe { call!(self.handle, driver.create_topic(text(name), args)) })
     }
 
-    /// Opens an existing topic; an unknown one is looked for during the configured `open_retry_ms` (5 s by default).
+    /// Opens an existing topic. A topic that is not found is looked up again during the configured
+    /// `open_retry_ms` (5 s by default).
     ///
     /// [`Status::UnknownTopic`], [`Status::Component`], [`Status::Unreachable`], [`Status::Kafka`].
     pub fn open_topic(&self, name: &str) -> Result<Topic> {
-        // SAFETY: a live handle; the text outlives the call, which gives us the topic.
-        let made = unsafe {
-            Handle::made(self.handle.tables(), |topic| call!(self.handle, driver.open_topic(text(name), topic)))
+        // SAFETY: the handle is live (owned), and `name` outlives the call. On success the library
+        // has written a new handle to `topic`, which is ours.
+        let topic = unsafe {
+            Handle::from_call(self.handle.tables(), |topic| call!(self.handle, driver.open_topic(text(name), topic)))
         };
-        made.and_then(Topic::new)
+        topic.and_then(Topic::new)
     }
 
-    /// Removes all records of a topic; its components stay. [`Status::UnknownTopic`], [`Status::Unreachable`],
-    /// [`Status::Kafka`].
+    /// Removes all records of a topic; its components stay. [`Status::UnknownTopic`],
+    /// [`Status::Unreachable`], [`Status::Kafka`].
     pub fn empty_topic(&self, name: &str) -> Result<()> {
-        // SAFETY: a live handle; the text outlives the call.
+        // SAFETY: the handle is live (owned), and `name` outlives the call.
         unsafe { call!(self.handle, driver.empty_topic(text(name))) }
     }
 
-    /// Deletes a topic and its info topic. [`Status::UnknownTopic`], [`Status::Unreachable`], [`Status::Kafka`].
+    /// Deletes a topic and its info topic. [`Status::UnknownTopic`], [`Status::Unreachable`],
+    /// [`Status::Kafka`]; [`Status::Unsupported`] with the embedded Kafka.
     pub fn delete_topic(&self, name: &str) -> Result<()> {
-        // SAFETY: a live handle; the text outlives the call.
+        // SAFETY: the handle is live (owned), and `name` outlives the call.
         unsafe { call!(self.handle, driver.delete_topic(text(name))) }
     }
 
-    /// Whether there is such a topic. [`Status::Unreachable`], [`Status::Kafka`].
+    /// Whether the topic exists. [`Status::Unreachable`], [`Status::Kafka`].
     pub fn topic_exists(&self, name: &str) -> Result<bool> {
         let mut exists = 0;
-        // SAFETY: a live handle; text and output outlive the call.
+        // SAFETY: the handle is live (owned), `name` outlives the call, and the output is a local
+        // variable.
         unsafe { call!(self.handle, driver.topic_exists(text(name), &mut exists)) }?;
         Ok(exists != 0)
     }
 
-    /// Every topic of the namespace that has an info topic, with its components and its number of partitions:
-    /// `{name: {"validator":…, "selector":…, "serializer":…, "num_partitions":n}}`.
+    /// Every topic of the namespace that has an info topic, with its components and its number of
+    /// partitions: `{name: {"validator":…, "selector":…, "serializer":…, "num_partitions":n}}`.
+    ///
+    /// [`Status::Unreachable`], [`Status::Kafka`].
     pub fn list_topics(&self) -> Result<Value> {
-        // SAFETY: a live handle; the call gives us the string.
-        let made = unsafe { Handle::made(self.handle.tables(), |json| call!(self.handle, driver.list_topics(json))) };
-        parse(made?)
+        // SAFETY: the handle is live (owned). On success the library has written a new string to
+        // `json`, which is ours.
+        let json =
+            unsafe { Handle::from_call(self.handle.tables(), |json| call!(self.handle, driver.list_topics(json))) };
+        parse(json?)
     }
 
     /// The pool of 0 threads that the driver's topics share by default.
     pub fn default_thread_pool(&self) -> Result<ThreadPool> {
-        // SAFETY: a live handle; the call gives us the pool.
-        let made =
-            unsafe { Handle::made(self.handle.tables(), |pool| call!(self.handle, driver.default_thread_pool(pool))) };
-        made.map(|handle| ThreadPool { handle })
+        // SAFETY: the handle is live (owned). On success the library has written a new handle to
+        // `pool`, which is ours.
+        let pool = unsafe {
+            Handle::from_call(self.handle.tables(), |pool| call!(self.handle, driver.default_thread_pool(pool)))
+        };
+        pool.map(ThreadPool::new)
     }
 
-    /// Lets this program provide the validators of one type; `make` makes one from the component's JSON.
-    /// [`Status::InvalidArgument`] for a type that is built in, or registered already.
+    /// Registers a type of validator that this program implements. `make` makes a validator from
+    /// the component's JSON. [`Status::InvalidArgument`] for a type that is built in or registered
+    /// already.
     pub fn register_validator<V: Validator>(
         &self,
         type_name: &str,
@@ -87,7 +100,8 @@ impl Driver {
         self.register(OCTOPUS_ROLE_VALIDATOR, type_name, || component::validators(make))
     }
 
-    /// As [`register_validator`](Self::register_validator), for partition selectors; each producer has one of its own.
+    /// As [`register_validator`](Self::register_validator), for partition selectors. Each producer
+    /// has an instance of its own.
     pub fn register_selector<S: Selector>(
         &self,
         type_name: &str,
@@ -106,33 +120,52 @@ impl Driver {
     }
 
     fn register(&self, kind: i32, type_name: &str, component: impl FnOnce() -> octopus_component) -> Result<()> {
-        // SAFETY: a live handle; text and struct outlive the call, which takes the component over.
+        // SAFETY: the handle is live (owned). Text and struct outlive the call, which takes
+        // ownership of the component.
         unsafe { call!(self.handle, driver.register_component(kind, text(type_name), &component())) }
     }
 
-    /// What is in effect, with every secret masked.
+    /// The configuration in effect, with defaults filled in and secrets masked.
     pub fn describe(&self) -> Result<Value> {
-        // SAFETY: a live handle; the call gives us the string.
-        let made = unsafe { Handle::made(self.handle.tables(), |json| call!(self.handle, driver.describe(json))) };
-        parse(made?)
+        // SAFETY: the handle is live (owned). On success the library has written a new string to
+        // `json`, which is ours.
+        let json = unsafe { Handle::from_call(self.handle.tables(), |json| call!(self.handle, driver.describe(json))) };
+        parse(json?)
     }
 }
 
 fn parse(string: Handle<octopus_string>) -> Result<Value> {
-    let view = string.tables().string.view.ok_or_else(|| Error::not_built("string.view"))?;
-    // SAFETY: a live handle, whose text lives as long.
+    let view = string.tables().string.view.ok_or_else(|| Error::missing_slot("string.view"))?;
+    // SAFETY: `string` is live (owned), and its text is valid until it is dropped at the end.
     let json = unsafe { read_text(view(string.as_ptr())) };
-    is_overheard(&json);
+    observe_text(&json);
     parse_json(&json)
 }
 
-/// JSON that the plugin wrote.
+/// Parses JSON that the library wrote.
 pub(crate) fn parse_json(json: &str) -> Result<Value> {
     serde_json::from_str(json).map_err(|why| Error::bad_library(format!("the library wrote {json:?}: {why}")))
 }
 
-/// A driver in the making. Services are called on threads of the plugin and, but for the driver's own, must not
-/// wait there; a panic in one is printed and otherwise ignored. They live as long as the driver and what came of it.
+/// Collects the configuration and the callbacks of a driver.
+///
+/// Callbacks run on threads of the library, several at a time. They must not wait for the library
+/// there: such calls fail with [`Status::WouldDeadlock`]. A panic in one is printed and otherwise
+/// ignored. They live as long as the driver and everything that was made from it.
+///
+/// ```no_run
+/// use octopus_loader::Library;
+/// use serde_json::json;
+///
+/// # fn main() -> octopus_loader::Result<()> {
+/// let driver = Library::open_installed()?
+///     .driver_builder(json!({"kafka": {"bootstrap.servers": "localhost:9092"}}))
+///     .log(|level, source, message| eprintln!("{level:?} {source}: {message}"))
+///     .rebalance(|consumer, what, partitions| eprintln!("{consumer}: {what:?} {partitions:?}"))
+///     .create()?;
+/// # Ok(())
+/// # }
+/// ```
 #[must_use = "no driver is made before `create`"]
 pub struct DriverBuilder {
     tables: &'static Tables,
@@ -152,15 +185,16 @@ impl DriverBuilder {
         DriverBuilder { tables, config: Ok(config.to_owned()), services: Services::default() }
     }
 
-    /// Gets each message: its level, the part of Octopus that speaks, and the text; also on threads of the host that
-    /// are inside a call, several at a time. Without it, warnings and errors go to the standard error stream.
-    pub fn log(mut self, tell: impl Fn(LogLevel, &str, &str) + Send + Sync + 'static) -> Self {
-        self.services.log = Some(Box::new(tell));
+    /// Receives each log message: its level, the part of Octopus that it comes from, and its text.
+    /// It is called on threads of this program, too, while they are in a call. Without it, warnings
+    /// and errors go to the standard error stream.
+    pub fn log(mut self, callback: impl Fn(LogLevel, &str, &str) + Send + Sync + 'static) -> Self {
+        self.services.log = Some(Box::new(callback));
         self
     }
 
-    /// Says that this program has its topics' components itself, and pushes with [`Producer::push_prepared`]: then none is
-    /// made, or missed with a warning.
+    /// Declares that this program implements the components of its topics itself and pushes with
+    /// [`Producer::push_prepared`]. The library makes none then, and does not warn of missing ones.
     ///
     /// [`Producer::push_prepared`]: crate::Producer::push_prepared
     pub fn has_components(mut self) -> Self {
@@ -168,26 +202,30 @@ impl DriverBuilder {
         self
     }
 
-    /// Gets librdkafka's statistics of a client, its name and JSON, every `kafka.statistics.interval.ms`
-    /// milliseconds; none unless that is configured. While it runs, that client reports no deliveries.
-    pub fn statistics(mut self, tell: impl Fn(&str, &str) + Send + Sync + 'static) -> Self {
-        self.services.statistics = Some(Box::new(tell));
+    /// Receives librdkafka's statistics of a client, its name and JSON, every
+    /// `kafka.statistics.interval.ms` milliseconds; never unless that is configured. While it runs,
+    /// the client reports no deliveries.
+    pub fn statistics(mut self, callback: impl Fn(&str, &str) + Send + Sync + 'static) -> Self {
+        self.services.statistics = Some(Box::new(callback));
         self
     }
 
-    /// Called once for a client that met an error which it can't recover from: its name, Kafka's code, the message.
-    pub fn fatal(mut self, tell: impl Fn(&str, i32, &str) + Send + Sync + 'static) -> Self {
-        self.services.fatal = Some(Box::new(tell));
+    /// Receives a fatal error, once for each producer or consumer of the client that it ends: its
+    /// name, Kafka's error code, the message.
+    pub fn fatal(mut self, callback: impl Fn(&str, i32, &str) + Send + Sync + 'static) -> Self {
+        self.services.fatal = Some(Box::new(callback));
         self
     }
 
-    /// Called after a group gave partitions to a consumer or took them away: its name, what happened, to which.
-    pub fn rebalance(mut self, tell: impl Fn(&str, Rebalance, &[u32]) + Send + Sync + 'static) -> Self {
-        self.services.rebalance = Some(Box::new(tell));
+    /// Receives each rebalance after it happened: the consumer's name, what happened, the
+    /// partitions.
+    pub fn rebalance(mut self, callback: impl Fn(&str, Rebalance, &[u32]) + Send + Sync + 'static) -> Self {
+        self.services.rebalance = Some(Box::new(callback));
         self
     }
 
-    /// Provides tokens for SASL OAUTHBEARER; `provide` gets `sasl.oauthbearer.config`, and may take its time.
+    /// Provides tokens for SASL OAUTHBEARER. `provide` gets `sasl.oauthbearer.config`, and may
+    /// block.
     pub fn token(
         mut self,
         provide: impl Fn(&str) -> std::result::Result<Token, String> + Send + Sync + 'static,
@@ -196,7 +234,7 @@ impl DriverBuilder {
         self
     }
 
-    /// Provides the text of the header `authorization` for the topic service.
+    /// Provides the value of the header `authorization` for the topic service.
     pub fn authorization(
         mut self,
         provide: impl Fn() -> std::result::Result<String, String> + Send + Sync + 'static,
@@ -206,16 +244,17 @@ impl DriverBuilder {
         self
     }
 
-    /// Makes the driver; errors as of [`Octopus::driver`](crate::Octopus::driver).
+    /// Makes the driver. Errors are those of [`Library::driver`](crate::Library::driver).
     pub fn create(self) -> Result<Driver> {
         let config = self.config?;
-        // SAFETY: text and struct outlive the call, which takes the services over and gives us the driver.
-        let made = unsafe {
-            Handle::made(
+        // SAFETY: text and struct outlive the call, which takes ownership of the services. On
+        // success the library has written a new handle to `driver`, which is ours.
+        let driver = unsafe {
+            Handle::from_call(
                 self.tables,
-                |driver| call!(in self.tables, driver.create(text(&config), &self.services.hand_over(), driver)),
+                |driver| call!(in self.tables, driver.create(text(&config), &self.services.into_raw(), driver)),
             )
         };
-        Ok(Driver { handle: made? })
+        Ok(Driver { handle: driver? })
     }
 }

@@ -1,42 +1,54 @@
-//! What is waited on: a push, a flush, or a ticket for the next event. The ABI has one type for them; here each has
-//! its own, so that none can be asked for what it doesn't have.
+//! Results that are not there yet: of a push, of a flush, of a pull. The ABI has one type for them;
+//! here each has its own, with only the functions that it supports.
 
 use std::ffi::c_void;
 use std::ptr::NonNull;
 use std::time::Duration;
 
-use octopus::abi::{OCTOPUS_EVENT_ID_UNKNOWN, octopus_completion, octopus_future};
-
+use crate::abi::{OCTOPUS_EVENT_ID_UNKNOWN, octopus_completion, octopus_future};
+use crate::callback::{at_most_once, catch_panic, closure_mut, into_context};
 use crate::error::{Result, Status};
 use crate::event::Event;
-use crate::raw::{Handle, Tables, call, millis};
-use crate::services::{at_most_once, closure_mut, contained, give_away};
+use crate::handle::Handle;
+use crate::raw::{Tables, call, millis};
 
-/// The delivery of one event, whose result stays: it can be waited on repeatedly, and by several threads.
-#[must_use = "dropping a push never cancels the event, it only loses sight of it: wait, or use push_forget"]
+/// The delivery of one event. Its result is kept: several threads can wait for it, repeatedly.
+#[must_use = "dropping a push does not cancel the event, its result is lost: wait, or use push_forget"]
 #[derive(Debug, Clone)]
 pub struct Push {
     handle: Handle<octopus_future>,
 }
 
-/// Where an event is in its topic.
+/// The place of a delivered event in its topic.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Delivered {
     /// The partition.
     pub partition: u32,
-    /// The event's id, which is its offset in the partition; none if the broker did not say.
+    /// The event's id, which is its offset in the partition; `None` if the broker did not report
+    /// it.
     pub id: Option<u64>,
 }
 
-/// The end of everything pushed before it, whose result stays: it can be waited on repeatedly, and by several threads.
-#[must_use = "dropping a flush never cancels it, it only loses sight of it: wait to know that all is delivered"]
+/// The delivery of everything that was pushed before a flush. Its result is kept: several threads
+/// can wait for it, repeatedly.
+#[must_use = "dropping a flush does not cancel it, its result is lost: wait to know that all is delivered"]
 #[derive(Debug, Clone)]
 pub struct Flush {
     handle: Handle<octopus_future>,
 }
 
-/// A ticket for the next event.
-#[must_use = "dropping a pull never cancels or loses an event: it takes one only when it is waited on"]
+/// A pending pull: the next event of a consumer, once there is one.
+///
+/// ```no_run
+/// # use octopus_loader::{Consumer, Result};
+/// # fn example(consumer: &Consumer) -> Result<()> {
+/// consumer.pull()?.on_complete(|pull| match pull.wait(std::time::Duration::ZERO) {
+///     Ok(event) => println!("{event:?}"),
+///     Err(error) => eprintln!("{error}"),
+/// })
+/// # }
+/// ```
+#[must_use = "dropping a pull loses no event: it takes one only when it is waited for"]
 #[derive(Debug, Clone)]
 pub struct Pull {
     handle: Handle<octopus_future>,
@@ -47,13 +59,16 @@ impl Push {
         Push { handle }
     }
 
-    /// Waits for the delivery. [`Status::TimedOut`] when there is no result yet, [`Status::WouldDeadlock`] on a
-    /// thread of the plugin, or why the push failed: [`Status::Kafka`], [`Status::Unreachable`]; the error's
-    /// [`stored`](crate::Error::stored) tells whether the event may be in the topic all the same.
-    pub fn wait(&self, at_most: Duration) -> Result<Delivered> {
-        wait(&self.handle, at_most)?;
+    /// Waits for the delivery, at most `timeout`.
+    ///
+    /// [`Status::TimedOut`] if there is no result yet, [`Status::WouldDeadlock`] on a thread of the
+    /// library. Otherwise the reason of the failure, such as [`Status::Kafka`] or
+    /// [`Status::Unreachable`]; [`persisted`](crate::Error::persisted) says whether the event may
+    /// be in the topic nevertheless.
+    pub fn wait(&self, timeout: Duration) -> Result<Delivered> {
+        wait(&self.handle, timeout)?;
         let (mut partition, mut id) = (0, 0);
-        // SAFETY: a live handle; the outputs outlive the calls.
+        // SAFETY: the handle is live (owned), and the outputs are local variables.
         unsafe {
             call!(self.handle, future.partition(&mut partition))?;
             call!(self.handle, future.event_id(&mut id))?;
@@ -61,20 +76,21 @@ impl Push {
         Ok(Delivered { partition, id: (id != OCTOPUS_EVENT_ID_UNKNOWN).then_some(id) })
     }
 
-    /// What [`wait`](Self::wait) would give, if it is there already.
+    /// The result of [`wait`](Self::wait), or `None` if there is none yet. Never blocks.
     pub fn try_wait(&self) -> Result<Option<Delivered>> {
         if self.is_done()? { self.wait(Duration::ZERO).map(Some) } else { Ok(None) }
     }
 
     /// Whether there is a result. Never blocks.
     pub fn is_done(&self) -> Result<bool> {
-        test(&self.handle)
+        is_done(&self.handle)
     }
 
-    /// Has `tell` called once when the result is there, with what waits for it then at once: on a thread of the plugin,
-    /// never in this call. It is called also when `self` is dropped before.
-    pub fn on_complete(&self, tell: impl FnOnce(&Push) + Send + 'static) -> Result<()> {
-        on_complete(&self.handle, move |handle| tell(&Push { handle }))
+    /// Calls `callback` once with the push when there is a result, so that waiting for it returns
+    /// at once: on a thread of the library, never in this call. It is called even if `self` is
+    /// dropped before.
+    pub fn on_complete(&self, callback: impl FnOnce(&Push) + Send + 'static) -> Result<()> {
+        on_complete(&self.handle, move |handle| callback(&Push { handle }))
     }
 }
 
@@ -83,22 +99,26 @@ impl Flush {
         Flush { handle }
     }
 
-    /// Waits until everything pushed before the flush is delivered or has failed. [`Status::TimedOut`] when it isn't
-    /// yet, [`Status::WouldDeadlock`] on a thread of the plugin, or an error that counts the failures since the
-    /// flush before and tells the first.
-    pub fn wait(&self, at_most: Duration) -> Result<()> {
-        wait(&self.handle, at_most)
+    /// Waits until everything that was pushed before the flush is delivered or has failed, at most
+    /// `timeout`.
+    ///
+    /// [`Status::TimedOut`] if something is still in flight, [`Status::WouldDeadlock`] on a thread
+    /// of the library. Otherwise an error that counts the failures since the previous flush and
+    /// describes the first one.
+    pub fn wait(&self, timeout: Duration) -> Result<()> {
+        wait(&self.handle, timeout)
     }
 
     /// Whether there is a result. Never blocks.
     pub fn is_done(&self) -> Result<bool> {
-        test(&self.handle)
+        is_done(&self.handle)
     }
 
-    /// Has `tell` called once when the result is there, with what waits for it then at once: on a thread of the plugin,
-    /// never in this call. It is called also when `self` is dropped before.
-    pub fn on_complete(&self, tell: impl FnOnce(&Flush) + Send + 'static) -> Result<()> {
-        on_complete(&self.handle, move |handle| tell(&Flush { handle }))
+    /// Calls `callback` once with the flush when there is a result, so that waiting for it returns
+    /// at once: on a thread of the library, never in this call. It is called even if `self` is
+    /// dropped before.
+    pub fn on_complete(&self, callback: impl FnOnce(&Flush) + Send + 'static) -> Result<()> {
+        on_complete(&self.handle, move |handle| callback(&Flush { handle }))
     }
 }
 
@@ -107,73 +127,80 @@ impl Pull {
         Pull { handle }
     }
 
-    /// Waits for an event, which may be the one that marks the [end of the topic](Event::is_end_of_topic); none when
-    /// the time has passed. An event that was taken stays: further waits give it again.
+    /// Waits for an event, at most `timeout`; `None` if none came. The event may be the mark of the
+    /// [end of the topic](Event::is_end_of_topic). Waiting again gives the same event.
     ///
-    /// [`Status::MalformedRecord`] and [`Status::RecordsLost`] are said once: the next pull reads on. Else
-    /// [`Status::Closed`], [`Status::WouldDeadlock`], or what keeps events from coming.
-    pub fn wait(&self, at_most: Duration) -> Result<Option<Event>> {
-        match wait(&self.handle, at_most) {
+    /// [`Status::MalformedRecord`] and [`Status::RecordsLost`] are reported once: the next pull
+    /// continues after them. Otherwise [`Status::Closed`], [`Status::WouldDeadlock`], or the error
+    /// that prevents the consumer from reading.
+    pub fn wait(&self, timeout: Duration) -> Result<Option<Event>> {
+        match wait(&self.handle, timeout) {
             Err(error) if error.status == Status::TimedOut => return Ok(None),
             Err(error) if error.status != Status::EndOfTopic => return Err(error),
             _ => {}
         }
-        // SAFETY: a live handle; the call gives us the event.
-        let made = unsafe { Handle::made(self.handle.tables(), |event| call!(self.handle, future.event(event))) };
-        Event::new(made?).map(Some)
+        // SAFETY: the handle is live (owned). On success the library has written an event to
+        // `event`, which is ours to release.
+        let event = unsafe { Handle::from_call(self.handle.tables(), |event| call!(self.handle, future.event(event))) };
+        Event::new(event?).map(Some)
     }
 
-    /// Whether [`wait`](Self::wait) would return at once; if an event is there, it is taken here. Never blocks.
+    /// Whether [`wait`](Self::wait) would return at once. If there is an event, the pull takes it
+    /// here. Never blocks.
     pub fn is_done(&self) -> Result<bool> {
-        test(&self.handle)
+        is_done(&self.handle)
     }
 
-    /// Has `tell` called once when the result is there, with what waits for it then at once: on a thread of the plugin,
-    /// never in this call. It is called also when `self` is dropped before.
-    pub fn on_complete(&self, tell: impl FnOnce(&Pull) + Send + 'static) -> Result<()> {
-        on_complete(&self.handle, move |handle| tell(&Pull { handle }))
+    /// Calls `callback` once with the pull when there is a result, so that waiting for it returns
+    /// at once: on a thread of the library, never in this call. It is called even if `self` is
+    /// dropped before.
+    pub fn on_complete(&self, callback: impl FnOnce(&Pull) + Send + 'static) -> Result<()> {
+        on_complete(&self.handle, move |handle| callback(&Pull { handle }))
     }
 }
 
-fn wait(future: &Handle<octopus_future>, at_most: Duration) -> Result<()> {
-    // SAFETY: a live handle.
-    unsafe { call!(future, future.wait(millis(at_most))) }
+fn wait(future: &Handle<octopus_future>, timeout: Duration) -> Result<()> {
+    // SAFETY: the handle is live (owned by the caller's struct).
+    unsafe { call!(future, future.wait(millis(timeout))) }
 }
 
-fn test(future: &Handle<octopus_future>) -> Result<bool> {
+fn is_done(future: &Handle<octopus_future>) -> Result<bool> {
     let mut completed = 0;
-    // SAFETY: a live handle; the output outlives the call.
+    // SAFETY: the handle is live (owned by the caller's struct), and the output is a local
+    // variable.
     unsafe { call!(future, future.test(&mut completed)) }?;
     Ok(completed != 0)
 }
 
 fn on_complete(
     future: &Handle<octopus_future>,
-    tell: impl FnOnce(Handle<octopus_future>) + Send + 'static,
+    callback: impl FnOnce(Handle<octopus_future>) + Send + 'static,
 ) -> Result<()> {
-    // SAFETY: a live handle; the struct outlives the call, which takes the completion over.
-    unsafe { call!(future, future.on_complete(&completion_of(future.tables(), tell))) }
+    // SAFETY: the handle is live (owned by the caller's struct). The struct outlives the call,
+    // which takes ownership of the context.
+    unsafe { call!(future, future.on_complete(&completion_of(future.tables(), callback))) }
 }
 
-/// Gives `tell` away: whoever gets the result has to hand it to `future.on_complete` of these tables, which destroys it.
+/// The result must be given to `future.on_complete` of these tables, which destroys the closure.
 fn completion_of(
     tables: &'static Tables,
-    tell: impl FnOnce(Handle<octopus_future>) + Send + 'static,
+    callback: impl FnOnce(Handle<octopus_future>) + Send + 'static,
 ) -> octopus_completion {
-    let tell = at_most_once(move |future| {
+    let callback = at_most_once(move |future| {
         if let Some(future) = NonNull::new(future) {
-            // SAFETY: from `complete`, to which the plugin lends it for the length of the call.
-            tell(unsafe { Handle::shared(tables, future) });
+            // SAFETY: `complete` passes on the future that the library lends to it.
+            callback(unsafe { Handle::retain(tables, future) });
         }
     });
-    let (context, destroy) = give_away::<Tell>(tell);
+    let (context, destroy) = into_context::<Callback>(callback);
     octopus_completion { function: Some(complete), context, destroy }
 }
 
-type Tell = dyn FnMut(*mut octopus_future) + Send;
+type Callback = dyn FnMut(*mut octopus_future) + Send;
 
 unsafe extern "C" fn complete(context: *mut c_void, future: *mut octopus_future) {
-    // SAFETY: the context that came with this function, not destroyed; it is called once.
-    let tell = unsafe { closure_mut::<Tell>(context) };
-    contained(|| tell(future));
+    // SAFETY: include/octopus.h promises that `context` is the one of `completion_of`, not yet
+    // destroyed, that this function is called once, and that `future` is borrowed for this call.
+    let callback = unsafe { closure_mut::<Callback>(context) };
+    catch_panic(|| callback(future));
 }

@@ -1,83 +1,92 @@
-//! Finding `liboctopus.so`, loading it, and making sure that both sides mean the same ABI. What is done with the
-//! tables that it gives is the other files' business.
+//! Loads `liboctopus.so` and checks that it has the ABI that this crate is built for.
 
-use std::env;
+use std::ffi::OsStr;
 use std::fmt;
-use std::fs;
 use std::mem;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::{Mutex, PoisonError};
-use std::time::SystemTime;
 
-use libloading::Library;
-use octopus::abi::{OCTOPUS_ABI_MAJOR, OCTOPUS_ABI_MINOR, octopus_api, octopus_text};
 use serde::Serialize;
 
+use crate::abi::{OCTOPUS_ABI_MAJOR, OCTOPUS_ABI_MINOR, octopus_api, octopus_register_fn, octopus_text};
 use crate::driver::{Driver, DriverBuilder};
 use crate::error::{Error, Result};
 use crate::raw::{Tables, read_bytes};
 use crate::thread_pool::{HostPool, ThreadPool};
 
-/// The environment variable that says where the library is, before anything is looked for.
-pub const LIBRARY_VARIABLE: &str = "OCTOPUS_LIBRARY";
-
-const FILE: &str = "liboctopus.so";
-
-/// The loaded library. It is never unmapped, so this can be copied and dropped at will.
+/// The loaded library. It is never unmapped, so this value can be copied and dropped freely.
+///
+/// ```no_run
+/// use octopus_loader::{Library, Status};
+///
+/// let library = match Library::open("./liboctopus.so") {
+///     Ok(library) => library,
+///     Err(error) if error.status == Status::BadLibrary => panic!("{error}"),
+///     Err(error) => panic!("unexpected: {error}"),
+/// };
+/// println!("Octopus {} with librdkafka {}", library.version(), library.librdkafka_version());
+/// ```
 #[derive(Clone, Copy)]
-pub struct Octopus {
+pub struct Library {
     tables: &'static Tables,
     path: &'static Path,
 }
 
-type Register = unsafe extern "C" fn(abi_major: u32) -> *const octopus_api;
+impl Library {
+    /// The name of the library's file, which is its soname.
+    pub const FILE_NAME: &str = "liboctopus.so";
 
-impl Octopus {
-    /// Loads the library that `OCTOPUS_LIBRARY` names, or else the newest one near the running executable: beside
-    /// it, one folder up, and in the folder `deps` of either, where cargo leaves it for tests and examples.
+    /// Loads the library at `path`. A path without a slash is a name that the dynamic loader
+    /// searches for, as `dlopen` does: in the program's `RUNPATH`, in `LD_LIBRARY_PATH`, in the
+    /// cache of `ldconfig` and in the system's folders.
     ///
-    /// [`Status::BadLibrary`](crate::Status::BadLibrary) says where it looked.
-    pub fn find() -> Result<Self> {
-        match env::var_os(LIBRARY_VARIABLE).filter(|path| !path.is_empty()) {
-            Some(path) => Self::load(path),
-            None => Self::load(newest_near(&running_executable()?)?),
-        }
-    }
-
-    /// Loads the library at `path`. [`Status::BadLibrary`](crate::Status::BadLibrary) when it can't be loaded, is
-    /// not Octopus, or speaks another version of the ABI than this host was built for.
-    pub fn load(path: impl AsRef<Path>) -> Result<Self> {
-        let path = path.as_ref();
-        let trouble = |why: &dyn fmt::Display| Error::bad_library(format!("loading {}: {why}", path.display()));
-        // SAFETY: the host's choice of a library; Octopus does nothing in its constructors.
-        let library = unsafe { Library::new(path) }.map_err(|why| trouble(&reason(&why)))?;
-        // SAFETY: a library with this symbol is Octopus, in which it is of this type.
-        let register = unsafe { library.get::<Register>(b"octopus_register") }.map_err(|why| trouble(&reason(&why)))?;
-        // SAFETY: callable from any thread, any number of times.
+    /// Loading runs code of the file, so open only files that you trust as you trust the program
+    /// itself. Opening the same file again is cheap and gives the same library.
+    ///
+    /// Fails with [`Status::BadLibrary`](crate::Status::BadLibrary) if the file can't be loaded, is
+    /// not Octopus, or has an ABI that this crate is not built for: another major version or, while
+    /// the major version is 0, another minor version.
+    pub fn open(path: impl AsRef<OsStr>) -> Result<Self> {
+        let path = Path::new(path.as_ref());
+        let failure = |why: &dyn fmt::Display| Error::bad_library(format!("loading {}: {why}", path.display()));
+        // SAFETY: the caller vouches for the file and its constructors (documented above); Octopus
+        // has no constructor with preconditions.
+        let library = unsafe { libloading::Library::new(path) }
+            .map_err(|why| failure(&format_args!("{}{}", dlopen_message(&why), search_hint(path))))?;
+        // SAFETY: include/octopus.h declares the type of the symbol `octopus_register`, which only
+        // Octopus exports.
+        let register = unsafe { library.get::<octopus_register_fn>(b"octopus_register") }
+            .map_err(|why| failure(&format_args!("it is not Octopus: {}", dlopen_message(&why))))?;
+        let register = register.ok_or_else(|| failure(&"it is not Octopus: its octopus_register is NULL"))?;
+        // SAFETY: include/octopus.h allows this call from any thread with any major version.
         let api = unsafe { register(OCTOPUS_ABI_MAJOR) };
         if api.is_null() {
-            return Err(trouble(&format_args!("it does not speak major {OCTOPUS_ABI_MAJOR} of the ABI")));
-        }
-        // SAFETY: just registered, and still mapped.
-        let tables = unsafe { Tables::copy(api) };
-        let (major, minor) = (tables.api.abi_major, tables.api.abi_minor);
-        if (major, minor) != (OCTOPUS_ABI_MAJOR, OCTOPUS_ABI_MINOR) {
-            return Err(trouble(&format_args!(
-                "it speaks version {major}.{minor} of the ABI, this host {OCTOPUS_ABI_MAJOR}.{OCTOPUS_ABI_MINOR}; \
-                 while the major is 0 they must be the same: build both from the same sources"
+            return Err(failure(&format_args!(
+                "it does not have ABI version {OCTOPUS_ABI_MAJOR}, for which this program is built: {REBUILD}"
             )));
         }
-        // Octopus is linked so that it is never unmapped; what tables and handles point to doesn't rely on it.
+        // SAFETY: `octopus_register` has returned `api` for this crate's major version, and the
+        // library is not unmapped, since `library` is leaked below if this function succeeds.
+        let tables = unsafe { Tables::copy(api) };
+        check_version(tables.api.abi_major, tables.api.abi_minor).map_err(|why| failure(&why))?;
+        // Tables and handles point into the library until the process ends. Octopus is linked with
+        // `-z nodelete`; a file that is not must stay mapped, too.
         mem::forget(library);
         Ok(Self::keep(tables, path))
     }
 
-    /// Where it was loaded from.
+    /// Loads [`FILE_NAME`](Self::FILE_NAME) from where the dynamic loader finds it; see
+    /// [`open`](Self::open) for the folders that it searches.
+    pub fn open_installed() -> Result<Self> {
+        Self::open(Self::FILE_NAME)
+    }
+
+    /// The path that was opened.
     pub fn path(&self) -> &'static Path {
         self.path
     }
 
-    /// The plugin's version.
+    /// The version of the library.
     pub fn version(&self) -> &'static str {
         self.text(self.tables.api.version)
     }
@@ -87,104 +96,150 @@ impl Octopus {
         self.text(self.tables.api.librdkafka_version)
     }
 
-    /// What librdkafka was built with, separated by commas: `gzip,snappy,ssl,…`.
+    /// The features that librdkafka was built with, separated by commas: `gzip,snappy,ssl,…`.
     pub fn built_in(&self) -> &'static str {
         self.text(self.tables.api.built_in)
     }
 
-    /// What `octopus_register` gave, for calls that this crate has no name for; its tables live until the process
-    /// ends. Fields that the library doesn't have are zero.
+    /// The table that `octopus_register` returned, for calls that this crate does not wrap. What it
+    /// points to lives until the process ends. Fields that the library does not have are zero.
     pub fn api(&self) -> &'static octopus_api {
         &self.tables.api
     }
 
-    /// Makes a driver from its configuration (docs/configuration.md). Asks no broker yet.
+    /// Makes a driver from its configuration (docs/configuration.md), without connecting to a
+    /// broker yet.
     ///
-    /// [`Status::InvalidConfiguration`](crate::Status::InvalidConfiguration) names the key,
-    /// [`Status::Unsupported`](crate::Status::Unsupported) what this build lacks.
+    /// [`Status::InvalidConfiguration`](crate::Status::InvalidConfiguration) names the wrong key,
+    /// [`Status::Unsupported`](crate::Status::Unsupported) the feature that this library is built
+    /// without.
     pub fn driver(&self, config: impl Serialize) -> Result<Driver> {
         self.driver_builder(config).create()
     }
 
-    /// As [`driver`](Self::driver), with the configuration's text as it is.
+    /// As [`driver`](Self::driver), from the configuration's JSON text.
     pub fn driver_from_text(&self, config: &str) -> Result<Driver> {
         self.driver_builder_from_text(config).create()
     }
 
-    /// Begins a driver that gets services of the host: where to log, and whom to tell of what.
+    /// Begins a driver that gets callbacks of this program, such as one for its log.
     pub fn driver_builder(&self, config: impl Serialize) -> DriverBuilder {
         DriverBuilder::new(self.tables, config)
     }
 
-    /// As [`driver_builder`](Self::driver_builder), with the configuration's text as it is.
+    /// As [`driver_builder`](Self::driver_builder), from the configuration's JSON text.
     pub fn driver_builder_from_text(&self, config: &str) -> DriverBuilder {
         DriverBuilder::from_text(self.tables, config)
     }
 
-    /// A pool of so many threads of the plugin's; with none, work is done in the caller.
-    /// [`Status::InvalidArgument`](crate::Status::InvalidArgument) beyond 4,096.
+    /// Makes a pool of `threads` threads of the library; in a pool of 0 threads the caller does the
+    /// work. [`Status::InvalidArgument`](crate::Status::InvalidArgument) above 4,096.
     pub fn thread_pool(&self, threads: u64) -> Result<ThreadPool> {
         ThreadPool::make(self.tables, threads)
     }
 
-    /// A pool of the host's, for the plugin to use.
+    /// Makes a pool of this program's threads, for the library to use.
     pub fn host_pool(&self, pool: impl HostPool) -> Result<ThreadPool> {
-        ThreadPool::of_host(self.tables, pool)
+        ThreadPool::from_host(self.tables, pool)
     }
 
-    /// Keeps the tables until the process ends, once for each library however often it is loaded.
+    /// Keeps the tables until the process ends: one copy per library, however often it is opened.
     fn keep(tables: Tables, path: &Path) -> Self {
-        static LOADED: Mutex<Vec<Octopus>> = Mutex::new(Vec::new());
+        static LOADED: Mutex<Vec<Library>> = Mutex::new(Vec::new());
         let mut loaded = LOADED.lock().unwrap_or_else(PoisonError::into_inner);
-        let is_same = |known: &&Octopus| known.path == path && known.tables.api.driver == tables.api.driver;
+        let is_same = |known: &&Library| known.path == path && known.tables.api.driver == tables.api.driver;
         if let Some(known) = loaded.iter().find(is_same) {
             return *known;
         }
-        let new = Octopus { tables: Box::leak(Box::new(tables)), path: Box::leak(path.into()) };
+        let new = Library { tables: Box::leak(Box::new(tables)), path: Box::leak(path.into()) };
         loaded.push(new);
         new
     }
 
     fn text(&self, text: octopus_text) -> &'static str {
-        // SAFETY: the plugin's, and there until the process ends.
+        // SAFETY: include/octopus.h guarantees that the texts of `octopus_api` live until the
+        // process ends.
         str::from_utf8(unsafe { read_bytes(text.data.cast(), text.size) }).unwrap_or("not UTF-8")
     }
 }
 
-impl fmt::Debug for Octopus {
+impl fmt::Debug for Library {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(out, "Octopus {}", self.version())
+        write!(out, "Octopus {} from {}", self.version(), self.path.display())
     }
 }
 
-/// The loader's own words, which are behind the error.
-fn reason(error: &libloading::Error) -> String {
+const REBUILD: &str = "build the program and the library from the same version of Octopus";
+
+fn check_version(major: u32, minor: u32) -> std::result::Result<(), String> {
+    let (library, program) = ((major, minor), (OCTOPUS_ABI_MAJOR, OCTOPUS_ABI_MINOR));
+    if is_compatible(library, program) {
+        return Ok(());
+    }
+    let (major_built_for, minor_built_for) = program;
+    Err(format!(
+        "it has ABI version {major}.{minor}, this program is built for {major_built_for}.{minor_built_for}: {REBUILD}"
+    ))
+}
+
+/// Within a major version from 1 on, tables only grow: a slot that the library lacks is
+/// [`Status::Unsupported`](crate::Status::Unsupported), and one that the program does not know is
+/// not used. In major version 0 any change may break.
+fn is_compatible(library: (u32, u32), program: (u32, u32)) -> bool {
+    library.0 == program.0 && (program.0 > 0 || library.1 == program.1)
+}
+
+/// What to do if a name without a slash was not found.
+fn search_hint(path: &Path) -> &'static str {
+    match path.as_os_str().as_encoded_bytes().contains(&b'/') {
+        true => "",
+        false => "; add its folder to LD_LIBRARY_PATH, or open it by a path with a slash",
+    }
+}
+
+/// The text of `dlerror`, which libloading has as the source of its error.
+fn dlopen_message(error: &libloading::Error) -> String {
     std::error::Error::source(error).map_or_else(|| error.to_string(), |source| source.to_string())
 }
 
-fn running_executable() -> Result<PathBuf> {
-    env::current_exe().map_err(|why| {
-        Error::bad_library(format!("looking for {FILE} beside the running executable, which can't be told: {why}"))
-    })
-}
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::error::Status;
 
-fn newest_near(executable: &Path) -> Result<PathBuf> {
-    let places: Vec<PathBuf> = executable
-        .ancestors()
-        .skip(1)
-        .take(2)
-        .flat_map(|folder| [folder.join(FILE), folder.join("deps").join(FILE)])
-        .collect();
-    let newest = places.iter().filter_map(|path| Some((modified(path)?, path))).max();
-    newest.map(|(_, path)| path.clone()).ok_or_else(|| {
-        let places: Vec<_> = places.iter().map(|place| place.display().to_string()).collect();
-        Error::bad_library(format!(
-            "{FILE} was not found: neither at {}; build it with `cargo build`, or set {LIBRARY_VARIABLE} to its path",
-            places.join(", nor at ")
-        ))
-    })
-}
+    #[test]
+    fn minor_versions_are_compatible_from_major_1_on() {
+        assert!(is_compatible((1, 5), (1, 3)) && is_compatible((1, 3), (1, 5)));
+        assert!(is_compatible((0, 3), (0, 3)) && !is_compatible((0, 4), (0, 3)));
+        assert!(!is_compatible((2, 3), (1, 3)));
+    }
 
-fn modified(path: &Path) -> Option<SystemTime> {
-    fs::metadata(path).ok()?.modified().ok()
+    #[test]
+    fn incompatible_version_is_rejected_with_both_versions() {
+        assert_eq!(check_version(OCTOPUS_ABI_MAJOR, OCTOPUS_ABI_MINOR), Ok(()));
+        let why = check_version(OCTOPUS_ABI_MAJOR + 1, 7).unwrap_err();
+        assert!(why.contains(&format!("ABI version {}.7", OCTOPUS_ABI_MAJOR + 1)), "{why}");
+        assert!(why.contains(&format!("built for {OCTOPUS_ABI_MAJOR}.{OCTOPUS_ABI_MINOR}")), "{why}");
+    }
+
+    #[test]
+    fn opening_a_missing_file_names_it() {
+        let error = Library::open("/nowhere/liboctopus.so").unwrap_err();
+        assert_eq!(error.status, Status::BadLibrary);
+        assert!(error.message.starts_with("loading /nowhere/liboctopus.so: "), "{error}");
+        assert!(!error.message.contains("LD_LIBRARY_PATH"), "{error}");
+    }
+
+    #[test]
+    fn opening_an_unknown_name_says_how_to_find_it() {
+        let error = Library::open("liboctopus-unknown.so").unwrap_err();
+        assert!(error.message.contains("LD_LIBRARY_PATH"), "{error}");
+    }
+
+    #[test]
+    fn opening_another_library_reports_that_it_is_not_octopus() {
+        let error = Library::open("libc.so.6").unwrap_err();
+        assert_eq!(error.status, Status::BadLibrary);
+        assert!(error.message.contains("it is not Octopus") && error.message.contains("octopus_register"), "{error}");
+    }
 }

@@ -1,11 +1,24 @@
-//! Options as hosts write them, and as the ABI wants them: JSON texts.
+//! Options of topics, producers and consumers, which the ABI takes as JSON texts.
 
-use octopus::abi::octopus_create_topic_args;
 use serde_json::{Map, Value};
 
+use crate::abi::octopus_create_topic_args;
 use crate::raw::optional_text;
 
-/// How a topic is to be made; the default has one partition, three replicas, and default components.
+/// The options of a new topic. By default it has one partition, three replicas and the built-in
+/// components.
+///
+/// ```
+/// use octopus_loader::TopicOptions;
+/// use serde_json::json;
+///
+/// let options = TopicOptions::default()
+///     .partitions(3)
+///     .replication(1)
+///     .validator(json!({"type": "schema", "schema": {"type": "object", "required": ["sensor"]}}))
+///     .option("config", json!({"retention.ms": "86400000"}));
+/// # let _ = options;
+/// ```
 #[derive(Debug, Clone, Default)]
 pub struct TopicOptions {
     options: Options,
@@ -14,7 +27,7 @@ pub struct TopicOptions {
     serializer: Option<String>,
 }
 
-/// A text that [`TopicOptions::text`] hands over as it is.
+/// The part of the options that [`TopicOptions::text`] sets.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum TopicText {
     /// All options.
@@ -33,33 +46,34 @@ impl TopicOptions {
         self.option("num_partitions", count)
     }
 
-    /// On how many brokers each partition is stored.
+    /// The number of brokers that store each partition.
     pub fn replication(self, factor: u32) -> Self {
         self.option("replication_factor", factor)
     }
 
-    /// What decides which events may be pushed: an object with a `"type"`.
+    /// The component that decides which events may be pushed: an object with a `"type"`.
     pub fn validator(self, json: impl Into<Value>) -> Self {
         self.text(TopicText::Validator, json.into().to_string())
     }
 
-    /// What decides which partition an event goes to: an object with a `"type"`.
+    /// The component that chooses the partition of an event: an object with a `"type"`.
     pub fn selector(self, json: impl Into<Value>) -> Self {
         self.text(TopicText::Selector, json.into().to_string())
     }
 
-    /// What makes bytes of the metadata: an object with a `"type"`.
+    /// The component that converts metadata to bytes and back: an object with a `"type"`.
     pub fn serializer(self, json: impl Into<Value>) -> Self {
         self.text(TopicText::Serializer, json.into().to_string())
     }
 
-    /// Any option of docs/configuration.md, such as `config` with the Kafka topic's own settings.
+    /// Any option of docs/configuration.md, such as `config` with the settings of the Kafka topic.
     pub fn option(mut self, key: &str, value: impl Into<Value>) -> Self {
         self.options.set(key, value);
         self
     }
 
-    /// A part as text, whatever it is: JSON or not. [`TopicText::Options`] replaces every single option.
+    /// Sets a part to a text, without checking that it is JSON. [`TopicText::Options`] replaces all
+    /// single options.
     pub fn text(mut self, part: TopicText, text: impl Into<String>) -> Self {
         let place = match part {
             TopicText::Options => &mut self.options.text,
@@ -71,8 +85,8 @@ impl TopicOptions {
         self
     }
 
-    /// Lends the ABI's form of it, whose texts live during `call`.
-    pub(crate) fn lend<T>(&self, call: impl FnOnce(&octopus_create_topic_args) -> T) -> T {
+    /// Calls `call` with the options as the ABI takes them. Their texts are valid during `call`.
+    pub(crate) fn with_args<T>(&self, call: impl FnOnce(&octopus_create_topic_args) -> T) -> T {
         let options = self.options.json();
         call(&octopus_create_topic_args {
             size: size_of::<octopus_create_topic_args>() as u64,
@@ -84,11 +98,13 @@ impl TopicOptions {
     }
 }
 
-/// A JSON object in the making, with Kafka's properties in an object of their own; or a text in its place.
+/// Collects options, with Kafka's properties in an object of their own. A text replaces all of
+/// them.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Options {
     object: Map<String, Value>,
     kafka: Map<String, Value>,
+    /// Set as a whole by the caller; not necessarily JSON.
     pub text: Option<String>,
 }
 
@@ -101,7 +117,7 @@ impl Options {
         self.kafka.insert(property.to_owned(), value.into());
     }
 
-    /// None when nothing was set.
+    /// The JSON text, or `None` if nothing was set.
     pub fn json(&self) -> Option<String> {
         if self.text.is_some() {
             return self.text.clone();
@@ -111,5 +127,21 @@ impl Options {
             object.insert("kafka".to_owned(), self.kafka.clone().into());
         }
         (!object.is_empty()).then(|| Value::Object(object).to_string())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn properties_of_kafka_are_an_object_of_their_own() {
+        let mut options = Options::default();
+        assert_eq!(options.json(), None);
+        options.set_kafka("linger.ms", 5);
+        options.set("client", "dedicated");
+        assert_eq!(options.json().unwrap(), r#"{"client":"dedicated","kafka":{"linger.ms":5}}"#);
+        options.text = Some("not JSON".to_owned());
+        assert_eq!(options.json().unwrap(), "not JSON");
     }
 }

@@ -1,24 +1,28 @@
-//! An event that this program makes ready itself: a trait, made into the functions that C knows.
+//! Events that this program prepares itself, instead of the topic's components.
 
 use std::ffi::c_void;
 
-use octopus::abi::*;
+use crate::abi::*;
+use crate::callback::{closure_mut, into_context};
+use crate::component::{append, read_segments, run};
 
-use crate::component::{answer, append, read_segments};
-use crate::services::{closure_mut, give_away};
-
-/// Makes one event ready, in place of its topic's components. Asked once each, in this order, and dropped when the event
-/// is out or has failed; on any thread.
+/// Prepares one event in place of its topic's components: serializes its metadata and chooses its
+/// partition. Each function is called once, in this order, on any thread. The value is dropped when
+/// the event is delivered or has failed. See
+/// [`Producer::push_prepared`](crate::Producer::push_prepared).
 pub trait Preparation: Send + 'static {
-    /// The metadata's bytes, which go into the record as they are, or why the event may not be pushed.
+    /// The bytes of the metadata, which become part of the record unchanged, or the reason why the
+    /// event may not be pushed.
     fn prepare(&mut self, data: &[&[u8]]) -> Result<Vec<u8>, String>;
-    /// The partition, of so many. Of one producer's events one at a time, in strict order in the order of the pushes.
+    /// The partition, below `partitions`; `requested` is the partition that the push asks for.
+    /// Called for one event of a producer at a time; with strict ordering, in the order of the
+    /// pushes.
     fn select(&mut self, requested: Option<u64>, partitions: u32) -> Result<u32, String>;
 }
 
-/// Whoever gets it has to hand it to the plugin, which destroys it.
-pub(crate) fn as_functions(by: Box<dyn Preparation>) -> octopus_preparation {
-    let (context, destroy) = give_away::<dyn Preparation>(by);
+/// The result must be given to the library, which destroys the preparation.
+pub(crate) fn into_functions(by: Box<dyn Preparation>) -> octopus_preparation {
+    let (context, destroy) = into_context::<dyn Preparation>(by);
     octopus_preparation {
         size: size_of::<octopus_preparation>() as u64,
         context,
@@ -34,11 +38,12 @@ unsafe extern "C" fn prepare(
     segment_count: u64,
     reply: *const octopus_component_reply,
 ) -> octopus_status {
-    // SAFETY: the context that came with this function, not destroyed, and its functions are called one at a time; what
-    // else is given lives during the call.
+    // SAFETY: include/octopus.h promises that `context` is the one of `into_functions`, not yet
+    // destroyed, that its functions are called one after the other, and that `segments` and `reply`
+    // are valid during this call.
     unsafe {
         let (by, data) = (closure_mut::<dyn Preparation>(context), read_segments(segments, segment_count));
-        answer(reply, || by.prepare(&data), |made| append(reply, &made))
+        run(reply, || by.prepare(&data), |made| append(reply, &made))
     }
 }
 
@@ -49,9 +54,9 @@ unsafe extern "C" fn select(
     partition: *mut u32,
     reply: *const octopus_component_reply,
 ) -> octopus_status {
-    // SAFETY: as in `prepare`.
+    // SAFETY: as in `prepare`; include/octopus.h promises that `partition` is writable, too.
     unsafe {
         let (by, requested) = (closure_mut::<dyn Preparation>(context), u64::try_from(requested).ok());
-        answer(reply, || by.select(requested, partition_count), |chosen| partition.write(chosen))
+        run(reply, || by.select(requested, partition_count), |chosen| partition.write(chosen))
     }
 }

@@ -1,52 +1,52 @@
-//! A processor of the host's, as C knows it, for the length of one `process`.
+//! One call of `process`: the processor that the library calls, and its first failure.
 
 use std::any::Any;
 use std::ffi::c_void;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::ptr::NonNull;
-use std::sync::Mutex;
+use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
-use octopus::abi::*;
-
+use crate::abi::*;
 use crate::error::{Error, Result};
 use crate::event::Event;
-use crate::raw::{FOREVER, Handle, Tables};
+use crate::handle::Handle;
+use crate::raw::{FOREVER, Tables};
 
-/// What a processor wants next.
+/// What a processor returns.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Flow {
-    /// The next event.
-    GoOn,
-    /// No more.
+    /// Continue with the next event.
+    Continue,
+    /// End `process` with success.
     Stop,
-    /// Any other number that a processor in C can return: it fails with that.
+    /// End `process` with a failure; any number that a processor in C can return.
     Fail(i32),
 }
 
-/// Until when events are processed.
+/// The limits of one call of `process`.
 #[derive(Debug, Clone, Copy)]
 pub struct Bounds {
-    /// How long to wait for an event before the processor is called without one.
+    /// After this time without an event the processor is called without one.
     pub timeout: Duration,
-    /// Events to process; time-outs don't count.
+    /// The number of events to process. Calls without an event do not count.
     pub max_events: u64,
 }
 
 impl Default for Bounds {
-    /// For ever, and all that come.
+    /// No limits.
     fn default() -> Self {
         Bounds { timeout: FOREVER, max_events: u64::MAX }
     }
 }
 
-/// How a processor ended that neither goes on nor stops.
+/// The end of a processor that neither continues nor stops.
 enum Failure {
     Error(Error),
     Panic(Box<dyn Any + Send>),
 }
 
-/// One `process`: what is called, and how that failed first.
+/// One call of `process`.
 pub(crate) struct Run<'a> {
     tables: &'static Tables,
     processor: &'a (dyn Fn(Option<Event>) -> Result<Flow> + Send + Sync),
@@ -58,7 +58,7 @@ impl<'a> Run<'a> {
         Run { tables, processor, failure: Mutex::new(None) }
     }
 
-    /// For the plugin, as long as this lives.
+    /// The processor for the library, which must not be used after `self` is dropped.
     pub fn processor(&self) -> octopus_processor {
         octopus_processor {
             function: Some(process),
@@ -67,34 +67,38 @@ impl<'a> Run<'a> {
         }
     }
 
-    /// The processor's own failure, if it had one, else what the plugin said.
-    pub fn conclude(self, result: Result<()>) -> Result<()> {
-        match self.failure.into_inner().unwrap_or_else(|poisoned| poisoned.into_inner()) {
+    /// The processor's own failure if there is one, otherwise `result`, which the library returned.
+    pub fn finish(self, result: Result<()>) -> Result<()> {
+        match self.failure.into_inner().unwrap_or_else(PoisonError::into_inner) {
             None => result,
             Some(Failure::Error(error)) => Err(error),
             Some(Failure::Panic(panic)) => resume_unwind(panic),
         }
     }
 
-    fn call(&self, event: *mut octopus_event) -> Result<Flow> {
+    /// # Safety
+    /// `event` is NULL or a live event of the library of `self.tables` during this call.
+    unsafe fn call(&self, event: *mut octopus_event) -> Result<Flow> {
         let event = NonNull::new(event).map(|event| {
-            // SAFETY: lent by the plugin for the length of the callback.
-            Event::new(unsafe { Handle::shared(self.tables, event) })
+            // SAFETY: `event` is live during this call (fn contract).
+            Event::new(unsafe { Handle::retain(self.tables, event) })
         });
         (self.processor)(event.transpose()?)
     }
 
     fn fail(&self, failure: Failure) -> i32 {
-        self.failure.lock().unwrap_or_else(|poisoned| poisoned.into_inner()).get_or_insert(failure);
+        self.failure.lock().unwrap_or_else(PoisonError::into_inner).get_or_insert(failure);
         -1
     }
 }
 
 unsafe extern "C" fn process(context: *mut c_void, event: *mut octopus_event) -> i32 {
-    // SAFETY: the run, which lives as long as the call that this is made in.
+    // SAFETY: `context` is the `Run` of `Consumer::process`, which outlives the library's call of
+    // `process`; include/octopus.h promises that this function is only called within that.
     let run = unsafe { &*context.cast::<Run<'_>>() };
-    match catch_unwind(AssertUnwindSafe(|| run.call(event))) {
-        Ok(Ok(Flow::GoOn)) => OCTOPUS_PROCESS_CONTINUE,
+    // SAFETY: include/octopus.h promises that `event` is NULL or borrowed for this call.
+    match catch_unwind(AssertUnwindSafe(|| unsafe { run.call(event) })) {
+        Ok(Ok(Flow::Continue)) => OCTOPUS_PROCESS_CONTINUE,
         Ok(Ok(Flow::Stop)) => OCTOPUS_PROCESS_STOP,
         Ok(Ok(Flow::Fail(number))) => number,
         Ok(Err(error)) => run.fail(Failure::Error(error)),

@@ -1,114 +1,155 @@
-//! A producer, and the events that it pushes.
+//! A producer and the events that it pushes.
 
 use std::borrow::Cow;
 use std::ptr::{null, null_mut};
 use std::time::Duration;
 
-use octopus::abi::*;
 use serde::Serialize;
 use serde_json::Value;
 
+use crate::abi::*;
 use crate::error::{Error, Result, Status};
 use crate::future::{Flush, Push};
+use crate::handle::Handle;
 use crate::options::Options;
 use crate::preparation::{self, Preparation};
-use crate::raw::{Handle, bytes, call, millis, optional_text, text};
+use crate::raw::{EMPTY_BYTES, bytes, call, millis, optional_text, text};
 use crate::thread_pool::ThreadPool;
 
-/// Pushes events into one topic, through a Kafka client of its own. Dropped without [`close`](Self::close) it still
-/// delivers what it holds, in the background; what is left when the process ends is lost.
+/// Pushes events into one topic. Producers of a driver with the same properties share a Kafka
+/// client.
+///
+/// If it is dropped without [`close`](Self::close), its events are delivered in the background. At
+/// process exit the library waits for them, at most for the driver's `exit_flush_ms`.
+///
+/// ```no_run
+/// use std::time::Duration;
+///
+/// use octopus_loader::{NewEvent, Result, Topic};
+/// use serde_json::json;
+///
+/// fn push_all(topic: &Topic, values: &[f64]) -> Result<()> {
+///     let producer = topic.producer("sensor").kafka("compression.type", "zstd").make()?;
+///     for value in values {
+///         producer.push_forget(&NewEvent::json(&json!({"celsius": value})))?;
+///     }
+///     producer.close(Duration::from_secs(30)) // reports failed deliveries
+/// }
+/// ```
 #[derive(Debug)]
 pub struct Producer {
     handle: Handle<octopus_producer>,
 }
 
 impl Producer {
-    /// Queues an event, whose bytes are copied, and returns at once; waits only while no room is left, at most the
-    /// driver's `timeout_ms`. An event that is refused here was not queued.
+    /// Queues an event, whose bytes are copied, and returns at once. It waits only at the in-flight
+    /// limit, at most for the driver's `timeout_ms`. An event that is rejected here is not queued.
     ///
-    /// [`Status::InvalidMetadata`], [`Status::TooLarge`], [`Status::Component`], [`Status::Unreachable`],
-    /// [`Status::WouldBlock`] (on a thread of the plugin), [`Status::Kafka`], [`Status::Closed`].
+    /// [`Status::InvalidMetadata`], [`Status::TooLarge`], [`Status::Component`],
+    /// [`Status::Unreachable`], [`Status::WouldBlock`] (on a thread of the library),
+    /// [`Status::Kafka`], [`Status::Closed`].
     pub fn push(&self, event: &NewEvent<'_>) -> Result<Push> {
-        // SAFETY: a push that succeeds has given us the future.
-        let made = unsafe { Handle::made(self.handle.tables(), |future| self.push_to(event, Some(future))) };
-        made.map(Push::new)
+        // SAFETY: if the push succeeds, the library has written a new handle to `future`, which is
+        // ours.
+        let future = unsafe { Handle::from_call(self.handle.tables(), |future| self.push_to(event, Some(future))) };
+        future.map(Push::new)
     }
 
-    /// As [`push`](Self::push) for each of these, in order, in one call. Gives the pushes that were queued, and, when it
-    /// stopped before the end, why.
+    /// As [`push`](Self::push) for several events, in order. Returns the pushes of the events that
+    /// were queued and, if it stopped before the last one, the reason.
     pub fn push_many(&self, events: &[NewEvent<'_>]) -> (Vec<Push>, Result<()>) {
         let pieces: Vec<_> = events.iter().map(NewEvent::pieces).collect();
-        let mut written = Ok(());
+        let mut serialized = Ok(());
         let args: Vec<_> = (events.iter().zip(&pieces))
-            .map_while(|(event, pieces)| event.args(pieces).map_err(|why| written = Err(why)).ok())
+            .map_while(|(event, pieces)| event.args(pieces).map_err(|why| serialized = Err(why)).ok())
             .collect();
-        let (mut made, mut pushed) = (vec![null_mut(); args.len()], 0);
-        // SAFETY: a live handle; arrays of so many, bytes and output outlive the call.
+        let (mut futures, mut pushed) = (vec![null_mut(); args.len()], 0);
+        // SAFETY: the handle is live (owned). `args` and `futures` have `args.len()` elements, and
+        // outlive the call with the bytes of the events.
         let queued = unsafe {
-            call!(self.handle, producer.push_many(args.as_ptr(), args.len() as u64, made.as_mut_ptr(), &mut pushed))
+            call!(self.handle, producer.push_many(args.as_ptr(), args.len() as u64, futures.as_mut_ptr(), &mut pushed))
         };
-        made.truncate(pushed as usize);
-        // SAFETY: so many futures were given to us, also if the call failed.
-        match unsafe { Handle::all_owned(self.handle.tables(), made) } {
-            Ok(pushes) => (pushes.into_iter().map(Push::new).collect(), queued.and(written)),
+        futures.truncate(pushed as usize);
+        // SAFETY: include/octopus.h promises `pushed` futures, which are ours, even if the call
+        // fails.
+        match unsafe { Handle::all_from_raw(self.handle.tables(), futures) } {
+            Ok(pushes) => (pushes.into_iter().map(Push::new).collect(), queued.and(serialized)),
             Err(broken) => (Vec::new(), Err(broken)),
         }
     }
 
-    /// As [`push`](Self::push), for an event without metadata that `by` makes ready. What it refuses fails the push that is
-    /// given, with [`Status::CallbackFailed`].
+    /// As [`push`](Self::push), for an event without metadata that `by` prepares. If `by` rejects
+    /// it, the returned push fails with [`Status::CallbackFailed`].
     pub fn push_prepared(&self, event: &NewEvent<'_>, by: impl Preparation) -> Result<Push> {
-        event.lend(|args| {
-            let preparation = preparation::as_functions(Box::new(by));
+        event.with_args(|args| {
+            let preparation = preparation::into_functions(Box::new(by));
             let args = octopus_push_args { preparation: &preparation, ..*args };
-            // SAFETY: a live handle; structs and bytes outlive the call, which gives us the future.
-            let made = unsafe {
-                Handle::made(self.handle.tables(), |future| call!(self.handle, producer.push(&args, future)))
+            // SAFETY: the handle is live (owned). Structs and bytes outlive the call, which takes
+            // ownership of the preparation. On success the library has written a new handle to
+            // `future`, which is ours.
+            let future = unsafe {
+                Handle::from_call(self.handle.tables(), |future| call!(self.handle, producer.push(&args, future)))
             };
-            made.map(Push::new)
+            future.map(Push::new)
         })?
     }
 
-    /// As [`push`](Self::push), for those who don't want to hear of the delivery. A flush counts the event.
+    /// As [`push`](Self::push), without a result of the delivery. [`flush`](Self::flush) and
+    /// [`close`](Self::close) report failures of such events, too.
     pub fn push_forget(&self, event: &NewEvent<'_>) -> Result<()> {
         self.push_to(event, None)
     }
 
-    /// Sends what lingers, now, waited on or not.
-    ///
-    /// What it gives ends when everything pushed before is delivered or has failed: with success, or with an error
-    /// that counts the failures since the flush before and tells the first. [`Status::Closed`].
+    /// Sends all queued events now, without waiting for `linger.ms`. The result is there when
+    /// everything that was pushed before is delivered or has failed. [`Status::Closed`].
     pub fn flush(&self) -> Result<Flush> {
-        // SAFETY: a live handle; the call gives us the future.
-        let made = unsafe { Handle::made(self.handle.tables(), |future| call!(self.handle, producer.flush(future))) };
-        made.map(Flush::new)
+        // SAFETY: the handle is live (owned). On success the library has written a new handle to
+        // `future`, which is ours.
+        let future =
+            unsafe { Handle::from_call(self.handle.tables(), |future| call!(self.handle, producer.flush(future))) };
+        future.map(Flush::new)
     }
 
-    /// The largest event that push takes: bytes of metadata and data together. [`Status::Closed`].
+    /// The size of the largest event that can be pushed: bytes of metadata and data together.
+    /// [`Status::Closed`].
     pub fn max_event_size(&self) -> Result<u64> {
         let mut size = 0;
-        // SAFETY: a live handle; the output outlives the call.
+        // SAFETY: the handle is live (owned), and the output is a local variable.
         unsafe { call!(self.handle, producer.max_event_size(&mut size)) }?;
         Ok(size)
     }
 
-    /// Takes no more events, and waits until those in flight are delivered or have failed; the error is a flush's.
-    /// After [`Status::TimedOut`] they are still being delivered, in the background. [`Status::Closed`] when it was
-    /// closed before, [`Status::WouldDeadlock`] on a thread of the plugin.
-    pub fn close(&self, at_most: Duration) -> Result<()> {
-        // SAFETY: a live handle.
-        unsafe { call!(self.handle, producer.close(millis(at_most))) }
+    /// Rejects further events and waits until those in flight are delivered or have failed, at most
+    /// `timeout`. The error is that of a [`Flush`]. After [`Status::TimedOut`] the delivery
+    /// continues in the background. [`Status::Closed`] if it was closed before,
+    /// [`Status::WouldDeadlock`] on a thread of the library.
+    pub fn close(&self, timeout: Duration) -> Result<()> {
+        // SAFETY: the handle is live (owned).
+        unsafe { call!(self.handle, producer.close(millis(timeout))) }
     }
 
     fn push_to(&self, event: &NewEvent<'_>, future: Option<&mut *mut octopus_future>) -> Result<()> {
         let future = future.map_or(null_mut(), |place| place);
-        // SAFETY: a live handle; struct, bytes and output outlive the call.
-        event.lend(|args| unsafe { call!(self.handle, producer.push(args, future)) })?
+        // SAFETY: the handle is live (owned). `args`, its bytes and the output outlive the call,
+        // and the output may be NULL.
+        event.with_args(|args| unsafe { call!(self.handle, producer.push(args, future)) })?
     }
 }
 
-/// An event to be pushed, which borrows its bytes and can be pushed again. The default has the metadata `{}`, no
-/// data, and leaves its partition to the topic's selector.
+/// An event to push. It borrows its bytes and can be pushed several times. The default has the
+/// metadata `{}`, no data, and leaves the partition to the topic's selector.
+///
+/// ```
+/// use octopus_loader::NewEvent;
+/// use serde_json::json;
+///
+/// let header = [1, 2, 3];
+/// let frame = vec![0; 4_096];
+/// let event = NewEvent::json(&json!({"frame": 17})).data(&frame).partition(2);
+/// let in_pieces: [&[u8]; 2] = [&header, &frame];
+/// let event_of_two_segments = NewEvent::text(r#"{"frame": 18}"#).segments(&in_pieces);
+/// # let _ = (event, event_of_two_segments);
+/// ```
 #[derive(Debug, Clone)]
 pub struct NewEvent<'a> {
     metadata: Metadata<'a>,
@@ -121,8 +162,8 @@ enum Metadata<'a> {
     Absent,
     Json(Cow<'a, [u8]>),
     Serialized(&'a [u8]),
-    /// What couldn't be written as JSON; pushing it says so.
-    Impossible(Error),
+    /// Could not be serialized as JSON; pushing it returns this error.
+    Invalid(Error),
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -138,29 +179,30 @@ impl Default for NewEvent<'_> {
 }
 
 impl<'a> NewEvent<'a> {
-    /// An event with this metadata. What can't be written as JSON fails its push, with [`Status::InvalidMetadata`].
+    /// An event with this metadata. If it can't be serialized as JSON, pushing the event fails with
+    /// [`Status::InvalidMetadata`].
     pub fn json(metadata: &(impl Serialize + ?Sized)) -> Self {
         NewEvent::new(match serde_json::to_vec(metadata) {
             Ok(json) => Metadata::Json(json.into()),
-            Err(why) => Metadata::Impossible(Error::new(
+            Err(why) => Metadata::Invalid(Error::new(
                 Status::InvalidMetadata,
                 format!("the metadata can't be written as JSON: {why}"),
             )),
         })
     }
 
-    /// An event with this text as its metadata, which should be JSON.
+    /// An event with this JSON text as its metadata.
     pub fn text(metadata: &'a str) -> Self {
         NewEvent::metadata_bytes(metadata.as_bytes())
     }
 
-    /// An event with these bytes as its metadata, which should be JSON in UTF-8.
+    /// An event with these bytes, JSON in UTF-8, as its metadata.
     pub fn metadata_bytes(metadata: &'a [u8]) -> Self {
         NewEvent::new(Metadata::Json(metadata.into()))
     }
 
-    /// An event whose metadata a serializer of the host has made into these bytes, which go into the record as they
-    /// are.
+    /// An event whose metadata is serialized already; the bytes become part of the record
+    /// unchanged.
     pub fn serialized(metadata: &'a [u8]) -> Self {
         NewEvent::new(Metadata::Serialized(metadata))
     }
@@ -175,28 +217,29 @@ impl<'a> NewEvent<'a> {
         self
     }
 
-    /// The data in pieces, which are put together in order.
+    /// The data in several pieces, which are concatenated in order.
     pub fn segments(mut self, segments: &'a [&'a [u8]]) -> Self {
         self.data = Data::Pieces(segments);
         self
     }
 
-    /// The partition asked for; the topic's selector decides.
+    /// Requests a partition; the topic's selector decides.
     pub fn partition(mut self, partition: u64) -> Self {
         self.partition = Some(partition);
         self
     }
 
-    /// Lends the ABI's form of it, whose bytes live during `call`. It is made where it is used, since pushes are measured with it.
+    /// Calls `call` with the event as the ABI takes it. The bytes are valid during `call`. Inlined,
+    /// since the benchmarks of `push` include it.
     #[inline]
-    fn lend<T>(&self, call: impl FnOnce(&octopus_push_args) -> T) -> Result<T> {
+    fn with_args<T>(&self, call: impl FnOnce(&octopus_push_args) -> T) -> Result<T> {
         match self.data {
             Data::Whole(data) => Ok(call(&self.args(&[bytes(data)])?)),
             Data::Pieces(_) => Ok(call(&self.args(&self.pieces())?)),
         }
     }
 
-    /// The data as the ABI wants it.
+    /// The data as the ABI takes it.
     fn pieces(&self) -> Vec<octopus_bytes> {
         match self.data {
             Data::Whole(data) => vec![bytes(data)],
@@ -204,14 +247,14 @@ impl<'a> NewEvent<'a> {
         }
     }
 
-    /// The ABI's form of it, which points into the event and into `segments`.
+    /// The event as the ABI takes it. It points into `self` and into `segments`.
     #[inline]
     fn args(&self, segments: &[octopus_bytes]) -> Result<octopus_push_args> {
         let (metadata, is_serialized) = match &self.metadata {
-            Metadata::Absent => (octopus_bytes { data: null(), size: 0 }, false),
+            Metadata::Absent => (EMPTY_BYTES, false),
             Metadata::Json(json) => (bytes(json), false),
             Metadata::Serialized(serialized) => (bytes(serialized), true),
-            Metadata::Impossible(error) => return Err(error.clone()),
+            Metadata::Invalid(error) => return Err(error.clone()),
         };
         Ok(octopus_push_args {
             size: size_of::<octopus_push_args>() as u64,
@@ -226,7 +269,7 @@ impl<'a> NewEvent<'a> {
     }
 }
 
-/// A producer in the making.
+/// Collects the options of a producer.
 #[must_use = "no producer is made before `make`"]
 pub struct ProducerBuilder<'a> {
     topic: &'a Handle<octopus_topic>,
@@ -257,37 +300,39 @@ impl<'a> ProducerBuilder<'a> {
         self
     }
 
-    /// A property of librdkafka's, laid over the driver's.
+    /// A property of librdkafka. It overrides the driver's.
     pub fn kafka(mut self, property: &str, value: impl Into<Value>) -> Self {
         self.options.set_kafka(property, value);
         self
     }
 
-    /// All options as text, whatever it is: JSON or not.
+    /// Sets all options to a text, without checking that it is JSON.
     pub fn options_text(mut self, text: &str) -> Self {
         self.options.text = Some(text.to_owned());
         self
     }
 
-    /// Events in a batch; 0 is no preference, `OCTOPUS_BATCH_SIZE_ADAPTIVE` (2^64-1) adapts.
+    /// The number of events in a batch; 0 for no preference,
+    /// [`OCTOPUS_BATCH_SIZE_ADAPTIVE`](crate::abi::OCTOPUS_BATCH_SIZE_ADAPTIVE) to adapt to the
+    /// load.
     pub fn batch_size(mut self, events: u64) -> Self {
         self.batch_size = events;
         self
     }
 
-    /// Batches that may be held; 0 is no preference.
+    /// The number of batches in memory; 0 for no preference.
     pub fn max_batches(mut self, batches: u64) -> Self {
         self.max_batches = batches;
         self
     }
 
-    /// Allows events to be reordered.
+    /// Allows the pool to reorder events.
     pub fn loose(mut self) -> Self {
         self.ordering = OCTOPUS_ORDERING_LOOSE;
         self
     }
 
-    /// Has events prepared on this pool; without one, in the calls to push.
+    /// Validates and serializes events on this pool; by default in the calls to push.
     pub fn pool(mut self, pool: &'a ThreadPool) -> Self {
         self.pool = Some(pool);
         self
@@ -306,10 +351,11 @@ impl<'a> ProducerBuilder<'a> {
             reserved: 0,
             thread_pool: self.pool.map_or(null(), |pool| pool.handle.as_ptr()),
         };
-        // SAFETY: a live handle; struct and texts outlive the call, which gives us the producer.
-        let made = unsafe {
-            Handle::made(self.topic.tables(), |producer| call!(self.topic, topic.make_producer(&args, producer)))
+        // SAFETY: the topic is live (borrowed). Struct and texts outlive the call. On success the
+        // library has written a new handle to `producer`, which is ours.
+        let producer = unsafe {
+            Handle::from_call(self.topic.tables(), |producer| call!(self.topic, topic.make_producer(&args, producer)))
         };
-        Ok(Producer { handle: made? })
+        Ok(Producer { handle: producer? })
     }
 }

@@ -1,22 +1,21 @@
-//! Where Rust meets C: the loaded tables, the one way to call a slot of them, and the one way to own a handle.
-//! Nothing in here knows what a function does.
+//! Copies of the loaded tables, the macro that calls a slot of them, and conversions of texts,
+//! bytes and timeouts.
 
-use std::ffi::c_char;
-use std::fmt;
+use std::borrow::Cow;
 use std::mem::MaybeUninit;
-use std::ptr::{NonNull, null_mut};
+use std::ptr::null;
+use std::slice;
 use std::time::Duration;
 
-use octopus::abi::*;
-
+use crate::abi::*;
 use crate::error::{Error, Persisted, Result, SkippedOffsets, Status};
-use crate::services::is_overheard;
+use crate::services::observe_text;
 
-/// A wait without an end.
+/// A timeout that never ends.
 pub const FOREVER: Duration = Duration::MAX;
 
-/// The plugin's tables as this host was built to know them: a slot that the plugin's table is too short for is
-/// `None`, like one that has nothing built behind it.
+/// The library's tables with the length that this crate is built for. A slot beyond the end of the
+/// library's own table is `None`, as is one that the library doesn't implement.
 pub(crate) struct Tables {
     pub api: octopus_api,
     pub error: octopus_error_api,
@@ -30,11 +29,22 @@ pub(crate) struct Tables {
     pub thread_pool: octopus_thread_pool_api,
 }
 
+// SAFETY: a table never changes. Its texts and functions live until the process ends, and
+// include/octopus.h allows each function from any thread.
+unsafe impl Send for Tables {}
+// SAFETY: as for `Send`.
+unsafe impl Sync for Tables {}
+
 impl Tables {
+    /// Copies every table of the library.
+    ///
     /// # Safety
-    /// `api` is what `octopus_register` of a library that is never unmapped returned, for the major of this host.
+    /// `api` is what `octopus_register` returned for this crate's major version, not NULL, and the
+    /// library is mapped during this call.
     pub unsafe fn copy(api: *const octopus_api) -> Self {
-        // SAFETY: the caller's promise; each table begins with its size, and lives until the process ends.
+        // SAFETY: include/octopus.h guarantees for what `octopus_register` returns (fn contract)
+        // that each table is NULL or begins with its size. All zeros are a valid value of each
+        // type: the fields are integers, pointers and optional functions.
         unsafe {
             let api = copy_table(api);
             Tables {
@@ -52,48 +62,54 @@ impl Tables {
         }
     }
 
-    /// What a slot came to, with the error object that it may have written.
+    /// Converts the status of a slot, and the error object that the slot may have written, which is
+    /// released.
     ///
     /// # Safety
-    /// `error` is NULL, or an error of this library that nobody else releases.
-    pub unsafe fn outcome(&self, slot: &str, status: octopus_status, error: *mut octopus_error) -> Result<()> {
+    /// `error` is NULL or an error of this library that the caller owns.
+    pub unsafe fn result_of(&self, slot: &str, status: octopus_status, error: *mut octopus_error) -> Result<()> {
         if status == OCTOPUS_OK {
             return Ok(());
         }
-        let mut failure = Error::bare(slot, Status::from_code(status));
-        if !error.is_null() {
-            // SAFETY: the caller's promise; the message is copied before the error is released.
-            unsafe {
-                failure.kafka_code = self.error.kafka_code.map(|get| get(error)).filter(|&code| code != 0);
-                failure.retriable = self.error.retriable.is_some_and(|get| get(error) != 0);
-                if self.error.persisted.is_some_and(|get| get(error) == OCTOPUS_PERSISTED_POSSIBLY) {
-                    failure.persisted = Persisted::Possibly;
-                }
-                if let Some(get) = self.error.skipped {
-                    let mut offsets = SkippedOffsets { partition: 0, first: 0, last: 0 };
-                    let is_known = get(error, &mut offsets.partition, &mut offsets.first, &mut offsets.last) != 0;
-                    failure.skipped = is_known.then_some(offsets);
-                }
-                if let Some(get) = self.error.message {
-                    failure.message = read_text(get(error)).into_owned();
-                    is_overheard(&failure.message);
-                }
-                if let Some(release) = self.error.release {
-                    release(error);
-                }
+        let mut failure = Error::from_status(slot, Status::from_code(status));
+        if error.is_null() {
+            return Err(failure);
+        }
+        // SAFETY: `error` is live until the `release` at the end (fn contract); its message is
+        // copied before that. The outputs of `skipped` are local variables.
+        unsafe {
+            failure.kafka_code = self.error.kafka_code.map(|get| get(error)).filter(|&code| code != 0);
+            failure.retriable = self.error.retriable.is_some_and(|get| get(error) != 0);
+            if self.error.persisted.is_some_and(|get| get(error) == OCTOPUS_PERSISTED_POSSIBLY) {
+                failure.persisted = Persisted::Possibly;
+            }
+            if let Some(get) = self.error.skipped {
+                let mut offsets = SkippedOffsets { partition: 0, first: 0, last: 0 };
+                let is_known = get(error, &mut offsets.partition, &mut offsets.first, &mut offsets.last) != 0;
+                failure.skipped = is_known.then_some(offsets);
+            }
+            if let Some(get) = self.error.message {
+                failure.message = read_text(get(error)).into_owned();
+                observe_text(&failure.message);
+            }
+            if let Some(release) = self.error.release {
+                release(error);
             }
         }
         Err(failure)
     }
 }
 
-/// A table, whole slots of it, up to the smaller of both sizes; zeros behind.
+/// Copies the whole slots that both sizes cover. The rest of the copy is zero.
 ///
 /// # Safety
-/// `table` is NULL, or begins with a `u64` that says how many bytes can be read; `T` may be all zeros.
+/// `table` is NULL, or begins with a `u64` that is the number of its readable bytes. All zeros are
+/// a valid `T`.
 unsafe fn copy_table<T>(table: *const T) -> T {
     let mut copy = MaybeUninit::<T>::zeroed();
-    // SAFETY: so many bytes are readable there and writable here, and zeros are valid for what is left.
+    // SAFETY: the table has at least `whole_slots` readable bytes (fn contract), `copy` has
+    // `size_of::<T>()` writable ones, and neither overlaps. `copy` is initialized: zeros are a
+    // valid `T` (fn contract), and so are whole slots of the same layout.
     unsafe {
         if !table.is_null() {
             let size = usize::try_from(table.cast::<u64>().read()).unwrap_or(usize::MAX).min(size_of::<T>());
@@ -104,20 +120,22 @@ unsafe fn copy_table<T>(table: *const T) -> T {
     }
 }
 
-/// Calls a slot that takes an `octopus_error **` at its end, and gives its outcome as a `Result<()>`: with a handle,
-/// `call!(handle, topic.name(&mut name))`, which is the first argument, or with the tables alone,
-/// `call!(in tables, driver.create(config, services, &mut driver))`. The arguments are evaluated only if there is
-/// such a slot. To be written inside `unsafe`: pointers must be what include/octopus.h asks for.
+/// Calls a slot whose last parameter is an `octopus_error **` and converts the outcome to a
+/// `Result<()>`. With a handle, which becomes the first argument: `call!(handle, topic.name(&mut
+/// name))`. With the tables alone: `call!(in tables, driver.create(config, services, &mut
+/// driver))`. Arguments are evaluated only if the library has the slot.
+///
+/// Used within `unsafe`: the arguments must be what include/octopus.h requires.
 macro_rules! call {
     (in $tables:expr, $table:ident.$slot:ident($($argument:expr),* $(,)?)) => {{
         const NAME: &str = concat!(stringify!($table), ".", stringify!($slot));
         let tables: &'static $crate::raw::Tables = $tables;
         match tables.$table.$slot {
-            None => Err($crate::error::Error::not_built(NAME)),
+            None => Err($crate::error::Error::missing_slot(NAME)),
             Some(slot) => {
                 let mut error = ::std::ptr::null_mut();
                 let status = slot($($argument,)* &mut error);
-                tables.outcome(NAME, status, error)
+                tables.result_of(NAME, status, error)
             }
         }
     }};
@@ -127,170 +145,101 @@ macro_rules! call {
 }
 pub(crate) use call;
 
-/// What C knows by a pointer only, and how the plugin takes it back.
-pub(crate) trait Opaque: Sized {
-    const NAME: &'static str;
-    fn release(tables: &Tables) -> Option<unsafe extern "C" fn(*mut Self)>;
-}
+pub(crate) const EMPTY_TEXT: octopus_text = octopus_text { data: null(), size: 0 };
+pub(crate) const EMPTY_BYTES: octopus_bytes = octopus_bytes { data: null(), size: 0 };
 
-/// An opaque type of which several handles can be had.
-pub(crate) trait Counted: Opaque {
-    fn retain(tables: &Tables) -> Option<unsafe extern "C" fn(*const Self)>;
-}
-
-macro_rules! opaque {
-    ($($type:ident: $table:ident $(, $retain:ident)?;)*) => {$(
-        impl Opaque for $type {
-            const NAME: &'static str = stringify!($table);
-            fn release(tables: &Tables) -> Option<unsafe extern "C" fn(*mut Self)> {
-                tables.$table.release
-            }
-        }
-        $(impl Counted for $type {
-            fn retain(tables: &Tables) -> Option<unsafe extern "C" fn(*const Self)> {
-                tables.$table.$retain
-            }
-        })?
-    )*};
-}
-
-opaque! {
-    octopus_string: string;
-    octopus_driver: driver;
-    octopus_topic: topic;
-    octopus_producer: producer;
-    octopus_consumer: consumer;
-    octopus_future: future, retain;
-    octopus_event: event, retain;
-    octopus_thread_pool: thread_pool;
-}
-
-/// A handle of the plugin's that is ours, and is given back when it is dropped.
-pub(crate) struct Handle<T: Opaque> {
-    pointer: NonNull<T>,
-    tables: &'static Tables,
-}
-
-// SAFETY: include/octopus.h says of every table that its functions may be called from any thread, also at the same
-// time, and of every release that it may, too.
-unsafe impl<T: Opaque> Send for Handle<T> {}
-// SAFETY: as above.
-unsafe impl<T: Opaque> Sync for Handle<T> {}
-
-impl<T: Opaque> Handle<T> {
-    /// Owns what `call` writes.
-    ///
-    /// # Safety
-    /// If `call` succeeds, it has written a handle that came from these tables and that nobody else releases.
-    pub unsafe fn made(tables: &'static Tables, call: impl FnOnce(&mut *mut T) -> Result<()>) -> Result<Self> {
-        let mut pointer = null_mut();
-        call(&mut pointer)?;
-        // SAFETY: the caller's promise.
-        unsafe { Handle::owned(tables, pointer) }
-    }
-
-    /// Owns each of these; an error if one is NULL.
-    ///
-    /// # Safety
-    /// Each is NULL, or a handle that came from these tables and that nobody else releases.
-    pub unsafe fn all_owned(tables: &'static Tables, pointers: Vec<*mut T>) -> Result<Vec<Self>> {
-        // SAFETY: the caller's promise. All are owned before the first is looked at, so that none is lost for another.
-        let owned: Vec<_> = pointers.into_iter().map(|pointer| unsafe { Handle::owned(tables, pointer) }).collect();
-        owned.into_iter().collect()
-    }
-
-    /// # Safety
-    /// As for [`all_owned`](Self::all_owned).
-    unsafe fn owned(tables: &'static Tables, pointer: *mut T) -> Result<Self> {
-        match NonNull::new(pointer) {
-            Some(pointer) => Ok(Handle { pointer, tables }),
-            None => Err(Error::bad_library(format!("the library made a {} and gave NULL for it", T::NAME))),
-        }
-    }
-
-    /// Shares what the plugin lends for the length of a callback.
-    ///
-    /// # Safety
-    /// `lent` is a live handle of these tables during this call.
-    pub unsafe fn shared(tables: &'static Tables, lent: NonNull<T>) -> Self
-    where
-        T: Counted,
-    {
-        let retain = T::retain(tables).expect("whoever lends such handles can retain them");
-        // SAFETY: the caller's promise; what is made here does the one release more.
-        unsafe { retain(lent.as_ptr()) };
-        Handle { pointer: lent, tables }
-    }
-
-    pub fn as_ptr(&self) -> *const T {
-        self.pointer.as_ptr()
-    }
-
-    pub fn tables(&self) -> &'static Tables {
-        self.tables
-    }
-}
-
-impl<T: Counted> Clone for Handle<T> {
-    fn clone(&self) -> Self {
-        let retain = T::retain(self.tables).expect("whoever makes such handles can retain them");
-        // SAFETY: a live handle; the clone does the one release more.
-        unsafe { retain(self.as_ptr()) };
-        Handle { pointer: self.pointer, tables: self.tables }
-    }
-}
-
-impl<T: Opaque> Drop for Handle<T> {
-    fn drop(&mut self) {
-        if let Some(release) = T::release(self.tables) {
-            // SAFETY: a live handle, given back once.
-            unsafe { release(self.pointer.as_ptr()) };
-        }
-    }
-}
-
-impl<T: Opaque> fmt::Debug for Handle<T> {
-    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(out, "{} {:p}", T::NAME, self.pointer)
-    }
-}
-
-/// A view for C that is valid as long as `text` is.
+/// Borrows a text for C.
 pub(crate) fn text(text: &str) -> octopus_text {
-    octopus_text { data: text.as_ptr().cast::<c_char>(), size: text.len() as u64 }
+    octopus_text { data: text.as_ptr().cast(), size: text.len() as u64 }
 }
 
-/// As [`text`]; `(NULL, 0)` for `None`.
+/// Borrows a text for C; `None` is `(NULL, 0)`.
 pub(crate) fn optional_text(optional: Option<&str>) -> octopus_text {
-    optional.map_or(octopus_text { data: std::ptr::null(), size: 0 }, text)
+    optional.map_or(EMPTY_TEXT, text)
 }
 
-/// A view for C that is valid as long as `bytes` are.
+/// Borrows bytes for C.
 pub(crate) fn bytes(bytes: &[u8]) -> octopus_bytes {
     octopus_bytes { data: bytes.as_ptr(), size: bytes.len() as u64 }
 }
 
+/// Bytes that C lends; none for NULL.
+///
 /// # Safety
-/// `data` is NULL or readable for `size` bytes for as long as the result is used.
+/// `data` is NULL, or readable for `size` bytes and unchanged during `'a`.
 pub(crate) unsafe fn read_bytes<'a>(data: *const u8, size: u64) -> &'a [u8] {
+    // SAFETY: see `read_array`, which has the same contract.
+    unsafe { read_array(data, size) }
+}
+
+/// An array that C lends; an empty one for NULL.
+///
+/// # Safety
+/// `data` is NULL, or points to `count` elements that are readable and unchanged during `'a`.
+pub(crate) unsafe fn read_array<'a, T>(data: *const T, count: u64) -> &'a [T] {
     if data.is_null() {
         return &[];
     }
-    // SAFETY: the caller's promise; what can be read has a size that fits.
-    unsafe { std::slice::from_raw_parts(data, size as usize) }
+    // SAFETY: `data` is not NULL and has `count` readable elements during `'a` (fn contract). What
+    // is readable lies in the address space, so `count` fits into `usize`.
+    unsafe { slice::from_raw_parts(data, count as usize) }
 }
 
-/// A text of the plugin's, which is UTF-8 by the ABI; were it not, the wrong bytes show as replacement characters.
+/// A text of the library. The ABI says that it is UTF-8; bytes that are not become replacement
+/// characters.
 ///
 /// # Safety
-/// As for [`read_bytes`].
-pub(crate) unsafe fn read_text<'a>(text: octopus_text) -> std::borrow::Cow<'a, str> {
-    // SAFETY: the caller's promise.
+/// `text.data` is NULL, or readable for `text.size` bytes and unchanged during `'a`.
+pub(crate) unsafe fn read_text<'a>(text: octopus_text) -> Cow<'a, str> {
+    // SAFETY: `text` is readable during `'a` (fn contract).
     String::from_utf8_lossy(unsafe { read_bytes(text.data.cast(), text.size) })
 }
 
-/// The ABI's time limits: a time too short to say still waits a little, one too long to say waits for ever.
+/// Milliseconds for the ABI, rounded up, so that a short timeout still waits. One that does not fit
+/// never ends.
 pub(crate) fn millis(time: Duration) -> i64 {
     const ALMOST_A_MILLISECOND: Duration = Duration::from_nanos(999_999);
     i64::try_from(time.saturating_add(ALMOST_A_MILLISECOND).as_millis()).unwrap_or(-1)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn timeouts_are_rounded_up() {
+        assert_eq!(millis(Duration::ZERO), 0);
+        assert_eq!(millis(Duration::from_nanos(1)), 1);
+        assert_eq!(millis(Duration::from_millis(7)), 7);
+        assert_eq!(millis(FOREVER), -1);
+    }
+
+    unsafe extern "C" fn code(_: *const octopus_error) -> octopus_status {
+        OCTOPUS_OK
+    }
+
+    /// A library with an older minor version has shorter tables.
+    #[test]
+    fn slots_beyond_a_short_table_are_none() {
+        // SAFETY: zeros are a valid table without functions.
+        let mut table: octopus_error_api = unsafe { MaybeUninit::zeroed().assume_init() };
+        table.code = Some(code);
+        table.skipped = Some(skipped);
+        // One byte of the last slot is missing.
+        table.size = size_of::<octopus_error_api>() as u64 - 1;
+        // SAFETY: more bytes than `size` are readable, and zeros are a valid table.
+        let copy = unsafe { copy_table(&table) };
+        assert!(copy.code.is_some() && copy.skipped.is_none());
+    }
+
+    unsafe extern "C" fn skipped(_: *const octopus_error, _: *mut u32, _: *mut u64, _: *mut u64) -> i32 {
+        0
+    }
+
+    #[test]
+    fn missing_table_has_no_slots() {
+        // SAFETY: NULL is allowed, and zeros are a valid table.
+        let copy = unsafe { copy_table::<octopus_string_api>(null()) };
+        assert!(copy.size == 0 && copy.view.is_none() && copy.release.is_none());
+    }
 }

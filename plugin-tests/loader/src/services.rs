@@ -1,42 +1,42 @@
-//! Services that a host gives to a driver: closures, made into the `{function, context, destroy}` that C knows. Here
-//! a panic of theirs ends, since nothing may unwind into C.
+//! Callbacks that this program gives to a driver: log, statistics, fatal errors, rebalances,
+//! tokens.
 
 use std::ffi::c_void;
-use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::fmt;
 use std::ptr::null_mut;
 use std::sync::OnceLock;
 
-use octopus::abi::*;
+use crate::abi::*;
+use crate::callback::{catch_panic, closure, into_context};
+use crate::raw::{read_array, read_text, text};
 
-use crate::raw::{read_text, text};
-
-/// How much a message of the log matters; the first matters most.
+/// The level of a log message; the first is the most severe.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum LogLevel {
     /// Something failed.
     Error,
-    /// Something is not as it should be.
+    /// Something needs to be looked at.
     Warning,
-    /// Something worth knowing happened.
+    /// Something noteworthy happened.
     Info,
-    /// For those who look for a fault.
+    /// Details for debugging.
     Debug,
-    /// Everything.
+    /// All details.
     Trace,
-    /// A level of a later version of the plugin.
+    /// A level of a later version of the library.
     Other(i32),
 }
 
 /// What happened to partitions of a consumer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Rebalance {
-    /// They are the consumer's now.
+    /// They are assigned to the consumer.
     Assigned,
-    /// Taken away in good order: what was acknowledged is committed.
+    /// They are revoked; what was acknowledged is committed.
     Revoked,
-    /// Taken away because the group gave this member up: what was acknowledged and not committed is read again.
+    /// The group removed this member; what was acknowledged and not committed is read again.
     Lost,
-    /// Something that a later version of the plugin tells of.
+    /// A number of a later version of the library.
     Other(i32),
 }
 
@@ -46,15 +46,24 @@ pub(crate) type Fatal = dyn Fn(&str, i32, &str) + Send + Sync;
 pub(crate) type Rebalanced = dyn Fn(&str, Rebalance, &[u32]) + Send + Sync;
 pub(crate) type ProvideToken = dyn Fn(&str) -> Result<Token, String> + Send + Sync;
 
-/// What a client shows to a broker instead of a password.
+/// An access token for SASL OAUTHBEARER. `Debug` does not show its value.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Token {
     /// The token itself.
     pub value: String,
-    /// Whom it is for; may be empty.
+    /// The principal that it is issued for; may be empty.
     pub principal: String,
-    /// Its end, in milliseconds since 1970.
+    /// Its expiry in milliseconds since 1970.
     pub expires_ms: i64,
+}
+
+impl fmt::Debug for Token {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        out.debug_struct("Token")
+            .field("principal", &self.principal)
+            .field("expires_ms", &self.expires_ms)
+            .finish_non_exhaustive()
+    }
 }
 
 #[derive(Default)]
@@ -68,12 +77,12 @@ pub(crate) struct Services {
     pub has_components: bool,
 }
 
-/// `{function, context, destroy}` of an optional closure; the callback owns the closure then.
+/// `{function, context, destroy}` of an optional closure, which the library destroys.
 macro_rules! callback {
     ($type:ident, $function:expr, $closure:expr) => {
         match $closure {
             Some(closure) => {
-                let (context, destroy) = give_away(closure);
+                let (context, destroy) = into_context(closure);
                 $type { function: Some($function), context, destroy }
             }
             None => $type { function: None, context: null_mut(), destroy: None },
@@ -81,32 +90,34 @@ macro_rules! callback {
     };
 }
 
-static OVERHEARER: OnceLock<fn(&str)> = OnceLock::new();
+static TEXT_OBSERVER: OnceLock<fn(&str)> = OnceLock::new();
 
-/// Has all that the plugin says from now on - messages of whatever level, errors, descriptions - told to this function too.
-/// It is for tests that look for what should not be said; only the first call counts.
-pub fn overhear(hear: fn(&str)) {
-    let _ = OVERHEARER.set(hear);
+/// Calls `observe` with each text that the library writes from now on: log messages of every level,
+/// errors, and descriptions of drivers. For tests that search these texts for secrets. Only the
+/// first call has an effect, on the whole process.
+pub fn set_text_observer(observe: fn(&str)) {
+    let _ = TEXT_OBSERVER.set(observe);
 }
 
-pub(crate) fn is_overheard(text: &str) {
-    if let Some(hear) = OVERHEARER.get() {
-        hear(text);
+pub(crate) fn observe_text(text: &str) {
+    if let Some(observe) = TEXT_OBSERVER.get() {
+        observe(text);
     }
 }
 
-/// What becomes of a driver's messages when its host has no function for them: as the plugin itself does it.
-fn to_standard_error(level: LogLevel, source: &str, message: &str) {
+/// Does what the library does with messages if there is no log callback.
+fn log_to_stderr(level: LogLevel, source: &str, message: &str) {
     if level <= LogLevel::Warning {
         eprintln!("[{level:?}] {source}: {message}");
     }
 }
 
 impl Services {
-    /// Gives the closures away: whoever gets the result has to hand it to `driver.create`, which destroys them.
-    pub fn hand_over(mut self) -> octopus_host_services {
-        if self.log.is_none() && OVERHEARER.get().is_some() {
-            self.log = Some(Box::new(to_standard_error));
+    /// The result must be given to `driver.create`, which destroys the closures.
+    pub fn into_raw(mut self) -> octopus_host_services {
+        // The observer sees log messages only through a callback.
+        if self.log.is_none() && TEXT_OBSERVER.get().is_some() {
+            self.log = Some(Box::new(log_to_stderr));
         }
         octopus_host_services {
             size: size_of::<octopus_host_services>() as u64,
@@ -131,24 +142,25 @@ unsafe extern "C" fn log(context: *mut c_void, level: i32, source: octopus_text,
         OCTOPUS_LOG_TRACE => LogLevel::Trace,
         other => LogLevel::Other(other),
     };
-    // SAFETY: the context that came with this function and is not destroyed; texts that live during the call.
-    let (tell, source, message) = unsafe { (closure::<Log>(context), read_text(source), read_text(message)) };
-    contained(|| {
-        is_overheard(&format!("{level:?} {source}: {message}"));
-        tell(level, &source, &message);
+    // SAFETY: include/octopus.h promises that `context` is the one that `into_raw` gave with this
+    // function, not yet destroyed, and that the texts are valid during this call.
+    let (log, source, message) = unsafe { (closure::<Log>(context), read_text(source), read_text(message)) };
+    catch_panic(|| {
+        observe_text(&format!("{level:?} {source}: {message}"));
+        log(level, &source, &message);
     });
 }
 
 unsafe extern "C" fn statistics(context: *mut c_void, client: octopus_text, json: octopus_text) {
     // SAFETY: as in `log`.
-    let (tell, client, json) = unsafe { (closure::<Statistics>(context), read_text(client), read_text(json)) };
-    contained(|| tell(&client, &json));
+    let (report, client, json) = unsafe { (closure::<Statistics>(context), read_text(client), read_text(json)) };
+    catch_panic(|| report(&client, &json));
 }
 
 unsafe extern "C" fn fatal(context: *mut c_void, client: octopus_text, kafka_code: i32, message: octopus_text) {
     // SAFETY: as in `log`.
-    let (tell, client, message) = unsafe { (closure::<Fatal>(context), read_text(client), read_text(message)) };
-    contained(|| tell(&client, kafka_code, &message));
+    let (report, client, message) = unsafe { (closure::<Fatal>(context), read_text(client), read_text(message)) };
+    catch_panic(|| report(&client, kafka_code, &message));
 }
 
 unsafe extern "C" fn rebalance(
@@ -164,14 +176,10 @@ unsafe extern "C" fn rebalance(
         OCTOPUS_PARTITIONS_LOST => Rebalance::Lost,
         other => Rebalance::Other(other),
     };
-    let partitions = match partitions.is_null() {
-        true => &[],
-        // SAFETY: an array of so many that lives during the call.
-        false => unsafe { std::slice::from_raw_parts(partitions, partition_count as usize) },
-    };
-    // SAFETY: as in `log`.
-    let (tell, consumer) = unsafe { (closure::<Rebalanced>(context), read_text(consumer)) };
-    contained(|| tell(&consumer, what, partitions));
+    // SAFETY: as in `log`; the array is valid during this call, too.
+    let (report, consumer, partitions) =
+        unsafe { (closure::<Rebalanced>(context), read_text(consumer), read_array(partitions, partition_count)) };
+    catch_panic(|| report(&consumer, what, partitions));
 }
 
 unsafe extern "C" fn token(
@@ -179,61 +187,20 @@ unsafe extern "C" fn token(
     config: octopus_text,
     reply: *const octopus_token_reply,
 ) -> octopus_status {
-    // SAFETY: as in `log`; so does the reply.
+    // SAFETY: as in `log`; `reply` is valid during this call, too.
     let (provide, config, reply) = unsafe { (closure::<ProvideToken>(context), read_text(config), *reply) };
-    let outcome = contained(|| provide(&config)).unwrap_or_else(|| Err("the provider panicked".to_owned()));
+    let outcome = catch_panic(|| provide(&config)).unwrap_or_else(|| Err("the provider panicked".to_owned()));
     match (outcome, reply.accept, reply.refuse) {
         (Ok(Token { value, principal, expires_ms }), Some(accept), _) => {
-            // SAFETY: the reply's own token; texts that live during the call.
+            // SAFETY: `reply` and its token belong to this call, and the texts outlive it.
             unsafe { accept(reply.token, text(&value), text(&principal), expires_ms) };
             OCTOPUS_OK
         }
         (Err(why), _, Some(refuse)) => {
-            // SAFETY: as above.
+            // SAFETY: `reply` and its token belong to this call, and the text outlives it.
             unsafe { refuse(reply.token, text(&why)) };
             OCTOPUS_CALLBACK_FAILED
         }
         _ => OCTOPUS_UNSUPPORTED,
     }
-}
-
-/// The context for a closure, and what destroys it.
-pub(crate) fn give_away<F: ?Sized>(closure: Box<F>) -> (*mut c_void, octopus_destroy_fn) {
-    // Boxed once more, since a pointer to a `dyn Fn` is wider than a `void *`.
-    (Box::into_raw(Box::new(closure)).cast(), Some(destroy::<F>))
-}
-
-/// # Safety
-/// `context` came from [`give_away`] with this type and is not destroyed for as long as the result is used.
-pub(crate) unsafe fn closure<'a, F: ?Sized>(context: *mut c_void) -> &'a F {
-    // SAFETY: the caller's promise.
-    unsafe { &*context.cast::<Box<F>>() }
-}
-
-/// # Safety
-/// As for [`closure`]; and nobody else uses the context meanwhile.
-pub(crate) unsafe fn closure_mut<'a, F: ?Sized>(context: *mut c_void) -> &'a mut F {
-    // SAFETY: the caller's promise.
-    unsafe { &mut *context.cast::<Box<F>>() }
-}
-
-unsafe extern "C" fn destroy<F: ?Sized>(context: *mut c_void) {
-    // SAFETY: from `give_away` with this type, and destroyed once.
-    contained(|| drop(unsafe { Box::from_raw(context.cast::<Box<F>>()) }));
-}
-
-/// What makes a closure that is called once fit for C, which may call it again for all that Rust knows.
-pub(crate) fn at_most_once<A>(once: impl FnOnce(A) + Send + 'static) -> Box<dyn FnMut(A) + Send> {
-    let mut once = Some(once);
-    Box::new(move |argument| {
-        if let Some(once) = once.take() {
-            once(argument);
-        }
-    })
-}
-
-/// What `work` gives; none if it panics. The panic has been printed when it comes here, and there is nobody to hand it
-/// to.
-pub(crate) fn contained<T>(work: impl FnOnce() -> T) -> Option<T> {
-    catch_unwind(AssertUnwindSafe(work)).ok()
 }

@@ -1,22 +1,34 @@
-//! Thread pools: the plugin's, and a host's own that the plugin is to use.
+//! Thread pools: the library's own, and pools of this program for the library to use.
 
 use std::ffi::c_void;
 use std::fmt;
 use std::mem;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use octopus::abi::*;
-
+use crate::abi::*;
+use crate::callback::{at_most_once, catch_panic, closure, closure_mut, into_context};
 use crate::error::Result;
 #[cfg(doc)]
 use crate::error::Status;
-use crate::raw::{Handle, Tables, call};
-use crate::services::{at_most_once, closure, closure_mut, contained, give_away};
+use crate::handle::Handle;
+use crate::raw::{Tables, call};
 
-/// The priority that goes ahead of all others, first in first out; the Diaspora API's default.
-pub const FIRST: u64 = OCTOPUS_PRIORITY_HIGHEST;
+/// The priority ahead of all others, and the default of the Diaspora API. Tasks of this priority
+/// run in the order of their submission.
+pub const HIGHEST_PRIORITY: u64 = OCTOPUS_PRIORITY_HIGHEST;
 
-/// Threads that work is done on. Dropped, it still runs what was submitted; producers that were made with it keep it.
+/// Threads that run tasks. After it is dropped, submitted tasks still run, and producers that use
+/// the pool keep it.
+///
+/// ```no_run
+/// use octopus_loader::{HIGHEST_PRIORITY, Library};
+///
+/// # fn main() -> octopus_loader::Result<()> {
+/// let pool = Library::open_installed()?.thread_pool(4)?;
+/// pool.submit(HIGHEST_PRIORITY, || println!("on a thread of the pool"))?;
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Debug)]
 pub struct ThreadPool {
     pub(crate) handle: Handle<octopus_thread_pool>,
@@ -28,86 +40,122 @@ impl ThreadPool {
     }
 
     pub(crate) fn make(tables: &'static Tables, threads: u64) -> Result<Self> {
-        // SAFETY: the call gives us the pool.
-        let made = unsafe { Handle::made(tables, |pool| call!(in tables, thread_pool.create(threads, pool))) };
-        made.map(ThreadPool::new)
+        // SAFETY: on success the library has written a new handle to `pool`, which is ours.
+        let pool = unsafe { Handle::from_call(tables, |pool| call!(in tables, thread_pool.create(threads, pool))) };
+        pool.map(ThreadPool::new)
     }
 
-    pub(crate) fn of_host(tables: &'static Tables, host: impl HostPool) -> Result<Self> {
-        // SAFETY: the struct outlives the call, which takes the functions over and gives us the pool.
-        let made = unsafe {
-            Handle::made(tables, |pool| call!(in tables, thread_pool.from_host(&functions_of(Box::new(host)), pool)))
+    pub(crate) fn from_host(tables: &'static Tables, host: impl HostPool) -> Result<Self> {
+        // SAFETY: the struct outlives the call, which takes ownership of the context. On success
+        // the library has written a new handle to `pool`, which is ours.
+        let pool = unsafe {
+            Handle::from_call(
+                tables,
+                |pool| call!(in tables, thread_pool.from_host(&pool_functions(Box::new(host)), pool)),
+            )
         };
-        made.map(ThreadPool::new)
+        pool.map(ThreadPool::new)
     }
 
-    /// Has `work` run on one of the threads, or, in a pool of none, here and now. Higher priorities go first,
-    /// [`FIRST`] ahead of all. A panic of `work` is printed and ends there. [`Status::CallbackFailed`] when a pool of
-    /// the host's refuses; `work` is dropped then.
+    /// Runs `work` on a thread of the pool or, in a pool of 0 threads, in this call. Higher
+    /// priorities run first. A panic of `work` is printed and otherwise ignored.
+    ///
+    /// [`Status::CallbackFailed`] if a pool of this program refuses the task; `work` is dropped
+    /// then.
     pub fn submit(&self, priority: u64, work: impl FnOnce() + Send + 'static) -> Result<()> {
-        // SAFETY: a live handle; the struct outlives the call, which takes the task over.
+        // SAFETY: the handle is live (owned). The struct outlives the call, which takes ownership
+        // of the context.
         unsafe { call!(self.handle, thread_pool.submit(&task_of(work), priority)) }
     }
 
-    /// Tasks that wait for a thread.
+    /// The number of tasks that wait for a thread.
     pub fn pending(&self) -> Result<u64> {
         let mut tasks = 0;
-        // SAFETY: a live handle; the output outlives the call.
+        // SAFETY: the handle is live (owned), and the output is a local variable.
         unsafe { call!(self.handle, thread_pool.pending(&mut tasks)) }?;
         Ok(tasks)
     }
 
-    /// Threads that run tasks; 0 when they run in the caller of [`submit`](Self::submit).
+    /// The number of threads; 0 if tasks run in the caller of [`submit`](Self::submit).
     pub fn thread_count(&self) -> Result<u64> {
         let mut threads = 0;
-        // SAFETY: a live handle; the output outlives the call.
+        // SAFETY: the handle is live (owned), and the output is a local variable.
         unsafe { call!(self.handle, thread_pool.thread_count(&mut threads)) }?;
         Ok(threads)
     }
 }
 
-/// Gives the work away: whoever gets the result has to hand it to `thread_pool.submit`, which destroys it.
+/// The result must be given to `thread_pool.submit`, which destroys the closure.
 fn task_of(work: impl FnOnce() + Send + 'static) -> octopus_task {
-    let (context, destroy) = give_away::<Work>(at_most_once(|()| work()));
-    octopus_task { function: Some(work_on), context, destroy }
+    let (context, destroy) = into_context::<Work>(at_most_once(|()| work()));
+    octopus_task { function: Some(run_work), context, destroy }
 }
 
 type Work = dyn FnMut(()) + Send;
 
-unsafe extern "C" fn work_on(context: *mut c_void) {
-    // SAFETY: the context that came with this function, not destroyed; a task is run by one thread, once.
+unsafe extern "C" fn run_work(context: *mut c_void) {
+    // SAFETY: include/octopus.h promises that `context` is the one of `task_of`, not yet destroyed,
+    // and that the function of a task is called at most once.
     let work = unsafe { closure_mut::<Work>(context) };
-    contained(|| work(()));
+    catch_panic(|| work(()));
 }
 
-/// A pool of the host's. Its functions are called from any thread, several at a time. It lives as long as the
-/// [`ThreadPool`] made of it and what uses that.
+/// A pool of this program's threads. Its functions are called from any thread, several at a time.
+/// It lives as long as the [`ThreadPool`] that is made from it and everything that uses that.
+///
+/// ```no_run
+/// use std::thread;
+///
+/// use octopus_loader::{HostPool, Task};
+///
+/// /// Starts a thread per task.
+/// struct ThreadPerTask;
+///
+/// impl HostPool for ThreadPerTask {
+///     fn submit(&self, task: Task, _priority: u64) -> Result<(), Task> {
+///         thread::spawn(move || task.run());
+///         Ok(())
+///     }
+///     fn pending(&self) -> u64 {
+///         0
+///     }
+///     fn thread_count(&self) -> u64 {
+///         1
+///     }
+/// }
+/// # fn main() -> octopus_loader::Result<()> {
+/// let pool = octopus_loader::Library::open_installed()?.host_pool(ThreadPerTask)?;
+/// # Ok(())
+/// # }
+/// ```
 pub trait HostPool: Send + Sync + 'static {
-    /// Takes the task, to run it once, in the call or later; the plugin's tasks wait for nobody. A task that is given
-    /// back is refused. One that is dropped, or lost to a panic in here,
-    /// fails what it was about.
+    /// Accepts the task, to run it once, in this call or later, or refuses it by returning it. The
+    /// library's tasks never wait for each other. A task that is dropped, or lost to a panic here,
+    /// fails the operation that it belongs to.
     fn submit(&self, task: Task, priority: u64) -> std::result::Result<(), Task>;
 
-    /// Tasks that wait for a thread. A panic counts as 0.
+    /// The number of tasks that wait for a thread. A panic counts as 0.
     fn pending(&self) -> u64;
 
-    /// Threads that run tasks; 0 if [`submit`](Self::submit) runs them itself. A panic counts as 0.
+    /// The number of threads; 0 if [`submit`](Self::submit) runs tasks itself. A panic counts as 0.
     fn thread_count(&self) -> u64;
 }
 
-/// A piece of the plugin's work: run once, or dropped, on any thread.
-#[must_use = "dropping a task fails what it was about"]
+/// A task of the library for a [`HostPool`], to be run once, or dropped, on any thread.
+#[must_use = "dropping a task fails the operation that it belongs to"]
 pub struct Task {
     task: octopus_task,
-    /// Tells it from all others, since a pool might give back another one than it was asked to take.
+    /// Distinguishes it from other tasks, since a pool may return another one than it was given.
     number: u64,
 }
 
-// SAFETY: include/octopus.h says that tasks are run, and destroyed, on the pool's threads, whichever these are.
+// SAFETY: include/octopus.h allows a pool to run and destroy a task on any of its threads.
 unsafe impl Send for Task {}
 
 impl Task {
-    fn new(task: octopus_task) -> Self {
+    /// # Safety
+    /// `task` is owned by the caller and neither run nor destroyed elsewhere.
+    unsafe fn new(task: octopus_task) -> Self {
         static LAST: AtomicU64 = AtomicU64::new(0);
         Task { task, number: LAST.fetch_add(1, Ordering::Relaxed) }
     }
@@ -115,7 +163,8 @@ impl Task {
     /// Does the work.
     pub fn run(self) {
         if let Some(function) = self.task.function {
-            // SAFETY: the plugin's function with its context, which is not destroyed; `self` is used up.
+            // SAFETY: `self` owns the task, so its context is not destroyed before `self` is
+            // dropped; `run` consumes `self`, so this is the only call.
             unsafe { function(self.task.context) };
         }
     }
@@ -124,7 +173,7 @@ impl Task {
 impl Drop for Task {
     fn drop(&mut self) {
         if let Some(destroy) = self.task.destroy {
-            // SAFETY: the plugin's function with its context, once, after the last use.
+            // SAFETY: `self` owns the task, and nothing uses its context after this.
             unsafe { destroy(self.task.context) };
         }
     }
@@ -136,9 +185,9 @@ impl fmt::Debug for Task {
     }
 }
 
-/// Gives the pool away: whoever gets the result has to hand it to `thread_pool.from_host`, which destroys it.
-fn functions_of(host: Box<dyn HostPool>) -> octopus_pool_functions {
-    let (context, destroy) = give_away(host);
+/// The result must be given to `thread_pool.from_host`, which destroys the pool.
+fn pool_functions(host: Box<dyn HostPool>) -> octopus_pool_functions {
+    let (context, destroy) = into_context(host);
     octopus_pool_functions {
         size: size_of::<octopus_pool_functions>() as u64,
         context,
@@ -150,33 +199,33 @@ fn functions_of(host: Box<dyn HostPool>) -> octopus_pool_functions {
 }
 
 unsafe extern "C" fn submit(context: *mut c_void, task: *const octopus_task, priority: u64) -> octopus_status {
-    // SAFETY: the context that came with this function, not destroyed; a task that is there during the call, and ours
-    // from now on unless we refuse it.
+    // SAFETY: include/octopus.h promises that `context` is the one of `pool_functions`, not yet
+    // destroyed, and that `task` is readable and ours, unless this function refuses it.
     let (pool, task) = unsafe { (closure::<dyn HostPool>(context), Task::new(*task)) };
     let number = task.number;
-    match contained(|| pool.submit(task, priority)) {
+    match catch_panic(|| pool.submit(task, priority)) {
         Some(Err(refused)) if refused.number == number => {
-            // Neither run nor dropped, since we have it here: the plugin destroys it.
+            // A refused task stays the library's, which destroys it.
             mem::forget(refused);
             OCTOPUS_CALLBACK_FAILED
         }
         Some(Err(another)) => {
-            contained(|| drop(another));
+            catch_panic(|| drop(another));
             OCTOPUS_OK
         }
-        // Also after a panic: the pool has kept the task, or it was dropped on the way. It isn't the plugin's any more.
+        // After a panic, too, the pool has kept the task or dropped it: it is not the library's.
         Some(Ok(())) | None => OCTOPUS_OK,
     }
 }
 
 unsafe extern "C" fn pending(context: *mut c_void) -> u64 {
-    // SAFETY: the context that came with this function, not destroyed.
+    // SAFETY: as in `submit`.
     let pool = unsafe { closure::<dyn HostPool>(context) };
-    contained(|| pool.pending()).unwrap_or(0)
+    catch_panic(|| pool.pending()).unwrap_or(0)
 }
 
 unsafe extern "C" fn thread_count(context: *mut c_void) -> u64 {
-    // SAFETY: the context that came with this function, not destroyed.
+    // SAFETY: as in `submit`.
     let pool = unsafe { closure::<dyn HostPool>(context) };
-    contained(|| pool.thread_count()).unwrap_or(0)
+    catch_panic(|| pool.thread_count()).unwrap_or(0)
 }

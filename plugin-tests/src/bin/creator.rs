@@ -5,7 +5,7 @@
 use std::env;
 use std::process::ExitCode;
 
-use octopus_loader::{Octopus, Result, TopicOptions, TopicText};
+use octopus_loader::{Result, TopicOptions, TopicText};
 
 fn main() -> ExitCode {
     let arguments: Vec<String> = env::args().skip(1).collect();
@@ -23,6 +23,6 @@ fn main() -> ExitCode {
 }
 
 fn create(config: &str, topic: &str, validator: &str) -> Result<()> {
-    let driver = Octopus::find()?.driver_from_text(config)?;
+    let driver = plugin_tests::open_library()?.driver_from_text(config)?;
     driver.create_topic(topic, &TopicOptions::default().replication(1).text(TopicText::Validator, validator))
 }

@@ -4,13 +4,11 @@
 use std::env;
 use std::io;
 
-use octopus_loader::Octopus;
-
 fn main() {
     let arguments: Vec<String> = env::args().skip(1).collect();
     let [config, variable] = arguments.as_slice() else { panic!("renewing CONFIG VARIABLE") };
     let config: serde_json::Value = serde_json::from_str(config).expect("the configuration is JSON");
-    let driver = Octopus::find().expect("the library is built").driver(config).expect("a driver is made");
+    let driver = plugin_tests::open_library().expect("the library is built").driver(config).expect("a driver is made");
     let ask = || match driver.topic_exists("of-nobody") {
         Ok(is_there) => println!("{is_there}"),
         Err(error) => println!("{error}"),

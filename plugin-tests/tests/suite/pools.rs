@@ -6,8 +6,8 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, mpsc};
 use std::thread;
 
-use octopus::abi::*;
-use octopus_loader::{FIRST, HostPool, NewEvent, Status, Task, ThreadPool};
+use octopus_loader::abi::*;
+use octopus_loader::{HIGHEST_PRIORITY, HostPool, NewEvent, Status, Task, ThreadPool};
 use serde_json::json;
 
 use crate::kafka::unique;
@@ -17,7 +17,7 @@ use crate::support::{PATIENCE, driver, octopus, read, topic};
 fn occupy(pool: &ThreadPool) -> mpsc::Sender<()> {
     let (release, until) = mpsc::channel::<()>();
     let (started, has_started) = mpsc::channel();
-    pool.submit(FIRST, move || {
+    pool.submit(HIGHEST_PRIORITY, move || {
         started.send(()).unwrap();
         let _ = until.recv();
     })
@@ -31,7 +31,9 @@ fn higher_priorities_go_first_the_default_ahead_of_all_and_equals_in_the_order_t
     let pool = octopus().thread_pool(1).unwrap();
     let release = occupy(&pool);
     let (sender, done) = mpsc::channel();
-    for (name, priority) in [("low", 0), ("high", 7), ("first", FIRST), ("high too", 7), ("second", FIRST)] {
+    for (name, priority) in
+        [("low", 0), ("high", 7), ("first", HIGHEST_PRIORITY), ("high too", 7), ("second", HIGHEST_PRIORITY)]
+    {
         let sender = sender.clone();
         pool.submit(priority, move || sender.send(name).unwrap()).unwrap();
     }
@@ -249,7 +251,7 @@ fn a_pool_of_the_hosts_prepares_events_and_processes_them() {
         .process(bounds, Some(&pool), |event| {
             assert!(event.is_some() && thread::current().id() != here);
             count.fetch_add(1, Ordering::Relaxed);
-            Ok(octopus_loader::Flow::GoOn)
+            Ok(octopus_loader::Flow::Continue)
         })
         .unwrap();
     assert_eq!(count.into_inner(), 1_000);
@@ -271,7 +273,7 @@ fn a_hosts_pool_that_refuses_fails_that_push_and_that_process_and_nothing_else()
     producer.flush().unwrap().wait(PATIENCE).expect("what was refused in the call is not told again");
     let consumer = topic.consumer(&unique("group")).make().unwrap();
     let bounds = octopus_loader::Bounds { timeout: PATIENCE, max_events: 1 };
-    let error = consumer.process(bounds, Some(&pool), |_| Ok(octopus_loader::Flow::GoOn)).unwrap_err();
+    let error = consumer.process(bounds, Some(&pool), |_| Ok(octopus_loader::Flow::Continue)).unwrap_err();
     assert_eq!(error.status, Status::CallbackFailed, "{error}");
     host.refuses.store(false, Ordering::SeqCst);
     producer.push(&NewEvent::json(&2)).unwrap().wait(PATIENCE).unwrap();
@@ -329,8 +331,8 @@ fn a_task_may_submit_to_its_pool_and_release_it() {
     let pool = Arc::new(octopus().thread_pool(1).unwrap());
     let (sender, ran) = mpsc::channel();
     let its_own = pool.clone();
-    pool.submit(FIRST, move || {
-        its_own.submit(FIRST, move || sender.send(()).unwrap()).unwrap();
+    pool.submit(HIGHEST_PRIORITY, move || {
+        its_own.submit(HIGHEST_PRIORITY, move || sender.send(()).unwrap()).unwrap();
         drop(its_own);
     })
     .unwrap();
@@ -381,9 +383,9 @@ fn what_is_refused_for_its_arguments_was_taken_over_and_is_destroyed_once() {
     unsafe {
         assert_eq!(create(1, null_mut(), null_mut()), OCTOPUS_INVALID_ARGUMENT, "nowhere to write the pool");
         assert_eq!(create(1, &mut pool, &mut error), OCTOPUS_OK);
-        assert_eq!(submit(pool, null(), FIRST, null_mut()), OCTOPUS_INVALID_ARGUMENT);
-        assert_eq!(submit(null(), &nothing_to_run, FIRST, null_mut()), OCTOPUS_INVALID_ARGUMENT);
-        assert_eq!(submit(pool, &nothing_to_run, FIRST, null_mut()), OCTOPUS_INVALID_ARGUMENT);
+        assert_eq!(submit(pool, null(), HIGHEST_PRIORITY, null_mut()), OCTOPUS_INVALID_ARGUMENT);
+        assert_eq!(submit(null(), &nothing_to_run, HIGHEST_PRIORITY, null_mut()), OCTOPUS_INVALID_ARGUMENT);
+        assert_eq!(submit(pool, &nothing_to_run, HIGHEST_PRIORITY, null_mut()), OCTOPUS_INVALID_ARGUMENT);
         assert_eq!(destroyed.load(Ordering::Relaxed), 2);
         release(pool);
         assert_eq!(from_host(null(), &mut pool, null_mut()), OCTOPUS_INVALID_ARGUMENT);
@@ -441,9 +443,9 @@ fn a_task_that_a_hosts_pool_panics_over_is_destroyed_once_and_so_is_the_pool() {
     let (sender, ran) = mpsc::channel();
     panics.store(true, Ordering::SeqCst);
     let lost = sender.clone();
-    pool.submit(FIRST, move || lost.send("lost").unwrap()).expect("it was taken over, for better or worse");
+    pool.submit(HIGHEST_PRIORITY, move || lost.send("lost").unwrap()).expect("it was taken over, for better or worse");
     panics.store(false, Ordering::SeqCst);
-    pool.submit(FIRST, move || sender.send("run").unwrap()).unwrap();
+    pool.submit(HIGHEST_PRIORITY, move || sender.send("run").unwrap()).unwrap();
     assert_eq!(ran.iter().collect::<Vec<_>>(), ["run"], "and nobody keeps the task that was lost");
     drop(pool);
     assert!(alive.upgrade().is_none());

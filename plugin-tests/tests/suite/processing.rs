@@ -38,7 +38,7 @@ fn each_event_is_processed_once_on_the_threads_of_the_pool_given() {
             assert!(seen.lock().unwrap().insert((event.partition(), event.id())), "{event:?} came twice");
             threads.lock().unwrap().insert(thread::current().id());
             event.acknowledge()?;
-            Ok(Flow::GoOn)
+            Ok(Flow::Continue)
         })
         .unwrap();
     assert_eq!(seen.lock().unwrap().len(), 600);
@@ -58,7 +58,7 @@ fn without_a_pool_events_are_processed_in_the_caller_and_in_order() {
         .process(at_most(50), None, |event| {
             assert_eq!(thread::current().id(), caller);
             ids.lock().unwrap().push(event.unwrap().id());
-            Ok(Flow::GoOn)
+            Ok(Flow::Continue)
         })
         .unwrap();
     assert_eq!(ids.into_inner().unwrap(), (0..50).collect::<Vec<_>>());
@@ -76,7 +76,7 @@ fn a_stop_from_whichever_thread_ends_processing_and_what_was_not_processed_comes
             .process(Bounds::default(), Some(&pool), |event| {
                 let id = event.unwrap().id();
                 processed.lock().unwrap().insert(id);
-                Ok(if id == 100 { Flow::Stop } else { Flow::GoOn })
+                Ok(if id == 100 { Flow::Stop } else { Flow::Continue })
             })
             .unwrap();
         let mut all = processed.into_inner().unwrap();
@@ -130,7 +130,7 @@ fn without_events_the_processor_is_called_at_each_time_out_so_that_it_can_stop()
                 } else if time_outs.fetch_add(1, Ordering::Relaxed) >= 3 && events.load(Ordering::Relaxed) == 2 {
                     return Ok(Flow::Stop);
                 }
-                Ok(Flow::GoOn)
+                Ok(Flow::Continue)
             })
             .unwrap();
         assert_eq!(events.into_inner(), 2);
@@ -146,7 +146,7 @@ fn a_processor_that_fails_ends_processing_with_its_failure_and_spoils_nothing() 
         let pool = octopus().thread_pool(threads).unwrap();
         let failing = |event: Option<octopus_loader::Event>| match event.unwrap().id() {
             10 => Err(Error::from_host("the analysis found no peak")),
-            _ => Ok(Flow::GoOn),
+            _ => Ok(Flow::Continue),
         };
         let error = consumer.process(at_most(100), Some(&pool), failing).unwrap_err();
         assert!(error.message.contains("no peak"), "{error}");
@@ -175,7 +175,7 @@ fn processing_ends_after_so_many_events_and_none_is_taken_beyond() {
     let count = AtomicUsize::new(0);
     let counting = |_: Option<octopus_loader::Event>| {
         count.fetch_add(1, Ordering::Relaxed);
-        Ok(Flow::GoOn)
+        Ok(Flow::Continue)
     };
     for (max, sum) in [(0, 0), (7, 7), (5, 12)] {
         consumer.process(at_most(max), Some(&pool), counting).unwrap();
@@ -190,11 +190,11 @@ fn a_second_process_at_the_same_time_is_refused_and_a_later_one_is_not() {
     fill(&topic, 2);
     let consumer = topic.consumer(&unique("group")).make().unwrap();
     let nested = Mutex::new(None);
-    let again = || consumer.process(at_most(1), None, |_| Ok(Flow::GoOn));
+    let again = || consumer.process(at_most(1), None, |_| Ok(Flow::Continue));
     consumer
         .process(at_most(1), None, |_| {
             *nested.lock().unwrap() = Some(again());
-            Ok(Flow::GoOn)
+            Ok(Flow::Continue)
         })
         .unwrap();
     let refused = nested.into_inner().unwrap().unwrap().unwrap_err();
@@ -212,7 +212,7 @@ fn closing_ends_processing_that_waits_for_an_event() {
             let bounds = Bounds { timeout: Duration::from_millis(50), ..Bounds::default() };
             consumer.process(bounds, None, |_| {
                 is_at_it.store(true, Ordering::Relaxed);
-                Ok(Flow::GoOn)
+                Ok(Flow::Continue)
             })
         });
         eventually("it processes", || is_at_it.load(Ordering::Relaxed));
@@ -229,7 +229,7 @@ fn in_a_task_of_a_pool_processing_on_that_pool_would_wait_for_itself() {
     let (sender, result) = mpsc::channel();
     let (inner, on) = (consumer.clone(), pool.clone());
     pool.submit(0, move || {
-        sender.send(inner.process(at_most(1), Some(&on), |_| Ok(Flow::GoOn))).unwrap();
+        sender.send(inner.process(at_most(1), Some(&on), |_| Ok(Flow::Continue))).unwrap();
     })
     .unwrap();
     assert_eq!(result.recv_timeout(PATIENCE).unwrap().unwrap_err().status, Status::WouldDeadlock);
@@ -242,7 +242,7 @@ fn a_malformed_record_ends_processing_and_the_next_process_goes_on_behind_it() {
     crate::kafka::kcat_write(crate::kafka::Kafka::shared().bootstrap(), topic.name(), 0, b"no event");
     fill(&topic, 1);
     let consumer = topic.consumer(&unique("group")).make().unwrap();
-    let error = consumer.process(at_most(9), None, |_| Ok(Flow::GoOn)).unwrap_err();
+    let error = consumer.process(at_most(9), None, |_| Ok(Flow::Continue)).unwrap_err();
     assert_eq!(error.status, Status::MalformedRecord);
     assert_eq!(read(&consumer, 1)[0].id(), 2);
 }

@@ -3,7 +3,7 @@
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
-use octopus_loader::{NewEvent, Octopus, Producer, Rebalance, Status, TopicOptions};
+use octopus_loader::{Library, NewEvent, Producer, Rebalance, Status, TopicOptions};
 use serde_json::{Value, json};
 
 use crate::kafka::{Kafka, unique};
@@ -17,13 +17,13 @@ fn nobody() -> String {
 
 #[test]
 fn the_library_is_loaded_by_path_and_says_what_it_is() {
-    let octopus = Octopus::load(octopus().path()).unwrap();
+    let octopus = Library::open(octopus().path()).unwrap();
     assert_eq!(octopus.version(), env!("CARGO_PKG_VERSION"));
     assert!(octopus.librdkafka_version().starts_with("2."), "{}", octopus.librdkafka_version());
     for feature in ["ssl", "sasl_scram", "sasl_oauthbearer", "zstd", "lz4", "gzip", "snappy"] {
         assert!(octopus.built_in().contains(feature), "{feature}");
     }
-    assert!(Octopus::load("/nowhere/liboctopus.so").map(drop).unwrap_err().message.contains("/nowhere/"));
+    assert!(Library::open("/nowhere/liboctopus.so").map(drop).unwrap_err().message.contains("/nowhere/"));
 }
 
 #[test]

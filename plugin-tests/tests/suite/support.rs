@@ -6,7 +6,7 @@ use std::io::Write as _;
 use std::sync::{Arc, LazyLock, Mutex, PoisonError};
 use std::time::Duration;
 
-use octopus_loader::{Consumer, Driver, Event, NewEvent, Octopus, Topic, TopicOptions};
+use octopus_loader::{Consumer, Driver, Event, Library, NewEvent, Topic, TopicOptions};
 use serde_json::{Value, json};
 
 use crate::kafka::{Kafka, unique};
@@ -24,10 +24,10 @@ pub const PATIENCE: Duration = Duration::from_secs(30 * SLOWNESS as u64);
 /// Long enough to see that nothing comes.
 pub const A_MOMENT: Duration = Duration::from_millis(300);
 
-pub fn octopus() -> &'static Octopus {
-    static OCTOPUS: LazyLock<Octopus> = LazyLock::new(|| {
-        octopus_loader::overhear(keep);
-        Octopus::find().expect("the built library")
+pub fn octopus() -> &'static Library {
+    static OCTOPUS: LazyLock<Library> = LazyLock::new(|| {
+        octopus_loader::set_text_observer(keep);
+        plugin_tests::open_library().expect("the built library")
     });
     &OCTOPUS
 }

@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, LazyLock, Mutex};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use octopus_loader::{NewEvent, Octopus, Token};
+use octopus_loader::{Library, NewEvent, Token};
 use serde_json::{Value, json};
 
 use crate::kafka::{Kafka, unique};
@@ -60,7 +60,7 @@ fn base64url(bytes: &[u8]) -> String {
     text
 }
 
-fn logged(octopus: &Octopus, config: Value, log: &Log) -> octopus_loader::DriverBuilder {
+fn logged(octopus: &Library, config: Value, log: &Log) -> octopus_loader::DriverBuilder {
     let log = log.clone();
     octopus.driver_builder(config).log(move |level, source, message| log.push(format!("{level:?} {source}: {message}")))
 }

@@ -107,7 +107,7 @@ impl Creator {
         let config = json!({"kafka": {"bootstrap.servers": kafka.bootstrap(), "client.id": name}});
         let process = Command::new(env!("CARGO_BIN_EXE_creator"))
             .args([&config.to_string(), name, &mark("first").to_string()])
-            .env(octopus_loader::LIBRARY_VARIABLE, octopus().path())
+            .env(plugin_tests::LIBRARY_VARIABLE, octopus().path())
             .spawn();
         Creator(process.expect("the creator is built"))
     }

@@ -366,7 +366,7 @@ fn ended_authorization_is_read_again_from_the_environment() {
     config["octopus"] = json!({"url": service.url, "subject": SUBJECT, "authorization_env": "THE_AUTHORIZATION"});
     let mut host = Command::new(env!("CARGO_BIN_EXE_renewing"))
         .args([&config.to_string(), "THE_AUTHORIZATION"])
-        .env(octopus_loader::LIBRARY_VARIABLE, octopus().path())
+        .env(plugin_tests::LIBRARY_VARIABLE, octopus().path())
         .env("THE_AUTHORIZATION", AUTHORIZATION)
         .stdin(Stdio::piped())
         .stdout(Stdio::piped())
