@@ -1,5 +1,6 @@
-//! How the plugin is linked: never unmapped, wholly resolved when it is loaded, and known by its bare name. librdkafka is compiled
-//! here, and with the feature `diaspora` the C++ adapter.
+//! Sets the linker options of the plugin: it is never unmapped, all symbols are resolved when it is
+//! loaded, and its soname is its file name. Compiles librdkafka and, with the feature `diaspora`,
+//! the C++ adapter.
 
 fn main() {
     println!("cargo:rerun-if-changed=build.rs");
@@ -9,24 +10,27 @@ fn main() {
     if std::env::var("CARGO_CFG_TARGET_OS").as_deref() != Ok("linux") {
         return;
     }
-    // librdkafka's and our threads, OpenSSL's exit handlers and thread-local destructors point into the library,
-    // so a host's dlclose must not take it away.
+    // Threads of librdkafka and of the plugin, exit handlers of OpenSSL and destructors of
+    // thread-locals are in the library, so a host's dlclose must not unmap it.
     println!("cargo:rustc-cdylib-link-arg=-Wl,-z,nodelete");
-    // A symbol that is missing shows when the library is loaded, not as a jump to NULL in the middle of a run.
+    // A missing symbol fails the load of the library, not a later call.
     println!("cargo:rustc-cdylib-link-arg=-Wl,-z,now");
-    // But what a fuzzer counts with, and what a sanitizer calls (ci/sanitize.sh), is the program's.
+    // Rejects undefined symbols, except with a fuzzer or a sanitizer (ci/sanitize.sh), whose
+    // runtime the program provides.
     if ["CARGO_CFG_FUZZING", "CARGO_CFG_SANITIZE"].iter().all(|name| std::env::var_os(name).is_none()) {
         println!("cargo:rustc-cdylib-link-arg=-Wl,-z,defs");
     }
     if matches!(std::env::var("CARGO_CFG_TARGET_ARCH").as_deref(), Ok("x86_64" | "aarch64")) {
-        // librdkafka's pipes would be inherited by whatever the host starts: src/kafka/pipe.rs.
+        // Makes librdkafka's pipes close-on-exec, so that child processes of the host don't inherit
+        // them: src/kafka/librdkafka/pipe.rs.
         println!("cargo:rustc-cdylib-link-arg=-Wl,--wrap=pipe");
     }
-    // Hosts that link the library find it by this name, wherever it was built.
+    // A host that links the library records this name instead of the path of the build.
     println!("cargo:rustc-cdylib-link-arg=-Wl,-soname,liboctopus.so");
 }
 
-/// librdkafka, with the patch queue unless the feature `patched` is off: docs/librdkafka.md.
+/// Compiles librdkafka with the patch queue, unless the feature `patched` is off:
+/// docs/librdkafka.md.
 fn compile_librdkafka() {
     let features = librdkafka_build::Features {
         tls: cfg!(feature = "tls"),
@@ -43,7 +47,8 @@ fn compile_librdkafka() {
     build.compile().unwrap_or_else(|why| panic!("\n\n{why}\n"));
 }
 
-/// The driver "octopus" of the C++ Diaspora Streaming API: src/diaspora, against an installed diaspora-stream-api.
+/// Compiles the driver "octopus" of the C++ Diaspora Streaming API (src/diaspora) against an
+/// installed diaspora-stream-api.
 #[cfg(feature = "diaspora")]
 mod diaspora {
     use std::env;
@@ -52,7 +57,7 @@ mod diaspora {
     const LIBRARY: &str = "diaspora-stream-api";
     const PREFIX: &str = "DIASPORA_PREFIX";
 
-    /// Where the API is installed.
+    /// The paths of the installed API.
     struct Api {
         includes: Vec<PathBuf>,
         libraries: Vec<PathBuf>,
@@ -85,12 +90,14 @@ mod diaspora {
             .files(sources)
             .include("include")
             .flags(api.includes.iter().flat_map(|folder| ["-isystem".into(), folder.clone().into_os_string()]))
-            // The driver registers itself when the library is loaded, and nothing else refers to what does that.
+            // The driver registers itself in a static initializer that nothing refers to, so the
+            // linker would drop it.
             .link_lib_modifier("+whole-archive")
             .compile("octopus-diaspora");
         for folder in &api.libraries {
             println!("cargo:rustc-link-search=native={}", folder.display());
-            // Hosts that know nothing of that library, in C say, open ours all the same.
+            // A host that doesn't link the API's library, such as one in C, must be able to load
+            // the plugin.
             println!("cargo:rustc-cdylib-link-arg=-Wl,-rpath,{}", folder.display());
         }
         println!("cargo:rustc-link-lib=dylib={LIBRARY}");

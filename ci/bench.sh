@@ -1,16 +1,19 @@
 #!/usr/bin/env bash
-# Measures Octopus against librdkafka alone, on a Kafka of its own: docs/performance.md. Give it a machine with nothing beside it.
+# Compares Octopus with librdkafka without Octopus, on a Kafka that it starts: docs/performance.md.
+# Run it on an otherwise idle machine.
 #
-#   ci/bench.sh             everything, in pairs: about an hour
-#   ci/bench.sh --quick     the main ratios, in some two minutes
-#   ci/bench.sh --check     everything, and fails unless the targets hold
-#   ci/bench.sh --only push --pairs 4    a part; --help tells the rest
-# Where diaspora-stream-api (DIASPORA_PREFIX=/path, or by pkg-config) and C++ Octopus (OCTOPUS_CPP_LIBRARY=/path/liboctopus.so) are
-# installed, both backends are measured through the C++ API, too.
+#   ci/bench.sh             measures everything, in pairs of runs: about an hour
+#   ci/bench.sh --quick     measures the main ratios, in about two minutes
+#   ci/bench.sh --check     measures everything, and fails unless the targets hold
+#   ci/bench.sh --only push --pairs 4    measures a part; --help lists all options
+#
+# If diaspora-stream-api (DIASPORA_PREFIX=/path, or found by pkg-config) and C++ Octopus
+# (OCTOPUS_CPP_LIBRARY=/path/liboctopus.so) are installed, both backends are also measured through
+# the C++ API.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
-# All in one build, so that both sides have the same librdkafka.
+# One build, so that both sides have the same version of librdkafka.
 cargo build --release --locked --workspace --bins
 through_cpp=()
 if [[ -n ${OCTOPUS_CPP_LIBRARY:-} ]]; then
@@ -20,11 +23,11 @@ if [[ -n ${OCTOPUS_CPP_LIBRARY:-} ]]; then
     ci/diaspora.sh --compile plugin-tests/diaspora/bench.cpp target/bench-cpp/bench
     through_cpp=(--cpp target/bench-cpp/bench "$OCTOPUS_CPP_LIBRARY" "$PWD/target/bench-cpp/liboctopus.so")
 else
-    echo 'skipped: the C++ API: OCTOPUS_CPP_LIBRARY names no C++ Octopus' >&2
+    echo 'skipped: the C++ API: OCTOPUS_CPP_LIBRARY is not set to the library of C++ Octopus' >&2
 fi
 cargo build --release --locked
 export OCTOPUS_LIBRARY=$PWD/target/release/liboctopus.so
-# Topics of some hundred megabytes come and go.
+# Deletes the segments of deleted topics at once, since topics have some hundred megabytes.
 export KAFKA_OPTIONS="--set log.segment.delete.delay.ms=1000 ${KAFKA_OPTIONS:-}"
 ci/with-kafka.sh target/release/bench "${through_cpp[@]}" "$@"
 if [[ " $* " == *' --check '* ]]; then

@@ -1,12 +1,13 @@
 #!/usr/bin/env bash
-# Generates plugin-tests/loader/src/bindings.rs, the ABI types of octopus-loader, from include/octopus.h with
-# bindgen.
+# Generates plugin-tests/loader/src/bindings.rs, the ABI types of octopus-loader, from
+# include/octopus.h with bindgen.
 #
 #   ci/bindings.sh               writes the file
 #   ci/bindings.sh --check       fails if the committed file is not what the header gives
 #   ci/bindings.sh --self-test   verifies that a changed header and a constant that bindgen leaves out fail
 #
-# Installs bindgen-cli below the target directory, and libclang, which bindgen parses C with, if they are missing.
+# Installs bindgen-cli below the target directory, and libclang, which bindgen parses C with, if
+# they are missing.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
@@ -77,8 +78,9 @@ constants() { # header: "name type value" for each constant
 prepare() { # header
     awk '
         NR == FNR { type[$1] = $2; next }
-        { sub(/^ *\/\/ /, "/// ") }
-        /^\/\/\/ / { comment = comment $0 "\n"; next }
+        /^\/\*\*/ { in_comment = 1 }
+        in_comment { comment = comment $0 "\n"; if (/\*\/$/) in_comment = 0; next }
+        $0 == "" { print; next }
         $1 == "#define" && $2 in type {
             name = $2
             sub(/^#define [A-Z0-9_]+ /, "")
@@ -153,7 +155,7 @@ try_refused() { # what it is, a change by perl, what the report says
 
 case ${1:-} in
     '' | --check | --self-test) find_bindgen && find_libclang ;;
-    *) sed -n '2,9s/^# \{0,1\}//p' "$0" && exit 2 ;;
+    *) sed -n '2,11s/^# \{0,1\}//p' "$0" && exit 2 ;;
 esac
 case ${1:-} in
     '') generate "$header" "$folder/bindings.rs" && cp "$folder/bindings.rs" "$bindings" ;;

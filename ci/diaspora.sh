@@ -1,10 +1,11 @@
 #!/usr/bin/env bash
-# The C++ Diaspora API on this library: builds it with the feature `diaspora`, and plugin-tests/diaspora against an installed
-# diaspora-stream-api, and runs those on a real Kafka. What is not installed is named as skipped.
+# Tests the C++ Diaspora API on this library: builds the library with the feature `diaspora` and
+# plugin-tests/diaspora against an installed diaspora-stream-api, and runs the tests on a real
+# Kafka. Tests that need something not installed are skipped.
 #
-#   DIASPORA_PREFIX=/path ci/diaspora.sh        where the API is installed; or pkg-config finds it
-#   OCTOPUS_CPP_LIBRARY=/path/liboctopus.so     C++ Octopus, to exchange topics and events with
-#   PYTHONPATH=/path                            where the API's Python module is
+#   DIASPORA_PREFIX=/path ci/diaspora.sh        the prefix of the API, if pkg-config does not find it
+#   OCTOPUS_CPP_LIBRARY=/path/liboctopus.so     C++ Octopus, for the interchange tests
+#   PYTHONPATH=/path                            the folder of the API's Python module
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
@@ -49,7 +50,7 @@ compile() { # source, program, options...
 build() {
     mkdir -p "$out"
     cargo build --locked -p octopus --features diaspora
-    # Apart from what other steps load, since a library with the adapter takes the place of one without.
+    # A copy, since cargo replaces the library when another step builds it without the adapter.
     cp target/debug/liboctopus.so "$library"
     ci/symbols.sh "$library" --with-diaspora
     local program
@@ -62,14 +63,14 @@ build() {
     cc -std=c11 -O1 -Wall -Wextra -Werror -Iinclude -o "$out/roundtrip" plugin-tests/hosts/roundtrip.c -ldl
 }
 
-exchange() { # Kafka, written by, read by, partitions
+exchange() { # Kafka, library that writes, library that reads, partitions
     local prefix="interchange-$RANDOM-"
     { [[ $4 != any ]] || "${limited[@]}" "$out/interchange" "$library" "$1" "$prefix" make any; } &&
         "${limited[@]}" "$out/interchange" "$2" "$1" "$prefix" write "$4" &&
         "${limited[@]}" "$out/interchange" "$3" "$1" "$prefix" read "$4"
 }
 
-# Pushes lines without waiting for any, and ends at SIGTERM: all of them arrive.
+# Pushes lines without waiting for their deliveries and ends at SIGTERM. All lines must arrive.
 fifo() { # diaspora-ctl, Kafka
     local lines=1000 folder topic=fifo-$RANDOM pid read=0
     folder=$(mktemp -d "$out/fifo.XXXXXX")
@@ -95,11 +96,11 @@ await() { # a pipe
         [[ ! -p $1 ]] || return 0
         sleep 0.05
     done
-    echo "no pipe $1 after $try looks" >&2
+    echo "the pipe $1 was not created within 10 s" >&2
     return 1
 }
 
-show_promises() { # Kafka
+run_tests() { # Kafka
     local program
     for program in "${on_one_kafka[@]}"; do
         run "$program" "${limited[@]}" "$out/$program" "$library" "$1" "$program-"
@@ -110,13 +111,13 @@ show_promises() { # Kafka
         run 'interchange: C++ Octopus reads' exchange "$1" "$library" "$OCTOPUS_CPP_LIBRARY" asked
         run 'interchange: C++ Octopus writes' exchange "$1" "$OCTOPUS_CPP_LIBRARY" "$library" any
     else
-        skip 'interchange with C++ Octopus' 'OCTOPUS_CPP_LIBRARY says where its liboctopus.so is'
+        skip 'interchange with C++ Octopus' 'set OCTOPUS_CPP_LIBRARY to its liboctopus.so'
     fi
     if python3 -c 'import diaspora_stream.api' 2>/dev/null; then
         run python_binding "${limited[@]}" python3 plugin-tests/diaspora/python_binding.py "$library" "$1"
         run scripts "${limited[@]}" python3 plugin-tests/diaspora/scripts.py "$library" "$1"
     else
-        skip plugin-tests/diaspora/python_binding 'python3 finds no diaspora_stream; PYTHONPATH says where one is'
+        skip plugin-tests/diaspora/python_binding 'python3 finds no diaspora_stream; set PYTHONPATH to its folder'
         skip plugin-tests/diaspora/scripts 'as above'
     fi
     local ctl=${DIASPORA_PREFIX:-/usr}/bin/diaspora-ctl
@@ -131,7 +132,7 @@ case ${1:-} in
     '')
         if ! find_api; then
             for name in json "${on_one_kafka[@]}" expiring interchange python_binding scripts; do
-                skip "plugin-tests/diaspora/$name" 'no diaspora-stream-api is installed; DIASPORA_PREFIX says where one is'
+                skip "plugin-tests/diaspora/$name" 'no diaspora-stream-api is found; set DIASPORA_PREFIX to its prefix'
             done
             exit 0
         fi
@@ -139,16 +140,16 @@ case ${1:-} in
         run json "${limited[@]}" "$out/json"
         run 'on one Kafka' ci/with-kafka.sh "$0" --promises
         KAFKA_OPTIONS='--set log.retention.ms=1000 --set log.retention.check.interval.ms=300' \
-            run 'on a Kafka that forgets' ci/with-kafka.sh "$0" --expiring
+            run 'on a Kafka with a short retention' ci/with-kafka.sh "$0" --expiring
         ;;
-    --compile) # source, program: for what measures (ci/bench.sh)
-        find_api || { echo "$0: no diaspora-stream-api is installed; DIASPORA_PREFIX says where one is" >&2; exit 1; }
+    --compile) # source, program: for ci/bench.sh
+        find_api || { echo "$0: no diaspora-stream-api is found; set DIASPORA_PREFIX to its prefix" >&2; exit 1; }
         compile "$2" "$3" -O2
         ;;
-    --promises) show_promises "$2" ;;
+    --promises) run_tests "$2" ;;
     --expiring) run expiring "${limited[@]}" "$out/expiring" "$library" "$2" expiring- ;;
     *)
-        sed -n '2,7s/^# \{0,1\}//p' "$0"
+        sed -n '2,8s/^# \{0,1\}//p' "$0"
         exit 2
         ;;
 esac

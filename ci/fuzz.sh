@@ -1,20 +1,22 @@
 #!/usr/bin/env bash
-# Fuzzes what strangers can hand to Octopus, with libFuzzer and the address sanitizer: records, configuration, components,
-# the structs of the C ABI, and record batches for librdkafka's reader (src/fuzz, plugin-tests/fuzz).
+# Fuzzes the parsers of untrusted input with libFuzzer and the address sanitizer: records,
+# configuration, components, the structs of the C ABI, and record batches in librdkafka (src/fuzz,
+# plugin-tests/fuzz).
 #
-#   ci/fuzz.sh TARGET|all [--runs N]    N inputs each, ten million if not said; ends at the first that breaks a promise
-#   ci/fuzz.sh TARGET|all --minimize    the fewest inputs that reach what was ever reached, as the corpus to be committed
+#   ci/fuzz.sh TARGET|all [--runs N]    runs N inputs per target (default: ten million), up to the first failure
+#   ci/fuzz.sh TARGET|all --minimize    reduces the corpus to the fewest inputs with the same coverage, to be committed
 #
-# What is found is kept in target/fuzz: an input that breaks a promise in TARGET/broken, new ones worth having in
-# TARGET/corpus. The corpus that is committed is replayed by `cargo test -p octopus --lib fuzz`, without any of this.
-# Takes a nightly Rust, or a stable one made to act as one, and cargo-fuzz, which is installed if it is missing.
+# Results are in target/fuzz: failing inputs in TARGET/broken, inputs with new coverage in
+# TARGET/corpus. The committed corpus is replayed by `cargo test -p octopus --lib fuzz`, which needs
+# none of these tools. Needs a nightly Rust, or a stable one with RUSTC_BOOTSTRAP, and cargo-fuzz,
+# which is installed if it is missing.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
-readonly most_files=200 # of a committed corpus
+readonly max_files=200 # per target in the committed corpus
 
 usage() {
-    sed -n '2,11s/^# \{0,1\}//p' "$0"
+    sed -n '2,12s/^# \{0,1\}//p' "$0"
     exit 2
 }
 
@@ -38,12 +40,12 @@ if [[ $chosen == all ]]; then
 elif grep -qx "$chosen" <<<"$targets"; then
     chosen=("$chosen")
 else
-    echo "there is no target $chosen; expected all, or one of ${targets//$'\n'/, }" >&2
+    echo "unknown target $chosen; expected all or one of ${targets//$'\n'/, }" >&2
     exit 2
 fi
 
-# Sanitizers are unstable: a nightly has them, and a stable compiler that is told to act as one, if it was shipped with their
-# library.
+# Sanitizers are unstable features: a nightly compiler has them, and a stable one with
+# RUSTC_BOOTSTRAP=1, if it is shipped with the sanitizer's runtime.
 if rustup run nightly rustc --version >/dev/null 2>&1; then
     toolchain=nightly
 elif compgen -G "$(rustc --print target-libdir)/librustc-*_rt.asan.a" >/dev/null; then
@@ -57,8 +59,9 @@ command -v c++ >/dev/null || { echo 'missing: c++, which libFuzzer is compiled w
 command -v cargo-fuzz >/dev/null || cargo install cargo-fuzz --locked
 
 printf '=== building with %s ===\n' "$(rustc ${toolchain:++$toolchain} --version)"
-# The C code is sanitized too: the crate cc takes the sanitizer from the flags of rustc. What is reached in librdkafka is counted
-# by a call at each branch, since gcc has no counters that libFuzzer knows.
+# The C code is sanitized, too: the crate cc takes the sanitizer from the flags of rustc. The
+# coverage of librdkafka is measured by a call at each branch, since gcc does not have the inline
+# counters of libFuzzer.
 (cd plugin-tests/fuzz && cargo fetch --locked --quiet &&
     RUSTC_WRAPPER="$PWD/../../ci/fuzz/rustc" \
         OCTOPUS_LIBRDKAFKA_CFLAGS='-fsanitize-coverage=trace-pc' \
@@ -66,7 +69,7 @@ printf '=== building with %s ===\n' "$(rustc ${toolchain:++$toolchain} --version
 host=$(rustc -vV | sed -n 's/^host: //p')
 programs=plugin-tests/fuzz/target/$host/release
 
-longest() { # bytes of an input, beyond which nothing new is to be found
+max_length() { # target: the size of an input above which no new coverage is found
     case $1 in
         abi) echo 400 ;;
         batches) echo 4000 ;;
@@ -78,8 +81,8 @@ longest() { # bytes of an input, beyond which nothing new is to be found
 fuzz() { # target
     local target=$1 work=target/fuzz/$1 dictionary=plugin-tests/fuzz/dictionaries/$1.dict options
     mkdir -p "$work/broken"
-    options=(-max_len="$(longest "$target")" -timeout=30 -rss_limit_mb=4096 -print_final_stats=1)
-    # Threads of Octopus allocate beside each input, so leaks are only looked for in the end.
+    options=(-max_len="$(max_length "$target")" -timeout=30 -rss_limit_mb=4096 -print_final_stats=1)
+    # Threads of Octopus allocate while an input runs, so leaks are checked at the end only.
     [[ $target != abi && $target != batches ]] || options+=(-detect_leaks=0)
     [[ ! -f $dictionary ]] || options+=(-dict="$dictionary")
     if "$programs/$target" "${options[@]}" -runs="$runs" -artifact_prefix="$work/broken/" \
@@ -87,32 +90,34 @@ fuzz() { # target
         tee "$work/log" | grep --line-buffered -E 'INITED|pulse|DONE|ERROR|panicked|SUMMARY|Test unit written'; then
         return 0
     fi
-    echo "ci/fuzz.sh: $target broke a promise; all that was said is in $work/log, the input in $work/broken" >&2
+    echo "ci/fuzz.sh: $target failed; the output is in $work/log, the input in $work/broken" >&2
     return 1
 }
 
 minimize() { # target
     local target=$1 work=target/fuzz/$1 corpus=plugin-tests/fuzz/corpus/$1 count
     mkdir -p "$work/corpus"
-    # A copy, since a fuzzer that runs replaces its inputs by shorter ones.
+    # A copy, since a running fuzzer replaces inputs by shorter ones.
     rm -rf "$work/fewest" "$work/all"
     mkdir -p "$work/fewest" "$work/all"
     find "$work/corpus" -type f -exec cp -t "$work/all" {} + 2>/dev/null || true
-    # Those written by hand have names, and stay; the others are called by their hash.
+    # Inputs that were written by hand have names, and are kept. The names of the others are their
+    # hashes.
     find "$corpus" -type f -not -regex '.*/[0-9a-f]+' -exec cp {} "$work/fewest" \;
-    "$programs/$target" -set_cover_merge=1 -max_len="$(longest "$target")" "$work/fewest" "$corpus" "$work/all" \
+    "$programs/$target" -set_cover_merge=1 -max_len="$(max_length "$target")" "$work/fewest" "$corpus" "$work/all" \
         >"$work/merge.log" 2>&1 || { echo "ci/fuzz.sh: merging failed; see $work/merge.log" >&2; return 1; }
-    # Of those that are too many, some of each size: small ones say what they try, large ones go far.
+    # Above the limit, keeps inputs evenly over all sizes: small ones are readable, large ones have
+    # more coverage.
     count=$(find "$work/fewest" -type f -regex '.*/[0-9a-f]+' | wc -l)
-    local room=$((most_files - $(find "$work/fewest" -type f | wc -l) + count))
+    local allowed=$((max_files - $(find "$work/fewest" -type f | wc -l) + count))
     find "$work/fewest" -type f -regex '.*/[0-9a-f]+' -printf '%s %p\n' | sort -n |
-        awk -v count="$count" -v room="$room" 'int(NR * room / count) == int((NR - 1) * room / count) { print $2 }' | xargs -r rm
+        awk -v count="$count" -v allowed="$allowed" 'int(NR * allowed / count) == int((NR - 1) * allowed / count) { print $2 }' | xargs -r rm
     rm -rf "$corpus"
     mv "$work/fewest" "$corpus"
     printf '%s: %d files, %d bytes\n' "$target" "$(find "$corpus" -type f | wc -l)" "$(cat "$corpus"/* | wc -c)"
 }
 
-kept() { # target: how many inputs were ever worth keeping
+corpus_size() { # target: the number of inputs in its corpus
     find "target/fuzz/$1/corpus" -type f | wc -l
 }
 
@@ -127,11 +132,11 @@ for target in "${chosen[@]}"; do
     result=passed
     started=$SECONDS
     mkdir -p "target/fuzz/$target/corpus"
-    before=$(kept "$target")
+    before=$(corpus_size "$target")
     fuzz "$target" || { result=FAILED; status=1; }
     done_runs=$(sed -n 's/^stat::number_of_executed_units: *//p' "target/fuzz/$target/log")
     summary+=("$(printf '%-14s %10s inputs %6d s %6d new in the corpus   %s' "$target" "${done_runs:-?}" \
-        $((SECONDS - started)) $(($(kept "$target") - before)) "$result")")
+        $((SECONDS - started)) $(($(corpus_size "$target") - before)) "$result")")
 done
 if ! $minimize; then
     printf '\n=== summary ===\n'

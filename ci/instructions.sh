@@ -1,9 +1,10 @@
 #!/usr/bin/env bash
-# Counts the instructions that an event costs in our own functions, and fails if they are over 3 % more than
-# plugin-tests/bench/instructions.json says. Takes valgrind, and a minute when built.
+# Counts the instructions that the plugin's own functions execute for each event, and fails if they
+# exceed those in plugin-tests/bench/instructions.json by more than 3 %. Needs valgrind, and about a
+# minute without the build.
 #
 #   ci/instructions.sh
-#   ci/instructions.sh --write    what they are now, after a change that is worth it
+#   ci/instructions.sh --write    writes the current counts to that file, after an accepted increase
 set -euo pipefail
 cd "$(dirname "$0")/.."
 

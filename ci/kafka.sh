@@ -1,11 +1,12 @@
 #!/usr/bin/env bash
-# Starts a real Apache Kafka on free loopback ports for Octopus's tests, and ends it with whoever asked for it.
+# Starts an Apache Kafka on free loopback ports for the tests of Octopus, and stops it when the
+# process that started it ends.
 set -euo pipefail
 
-readonly newest_tried=4.3.1   # whose tools the tests use, whatever the brokers are
-readonly log4j_version=2.25.4 # the log4j that this Kafka brings along
-readonly start_limit=60       # seconds for all brokers to be up
-readonly stop_limit=10        # seconds for all brokers to end before they are killed
+readonly default_version=4.3.1 # the tests use its tools, whatever the version of the brokers
+readonly log4j_version=2.25.4  # the version of log4j that this Kafka uses
+readonly start_timeout=60      # seconds for all brokers to start
+readonly stop_timeout=10       # seconds for all brokers to end before they are killed
 
 usage() {
     cat <<'HELP'
@@ -15,29 +16,29 @@ Starts Apache Kafka on 127.0.0.1 and prints one line to stdout when every broker
 
     READY host:port[,host:port...] [host:port[,host:port...]]
 
-The second addresses are there with --protocol only.
+It prints the second addresses with --protocol only.
 
-It then runs until its stdin closes or it gets SIGTERM or SIGINT, ends the brokers and removes their data.
-In a terminal that is Ctrl-D or Ctrl-C. Where stdin is /dev/null it would end at once: there, use --stay.
+It runs until its stdin closes or it gets SIGTERM or SIGINT (Ctrl-D or Ctrl-C in a terminal), then stops the brokers and
+removes their data. With stdin at /dev/null it would end at once: use --stay.
 
-  --kafka VERSION  another Kafka (default: OCTOPUS_TEST_KAFKA_VERSION, or 4.3.1); one before 3.3 is started with ZooKeeper
-  --brokers N      a cluster of N nodes, each a broker and a controller (default: 1)
-  --protocol P     what clients speak: SSL, SASL_SSL or SASL_PLAINTEXT, to be set up by --set listener.name.client.…
-                   (default: PLAINTEXT). The brokers and tools speak PLAINTEXT at the second addresses
-  --class-path C   where the brokers find classes that the settings name
-  --set KEY=VALUE  one more broker property; may be repeated, and overrides what is set here
-  --dir DIR        the folder for data and broker-N.log; it is kept, and its data is used again by the next start
+  --kafka VERSION  the version of Kafka (default: OCTOPUS_TEST_KAFKA_VERSION, or 4.3.1); before 3.3 with ZooKeeper
+  --brokers N      the number of nodes, each a broker and a controller (default: 1)
+  --protocol P     the protocol of clients: SSL, SASL_SSL or SASL_PLAINTEXT, configured by --set listener.name.client.…
+                   (default: PLAINTEXT). Brokers and tools use PLAINTEXT at the second addresses
+  --class-path C   an additional class path for the brokers
+  --set KEY=VALUE  a broker property; may be repeated, and overrides the properties of this script
+  --dir DIR        the folder for data and broker-N.log; it is kept, and the next start uses its data
                    (default: a temporary folder, removed at the end)
-  --port P         the port of the one broker (default: a free one)
-  --advertised A   the addresses to tell clients, host:port,..., one for each broker, if they aren't the brokers' own: those of
-                   proxies in front of them
-  --stay           ignore stdin, run until a signal comes
-  --prepare        only make the brokers' data in --dir, and print the READY line: for those who start each broker themselves
-  --run N          become the broker N of the --dir that --prepare has made, and log to stdout
-  --jars-only      only make sure that the jars of 4.3.1 are there, with Kafka's tools, and print the folder they are in
-  --help           this text
+  --port P         the port of the only broker (default: a free one)
+  --advertised A   the advertised addresses, host:port,..., one for each broker, for proxies in front of the brokers
+                   (default: the addresses of the brokers)
+  --stay           ignore stdin, and run until a signal
+  --prepare        only create the brokers' data in --dir and print the READY line; --run starts the brokers
+  --run N          run broker N of a --dir that --prepare has created, as this process, and log to stdout
+  --jars-only      only fetch the jars of Kafka 4.3.1 and its tools, and print their folder
+  --help           print this text
 
-Needs java 17 or later, perl, and for the first run mvn (which fetches Kafka into target/kafka).
+Needs java 17 or later, perl, and for the first run mvn, which fetches Kafka to target/kafka.
 HELP
 }
 
@@ -50,7 +51,7 @@ give_up() {
 
 need() { command -v "$1" >/dev/null || give_up "$1 is missing: $2"; }
 
-kafka_version=${OCTOPUS_TEST_KAFKA_VERSION:-$newest_tried}
+kafka_version=${OCTOPUS_TEST_KAFKA_VERSION:-$default_version}
 brokers=1
 port=
 data=
@@ -82,7 +83,7 @@ read_options() {
             shift 2
             ;;
         --stay) stay=true && shift ;;
-        --jars-only) jars_only=true && kafka_version=$newest_tried && shift ;;
+        --jars-only) jars_only=true && kafka_version=$default_version && shift ;;
         --prepare) prepare=true && shift ;;
         --help) usage && exit ;;
         *) give_up "unknown option $1, see --help" ;;
@@ -98,17 +99,17 @@ read_options() {
     libs=$store/$kafka_version/libs
 }
 
-# Kafka does without it since 3.3; what 2.8 has in its place has no transactions.
+# Kafka needs no ZooKeeper since 3.3. KRaft in 2.8 has no transactions.
 needs_zookeeper() { [[ $kafka_version =~ ^(2\.|3\.[0-2]\.) ]]; }
 
-# --- Kafka's jars -----------------------------------------------------------------------------------------------------
+# --- Kafka's jars ---------------------------------------------------------------------------------
 
 root=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
 readonly store=$root/target/kafka
 libs=
 
-# Kafka leaves the choice of a logging backend to its distribution, so the binding of slf4j to log4j is named here. Old versions,
-# or their ZooKeeper, bring another one along.
+# Kafka's jars don't depend on a logging backend, so the POM adds the binding of slf4j to log4j. Old
+# versions or their ZooKeeper depend on other bindings, which it excludes.
 pom() {
     local artifact
     echo '<project><modelVersion>4.0.0</modelVersion>'
@@ -136,7 +137,8 @@ XML
     echo '</dependencies></project>'
 }
 
-# The folder appears in one step and only when complete; the lock lets one run fetch while others wait for it.
+# The folder is renamed into place when it is complete. The lock has other runs wait for the one
+# that fetches.
 fetch_jars() {
     [[ ! -d $libs ]] || return 0
     need mvn "install Apache Maven (Debian: apt install maven)"
@@ -162,18 +164,18 @@ check_java() {
     ((${version:-0} >= 17)) || give_up "java is too old for Kafka $kafka_version: $hint"
 }
 
-# --- The cluster ------------------------------------------------------------------------------------------------------
+# --- The cluster ----------------------------------------------------------------------------------
 
-pids=()             # of the brokers that were started, in their order
-zookeeper_pid=      # of what old brokers need
-broker_ports=()     # where clients reach them
-controller_ports=() # where they reach each other's controllers
-internal_ports=()   # where they and tools reach each other, if clients speak something else
-stdin_watch=        # pid of what waits for the end of stdin
+pids=()             # of the brokers, in their order
+zookeeper_pid=      # of ZooKeeper, for old brokers
+broker_ports=()     # for clients
+controller_ports=() # for controllers
+internal_ports=()   # for brokers and tools, if clients use another protocol
+stdin_watch=        # pid of the process that waits for the end of stdin
 
 log_of() { echo "$data/broker-$1.log"; }
 
-# All ports are held at the same time before any is let go, so they differ.
+# Binds all ports at the same time before it releases any, so that they differ.
 choose_ports() {
     local free
     free=$(perl -MIO::Socket::INET -e '
@@ -187,8 +189,9 @@ choose_ports() {
     [[ -z $port ]] || broker_ports=("$port")
 }
 
-# The clients' listener has a name of its own, so that --protocol and --set can secure it.
-# Topics appear on a mere look at them: Octopus has to do without, and its tests show whether it does.
+# The clients' listener has a separate name, so that --protocol and --set can secure it.
+# auto.create.topics.enable creates a topic on a mere metadata request, so the tests fail if Octopus
+# causes that.
 write_settings() {
     local voters=() node internal inter_broker=CLIENT addresses=("${broker_ports[@]/#/127.0.0.1:}")
     ((${#advertised[@]} == 0)) || addresses=("${advertised[@]}")
@@ -237,7 +240,7 @@ appender.console.layout.type = PatternLayout
 appender.console.layout.pattern = [%d] %p %m (%c)%n
 rootLogger.level = WARN
 rootLogger.appenderRef.console.ref = console
-# These say when the server has started.
+# These loggers report that the server has started.
 logger.server.name = kafka.server.KafkaRaftServer
 logger.server.level = INFO
 logger.zookeepers.name = kafka.server.KafkaServer
@@ -252,7 +255,7 @@ maxClientCnxns=0
 PROPERTIES
 }
 
-# Becomes a Kafka program. Should this script be killed outright, the kernel ends what it has started.
+# Replaces this shell by a Java program of Kafka. The kernel ends it when this script is killed.
 become_java() {
     exec setpriv --pdeathsig TERM java -Xms128m -Xmx512m -XX:+UseSerialGC -XX:TieredStopAtLevel=1 \
         -Dlog4j2.configurationFile="$data/log4j2.properties" -cp "$class_path$libs/*" "$@" </dev/null
@@ -294,7 +297,7 @@ is_up() {
         (exec 3<>"/dev/tcp/127.0.0.1/${broker_ports[$1 - 1]}") 2>/dev/null
 }
 
-# Prints the number of a broker that has ended, if there is one.
+# Prints the number of a broker that has ended, if any.
 ended_broker() {
     local node
     for ((node = 1; node <= brokers; node++)); do
@@ -302,9 +305,10 @@ ended_broker() {
     done
 }
 
-# Succeeds when all brokers are up, fails when one found its port taken, and gives up on anything else.
+# Succeeds when all brokers are up, fails if a port was in use, and ends the script on any other
+# failure.
 await_brokers() {
-    local deadline=$((SECONDS + start_limit)) node ended
+    local deadline=$((SECONDS + start_timeout)) node ended
     for ((node = 1; node <= brokers; node++)); do
         until is_up "$node"; do
             ended=$(ended_broker)
@@ -312,17 +316,17 @@ await_brokers() {
                 ! grep -q 'Address already in use' "$(log_of "$ended")" || return 1
                 give_up_with_log "$ended" "broker $ended ended while starting"
             fi
-            ((SECONDS < deadline)) || give_up_with_log "$node" "broker $node is not up after $start_limit s"
+            ((SECONDS < deadline)) || give_up_with_log "$node" "broker $node is not up after $start_timeout s"
             sleep 0.1
         done
     done
 }
 
 end_brokers() {
-    local deadline=$((SECONDS + stop_limit)) pid
+    local deadline=$((SECONDS + stop_timeout)) pid
     kill -TERM "${pids[@]}" 2>/dev/null || true
     for pid in "${pids[@]}" $zookeeper_pid; do
-        # Brokers take their leave of it.
+        # ZooKeeper is stopped after the brokers, which deregister from it.
         [[ $pid != "$zookeeper_pid" ]] || kill -TERM "$pid" 2>/dev/null || true
         while kill -0 "$pid" 2>/dev/null; do
             ((SECONDS < deadline)) || kill -KILL "$pid" 2>/dev/null || true
@@ -333,7 +337,7 @@ end_brokers() {
     zookeeper_pid=
 }
 
-# A free port may be taken by somebody else before the broker gets to it, hence more than one attempt.
+# Another process may bind a free port before the broker does, hence several attempts.
 start_cluster() {
     local attempt
     for attempt in 1 2 3; do
@@ -342,10 +346,10 @@ start_cluster() {
         format_data
         start_brokers
         ! await_brokers || return 0
-        say "a port was taken (attempt $attempt)"
+        say "a port was in use (attempt $attempt)"
         end_brokers
     done
-    give_up "no attempt found all its ports free"
+    give_up "a port was in use in each of 3 attempts"
 }
 
 print_ready() {
@@ -353,8 +357,9 @@ print_ready() {
     (IFS=, && echo "READY ${addresses[*]}${internal[*]:+ ${internal[*]}}")
 }
 
-# Returns when stdin closes. A signal ends the script from here, and a broker that ends by itself is a failure.
-run_until_told() {
+# Returns when stdin closes. A signal ends the script here, and a broker that ends by itself is a
+# failure.
+run_until_stdin_closes() {
     local ended
     $stay || { cat <&0 >/dev/null & stdin_watch=$!; }
     wait -n "${pids[@]}" $stdin_watch || true
@@ -362,7 +367,7 @@ run_until_told() {
     [[ -z $ended ]] || give_up_with_log "$ended" "broker $ended ended by itself"
 }
 
-# --- The run ----------------------------------------------------------------------------------------------------------
+# --- The run --------------------------------------------------------------------------------------
 
 read_options "$@"
 check_java
@@ -407,4 +412,4 @@ if $prepare; then
 fi
 start_cluster
 print_ready
-run_until_told
+run_until_stdin_closes

@@ -1,24 +1,24 @@
 #!/usr/bin/env bash
-# Works on the patch queue, src/kafka/patches: docs/librdkafka.md.
+# Maintains the patch queue, src/kafka/patches: docs/librdkafka.md.
 #
-#   ci/librdkafka.sh check [NUMBER...]      builds without each fix in turn, and verifies that its test fails: half an hour
-#   ci/librdkafka.sh check --part I/N       the same for every Nth fix, from the Ith on
-#   ci/librdkafka.sh bump DIRECTORY         applies the queue to another librdkafka's sources, and compiles and links the result
+#   ci/librdkafka.sh check [NUMBER...]      builds without one fix at a time and verifies that its test fails: half an hour
+#   ci/librdkafka.sh check --part I/N       the same for every Nth fix, beginning with the Ith
+#   ci/librdkafka.sh bump DIRECTORY         applies the queue to the sources of another librdkafka, and compiles and links the result
 #   ci/librdkafka.sh unpatched [FILTER...]  runs the suite on librdkafka as published, without the tests that need patches
-#   ci/librdkafka.sh tree DIRECTORY         makes a git repository there with a commit for each patch, to change or rebase them
-#   ci/librdkafka.sh export DIRECTORY       writes the commits of such a repository back as the queue
-#   ci/librdkafka.sh compilations LOG...    verifies that each C file of librdkafka was compiled once, by what
-#                                           `CC_ENABLE_DEBUG_OUTPUT=1 cargo build -vv` has printed
+#   ci/librdkafka.sh tree DIRECTORY         creates a git repository with a commit for each patch, to change or rebase them
+#   ci/librdkafka.sh export DIRECTORY       writes the commits of such a repository as the queue
+#   ci/librdkafka.sh compilations LOG...    verifies that each C file of librdkafka was compiled once, from the output
+#                                           of `CC_ENABLE_DEBUG_OUTPUT=1 cargo build -vv`
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
 readonly patches=$PWD/src/kafka/patches
 readonly out=$PWD/target/librdkafka
-# Without AWS' crates, which take long to compile and which no test of a patch uses.
+# Without the crates of AWS, which take long to compile and which no test of a patch uses.
 readonly features=(--no-default-features --features oidc,patched,tls,zstd)
 
 usage() {
-    sed -n '2,12s/^# \{0,1\}//p' "$0"
+    sed -n '2,11s/^# \{0,1\}//p' "$0"
     exit 2
 }
 
@@ -26,15 +26,15 @@ queue() {
     cargo run --quiet --locked -p librdkafka-build --bin librdkafka-queue -- "$@"
 }
 
-# --- check --------------------------------------------------------------------------------------------------------------
+# --- check ----------------------------------------------------------------------------------------
 
-# `Test:` of a patch is `unit NAME…`, `suite NAME…` or `faults ARGUMENT…`.
+# The `Test:` header of a patch is `unit NAME…`, `suite NAME…` or `faults ARGUMENT…`.
 build_test() { # kind
     case $1 in
         unit) cargo test --locked -p octopus "${features[@]}" --lib --no-run ;;
         suite) cargo test --locked -p plugin-tests "${features[@]}" --test suite --no-run ;;
         faults) cargo build --locked -p plugin-tests "${features[@]}" --bin faults ;;
-        *) echo "$0: a test of the kind '$1' cannot be run" >&2 && return 1 ;;
+        *) echo "$0: unknown kind of test '$1'; expected unit, suite or faults" >&2 && return 1 ;;
     esac
 }
 
@@ -46,7 +46,7 @@ run_test() { # kind, what
     esac
 }
 
-# Each test of a line on its own, since each must fail.
+# Prints the tests of a line one per line, since each is run separately and each must fail.
 tests_of() { # kind, rest of the line
     case $1 in
         faults) echo "$2" ;;
@@ -54,7 +54,7 @@ tests_of() { # kind, rest of the line
     esac
 }
 
-# Prints "passed", "failed", or "not run" where no such test was.
+# Prints "passed", "failed", or "not run" if the test does not exist.
 result_of() { # kind, what, log
     local status=0
     timeout --kill-after=10 900 bash -c "$(declare -f run_test); $(declare -p features); run_test \"\$@\"" _ "$1" "$2" \
@@ -68,12 +68,12 @@ result_of() { # kind, what, log
     fi
 }
 
-check_one() { # number, name, kind, rest; 0 for no number: nothing is left out
+check_one() { # number of the fix to leave out or 0 for none, name, kind, rest
     local number=$1 name=$2 kind=$3 rest=$4 expected=failed started=$SECONDS test result log
     [[ $number != 0 ]] || expected=passed
     export OCTOPUS_LIBRDKAFKA_WITHOUT=${number#0}
     if ! build_test "$kind" >"$out/$name.build.log" 2>&1; then
-        printf 'WRONG  %s: it does not build: %s\n' "$name" "$out/$name.build.log"
+        printf 'WRONG  %s: the build failed: %s\n' "$name" "$out/$name.build.log"
         return 1
     fi
     while read -r test; do
@@ -105,7 +105,7 @@ check() { # numbers, or --part I/N
         [[ $((count++ % parts)) == "$part" ]] || continue
         fixes+=("$number"$'\t'"$name"$'\t'"$test")
     done < <(queue list "$patches")
-    [[ ${#fixes[@]} -gt 0 ]] || { echo "$0: there is no such fix" >&2 && exit 2; }
+    [[ ${#fixes[@]} -gt 0 ]] || { echo "$0: no fix has the given numbers" >&2 && exit 2; }
 
     echo '--- with all patches: each test passes'
     while IFS=$'\t' read -r number name test; do
@@ -122,11 +122,11 @@ check() { # numbers, or --part I/N
     return "$wrong"
 }
 
-# --- bump ---------------------------------------------------------------------------------------------------------------
+# --- bump -----------------------------------------------------------------------------------------
 
 bump() { # directory
     local report
-    [[ -f $1/src/rdkafka.h ]] || { echo "$0: $1 is not librdkafka: there is no src/rdkafka.h" >&2 && exit 2; }
+    [[ -f $1/src/rdkafka.h ]] || { echo "$0: $1 is not librdkafka: it has no src/rdkafka.h" >&2 && exit 2; }
     report=$(queue report "$patches" "$1")
     sed '/^left out: /d' <<<"$report"
     local left_out
@@ -134,17 +134,17 @@ bump() { # directory
     mkdir -p "$out"
     if OCTOPUS_LIBRDKAFKA_SOURCES=$(realpath "$1") OCTOPUS_LIBRDKAFKA_WITHOUT=$left_out CARGO_TARGET_DIR=$out/bump \
         cargo build --locked -p octopus "${features[@]}" >"$out/bump.log" 2>&1; then
-        printf '\nWith the patches that apply it compiles, and the library links.\n'
+        printf '\nWith the patches that apply, librdkafka compiles and the library links.\n'
     else
-        printf '\nWith the patches that apply it does not compile:\n\n'
+        printf '\nWith the patches that apply, the build fails:\n\n'
         grep -E 'error|undefined' "$out/bump.log" | head -20
         return 1
     fi
 }
 
-# --- unpatched ----------------------------------------------------------------------------------------------------------
+# --- unpatched ------------------------------------------------------------------------------------
 
-# Those that need patches are in a table of docs/librdkafka.md: | `test` | what it needs |
+# docs/librdkafka.md has a table of the tests that need patches: | `test` | the patch |
 unpatched() { # filters
     local skips=() name
     while read -r name; do
@@ -155,14 +155,15 @@ unpatched() { # filters
     export CARGO_TARGET_DIR=$out/unpatched
     local packages=(--locked -p octopus -p plugin-tests --no-default-features
         --features plugin-tests/aws,plugin-tests/oidc,plugin-tests/tls,plugin-tests/zstd)
-    # Examples are programs that tests run.
+    # Tests run the examples.
     cargo build "${packages[@]}" --all-targets
     cargo test "${packages[@]}" --lib --test suite -- --test-threads=4 "${skips[@]}" "$@"
 }
 
-# --- tree and export ----------------------------------------------------------------------------------------------------
+# --- tree and export ------------------------------------------------------------------------------
 
-# A commit's subject is a patch's name without number, its body the patch's header.
+# The subject of a commit is the name of the patch without its number, the body is the header of the
+# patch.
 tree() { # directory
     [[ ! -e $1 ]] || { echo "$0: $1 exists" >&2 && exit 2; }
     local patch name
@@ -199,7 +200,7 @@ export_queue() { # directory
     printf '%d patches written to %s\n' "$number" "$patches"
 }
 
-# --- compilations -------------------------------------------------------------------------------------------------------
+# --- compilations ---------------------------------------------------------------------------------
 
 # The crate cc prints `running: … "-c" "…/librdkafka/src/rdkafka.c"` for each run of the compiler.
 compilations() { # logs

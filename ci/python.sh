@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# Makes sure that the Python packages of the tests are there - clients of other people's, to compare with - and prints the
-# Python that has them.
+# Installs the Python packages of the tests, which are independent clients, and prints the path of
+# the Python that has them.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
@@ -12,7 +12,8 @@ give_up() {
     exit 1
 }
 
-# The folder is complete when its name says which packages it has; the lock lets one run fetch while others wait for it.
+# The name of the folder is a hash of the packages. The lock has other runs wait for the one that
+# installs.
 wanted=$(printf '%s\n' "${packages[@]}" | sha256sum | cut -c1-16)
 readonly home=$store/$wanted
 if [[ ! -e $home/complete ]]; then
@@ -22,7 +23,7 @@ if [[ ! -e $home/complete ]]; then
         flock 9
         [[ ! -e $home/complete ]] || exit 0
         rm -rf "$home"
-        python3 -m venv "$home" >&2 || give_up "python3 can't make an environment (Debian: apt install python3-venv)"
+        python3 -m venv "$home" >&2 || give_up "python3 can't create a virtual environment (Debian: apt install python3-venv)"
         "$home/bin/pip" install --quiet --disable-pip-version-check "${packages[@]}" >&2 ||
             give_up "pip could not fetch ${packages[*]}"
         touch "$home/complete"

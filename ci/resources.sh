@@ -1,8 +1,8 @@
 #!/usr/bin/env bash
-# Counts the threads and connections of a program with seven topics and with three hundred, on a Kafka of three brokers of its own, and
-# fails if they exceed the limits of docs/performance.md.
+# Counts the threads and connections of a program with 7 topics and with 300, on a Kafka of three
+# brokers that it starts, and fails if they exceed the limits of docs/performance.md.
 #
-#   ci/resources.sh [LIBRARY]    the library is target/release/liboctopus.so unless named
+#   ci/resources.sh [LIBRARY]    the default library is target/release/liboctopus.so
 set -euo pipefail
 cd "$(dirname "$0")/.."
 

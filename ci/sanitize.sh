@@ -1,25 +1,27 @@
 #!/usr/bin/env bash
-# Runs the tests on a plugin that watches itself: AddressSanitizer (with LeakSanitizer, and in C UndefinedBehaviorSanitizer),
-# ThreadSanitizer; and the hosts in C and C++ in valgrind's memcheck. Each first has to report faults that are planted.
+# Runs the tests with a plugin that is compiled with AddressSanitizer (and LeakSanitizer, and
+# UndefinedBehaviorSanitizer for C) or ThreadSanitizer, and the hosts in C and C++ in valgrind's
+# memcheck. Each must first report deliberate faults.
 #
-#   ci/sanitize.sh address|thread|valgrind            all tests but those that are named as skipped, with the reason
-#   ci/sanitize.sh address|thread --quick             the unit tests, and a part of the others: what CI runs
-#   ci/sanitize.sh address|thread|valgrind FILTER...  the tests whose names contain one of these
-#   ci/sanitize.sh address|thread --row N             that row of the fault matrix in full, if it starts no other tests
-#   ci/sanitize.sh --self-test [address|thread|valgrind]
+#   ci/sanitize.sh address|thread|valgrind            all tests except those in skipped.txt, which has the reasons
+#   ci/sanitize.sh address|thread --quick             the unit tests and a part of the others, as in CI
+#   ci/sanitize.sh address|thread|valgrind FILTER...  the tests whose names contain a filter
+#   ci/sanitize.sh address|thread --row N             row N of the fault matrix in full, if it starts no other tests
+#   ci/sanitize.sh --self-test [address|thread|valgrind]    only the deliberate faults
 #
-# Rust and librdkafka are compiled with the sanitizer, into target/address or target/thread; std only for thread, where its
-# locks must be seen. Exits with 77 where the toolchain lacks what is needed, and says what.
+# Rust and librdkafka are compiled with the sanitizer to target/address or target/thread. std is
+# compiled with it for thread only, which must see its locks. Exits with 77 if the toolchain lacks
+# something, and prints what.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
 readonly here=$PWD/ci/sanitize
 readonly missing=77
-# Without these whatever has to be secured, killed or waited for over minutes.
-readonly quick_modules=(components:: consuming:: pools:: preparations:: processing:: producing:: records:: services::)
+# The other modules need TLS or SASL, kill processes or wait for minutes.
+readonly quick_modules=(components:: consuming:: pools:: preparations:: processing:: producing:: pulls:: records:: services::)
 
 usage() {
-    sed -n '2,12s/^# \{0,1\}//p' "$0"
+    sed -n '2,14s/^# \{0,1\}//p' "$0"
     exit 2
 }
 
@@ -28,9 +30,9 @@ lack() {
     exit "$missing"
 }
 
-# --- what each run is made with ---------------------------------------------------------------------------------------
+# --- the build ------------------------------------------------------------------------------------
 
-choose_toolchain() { # the sanitizer's short name: the first toolchain that has its runtime
+choose_toolchain() { # the short name of a sanitizer: selects the first toolchain that has its runtime
     target=$(rustc -vV | sed -n 's/^host: //p')
     local toolchain
     for toolchain in "${RUSTUP_TOOLCHAIN:-}" nightly; do
@@ -39,7 +41,7 @@ choose_toolchain() { # the sanitizer's short name: the first toolchain that has 
         library=$(rustc --print sysroot 2>/dev/null)/lib/rustlib
         ! compgen -G "$library/$target/lib/librustc*_rt.$1.a" >/dev/null || return 0
     done
-    lack "no toolchain here has the runtime librustc…_rt.$1.a for $target: install a stable one or nightly by rustup"
+    lack "no toolchain has the runtime librustc…_rt.$1.a for $target: install stable or nightly with rustup"
 }
 
 prepare() { # address, thread or valgrind
@@ -49,25 +51,28 @@ prepare() { # address, thread or valgrind
     out=$PWD/target/$mode
     reports=$out/reports
     cargo_flags=()
-    # Frames are walked at each allocation; without their pointers stacks are short and wrong.
-    # Without C11's threads librdkafka starts its threads by pthread_create, where sanitizers see them begin; one that
-    # thrd_create started is unknown to them: its memory seems freed twice to the one, and crashes the other.
+    # The sanitizers walk the frames at each allocation; without frame pointers the stacks are short
+    # and wrong. Without C11 threads librdkafka uses pthread_create, which the sanitizers intercept.
+    # They don't intercept thrd_create: AddressSanitizer then reports memory of the thread as freed
+    # twice, and ThreadSanitizer crashes.
     export OCTOPUS_LIBRDKAFKA_CFLAGS="-g -O1 -fno-omit-frame-pointer -DWITH_C11THREADS=0"
-    # Plugins have no runtime of their own: they find that of the program, which therefore shows its symbols.
+    # The plugin uses the sanitizer runtime of the program, which must therefore export its symbols.
     local rust_flags='-Cforce-frame-pointers=yes -Clink-arg=-rdynamic -Clink-arg=-Wl,-z,undefs'
-    local watched
-    # Suppressions go by functions' names, also in programs that are started without PATH.
+    local sanitizer_flags
+    # Suppressions match function names, so a symbolizer is needed. Its path is absolute since some
+    # tests start programs without PATH.
     local symbolizer common
     symbolizer=$(command -v llvm-symbolizer || command -v addr2line) || lack 'llvm-symbolizer (llvm) or addr2line (binutils) is not installed'
     common="log_path=$reports/report:external_symbolizer_path=$symbolizer:allow_addr2line=1"
     case $mode in
         address)
             choose_toolchain asan
-            # UndefinedBehaviorSanitizer's runtime is in that of AddressSanitizer. Rust has none of its own. What it asks of
-            # each pointer, AddressSanitizer answers; with that, gcc takes minutes for some of librdkafka's files.
+            # The runtime of AddressSanitizer contains that of UndefinedBehaviorSanitizer, which
+            # Rust does not have. The pointer checks are left out: AddressSanitizer covers them, and
+            # gcc takes minutes for some files with them.
             OCTOPUS_LIBRDKAFKA_CFLAGS+=' -fsanitize=address,signed-integer-overflow,shift,integer-divide-by-zero,bounds,vla-bound'
             OCTOPUS_LIBRDKAFKA_CFLAGS+=,unreachable,bool,enum,float-cast-overflow
-            watched=-Zsanitizer=address
+            sanitizer_flags=-Zsanitizer=address
             export ASAN_OPTIONS="$common:detect_leaks=1:detect_stack_use_after_return=1:strict_string_checks=1"
             ASAN_OPTIONS+=":suppressions=$here/memory.txt"
             export LSAN_OPTIONS="suppressions=$PWD/plugin-tests/hosts/leaks.supp"
@@ -77,10 +82,11 @@ prepare() { # address, thread or valgrind
         thread)
             choose_toolchain tsan
             [[ -d $library/src/rust/library/std ]] ||
-                lack "std's sources are not installed, and unseen locks look like races: rustup component add rust-src"
+                lack "the sources of std are not installed, without which its locks look like races: rustup component add rust-src"
             OCTOPUS_LIBRDKAFKA_CFLAGS+=' -fsanitize=thread'
-            # parking_lot has a load in place of a fence, which ThreadSanitizer doesn't see.
-            watched='-Zsanitizer=thread --cfg tsan_enabled'
+            # Has parking_lot use a load in place of a fence, since ThreadSanitizer doesn't support
+            # fences.
+            sanitizer_flags='-Zsanitizer=thread --cfg tsan_enabled'
             cargo_flags+=(-Zbuild-std=std,panic_unwind,proc_macro,test)
             export TSAN_OPTIONS="$common:suppressions=$here/races.txt:history_size=4:second_deadlock_stack=1"
             export OCTOPUS_TEST_SLOWNESS=3
@@ -92,30 +98,31 @@ prepare() { # address, thread or valgrind
             ;;
         *) usage ;;
     esac
-    # Where a panic is tested, no test waits long enough for its backtrace.
+    # Symbolizing a backtrace takes longer than tests of panics wait.
     export RUST_BACKTRACE=0
-    # Sanitizers are options of nightly; the stable compiler has them all the same, when it is told to let them be used.
-    export RUSTC_BOOTSTRAP=1 RUSTFLAGS="$watched $rust_flags" CARGO_TARGET_DIR=$out
-    # The crate cc takes the sanitizer from the flags of rustc; zlib, zstd and ring are left as they are, and librdkafka's own flags
-    # come behind this.
+    # Sanitizers are unstable options. RUSTC_BOOTSTRAP allows them on a stable compiler, too.
+    export RUSTC_BOOTSTRAP=1 RUSTFLAGS="$sanitizer_flags $rust_flags" CARGO_TARGET_DIR=$out
+    # The crate cc takes the sanitizer from the flags of rustc. This turns it off for zlib, zstd and
+    # ring; librdkafka's own flags come later and turn it on.
     export "CFLAGS_${target//-/_}=-fno-sanitize=all"
-    lend_openssl
+    reuse_openssl
     cargo_flags+=(--target "$target")
 }
 
-# OpenSSL is left as it is, and takes as long to compile as all the rest: what the debug build made of it is taken, if it is there.
-lend_openssl() {
+# OpenSSL is not compiled with the sanitizer and takes as long to compile as all else, so the build
+# reuses that of the debug build, if it exists.
+reuse_openssl() {
     local made
     made=$(ls -td target/debug/build/openssl-sys-*/out/openssl-build/install 2>/dev/null | head -1) || return 0
     [[ -e $made/lib/libssl.a ]] || return 0
     export OPENSSL_NO_VENDOR=1 OPENSSL_STATIC=1 OPENSSL_DIR=$PWD/$made
 }
 
-build() { # cargo's arguments; what is compiled and run on the way may leak
+build() { # cargo's arguments; build scripts and proc macros may leak
     env ASAN_OPTIONS=detect_leaks=0 TSAN_OPTIONS=report_bugs=0 cargo "$1" "${cargo_flags[@]}" "${@:2}"
 }
 
-# --- the sanitizers see something ---------------------------------------------------------------------------------------
+# --- the self-test --------------------------------------------------------------------------------
 
 self_test() {
     local folder=$out/planted expected failed=0 fault printed
@@ -146,13 +153,13 @@ self_test() {
         fi
         printed=$(cat "$reports"/* 2>/dev/null || true)
         if [[ -z ${expected[$fault]} && -n $printed ]] || ! grep -q "${expected[$fault]}" <<<"$printed"; then
-            printf 'sanitize.sh: %s: %s planted, expected in the report: "%s", found:\n%s\n' \
+            printf 'sanitize.sh: %s: fault %s: expected in the report: "%s", found:\n%s\n' \
                 "$mode" "$fault" "${expected[$fault]:-nothing at all}" "${printed:-no report}" >&2
             failed=1
         fi
     done
     [[ $failed == 0 ]] || exit 1
-    printf '%s: each of %d planted faults is reported, and nothing where there is none\n' "$mode" $((${#expected[@]} - 1))
+    printf '%s: each of %d deliberate faults is reported, and a correct program has no report\n' "$mode" $((${#expected[@]} - 1))
 }
 
 fresh_reports() {
@@ -160,10 +167,11 @@ fresh_reports() {
     mkdir -p "$reports"
 }
 
-# --- the tests ----------------------------------------------------------------------------------------------------------
+# --- the tests ------------------------------------------------------------------------------------
 
-# Lines of skipped.txt: the run, how the tests' names begin, why. Prints each test that is left out, and fills `skips`.
-name_skipped() { # the names of all tests
+# A line of skipped.txt has the runs, a prefix of test names, and the reason. Prints each skipped
+# test, and fills `skips`.
+read_skipped() { # the names of all tests
     skips=() skipped=0
     local modes name reason test
     while IFS='|' read -r modes name reason; do
@@ -175,7 +183,7 @@ name_skipped() { # the names of all tests
             printf 'skipped: %s:%s\n' "$test" "$reason"
             found=1 skipped=$((skipped + 1))
         done < <(grep -F "$name" <<<"$1" || true)
-        [[ $found == 1 || $partial == 1 ]] || { echo "sanitize.sh: skipped.txt names $name, which is no test" >&2 && exit 1; }
+        [[ $found == 1 || $partial == 1 ]] || { echo "sanitize.sh: skipped.txt has $name, which matches no test" >&2 && exit 1; }
     done < <(grep -v '^#' "$here/skipped.txt")
 }
 
@@ -188,51 +196,52 @@ run_tests() { # filters
         export OCTOPUS_TEST_VALGRIND=1
     fi
     [[ $# == 0 ]] || partial=1
-    # Examples are programs that tests run.
+    # Tests run the examples.
     build build --locked --workspace --all-targets
     list=$(build test --locked "${which[@]}" -- --list "$@" 2>"$out/build.log") || { cat "$out/build.log" >&2 && exit 1; }
-    name_skipped "$(sed -n 's/: test$//p' <<<"$list")"
+    read_skipped "$(sed -n 's/: test$//p' <<<"$list")"
     fresh_reports
-    watch_tests "${which[@]}" -- "${skips[@]}" "$@"
-    tell
+    run_cargo_test "${which[@]}" -- "${skips[@]}" "$@"
+    report_results
 }
 
-# Without AWS' crates, which are a third of what is compiled.
-readonly most=(--workspace --no-default-features --features plugin-tests/oidc,plugin-tests/patched,plugin-tests/tls,plugin-tests/zstd)
+# Without the crates of AWS, which are a third of the build.
+readonly without_aws=(--workspace --no-default-features --features plugin-tests/oidc,plugin-tests/patched,plugin-tests/tls,plugin-tests/zstd)
 
 run_row() { # number
     status=0 skipped=0
     ci/kafka.sh --jars-only >/dev/null
-    build build --locked "${most[@]}" --bin faults
+    build build --locked "${without_aws[@]}" --bin faults
     fresh_reports
     ASAN_OPTIONS+=:detect_leaks=0 "$out/$target/debug/faults" --full --row "$1" 2>&1 | tee -a "$out/output.log" || status=1
-    # In libtest's words, for `tell`.
+    # In the format of libtest, for `report_results`.
     printf 'test result: %d passed; %d failed\n' $((1 - status)) "$status" >>"$out/output.log"
-    tell
+    report_results
 }
 
-# All unit tests, and of the others those that are done soon, none of which uses AWS' crates.
+# Runs all unit tests and the fast modules of the suite, none of which uses the crates of AWS.
 run_quick_tests() {
-    local which=("${most[@]}")
+    local which=("${without_aws[@]}")
     local suite=(--test suite) list
     partial=1 status=0
     list=$(build test --locked "${which[@]}" "${suite[@]}" -- --list "${quick_modules[@]}" 2>"$out/build.log") ||
         { cat "$out/build.log" >&2 && exit 1; }
-    name_skipped "$(sed -n 's/: test$//p' <<<"$list")"
+    read_skipped "$(sed -n 's/: test$//p' <<<"$list")"
     fresh_reports
-    watch_tests "${which[@]}" --lib --
-    watch_tests "${which[@]}" "${suite[@]}" -- "${skips[@]}" "${quick_modules[@]}"
+    run_cargo_test "${which[@]}" --lib --
+    run_cargo_test "${which[@]}" "${suite[@]}" -- "${skips[@]}" "${quick_modules[@]}"
     [[ $mode != address ]] || run_rows
-    tell
+    report_results
 }
 
-# What garbled answers, and opening and closing in haste, do to memory: shares of two rows of the fault matrix.
+# Runs shares of two rows of the fault matrix: corrupted responses, and opening and closing in quick
+# succession.
 run_rows() {
     ci/kafka.sh --jars-only >/dev/null
     ASAN_OPTIONS+=:detect_leaks=0 "$out/$target/debug/faults" --row 7 --row 19 2>&1 | tee -a "$out/output.log" || status=1
 }
 
-watch_tests() { # which, --, libtest's arguments
+run_cargo_test() { # which, --, libtest's arguments
     cargo test "${cargo_flags[@]}" --no-fail-fast --locked "$@" --test-threads=4 2>&1 | tee -a "$out/output.log" || status=1
 }
 
@@ -240,7 +249,7 @@ sum() { # passed or failed
     awk -v what="$1" '/^test result: / { for (i = 2; i <= NF; i++) if ($i ~ "^" what) total += $(i - 1) } END { print total + 0 }' "$out/output.log"
 }
 
-tell() {
+report_results() {
     local passed failed found=0 file
     passed=$(sum passed)
     failed=$(sum failed)
@@ -252,7 +261,7 @@ tell() {
     done
     printf '%s: %d tests passed, %d failed, %d skipped by name, %d reports\n' "$mode" "$passed" "$failed" "$skipped" "$found"
     if [[ ${#failed_commands[@]} -gt 0 ]]; then
-        # What could not be compiled has no test that failed.
+        # Prints compile errors, too, since a failed build has no failed test.
         printf 'sanitize.sh: failed: %s\n' "${failed_commands[@]}" >&2
         grep -E '^error|^test .* FAILED$|No space left|signal: ' "$out/output.log" | tail -40 >&2 || true
     fi
@@ -267,10 +276,10 @@ tell() {
     [[ $status == 0 && $found == 0 ]]
 }
 
-name_what_cannot_be() {
-    echo "skipped: Miri: it needs a component that not every toolchain has, and can't run librdkafka, which all but a few modules call"
+print_unavailable() {
+    echo "skipped: Miri: it needs a component that not every toolchain has, and can't run librdkafka, which most modules call"
     [[ $mode != valgrind ]] ||
-        echo "skipped: helgrind: it knows pthread's locks only, and takes each of Rust's, which are futexes, for none; see thread"
+        echo "skipped: helgrind: it knows the locks of pthread only, and not those of Rust, which are futexes; use thread"
 }
 
 quick=false
@@ -300,7 +309,7 @@ fi
 [[ ${#modes[@]} == 1 ]] || usage
 prepare "${modes[0]}"
 self_test
-name_what_cannot_be
+print_unavailable
 if [[ $row ]]; then
     run_row "$row"
 elif $quick; then

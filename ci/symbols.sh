@@ -1,16 +1,17 @@
 #!/usr/bin/env bash
-# Compares what a built library exports with ci/exported-symbols.txt, and how it asks to be loaded: never unmapped,
-# wholly resolved at once, known by its bare name.
+# Checks a built library: its exported symbols are those in ci/exported-symbols.txt, it is never
+# unmapped, all of its symbols are resolved when it is loaded, its soname is its file name, and it
+# needs no libraries that should be built in.
 #
 #   ci/symbols.sh target/debug/deps/liboctopus.so
-#   ci/symbols.sh LIBRARY --with-diaspora           # one with the C++ adapter, which needs that API and libstdc++
+#   ci/symbols.sh LIBRARY --with-diaspora           # a library with the C++ adapter, which needs the API and libstdc++
 set -euo pipefail
 
 library=${1:?usage: ci/symbols.sh LIBRARY}
 list=$(dirname "$0")/exported-symbols.txt
 
 if ! diff <(nm -D --defined-only "$library" | awk '{print $3}' | sort) <(sort "$list"); then
-    echo "$library exports other symbols (<) than $list says (>)" >&2
+    echo "$library exports symbols (<) that differ from $list (>)" >&2
     exit 1
 fi
 dynamic=$(readelf -dW "$library")
@@ -27,13 +28,14 @@ if grep -E 'NEEDED.*(rdkafka|ssl|crypto|libz|zstd|lz4|sasl|curl)' <<<"$dynamic";
 fi
 needed_by_adapter='NEEDED.*(stdc\+\+|diaspora-stream-api)'
 if [[ ${2:-} == --with-diaspora ]]; then
-    # Python loads it with RTLD_LOCAL: exceptions are caught by their types only if it names the API's library itself.
+    # Python loads it with RTLD_LOCAL. It must depend on the API's library itself, or handlers don't
+    # match the types of exceptions.
     if [[ $(grep -cE "$needed_by_adapter" <<<"$dynamic") != 2 ]]; then
         echo "$library should need libstdc++ and libdiaspora-stream-api" >&2
         exit 1
     fi
 elif grep -E "$needed_by_adapter" <<<"$dynamic"; then
-    echo "$library needs what only one with the C++ adapter should" >&2
+    echo "$library needs libstdc++ or libdiaspora-stream-api, although it has no C++ adapter" >&2
     exit 1
 fi
-echo "$library: one symbol, as listed; stays mapped; nothing but the system's libraries needed"
+echo "$library: exports the listed symbol, stays mapped, and needs only libraries of the system"

@@ -1,11 +1,12 @@
 #!/usr/bin/env bash
-# Everything that must hold before a change lands: the README's test command, and what .ci/run calls.
+# Runs all checks that must pass before a change is merged: the README's test command, and the
+# script of .ci/run.
 #
-#   ci/test.sh           all of it, from a fresh clone; installs what is missing where it can
-#   ci/test.sh --quick   without the release build, sanitizers, and what needs them: some three minutes when built
+#   ci/test.sh           runs all checks, also in a fresh clone; installs missing programs if it can
+#   ci/test.sh --quick   leaves out the release build, the sanitizers and checks that need them: about three minutes when built
 #
-# The tests start a real Kafka on free ports of the loopback and end it, whatever happens to them; with
-# OCTOPUS_TEST_KAFKA=host:port they use the one that is there.
+# The tests start a real Kafka on free loopback ports and stop it, even if they fail. With
+# OCTOPUS_TEST_KAFKA=host:port they use that Kafka.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
@@ -24,7 +25,7 @@ readonly unpatched=plugin-tests/aws,plugin-tests/oidc,plugin-tests/tls,plugin-te
 summary=()
 step_started=$SECONDS
 step=''
-# What a run from a fresh clone takes, and some more.
+# A run from a fresh clone needs somewhat less.
 readonly needed_gb=12
 
 begin() {
@@ -48,7 +49,7 @@ report() {
 }
 trap report EXIT
 
-# What is needed: the command, and Debian's package that has it.
+# The required commands, each with its Debian package.
 needed=(
     'cc gcc' 'c++ g++' 'make make' 'perl perl' 'java default-jre-headless' 'mvn maven' 'kcat kcat'
     'valgrind valgrind' 'nm binutils' 'setpriv util-linux' 'unshare util-linux' 'javac default-jdk-headless'
@@ -61,12 +62,12 @@ install_missing() {
     for entry in "${needed[@]}"; do
         command -v "${entry%% *}" >/dev/null || missing+=("${entry##* }")
     done
-    # Debian parts Python from what makes environments.
+    # On Debian, venv is in a separate package.
     ! command -v python3 >/dev/null || python3 -c 'import ensurepip, venv' 2>/dev/null || missing+=(python3-venv)
     [[ ! " ${missing[*]} " =~ ' python3 ' ]] || missing+=(python3-venv)
     if [[ ${#missing[@]} -gt 0 ]]; then
         if [[ $(id -u) != 0 ]] || ! command -v apt-get >/dev/null; then
-            echo "missing: install ${missing[*]} (Debian's names)" >&2
+            echo "missing: install ${missing[*]} (names of Debian packages)" >&2
             return 1
         fi
         apt-get update -qq
@@ -83,18 +84,18 @@ install_missing() {
     kcat -V | head -1
 }
 
-# Where the disk is full, what fails is rarely what says so.
+# Checked first, since the errors of a full disk rarely name it.
 check_disk() {
     local available
     available=$(($(df --output=avail -k . | tail -1) / 1024 / 1024))
     printf 'free on the disk: %d GB\n' "$available"
     if ! $quick && ((available < needed_gb)); then
-        echo "missing: $needed_gb GB on the disk of $PWD" >&2
+        echo "missing: a full run needs $needed_gb GB on the disk of $PWD" >&2
         return 1
     fi
 }
 
-begin 'what the tests need is there'
+begin 'required programs'
 check_disk
 install_missing
 if [[ -z ${OCTOPUS_TEST_KAFKA:-} ]]; then
@@ -103,15 +104,15 @@ fi
 ci/python.sh
 finish
 
-begin 'formatted'
+begin 'formatting'
 cargo fmt --all -- --check
 finish
 
-begin 'each promise has tests that exist'
+begin 'docs/coverage.md names existing tests'
 ci/coverage.sh
 finish
 
-begin 'hosts that are built find the ABI as it was'
+begin 'ABI is compatible'
 ci/abi.sh --self-test
 ci/abi.sh
 finish
@@ -122,26 +123,26 @@ ci/bindings.sh --check
 RUSTDOCFLAGS='-D warnings' cargo doc --no-deps --locked -p octopus-loader
 finish
 
-begin 'nothing that it is built from is known to be vulnerable'
+begin 'no known vulnerabilities in libraries and crates'
 ci/vendored.sh --self-test
 ci/vendored.sh
 finish
 
-begin 'no lint finds anything'
+begin 'lints'
 cargo clippy --workspace --all-targets --locked -- -D warnings
 cargo clippy -p octopus --all-targets --no-default-features --locked -- -D warnings
 cargo clippy --workspace --all-targets --no-default-features --features "$unpatched" --locked -- -D warnings
-# Workspaces of their own, which aren't compiled here, but must be able to be.
+# Separate workspaces, which are not compiled here; their lock files must be current.
 for manifest in plugin-tests/fuzz/Cargo.toml ci/sanitize/planted/Cargo.toml; do
     cargo metadata --locked --format-version 1 --manifest-path "$manifest" >/dev/null
 done
 finish
 
-begin 'tests, on a real Kafka and on the embedded one'
+begin 'tests on a real Kafka and on the embedded Kafka'
 cargo build --workspace --all-targets --locked
 rm -rf target/tmp/logs
 mkdir -p target/tmp/logs
-# The tests mostly wait, so more of them than cores run at once.
+# The tests mostly wait, so more threads than cores are used.
 cargo test --workspace --locked -- --test-threads=4 2>&1 | tee target/tmp/logs/output.log
 finish
 
@@ -149,16 +150,16 @@ begin 'a share of each row of the fault matrix'
 ci/faults.sh --seed 1
 finish
 
-begin 'tests of a build without AWS credential chain, and without any feature'
+begin 'tests without the feature aws, and without any'
 env -u AWS_ACCESS_KEY_ID cargo test -p octopus --lib --no-default-features --features oidc,patched,tls,zstd --locked -- auth config
-cargo test -p octopus --lib --no-default-features --locked -- kafka::conf kafka::log_messages
+cargo test -p octopus --lib --no-default-features --locked -- kafka::librdkafka::conf kafka::librdkafka::log_messages
 finish
 
-begin 'models of what threads change without a lock'
+begin 'models of lock-free code (loom)'
 cargo test -p octopus --lib --no-default-features --features loom --locked -- models::
 finish
 
-begin 'the tests showed no secret'
+begin 'no secrets in the output of the tests'
 ci/secrets.sh --self-test
 ci/secrets.sh target/tmp/logs
 finish
@@ -167,7 +168,7 @@ begin 'exported symbols (debug build)'
 ci/symbols.sh target/debug/deps/liboctopus.so
 finish
 
-begin 'the C++ Diaspora API, where it is installed'
+begin 'the C++ Diaspora API, if it is installed'
 ci/diaspora.sh
 finish
 
@@ -177,7 +178,7 @@ if ! $quick; then
     cargo build --release --locked
     finish
 
-    begin 'what an event costs in instructions'
+    begin 'instructions per event'
     ci/instructions.sh
     finish
 
@@ -185,10 +186,10 @@ if ! $quick; then
     ci/resources.sh
     finish
 
-    begin 'unit tests and a part of the others, with sanitizers'
+    begin 'unit tests and a part of the suite, with sanitizers'
     status=0
     ci/sanitize.sh address --quick || status=$?
-    # 77: the toolchain has none, as it has said.
+    # 77: the toolchain has no sanitizers.
     [[ $status != 77 ]] || step="skipped: $step"
     [[ $status == 0 || $status == 77 ]] || exit "$status"
     finish
@@ -197,11 +198,11 @@ if ! $quick; then
     ci/symbols.sh target/release/liboctopus.so
     finish
 
-    begin 'quickstart, without any server'
+    begin 'quickstart on the embedded Kafka'
     cargo run --release --locked --example quickstart
     finish
 
-    begin 'quickstart, on a real Kafka'
+    begin 'quickstart on a real Kafka'
     ci/with-kafka.sh cargo run --release --locked --example quickstart -- --kafka
     finish
 fi

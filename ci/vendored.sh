@@ -1,16 +1,17 @@
 #!/usr/bin/env bash
-# Verifies what Octopus is built from. Lists the C libraries that are compiled into liboctopus.so, and fails if a version of a library or
-# a crate is known to be vulnerable (ci/vendored), if a list of vulnerabilities is older than 90 days, if a crate with C code has come that
-# is not listed here, or if a crate has a license or a source that ci/vendored/deny.toml does not allow.
+# Checks the dependencies of Octopus. Lists the C libraries that are compiled into liboctopus.so.
+# Fails if a version of a library or a crate has a known vulnerability (ci/vendored), if a list of
+# vulnerabilities is older than 90 days, if a crate with C code is not listed here, or if a crate
+# has a license or a source that ci/vendored/deny.toml does not allow.
 #
-#   ci/vendored.sh               what CI runs
-#   ci/vendored.sh --self-test   verifies that it notices each of these
+#   ci/vendored.sh               runs the checks, as CI does
+#   ci/vendored.sh --self-test   verifies that it detects each of these problems
 #
-# Crates are verified by cargo-deny, which is installed if it is missing.
+# cargo-deny checks the crates. It is installed if it is missing.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
-readonly oldest_days=90
+readonly max_age_days=90
 known=ci/vendored/vulnerabilities.txt
 rules=ci/vendored/deny.toml
 problems=0
@@ -20,11 +21,11 @@ problem() {
     problems=$((problems + 1))
 }
 
-locked() { # crate: its version in Cargo.lock
+locked() { # crate: prints its version in Cargo.lock
     awk -v name="\"$1\"" '/^name = / { found = $3 == name } found && /^version = / { gsub(/"/, "", $3); print $3; exit }' Cargo.lock
 }
 
-macros() { # file prefix name...: the values of #define, joined by dots
+macros() { # file prefix name...: prints the values of the macros, joined by dots
     local file=$1 prefix=$2 name joined=
     shift 2
     for name in "$@"; do
@@ -33,7 +34,7 @@ macros() { # file prefix name...: the values of #define, joined by dots
     echo "${joined#.}"
 }
 
-# library version, one a line
+# Prints a line with the name and the version of each library.
 libraries() {
     local tree zlib
     tree=$(mktemp -d)
@@ -54,7 +55,7 @@ libraries() {
     rm -rf "$tree"
 }
 
-is_before() { # version other
+is_before() { # version other: whether version is less than other
     [[ $1 != "$2" && $(printf '%s\n%s\n' "$1" "$2" | sort -V | head -1) == "$1" ]]
 }
 
@@ -63,20 +64,20 @@ check_age() { # a list
     day=$(sed -n 's/^\(# \)\{0,1\}checked \([0-9-]*\)$/\2/p' "$1")
     [[ -n $day ]] || { problem "$1 has no line \"checked YYYY-MM-DD\"" && return; }
     age=$((($(date +%s) - $(date -d "$day" +%s)) / 86400))
-    ((age >= 0)) || problem "$1 was checked on $day, which is yet to come: write down the date of the latest advisory that was looked at"
-    ((age <= oldest_days)) ||
-        problem "$1 was checked $age days ago: look through the advisories, add what is new, and write down the date"
+    ((age >= 0)) || problem "$1 was checked on $day, which is in the future: write the date of the latest advisory that was reviewed"
+    ((age <= max_age_days)) ||
+        problem "$1 was checked $age days ago: review the new advisories, add them, and update the date"
 }
 
 check_library() { # library version
-    [[ -n $2 ]] || { problem "the version of $1 is not found any more; mend libraries() in ci/vendored.sh" && return; }
+    [[ -n $2 ]] || { problem "the version of $1 is not found any more; correct libraries() in ci/vendored.sh" && return; }
     local library fixed name reason state=''
     while read -r library fixed name reason; do
         [[ $library == "$1" ]] && is_before "$2" "$fixed" || continue
         if [[ -n $reason ]]; then
             state+="; $name: $reason"
         else
-            problem "$1 $2 has $name, which is fixed in $fixed: update it, or write down in $known why it is no matter here"
+            problem "$1 $2 has $name, which is fixed in $fixed: update it, or write in $known why Octopus is not affected"
         fi
     done <"$known"
     printf '%-12s %-10s %s\n' "$1" "$2" "${state:2}"
@@ -86,26 +87,27 @@ install_cargo_deny() {
     command -v cargo-deny >/dev/null || cargo install --quiet --locked --debug cargo-deny@0.20.2
 }
 
-check_rules() { # Cargo.toml: of the workspace
+check_rules() { # Cargo.toml of the workspace
     cargo deny --manifest-path "$1" --locked --log-level error --color never \
         --config "$rules" check --hide-inclusion-graph bans licenses sources ||
-        problem "cargo-deny does not allow what $1 is built from: replace the crate, or say in $rules why it is allowed"
+        problem "cargo-deny rejects a dependency of $1: replace the crate, or allow it in $rules with the reason"
 }
 
-# Crates that compile C or link a library, by their names and by what they build with. The others here have no C code on Linux.
+# Checks the crates that may compile C or link a library, by their names. The crates without a
+# comment "listed above" have no C code on Linux.
 check_crates() { # Cargo.lock
     local crate
     while read -r crate; do
         case $crate in
             curl-sys | libz-sys | openssl-src | openssl-sys | rdkafka-sys | ring | zstd-sys) ;; # listed above
-            linux-raw-sys | psm) ;;                                                            # Rust, and a few lines of assembly
+            linux-raw-sys | psm) ;;                                                            # Rust and a few lines of assembly
             core-foundation-sys | jni-sys | js-sys | security-framework-sys | web-sys | windows-sys) ;; # for other systems
-            *) problem "the crate $crate may have C code: list its library in ci/vendored.sh, or say there that it has none" ;;
+            *) problem "the crate $crate may have C code: list its library in ci/vendored.sh, or add it there as a crate without C code" ;;
         esac
     done < <(sed -n 's/^name = "\(.*\(-sys\|-src\)\|ring\|psm\)"$/\1/p' "$1" | sort -u)
 }
 
-check() { # a file with libraries and versions
+check() { # a file with libraries and versions, Cargo.lock
     local library version
     check_age "$known"
     while read -r library version; do
@@ -134,11 +136,11 @@ self_test() {
     rules=$folder/rules check_rules Cargo.toml 2>"$folder/problems"
     rules=$folder/rules check_age "$folder/rules" 2>>"$folder/problems"
     printf 'checked %s\n' "$(date -d '+2 days' +%F)" >"$folder/known"
-    expected+='|which is yet to come'
+    expected+='|which is in the future'
     check_age "$folder/known" 2>>"$folder/problems"
     [[ $problems == 3 && $(grep -oE "$expected" "$folder/problems" | sort -u | wc -l) == 4 ]] || { cat "$folder/problems" >&2 && exit 1; }
     rm -rf "$folder"
-    echo 'each of 8 planted problems is noticed, and nothing where there is none'
+    echo 'each of 8 deliberate problems is detected, and a correct input has none'
 }
 
 case ${1:-} in
@@ -153,5 +155,5 @@ case ${1:-} in
         ((problems == 0))
         ;;
     --self-test) install_cargo_deny && self_test ;;
-    *) sed -n '2,9s/^# \{0,1\}//p' "$0" && exit 2 ;;
+    *) sed -n '2,10s/^# \{0,1\}//p' "$0" && exit 2 ;;
 esac

@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
-# Runs a command with a Kafka's host:port as its last argument, and ends that Kafka afterwards, whatever happens.
-# With OCTOPUS_TEST_KAFKA=host:port it uses the one that is there, unless KAFKA_OPTIONS has options for ci/kafka.sh.
+# Starts a Kafka, runs a command with its host:port as the last argument, and stops the Kafka even
+# if the command fails. With OCTOPUS_TEST_KAFKA=host:port it uses that Kafka, unless KAFKA_OPTIONS
+# has options for ci/kafka.sh.
 #
 #   ci/with-kafka.sh cargo run --release --example quickstart -- --kafka
 set -euo pipefail
@@ -9,7 +10,7 @@ if [[ -n ${OCTOPUS_TEST_KAFKA:-} && -z ${KAFKA_OPTIONS:-} ]]; then
     exec "$@" "$OCTOPUS_TEST_KAFKA"
 fi
 
-# Kafka ends when the last writer to its standard input is gone: this script.
+# kafka.sh stops when its standard input closes, which happens at the latest when this script ends.
 read -ra options <<<"${KAFKA_OPTIONS:-}"
 coproc KAFKA { exec "$(dirname "$0")/kafka.sh" "${options[@]}"; }
 kafka=$KAFKA_PID

@@ -1,26 +1,37 @@
-/*
- * Octopus for C++17: the C ABI of octopus.h as handles that release themselves, exceptions, and functions of yours as
- * callbacks. Header only: octopus.h and the folder octopus/ belong beside it, and nothing is needed but the standard library.
+/**
+ * @file octopus.hpp
+ * @brief Octopus for C++17: the C ABI of octopus.h with move-only handles, exceptions, and
+ * std::function callbacks.
  *
- *     octopus::Library library(octopus_register);      // linked, or what dlsym gave for "octopus_register"
- *     octopus::Driver driver(library, R"({"kafka": {"bootstrap.servers": "localhost:9092"}})");
- *     driver.create_topic("scans");
- *     octopus::Topic topic = driver.open_topic("scans");
- *     octopus::Producer producer = topic.producer();
- *     octopus::Push push = producer.push({R"({"energy": 7.1})", "the data"});
- *     std::uint64_t offset = push.wait()->id;
+ * Header only: it needs octopus.h and the folder octopus/ beside it, and the standard library.
  *
- * Ownership  Handles are move-only and keep what they were made from alive: destroy them in any order. A handle that was
- *            moved from can only be assigned to and destroyed. Texts and bytes that go in are read during the call; views
- *            that come out live as long as the object that gave them.
- * Threads    Every function may be called from any thread, also at the same time; moving, assigning and destroying a
- *            handle is for one thread alone, as with any object.
- * Errors     What the C function reports as an error is thrown as octopus::Error, with its status, which octopus.h names
- *            for each function. Time-outs are not errors: an empty optional, or false.
- * Times      std::chrono::milliseconds; a negative time, `forever` say, waits without end.
- * Callbacks  What validators, serializers, selectors, preparations, processors and pools throw becomes the failure of that
- *            one push, pull or process. The other functions must not throw: that ends the program, as in a std::thread.
- *            docs/abi.md tells which thread calls what; on threads of the plugin, what would wait is refused.
+ * @code{.cpp}
+ * octopus::Library library(octopus_register); // linked, or the result of dlsym
+ * octopus::Driver driver(library, R"({"kafka": {"bootstrap.servers": "localhost:9092"}})");
+ * driver.create_topic("scans");
+ * octopus::Topic topic = driver.open_topic("scans");
+ * octopus::Producer producer = topic.producer();
+ * octopus::Push push = producer.push({R"({"energy": 7.1})", "the data"});
+ * std::uint64_t offset = push.wait()->id;
+ * @endcode
+ *
+ * - Ownership: a handle keeps the object that it was made from alive, so handles can be destroyed
+ *   in any order. A handle that was moved from can only be assigned to or destroyed. Texts and
+ *   bytes that are passed in are read during the call. Views that are returned are valid as long as
+ *   the object that returned them.
+ * - Threads: any thread may call any function, several threads also on the same object. Moving,
+ *   assigning and destroying an object needs exclusive access, as usual.
+ * - Errors: a status that octopus.h documents as an error is thrown as octopus::Error. A timeout is
+ *   not an error: the function returns an empty optional, an empty vector, or false. Every function
+ *   that calls the plugin can throw octopus::Error, also where its documentation does not name a
+ *   status.
+ * - Times: std::chrono::milliseconds. A negative time, for example octopus::forever, is no limit.
+ * - Callbacks: an exception of a validator, serializer, selector, preparation, processor, token
+ *   provider or pool becomes the failure of the operation that called it. All other callbacks must
+ *   not throw, since that ends the program. docs/abi.md says which thread calls a callback; on
+ *   plugin threads, functions that would wait throw.
+ *
+ * @since 0.1
  */
 
 #ifndef OCTOPUS_HPP

@@ -1,40 +1,41 @@
-//! Where a consumer stands in each partition: what was delivered to the host, what the host acknowledged, what
-//! is committed. Nothing here talks to Kafka; time does not matter, only order does.
+//! The positions of a consumer in its partitions: the next offset, the acknowledged offset and the
+//! committed offset, per assignment. This module makes no requests and reads no clock.
 
 use std::collections::BTreeMap;
 
 use parking_lot::{Mutex, MutexGuard};
 
-use crate::error::{Error, Kind, Result};
+use crate::support::error::{Error, Kind, Result};
 
-/// One assignment of a partition to this consumer; an event remembers the one that it came by.
+/// The number of one assignment of a partition to this consumer. Each event has the number of the
+/// assignment under which it was read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Assignment(u64);
 
 #[derive(Debug, Default)]
 struct Position {
-    /// The current assignment; `None` while the partition is not ours.
+    /// The current assignment; `None` while the partition is not assigned to this consumer.
     assignment: Option<Assignment>,
-    /// The one before that, to be taken up again if nobody else had the partition meanwhile.
-    before: Option<Assignment>,
-    /// The group's generation when it was assigned.
+    /// The revoked assignment. It continues if no other member had the partition meanwhile.
+    previous: Option<Assignment>,
+    /// The group's generation at the assignment.
     generation: i32,
-    /// The offset that should come next, once that is known.
+    /// The offset of the next event; `None` until it is known.
     next: Option<u64>,
-    /// The offset after the highest one acknowledged: what is to be committed.
+    /// The offset after the highest acknowledged one, which is to be committed.
     acknowledged: Option<u64>,
     committed: Option<u64>,
     obstacle: Option<Obstacle>,
-    /// The latest offsets without records, the first one and the one behind the last.
+    /// The latest range of offsets without records: the first offset, and the one after the last.
     gap: Option<(u64, u64)>,
 }
 
-/// Why nothing can be read at the next offset.
+/// Why the record at the next offset can't be read.
 #[derive(Debug)]
 enum Obstacle {
-    /// Until something is read.
+    /// Ends when a record is delivered or skipped.
     Blocked(Error),
-    /// Until the host seeks.
+    /// Ends when the host seeks.
     Stopped(Error),
 }
 
@@ -42,23 +43,23 @@ impl Position {
     fn start_over(&mut self, assignments: &mut u64, next: u64) {
         *assignments += 1;
         self.assignment = Some(Assignment(*assignments));
-        (self.before, self.next, self.acknowledged, self.committed) = (None, Some(next), None, None);
+        (self.previous, self.next, self.acknowledged, self.committed) = (None, Some(next), None, None);
         (self.obstacle, self.gap) = (None, None);
     }
 
-    /// Offsets without records count as acknowledged as soon as all before them is.
+    /// Records a gap. It counts as acknowledged when everything before it is acknowledged.
     fn pass_gap(&mut self, first: u64, next: u64) {
-        let begins_at = match self.gap {
+        let start = match self.gap {
             Some((earlier, end)) if end == first => earlier,
             _ => first,
         };
-        self.gap = Some((begins_at, next));
+        self.gap = Some((start, next));
         if self.acknowledged == Some(first) {
             self.acknowledged = Some(next);
         }
     }
 
-    /// Everything before `next` is done with.
+    /// Acknowledges everything before `next`.
     fn acknowledge(&mut self, next: u64) {
         let next = match self.gap {
             Some((first, end)) if first == next => end,
@@ -73,27 +74,28 @@ impl Position {
 }
 
 #[derive(Default)]
-struct State {
+struct PositionsState {
     partitions: BTreeMap<u32, Position>,
     assignments: u64,
 }
 
 #[derive(Default)]
-pub struct Positions(Mutex<State>);
+pub struct Positions(Mutex<PositionsState>);
 
-/// An event was delivered, and this is what came before it.
+/// The result of [`PositionsGuard::deliver`].
 #[derive(Debug, PartialEq, Eq)]
-pub enum Step {
+pub enum DeliveryOrder {
+    /// The event is the next one.
     InOrder(Assignment),
-    /// Offsets from this one up to the event's were skipped.
+    /// The event is delivered, and the offsets from this one to the event's are missing.
     Skipped(Assignment, u64),
-    /// This offset, or a later one, was to come: nothing was delivered.
+    /// The event is not delivered, since the next offset is this one.
     Behind(u64),
-    /// The partition is not ours any more: the event isn't for the host.
-    NotOurs,
+    /// The event is not delivered, since the partition is stopped or not assigned to this consumer.
+    NotAssigned,
 }
 
-impl State {
+impl PositionsState {
     fn to_commit(&self) -> Vec<(u32, u64)> {
         self.partitions
             .iter()
@@ -104,20 +106,22 @@ impl State {
 }
 
 impl Positions {
-    /// The partition is ours from now on, and the group stands at `committed` in it, if anywhere. Returns the offset
-    /// to go on at: past what was delivered where the group's generation shows that nobody else had the partition
-    /// meanwhile, since these events are not to come again; else where the group stands.
+    /// Assigns a partition to this consumer. Returns the offset to continue at.
+    ///
+    /// If `generation` follows the generation of the previous assignment, no other member had the
+    /// partition meanwhile. Then the previous assignment continues after its last delivered event;
+    /// else reading starts at the group's committed offset.
     pub fn assign(&self, partition: u32, generation: i32, committed: Option<u64>) -> Option<u64> {
         let mut state = self.0.lock();
         state.assignments += 1;
         let assignment = Assignment(state.assignments);
         let position = state.partitions.entry(partition).or_default();
-        let kept = position.before.filter(|_| generation > 0 && position.generation + 1 == generation);
+        let kept = position.previous.filter(|_| generation > 0 && position.generation + 1 == generation);
         *position = match kept {
-            // Events that the host still has can be acknowledged as if nothing had happened.
-            Some(before) => Position {
-                assignment: Some(before),
-                before: None,
+            // The host can still acknowledge its events of the previous assignment.
+            Some(previous) => Position {
+                assignment: Some(previous),
+                previous: None,
                 generation,
                 next: position.next.max(committed),
                 acknowledged: position.acknowledged.max(committed),
@@ -126,7 +130,7 @@ impl Positions {
             },
             None => Position {
                 assignment: Some(assignment),
-                before: None,
+                previous: None,
                 generation,
                 next: committed,
                 acknowledged: committed,
@@ -137,31 +141,32 @@ impl Positions {
         position.next
     }
 
-    /// The partitions are given up: what is acknowledged from now on is stale. Gives the offsets to commit, as
-    /// [`to_commit`](Self::to_commit) does; in one step, so that no acknowledgement is taken that isn't among them.
+    /// Revokes partitions: later acknowledgements of their events are stale. Returns the offsets to
+    /// commit, as [`to_commit`](Self::to_commit) does. Both happen under one lock, so that the
+    /// returned offsets include each accepted acknowledgement.
     pub fn revoke(&self, partitions: &[u32]) -> Vec<(u32, u64)> {
         let mut state = self.0.lock();
         let offsets = state.to_commit();
         for partition in partitions {
             if let Some(position) = state.partitions.get_mut(partition) {
-                position.before = position.assignment.take();
+                position.previous = position.assignment.take();
             }
         }
         offsets
     }
 
-    /// Whether all that was acknowledged in the partition, if something was, is before `committed`.
+    /// Whether something is acknowledged in the partition, and nothing beyond `committed`.
     pub fn is_acknowledged_up_to(&self, partition: u32, committed: Option<u64>) -> bool {
         let acknowledged = self.0.lock().partitions.get(&partition).and_then(|position| position.acknowledged);
         acknowledged.is_some() && acknowledged <= committed
     }
 
-    /// None of the partitions is ours any more. Returns whether something acknowledged was left uncommitted.
+    /// Revokes all partitions. Returns whether acknowledged offsets are uncommitted.
     pub fn revoke_all(&self) -> bool {
         let mut state = self.0.lock();
         let uncommitted = !state.to_commit().is_empty();
         for position in state.partitions.values_mut() {
-            position.before = position.assignment.take();
+            position.previous = position.assignment.take();
         }
         uncommitted
     }
@@ -170,65 +175,67 @@ impl Positions {
         self.0.lock().partitions.get(&partition).is_some_and(|p| p.assignment.is_some())
     }
 
-    /// Whether an event that came by this assignment is still ours to hand out.
+    /// Whether this assignment is still in effect, so that its events may be delivered.
     pub fn is_current(&self, partition: u32, assignment: Assignment) -> bool {
         self.0.lock().partitions.get(&partition).is_some_and(|p| p.assignment == Some(assignment))
     }
 
-    /// The partitions that are ours, in order.
+    /// The assigned partitions, in order.
     pub fn assigned(&self) -> Vec<u32> {
         let state = self.0.lock();
         state.partitions.iter().filter(|(_, p)| p.assignment.is_some()).map(|(partition, _)| *partition).collect()
     }
 
-    /// The offset that should come next, if that is known.
+    /// The next offset, if it is known.
     pub fn next(&self, partition: u32) -> Option<u64> {
         self.0.lock().partitions.get(&partition).and_then(|p| p.next)
     }
 
-    /// For many events at once; until it is dropped nobody else can tell or change anything here.
-    pub fn turn(&self) -> Turn<'_> {
-        Turn(self.0.lock())
+    /// Locks the positions, to deliver several events under one lock.
+    pub fn lock(&self) -> PositionsGuard<'_> {
+        PositionsGuard(self.0.lock())
     }
 
-    /// The partitions that are ours, each with the assignment that it came by.
+    /// The assigned partitions with their assignments.
     pub fn assignments(&self) -> Vec<(u32, Assignment)> {
         let state = self.0.lock();
-        let ours = |(partition, position): (&u32, &Position)| Some((*partition, position.assignment?));
-        state.partitions.iter().filter_map(ours).collect()
+        let assigned = |(partition, position): (&u32, &Position)| Some((*partition, position.assignment?));
+        state.partitions.iter().filter_map(assigned).collect()
     }
 
-    /// The partition is another topic's now, which is read from its first offset on; events of the one before are stale.
+    /// Restarts the partition at offset 0 after its topic was recreated. Events of the old topic
+    /// are stale.
     pub fn start_over(&self, partition: u32) {
-        self.turn().start_over_at(partition, 0);
+        self.lock().start_over_at(partition, 0);
     }
 
-    /// The event at `offset` is to come next, by the host's wish.
-    pub fn go_back_to(&self, partition: u32, offset: u64) {
-        let mut turn = self.turn();
-        if let Some(position) = turn.0.partitions.get_mut(&partition) {
+    /// Seeks: makes `offset` the next one and removes an obstacle.
+    pub fn seek(&self, partition: u32, offset: u64) {
+        let mut guard = self.lock();
+        if let Some(position) = guard.0.partitions.get_mut(&partition) {
             position.obstacle = None;
         }
-        turn.go_back_to(partition, offset);
+        guard.set_next(partition, offset);
     }
 
-    /// Why one of our partitions can't be read on, if one can't.
+    /// Why an assigned partition can't be read, if one can't.
     pub fn obstacle(&self) -> Option<Error> {
         let state = self.0.lock();
-        let mut ours = state.partitions.values().filter(|position| position.assignment.is_some());
-        ours.find_map(|position| match &position.obstacle {
+        let mut assigned = state.partitions.values().filter(|position| position.assignment.is_some());
+        assigned.find_map(|position| match &position.obstacle {
             Some(Obstacle::Blocked(error) | Obstacle::Stopped(error)) => Some(error.clone()),
             None => None,
         })
     }
 
-    /// Whether nothing of the partition is delivered until the host seeks.
+    /// Whether the partition delivers no events until the host seeks.
     pub fn is_stopped(&self, partition: u32) -> bool {
         self.0.lock().partitions.get(&partition).is_some_and(Position::is_stopped)
     }
 
-    /// Every event of the partition up to `offset` is done with. Going back changes nothing; an event of an
-    /// assignment that has ended is stale, and counts only if the partition comes back before anyone else had it.
+    /// Acknowledges each event of the partition up to `offset`. An offset below the acknowledged
+    /// one changes nothing. An event of a revoked assignment is stale; it counts only if the
+    /// assignment continues later (see [`assign`](Self::assign)).
     pub fn acknowledge(&self, partition: u32, assignment: Assignment, offset: u64) -> Result<()> {
         let mut state = self.0.lock();
         match state.partitions.get_mut(&partition) {
@@ -236,7 +243,7 @@ impl Positions {
                 position.acknowledge(offset + 1);
                 Ok(())
             }
-            Some(position) if position.before == Some(assignment) => {
+            Some(position) if position.previous == Some(assignment) => {
                 position.acknowledge(offset + 1);
                 Err(stale(partition, offset))
             }
@@ -244,14 +251,16 @@ impl Positions {
         }
     }
 
-    /// What was acknowledged and is not committed, as the offsets to commit.
+    /// The acknowledged offsets that are not committed yet, by partition.
     pub fn to_commit(&self) -> Vec<(u32, u64)> {
         self.0.lock().to_commit()
     }
 
+    /// Records that the coordinator stored this offset.
     pub fn committed(&self, partition: u32, offset: u64) {
         if let Some(position) = self.0.lock().partitions.get_mut(&partition) {
-            // An answer that comes after a new history has begun is about the one before.
+            // If the partition started over while the request was under way, the result concerns
+            // the old topic, or the offsets before the log truncation.
             if Some(offset) <= position.acknowledged {
                 position.committed = position.committed.max(Some(offset));
             }
@@ -259,45 +268,47 @@ impl Positions {
     }
 }
 
-/// A reading's time with the positions.
-pub struct Turn<'a>(MutexGuard<'a, State>);
+/// Exclusive access to the positions.
+pub struct PositionsGuard<'a>(MutexGuard<'a, PositionsState>);
 
-impl Turn<'_> {
-    /// The event at `offset` is about to be handed to the host.
-    pub fn deliver(&mut self, partition: u32, offset: u64) -> Step {
+impl PositionsGuard<'_> {
+    /// Advances the position past the event at `offset`, which the caller returns to the host if
+    /// the result says so.
+    pub fn deliver(&mut self, partition: u32, offset: u64) -> DeliveryOrder {
         let partitions = &mut self.0.partitions;
-        let Some(position) = partitions.get_mut(&partition) else { return Step::NotOurs };
-        let Some(assignment) = position.assignment else { return Step::NotOurs };
+        let Some(position) = partitions.get_mut(&partition) else { return DeliveryOrder::NotAssigned };
+        let Some(assignment) = position.assignment else { return DeliveryOrder::NotAssigned };
         if position.obstacle.is_some() {
             if position.is_stopped() {
-                return Step::NotOurs;
+                return DeliveryOrder::NotAssigned;
             }
             position.obstacle = None;
         }
         match position.next.replace(offset + 1) {
-            Some(expected) if expected < offset => Step::Skipped(assignment, expected),
+            Some(expected) if expected < offset => DeliveryOrder::Skipped(assignment, expected),
             Some(expected) if expected > offset => {
                 position.next = Some(expected);
-                Step::Behind(expected)
+                DeliveryOrder::Behind(expected)
             }
-            _ => Step::InOrder(assignment),
+            _ => DeliveryOrder::InOrder(assignment),
         }
     }
 
-    /// The event at `next` comes next, and what was read before is another history's: events of that are stale.
+    /// Restarts the partition at `next` after a log truncation or a recreated topic. Events that
+    /// were read before are stale.
     pub fn start_over_at(&mut self, partition: u32, next: u64) {
-        let State { partitions, assignments } = &mut *self.0;
+        let PositionsState { partitions, assignments } = &mut *self.0;
         if let Some(position) = partitions.get_mut(&partition) {
             position.start_over(assignments, next);
         }
     }
 
-    /// The offset that should come next, once that is known.
+    /// The next offset, if it is known.
     pub fn next(&self, partition: u32) -> Option<u64> {
         self.0.partitions.get(&partition).and_then(|position| position.next)
     }
 
-    /// There are no records before `next`. Never goes back.
+    /// Moves the position forward to `next`: the offsets in between have no records.
     pub fn pass_to(&mut self, partition: u32, next: u64) {
         let Some(position) = self.0.partitions.get_mut(&partition) else { return };
         if position.assignment.is_none() || position.is_stopped() || position.next >= Some(next) {
@@ -308,21 +319,21 @@ impl Turn<'_> {
         }
     }
 
-    /// Nothing can be read in the partition for now.
+    /// Reports `obstacle` until a record of the partition is delivered or skipped.
     pub fn block(&mut self, partition: u32, obstacle: Error) {
         if let Some(position) = self.0.partitions.get_mut(&partition) {
             position.obstacle = Some(Obstacle::Blocked(obstacle));
         }
     }
 
-    /// Nothing of the partition is delivered until the host seeks.
+    /// Delivers no events of the partition until the host seeks.
     pub fn stop(&mut self, partition: u32, obstacle: Error) {
         if let Some(position) = self.0.partitions.get_mut(&partition) {
             position.obstacle = Some(Obstacle::Stopped(obstacle));
         }
     }
 
-    /// Offsets before `next` are not delivered. Never goes back.
+    /// Moves the position forward to `next`: the records in between can't be read.
     pub fn skip_to(&mut self, partition: u32, next: u64) {
         if let Some(position) = self.0.partitions.get_mut(&partition) {
             position.next = position.next.max(Some(next));
@@ -330,8 +341,9 @@ impl Turn<'_> {
         }
     }
 
-    /// The event at `offset` was not handed out after all.
-    pub fn go_back_to(&mut self, partition: u32, offset: u64) {
+    /// Makes `offset` the next one, such as for an event that was not returned to the host after
+    /// all.
+    pub fn set_next(&mut self, partition: u32, offset: u64) {
         if let Some(position) = self.0.partitions.get_mut(&partition) {
             position.next = Some(offset);
         }
@@ -342,8 +354,8 @@ fn stale(partition: u32, offset: u64) -> Error {
     Error::new(
         Kind::Stale,
         format!(
-            "acknowledging offset {offset} of partition {partition}: the partition was taken from this consumer since \
-             the event was read; whoever gets it next may get the event again"
+            "acknowledging offset {offset} of partition {partition}: the partition was revoked after the event was \
+             read; the group's next consumer of the partition may read the event again"
         ),
     )
 }

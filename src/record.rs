@@ -1,31 +1,33 @@
-//! The bytes of one event in Kafka, written and read. Shared with C++ Octopus, so never to change:
+//! Encodes and decodes the Kafka record of one event. C++ Octopus shares the format, so it must
+//! never change:
 //!
-//! | offset | size | what |
+//! | offset | size | content |
 //! | --- | --- | --- |
 //! | 0 | 8 | `metadata_size`, unsigned little-endian |
 //! | 8 | 8 | `data_size`, unsigned little-endian |
-//! | 16 | `metadata_size` | the metadata, as the topic's serializer wrote it |
+//! | 16 | `metadata_size` | the serialized metadata |
 //! | 16 + `metadata_size` | `data_size` | the data |
 //!
-//! Both sizes 2^64-1 mark the end of a topic. The built-in serializers write `[u64 length][JSON text]`.
+//! A record whose sizes are both 2^64-1 marks the end of a topic. The built-in serializers write
+//! `[u64 length][JSON text]`.
 
 use std::ops::Range;
 
-use crate::error::{Error, Kind, Result};
 use crate::json;
+use crate::support::error::{Error, Kind, Result};
 
-/// Bytes in front of the metadata.
+/// The size of the header in front of the metadata.
 pub(crate) const HEADER: usize = 16;
-/// Bytes that the built-in serializers put in front of the JSON text.
+/// The size of the length that the built-in serializers write in front of the JSON text.
 pub(crate) const LENGTH_PREFIX: usize = 8;
 const END_OF_TOPIC: u64 = u64::MAX;
 
-/// The metadata of an event on its way out.
+/// The metadata of an event that is pushed.
 #[derive(Debug, Clone, Copy)]
 pub enum Metadata<'a> {
-    /// A JSON text, to be written the way of the built-in serializers.
+    /// A JSON text, which the built-in serializer writes.
     Json(&'a str),
-    /// What a serializer of the host wrote already.
+    /// The output of the host's serializer.
     Serialized(&'a [u8]),
 }
 
@@ -38,21 +40,21 @@ impl Metadata<'_> {
     }
 }
 
-/// Something that becomes the bytes of one Kafka record.
+/// The content of one Kafka record.
 pub trait Record {
     fn metadata(&self) -> Metadata<'_>;
 
-    /// Bytes of the record; `None` when the number overflows.
+    /// The record's size in bytes; `None` if it overflows.
     fn size(&self) -> Option<usize>;
 
-    /// The data, in as many pieces as the host has it.
+    /// The data, in the segments that the host passed.
     fn data(&self) -> Vec<&[u8]>;
 
-    /// Hands the record's bytes to `put`, in order: `size` of them.
+    /// Passes the record's bytes to `put`, in order: `size` bytes in all.
     fn encode(&self, put: impl FnMut(&[u8]));
 }
 
-/// Metadata and data laid out as above; the data in as many pieces as the host has it.
+/// The record of an event, in the format above. The data is in the segments that the host passed.
 pub struct EventRecord<'a, S> {
     metadata: Metadata<'a>,
     segments: S,
@@ -81,7 +83,8 @@ impl<'a, S: Iterator<Item = &'a [u8]> + Clone> Record for EventRecord<'a, S> {
 
     fn encode(&self, mut put: impl FnMut(&[u8])) {
         let sizes = [self.metadata.size(), self.data_size.unwrap_or(0)];
-        // What is small is put together: each call of `put` costs as much as it puts.
+        // One call of `put` for the header and the length: a call costs as much as copying these
+        // bytes.
         let mut head = [0; HEADER + LENGTH_PREFIX];
         head[..8].copy_from_slice(&(sizes[0] as u64).to_le_bytes());
         head[8..HEADER].copy_from_slice(&(sizes[1] as u64).to_le_bytes());
@@ -100,10 +103,10 @@ impl<'a, S: Iterator<Item = &'a [u8]> + Clone> Record for EventRecord<'a, S> {
     }
 }
 
-/// A record that is no event: just these bytes. Info topics consist of them.
-pub struct Bare<'a>(pub &'a [u8]);
+/// A record of an info topic: these bytes, without the format of events.
+pub struct RawBytes<'a>(pub &'a [u8]);
 
-impl Record for Bare<'_> {
+impl Record for RawBytes<'_> {
     fn metadata(&self) -> Metadata<'_> {
         Metadata::Serialized(&[])
     }
@@ -121,46 +124,48 @@ impl Record for Bare<'_> {
     }
 }
 
-/// Where the parts of a record are.
+/// The ranges of a record's parts.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Layout {
+pub enum RecordLayout {
     EndOfTopic,
     Event { metadata: Range<usize>, data: Range<usize> },
 }
 
-/// Finds the parts of a record that somebody wrote; whatever it holds, this neither panics nor reads beyond it.
-pub fn decode(payload: &[u8]) -> Result<Layout> {
+/// Finds the parts of a record. The payload may have any content: it is untrusted.
+pub fn decode(payload: &[u8]) -> Result<RecordLayout> {
     let (Some(metadata_size), Some(data_size)) = (u64_at(payload, 0), u64_at(payload, 8)) else {
-        return Err(malformed(format!("it has {} bytes, fewer than the header's {HEADER}", payload.len())));
+        return Err(malformed(format!("it has {} bytes, fewer than the {HEADER} of a header", payload.len())));
     };
     if metadata_size == END_OF_TOPIC && data_size == END_OF_TOPIC {
-        return Ok(Layout::EndOfTopic);
+        return Ok(RecordLayout::EndOfTopic);
     }
-    let end_of_metadata = (HEADER as u64).checked_add(metadata_size);
-    let end_of_data = end_of_metadata.and_then(|end| end.checked_add(data_size));
-    match (end_of_metadata, end_of_data) {
+    let metadata_end = (HEADER as u64).checked_add(metadata_size);
+    let data_end = metadata_end.and_then(|end| end.checked_add(data_size));
+    match (metadata_end, data_end) {
         (Some(middle), Some(end)) if end == payload.len() as u64 => {
-            Ok(Layout::Event { metadata: HEADER..middle as usize, data: middle as usize..end as usize })
+            Ok(RecordLayout::Event { metadata: HEADER..middle as usize, data: middle as usize..end as usize })
         }
         _ => Err(malformed(format!(
-            "its header says {metadata_size} bytes of metadata and {data_size} of data, but it has {} bytes",
+            "its header has the sizes {metadata_size} of the metadata and {data_size} of the data, but the record \
+             has {} bytes",
             payload.len()
         ))),
     }
 }
 
-/// The JSON text within metadata that a built-in serializer wrote; what follows the text is ignored.
+/// The JSON text in metadata of the built-in serializer. Bytes after the text are ignored, as in
+/// C++ Octopus.
 pub fn json_within(serialized: &[u8]) -> Result<&str> {
     let Some(length) = u64_at(serialized, 0) else {
         let size = serialized.len();
-        return Err(malformed(format!("its metadata has {size} bytes, fewer than its length's {LENGTH_PREFIX}")));
+        return Err(malformed(format!("its metadata has {size} bytes, fewer than the {LENGTH_PREFIX} of a length")));
     };
     let text = &serialized[LENGTH_PREFIX..];
     let Some(text) = usize::try_from(length).ok().and_then(|length| text.get(..length)) else {
-        return Err(malformed(format!("its metadata's text should have {length} bytes, but {} are there", text.len())));
+        return Err(malformed(format!("its metadata's length is {length}, but {} bytes follow", text.len())));
     };
-    let text = json::text(text).map_err(|why| malformed(format!("its metadata is not UTF-8: {why}")))?;
-    json::check(text).map_err(|why| malformed(format!("its metadata is not JSON: {why}")))?;
+    let text = json::from_utf8(text).map_err(|reason| malformed(format!("its metadata is not UTF-8: {reason}")))?;
+    json::check(text).map_err(|reason| malformed(format!("its metadata is not JSON: {reason}")))?;
     Ok(text)
 }
 
@@ -168,8 +173,8 @@ fn u64_at(bytes: &[u8], at: usize) -> Option<u64> {
     bytes.get(at..at + 8)?.try_into().ok().map(u64::from_le_bytes)
 }
 
-fn malformed(why: String) -> Error {
-    Error::new(Kind::MalformedRecord, why)
+fn malformed(reason: String) -> Error {
+    Error::new(Kind::MalformedRecord, reason)
 }
 
 #[cfg(test)]
@@ -185,7 +190,7 @@ mod tests {
     }
 
     #[test]
-    fn a_record_has_the_exact_bytes_of_the_format() {
+    fn record_has_the_exact_bytes_of_the_format() {
         let bytes = encoded(Metadata::Json(r#"{"a":1}"#), &[b"x", b"", b"yz"]);
         let mut expected = vec![15, 0, 0, 0, 0, 0, 0, 0, 3, 0, 0, 0, 0, 0, 0, 0, 7, 0, 0, 0, 0, 0, 0, 0];
         expected.extend_from_slice(br#"{"a":1}xyz"#);
@@ -193,34 +198,36 @@ mod tests {
     }
 
     #[test]
-    fn what_is_encoded_is_decoded_again() {
+    fn encoded_record_is_decoded() {
         let bytes = encoded(Metadata::Json("\"text\""), &[b"data"]);
-        let Layout::Event { metadata, data } = decode(&bytes).unwrap() else { panic!("no event") };
+        let RecordLayout::Event { metadata, data } = decode(&bytes).unwrap() else { panic!("no event") };
         assert_eq!(json_within(&bytes[metadata]).unwrap(), "\"text\"");
         assert_eq!(&bytes[data], b"data");
         let bytes = encoded(Metadata::Serialized(b"own"), &[]);
-        assert_eq!(decode(&bytes).unwrap(), Layout::Event { metadata: 16..19, data: 19..19 });
+        assert_eq!(decode(&bytes).unwrap(), RecordLayout::Event { metadata: 16..19, data: 19..19 });
     }
 
     #[test]
-    fn both_sizes_at_their_largest_mark_the_end_of_a_topic() {
-        assert_eq!(decode(&[0xff; 16]).unwrap(), Layout::EndOfTopic);
-        assert_eq!(decode(&[0xff; 20]).unwrap(), Layout::EndOfTopic, "whatever follows");
+    fn maximum_sizes_mark_the_end_of_a_topic() {
+        assert_eq!(decode(&[0xff; 16]).unwrap(), RecordLayout::EndOfTopic);
+        assert_eq!(decode(&[0xff; 20]).unwrap(), RecordLayout::EndOfTopic, "bytes may follow");
     }
 
+    /// Also if their sum overflows.
     #[test]
-    fn sizes_that_do_not_add_up_are_malformed_also_when_they_overflow() {
+    fn inconsistent_sizes_are_malformed() {
         let sizes = |metadata: u64, data: u64| [metadata.to_le_bytes(), data.to_le_bytes()].concat();
-        for wrong in [sizes(1, 0), sizes(0, 1), sizes(u64::MAX, 1), sizes(u64::MAX - 15, 0), sizes(u64::MAX, 0)] {
-            assert_eq!(decode(&wrong).unwrap_err().kind(), Kind::MalformedRecord, "{wrong:?}");
+        for invalid in [sizes(1, 0), sizes(0, 1), sizes(u64::MAX, 1), sizes(u64::MAX - 15, 0), sizes(u64::MAX, 0)] {
+            assert_eq!(decode(&invalid).unwrap_err().kind(), Kind::MalformedRecord, "{invalid:?}");
         }
         for short in 0..16 {
             assert!(decode(&vec![0; short]).is_err());
         }
     }
 
+    /// A text that is shorter than the metadata is read.
     #[test]
-    fn a_text_longer_than_its_metadata_is_malformed_and_a_shorter_one_is_read() {
+    fn text_longer_than_the_metadata_is_malformed() {
         let with_length = |length: u64| [&length.to_le_bytes()[..], b"[1]   "].concat();
         assert_eq!(json_within(&with_length(3)).unwrap(), "[1]");
         assert!(json_within(&with_length(7)).is_err());
@@ -229,7 +236,7 @@ mod tests {
     }
 
     #[test]
-    fn metadata_that_is_not_utf8_or_not_json_is_malformed() {
+    fn metadata_without_utf8_json_is_malformed() {
         for text in [&b"\"\xff\""[..], b"{", b"", b"nul"] {
             let serialized = [&(text.len() as u64).to_le_bytes()[..], text].concat();
             assert_eq!(json_within(&serialized).unwrap_err().kind(), Kind::MalformedRecord);

@@ -1,4 +1,5 @@
-/* Validators, selectors and serializers of yours, for topics that name their type. A part of octopus.hpp. */
+/// @file
+/// Validators, selectors and serializers of the host. Part of octopus.hpp.
 
 #ifndef OCTOPUS_COMPONENT_HPP
 #define OCTOPUS_COMPONENT_HPP
@@ -14,9 +15,14 @@
 
 namespace octopus {
 
-/* Where a function of yours puts the bytes that it makes. */
+/// Receives the bytes that a callback produces. Valid during the call of that callback.
+///
+/// @since 0.1
 class Output {
 public:
+    /// Appends bytes, which are copied.
+    ///
+    /// @param bytes The bytes.
     void append(std::string_view bytes) const { reply_->append(reply_->token, detail::bytes(bytes)); }
 
 private:
@@ -26,27 +32,54 @@ private:
     const octopus_component_reply *reply_;
 };
 
-/* Says whether an event may be pushed. Called from any thread, several at a time. */
+/// Decides whether an event may be pushed.
+///
+/// @since 0.1
 class Validator {
 public:
     virtual ~Validator() = default;
-    /* Throws to refuse. */
+    /// Validates an event. An exception rejects it, and its message becomes part of the error.
+    ///
+    /// @param metadata The metadata as JSON, valid during the call.
+    /// @param data The segments of the data, valid during the call.
+    /// @note Any thread, several calls at the same time.
     virtual void validate(std::string_view metadata, const std::vector<std::string_view> &data) const = 0;
 };
 
-/* Chooses partitions for one producer: one event at a time, from any thread. */
+/// Chooses the partitions of the events of one producer.
+///
+/// @since 0.1
 class Selector {
 public:
     virtual ~Selector() = default;
+    /// Chooses a partition. An exception fails the push.
+    ///
+    /// @param metadata The metadata as JSON; empty if the host serialized it.
+    /// @param requested The partition that the push requested, if any.
+    /// @param partitions The number of partitions.
+    /// @return The partition, less than `partitions`.
+    /// @note Any thread, one call at a time; in strict order, in the order of the pushes.
     virtual std::uint32_t select(std::string_view metadata, std::optional<std::uint64_t> requested,
                                  std::uint32_t partitions) = 0;
 };
 
-/* Writes and reads metadata. Called from any thread, several at a time. */
+/// Converts metadata to bytes and back.
+///
+/// @since 0.1
 class Serializer {
 public:
     virtual ~Serializer() = default;
+    /// Converts metadata to bytes. An exception fails the push.
+    ///
+    /// @param json The metadata as JSON, valid during the call.
+    /// @param bytes Receives the bytes.
+    /// @note Any thread, several calls at the same time.
     virtual void serialize(std::string_view json, const Output &bytes) const = 0;
+    /// Converts bytes to metadata. An exception fails the pull.
+    ///
+    /// @param bytes The bytes, valid during the call.
+    /// @param json Receives the metadata as JSON.
+    /// @note Any thread, several calls at the same time.
     virtual void deserialize(std::string_view bytes, const Output &json) const = 0;
 
 private:
@@ -54,7 +87,9 @@ private:
     static Output output(const octopus_component_reply *reply) { return Output(reply); }
 };
 
-/* Makes a component from its JSON; throws if it can't be made. */
+/// Creates a component from its JSON object. It throws if the component can't be created.
+///
+/// @since 0.1
 template <class Component> using Make = std::function<std::unique_ptr<Component>(std::string_view json)>;
 
 } // namespace octopus

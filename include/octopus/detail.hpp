@@ -1,4 +1,5 @@
-/* How the C functions are called: for the other headers alone, but for the times. A part of octopus.hpp. */
+/// @file
+/// Helpers of the other headers. Only the constants for times are for users. Part of octopus.hpp.
 
 #ifndef OCTOPUS_DETAIL_HPP
 #define OCTOPUS_DETAIL_HPP
@@ -20,30 +21,35 @@ namespace octopus {
 
 using std::chrono::milliseconds;
 
-/* Waits without end. */
+/// A time without limit.
+///
+/// @since 0.1
 inline constexpr milliseconds forever{-1};
 
-/* Where a driver's `timeout_ms` should bound a commit. */
+/// The time limit of Consumer::commit by the driver's `timeout_ms`.
+///
+/// @since 0.1
 inline constexpr milliseconds as_configured{-1};
 
 namespace detail {
 
+/// Releases a handle of the C ABI.
 struct Release {
     const octopus_api *api;
-    void operator()(octopus_driver *given) const { api->driver->release(given); }
-    void operator()(octopus_topic *given) const { api->topic->release(given); }
-    void operator()(octopus_producer *given) const { api->producer->release(given); }
-    void operator()(octopus_consumer *given) const { api->consumer->release(given); }
-    void operator()(octopus_future *given) const { api->future->release(given); }
-    void operator()(octopus_event *given) const { api->event->release(given); }
-    void operator()(octopus_thread_pool *given) const { api->thread_pool->release(given); }
-    void operator()(octopus_string *given) const { api->string->release(given); }
+    void operator()(octopus_driver *handle) const { api->driver->release(handle); }
+    void operator()(octopus_topic *handle) const { api->topic->release(handle); }
+    void operator()(octopus_producer *handle) const { api->producer->release(handle); }
+    void operator()(octopus_consumer *handle) const { api->consumer->release(handle); }
+    void operator()(octopus_future *handle) const { api->future->release(handle); }
+    void operator()(octopus_event *handle) const { api->event->release(handle); }
+    void operator()(octopus_thread_pool *handle) const { api->thread_pool->release(handle); }
+    void operator()(octopus_string *handle) const { api->string->release(handle); }
 };
 
-/* Owns what the plugin gave. */
+/// Owns a reference to an object of the plugin.
 template <class T> class Handle {
 public:
-    Handle(const octopus_api &api, T *given) : owned_(given, Release{&api}) {}
+    Handle(const octopus_api &api, T *handle) : owned_(handle, Release{&api}) {}
     T *get() const { return owned_.get(); }
     const octopus_api &api() const { return *owned_.get_deleter().api; }
 
@@ -51,7 +57,10 @@ private:
     std::unique_ptr<T, Release> owned_;
 };
 
-/* Calls a function of the ABI, which takes the place for its error last. Errors are thrown, outcomes come back. */
+/// Calls a function of the ABI, whose last parameter is the error.
+///
+/// @return The status if it is not negative.
+/// @throws Error if the status is negative.
 template <class... Parameters, class... Arguments>
 octopus_status outcome(const octopus_api &api, octopus_status (*function)(Parameters...), Arguments... arguments)
 {
@@ -62,7 +71,7 @@ octopus_status outcome(const octopus_api &api, octopus_status (*function)(Parame
     return status;
 }
 
-/* As `outcome`, where nothing but success is expected. */
+/// Like `outcome`, and throws unless the status is OCTOPUS_OK.
 template <class... Parameters, class... Arguments>
 void call(const octopus_api &api, octopus_status (*function)(Parameters...), Arguments... arguments)
 {
@@ -71,7 +80,7 @@ void call(const octopus_api &api, octopus_status (*function)(Parameters...), Arg
         Error::raise(api, status, nullptr);
 }
 
-/* As `call`; false when the time passed. */
+/// Like `call`, but returns false for OCTOPUS_TIMED_OUT.
 template <class... Parameters, class... Arguments>
 bool call_in_time(const octopus_api &api, octopus_status (*function)(Parameters...), Arguments... arguments)
 {
@@ -81,7 +90,7 @@ bool call_in_time(const octopus_api &api, octopus_status (*function)(Parameters.
     return status == OCTOPUS_OK;
 }
 
-/* Calls a function that gives a handle, for which the place comes before the error's. */
+/// Calls a function that returns a handle through its last parameter before the error.
 template <class T, class... Parameters, class... Arguments>
 Handle<T> make(const octopus_api &api, octopus_status (*function)(Parameters...), Arguments... arguments)
 {
@@ -90,7 +99,7 @@ Handle<T> make(const octopus_api &api, octopus_status (*function)(Parameters...)
     return Handle<T>(api, made);
 }
 
-/* Calls a function that writes a number, say. */
+/// Calls a function that returns a value through its last parameter before the error.
 template <class T, class... Parameters, class... Arguments>
 T get(const octopus_api &api, octopus_status (*function)(Parameters...), Arguments... arguments)
 {
@@ -122,7 +131,7 @@ inline std::vector<std::string_view> views(const octopus_bytes *segments, std::u
     return all;
 }
 
-/* A struct of the ABI: all defaults, and its size. */
+/// A struct of the ABI with its size and zeros.
 template <class T> T sized()
 {
     T made{};
@@ -130,40 +139,43 @@ template <class T> T sized()
     return made;
 }
 
-inline std::string taken(Handle<octopus_string> string)
+/// The text of a string of the plugin, which is released.
+inline std::string take_string(Handle<octopus_string> string)
 {
     return std::string(view(string.api().string->view(string.get())));
 }
 
-/* What a callback gets as its context: an object of ours, deleted by `destroy`. */
-template <class T> void *give_away(std::unique_ptr<T> object) { return object.release(); }
+/// The context of a callback: an object that `destroy` deletes.
+template <class T> void *into_context(std::unique_ptr<T> object) { return object.release(); }
 template <class T> void destroy(void *context) noexcept { delete static_cast<T *>(context); }
 
-/* What is being thrown, in words. */
-inline std::string thrown()
+/// The message of the exception that is being handled.
+inline std::string current_message()
 {
     try {
         throw;
     } catch (const std::exception &exception) {
         return exception.what();
     } catch (...) {
-        return "an exception that is no std::exception";
+        return "an exception that is not a std::exception";
     }
 }
 
-/* Answers for a function of the host's: what it throws is why it failed. */
-template <class Reply, class Work> octopus_status answer(const Reply *reply, Work work) noexcept
+/// Runs a callback of the host. An exception becomes OCTOPUS_CALLBACK_FAILED, with its message as
+/// the reason.
+template <class Reply, class Work> octopus_status run_callback(const Reply *reply, Work work) noexcept
 {
     try {
         work();
         return OCTOPUS_OK;
     } catch (...) {
-        const std::string why = thrown();
-        reply->refuse(reply->token, text(why));
+        const std::string reason = current_message();
+        reply->refuse(reply->token, text(reason));
         return OCTOPUS_CALLBACK_FAILED;
     }
 }
 
+/// The requested partition of a push, which is negative if there is none.
 inline std::optional<std::uint64_t> requested_partition(std::int64_t requested)
 {
     return requested < 0 ? std::nullopt : std::optional<std::uint64_t>(requested);

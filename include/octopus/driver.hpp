@@ -1,4 +1,5 @@
-/* Drivers, which make, find and open topics. A part of octopus.hpp. */
+/// @file
+/// Drivers: creating, finding and opening topics. Part of octopus.hpp.
 
 #ifndef OCTOPUS_DRIVER_HPP
 #define OCTOPUS_DRIVER_HPP
@@ -20,120 +21,183 @@
 
 namespace octopus {
 
-/* How a topic is to be made: JSON objects, or nothing for the defaults. */
+/// Options of a new topic. Empty texts mean the defaults.
+///
+/// @since 0.1
 struct TopicOptions {
-    /* `num_partitions`, `replication_factor`, `disable_info_topic`, `config` (docs/configuration.md). */
+    /// A JSON object: `num_partitions`, `replication_factor`, `disable_info_topic`, `config`; see
+    /// docs/configuration.md.
     std::string_view options = {};
+    /// The validator, a JSON object with a `"type"`.
     std::string_view validator = {};
+    /// The selector, a JSON object with a `"type"`.
     std::string_view selector = {};
+    /// The serializer, a JSON object with a `"type"`.
     std::string_view serializer = {};
 };
 
-/* What a client shows to a broker instead of a password. */
+/// A token for SASL OAUTHBEARER.
+///
+/// @since 0.1
 struct Token {
+    /// The token.
     std::string value;
-    /* Whom it is for; may be empty. */
+    /// The principal that the token is for; may be empty.
     std::string principal;
+    /// The time at which the token expires.
     std::chrono::system_clock::time_point expires;
 };
 
-/* What your program provides to a driver and all that comes from it. None of these but `token` and `authorization` may
- * throw, none may wait for the plugin. */
+/// Callbacks that the host provides to a driver and to everything that is made from it.
+///
+/// Only `token` and `authorization` may throw, and none may wait for the plugin.
+///
+/// @since 0.1
 struct Services {
-    /* A level (OCTOPUS_LOG_…), the part of Octopus that speaks, the message. None: warnings go to the standard error. */
+    /// Receives log messages: the level (`OCTOPUS_LOG_…`), the component of Octopus that logs, the
+    /// message. Without it, warnings and errors are written to the standard error stream.
+    ///
+    /// @note Plugin threads, and threads of the host inside a call; several calls at the same time.
     std::function<void(std::int32_t level, std::string_view source, std::string_view message)> log = {};
-    /* The client's name, and librdkafka's statistics as JSON. */
+    /// Receives librdkafka's statistics: the user of the client, the statistics as JSON.
+    ///
+    /// @note The client's plugin thread.
     std::function<void(std::string_view client, std::string_view json)> statistics = {};
-    /* The client's name, Kafka's code, and the error that it can't recover from. */
+    /// Receives errors that a client can't recover from: the user of the client, librdkafka's code,
+    /// the message.
+    ///
+    /// @note The client's plugin thread.
     std::function<void(std::string_view client, std::int32_t kafka_code, std::string_view message)> fatal = {};
-    /* The consumer, an OCTOPUS_PARTITIONS_…, and which partitions. */
-    std::function<void(std::string_view consumer, std::int32_t what, const std::vector<std::uint32_t> &partitions)>
+    /// Receives rebalances: the name of the consumer, the change (`OCTOPUS_PARTITIONS_…`), the
+    /// partitions.
+    ///
+    /// @note The consumer's plugin thread.
+    std::function<void(std::string_view consumer, std::int32_t change, const std::vector<std::uint32_t> &partitions)>
         rebalance = {};
-    /* Makes a token for SASL OAUTHBEARER when a client needs one, from `sasl.oauthbearer.config`; on threads made for it,
-     * several at a time, and it may take its time. What it throws is why there is none. */
+    /// Provides a token for SASL OAUTHBEARER when a client needs one. Its argument is
+    /// `sasl.oauthbearer.config`. The message of an exception is the reason why there is none.
+    ///
+    /// @note Threads for this purpose, several calls at the same time; it may block.
     std::function<Token(std::string_view config)> token = {};
-    /* Gives the header `authorization` for the topic service, `Bearer …`: the first one, unless the configuration has it,
-     * and the next one when the service refuses it. What it throws is why there is none. */
+    /// Provides the HTTP header `Authorization` for the topic service, for example `Bearer …`: the
+    /// first one, unless the configuration has it, and a new one whenever the service rejects the
+    /// current one. The message of an exception is the reason why there is none.
+    ///
+    /// @note The thread of the call that needs it.
     std::function<std::string()> authorization = {};
-    /* Whether your program has the components of its topics itself, and pushes with preparations: then no others are made,
-     * or missed with a warning. */
+    /// Whether the host owns the components of its topics and pushes with preparations. Then the
+    /// plugin creates only components of type `default` and of registered types, and does not warn
+    /// of missing ones.
     bool has_components = false;
 };
 
-/* One configured way to a Kafka. */
+/// One configuration of a Kafka cluster, from which topics are created and opened.
+///
+/// Functions that wait for brokers wait at most the driver's `timeout_ms`, and then throw Error
+/// with OCTOPUS_UNREACHABLE.
+///
+/// @since 0.1
 class Driver {
 public:
-    /* From JSON (docs/configuration.md). Asks no broker yet. */
+    /// Creates a driver. Does not wait for a broker.
+    ///
+    /// @param library The plugin.
+    /// @param config The configuration as a JSON object; see docs/configuration.md.
+    /// @param services Callbacks of the host.
+    /// @throws Error with OCTOPUS_INVALID_CONFIGURATION or OCTOPUS_UNSUPPORTED.
     Driver(const Library &library, std::string_view config, Services services = {})
         : handle_(create(library.api(), config, std::move(services)))
     {
     }
 
-    /* Makes a topic and waits until it can be opened. */
-    void create_topic(std::string_view name, const TopicOptions &how = {}) const
+    /// Creates a topic, and waits until it can be opened.
+    ///
+    /// @param name The name of the topic.
+    /// @param options The options and components.
+    /// @throws Error for example with OCTOPUS_TOPIC_EXISTS, OCTOPUS_COMPONENT or
+    /// OCTOPUS_WOULD_DEADLOCK.
+    void create_topic(std::string_view name, const TopicOptions &options = {}) const
     {
         auto args = detail::sized<octopus_create_topic_args>();
-        args.options = detail::text(how.options);
-        args.validator = detail::text(how.validator);
-        args.selector = detail::text(how.selector);
-        args.serializer = detail::text(how.serializer);
+        args.options = detail::text(options.options);
+        args.validator = detail::text(options.validator);
+        args.selector = detail::text(options.selector);
+        args.serializer = detail::text(options.serializer);
         detail::call(handle_.api(), handle_.api().driver->create_topic, handle_.get(), detail::text(name),
                      static_cast<const octopus_create_topic_args *>(&args));
     }
 
-    /* Opens an existing topic; an unknown one is looked for during `open_retry_ms`. */
+    /// Opens an existing topic. Waits for an unknown one for the driver's `open_retry_ms`.
+    ///
+    /// @param name The name of the topic.
+    /// @return The topic.
+    /// @throws Error for example with OCTOPUS_UNKNOWN_TOPIC or OCTOPUS_COMPONENT.
     Topic open_topic(std::string_view name) const
     {
         return Topic(detail::make<octopus_topic>(handle_.api(), handle_.api().driver->open_topic, handle_.get(),
                                                  detail::text(name)));
     }
 
-    /* Deletes a topic with its info topic, and waits until both are gone. */
+    /// Deletes a topic and its info topic, and waits until both are gone.
+    ///
+    /// @param name The name of the topic.
+    /// @throws Error for example with OCTOPUS_UNKNOWN_TOPIC or OCTOPUS_UNSUPPORTED.
     void delete_topic(std::string_view name) const
     {
         detail::call(handle_.api(), handle_.api().driver->delete_topic, handle_.get(), detail::text(name));
     }
 
-    /* Removes all records of a topic; its components stay. */
+    /// Removes all records of a topic. Its components stay.
+    ///
+    /// @param name The name of the topic.
+    /// @throws Error for example with OCTOPUS_UNKNOWN_TOPIC or OCTOPUS_UNSUPPORTED.
     void empty_topic(std::string_view name) const
     {
         detail::call(handle_.api(), handle_.api().driver->empty_topic, handle_.get(), detail::text(name));
     }
 
+    /// @param name The name of a topic.
+    /// @return Whether the topic exists.
     bool topic_exists(std::string_view name) const
     {
         return detail::get<std::int32_t>(handle_.api(), handle_.api().driver->topic_exists, handle_.get(),
                                          detail::text(name)) != 0;
     }
 
-    /* {name: {"validator":…,"selector":…,"serializer":…,"num_partitions":n}} of every topic that has an info topic. */
+    /// @return `{name: {"validator":…,"selector":…,"serializer":…,"num_partitions":n}}` for all
+    /// topics that have an info topic.
     std::string list_topics() const
     {
-        return detail::taken(
+        return detail::take_string(
             detail::make<octopus_string>(handle_.api(), handle_.api().driver->list_topics, handle_.get()));
     }
 
-    /* The pool of 0 threads that is used where none is given. */
+    /// @return The thread pool that is used where none is passed. It has no threads.
     ThreadPool default_thread_pool() const
     {
         return ThreadPool(detail::make<octopus_thread_pool>(handle_.api(), handle_.api().driver->default_thread_pool,
                                                             handle_.get()));
     }
 
-    /* The configuration with its defaults, secrets masked, and what the driver is made of, as JSON. */
+    /// @return The configuration with its defaults and masked secrets, versions and resources, as
+    /// JSON.
     std::string describe() const
     {
-        return detail::taken(
+        return detail::take_string(
             detail::make<octopus_string>(handle_.api(), handle_.api().driver->describe, handle_.get()));
     }
 
-    /* Lets you provide the components of a type, each made from its JSON, for topics made or opened from then on. */
+    /// Registers validators of a type, for topics that are created or opened from then on.
+    ///
+    /// @param type The `"type"` of the validators.
+    /// @param make Creates a validator from its JSON object.
+    /// @throws Error with OCTOPUS_INVALID_ARGUMENT if the type is built in or registered already.
     void register_validator(std::string_view type, Make<Validator> make) const
     {
-        auto component = made_by(std::move(make));
+        auto component = component_of(std::move(make));
         component.validate = [](void *instance, octopus_text metadata, const octopus_bytes *segments,
                                 std::uint64_t count, const octopus_component_reply *reply) noexcept {
-            return detail::answer(reply, [&] {
+            return detail::run_callback(reply, [&] {
                 static_cast<const Validator *>(instance)->validate(detail::view(metadata),
                                                                    detail::views(segments, count));
             });
@@ -141,12 +205,17 @@ public:
         register_component(OCTOPUS_ROLE_VALIDATOR, type, component);
     }
 
+    /// Registers selectors of a type, for topics that are created or opened from then on.
+    ///
+    /// @param type The `"type"` of the selectors.
+    /// @param make Creates a selector from its JSON object.
+    /// @throws Error with OCTOPUS_INVALID_ARGUMENT if the type is built in or registered already.
     void register_selector(std::string_view type, Make<Selector> make) const
     {
-        auto component = made_by(std::move(make));
+        auto component = component_of(std::move(make));
         component.select = [](void *instance, octopus_text metadata, std::int64_t requested, std::uint32_t partitions,
                               std::uint32_t *partition, const octopus_component_reply *reply) noexcept {
-            return detail::answer(reply, [&] {
+            return detail::run_callback(reply, [&] {
                 *partition = static_cast<Selector *>(instance)->select(
                     detail::view(metadata), detail::requested_partition(requested), partitions);
             });
@@ -154,17 +223,22 @@ public:
         register_component(OCTOPUS_ROLE_SELECTOR, type, component);
     }
 
+    /// Registers serializers of a type, for topics that are created or opened from then on.
+    ///
+    /// @param type The `"type"` of the serializers.
+    /// @param make Creates a serializer from its JSON object.
+    /// @throws Error with OCTOPUS_INVALID_ARGUMENT if the type is built in or registered already.
     void register_serializer(std::string_view type, Make<Serializer> make) const
     {
-        auto component = made_by(std::move(make));
+        auto component = component_of(std::move(make));
         component.serialize = [](void *instance, octopus_text json, const octopus_component_reply *reply) noexcept {
-            return detail::answer(reply, [&] {
+            return detail::run_callback(reply, [&] {
                 static_cast<const Serializer *>(instance)->serialize(detail::view(json), Serializer::output(reply));
             });
         };
         component.deserialize = [](void *instance, octopus_bytes bytes,
                                    const octopus_component_reply *reply) noexcept {
-            return detail::answer(reply, [&] {
+            return detail::run_callback(reply, [&] {
                 static_cast<const Serializer *>(instance)->deserialize(detail::view(bytes),
                                                                        Serializer::output(reply));
             });
@@ -173,64 +247,64 @@ public:
     }
 
 private:
-    template <class Component> static octopus_component made_by(Make<Component> make)
+    template <class Component> static octopus_component component_of(Make<Component> make)
     {
         auto component = detail::sized<octopus_component>();
-        component.context = detail::give_away(std::make_unique<Make<Component>>(std::move(make)));
+        component.context = detail::into_context(std::make_unique<Make<Component>>(std::move(make)));
         component.destroy = detail::destroy<Make<Component>>;
         component.make = [](void *context, octopus_text json, void **instance,
                             const octopus_component_reply *reply) noexcept {
-            return detail::answer(reply, [&] {
-                *instance = detail::give_away((*static_cast<Make<Component> *>(context))(detail::view(json)));
+            return detail::run_callback(reply, [&] {
+                *instance = detail::into_context((*static_cast<Make<Component> *>(context))(detail::view(json)));
             });
         };
         component.destroy_instance = detail::destroy<Component>;
         return component;
     }
 
-    void register_component(std::int32_t kind, std::string_view type, const octopus_component &component) const
+    void register_component(std::int32_t role, std::string_view type, const octopus_component &component) const
     {
-        detail::call(handle_.api(), handle_.api().driver->register_component, handle_.get(), kind, detail::text(type),
+        detail::call(handle_.api(), handle_.api().driver->register_component, handle_.get(), role, detail::text(type),
                      &component);
     }
 
     static detail::Handle<octopus_driver> create(const octopus_api &api, std::string_view config, Services services)
     {
-        auto given = detail::sized<octopus_host_services>();
-        given.has_components = services.has_components;
+        auto callbacks = detail::sized<octopus_host_services>();
+        callbacks.has_components = services.has_components;
         if (services.log) {
-            offer(given.log, std::move(services.log));
-            given.log.function = [](void *context, std::int32_t level, octopus_text source,
+            set_context(callbacks.log, std::move(services.log));
+            callbacks.log.function = [](void *context, std::int32_t level, octopus_text source,
                                     octopus_text message) noexcept {
                 (*static_cast<decltype(Services::log) *>(context))(level, detail::view(source), detail::view(message));
             };
         }
         if (services.statistics) {
-            offer(given.statistics, std::move(services.statistics));
-            given.statistics.function = [](void *context, octopus_text client, octopus_text json) noexcept {
+            set_context(callbacks.statistics, std::move(services.statistics));
+            callbacks.statistics.function = [](void *context, octopus_text client, octopus_text json) noexcept {
                 (*static_cast<decltype(Services::statistics) *>(context))(detail::view(client), detail::view(json));
             };
         }
         if (services.fatal) {
-            offer(given.fatal, std::move(services.fatal));
-            given.fatal.function = [](void *context, octopus_text client, std::int32_t code,
+            set_context(callbacks.fatal, std::move(services.fatal));
+            callbacks.fatal.function = [](void *context, octopus_text client, std::int32_t code,
                                       octopus_text message) noexcept {
                 (*static_cast<decltype(Services::fatal) *>(context))(detail::view(client), code, detail::view(message));
             };
         }
         if (services.rebalance) {
-            offer(given.rebalance, std::move(services.rebalance));
-            given.rebalance.function = [](void *context, octopus_text consumer, std::int32_t what,
+            set_context(callbacks.rebalance, std::move(services.rebalance));
+            callbacks.rebalance.function = [](void *context, octopus_text consumer, std::int32_t change,
                                           const std::uint32_t *partitions, std::uint64_t count) noexcept {
                 (*static_cast<decltype(Services::rebalance) *>(context))(
-                    detail::view(consumer), what, std::vector<std::uint32_t>(partitions, partitions + count));
+                    detail::view(consumer), change, std::vector<std::uint32_t>(partitions, partitions + count));
             };
         }
         if (services.token) {
-            offer(given.token, std::move(services.token));
-            given.token.function = [](void *context, octopus_text token_config,
+            set_context(callbacks.token, std::move(services.token));
+            callbacks.token.function = [](void *context, octopus_text token_config,
                                       const octopus_token_reply *reply) noexcept {
-                return detail::answer(reply, [&] {
+                return detail::run_callback(reply, [&] {
                     const Token token = (*static_cast<decltype(Services::token) *>(context))(detail::view(token_config));
                     const auto end = std::chrono::duration_cast<std::chrono::milliseconds>(token.expires.time_since_epoch());
                     reply->accept(reply->token, detail::text(token.value), detail::text(token.principal), end.count());
@@ -238,23 +312,23 @@ private:
             };
         }
         if (services.authorization) {
-            offer(given.authorization, std::move(services.authorization));
-            given.authorization.function = [](void *context, octopus_text,
+            set_context(callbacks.authorization, std::move(services.authorization));
+            callbacks.authorization.function = [](void *context, octopus_text,
                                               const octopus_token_reply *reply) noexcept {
-                return detail::answer(reply, [&] {
+                return detail::run_callback(reply, [&] {
                     const std::string text = (*static_cast<decltype(Services::authorization) *>(context))();
                     reply->accept(reply->token, detail::text(text), octopus_text{}, 0);
                 });
             };
         }
         return detail::make<octopus_driver>(api, api.driver->create, detail::text(config),
-                                            static_cast<const octopus_host_services *>(&given));
+                                            static_cast<const octopus_host_services *>(&callbacks));
     }
 
-    /* Context and destroy of a callback; its function is to be set. */
-    template <class Callback, class Function> static void offer(Callback &callback, Function function)
+    /// Sets the context and the destructor of a callback, but not its function.
+    template <class Callback, class Function> static void set_context(Callback &callback, Function function)
     {
-        callback.context = detail::give_away(std::make_unique<Function>(std::move(function)));
+        callback.context = detail::into_context(std::make_unique<Function>(std::move(function)));
         callback.destroy = detail::destroy<Function>;
     }
 

@@ -1,4 +1,5 @@
-/* What is thrown when a call fails. A part of octopus.hpp. */
+/// @file
+/// The exception of failed calls. Part of octopus.hpp.
 
 #ifndef OCTOPUS_ERROR_HPP
 #define OCTOPUS_ERROR_HPP
@@ -12,34 +13,46 @@
 
 namespace octopus {
 
-/* Offsets of one partition, from the first to the last one. */
+/// The offsets of one partition that reading skips.
+///
+/// @since 0.1
 struct SkippedOffsets {
-    std::uint32_t partition = 0;
-    std::uint64_t first = 0;
-    std::uint64_t last = 0;
+    std::uint32_t partition = 0; ///< The partition.
+    std::uint64_t first = 0;     ///< The first offset that is skipped.
+    std::uint64_t last = 0;      ///< The last offset that is skipped.
 };
 
-/* What went wrong: what was being done, to what, what was expected, and what to do. */
+/// A failed call. `what()` says what was attempted, on what, what happened, and what to do.
+///
+/// @since 0.1
 class Error : public std::runtime_error {
 public:
+    /// @param status The status of the call.
+    /// @param message The message.
     Error(octopus_status status, const std::string &message) : std::runtime_error(message), status_(status) {}
 
-    /* An OCTOPUS_… of octopus.h; OCTOPUS_CLOSED and OCTOPUS_WOULD_BLOCK among them. */
+    /// @return The status; it can also be OCTOPUS_CLOSED or OCTOPUS_WOULD_BLOCK.
     octopus_status status() const noexcept { return status_; }
-    /* librdkafka's or Kafka's code; 0 when neither said no. */
+    /// @return The code of Kafka (positive) or librdkafka (negative); 0 if there is none.
     std::int32_t kafka_code() const noexcept { return kafka_code_; }
-    /* Whether the same call may succeed later without anything being changed by hand. */
+    /// @return Whether the same call may succeed later although nobody changes anything.
     bool is_retriable() const noexcept { return is_retriable_; }
-    /* Of a failed push: whether the event may be in the topic all the same. */
+    /// @return Whether the event of a failed push may be stored in the topic nevertheless.
     bool is_possibly_persisted() const noexcept { return is_possibly_persisted_; }
-    /* Of OCTOPUS_DAMAGED_DATA and OCTOPUS_RECORDS_LOST: the offsets that reading skips, once their end is known. */
+    /// @return The offsets that reading skips because of OCTOPUS_DAMAGED_DATA or
+    /// OCTOPUS_RECORDS_LOST, if their end is known.
     const std::optional<SkippedOffsets> &skipped() const noexcept { return skipped_; }
 
-    /* Throws what a C function reported; takes `error` over, which may be NULL. */
+    /// Throws the error of a C function.
+    ///
+    /// @param api The table of the plugin.
+    /// @param status The status of the function.
+    /// @param error The error object, which is released; may be NULL.
+    /// @throws Error always.
     [[noreturn]] static void raise(const octopus_api &api, octopus_status status, octopus_error *error)
     {
-        const octopus_text said = api.error->message(error);
-        std::string message = said.size > 0 ? std::string(said.data, said.size) : in_words(status);
+        const octopus_text text = api.error->message(error);
+        std::string message = text.size > 0 ? std::string(text.data, text.size) : describe(status);
         Error raised(status, message);
         raised.kafka_code_ = api.error->kafka_code(error);
         raised.is_retriable_ = api.error->retriable(error) != 0 || status == OCTOPUS_WOULD_BLOCK;
@@ -53,11 +66,11 @@ public:
     }
 
 private:
-    static std::string in_words(octopus_status status)
+    static std::string describe(octopus_status status)
     {
         switch (status) {
-        case OCTOPUS_CLOSED: return "it was closed before";
-        case OCTOPUS_WOULD_BLOCK: return "the call would have to wait, and must not here";
+        case OCTOPUS_CLOSED: return "the object was closed before";
+        case OCTOPUS_WOULD_BLOCK: return "the call would have to wait, and must not wait on this thread";
         default: return "the call returned status " + std::to_string(status);
         }
     }

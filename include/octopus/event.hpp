@@ -1,4 +1,5 @@
-/* Events as they are read. A part of octopus.hpp. */
+/// @file
+/// Events that a consumer read. Part of octopus.hpp.
 
 #ifndef OCTOPUS_EVENT_HPP
 #define OCTOPUS_EVENT_HPP
@@ -12,10 +13,14 @@
 
 namespace octopus {
 
-/* An event as it was read. It stays valid whatever happens to its consumer. Views into it live as long as it does. */
+/// An event that a consumer read. It stays valid after its consumer is destroyed. Its views are
+/// valid as long as the event.
+///
+/// @since 0.1
 class Event {
 public:
-    /* The metadata as JSON; none when the topic's serializer is one that only the host has. */
+    /// @return The metadata as JSON; none if the plugin does not have the topic's serializer, and
+    /// at the end of a topic.
     std::optional<std::string_view> metadata() const
     {
         if (!view_.metadata.data)
@@ -23,23 +28,27 @@ public:
         return detail::view(view_.metadata);
     }
 
-    /* The metadata as the serializer wrote it. */
+    /// @return The metadata as the serializer wrote it.
     std::string_view serialized_metadata() const { return detail::view(view_.serialized_metadata); }
-    /* The data, in one piece. */
+    /// @return The data, in one piece.
     std::string_view data() const { return detail::view(view_.data); }
-    /* The offset in the partition, or OCTOPUS_EVENT_ID_END_OF_TOPIC. */
+    /// @return The offset in the partition, or OCTOPUS_EVENT_ID_END_OF_TOPIC.
     std::uint64_t id() const { return view_.id; }
+    /// @return The partition.
     std::uint32_t partition() const { return view_.partition; }
-    /* Since 1970, by the producer's or the broker's clock; negative when the record has none. */
+    /// @return The timestamp of the producer or the broker, since 1970-01-01 UTC; negative if the
+    /// record has none.
     milliseconds timestamp() const { return milliseconds(view_.timestamp_ms); }
-    /* Whether this marks the end of the topic; then it carries nothing. */
+    /// @return Whether the event marks the end of its topic; then it has neither metadata nor data.
     bool is_end_of_topic() const { return view_.id == OCTOPUS_EVENT_ID_END_OF_TOPIC; }
 
-    /* This event and all before it in its partition are done with: a consumer of the same name created later starts after
-     * it. Throws with OCTOPUS_STALE when the partition was taken away since the event was read. */
+    /// Acknowledges this event and all events before it in its partition: a consumer of the same
+    /// name that is created later starts after it. Does not block.
+    ///
+    /// @throws Error with OCTOPUS_STALE if the partition was revoked since the event was read.
     void acknowledge() const { detail::call(handle_.api(), handle_.api().event->acknowledge, handle_.get()); }
 
-    /* Another handle to the same event. */
+    /// @return Another handle of the same event.
     Event share() const
     {
         handle_.api().event->retain(handle_.get());

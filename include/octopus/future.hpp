@@ -1,4 +1,5 @@
-/* What is waited on: the delivery of a push, a flush, the next event. A part of octopus.hpp. */
+/// @file
+/// The results of pushes, flushes and pulls. Part of octopus.hpp.
 
 #ifndef OCTOPUS_FUTURE_HPP
 #define OCTOPUS_FUTURE_HPP
@@ -14,10 +15,15 @@
 
 namespace octopus {
 
-/* What all futures have. Of one future several threads may wait, and ask again. Destroying it ends nothing. */
+/// The functions that all futures have. Several threads may wait for one future, any number of
+/// times. Destroying a future does not cancel the operation.
+///
+/// @since 0.1
 class Future {
 public:
-    /* Whether a wait would return at once. Never blocks. A pull takes its event here if one is there. */
+    /// @return Whether `wait` would return at once. A pull takes the next event inside this call,
+    /// if there is one.
+    /// @note Does not block.
     bool is_done() const
     {
         return detail::get<std::int32_t>(handle_.api(), handle_.api().future->test, handle_.get()) != 0;
@@ -32,13 +38,13 @@ protected:
         return detail::Handle<octopus_future>(handle_.api(), handle_.get());
     }
 
-    bool has_come(milliseconds at_most) const
+    bool wait_for_result(milliseconds timeout) const
     {
-        return detail::call_in_time(handle_.api(), handle_.api().future->wait, handle_.get(), at_most.count());
+        return detail::call_in_time(handle_.api(), handle_.api().future->wait, handle_.get(), timeout.count());
     }
 
-    /* Has `function` called with a future of this kind when the result is there. */
-    template <class Kind> void call_when_done(std::function<void(Kind &)> function) const
+    /// Registers a function that is called with a future of this kind when there is a result.
+    template <class Kind> void register_completion(std::function<void(Kind &)> function) const
     {
         struct Context {
             const octopus_api &api;
@@ -46,12 +52,12 @@ protected:
         };
         octopus_completion completion{};
         completion.context =
-            detail::give_away(std::unique_ptr<Context>(new Context{handle_.api(), std::move(function)}));
+            detail::into_context(std::unique_ptr<Context>(new Context{handle_.api(), std::move(function)}));
         completion.destroy = detail::destroy<Context>;
-        completion.function = [](void *given, octopus_future *lent) noexcept {
-            const Context &context = *static_cast<Context *>(given);
-            context.api.future->retain(lent);
-            Kind future(detail::Handle<octopus_future>(context.api, lent));
+        completion.function = [](void *pointer, octopus_future *borrowed) noexcept {
+            const Context &context = *static_cast<Context *>(pointer);
+            context.api.future->retain(borrowed);
+            Kind future(detail::Handle<octopus_future>(context.api, borrowed));
             context.function(future);
         };
         detail::call(handle_.api(), handle_.api().future->on_complete, handle_.get(), &completion);
@@ -60,30 +66,44 @@ protected:
     detail::Handle<octopus_future> handle_;
 };
 
-/* Where the broker put an event. */
+/// The place of a delivered event.
+///
+/// @since 0.1
 struct Delivered {
-    /* The offset, or OCTOPUS_EVENT_ID_UNKNOWN when the broker had the event already and its first answer was lost. */
+    /// The offset, or OCTOPUS_EVENT_ID_UNKNOWN if the broker had the event already, because its
+    /// first response was lost.
     std::uint64_t id;
+    /// The partition.
     std::uint32_t partition;
 };
 
-/* The delivery of a pushed event. */
+/// The delivery of a pushed event.
+///
+/// @since 0.1
 class Push : public Future {
 public:
-    /* Nothing when the time passed; throws when the event was not delivered. */
-    std::optional<Delivered> wait(milliseconds at_most = forever) const
+    /// Waits until the event is delivered. Events that linger in the producer are sent now.
+    ///
+    /// @param timeout The longest time to wait.
+    /// @return The place of the event; none after the timeout.
+    /// @throws Error if the event was not delivered; Error::is_possibly_persisted says whether it
+    /// may be stored.
+    std::optional<Delivered> wait(milliseconds timeout = forever) const
     {
-        if (!has_come(at_most))
+        if (!wait_for_result(timeout))
             return std::nullopt;
         const octopus_api &api = handle_.api();
         return Delivered{detail::get<std::uint64_t>(api, api.future->event_id, handle_.get()),
                          detail::get<std::uint32_t>(api, api.future->partition, handle_.get())};
     }
 
-    /* Calls once when the event is delivered or has failed, on a thread of the plugin, never in this call. */
-    void on_complete(std::function<void(Push &)> function) const { call_when_done<Push>(std::move(function)); }
+    /// Registers a function that is called once, when the event is delivered or has failed.
+    ///
+    /// @param function The function. It is called on a plugin thread, never inside this call, and
+    /// must not throw.
+    void on_complete(std::function<void(Push &)> function) const { register_completion<Push>(std::move(function)); }
 
-    /* Another handle to the same future. */
+    /// @return Another handle of the same future.
     Push share() const { return Push(shared()); }
 
 private:
@@ -92,14 +112,25 @@ private:
     explicit Push(detail::Handle<octopus_future> handle) : Future(std::move(handle)) {}
 };
 
-/* The end of everything that was pushed before a flush. */
+/// The completion of all pushes before a flush.
+///
+/// @since 0.1
 class Flush : public Future {
 public:
-    /* False when the time passed; throws, counting them, when events pushed since the flush before were not delivered. */
-    bool wait(milliseconds at_most = forever) const { return has_come(at_most); }
+    /// Waits until no event that was pushed before the flush is in flight.
+    ///
+    /// @param timeout The longest time to wait.
+    /// @return Whether that is so; false after the timeout.
+    /// @throws Error with the number of events that failed since the previous flush, if any.
+    bool wait(milliseconds timeout = forever) const { return wait_for_result(timeout); }
 
-    void on_complete(std::function<void(Flush &)> function) const { call_when_done<Flush>(std::move(function)); }
+    /// Registers a function that is called once, when the flush is complete.
+    ///
+    /// @param function The function. It is called on a plugin thread, never inside this call, and
+    /// must not throw.
+    void on_complete(std::function<void(Flush &)> function) const { register_completion<Flush>(std::move(function)); }
 
+    /// @return Another handle of the same future.
     Flush share() const { return Flush(shared()); }
 
 private:
@@ -108,15 +139,22 @@ private:
     explicit Flush(detail::Handle<octopus_future> handle) : Future(std::move(handle)) {}
 };
 
-/* A ticket for the next event: it takes one inside a call that returns it, and nothing when it is destroyed before. */
+/// A pending pull: it takes the next event inside `wait`, `is_done` or a completion. Destroying it
+/// before loses nothing.
+///
+/// @since 0.1
 class Pull : public Future {
 public:
-    /* Nothing when the time passed; the mark at the end of a topic comes as an event. Throws, among others, with
-     * OCTOPUS_MALFORMED_RECORD, once for each such record: the next pull reads on. */
-    std::optional<Event> wait(milliseconds at_most = forever) const
+    /// Waits for the next event. The record that marks the end of a topic is an event, too.
+    ///
+    /// @param timeout The longest time to wait.
+    /// @return The event; none after the timeout.
+    /// @throws Error for example with OCTOPUS_MALFORMED_RECORD, once for each such record: the next
+    /// pull reads the next record.
+    std::optional<Event> wait(milliseconds timeout = forever) const
     {
         const octopus_api &api = handle_.api();
-        const octopus_status status = detail::outcome(api, api.future->wait, handle_.get(), at_most.count());
+        const octopus_status status = detail::outcome(api, api.future->wait, handle_.get(), timeout.count());
         if (status == OCTOPUS_TIMED_OUT)
             return std::nullopt;
         if (status != OCTOPUS_OK && status != OCTOPUS_END_OF_TOPIC)
@@ -124,9 +162,14 @@ public:
         return Event(detail::make<octopus_event>(api, api.future->event, handle_.get()));
     }
 
-    /* Calls once with an event, or what there is in its place, on a thread of the plugin. The event is then this future's. */
-    void on_complete(std::function<void(Pull &)> function) const { call_when_done<Pull>(std::move(function)); }
+    /// Registers a function that is called once, when this pull has an event or an error, which it
+    /// keeps.
+    ///
+    /// @param function The function. It is called on a plugin thread, never inside this call, and
+    /// must not throw.
+    void on_complete(std::function<void(Pull &)> function) const { register_completion<Pull>(std::move(function)); }
 
+    /// @return Another handle of the same future.
     Pull share() const { return Pull(shared()); }
 
 private:

@@ -1,4 +1,5 @@
-/* The loaded plugin. A part of octopus.hpp. */
+/// @file
+/// The loaded plugin. Part of octopus.hpp.
 
 #ifndef OCTOPUS_LIBRARY_HPP
 #define OCTOPUS_LIBRARY_HPP
@@ -12,30 +13,36 @@
 
 namespace octopus {
 
-/* The loaded plugin. It is never unloaded, so copies of this are all that is ever needed. */
+/// The loaded plugin. It is never unmapped, so copies of this object are always valid.
+///
+/// @since 0.1
 class Library {
 public:
-    /* `entry` is octopus_register, linked or found by dlsym. Throws std::runtime_error when the plugin speaks another
-     * version of the ABI than this header. */
+    /// Gets the plugin's tables.
+    ///
+    /// @param entry octopus_register, linked or from dlsym.
+    /// @throws std::runtime_error if the plugin has another version of the ABI than this header.
     explicit Library(const octopus_api *(*entry)(std::uint32_t)) : api_(entry ? entry(OCTOPUS_ABI_MAJOR) : nullptr)
     {
-        const bool speaks_ours = api_ && (OCTOPUS_ABI_MAJOR > 0 || api_->abi_minor == OCTOPUS_ABI_MINOR);
-        if (!speaks_ours || !has_all_slots())
-            throw std::runtime_error("the library does not speak version " + std::to_string(OCTOPUS_ABI_MAJOR) + "." +
+        const bool has_same_version = api_ && (OCTOPUS_ABI_MAJOR > 0 || api_->abi_minor == OCTOPUS_ABI_MINOR);
+        if (!has_same_version || !has_all_slots())
+            throw std::runtime_error("the library does not have version " + std::to_string(OCTOPUS_ABI_MAJOR) + "." +
                                      std::to_string(OCTOPUS_ABI_MINOR) +
                                      " of Octopus' ABI: use the octopus.hpp that came with it");
     }
 
-    /* The plugin's version, librdkafka's, and what that was built with. */
+    /// @return The version of the plugin.
     std::string_view version() const { return detail::view(api_->version); }
+    /// @return The version of the librdkafka that is linked into the plugin.
     std::string_view librdkafka_version() const { return detail::view(api_->librdkafka_version); }
+    /// @return The features that this librdkafka was built with, separated by commas.
     std::string_view built_in() const { return detail::view(api_->built_in); }
 
-    /* The tables, for what this header doesn't wrap. */
+    /// @return The tables of the C ABI, for direct calls.
     const octopus_api &api() const { return *api_; }
 
 private:
-    /* So that no call has to look. */
+    /// Checked once here, so that calls need no check.
     bool has_all_slots() const
     {
         return api_->size >= sizeof *api_ && api_->error->size >= sizeof *api_->error &&

@@ -1,4 +1,5 @@
-/* Producers, and the events that they push. A part of octopus.hpp. */
+/// @file
+/// Producers, and the events that they push. Part of octopus.hpp.
 
 #ifndef OCTOPUS_PRODUCER_HPP
 #define OCTOPUS_PRODUCER_HPP
@@ -18,39 +19,62 @@
 
 namespace octopus {
 
-/* An event to be pushed; what it points to is copied by the push. */
+/// An event to push. The push copies everything that it points to.
+///
+/// @since 0.1
 struct NewEvent {
-    /* JSON in UTF-8, or bytes that a serializer of yours made of it; empty with a preparation. */
+    /// The metadata: JSON in UTF-8, or bytes that the host serialized. Ignored if there is a
+    /// preparation.
     std::string_view metadata = "{}";
-    /* The data in one piece, followed by what `segments` has. */
+    /// The data, or its first segment.
     std::string_view data = {};
-    /* The partition asked for; the topic's selector decides. */
+    /// The requested partition. The topic's selector decides.
     std::optional<std::uint64_t> partition = {};
-    /* Whether `metadata` goes into the record as it is. */
+    /// Whether `metadata` goes into the record unchanged.
     bool metadata_is_serialized = false;
-    /* More data, in order. */
+    /// Further segments of the data, which are appended in order.
     std::vector<std::string_view> segments = {};
 };
 
-/* Pushes events into one topic. Destroyed without `close` it still delivers what it holds, in the background. When the
- * process exits it waits for that, at most for the driver's `exit_flush_ms`. */
+/// Pushes events into one topic.
+///
+/// After its destruction without `close`, events in flight are delivered in the background. When
+/// the process exits, it waits for them at most the driver's `exit_flush_ms`.
+///
+/// @since 0.1
 class Producer {
 public:
-    /* Queues an event and returns at once; waits only while no room is left, at most the driver's `timeout_ms`. */
+    /// Queues an event. Blocks only while the in-flight limit is reached, at most the driver's
+    /// `timeout_ms`.
+    ///
+    /// @param event The event.
+    /// @return The future of its delivery.
+    /// @throws Error if the event is not queued, for example with OCTOPUS_TOO_LARGE,
+    /// OCTOPUS_INVALID_METADATA, OCTOPUS_COMPONENT, OCTOPUS_UNREACHABLE, OCTOPUS_CLOSED, or
+    /// OCTOPUS_WOULD_BLOCK on a plugin thread.
     Push push(const NewEvent &event) const { return push(arguments(event), event); }
 
-    /* As above, for an event that `own` makes ready. */
-    Push push(const NewEvent &event, std::unique_ptr<Preparation> own) const
+    /// Queues an event that the host validates and serializes.
+    ///
+    /// @param event The event; its metadata is ignored.
+    /// @param preparation The preparation.
+    /// @return The future of its delivery, which also reports a failure of the preparation.
+    /// @throws Error as the other overload.
+    Push push(const NewEvent &event, std::unique_ptr<Preparation> preparation) const
     {
         auto args = arguments(event);
         args.metadata = octopus_bytes{nullptr, 0};
-        const octopus_preparation preparation = Preparation::functions(std::move(own));
-        args.preparation = &preparation;
+        const octopus_preparation functions = Preparation::functions(std::move(preparation));
+        args.preparation = &functions;
         return push(args, event);
     }
 
-    /* Queues events in order, up to the first that is refused; why, if one was, goes to `refusal`. */
-    std::vector<Push> push_many(const std::vector<NewEvent> &events, std::exception_ptr &refusal) const
+    /// Queues events in order, until one is rejected.
+    ///
+    /// @param events The events.
+    /// @param rejection Receives the exception of the rejected event, or NULL.
+    /// @return The futures of the events that were queued.
+    std::vector<Push> push_many(const std::vector<NewEvent> &events, std::exception_ptr &rejection) const
     {
         std::vector<octopus_push_args> args;
         std::vector<std::vector<octopus_bytes>> segments;
@@ -65,12 +89,12 @@ public:
         std::vector<octopus_future *> made(events.size(), nullptr);
         std::uint64_t pushed = 0;
         try {
-            refusal = nullptr;
+            rejection = nullptr;
             detail::call(handle_.api(), handle_.api().producer->push_many, handle_.get(),
                          static_cast<const octopus_push_args *>(args.data()),
                          static_cast<std::uint64_t>(args.size()), made.data(), &pushed);
         } catch (const Error &) {
-            refusal = std::current_exception();
+            rejection = std::current_exception();
         }
         std::vector<Push> pushes;
         pushes.reserve(events.size());
@@ -79,23 +103,31 @@ public:
         return pushes;
     }
 
-    /* Sends what lingers, now, waited on or not. */
+    /// Starts a flush: sends the events that linger now. Does not block.
+    ///
+    /// @return The future of the flush.
+    /// @throws Error with OCTOPUS_CLOSED.
     Flush flush() const
     {
         return Flush(detail::make<octopus_future>(handle_.api(), handle_.api().producer->flush, handle_.get()));
     }
 
-    /* The largest event that push takes: bytes of metadata and data together. */
+    /// @return The size of the largest event that `push` accepts: metadata and data together, in
+    /// bytes.
     std::uint64_t max_event_size() const
     {
         return detail::get<std::uint64_t>(handle_.api(), handle_.api().producer->max_event_size, handle_.get());
     }
 
-    /* Takes no more events and waits until those in flight are delivered or have failed, which throws as a flush does.
-     * False when the time passed: they are still being delivered. */
-    bool close(milliseconds at_most = forever) const
+    /// Rejects further pushes, and waits until no event is in flight.
+    ///
+    /// @param timeout The longest time to wait.
+    /// @return Whether no event is in flight; else they are still being delivered.
+    /// @throws Error as Flush::wait if events failed; with OCTOPUS_CLOSED if it was closed before;
+    /// with OCTOPUS_WOULD_DEADLOCK on a plugin thread, and in a task of the producer's pool.
+    bool close(milliseconds timeout = forever) const
     {
-        return detail::call_in_time(handle_.api(), handle_.api().producer->close, handle_.get(), at_most.count());
+        return detail::call_in_time(handle_.api(), handle_.api().producer->close, handle_.get(), timeout.count());
     }
 
 private:
@@ -141,18 +173,22 @@ private:
     detail::Handle<octopus_producer> handle_;
 };
 
-/* How a producer is to be made. */
+/// Options of a producer.
+///
+/// @since 0.1
 struct ProducerOptions {
-    /* Shown in messages and statistics. */
+    /// The name that log messages and statistics show.
     std::string_view name = {};
-    /* JSON; its `kafka` object is laid over the driver's. */
+    /// A JSON object; its `kafka` object overrides properties of the driver. See
+    /// docs/configuration.md.
     std::string_view options = {};
-    /* Events in a batch: 0, no preference; OCTOPUS_BATCH_SIZE_ADAPTIVE. And how many batches may be held. */
+    /// The number of events in a batch; 0 for no preference, or OCTOPUS_BATCH_SIZE_ADAPTIVE.
     std::uint64_t batch_size = 0;
+    /// The number of batches that may be in flight; 0 for no preference.
     std::uint64_t max_batches = 0;
-    /* Whether events of this producer may be reordered by the pool that prepares them. */
+    /// Whether threads of the pool may reorder the events of this producer.
     bool is_loose = false;
-    /* Where events are prepared; none: in the calls to push. */
+    /// The pool that validates and serializes events; none: `push` does it.
     const ThreadPool *pool = nullptr;
 };
 

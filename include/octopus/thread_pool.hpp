@@ -1,4 +1,5 @@
-/* Thread pools: the plugin's and yours. A part of octopus.hpp. */
+/// @file
+/// Thread pools of the plugin and of the host. Part of octopus.hpp.
 
 #ifndef OCTOPUS_THREAD_POOL_HPP
 #define OCTOPUS_THREAD_POOL_HPP
@@ -14,10 +15,15 @@
 
 namespace octopus {
 
-/* A piece of work that the plugin hands to a pool of yours. Copies are the same piece, which runs at most once; when the last
- * of them goes without having run, what it was about fails. */
+/// A task of the plugin for a pool of the host.
+///
+/// Copies refer to the same task, which runs at most once. If the last copy is destroyed before the
+/// task ran, the task has failed.
+///
+/// @since 0.1
 class Task {
 public:
+    /// Runs the task, unless it ran already.
     void operator()() const
     {
         if (!shared_->has_run.exchange(true))
@@ -30,11 +36,11 @@ private:
     struct Shared {
         octopus_task task;
         std::atomic<bool> has_run{false};
-        bool is_ours = true;
+        bool owns_task = true;
         explicit Shared(const octopus_task &given) : task(given) {}
         ~Shared()
         {
-            if (is_ours && task.destroy)
+            if (owns_task && task.destroy)
                 task.destroy(task.context);
         }
     };
@@ -44,51 +50,74 @@ private:
     std::shared_ptr<Shared> shared_;
 };
 
-/* A pool of yours. Its functions are called from any thread, also at the same time; the plugin's tasks wait for nobody. */
+/// A thread pool of the host.
+///
+/// Any thread may call its functions, several threads also at the same time. Tasks of the plugin
+/// never wait for other tasks.
+///
+/// @since 0.1
 class HostPool {
 public:
     virtual ~HostPool() = default;
-    /* Runs the task once, now or later; higher priorities first, OCTOPUS_PRIORITY_HIGHEST ahead of all. What it throws refuses it. */
+    /// Runs a task once, during the call or later. An exception rejects the task.
+    ///
+    /// @param task The task.
+    /// @param priority The priority; higher ones first, OCTOPUS_PRIORITY_HIGHEST before all others.
     virtual void submit(Task task, std::uint64_t priority) = 0;
-    /* Tasks that wait for a thread. */
+    /// @return The number of tasks that wait for a thread. Must not throw.
     virtual std::uint64_t pending() const = 0;
-    /* Threads that run tasks; 0 when `submit` runs them itself. */
+    /// @return The number of threads that run tasks; 0 if `submit` runs them itself. Must not
+    /// throw.
     virtual std::uint64_t thread_count() const = 0;
 };
 
-/* Threads that work is done on. Destroying the handle ends nothing that was submitted. */
+/// A thread pool. Tasks that were submitted still run after the handle is destroyed.
+///
+/// @since 0.1
 class ThreadPool {
 public:
-    /* A pool of so many threads; of none, which runs work in the caller. */
+    /// Creates a pool with threads of the plugin.
+    ///
+    /// @param library The plugin.
+    /// @param threads The number of threads, at most 4,096. With 0, `submit` runs tasks itself.
+    /// @throws Error with OCTOPUS_INVALID_ARGUMENT or OCTOPUS_RESOURCE_LIMIT.
     ThreadPool(const Library &library, std::uint64_t threads)
         : handle_(detail::make<octopus_thread_pool>(library.api(), library.api().thread_pool->create, threads))
     {
     }
 
-    /* A pool of yours, which is destroyed after its last use: on any thread, one of its own included. */
+    /// Creates a pool of the host.
+    ///
+    /// @param library The plugin.
+    /// @param pool The pool. It is destroyed after its last use, on any thread, possibly on one of
+    /// its own.
     ThreadPool(const Library &library, std::unique_ptr<HostPool> pool)
         : handle_(from_host(library.api(), std::move(pool)))
     {
     }
 
-    /* Has `work` run; must not throw. */
+    /// Submits work. Does not wait for it, unless the pool has no threads.
+    ///
+    /// @param work The work. It must not throw.
+    /// @param priority The priority; higher ones first, OCTOPUS_PRIORITY_HIGHEST before all others.
+    /// @throws Error with OCTOPUS_CALLBACK_FAILED if a pool of the host rejected it.
     void submit(std::function<void()> work, std::uint64_t priority = OCTOPUS_PRIORITY_HIGHEST) const
     {
         using Work = std::function<void()>;
         octopus_task task{};
-        task.context = detail::give_away(std::make_unique<Work>(std::move(work)));
+        task.context = detail::into_context(std::make_unique<Work>(std::move(work)));
         task.destroy = detail::destroy<Work>;
         task.function = [](void *context) noexcept { (*static_cast<Work *>(context))(); };
         detail::call(handle_.api(), handle_.api().thread_pool->submit, handle_.get(), &task, priority);
     }
 
-    /* Tasks that wait for a thread. */
+    /// @return The number of tasks that wait for a thread.
     std::uint64_t pending() const
     {
         return detail::get<std::uint64_t>(handle_.api(), handle_.api().thread_pool->pending, handle_.get());
     }
 
-    /* Threads that run tasks; 0 when they run in the caller. */
+    /// @return The number of threads that run tasks; 0 if `submit` runs them itself.
     std::uint64_t thread_count() const
     {
         return detail::get<std::uint64_t>(handle_.api(), handle_.api().thread_pool->thread_count, handle_.get());
@@ -109,11 +138,11 @@ private:
             static_cast<HostPool *>(context)->submit(Task(shared), priority);
             return OCTOPUS_OK;
         } catch (...) {
-            /* The pool may have kept the task, or run it, before it threw: then it has taken it over. */
+            /* A pool that kept or ran the task before it threw owns the task. */
             if (shared && (shared.use_count() > 1 || shared->has_run))
                 return OCTOPUS_OK;
             if (shared)
-                shared->is_ours = false;
+                shared->owns_task = false;
             return OCTOPUS_CALLBACK_FAILED;
         }
     }
@@ -121,7 +150,7 @@ private:
     static detail::Handle<octopus_thread_pool> from_host(const octopus_api &api, std::unique_ptr<HostPool> pool)
     {
         auto functions = detail::sized<octopus_pool_functions>();
-        functions.context = detail::give_away(std::move(pool));
+        functions.context = detail::into_context(std::move(pool));
         functions.destroy = detail::destroy<HostPool>;
         functions.submit = submit_to_host;
         functions.pending = [](void *context) noexcept { return static_cast<HostPool *>(context)->pending(); };

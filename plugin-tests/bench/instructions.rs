@@ -1,5 +1,7 @@
-//! Instructions of our own functions for each event, which don't vary from run to run as times do: callgrind counts them, and what a push
-//! or a pull costs is the difference between a run and one of twice as many events. librdkafka's own are left out.
+//! Counts the instructions that the plugin's own functions execute for each event, with callgrind.
+//! Unlike times, they don't vary from run to run. The cost of a push or a pull is the difference
+//! between a run and a run with twice as many events. The instructions of librdkafka are not
+//! counted.
 //!
 //! The broker is librdkafka's mock cluster in another process.
 
@@ -14,11 +16,11 @@ use rdkafka::mocking::MockCluster;
 use baseline::ROLE;
 use baseline::job::{Figures, Job, Pulling, Side, Work};
 
-/// The argument that makes this program a broker.
+/// The argument that has this program run the broker.
 pub const MOCK: &str = "mock";
 
 const EVENTS: u64 = 10_000;
-/// What a change may cost more.
+/// By which factor a count may exceed the recorded one.
 const TOLERANCE: f64 = 1.03;
 const DATA: usize = 16;
 struct Kind {
@@ -36,8 +38,8 @@ const KINDS: [Kind; 4] = [
 const PUSHED: &str = "pushed";
 const PULLED: &str = "pulled";
 
-/// Is a broker until its standard input ends.
-pub fn be_a_broker() -> ExitCode {
+/// Runs a mock cluster until the standard input ends.
+pub fn run_broker() -> ExitCode {
     let cluster = MockCluster::new(1).expect("a mock cluster");
     for topic in [PUSHED, PULLED] {
         cluster.create_topic(topic, 1, 1).expect("a topic");
@@ -49,7 +51,8 @@ pub fn be_a_broker() -> ExitCode {
 
 type Result<T> = std::result::Result<T, String>;
 
-/// Counts, shows, and compares with the limits in `file`; writes them there instead if `write` says so.
+/// Counts the instructions and prints them. Writes them to `file` if `write` is set; otherwise
+/// returns whether all are within the limits in `file`.
 pub fn count(file: &Path, write: bool) -> Result<bool> {
     let broker = Broker::start()?;
     broker.run(&broker.job(PULLED, Work::Push { events: 3 * EVENTS, threads: 1 }), None)?;
@@ -58,7 +61,7 @@ pub fn count(file: &Path, write: bool) -> Result<bool> {
         let [once, twice] =
             [EVENTS, 2 * EVENTS].map(|events| broker.count(&broker.job(kind.topic, (kind.work)(events))));
         let per_event = once?.per_event(&twice?);
-        println!("{}: {per_event:.0} instructions of ours", kind.name);
+        println!("{}: {per_event:.0} instructions of the plugin", kind.name);
         counted.insert(kind.name.to_owned(), per_event.round());
     }
     if write {
@@ -69,26 +72,28 @@ pub fn count(file: &Path, write: bool) -> Result<bool> {
     let text = fs::read_to_string(file).map_err(|why| format!("reading {}: {why}", file.display()))?;
     let known: BTreeMap<String, f64> =
         serde_json::from_str(&text).map_err(|why| format!("{}: {why}", file.display()))?;
-    let mut all_hold = true;
+    let mut are_within_limits = true;
     for (name, now) in counted {
         let before = known.get(&name).copied().unwrap_or(0.0);
         if now > before * TOLERANCE {
-            all_hold = false;
-            println!("{name} costs {now} instructions; {before} are known, and 3 % more are allowed");
+            are_within_limits = false;
+            println!("{name}: {now} instructions per event; the file has {before}, and 3 % more are allowed");
         }
     }
-    Ok(all_hold)
+    Ok(are_within_limits)
 }
 
-/// What one run took.
+/// The counts of one run.
 struct Count {
     instructions: u64,
-    /// Those that were seen, which are more than asked for where they come many at a time.
+    /// The number of pulled events, which can exceed the requested number when a call pulls
+    /// several.
     events: u64,
 }
 
 impl Count {
-    /// Beside what each run takes, whatever it does.
+    /// Returns the instructions per event. The difference of two runs leaves out the fixed cost of
+    /// a run.
     fn per_event(&self, longer: &Count) -> f64 {
         (longer.instructions as f64 - self.instructions as f64) / (longer.events as f64 - self.events as f64)
     }
@@ -138,7 +143,7 @@ impl Broker {
         Ok(Count { instructions: own_instructions(&text), events: figures.events })
     }
 
-    /// In callgrind, if there is a file for what it counts.
+    /// Runs a job; under callgrind if `out`, the file for the counts, is given.
     fn run(&self, job: &Job, out: Option<&Path>) -> Result<Figures> {
         let job = serde_json::to_string(job).map_err(|why| why.to_string())?;
         let mut command = match out {
@@ -158,7 +163,7 @@ impl Broker {
         if !ended.status.success() {
             return Err(format!("{command:?} ended with {}", ended.status));
         }
-        serde_json::from_slice(&ended.stdout).map_err(|why| format!("what {command:?} told: {why}"))
+        serde_json::from_slice(&ended.stdout).map_err(|why| format!("parsing the output of {command:?}: {why}"))
     }
 }
 
@@ -173,39 +178,40 @@ fn this_program() -> Result<Command> {
     std::env::current_exe().map(Command::new).map_err(|why| why.to_string())
 }
 
-/// The instructions that functions in Rust had themselves, by a file of callgrind's (its manual, "Callgrind Format Specification").
-/// Those of the plugin, that is: the program that opens it has none that come with events but the loop's few.
+/// Sums the self cost of the Rust functions of liboctopus.so in a profile of callgrind (its manual,
+/// "Callgrind Format Specification"). The program that loads the library executes only a few
+/// instructions for each event, so they are not counted.
 fn own_instructions(profile: &str) -> u64 {
     let (mut names, mut objects) = (HashMap::new(), HashMap::new());
-    let (mut is_ours, mut is_plugin, mut of_a_call, mut sum) = (false, false, false, 0);
+    let (mut is_rust, mut is_plugin, mut is_call_cost, mut sum) = (false, false, false, 0);
     for line in profile.lines() {
         if let Some(object) = line.strip_prefix("ob=") {
             is_plugin = name_of(object, &mut objects).ends_with("liboctopus.so");
         } else if let Some(function) = line.strip_prefix("fn=") {
-            is_ours = name_of(function, &mut names).contains("::");
+            is_rust = name_of(function, &mut names).contains("::");
         } else if let Some(function) = line.strip_prefix("cfn=") {
             name_of(function, &mut names);
         } else if let Some(object) = line.strip_prefix("cob=") {
             name_of(object, &mut objects);
         } else if line.starts_with("calls=") {
-            of_a_call = true;
+            is_call_cost = true;
         } else if line.starts_with(|first: char| first.is_ascii_digit() || "+-*".contains(first)) {
-            if !of_a_call && is_ours && is_plugin {
+            if !is_call_cost && is_rust && is_plugin {
                 sum += line.split_whitespace().nth(1).and_then(|count| count.parse::<u64>().ok()).unwrap_or(0);
             }
-            of_a_call = false;
+            is_call_cost = false;
         }
     }
     sum
 }
 
-/// `(7) name` gives a number a name, `(7)` stands for it then.
-fn name_of(said: &str, known: &mut HashMap<String, String>) -> String {
-    let (number, name) = said.split_once(' ').unwrap_or((said, ""));
+/// Resolves callgrind's name compression: `(7) name` defines the name of 7, `(7)` refers to it.
+fn name_of(field: &str, known: &mut HashMap<String, String>) -> String {
+    let (number, name) = field.split_once(' ').unwrap_or((field, ""));
     if !name.is_empty() {
         known.insert(number.to_owned(), name.to_owned());
     }
-    known.get(number).cloned().unwrap_or_else(|| said.to_owned())
+    known.get(number).cloned().unwrap_or_else(|| field.to_owned())
 }
 
 #[cfg(test)]
@@ -213,7 +219,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn instructions_are_those_of_our_functions_themselves() {
+    fn own_instructions_are_self_cost_of_plugin_functions() {
         let profile = "events: Ir\nob=(1) /x/liboctopus.so\nfl=(1) a.rs\nfn=(1) octopus::push\n10 5\n+1 7\ncfn=(2) rd_kafka_produce\n\
                        calls=1 20\n* 1000\nfn=(2)\n20 900\nfn=(3) octopus::settle\n30 11\nob=(2) /x/bench\nfn=(4) bench::push\n1 3\n\
                        ob=(1)\nfn=(1)\n12 2\n";

@@ -1,5 +1,6 @@
-//! Octopus against librdkafka alone: the same version of it, the same settings, the same bytes, in pairs, each in a process of its
-//! own. docs/performance.md says how, and what it came to; ci/bench.sh is the way to start it.
+//! Compares Octopus with librdkafka without Octopus: the same version of librdkafka, the same
+//! settings and the same bytes, in pairs of runs, each in a separate process. docs/performance.md
+//! has the method and the results; ci/bench.sh starts it.
 
 mod instructions;
 mod options;
@@ -31,10 +32,10 @@ fn main() -> ExitCode {
     let began = Instant::now();
     let arguments: Vec<String> = std::env::args().skip(1).collect();
     if let Some(job) = baseline::job_in(&arguments) {
-        baseline::tell(&measure(&job, began));
+        baseline::print_figures(&measure(&job, began));
     }
     if arguments == [instructions::MOCK] {
-        return instructions::be_a_broker();
+        return instructions::run_broker();
     }
     let options = match Options::read(&arguments) {
         Ok(options) => options,
@@ -57,7 +58,8 @@ fn main() -> ExitCode {
     }
 }
 
-/// What is measured in this program, which is linked with the plugin's librdkafka.
+/// Measures the sides that run in this program, which is linked with the plugin's patched
+/// librdkafka.
 fn measure(job: &Job, began: Instant) -> Figures {
     match job.side {
         Side::Plugin if job.work == Work::List => plugin::list(job),
@@ -67,7 +69,8 @@ fn measure(job: &Job, began: Instant) -> Figures {
     }
 }
 
-/// Whether all targets hold.
+/// Measures the chosen points and writes the results. With `--check`, returns whether all targets
+/// hold.
 fn bench(options: &Options) -> Result<bool, String> {
     let (points, cpp_points) = chosen(options);
     if points.is_empty() && cpp_points.is_empty() {
@@ -79,7 +82,7 @@ fn bench(options: &Options) -> Result<bool, String> {
         return Ok(true);
     }
     let folder = options.out.clone().unwrap_or_else(|| PathBuf::from("target/bench"));
-    fs::create_dir_all(&folder).map_err(|why| format!("making {}: {why}", folder.display()))?;
+    fs::create_dir_all(&folder).map_err(|why| format!("creating {}: {why}", folder.display()))?;
     let mut runner = Runner::new(&options.bootstrap)?;
     let mut results = Results::new(&folder, points.len() + cpp_points.len());
     for point in &points {
@@ -97,10 +100,10 @@ fn bench(options: &Options) -> Result<bool, String> {
     println!("{table}");
     write(&folder, "summary.md", &table)?;
     plots::draw(&summaries, &folder).map_err(|why| format!("drawing: {why}"))?;
-    Ok(!options.check || told(&summaries))
+    Ok(!options.check || check_targets(&summaries))
 }
 
-/// What was measured so far, shown and written down as it comes.
+/// The results so far. Each new one is printed and written to the files at once.
 struct Results<'a> {
     folder: &'a Path,
     expected: usize,
@@ -145,10 +148,11 @@ fn chosen(options: &Options) -> (Vec<Point>, Vec<CppPoint>) {
     (points, cpp_points)
 }
 
-fn told(summaries: &[Summary]) -> bool {
+/// Prints the verdicts on all targets and returns whether all binding ones hold.
+fn check_targets(summaries: &[Summary]) -> bool {
     let verdicts = targets::judge(summaries);
     for verdict in &verdicts {
-        println!("target {}: {}: {}", verdict.target, verdict.said, if verdict.holds { "holds" } else { "MISSED" });
+        println!("target {}: {}: {}", verdict.target, verdict.text, if verdict.holds { "holds" } else { "MISSED" });
     }
     verdicts.iter().all(|verdict| verdict.holds || !verdict.is_binding())
 }

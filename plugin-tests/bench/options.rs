@@ -8,17 +8,19 @@ const USAGE: &str = "\
 Usage: bench [option...] host:port
        bench --instructions FILE [--write]
 
-Measures Octopus against librdkafka alone on the Kafka at that address, in pairs, and shows what their ratios come to.
+Compares Octopus with librdkafka without Octopus, on the Kafka at host:port, in pairs of runs, and prints the ratios.
 
-  --quick          the main ratios, in some two minutes
-  --only SCENARIO  only this one, or only the point that --list shows so; may be repeated
-  --pairs N        so many pairs of each point at most
-  --check          fail unless the targets of docs/performance.md hold, but for those of the C++ API
+  --quick          measure the main ratios only, in about two minutes
+  --only SCENARIO  measure this scenario only, or this point, as --list prints it; may be repeated
+  --pairs N        measure at most N pairs of each point
+  --check          fail unless the targets of docs/performance.md hold, except those of the C++ API
   --out FOLDER     write rows.csv, summary.md and plots there (default: target/bench)
-  --list           only list what is measured
-  --cpp PROGRAM LIBRARY LIBRARY  the C++ API as well: plugin-tests/diaspora/bench.cpp, on C++ Octopus and on this library
-  --instructions FILE  count instructions by callgrind, and fail if an event costs over 3 % more than the file says; or write it
-  --help           this text";
+  --list           list the points without measuring them
+  --cpp PROGRAM LIBRARY LIBRARY  measure the C++ API, too: PROGRAM is plugin-tests/diaspora/bench.cpp, the
+                   libraries are those of C++ Octopus and of this project
+  --instructions FILE  count instructions with callgrind, and fail if an event costs over 3 % more than FILE says;
+                   with --write, write FILE
+  --help           print this text";
 
 #[derive(Debug, Clone, Default)]
 pub struct Options {
@@ -57,12 +59,12 @@ impl Options {
                 "--instructions" => options.instructions = Some(value()?.into()),
                 "--write" => options.write = true,
                 "--help" => return Err(USAGE.to_owned()),
-                option if option.starts_with('-') => return Err(format!("there is no option {option}\n\n{USAGE}")),
+                option if option.starts_with('-') => return Err(format!("unknown option {option}\n\n{USAGE}")),
                 address => options.bootstrap = address.to_owned(),
             }
         }
         if options.bootstrap.is_empty() && !options.list && options.instructions.is_none() {
-            return Err(format!("an address is missing\n\n{USAGE}"));
+            return Err(format!("host:port is missing\n\n{USAGE}"));
         }
         Ok(options)
     }

@@ -1,4 +1,4 @@
-//! The summary as pictures: SVG files beside the rows.
+//! Plots of the summary: SVG files beside rows.csv.
 
 use std::collections::BTreeSet;
 use std::error::Error;
@@ -11,7 +11,7 @@ use crate::summary::{Summary, cpu, rate};
 
 const SIZE: (u32, u32) = (900, 420);
 
-/// A picture for each scenario that has ratios at several points, and one of the times of single events.
+/// Draws one plot for each scenario with ratios at several points.
 pub fn draw(summaries: &[Summary], folder: &Path) -> Result<(), Box<dyn Error>> {
     let scenarios: BTreeSet<&str> = summaries.iter().map(|it| it.scenario).collect();
     for scenario in scenarios {

@@ -1,24 +1,27 @@
-//! Octopus, as a host has it: the library opened by `dlopen`, and its tables called through the thin wrapper that the tests use.
+//! Octopus as a host uses it: the library is loaded by `dlopen`, and its function tables are called
+//! through the thin wrapper of the tests.
 
 use std::time::Duration;
 
-use octopus_loader::{Consumer as Reading, Driver, Event as Pulled, NewEvent, Producer as Writing, Push, Topic};
+use octopus_loader::{
+    Consumer as PluginConsumer, Driver, Event as PluginEvent, NewEvent, Producer as PluginProducer, Push, Topic,
+};
 use serde_json::json;
 
-use baseline::Before;
+use baseline::Measurement;
+use baseline::backend::{Backend, BenchConsumer, BenchProducer, DeliveryTimes, MAX_BATCH, PulledEvents, TIMEOUT};
 use baseline::job::{Event, Figures, Job};
-use baseline::side::{BATCH, Consuming, Measured, PATIENCE, Producing, Seen, Told};
 
-/// Bare: for topics that have no info topics.
+/// With `is_bare`, the driver uses topics without info topics.
 pub fn driver(bootstrap: &str, is_bare: bool) -> Driver {
     let octopus = plugin_tests::open_library().expect("the library is built");
-    let (kafka, limit) = (json!({"bootstrap.servers": bootstrap}), PATIENCE.as_millis() as u64);
+    let (kafka, limit) = (json!({"bootstrap.servers": bootstrap}), TIMEOUT.as_millis() as u64);
     octopus.driver(json!({"kafka": kafka, "timeout_ms": limit, "disable_info_topic": is_bare})).expect("a driver")
 }
 
 pub struct Plugin;
 
-impl Measured for Plugin {
+impl Backend for Plugin {
     type Opened = Topic;
     type Producer = Producer;
     type Consumer = Consumer;
@@ -41,83 +44,83 @@ impl Measured for Plugin {
     }
 }
 
-/// Lists all topics; there is nothing of librdkafka's to compare that with.
+/// Lists all topics. librdkafka has no equivalent to compare with.
 pub fn list(job: &Job) -> Figures {
     let driver = driver(&job.bootstrap, job.is_bare);
-    let before = Before::now();
+    let measurement = Measurement::start();
     let topics = driver.list_topics().expect("a list");
-    before.until_now(topics.as_object().map_or(0, |topics| topics.len() as u64))
+    measurement.figures(topics.as_object().map_or(0, |topics| topics.len() as u64))
 }
 
-pub struct Producer(Writing);
+pub struct Producer(PluginProducer);
 
 fn new_event(event: &Event) -> NewEvent<'_> {
     NewEvent::metadata_bytes(event.metadata()).data(event.data())
 }
 
-impl Producing for Producer {
-    type Ticket = Push;
+impl BenchProducer for Producer {
+    type Delivery = Push;
 
     fn push(&self, _: u64, event: &Event) {
         self.0.push_forget(&new_event(event)).expect("pushing");
     }
 
-    fn push_for_ticket(&self, _: u64, event: &Event) -> Push {
+    fn push_tracked(&self, _: u64, event: &Event) -> Push {
         self.0.push(&new_event(event)).expect("pushing")
     }
 
-    fn wait(&self, ticket: Push) {
-        ticket.wait(PATIENCE).expect("a delivery");
+    fn wait(&self, delivery: Push) {
+        delivery.wait(TIMEOUT).expect("a delivery");
     }
 
-    fn push_told(&self, number: u64, event: &Event, told: &'static Told) {
-        let push = self.push_for_ticket(number, event);
+    fn push_timed(&self, number: u64, event: &Event, times: &'static DeliveryTimes) {
+        let push = self.push_tracked(number, event);
         push.on_complete(move |push| {
             push.try_wait().expect("a delivery");
-            told.note(number);
+            times.record(number);
         })
-        .expect("asking to be told");
+        .expect("registering a completion");
     }
 
     fn flush(&self) {
-        self.0.flush().expect("a flush").wait(PATIENCE).expect("everything is delivered");
+        self.0.flush().expect("a flush").wait(TIMEOUT).expect("everything is delivered");
     }
 
     fn close(self) {
-        self.0.close(PATIENCE).expect("closing the producer");
+        self.0.close(TIMEOUT).expect("closing the producer");
     }
 }
 
-pub struct Consumer(Reading);
+pub struct Consumer(PluginConsumer);
 
-fn look_at(event: &Pulled, seen: &mut Seen) {
-    seen.stamp = Event::stamp_of(event.data());
-    seen.bytes += (event.serialized_metadata().len() + event.data().len()) as u64;
-    seen.events += 1;
+fn add(event: &PluginEvent, pulled: &mut PulledEvents) {
+    pulled.stamp = Event::stamp_of(event.data());
+    pulled.bytes += (event.serialized_metadata().len() + event.data().len()) as u64;
+    pulled.events += 1;
 }
 
-impl Consuming for Consumer {
-    type Held = Pulled;
+impl BenchConsumer for Consumer {
+    type Held = PluginEvent;
 
-    fn hold(&mut self) -> Pulled {
-        self.0.next(PATIENCE).expect("pulling").expect("an event")
+    fn hold(&mut self) -> PluginEvent {
+        self.0.next(TIMEOUT).expect("pulling").expect("an event")
     }
 
-    fn pull(&mut self) -> Seen {
-        let mut seen = Seen::default();
-        look_at(&self.hold(), &mut seen);
-        seen
+    fn pull(&mut self) -> PulledEvents {
+        let mut pulled = PulledEvents::default();
+        add(&self.hold(), &mut pulled);
+        pulled
     }
 
-    fn pull_many(&mut self) -> Seen {
-        let mut seen = Seen::default();
-        for event in self.0.pull_many(BATCH, Duration::from_secs(1)).expect("pulling") {
-            look_at(&event, &mut seen);
+    fn pull_many(&mut self) -> PulledEvents {
+        let mut pulled = PulledEvents::default();
+        for event in self.0.pull_many(MAX_BATCH, Duration::from_secs(1)).expect("pulling") {
+            add(&event, &mut pulled);
         }
-        seen
+        pulled
     }
 
     fn close(self) {
-        self.0.close(PATIENCE).expect("closing the consumer");
+        self.0.close(TIMEOUT).expect("closing the consumer");
     }
 }

@@ -1,4 +1,4 @@
-//! Runs what is measured: each measurement in a process of its own, one after the other, in pairs A B B A.
+//! Runs the measurements one after the other, each in a separate process, in the order A B B A.
 
 use std::collections::HashMap;
 use std::io::{BufRead as _, BufReader, Read as _};
@@ -17,16 +17,16 @@ use crate::through_cpp::{CppPoint, Task, ThroughCpp};
 use baseline::ROLE;
 use baseline::job::{Figures, Job, Rate, Side, Work};
 
-/// No measurement takes longer, unless it hangs.
-const LONGEST: Duration = Duration::from_secs(1_200);
+/// The timeout of one measurement. One that takes longer hangs.
+const MAX_DURATION: Duration = Duration::from_secs(1_200);
 
-/// One measurement, as it stands in the rows.
+/// One measurement, a row of rows.csv.
 #[derive(Debug, Clone)]
 pub struct Row {
     pub scenario: &'static str,
     pub at: String,
     pub pair: usize,
-    /// A or B: what stands above a ratio is B's.
+    /// Whether this is side B. Ratios are B/A.
     pub is_b: bool,
     pub side: Side,
     pub figures: Figures,
@@ -36,7 +36,7 @@ pub struct Runner {
     bootstrap: String,
     driver: Driver,
     counter: BaseConsumer,
-    /// Topics with events in them, by their number, size and partitions.
+    /// Filled topics, by the number of events, the size of an event and the number of partitions.
     filled: HashMap<(u64, usize, u32), String>,
     topics: u32,
     fastest: Option<f64>,
@@ -60,13 +60,13 @@ impl Runner {
         })
     }
 
-    /// All pairs of a point.
+    /// Measures all pairs of a point.
     pub fn run(&mut self, point: &Point) -> Result<Vec<Row>> {
         let mut point = point.clone();
         if let Work::PushAtRate { rate, seconds } = point.work {
             point.work = Work::PushAtRate { rate: Rate::PerSecond(rate.per_second(self.fastest()?)), seconds };
         }
-        self.make_topics(point.topics)?;
+        self.create_topics(point.topics)?;
         in_pairs(point.pairs, |pair, is_b| {
             let side = point.sides[usize::from(is_b)];
             let figures = self
@@ -76,7 +76,7 @@ impl Runner {
         })
     }
 
-    /// All pairs of a point on both backends of the C++ API.
+    /// Measures all pairs of a point on both backends of the C++ API.
     pub fn run_through_cpp(&mut self, cpp: &ThroughCpp, point: &CppPoint) -> Result<Vec<Row>> {
         in_pairs(point.pairs, |pair, is_b| {
             let side = CppPoint::SIDES[usize::from(is_b)];
@@ -89,28 +89,28 @@ impl Runner {
 
     fn measure_through_cpp(&mut self, cpp: &ThroughCpp, point: &CppPoint, side: Side) -> Result<Figures> {
         let topic = match point.task {
-            Task::Open => self.fresh_name(),
-            Task::Push | Task::FirstPush => self.fresh_topic(1)?,
+            Task::Open => self.new_name(),
+            Task::Push | Task::FirstPush => self.new_topic(1)?,
             Task::Pull | Task::FirstEvent => {
                 self.filled_topic(&Point::new("", "", point.data, Work::List).filled(point.events))?
             }
         };
         let figures = run_process(cpp.command(side, &self.bootstrap, &topic, point))?;
-        self.check_left_behind(&topic, 1, point.left_behind())?;
+        self.check_event_count(&topic, 1, point.events_after_run())?;
         if !matches!(point.task, Task::Pull | Task::FirstEvent) {
             self.driver.delete_topic(&topic).map_err(|why| why.to_string())?;
         }
         Ok(figures)
     }
 
-    /// The events that librdkafka alone pushes in a second, when nothing slows it down.
+    /// Returns the highest push rate of librdkafka without Octopus, in events per second.
     fn fastest(&mut self) -> Result<f64> {
         if let Some(rate) = self.fastest {
             return Ok(rate);
         }
         let mut rates = Vec::new();
         for _ in 0..3 {
-            let topic = self.fresh_topic(1)?;
+            let topic = self.new_topic(1)?;
             let work = Work::Push { events: 800_000, threads: 1 };
             let point = Point::new("push", "16 B", 16, work.clone());
             rates.push(self.job(&point, Side::Baseline, &topic, work)?.rate());
@@ -122,25 +122,24 @@ impl Runner {
     }
 
     fn measure(&mut self, point: &Point, side: Side) -> Result<Figures> {
-        let topic =
-            if point.needs_a_fresh_topic() { self.fresh_topic(point.partitions)? } else { self.filled_topic(point)? };
+        let topic = if point.needs_new_topic() { self.new_topic(point.partitions)? } else { self.filled_topic(point)? };
         let figures = self.job(point, side, &topic, point.work.clone())?;
-        self.check_left_behind(&topic, point.partitions, point.left_behind())?;
-        if point.needs_a_fresh_topic() {
+        self.check_event_count(&topic, point.partitions, point.events_after_run())?;
+        if point.needs_new_topic() {
             self.driver.delete_topic(&topic).map_err(|why| why.to_string())?;
         }
         Ok(figures)
     }
 
-    /// What fails fast looks fast.
-    fn check_left_behind(&self, topic: &str, partitions: u32, expected: Option<u64>) -> Result<()> {
+    /// Checks the number of events in the topic: a run whose pushes failed would look fast.
+    fn check_event_count(&self, topic: &str, partitions: u32, expected: Option<u64>) -> Result<()> {
         let Some(expected) = expected else { return Ok(()) };
         let there = self.count(topic, partitions)?;
         if there == expected { Ok(()) } else { Err(format!("{there} events are in the topic, not {expected}")) }
     }
 
-    /// So many that stay, all of them with their info topics.
-    fn make_topics(&mut self, count: u32) -> Result<()> {
+    /// Creates `count` topics with their info topics. They are not deleted.
+    fn create_topics(&mut self, count: u32) -> Result<()> {
         const AT_ONCE: usize = 8;
         let names: Vec<String> = (0..count).map(|number| format!("listed-{}-{number}", std::process::id())).collect();
         let options = TopicOptions::default().partitions(1).replication(1);
@@ -181,13 +180,13 @@ impl Runner {
         run_process(command)
     }
 
-    fn fresh_name(&mut self) -> String {
+    fn new_name(&mut self) -> String {
         self.topics += 1;
         format!("bench-{}-{}", std::process::id(), self.topics)
     }
 
-    fn fresh_topic(&mut self, partitions: u32) -> Result<String> {
-        let topic = self.fresh_name();
+    fn new_topic(&mut self, partitions: u32) -> Result<String> {
+        let topic = self.new_name();
         let options = TopicOptions::default().partitions(partitions).replication(1);
         self.driver.create_topic(&topic, &options).map_err(|why| why.to_string())?;
         Ok(topic)
@@ -198,8 +197,8 @@ impl Runner {
         if let Some(topic) = self.filled.get(&key) {
             return Ok(topic.clone());
         }
-        let topic = self.fresh_topic(point.partitions)?;
-        // One event more, which warms up.
+        let topic = self.new_topic(point.partitions)?;
+        // The job pushes one more event as its warm-up.
         self.job(point, Side::Plugin, &topic, Work::Push { events: point.filled, threads: 1 })?;
         self.filled.insert(key, topic.clone());
         Ok(topic)
@@ -214,19 +213,20 @@ impl Runner {
     }
 }
 
-/// Both sides in turn, A B B A, so that what changes with time meets both alike.
+/// Measures both sides in the order A B B A, so that a drift of the machine's speed affects both
+/// alike.
 pub fn in_pairs(pairs: usize, mut measure: impl FnMut(usize, bool) -> Result<Row>) -> Result<Vec<Row>> {
     let order = |pair| if pair % 2 == 0 { [false, true] } else { [true, false] };
     (0..pairs).flat_map(|pair| order(pair).map(|is_b| (pair, is_b))).map(|(pair, is_b)| measure(pair, is_b)).collect()
 }
 
-/// Runs what prints its figures as a line of JSON.
+/// Runs a command that prints its figures as a line of JSON.
 pub fn run_process(mut command: Command) -> Result<Figures> {
     command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
     let mut process = command.spawn().map_err(|why| format!("starting {command:?}: {why}"))?;
-    let mut said = process.stderr.take();
+    let mut stderr = process.stderr.take();
     let stdout = process.stdout.take();
-    let (sender, told) = std::sync::mpsc::channel();
+    let (sender, first_line) = std::sync::mpsc::channel();
     std::thread::spawn(move || {
         let mut line = String::new();
         if let Some(stdout) = stdout {
@@ -235,15 +235,15 @@ pub fn run_process(mut command: Command) -> Result<Figures> {
         let _ = sender.send(line);
     });
     let began = Instant::now();
-    let line = told.recv_timeout(LONGEST);
+    let line = first_line.recv_timeout(MAX_DURATION);
     if line.is_err() {
         let _ = process.kill();
     }
     let status = process.wait().map_err(|why| why.to_string())?;
-    let mut complaint = String::new();
-    if let Some(said) = &mut said {
-        let _ = said.read_to_string(&mut complaint);
+    let mut stderr_text = String::new();
+    if let Some(stderr) = &mut stderr {
+        let _ = stderr.read_to_string(&mut stderr_text);
     }
-    let line = line.map_err(|_| format!("nothing was told in {:?}: {complaint}", began.elapsed()))?;
-    serde_json::from_str(&line).map_err(|why| format!("{status}, {why}: {line}{complaint}"))
+    let line = line.map_err(|_| format!("no figures after {:?}: {stderr_text}", began.elapsed()))?;
+    serde_json::from_str(&line).map_err(|why| format!("{status}, {why}: {line}{stderr_text}"))
 }

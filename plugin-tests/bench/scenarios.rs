@@ -1,10 +1,10 @@
-//! What is measured, at which points.
+//! The scenarios and the points at which they are measured.
 
 use std::collections::BTreeMap;
 
 use baseline::job::{Pulling, Rate, Side, Work};
 
-/// One comparison: the same work by both sides, some pairs of times.
+/// One comparison: both sides do the same work, in `pairs` pairs of runs.
 #[derive(Debug, Clone)]
 pub struct Point {
     pub scenario: &'static str,
@@ -12,17 +12,17 @@ pub struct Point {
     pub partitions: u32,
     /// Bytes of data in an event.
     pub data: usize,
-    /// Properties of librdkafka's on both sides.
+    /// Properties of librdkafka on both sides.
     pub kafka: BTreeMap<String, String>,
-    /// Those of librdkafka alone, where the plugin's own are to be shown.
+    /// Properties of the baseline only, where the plugin's default has the same effect.
     pub baseline_only: BTreeMap<String, String>,
     pub work: Work,
-    /// Events that are in the topic before.
+    /// The number of events in the topic before the run.
     pub filled: u64,
-    /// Topics that there are before, at least.
+    /// The minimum number of topics that exist before the run.
     pub topics: u32,
     pub pairs: usize,
-    /// A and B: what stands above a ratio is B's.
+    /// A and B. Ratios are B/A.
     pub sides: [Side; 2],
 }
 
@@ -73,8 +73,9 @@ impl Point {
         self
     }
 
-    /// The events that a topic has when both sides are through with it.
-    pub fn left_behind(&self) -> Option<u64> {
+    /// The number of events in a new topic after a run. None if the run pushes none, or is not
+    /// checked.
+    pub fn events_after_run(&self) -> Option<u64> {
         match self.work {
             Work::Push { events, threads } => {
                 Some(events / threads as u64 * threads as u64 + u64::from(self.partitions))
@@ -88,19 +89,19 @@ impl Point {
         }
     }
 
-    /// Whether what one run does to the topic is in the way of the next.
-    pub fn needs_a_fresh_topic(&self) -> bool {
+    /// Whether each run needs a new topic, since it would affect the next run on the same topic.
+    pub fn needs_new_topic(&self) -> bool {
         self.filled == 0 && self.topics == 0
     }
 }
 
-/// What a ratio needs to be told from chance.
+/// The number of pairs by which the confidence intervals are narrow enough for the targets.
 pub const PAIRS: usize = 16;
 pub const LISTED: u32 = 500;
-/// Of a quick look.
+/// The number of pairs with `--quick`.
 pub const FEW_PAIRS: usize = 3;
 
-/// Bytes of data, and how many such events take about a second.
+/// Bytes of data, its label, and the number of such events that takes about a second.
 const SIZES: [(usize, &str, u64); 6] = [
     (16, "16 B", 800_000),
     (128, "128 B", 500_000),
@@ -113,17 +114,17 @@ const SIZES: [(usize, &str, u64); 6] = [
 pub fn all() -> Vec<Point> {
     let mut points = Vec::new();
     let push = |events| Work::Push { events, threads: 1 };
-    // For what a ratio is worth.
+    // The noise of the measurement: both sides are the same.
     points.push(Point::new("baseline against itself", "16 B", 16, push(800_000)).sides([Side::Baseline; 2]));
     for (data, at, events) in SIZES {
         points.push(Point::new("push", at, data, push(events)));
     }
-    // What the plugin itself costs, beside what it gains by its patches of librdkafka.
+    // The cost of the plugin itself, without the gain by its patches of librdkafka.
     for (data, at, events) in &SIZES[..3] {
         points.push(Point::new("push, both patched", at, *data, push(*events)).sides([Side::Patched, Side::Plugin]));
     }
     for (data, at, events) in SIZES {
-        // So many that making the consumer is little beside it.
+        // So many events that the time to create the consumer is negligible.
         let events = 3 * events;
         let pull = |by| Work::Pull { events, by };
         points.push(Point::new("pull", at, data, pull(Pulling::One)).filled(events));
@@ -137,7 +138,7 @@ pub fn all() -> Vec<Point> {
             points.push(point.sides([Side::Patched, Side::Plugin]).filled(events));
         }
     }
-    // Who waits for single events doesn't let them linger.
+    // A program that waits for each event sets no linger.
     for (window, events) in [(1, 3_000), (16, 20_000), (1_000, 300_000), (100_000, 800_000)] {
         let point = Point::new("window", window, 16, Work::PushInWindow { events, window });
         points.push(if window < 1_000 { point.baseline_only("linger.ms", "0") } else { point });
@@ -182,20 +183,22 @@ pub fn all() -> Vec<Point> {
         Point::new("memory", "one event held", 1_024, Work::OneHeld { events: 119_000 }).filled(120_000).pairs(4),
     );
     points.push(
-        // Twice the plugin: what grows is not to be excused by what grows elsewhere, and librdkafka alone takes longer for it.
+        // Both sides are the plugin: growth of the baseline must not hide growth of the plugin, and
+        // the baseline takes longer to open and close.
         Point::new("open and close", "1,000 times", 16, Work::OpenAndClose { times: 1_000 })
             .sides([Side::Plugin; 2])
             .filled(1_000)
             .pairs(1),
     );
-    // The last, since all these topics are in the way of what comes after. librdkafka alone lists nothing of the kind.
+    // The last scenario, since its many topics would affect any after it. librdkafka has no
+    // equivalent, so both sides are the plugin.
     points.push(
         Point::new("list", format!("{LISTED} topics"), 0, Work::List).sides([Side::Plugin; 2]).topics(LISTED).pairs(4),
     );
     points
 }
 
-/// The main ratios, in some two minutes.
+/// The points of `--quick`: the main ratios, in about two minutes.
 pub fn quick() -> Vec<Point> {
     let is_main = |point: &Point| match point.scenario {
         "push" | "push, both patched" | "pull" | "pull_many" => matches!(point.data, 16 | 1_024),

@@ -1,8 +1,9 @@
-//! Ratios of pairs, since the machine's speed changes from minute to minute and both runs of a pair see the same of it.
+//! Statistics of pairs of runs. The speed of the machine changes from minute to minute, which
+//! affects both runs of a pair alike, so only the ratios within pairs are compared.
 
 use baseline::job::Figures;
 
-/// A median of pairs' ratios, and where it lies in 95 of 100 resamplings of the pairs.
+/// The median of the pairs' ratios and its 95 % confidence interval, by the bootstrap method.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Ratio {
     pub median: f64,
@@ -11,21 +12,21 @@ pub struct Ratio {
 }
 
 impl Ratio {
-    /// Of B's to A's, pair by pair.
+    /// Returns the ratio of a figure of B to that of A.
     pub fn of(pairs: &[(Figures, Figures)], figure: impl Fn(&Figures) -> f64) -> Option<Self> {
         let ratios: Vec<f64> = pairs.iter().map(|(a, b)| figure(b) / figure(a)).filter(|it| it.is_finite()).collect();
         let median = median(&ratios)?;
-        let mut chance = fastrand::Rng::with_seed(ratios.len() as u64);
+        let mut random = fastrand::Rng::with_seed(ratios.len() as u64);
         let mut resampled: Vec<f64> = (0..RESAMPLINGS)
-            .filter_map(|_| median_of(ratios.iter().map(|_| ratios[chance.usize(..ratios.len())]).collect()))
+            .filter_map(|_| median_of(ratios.iter().map(|_| ratios[random.usize(..ratios.len())]).collect()))
             .collect();
         resampled.sort_by(f64::total_cmp);
         let at = |share: f64| resampled[((resampled.len() - 1) as f64 * share).round() as usize];
         Some(Ratio { median, low: at(0.025), high: at(0.975) })
     }
 
-    /// Whether the interval excludes that both are equal.
-    pub fn is_certain(&self) -> bool {
+    /// Whether the interval excludes 1, so that A and B differ.
+    pub fn is_significant(&self) -> bool {
         self.low > 1.0 || self.high < 1.0
     }
 }
@@ -56,16 +57,16 @@ mod tests {
     }
 
     #[test]
-    fn the_median_is_in_the_middle_also_between_two() {
+    fn median_of_even_count_is_mean_of_middle_two() {
         assert_eq!((median(&[3.0, 1.0, 2.0]), median(&[4.0, 1.0]), median(&[])), (Some(2.0), Some(2.5), None));
     }
 
     #[test]
-    fn the_interval_holds_the_median_and_tells_whether_a_difference_is_certain() {
+    fn interval_contains_median_and_shows_significance() {
         let noisy = pairs(&[(1.0, 1.1), (1.0, 0.9), (1.0, 1.2), (1.0, 0.8), (1.0, 1.0)]);
         let ratio = Ratio::of(&noisy, |it| it.cpu).unwrap();
-        assert!(ratio.low <= ratio.median && ratio.median <= ratio.high && !ratio.is_certain(), "{ratio:?}");
+        assert!(ratio.low <= ratio.median && ratio.median <= ratio.high && !ratio.is_significant(), "{ratio:?}");
         let slower = pairs(&[(1.0, 1.5), (2.0, 3.1), (1.0, 1.4), (3.0, 4.4), (1.0, 1.6)]);
-        assert!(Ratio::of(&slower, |it| it.cpu).unwrap().is_certain());
+        assert!(Ratio::of(&slower, |it| it.cpu).unwrap().is_significant());
     }
 }

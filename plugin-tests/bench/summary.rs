@@ -1,4 +1,5 @@
-//! What the rows come to: for each point both sides' figures and the ratios of its pairs, as a table in Markdown.
+//! The summary of the rows: for each point the medians of both sides and the ratios of its pairs,
+//! as a table in Markdown.
 
 use crate::runner::Row;
 use crate::statistics::{Ratio, median};
@@ -11,7 +12,7 @@ pub struct Summary {
 }
 
 impl Summary {
-    /// Of one point's rows.
+    /// Summarizes the rows of one point.
     pub fn of(rows: &[Row]) -> Option<Self> {
         let first = rows.first()?;
         let of = |pair, is_b| rows.iter().find(|row| row.pair == pair && row.is_b == is_b);
@@ -24,7 +25,7 @@ impl Summary {
         Ratio::of(&self.pairs, figure)
     }
 
-    /// The medians of A and of B.
+    /// Returns the medians of A and of B.
     pub fn medians(&self, figure: impl Fn(&Figures) -> f64) -> (f64, f64) {
         let of = |it: Vec<f64>| median(&it).unwrap_or(f64::NAN);
         (
@@ -33,7 +34,8 @@ impl Summary {
         )
     }
 
-    /// As [`medians`](Self::medians), where there is a distribution.
+    /// As [`medians`](Self::medians), of a quantile. None if the point has no distribution of
+    /// times.
     pub fn times(&self, pick: impl Fn(&Times) -> f64) -> Option<(f64, f64)> {
         let (a, b) = self.medians(|it| it.times.as_ref().map_or(f64::NAN, &pick));
         (a.is_finite() && b.is_finite()).then_some((a, b))
@@ -80,26 +82,25 @@ fn cells(summary: &Summary) -> Vec<String> {
         summary.pairs.len().to_string(),
         format!("{cpu_a:.2}"),
         format!("{cpu_b:.2}"),
-        said(summary.ratio(cpu)),
+        format_ratio(summary.ratio(cpu)),
         format!("{rate_a:.0}"),
         format!("{rate_b:.0}"),
-        said(summary.ratio(rate)),
+        format_ratio(summary.ratio(rate)),
         distribution.into_iter().flatten().collect::<Vec<_>>().join(", "),
     ]
 }
 
-fn said(ratio: Option<Ratio>) -> String {
+fn format_ratio(ratio: Option<Ratio>) -> String {
     let Some(ratio) = ratio else { return String::new() };
     let Ratio { median, low, high } = ratio;
-    // What can't be told from no difference is no difference.
-    let mark = if ratio.is_certain() { "" } else { " ≈" };
+    let mark = if ratio.is_significant() { "" } else { " ≈" };
     format!("{median:.2} [{low:.2}, {high:.2}]{mark}")
 }
 
 pub const COLUMNS: &str = "scenario,at,pair,run,side,events,cpu_us,wall_us,peak_kib,growth_kib,threads,descriptors,\
     p50_us,p99_us,p999_us,max_us,slip_p50_us,slip_p99_us,slip_p999_us,slip_max_us";
 
-/// A row of the raw figures.
+/// Returns a row of rows.csv.
 pub fn csv(row: &Row) -> String {
     let Row { scenario, at, pair, is_b, side, figures } = row;
     let times = |it: Option<Times>| match it {

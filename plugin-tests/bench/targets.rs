@@ -1,4 +1,4 @@
-//! Whether the targets of docs/performance.md hold, by what was measured.
+//! Checks the targets of docs/performance.md.
 
 use baseline::job::Figures;
 
@@ -8,17 +8,18 @@ use crate::summary::{Summary, cpu, rate};
 pub struct Verdict {
     pub target: &'static str,
     pub holds: bool,
-    pub said: String,
+    pub text: String,
 }
 
 impl Verdict {
-    /// Those of the C++ API depend on what is installed, and on the API.
+    /// Whether a miss fails the check. The targets of the C++ API depend on the installed
+    /// libraries, so they don't count.
     pub fn is_binding(&self) -> bool {
         !self.target.starts_with(['3', '5'])
     }
 }
 
-/// One verdict for each thing that a target asks for.
+/// Returns one verdict for each figure that a target limits.
 pub fn judge(summaries: &[Summary]) -> Vec<Verdict> {
     let mut judge = Judge { summaries, verdicts: Vec::new() };
     judge.pushes();
@@ -26,7 +27,7 @@ pub fn judge(summaries: &[Summary]) -> Vec<Verdict> {
     judge.waiting();
     judge.memory();
     judge.idle();
-    judge.more_of_them();
+    judge.scaling();
     judge.listing();
     judge.opening();
     judge.through_cpp();
@@ -43,7 +44,7 @@ impl Judge<'_> {
         self.summaries.iter().find(|it| it.scenario == scenario && it.at == at)
     }
 
-    fn say(
+    fn add(
         &mut self,
         target: &'static str,
         what: String,
@@ -52,22 +53,22 @@ impl Judge<'_> {
         holds: fn(f64, f64) -> bool,
     ) {
         let Some(figure) = figure else {
-            self.verdicts.push(Verdict { target, holds: false, said: format!("{what}: not measured") });
+            self.verdicts.push(Verdict { target, holds: false, text: format!("{what}: not measured") });
             return;
         };
         self.verdicts.push(Verdict {
             target,
             holds: holds(figure, limit),
-            said: format!("{what}: {figure:.2}, limit {limit:.2}"),
+            text: format!("{what}: {figure:.2}, limit {limit:.2}"),
         });
     }
 
     fn at_most(&mut self, target: &'static str, what: String, figure: Option<f64>, limit: f64) {
-        self.say(target, what, figure, limit, |figure, limit| figure <= limit);
+        self.add(target, what, figure, limit, |figure, limit| figure <= limit);
     }
 
     fn at_least(&mut self, target: &'static str, what: String, figure: Option<f64>, limit: f64) {
-        self.say(target, what, figure, limit, |figure, limit| figure >= limit);
+        self.add(target, what, figure, limit, |figure, limit| figure >= limit);
     }
 
     fn cpu_ratio(&self, scenario: &str, at: &str) -> Option<f64> {
@@ -105,8 +106,8 @@ impl Judge<'_> {
 
     fn waiting(&mut self) {
         let medians = self.at("push and wait", "default linger").and_then(|it| it.times(|times| times.median));
-        let more = medians.map(|(baseline, plugin)| plugin - baseline);
-        self.at_most("4 push and wait", "µs beyond librdkafka's without linger".to_owned(), more, 100.0);
+        let difference = medians.map(|(baseline, plugin)| plugin - baseline);
+        self.at_most("4 push and wait", "µs beyond librdkafka's without linger".to_owned(), difference, 100.0);
     }
 
     fn memory(&mut self) {
@@ -118,7 +119,8 @@ impl Judge<'_> {
         }
     }
 
-    /// Threads are those of a producer and a consumer; the driver, of which librdkafka has none, is there before, and idles with them.
+    /// Counts the threads of a producer and a consumer. The plugin's driver, which has no
+    /// equivalent in librdkafka, exists before and idles with them.
     fn idle(&mut self) {
         const TARGET: &str = "7 idle";
         let idle = self.at("idle", "producer and consumer");
@@ -133,8 +135,10 @@ impl Judge<'_> {
         self.at_most(TARGET, "% of a processor beyond librdkafka's".to_owned(), cpu.map(|(a, b)| b - a), 0.1);
     }
 
-    /// No slower with more: as against librdkafka, which has the same processors and brokers. With one of them it is a push of 16 B.
-    fn more_of_them(&mut self) {
+    /// Pushing with several threads or to several partitions is as fast as with librdkafka, which
+    /// has the same processors and brokers. The case of one thread and one partition is the push of
+    /// 16 B.
+    fn scaling(&mut self) {
         const TARGET: &str = "8 more of them";
         for (scenario, points) in [("pushers", ["2", "4"]), ("partitions", ["6", "100"])] {
             for at in points {
@@ -159,7 +163,7 @@ impl Judge<'_> {
         self.at_most("9 list", format!("seconds for a list of {LISTED} topics"), seconds, 3.0);
     }
 
-    /// Where C++ Octopus was there to be measured; these two aren't asked for elsewhere.
+    /// Checked only if C++ Octopus was measured.
     fn through_cpp(&mut self) {
         const THROUGH: &str = "3 through the C++ API";
         for scenario in ["C++ push", "C++ pull"] {

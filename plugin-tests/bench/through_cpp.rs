@@ -1,5 +1,5 @@
-//! The C++ Diaspora API on both of its Kafka backends, C++ Octopus and this one: what a program in C++ (plugin-tests/diaspora/bench.cpp)
-//! measures of each.
+//! Compares the two Kafka backends of the C++ Diaspora API, C++ Octopus and this project. A program
+//! in C++ (plugin-tests/diaspora/bench.cpp) measures each.
 
 use std::path::PathBuf;
 use std::process::Command;
@@ -7,7 +7,7 @@ use std::process::Command;
 use crate::scenarios::{FEW_PAIRS, PAIRS};
 use baseline::job::Side;
 
-/// Where the program and the libraries are.
+/// The paths of the program and of the libraries.
 #[derive(Debug, Clone)]
 pub struct ThroughCpp {
     pub program: PathBuf,
@@ -29,14 +29,14 @@ impl ThroughCpp {
 pub enum Task {
     Push,
     Pull,
-    /// A topic is made and opened.
+    /// Creates and opens a topic.
     Open,
     FirstPush,
     FirstEvent,
 }
 
 impl Task {
-    /// As the program knows it.
+    /// The argument of the program.
     fn name(self) -> &'static str {
         match self {
             Task::Push => "push",
@@ -60,13 +60,13 @@ pub struct CppPoint {
 }
 
 impl CppPoint {
-    /// A and B.
+    /// A and B of the pairs.
     pub const SIDES: [Side; 2] = [Side::CppOctopus, Side::ThroughCpp];
 
-    /// The events that a fresh topic has afterwards.
-    pub fn left_behind(&self) -> Option<u64> {
+    /// The number of events in a new topic after the run.
+    pub fn events_after_run(&self) -> Option<u64> {
         match self.task {
-            // One warms up.
+            // One event is the warm-up.
             Task::Push => Some(self.events + 1),
             Task::FirstPush => Some(1),
             Task::Pull | Task::Open | Task::FirstEvent => None,

@@ -1,10 +1,11 @@
 /*
- * One measurement through the C++ Diaspora API, on the library that is given as its driver "octopus": what plugin-tests/bench runs in
- * pairs, with this project's library and with C++ Octopus. Prints what it took as a line of JSON.
+ * One measurement through the C++ Diaspora API, with LIBRARY as its driver "octopus".
+ * plugin-tests/bench runs it in pairs, with this project's library and with C++ Octopus. Prints the
+ * figures as a line of JSON.
  *
- *     ./bench LIBRARY BOOTSTRAP-SERVERS TOPIC push|pull EVENTS BYTES    so many events with so many bytes of data each
- *     ./bench LIBRARY BOOTSTRAP-SERVERS TOPIC open 1 0                  the topic is made and opened
- *     ./bench LIBRARY BOOTSTRAP-SERVERS TOPIC first-push|first-event 1 BYTES    from nothing
+ *     ./bench LIBRARY BOOTSTRAP-SERVERS TOPIC push|pull EVENTS BYTES    EVENTS events with BYTES bytes of data each
+ *     ./bench LIBRARY BOOTSTRAP-SERVERS TOPIC open 1 0                  creates and opens the topic
+ *     ./bench LIBRARY BOOTSTRAP-SERVERS TOPIC first-push|first-event 1 BYTES    from the start of the process
  */
 
 #include "support.hpp"
@@ -21,8 +22,8 @@ using Clock = std::chrono::steady_clock;
 
 double micros(Clock::duration time) { return std::chrono::duration<double, std::micro>(time).count(); }
 
-/* User and system time of all threads, in microseconds. */
-double processors()
+/* Returns the user and system time of all threads, in microseconds. */
+double cpu_time()
 {
     rusage usage{};
     getrusage(RUSAGE_SELF, &usage);
@@ -32,15 +33,15 @@ double processors()
 
 const Clock::time_point began = Clock::now();
 
-struct Measured {
+struct Measurement {
     Clock::time_point wall = Clock::now();
-    double cpu = processors();
+    double cpu = cpu_time();
 
-    void tell(unsigned long events) const
+    void print(unsigned long events) const
     {
         std::printf("{\"events\":%lu,\"cpu\":%.1f,\"wall\":%.1f,\"peak\":0,\"growth\":0,\"threads\":0,\"descriptors\":0,"
                     "\"times\":null,\"slip\":null}\n",
-                    events, processors() - cpu, micros(Clock::now() - wall));
+                    events, cpu_time() - cpu, micros(Clock::now() - wall));
         std::fflush(stdout);
     }
 };
@@ -52,60 +53,60 @@ void push(const std::string &topic_name, unsigned long events, std::string &byte
     const auto own = driver();
     auto producer = own.openTopic(topic_name).producer("bench", own.defaultThreadPool());
     const diaspora::DataView data(bytes.data(), bytes.size());
-    EXPECT(producer.push(metadata, data).wait(patience_ms));
-    const Measured measured;
+    EXPECT(producer.push(metadata, data).wait(timeout_ms));
+    const Measurement measurement;
     for (unsigned long event = 0; event < events; event++)
         producer.push(metadata, data);
-    EXPECT(producer.flush().wait(patience_ms));
-    measured.tell(events);
+    EXPECT(producer.flush().wait(timeout_ms));
+    measurement.print(events);
 }
 
 void pull(const std::string &topic_name, unsigned long events)
 {
     const auto consumer = driver().openTopic(topic_name).consumer(topic_name + "-" + std::to_string(getpid()));
-    EXPECT(consumer.pull().wait(patience_ms));
-    const Measured measured;
+    EXPECT(consumer.pull().wait(timeout_ms));
+    const Measurement measurement;
     unsigned long long bytes = 0;
     for (unsigned long event = 0; event < events; event++) {
-        const auto pulled = consumer.pull().wait(patience_ms);
+        const auto pulled = consumer.pull().wait(timeout_ms);
         EXPECT(pulled);
         bytes += pulled->data().size() + pulled->metadata().json().size();
     }
     EXPECT(bytes > 0);
-    measured.tell(events);
+    measurement.print(events);
 }
 
-/* From the program's start. */
-void tell_since_then()
+/* Prints the time since the start of the program. */
+void print_since_start()
 {
-    Measured measured;
-    measured.wall = began;
-    measured.cpu = 0;
-    measured.tell(1);
+    Measurement measurement;
+    measurement.wall = began;
+    measurement.cpu = 0;
+    measurement.print(1);
 }
 
 void first_push(const std::string &topic_name, std::string &bytes)
 {
     const auto own = driver();
     auto producer = own.openTopic(topic_name).producer("bench", own.defaultThreadPool());
-    EXPECT(producer.push(metadata, diaspora::DataView(bytes.data(), bytes.size())).wait(patience_ms));
-    tell_since_then();
+    EXPECT(producer.push(metadata, diaspora::DataView(bytes.data(), bytes.size())).wait(timeout_ms));
+    print_since_start();
 }
 
 void first_event(const std::string &topic_name)
 {
     const auto consumer = driver().openTopic(topic_name).consumer(topic_name + "-" + std::to_string(getpid()));
-    EXPECT(consumer.pull().wait(patience_ms));
-    tell_since_then();
+    EXPECT(consumer.pull().wait(timeout_ms));
+    print_since_start();
 }
 
 void open(const std::string &topic_name)
 {
     const auto own = driver();
-    const Measured measured;
+    const Measurement measurement;
     own.createTopic(topic_name, topic_options(1));
     own.openTopic(topic_name);
-    measured.tell(1);
+    measurement.print(1);
 }
 
 }  // namespace
@@ -133,7 +134,7 @@ int main(int argc, char **argv)
         first_event(topic);
     else
         return 2;
-    // What the library still has to give back is no part of the measurement.
+    // Ends without releasing the library's objects, since their teardown is not part of the measurement.
     std::fflush(nullptr);
     _exit(0);
 }

@@ -1,14 +1,14 @@
-/* A library of components, which the C++ library loads by their type: `picky:/path/libpicky.so`. */
+/* A library of components, which the C++ library loads by the type `picky:/path/libpicky.so`. */
 
 #include <diaspora/Exception.hpp>
 #include <diaspora/Validator.hpp>
 
 namespace {
 
-/* Takes no event whose metadata says "bad". Knows the type that it was made by. */
-class Picky : public diaspora::ValidatorInterface {
+/* Rejects events whose metadata is "bad". Returns the metadata that it was created with. */
+class PickyValidator : public diaspora::ValidatorInterface {
 public:
-    explicit Picky(diaspora::Metadata metadata) : metadata_(std::move(metadata)) {}
+    explicit PickyValidator(diaspora::Metadata metadata) : metadata_(std::move(metadata)) {}
 
     void validate(const diaspora::Metadata &metadata, const diaspora::DataView &) const override
     {
@@ -20,13 +20,13 @@ public:
 
     static std::shared_ptr<diaspora::ValidatorInterface> create(const diaspora::Metadata &metadata)
     {
-        return std::make_shared<Picky>(metadata);
+        return std::make_shared<PickyValidator>(metadata);
     }
 
 private:
     diaspora::Metadata metadata_;
 };
 
-DIASPORA_REGISTER_VALIDATOR(library, picky, Picky);
+DIASPORA_REGISTER_VALIDATOR(library, picky, PickyValidator);
 
 } // namespace

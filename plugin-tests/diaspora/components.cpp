@@ -1,4 +1,5 @@
-/* Components stay the user's: built in the C++ library, registered by this program, or loaded by it from another library. */
+/* Tests user-defined components: built into the C++ library, registered by this program, or loaded
+ * from another library. */
 
 #include "support.hpp"
 
@@ -12,35 +13,35 @@
 namespace {
 
 using namespace support;
-using promises::mentions;
+using test_cases::mentions;
 
-/* Thrown by value, and no std::exception. */
-struct Complaint {
+/* An exception type that is not derived from std::exception. */
+struct CustomException {
     std::string about;
 };
 
-/* Throws what the metadata says, wherever it is asked. */
-void throw_as_told(const Metadata &metadata, const std::string &where)
+/* Throws the exception that the metadata requests, if it requests it for the component `where`. */
+void throw_requested(const Metadata &metadata, const std::string &where)
 {
-    const json &told = metadata.json();
-    if (!told.is_object() || told.value("where", "") != where)
+    const json &request = metadata.json();
+    if (!request.is_object() || request.value("where", "") != where)
         return;
-    const std::string what = told.at("throw");
+    const std::string what = request.at("throw");
     if (what == "int")
         throw 42;
     if (what == "complaint")
-        throw Complaint{where};
+        throw CustomException{where};
     if (what == "domain_error")
         throw std::domain_error("from the " + where);
     throw diaspora::InvalidMetadata("from the " + where);
 }
 
-struct MoodyValidator : diaspora::ValidatorInterface {
+struct ThrowingValidator : diaspora::ValidatorInterface {
     inline static std::atomic<std::size_t> segments_seen{0};
 
     void validate(const Metadata &metadata, const diaspora::DataView &data) const override
     {
-        throw_as_told(metadata, "validator");
+        throw_requested(metadata, "validator");
         if (text_of(data) == "unwanted")
             throw diaspora::Exception("unwanted data");
         segments_seen = data.segments().size();
@@ -50,14 +51,14 @@ struct MoodyValidator : diaspora::ValidatorInterface {
     {
         if (metadata.json().contains("broken"))
             throw std::out_of_range("it is broken");
-        return std::make_shared<MoodyValidator>();
+        return std::make_shared<ThrowingValidator>();
     }
 };
 
-struct MoodySerializer : diaspora::SerializerInterface {
+struct ThrowingSerializer : diaspora::SerializerInterface {
     void serialize(diaspora::Archive &archive, const Metadata &metadata) const override
     {
-        throw_as_told(metadata, "serializer");
+        throw_requested(metadata, "serializer");
         const std::string text = metadata.dump();
         archive.write(text.data(), text.size());
     }
@@ -67,27 +68,27 @@ struct MoodySerializer : diaspora::SerializerInterface {
         std::string text(buffer.size(), ' ');
         archive.read(text.data(), text.size());
         metadata = Metadata{text};
-        throw_as_told(metadata, "reader");
+        throw_requested(metadata, "reader");
     }
     Metadata metadata() const override { return Metadata{R"({"type": "moody"})"}; }
     static std::shared_ptr<diaspora::SerializerInterface> create(const Metadata &)
     {
-        return std::make_shared<MoodySerializer>();
+        return std::make_shared<ThrowingSerializer>();
     }
 };
 
-/* Puts each event into the partition after that of the one before, and notes their order. */
-struct MoodySelector : diaspora::PartitionSelectorInterface {
+/* Selects the partitions round robin and records the order of the events. */
+struct ThrowingSelector : diaspora::PartitionSelectorInterface {
     inline static std::mutex mutex;
-    inline static std::map<const MoodySelector *, std::vector<unsigned>> asked;
+    inline static std::map<const ThrowingSelector *, std::vector<unsigned>> asked;
 
     void setPartitions(const std::vector<diaspora::PartitionInfo> &targets) override { count_ = targets.size(); }
     std::size_t selectPartitionFor(const Metadata &metadata, std::optional<std::size_t> requested) override
     {
-        EXPECT(!is_being_asked_.exchange(true));
+        EXPECT(!is_being_called_.exchange(true));
         std::this_thread::sleep_for(std::chrono::microseconds(20));
-        is_being_asked_ = false;
-        throw_as_told(metadata, "selector");
+        is_being_called_ = false;
+        throw_requested(metadata, "selector");
         if (metadata.json().contains("number")) {
             const std::lock_guard<std::mutex> lock(mutex);
             asked[this].push_back(metadata.json()["number"]);
@@ -97,72 +98,72 @@ struct MoodySelector : diaspora::PartitionSelectorInterface {
     Metadata metadata() const override { return Metadata{R"({"type": "moody"})"}; }
     static std::shared_ptr<diaspora::PartitionSelectorInterface> create(const Metadata &)
     {
-        return std::make_shared<MoodySelector>();
+        return std::make_shared<ThrowingSelector>();
     }
 
 private:
-    std::atomic<bool> is_being_asked_{false};
+    std::atomic<bool> is_being_called_{false};
     std::size_t count_ = 0, last_ = 0;
 };
 
-DIASPORA_REGISTER_VALIDATOR(tests, moody, MoodyValidator);
-DIASPORA_REGISTER_SERIALIZER(tests, moody, MoodySerializer);
-DIASPORA_REGISTER_PARTITION_SELECTOR(tests, moody, MoodySelector);
+DIASPORA_REGISTER_VALIDATOR(tests, moody, ThrowingValidator);
+DIASPORA_REGISTER_SERIALIZER(tests, moody, ThrowingSerializer);
+DIASPORA_REGISTER_PARTITION_SELECTOR(tests, moody, ThrowingSelector);
 
-diaspora::Validator moody_validator() { return diaspora::Validator{std::make_shared<MoodyValidator>()}; }
-diaspora::PartitionSelector moody_selector() { return diaspora::PartitionSelector{std::make_shared<MoodySelector>()}; }
-diaspora::Serializer moody_serializer() { return diaspora::Serializer{std::make_shared<MoodySerializer>()}; }
+diaspora::Validator throwing_validator() { return diaspora::Validator{std::make_shared<ThrowingValidator>()}; }
+diaspora::PartitionSelector throwing_selector() { return diaspora::PartitionSelector{std::make_shared<ThrowingSelector>()}; }
+diaspora::Serializer throwing_serializer() { return diaspora::Serializer{std::make_shared<ThrowingSerializer>()}; }
 
-Metadata told(const std::string &where, const std::string &what)
+Metadata throw_in(const std::string &where, const std::string &what)
 {
     return Metadata{json{{"where", where}, {"throw", what}}};
 }
 
 template <class T, class Future> T thrown_from(const Future &future)
 {
-    return THROWN_BY(T, future.wait(patience_ms));
+    return THROWN_BY(T, future.wait(timeout_ms));
 }
 
-void what_a_component_throws_of_any_type_fails_that_push_as_it_is_and_flush_ends()
+void component_exception_of_any_type_fails_its_push_only()
 {
-    const auto topic = new_topic(driver(), "moody", 2, moody_validator(), moody_selector(), moody_serializer());
+    const auto topic = new_topic(driver(), "moody", 2, throwing_validator(), throwing_selector(), throwing_serializer());
     for (const auto &pool : all_pools(topic.driver())) {
         const auto producer = producer_on(pool, topic);
         for (const std::string where : {"validator", "serializer", "selector"}) {
-            const auto push = [&](const std::string &what) { return producer->push(told(where, what), {}, {}); };
+            const auto push = [&](const std::string &what) { return producer->push(throw_in(where, what), {}, {}); };
             const auto failed = push("int");
             EXPECT(thrown_from<int>(failed) == 42 && thrown_from<int>(failed) == 42 && failed.completed());
-            EXPECT(thrown_from<Complaint>(push("complaint")).about == where);
+            EXPECT(thrown_from<CustomException>(push("complaint")).about == where);
             EXPECT(mentions(thrown_from<std::domain_error>(push("domain_error")), "from the " + where));
             EXPECT(mentions(thrown_from<diaspora::InvalidMetadata>(push("anything else")), "from the " + where));
-            EXPECT(producer->push(number(1), {}, {}).wait(patience_ms));
+            EXPECT(producer->push(number(1), {}, {}).wait(timeout_ms));
             EXPECT(mentions(thrown_from<diaspora::Exception>(producer->flush()), "4 of the events"));
         }
         std::string unwanted = "unwanted", wanted = "wanted";
         EXPECT(mentions(thrown_from<diaspora::Exception>(producer->push(number(1), view(unwanted), {})), "unwanted data"));
-        EXPECT(producer->push(number(1), view(wanted), {}).wait(patience_ms));
+        EXPECT(producer->push(number(1), view(wanted), {}).wait(timeout_ms));
     }
 }
 
-void a_selector_is_asked_by_one_at_a_time_in_the_order_of_the_pushes_and_chooses_the_partition()
+void selector_is_called_in_push_order_by_one_thread_at_a_time()
 {
     constexpr unsigned count = 600;
-    const auto topic = new_topic(driver(), "selector", 3, diaspora::Validator{}, moody_selector());
+    const auto topic = new_topic(driver(), "selector", 3, diaspora::Validator{}, throwing_selector());
     unsigned pushed = 0;
     for (const auto &pool : all_pools(topic.driver())) {
         {
-            const std::lock_guard<std::mutex> lock(MoodySelector::mutex);
-            MoodySelector::asked.clear();
+            const std::lock_guard<std::mutex> lock(ThrowingSelector::mutex);
+            ThrowingSelector::asked.clear();
         }
         const auto producer = producer_on(pool, topic);
         for (unsigned value = 0; value < count; value++)
             producer->push(number(value), {}, {});
-        EXPECT(producer->flush().wait(patience_ms));
-        const std::lock_guard<std::mutex> lock(MoodySelector::mutex);
-        EXPECT(MoodySelector::asked.size() == 1 && MoodySelector::asked.begin()->second == from_to(0, count));
+        EXPECT(producer->flush().wait(timeout_ms));
+        const std::lock_guard<std::mutex> lock(ThrowingSelector::mutex);
+        EXPECT(ThrowingSelector::asked.size() == 1 && ThrowingSelector::asked.begin()->second == from_to(0, count));
         pushed += count;
     }
-    /* In each partition every third one of each producer, in order. */
+    /* Each partition has every third event of each producer, in order. */
     const auto consumer = topic.consumer(unique("reader"));
     std::map<unsigned, std::vector<unsigned>> partitions;
     for (unsigned index = 0; index < pushed; index++) {
@@ -174,35 +175,35 @@ void a_selector_is_asked_by_one_at_a_time_in_the_order_of_the_pushes_and_chooses
             EXPECT(numbers[index] == index % (count / 3) * 3 + partition);
 }
 
-void a_validator_sees_the_data_as_it_is_pushed_or_a_copy_in_one_piece()
+void validator_gets_pushed_segments_or_one_contiguous_copy()
 {
-    const auto topic = new_topic(driver(), "seen", 1, moody_validator());
+    const auto topic = new_topic(driver(), "seen", 1, throwing_validator());
     std::string first = "in ", second = "two";
     for (const auto &pool : all_pools(topic.driver())) {
         const auto producer = producer_on(pool, topic);
         const diaspora::DataView in_two{{{first.data(), first.size()}, {second.data(), second.size()}}};
-        EXPECT(producer->push(number(0), in_two, {}).wait(patience_ms));
-        EXPECT(MoodyValidator::segments_seen == (pool ? 1 : 2));
-        EXPECT(producer->push(number(0), {}, {}).wait(patience_ms) && MoodyValidator::segments_seen <= (pool ? 1 : 0));
+        EXPECT(producer->push(number(0), in_two, {}).wait(timeout_ms));
+        EXPECT(ThrowingValidator::segments_seen == (pool ? 1 : 2));
+        EXPECT(producer->push(number(0), {}, {}).wait(timeout_ms) && ThrowingValidator::segments_seen <= (pool ? 1 : 0));
     }
 }
 
-void a_partition_that_is_not_there_fails_that_push_alone()
+void nonexistent_partition_fails_that_push_only()
 {
-    const auto topic = new_topic(driver(), "wrong", 2, diaspora::Validator{}, moody_selector());
+    const auto topic = new_topic(driver(), "wrong", 2, diaspora::Validator{}, throwing_selector());
     const auto producer = topic.producer();
     for (const std::size_t wrong : {std::size_t{2}, std::numeric_limits<std::size_t>::max()})
         EXPECT(mentions(thrown_from<diaspora::Exception>(producer.push(number(0), {}, wrong)), "partition"));
-    EXPECT(producer.push(number(1), {}, 1).wait(patience_ms) == 0U);
+    EXPECT(producer.push(number(1), {}, 1).wait(timeout_ms) == 0U);
 }
 
-void metadata_that_cannot_be_read_fails_that_pull_as_it_is_and_the_next_reads_on()
+void unreadable_metadata_fails_that_pull_only()
 {
     const auto topic = new_topic(driver(), "unreadable", 1, diaspora::Validator{}, diaspora::PartitionSelector{},
-                                 moody_serializer());
+                                 throwing_serializer());
     const auto producer = topic.producer();
-    for (const auto &metadata : {told("reader", "int"), told("reader", "domain_error"), number(3)})
-        EXPECT(producer.push(metadata).wait(patience_ms));
+    for (const auto &metadata : {throw_in("reader", "int"), throw_in("reader", "domain_error"), number(3)})
+        EXPECT(producer.push(metadata).wait(timeout_ms));
     const auto consumer = topic.consumer(unique("reader"));
     const auto failed = consumer.pull();
     EXPECT(thrown_from<int>(failed) == 42 && thrown_from<int>(failed) == 42);
@@ -210,7 +211,7 @@ void metadata_that_cannot_be_read_fails_that_pull_as_it_is_and_the_next_reads_on
     EXPECT(number_of(next(consumer)) == 3);
 }
 
-void schemas_of_the_library_refuse_what_they_should_and_are_there_when_the_topic_is_opened_again()
+void schemas_reject_invalid_events_and_survive_reopening()
 {
     const Metadata schema{R"({"type": "schema", "schema": {"type": "object", "properties": {"number": {"type": "integer"}},
                               "required": ["number"]}})"};
@@ -218,7 +219,7 @@ void schemas_of_the_library_refuse_what_they_should_and_are_there_when_the_topic
     const auto topic = new_topic(own, "schema", 1, diaspora::Validator::FromMetadata(schema),
                                  diaspora::PartitionSelector{}, diaspora::Serializer::FromMetadata(schema));
     const auto producer = driver().openTopic(topic.name()).producer();
-    EXPECT(producer.push(number(1)).wait(patience_ms));
+    EXPECT(producer.push(number(1)).wait(timeout_ms));
     thrown_from<diaspora::Exception>(producer.push(Metadata{R"({"number": "one"})"}));
     EXPECT(number_of(next(topic.consumer(unique("reader")))) == 1);
     EXPECT(topic.validator().metadata().json().at("type") == "schema");
@@ -233,7 +234,7 @@ void schemas_of_the_library_refuse_what_they_should_and_are_there_when_the_topic
     EXPECT(!own.topicExists(prefix + "format"));
 }
 
-void a_component_that_cannot_be_made_is_an_error_that_names_it_and_no_default_takes_its_place()
+void component_that_cannot_be_created_is_a_named_error()
 {
     const auto own = driver();
     struct Described : diaspora::ValidatorInterface {
@@ -252,9 +253,9 @@ void a_component_that_cannot_be_made_is_an_error_that_names_it_and_no_default_ta
     }
 }
 
-void components_of_another_library_are_loaded_by_their_type_also_when_the_topic_is_opened_again()
+void components_of_another_library_are_loaded_by_type()
 {
-    /* Built beside this program. */
+    /* ci/diaspora.sh builds it into the directory of this program. */
     const auto path = std::filesystem::read_symlink("/proc/self/exe").parent_path() / "libpicky.so";
     const json description = {{"type", "picky:" + path.string()}};
     const auto name = prefix + "loaded";
@@ -263,30 +264,30 @@ void components_of_another_library_are_loaded_by_their_type_also_when_the_topic_
     EXPECT(topic.validator().metadata().json() == description);
     const auto producer = topic.producer();
     EXPECT(mentions(thrown_from<diaspora::Exception>(producer.push(Metadata{"\"bad\""})), "library of its own"));
-    EXPECT(producer.push(Metadata{"\"good\""}).wait(patience_ms) == 0U);
+    EXPECT(producer.push(Metadata{"\"good\""}).wait(timeout_ms) == 0U);
 }
 
-void components_may_be_null_or_say_no_type()
+void components_may_be_null_or_have_no_type()
 {
     auto own = driver();
     const std::string name = prefix + "null";
     own.as<diaspora::DriverInterface>().createTopic(name, topic_options(1), nullptr, nullptr, nullptr);
     const auto topic = own.openTopic(name);
     EXPECT(topic.validator().metadata().json() == json{{"type", "default"}});
-    EXPECT(topic.producer().push(Metadata{"\"bare\""}).wait(patience_ms) == 0U);
+    EXPECT(topic.producer().push(Metadata{"\"bare\""}).wait(timeout_ms) == 0U);
     EXPECT(next(topic.consumer(unique("reader"))).metadata().string() == "bare");
 }
 
-constexpr promises::Promise all[] = {
-    PROMISE(what_a_component_throws_of_any_type_fails_that_push_as_it_is_and_flush_ends),
-    PROMISE(a_selector_is_asked_by_one_at_a_time_in_the_order_of_the_pushes_and_chooses_the_partition),
-    PROMISE(a_validator_sees_the_data_as_it_is_pushed_or_a_copy_in_one_piece),
-    PROMISE(a_partition_that_is_not_there_fails_that_push_alone),
-    PROMISE(metadata_that_cannot_be_read_fails_that_pull_as_it_is_and_the_next_reads_on),
-    PROMISE(schemas_of_the_library_refuse_what_they_should_and_are_there_when_the_topic_is_opened_again),
-    PROMISE(a_component_that_cannot_be_made_is_an_error_that_names_it_and_no_default_takes_its_place),
-    PROMISE(components_of_another_library_are_loaded_by_their_type_also_when_the_topic_is_opened_again),
-    PROMISE(components_may_be_null_or_say_no_type),
+constexpr test_cases::TestCase all[] = {
+    TEST_CASE(component_exception_of_any_type_fails_its_push_only),
+    TEST_CASE(selector_is_called_in_push_order_by_one_thread_at_a_time),
+    TEST_CASE(validator_gets_pushed_segments_or_one_contiguous_copy),
+    TEST_CASE(nonexistent_partition_fails_that_push_only),
+    TEST_CASE(unreadable_metadata_fails_that_pull_only),
+    TEST_CASE(schemas_reject_invalid_events_and_survive_reopening),
+    TEST_CASE(component_that_cannot_be_created_is_a_named_error),
+    TEST_CASE(components_of_another_library_are_loaded_by_type),
+    TEST_CASE(components_may_be_null_or_have_no_type),
 };
 
 } // namespace

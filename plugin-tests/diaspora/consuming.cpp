@@ -1,4 +1,5 @@
-/* Consuming through the C++ API: positions, targets, pulls, iteration, processing, and what may be gone meanwhile. */
+/* Tests consuming through the C++ API: positions, targets, pulls, iteration, processing, and the
+ * lifetimes of objects. */
 
 #include "support.hpp"
 
@@ -8,15 +9,15 @@
 namespace {
 
 using namespace support;
-using promises::Countdown;
-using promises::mentions;
+using test_cases::Countdown;
+using test_cases::mentions;
 
-/* Names its type, to be told from any other. */
-struct Weary {
+/* An exception type that is not derived from std::exception. */
+struct ProcessorFailure {
     int level;
 };
 
-void a_consumer_starts_after_the_last_acknowledged_event_of_its_name_and_nothing_else_moves_it()
+void consumer_starts_after_last_acknowledged_event_of_its_name()
 {
     const auto topic = new_topic("acknowledged", 2);
     fill(topic, 40);
@@ -35,7 +36,7 @@ void a_consumer_starts_after_the_last_acknowledged_event_of_its_name_and_nothing
                     event.acknowledge();
             for (const auto &event : events)
                 if (event.id() == 3)
-                    event.acknowledge(); /* an earlier one changes nothing */
+                    event.acknowledge(); /* acknowledging an earlier event does not move the position */
         }
         {
             const auto consumer = topic.consumer(name, targets);
@@ -44,19 +45,19 @@ void a_consumer_starts_after_the_last_acknowledged_event_of_its_name_and_nothing
                 const auto event = next(consumer);
                 EXPECT(event.id() == next_id.at(event.partition().json().at("partition_id").get<unsigned>())++);
             }
-            EXPECT(nothing_comes(consumer));
-        } /* nothing was acknowledged */
+            EXPECT(has_no_event(consumer));
+        } /* acknowledged nothing */
         EXPECT(next(topic.consumer(name, targets)).id() == 7);
     }
 }
 
-void a_consumer_with_targets_reads_those_partitions_and_no_others()
+void consumer_with_targets_reads_only_those_partitions()
 {
     const auto topic = new_topic("targets", 3);
     fill(topic, 30);
     const auto consumer = topic.consumer(unique("targeted"), std::vector<std::size_t>{2, 0});
     auto numbers = read_numbers(consumer, 20);
-    EXPECT(nothing_comes(consumer));
+    EXPECT(has_no_event(consumer));
     std::sort(numbers.begin(), numbers.end());
     for (const unsigned value : numbers)
         EXPECT(value % 3 != 1);
@@ -74,7 +75,7 @@ void consumers_of_one_name_share_the_partitions()
     for (unsigned value = 0; (of_first.empty() || of_second.empty()) && value < 1'000; value++) {
         auto producer = topic.producer();
         producer.push(number(value), {}, value);
-        EXPECT(producer.flush().wait(patience_ms));
+        EXPECT(producer.flush().wait(timeout_ms));
         if (const auto event = first.pull().wait(50))
             of_first.insert(number_of(*event));
         if (const auto event = second.pull().wait(50))
@@ -83,18 +84,18 @@ void consumers_of_one_name_share_the_partitions()
     EXPECT(!of_first.empty() && !of_second.empty());
 }
 
-void a_pull_that_is_dropped_before_it_returned_an_event_has_taken_none()
+void dropped_pull_takes_no_event()
 {
     const auto topic = new_topic("dropped", 1);
     const auto consumer = topic.consumer(unique("reader"));
     std::vector<unsigned> numbers;
     EXPECT(!consumer.pull().wait(20));
     fill(topic, 60);
-    for (unsigned patience = 0; numbers.size() < 60 && patience < 10'000; patience++) {
+    for (unsigned attempts = 0; numbers.size() < 60 && attempts < 10'000; attempts++) {
         {
-            const auto asked = consumer.pull();
-            asked.completed();
-            const auto waited_for = consumer.pull();
+            const auto tested = consumer.pull();
+            tested.completed();
+            const auto unused = consumer.pull();
         }
         if (const auto event = consumer.pull().wait(10))
             numbers.push_back(number_of(*event));
@@ -102,7 +103,7 @@ void a_pull_that_is_dropped_before_it_returned_an_event_has_taken_none()
     EXPECT(numbers == from_to(0, 60));
 }
 
-void copies_of_a_pull_give_the_same_event_loaded_once_to_all_who_wait()
+void copies_of_a_pull_return_the_same_event_loaded_once()
 {
     const auto topic = new_topic("copies", 1);
     std::atomic<unsigned> loaded{0};
@@ -113,21 +114,21 @@ void copies_of_a_pull_give_the_same_event_loaded_once_to_all_who_wait()
                                          }});
     const auto pulled = consumer.pull();
     EXPECT(!pulled.completed());
-    std::atomic<unsigned> told{0};
+    std::atomic<unsigned> resolved{0};
     std::vector<std::thread> threads;
     for (unsigned index = 0; index < 4; index++)
         threads.emplace_back([&, copy = pulled] {
-            const auto event = copy.wait(patience_ms);
-            told += event && number_of(*event) == 0 ? 1 : 0;
+            const auto event = copy.wait(timeout_ms);
+            resolved += event && number_of(*event) == 0 ? 1 : 0;
         });
     fill(topic, 2);
     for (auto &thread : threads)
         thread.join();
-    EXPECT(told == 4 && loaded == 1 && pulled.completed() && number_of(*pulled.wait(0)) == 0);
+    EXPECT(resolved == 4 && loaded == 1 && pulled.completed() && number_of(*pulled.wait(0)) == 0);
     EXPECT(number_of(next(consumer)) == 1);
 }
 
-void several_threads_pull_from_one_consumer_and_each_event_comes_once()
+void threads_that_share_a_consumer_get_each_event_once()
 {
     const auto topic = new_topic("pullers", 2);
     fill(topic, 1'000);
@@ -154,7 +155,7 @@ void several_threads_pull_from_one_consumer_and_each_event_comes_once()
     EXPECT(numbers.size() == 1'000 && std::set<unsigned>(numbers.begin(), numbers.end()).size() == 1'000);
 }
 
-void a_consumer_is_iterated_over_until_nothing_comes_in_time()
+void iteration_ends_when_no_event_arrives_in_time()
 {
     const auto topic = new_topic("iterated", 1);
     fill(topic, 10);
@@ -165,7 +166,7 @@ void a_consumer_is_iterated_over_until_nothing_comes_in_time()
     EXPECT(numbers == from_to(0, 10));
 }
 
-/* The events that a processor was given, on whichever thread. */
+/* The events that a processor was called with, on any thread. */
 class Processed {
 public:
     unsigned note(const diaspora::Event &event)
@@ -193,7 +194,7 @@ private:
 
 constexpr auto no_end = diaspora::NumEvents{std::numeric_limits<std::size_t>::max()};
 
-void processing_stops_fails_counts_and_times_out_on_any_pool_and_loses_nothing()
+void process_stops_fails_counts_and_times_out_on_any_pool()
 {
     const auto topic = new_topic("processed", 2);
     fill(topic, 400);
@@ -207,17 +208,17 @@ void processing_stops_fails_counts_and_times_out_on_any_pool_and_loses_nothing()
                 if (processed.note(*event) == 50)
                     throw diaspora::StopEventProcessor{};
             },
-            patience_ms, no_end, pool);
+            timeout_ms, no_end, pool);
         EXPECT(processed.count() >= 50 && processed.count() < 400);
 
         const auto fail = [&](const std::optional<diaspora::Event> &event) {
             processed.note(*event);
-            throw Weary{7};
+            throw ProcessorFailure{7};
         };
-        EXPECT(THROWN_BY(Weary, consumer->process(fail, patience_ms, no_end, pool)).level == 7);
+        EXPECT(THROWN_BY(ProcessorFailure, consumer->process(fail, timeout_ms, no_end, pool)).level == 7);
 
         const unsigned before = processed.count();
-        consumer->process([&](const std::optional<diaspora::Event> &event) { processed.note(*event); }, patience_ms,
+        consumer->process([&](const std::optional<diaspora::Event> &event) { processed.note(*event); }, timeout_ms,
                           diaspora::NumEvents{20}, pool);
         EXPECT(processed.count() == before + 20);
 
@@ -234,7 +235,7 @@ void processing_stops_fails_counts_and_times_out_on_any_pool_and_loses_nothing()
     }
 }
 
-void without_a_pool_events_are_processed_in_the_caller_and_in_order()
+void process_without_pool_runs_in_caller_and_in_order()
 {
     const auto topic = new_topic("in-caller", 1);
     fill(topic, 100);
@@ -246,12 +247,12 @@ void without_a_pool_events_are_processed_in_the_caller_and_in_order()
             EXPECT(std::this_thread::get_id() == caller);
             numbers.push_back(number_of(*event));
         },
-        patience_ms, diaspora::NumEvents{100});
+        timeout_ms, diaspora::NumEvents{100});
     EXPECT(numbers == from_to(0, 100));
     EXPECT(mentions(THROWN_BY(diaspora::Exception, consumer.process({})), "processor"));
 }
 
-void a_second_process_at_the_same_time_is_refused_and_a_stop_wakes_what_waits_for_ever()
+void concurrent_second_process_is_rejected()
 {
     const auto topic = new_topic("second", 1);
     fill(topic, 1);
@@ -262,19 +263,19 @@ void a_second_process_at_the_same_time_is_refused_and_a_stop_wakes_what_waits_fo
         consumer.process(
             [&](const std::optional<diaspora::Event> &) {
                 begun.hit();
-                EXPECT(refused.is_over_within(std::chrono::milliseconds(patience_ms)));
+                EXPECT(refused.is_over_within(std::chrono::milliseconds(timeout_ms)));
                 throw diaspora::StopEventProcessor{};
             },
             -1, no_end, pool);
     });
-    EXPECT(begun.is_over_within(std::chrono::milliseconds(patience_ms)));
+    EXPECT(begun.is_over_within(std::chrono::milliseconds(timeout_ms)));
     const auto why = THROWN_BY(diaspora::Exception, consumer.process([](const auto &) {}, 10));
     refused.hit();
     first.join();
     EXPECT(mentions(why, "process"));
 }
 
-void a_consumer_is_piped_into_a_processor_on_its_own_pool()
+void consumer_piped_into_processor_runs_on_its_own_pool()
 {
     const auto topic = new_topic("piped", 1);
     fill(topic, 20);
@@ -287,7 +288,7 @@ void a_consumer_is_piped_into_a_processor_on_its_own_pool()
     EXPECT(processed.has_each_once(20));
 }
 
-void what_a_processor_pushes_on_the_pool_that_it_runs_on_arrives()
+void processor_can_push_on_the_pool_that_it_runs_on()
 {
     const auto source = new_topic("source", 1), sink = new_topic("sink", 1);
     fill(source, 200);
@@ -298,8 +299,8 @@ void what_a_processor_pushes_on_the_pool_that_it_runs_on_arrives()
                                            diaspora::MaxNumBatches{2}, nullptr, {}, {}, {}, Metadata{});
         consumer->process(
             [&](const std::optional<diaspora::Event> &event) { producer->push(event->metadata(), {}, {}); },
-            patience_ms, diaspora::NumEvents{200}, pool);
-        EXPECT(producer->flush().wait(patience_ms));
+            timeout_ms, diaspora::NumEvents{200}, pool);
+        EXPECT(producer->flush().wait(timeout_ms));
     }
     EXPECT(read_numbers(sink.consumer(unique("reader")), 600).size() == 600);
 }
@@ -307,7 +308,7 @@ void what_a_processor_pushes_on_the_pool_that_it_runs_on_arrives()
 void events_and_pulls_outlive_consumer_topic_and_driver()
 {
     std::optional<diaspora::Event> event;
-    std::optional<diaspora::Future<std::optional<diaspora::Event>>> redeemed, unredeemed;
+    std::optional<diaspora::Future<std::optional<diaspora::Event>>> resolved_pull, pending_pull;
     const auto name = unique("gone");
     {
         const auto topic = new_topic("gone", 1);
@@ -315,19 +316,19 @@ void events_and_pulls_outlive_consumer_topic_and_driver()
         const auto consumer = topic.consumer(
             name, diaspora::DataAllocator{[](const Metadata &, const diaspora::DataDescriptor &) { return diaspora::DataView{}; }});
         event = next(consumer);
-        redeemed = consumer.pull();
-        EXPECT(redeemed->wait(patience_ms));
-        unredeemed = consumer.pull();
+        resolved_pull = consumer.pull();
+        EXPECT(resolved_pull->wait(timeout_ms));
+        pending_pull = consumer.pull();
         event->acknowledge();
     }
     EXPECT(number_of(*event) == 0 && event->partition().json().at("partition_id") == 0);
-    EXPECT(number_of(*redeemed->wait(0)) == 1);
-    THROWN_BY(diaspora::Exception, unredeemed->wait(patience_ms));
+    EXPECT(number_of(*resolved_pull->wait(0)) == 1);
+    THROWN_BY(diaspora::Exception, pending_pull->wait(timeout_ms));
     THROWN_BY(diaspora::Exception, event->acknowledge());
     EXPECT(number_of(next(driver().openTopic(prefix + "gone").consumer(name))) == 1);
 }
 
-void a_consumer_goes_within_seconds_when_no_broker_answers()
+void consumer_without_reachable_broker_is_released_in_seconds()
 {
     const auto topic = new_topic("away", 1);
     const auto begun = std::chrono::steady_clock::now();
@@ -338,21 +339,21 @@ void a_consumer_goes_within_seconds_when_no_broker_answers()
     EXPECT(std::chrono::steady_clock::now() - begun < std::chrono::seconds(8));
 }
 
-constexpr promises::Promise all[] = {
-    PROMISE(a_consumer_starts_after_the_last_acknowledged_event_of_its_name_and_nothing_else_moves_it),
-    PROMISE(a_consumer_with_targets_reads_those_partitions_and_no_others),
-    PROMISE(consumers_of_one_name_share_the_partitions),
-    PROMISE(a_pull_that_is_dropped_before_it_returned_an_event_has_taken_none),
-    PROMISE(copies_of_a_pull_give_the_same_event_loaded_once_to_all_who_wait),
-    PROMISE(several_threads_pull_from_one_consumer_and_each_event_comes_once),
-    PROMISE(a_consumer_is_iterated_over_until_nothing_comes_in_time),
-    PROMISE(processing_stops_fails_counts_and_times_out_on_any_pool_and_loses_nothing),
-    PROMISE(without_a_pool_events_are_processed_in_the_caller_and_in_order),
-    PROMISE(a_second_process_at_the_same_time_is_refused_and_a_stop_wakes_what_waits_for_ever),
-    PROMISE(a_consumer_is_piped_into_a_processor_on_its_own_pool),
-    PROMISE(what_a_processor_pushes_on_the_pool_that_it_runs_on_arrives),
-    PROMISE(events_and_pulls_outlive_consumer_topic_and_driver),
-    PROMISE(a_consumer_goes_within_seconds_when_no_broker_answers),
+constexpr test_cases::TestCase all[] = {
+    TEST_CASE(consumer_starts_after_last_acknowledged_event_of_its_name),
+    TEST_CASE(consumer_with_targets_reads_only_those_partitions),
+    TEST_CASE(consumers_of_one_name_share_the_partitions),
+    TEST_CASE(dropped_pull_takes_no_event),
+    TEST_CASE(copies_of_a_pull_return_the_same_event_loaded_once),
+    TEST_CASE(threads_that_share_a_consumer_get_each_event_once),
+    TEST_CASE(iteration_ends_when_no_event_arrives_in_time),
+    TEST_CASE(process_stops_fails_counts_and_times_out_on_any_pool),
+    TEST_CASE(process_without_pool_runs_in_caller_and_in_order),
+    TEST_CASE(concurrent_second_process_is_rejected),
+    TEST_CASE(consumer_piped_into_processor_runs_on_its_own_pool),
+    TEST_CASE(processor_can_push_on_the_pool_that_it_runs_on),
+    TEST_CASE(events_and_pulls_outlive_consumer_topic_and_driver),
+    TEST_CASE(consumer_without_reachable_broker_is_released_in_seconds),
 };
 
 } // namespace

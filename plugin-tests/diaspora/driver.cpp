@@ -1,13 +1,14 @@
-/* Drivers and topics through the C++ API: making, finding, listing, what getters give, pools, and what is refused. */
+/* Tests drivers and topics through the C++ API: creating, finding, listing, getters, thread pools,
+ * and invalid arguments. */
 
 #include "support.hpp"
 
 namespace {
 
 using namespace support;
-using promises::mentions;
+using test_cases::mentions;
 
-void topics_are_made_found_and_listed_with_their_components()
+void topics_are_created_found_and_listed_with_components()
 {
     const auto own = driver({{"namespace", prefix + "listed"}});
     EXPECT(own.listTopics().empty() && !own.topicExists("first"));
@@ -26,7 +27,7 @@ void topics_are_made_found_and_listed_with_their_components()
     EXPECT(own.openTopic("first").partitions().size() == 3);
 }
 
-void a_hundred_topics_are_made_quickly_and_listed_within_three_seconds()
+void hundred_topics_are_listed_within_three_seconds()
 {
     using std::chrono::steady_clock;
     const auto own = driver({{"namespace", prefix + "hundred"}});
@@ -38,7 +39,7 @@ void a_hundred_topics_are_made_quickly_and_listed_within_three_seconds()
     EXPECT(steady_clock::now() - made < std::chrono::seconds(3) && made - begun < std::chrono::seconds(60));
 }
 
-void a_topic_that_is_made_a_moment_later_is_found_by_who_opens_it_now()
+void open_topic_waits_for_topic_created_a_moment_later()
 {
     const auto own = driver();
     const auto name = prefix + "later";
@@ -51,7 +52,7 @@ void a_topic_that_is_made_a_moment_later_is_found_by_who_opens_it_now()
     EXPECT(topic.name() == name);
 }
 
-void of_eight_creators_one_makes_the_topic_and_it_has_that_ones_components()
+void one_of_eight_creators_wins_and_its_components_apply()
 {
     const auto name = prefix + "raced";
     std::atomic<int> winner{-1}, refused{0};
@@ -72,7 +73,7 @@ void of_eight_creators_one_makes_the_topic_and_it_has_that_ones_components()
     EXPECT(driver().openTopic(name).validator().metadata().json().at("schema").at("title") == std::to_string(winner));
 }
 
-void getters_give_the_very_objects_that_were_given()
+void getters_return_the_same_objects_that_were_passed()
 {
     auto own = driver();
     auto &interface = own.as<diaspora::DriverInterface>();
@@ -93,7 +94,7 @@ void getters_give_the_very_objects_that_were_given()
     EXPECT(consumer->dataAllocator() && !consumer->dataSelector());
 }
 
-void the_default_pool_is_one_without_threads_and_made_pools_are_new()
+void default_pool_has_no_threads_and_created_pools_are_new()
 {
     auto own = driver();
     auto &interface = own.as<diaspora::DriverInterface>();
@@ -109,9 +110,9 @@ void the_default_pool_is_one_without_threads_and_made_pools_are_new()
     THROWN_BY(std::domain_error, own.defaultThreadPool().pushWork([] { throw std::domain_error("out of here"); }));
     const auto pool = own.makeThreadPool(diaspora::ThreadCount{1});
     EXPECT(pool.threadCount().count == 1);
-    promises::Countdown held(1), done(4);
+    test_cases::Countdown held(1), done(4);
     std::vector<int> order;
-    pool.pushWork([&] { EXPECT(held.is_over_within(std::chrono::milliseconds(patience_ms))); });
+    pool.pushWork([&] { EXPECT(held.is_over_within(std::chrono::milliseconds(timeout_ms))); });
     const auto note = [&](int what) { return [&, what] { order.push_back(what); done.hit(); }; };
     pool.pushWork(note(3), 1);
     pool.pushWork(note(2), 5);
@@ -119,11 +120,11 @@ void the_default_pool_is_one_without_threads_and_made_pools_are_new()
     pool.pushWork(note(1));
     EXPECT(pool.size() == 5);
     held.hit();
-    EXPECT(done.is_over_within(std::chrono::milliseconds(patience_ms)) && order == std::vector<int>{0, 1, 2, 3});
+    EXPECT(done.is_over_within(std::chrono::milliseconds(timeout_ms)) && order == std::vector<int>{0, 1, 2, 3});
     EXPECT(mentions(THROWN_BY(diaspora::Exception, pool.pushWork({})), "empty"));
 }
 
-void a_pool_of_the_users_goes_with_its_last_user_on_whichever_thread_that_is()
+void user_pool_is_released_with_its_last_user_on_any_thread()
 {
     const auto topic = new_topic("pool-gone", 1);
     std::weak_ptr<diaspora::PosixThreadPool> gone;
@@ -136,14 +137,14 @@ void a_pool_of_the_users_goes_with_its_last_user_on_whichever_thread_that_is()
             pushes.push_back(producer->push(number(value), {}, {}));
     }
     for (const auto &pushed : pushes)
-        EXPECT(pushed.wait(patience_ms));
+        EXPECT(pushed.wait(timeout_ms));
     pushes.clear();
     for (unsigned waited = 0; !gone.expired() && waited < 30'000; waited += 10)
         std::this_thread::sleep_for(std::chrono::milliseconds(10));
     EXPECT(gone.expired());
 }
 
-void without_an_info_topic_only_default_components_are_accepted()
+void without_info_topic_only_default_components_are_accepted()
 {
     const auto own = driver({{"disable_info_topic", true}});
     const auto name = prefix + "no-info";
@@ -154,7 +155,7 @@ void without_an_info_topic_only_default_components_are_accepted()
     EXPECT(mentions(THROWN_BY(diaspora::Exception, own.createTopic(name + "2", topic_options(1), diaspora::Validator::FromMetadata(schema))), "disable_info_topic"));
 }
 
-void what_is_configured_wrongly_is_refused_by_name()
+void invalid_configuration_is_rejected_naming_the_key()
 {
     const auto refused = [](const json &options) {
         return THROWN_BY(diaspora::Exception, diaspora::Driver::New(("octopus:" + library).c_str(), Metadata{options}));
@@ -164,7 +165,8 @@ void what_is_configured_wrongly_is_refused_by_name()
     EXPECT(mentions(refused({{"kafka", json::object()}}), "bootstrap.servers"));
     EXPECT(mentions(refused({{"kafka", {{"bootstrap.servers", 3}}}}), "bootstrap.servers"));
     EXPECT(mentions(refused({{"kafka", {{"bootstrap.servers", servers}}}, {"namespace", 3}}), "namespace"));
-    /* What diaspora-ctl makes of --driver.kafka.bootstrap.servers, and of numbers. */
+    /* diaspora-ctl turns --driver.kafka.bootstrap.servers into nested objects, and numbers into
+     * strings. */
     const auto nested = diaspora::Driver::New(
         ("octopus:" + library).c_str(),
         Metadata{json{{"kafka", {{"bootstrap", {{"servers", servers}}}}}, {"disable_info_topic", "false"}}});
@@ -176,16 +178,16 @@ void what_is_configured_wrongly_is_refused_by_name()
     EXPECT(mentions(THROWN_BY(diaspora::Exception, driver().createTopic(prefix + "wrong")), "replication_factor"));
 }
 
-constexpr promises::Promise all[] = {
-    PROMISE(topics_are_made_found_and_listed_with_their_components),
-    PROMISE(a_hundred_topics_are_made_quickly_and_listed_within_three_seconds),
-    PROMISE(a_topic_that_is_made_a_moment_later_is_found_by_who_opens_it_now),
-    PROMISE(of_eight_creators_one_makes_the_topic_and_it_has_that_ones_components),
-    PROMISE(getters_give_the_very_objects_that_were_given),
-    PROMISE(the_default_pool_is_one_without_threads_and_made_pools_are_new),
-    PROMISE(a_pool_of_the_users_goes_with_its_last_user_on_whichever_thread_that_is),
-    PROMISE(without_an_info_topic_only_default_components_are_accepted),
-    PROMISE(what_is_configured_wrongly_is_refused_by_name),
+constexpr test_cases::TestCase all[] = {
+    TEST_CASE(topics_are_created_found_and_listed_with_components),
+    TEST_CASE(hundred_topics_are_listed_within_three_seconds),
+    TEST_CASE(open_topic_waits_for_topic_created_a_moment_later),
+    TEST_CASE(one_of_eight_creators_wins_and_its_components_apply),
+    TEST_CASE(getters_return_the_same_objects_that_were_passed),
+    TEST_CASE(default_pool_has_no_threads_and_created_pools_are_new),
+    TEST_CASE(user_pool_is_released_with_its_last_user_on_any_thread),
+    TEST_CASE(without_info_topic_only_default_components_are_accepted),
+    TEST_CASE(invalid_configuration_is_rejected_naming_the_key),
 };
 
 } // namespace

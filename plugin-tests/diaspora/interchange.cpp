@@ -1,11 +1,12 @@
 /*
- * Interchange: what one library wrote as the driver "octopus", another one reads. Run once with each; it needs nothing that
- * only this project's library has.
+ * Tests the interchange of topics and events between this project's library and C++ Octopus: one
+ * writes them as the driver "octopus", the other reads them. Uses only features that both libraries
+ * have.
  *
- *     ./interchange LIBRARY BOOTSTRAP-SERVERS PREFIX make any        # the topic without an info topic, if the writer can't
- *     ./interchange LIBRARY BOOTSTRAP-SERVERS PREFIX write asked     # each event into the partition that is asked for
- *     ./interchange LIBRARY BOOTSTRAP-SERVERS PREFIX write any       # into any, as C++ Octopus does, asking for the first
- *     ./interchange LIBRARY BOOTSTRAP-SERVERS PREFIX read asked|any  # what was written so
+ *     ./interchange LIBRARY BOOTSTRAP-SERVERS PREFIX make any        # creates the topic without an info topic, if the writer can't
+ *     ./interchange LIBRARY BOOTSTRAP-SERVERS PREFIX write asked     # pushes each event to a requested partition
+ *     ./interchange LIBRARY BOOTSTRAP-SERVERS PREFIX write any       # requests partition 0; C++ Octopus selects any
+ *     ./interchange LIBRARY BOOTSTRAP-SERVERS PREFIX read asked|any  # reads what was written so
  */
 
 #include "support.hpp"
@@ -47,8 +48,9 @@ Metadata metadata_of(unsigned value)
 
 std::string data_of(unsigned value) { return std::string(value * 37, 'd') + '\0' + std::to_string(value); }
 
-/* C++ Octopus takes default components for others when it should make a topic without an info topic. */
-void make_the_topic_without_an_info_topic()
+/* C++ Octopus mistakes default components for others when it creates a topic without an info topic,
+ * and fails. */
+void create_topic_without_info_topic()
 {
     const Kind kind = kinds().back();
     driver(kind.settings).createTopic(prefix + kind.name, topic_options(kind.partitions));
@@ -82,7 +84,7 @@ void write_topics()
 
 void read_topics()
 {
-    const diaspora::DataSelector all_of_it = [](const Metadata &, const diaspora::DataDescriptor &all) { return all; };
+    const diaspora::DataSelector select_all = [](const Metadata &, const diaspora::DataDescriptor &all) { return all; };
     const diaspora::DataAllocator allocator = [](const Metadata &, const diaspora::DataDescriptor &selected) {
         auto memory = std::make_shared<std::string>(selected.size(), ' ');
         return diaspora::DataView{memory->data(), memory->size(), memory.get(), [memory](void *) {}};
@@ -99,7 +101,7 @@ void read_topics()
         EXPECT(topics.count(name) == (kind.name == "without-info" ? 0 : 1));
         if (topics.count(name))
             EXPECT(topics.at(name).json().at("validator") == expected && topics.at(name).json().at("num_partitions") == kind.partitions);
-        const auto consumer = topic.consumer(unique("interchange"), all_of_it, allocator);
+        const auto consumer = topic.consumer(unique("interchange"), select_all, allocator);
         std::map<unsigned, std::vector<unsigned>> partitions;
         std::set<unsigned> values;
         for (unsigned index = 0; index < count; index++) {
@@ -118,9 +120,9 @@ void read_topics()
     }
 }
 
-constexpr promises::Promise making[] = {PROMISE(make_the_topic_without_an_info_topic)};
-constexpr promises::Promise writing[] = {PROMISE(write_topics)};
-constexpr promises::Promise reading[] = {PROMISE(read_topics)};
+constexpr test_cases::TestCase making[] = {TEST_CASE(create_topic_without_info_topic)};
+constexpr test_cases::TestCase writing[] = {TEST_CASE(write_topics)};
+constexpr test_cases::TestCase reading[] = {TEST_CASE(read_topics)};
 
 } // namespace
 

@@ -1,4 +1,5 @@
-/* Producing through the C++ API: futures, order, room, partitions, what fails, and what may be gone meanwhile. */
+/* Tests producing through the C++ API: futures, ordering, the in-flight limit, partitions,
+ * failures, and the lifetimes of objects. */
 
 #include "support.hpp"
 
@@ -7,25 +8,25 @@
 namespace {
 
 using namespace support;
-using promises::mentions;
+using test_cases::mentions;
 
 using Pushed = diaspora::Future<std::optional<diaspora::EventID>>;
 
-void futures_are_copied_and_waited_on_in_parallel_and_again()
+void futures_are_copied_and_awaited_in_parallel_repeatedly()
 {
     const auto producer = new_topic("futures", 1).producer(Metadata{R"({"kafka": {"linger.ms": 200}})"});
     const auto pushed = producer.push(number(0));
     EXPECT(!pushed.completed() && !Pushed(pushed).wait(0));
-    std::atomic<unsigned> told{0};
+    std::atomic<unsigned> resolved{0};
     std::vector<std::thread> threads;
     for (unsigned index = 0; index < 4; index++)
-        threads.emplace_back([&, copy = pushed] { told += copy.wait(patience_ms) == 0U ? 1 : 0; });
+        threads.emplace_back([&, copy = pushed] { resolved += copy.wait(timeout_ms) == 0U ? 1 : 0; });
     for (auto &thread : threads)
         thread.join();
-    EXPECT(told == 4 && pushed.completed() && pushed.wait(-1) == 0U);
+    EXPECT(resolved == 4 && pushed.completed() && pushed.wait(-1) == 0U);
 }
 
-void strict_order_holds_on_pools_of_four_and_loose_order_loses_nothing()
+void strict_order_holds_on_pools_and_loose_order_loses_nothing()
 {
     constexpr unsigned count = 3'000;
     for (const auto ordering : {diaspora::Ordering::Strict, diaspora::Ordering::Loose}) {
@@ -36,7 +37,7 @@ void strict_order_holds_on_pools_of_four_and_loose_order_loses_nothing()
             EXPECT(producer->ordering() == ordering);
             for (unsigned value = 0; value < count; value++)
                 producer->push(number(value), {}, {});
-            EXPECT(producer->flush().wait(patience_ms));
+            EXPECT(producer->flush().wait(timeout_ms));
         }
         auto numbers = read_numbers(topic.consumer(unique("reader")), 3 * count);
         for (unsigned run = 0; run < 3; run++) {
@@ -48,19 +49,19 @@ void strict_order_holds_on_pools_of_four_and_loose_order_loses_nothing()
     }
 }
 
-void a_burst_beyond_the_room_waits_for_room()
+void burst_beyond_in_flight_limit_waits_and_is_delivered()
 {
     constexpr unsigned count = 20'000;
     const auto topic = new_topic("burst", 1);
     const auto producer = topic.producer(Metadata{R"({"kafka": {"queue.buffering.max.messages": 500}})"});
     for (unsigned value = 0; value < count; value++)
         producer.push(number(value));
-    EXPECT(diaspora::Producer(producer).flush().wait(patience_ms));
+    EXPECT(diaspora::Producer(producer).flush().wait(timeout_ms));
     const auto last = diaspora::Producer(producer).push(number(count));
-    EXPECT(last.wait(patience_ms) == std::optional<diaspora::EventID>(count));
+    EXPECT(last.wait(timeout_ms) == std::optional<diaspora::EventID>(count));
 }
 
-void a_push_that_the_broker_refuses_or_that_is_too_large_fails_its_future_and_no_other()
+void rejected_or_too_large_push_fails_its_future_only()
 {
     const auto own = driver();
     json options = topic_options(1).json();
@@ -69,30 +70,30 @@ void a_push_that_the_broker_refuses_or_that_is_too_large_fails_its_future_and_no
     auto producer = own.openTopic(prefix + "refused").producer();
     std::string large(10'000, 'x'), too_large(2'000'000, 'x');
     const auto refused = producer.push(number(0), view(large));
-    const auto why = THROWN_BY(diaspora::Exception, refused.wait(patience_ms));
+    const auto why = THROWN_BY(diaspora::Exception, refused.wait(timeout_ms));
     EXPECT(mentions(why, prefix + "refused") && mentions(why, "too large") && refused.completed());
     const auto never_sent = producer.push(number(0), view(too_large));
-    EXPECT(mentions(THROWN_BY(diaspora::Exception, never_sent.wait(patience_ms)), "message.max.bytes"));
-    EXPECT(mentions(THROWN_BY(diaspora::Exception, producer.flush().wait(patience_ms)), "2 of the events"));
-    EXPECT(producer.push(number(1)).wait(patience_ms) == 0U && producer.flush().wait(patience_ms));
+    EXPECT(mentions(THROWN_BY(diaspora::Exception, never_sent.wait(timeout_ms)), "message.max.bytes"));
+    EXPECT(mentions(THROWN_BY(diaspora::Exception, producer.flush().wait(timeout_ms)), "2 of the events"));
+    EXPECT(producer.push(number(1)).wait(timeout_ms) == 0U && producer.flush().wait(timeout_ms));
 }
 
-void an_event_that_cannot_be_delivered_in_time_fails_its_future()
+void event_not_delivered_in_time_fails_its_future()
 {
     const auto topic = new_topic("undelivered", 1);
     const auto producer = topic.producer(
         Metadata{R"({"kafka": {"bootstrap.servers": "127.0.0.1:1", "delivery.timeout.ms": 200, "linger.ms": 10}})"});
-    EXPECT(mentions(THROWN_BY(diaspora::Exception, producer.push(number(0)).wait(patience_ms)), "127.0.0.1:1"));
+    EXPECT(mentions(THROWN_BY(diaspora::Exception, producer.push(number(0)).wait(timeout_ms)), "127.0.0.1:1"));
 }
 
-void events_land_in_the_partition_asked_for_else_in_one_after_the_other()
+void events_go_to_requested_partition_else_round_robin()
 {
     const auto topic = new_topic("partitions", 3);
     EXPECT(topic.partitions().size() == 3 && topic.partitions()[2].json() == json{{"partition_id", 2}});
     fill(topic, 30);
     const auto producer = topic.producer();
     for (unsigned value = 30; value < 60; value++)
-        EXPECT(producer.push(number(value)).wait(patience_ms) == std::optional<diaspora::EventID>(value / 3));
+        EXPECT(producer.push(number(value)).wait(timeout_ms) == std::optional<diaspora::EventID>(value / 3));
     const auto consumer = topic.consumer(unique("reader"));
     for (unsigned index = 0; index < 60; index++) {
         const auto event = next(consumer);
@@ -100,7 +101,7 @@ void events_land_in_the_partition_asked_for_else_in_one_after_the_other()
     }
 }
 
-void data_is_copied_and_its_views_are_dropped_before_push_returns()
+void data_is_copied_and_its_views_dropped_before_push_returns()
 {
     const auto topic = new_topic("copied", 1);
     for (const auto &pool : all_pools(topic.driver())) {
@@ -117,7 +118,7 @@ void data_is_copied_and_its_views_are_dropped_before_push_returns()
         EXPECT(freed_on == pusher);
         first.assign(first.size(), '!');
         second.assign(second.size(), '!');
-        EXPECT(pushed.wait(patience_ms));
+        EXPECT(pushed.wait(timeout_ms));
     }
     const auto consumer = topic.consumer(
         unique("reader"), diaspora::DataSelector{[](const Metadata &, const diaspora::DataDescriptor &all) { return all; }},
@@ -129,7 +130,7 @@ void data_is_copied_and_its_views_are_dropped_before_push_returns()
         EXPECT(text_of(next(consumer).data()) == "first second");
 }
 
-void a_flush_acts_when_it_is_called_and_ends_when_all_pushed_before_is_delivered()
+void flush_starts_when_called_and_covers_all_earlier_pushes()
 {
     auto producer = new_topic("flush", 1).producer(Metadata{R"({"kafka": {"linger.ms": 30000}})"});
     const auto pushed = producer.push(number(0));
@@ -138,10 +139,10 @@ void a_flush_acts_when_it_is_called_and_ends_when_all_pushed_before_is_delivered
         std::this_thread::sleep_for(std::chrono::milliseconds(10));
     EXPECT(pushed.completed());
     const auto flushed = producer.flush();
-    EXPECT(flushed.wait(patience_ms) && flushed.completed() && flushed.wait(-1));
+    EXPECT(flushed.wait(timeout_ms) && flushed.completed() && flushed.wait(-1));
 }
 
-void what_was_pushed_is_delivered_and_told_when_producer_topic_and_driver_are_gone()
+void pushes_are_delivered_after_producer_and_driver_release()
 {
     const auto name = prefix + "outlived";
     std::vector<Pushed> pushes;
@@ -154,11 +155,11 @@ void what_was_pushed_is_delivered_and_told_when_producer_topic_and_driver_are_go
         }
     }
     for (const auto &pushed : pushes)
-        EXPECT(pushed.wait(patience_ms));
+        EXPECT(pushed.wait(timeout_ms));
     EXPECT(read_numbers(driver().openTopic(name).consumer(unique("reader")), 1500).size() == 1500);
 }
 
-void small_batch_parameters_tune_and_never_make_a_producer_crawl()
+void small_batch_parameters_do_not_slow_a_producer_down()
 {
     const auto topic = new_topic("batches", 1);
     for (const auto &[batch, batches] : {std::pair<std::size_t, std::size_t>{1, 2}, {0, 0}, {1, 1}}) {
@@ -167,12 +168,12 @@ void small_batch_parameters_tune_and_never_make_a_producer_crawl()
         const auto begun = std::chrono::steady_clock::now();
         for (unsigned value = 0; value < 20'000; value++)
             producer.push(number(value));
-        EXPECT(producer.flush().wait(patience_ms));
+        EXPECT(producer.flush().wait(timeout_ms));
         EXPECT(std::chrono::steady_clock::now() - begun < std::chrono::seconds(10));
     }
 }
 
-void many_threads_push_through_one_producer_and_nothing_is_lost()
+void threads_that_share_a_producer_lose_no_events()
 {
     const auto topic = new_topic("threads", 2);
     for (const auto &pool : all_pools(topic.driver())) {
@@ -185,7 +186,7 @@ void many_threads_push_through_one_producer_and_nothing_is_lost()
             });
         for (auto &thread : threads)
             thread.join();
-        EXPECT(producer->flush().wait(patience_ms));
+        EXPECT(producer->flush().wait(timeout_ms));
     }
     std::map<unsigned, unsigned> next_of;
     for (const unsigned value : read_numbers(topic.consumer(unique("reader")), 6'000)) {
@@ -195,18 +196,18 @@ void many_threads_push_through_one_producer_and_nothing_is_lost()
     }
 }
 
-constexpr promises::Promise all[] = {
-    PROMISE(futures_are_copied_and_waited_on_in_parallel_and_again),
-    PROMISE(strict_order_holds_on_pools_of_four_and_loose_order_loses_nothing),
-    PROMISE(a_burst_beyond_the_room_waits_for_room),
-    PROMISE(a_push_that_the_broker_refuses_or_that_is_too_large_fails_its_future_and_no_other),
-    PROMISE(an_event_that_cannot_be_delivered_in_time_fails_its_future),
-    PROMISE(events_land_in_the_partition_asked_for_else_in_one_after_the_other),
-    PROMISE(data_is_copied_and_its_views_are_dropped_before_push_returns),
-    PROMISE(a_flush_acts_when_it_is_called_and_ends_when_all_pushed_before_is_delivered),
-    PROMISE(what_was_pushed_is_delivered_and_told_when_producer_topic_and_driver_are_gone),
-    PROMISE(small_batch_parameters_tune_and_never_make_a_producer_crawl),
-    PROMISE(many_threads_push_through_one_producer_and_nothing_is_lost),
+constexpr test_cases::TestCase all[] = {
+    TEST_CASE(futures_are_copied_and_awaited_in_parallel_repeatedly),
+    TEST_CASE(strict_order_holds_on_pools_and_loose_order_loses_nothing),
+    TEST_CASE(burst_beyond_in_flight_limit_waits_and_is_delivered),
+    TEST_CASE(rejected_or_too_large_push_fails_its_future_only),
+    TEST_CASE(event_not_delivered_in_time_fails_its_future),
+    TEST_CASE(events_go_to_requested_partition_else_round_robin),
+    TEST_CASE(data_is_copied_and_its_views_dropped_before_push_returns),
+    TEST_CASE(flush_starts_when_called_and_covers_all_earlier_pushes),
+    TEST_CASE(pushes_are_delivered_after_producer_and_driver_release),
+    TEST_CASE(small_batch_parameters_do_not_slow_a_producer_down),
+    TEST_CASE(threads_that_share_a_producer_lose_no_events),
 };
 
 } // namespace

@@ -1,4 +1,5 @@
-"""Ordinary scripts on the Diaspora API's Python module: they push and end, and fork workers. What they pushed arrives.
+"""Tests of ordinary scripts that use the Diaspora API's Python module: they push and exit, or fork
+workers, and all events that they pushed are delivered.
 
     python3 scripts.py LIBRARY BOOTSTRAP-SERVERS
 """
@@ -11,7 +12,7 @@ import unittest
 
 from diaspora_stream.api import Driver
 
-PATIENCE_MS = 60_000
+TIMEOUT_MS = 60_000
 EVENTS = 1000
 # As large as the messages of the workflow in plugin-tests/hosts/workflow.c.
 MESSAGE = {"text": "m" * 37 * 1024}
@@ -22,14 +23,14 @@ def make_driver():
 
 
 def push_and_end(topic):
-    """A script: nothing is waited for, flushed or closed."""
+    """Pushes like a script that waits for, flushes and closes nothing."""
     producer = make_driver().open_topic(topic).producer("script")
     for number in range(EVENTS):
         producer.push({"number": number})
 
 
 def push_in_worker(topic):
-    """A forked worker, which ends by _exit: releasing its last references delivers."""
+    """Pushes like a forked worker, which ends by _exit. Releasing the producer waits for the deliveries."""
     producer = make_driver().open_topic(topic).producer("worker")
     for number in range(EVENTS):
         producer.push({"number": number})
@@ -42,16 +43,16 @@ def serve(prefix, tasks):
     for _ in range(tasks):
         event = pull(requests)
         event.acknowledge()
-        results.push(event.metadata).wait(timeout_ms=PATIENCE_MS)
-        results.flush().wait(timeout_ms=PATIENCE_MS)
+        results.push(event.metadata).wait(timeout_ms=TIMEOUT_MS)
+        results.flush().wait(timeout_ms=TIMEOUT_MS)
 
 
 def pull(consumer):
-    for _ in range(PATIENCE_MS // 1000):
+    for _ in range(TIMEOUT_MS // 1000):
         event = consumer.pull().wait(timeout_ms=1000)
         if event is not None:
             return event
-    raise TimeoutError("no event came")
+    raise TimeoutError(f"no event arrived within {TIMEOUT_MS} ms")
 
 
 class Scripts(unittest.TestCase):
@@ -74,12 +75,12 @@ class Scripts(unittest.TestCase):
         self.assertNotIn(b"process exit", ended.stderr)
         self.check_events(EVENTS)
 
-    def test_forked_workers_push_while_the_parent_has_everything_open(self):
+    def test_forked_workers_push_while_parent_handles_are_open(self):
         driver = make_driver()
         self.create(driver, self.name)
         topic = driver.open_topic(self.name)
         producer, consumer = topic.producer("parent"), topic.consumer(f"parent-{self.name}")
-        self.assertIsNotNone(producer.push({"number": 0}).wait(timeout_ms=PATIENCE_MS))
+        self.assertIsNotNone(producer.push({"number": 0}).wait(timeout_ms=TIMEOUT_MS))
         self.assertIsNotNone(pull(consumer))
         context = multiprocessing.get_context("fork")
         workers = [context.Process(target=push_in_worker, args=(self.name,)) for _ in range(3)]
@@ -90,7 +91,7 @@ class Scripts(unittest.TestCase):
             self.assertEqual(worker.exitcode, 0)
         self.check_events(3 * EVENTS + 1)
 
-    def test_forked_server_answers_all_requests(self):
+    def test_forked_server_responds_to_all_requests(self):
         tasks, driver = 10, make_driver()
         for queue in ["requests", "results"]:
             self.create(driver, f"{self.name}-{queue}")
@@ -99,8 +100,8 @@ class Scripts(unittest.TestCase):
         server.start()
         requests = driver.open_topic(f"{self.name}-requests").producer("thinker")
         for _ in range(tasks):
-            requests.push(MESSAGE).wait(timeout_ms=PATIENCE_MS)
-            requests.flush().wait(timeout_ms=PATIENCE_MS)
+            requests.push(MESSAGE).wait(timeout_ms=TIMEOUT_MS)
+            requests.flush().wait(timeout_ms=TIMEOUT_MS)
         for _ in range(tasks):
             self.assertEqual(pull(results).metadata["text"], MESSAGE["text"])
         server.join(60)

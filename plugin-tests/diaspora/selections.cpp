@@ -1,4 +1,5 @@
-/* Which part of an event's data is loaded, and where to: every kind of selection, stacked, into any memory, within its bounds. */
+/* Tests data selectors and allocators: each kind of selection, stacked selections, scattered
+ * memory, and bounds. */
 
 #include "support.hpp"
 
@@ -8,7 +9,7 @@
 namespace {
 
 using namespace support;
-using promises::mentions;
+using test_cases::mentions;
 using diaspora::DataDescriptor;
 using diaspora::DataView;
 
@@ -17,41 +18,41 @@ std::string alphabet()
     return "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ";
 }
 
-/* A topic of one event with this data. */
+/* Returns a topic with one event that has this data. */
 diaspora::TopicHandle topic_of(const std::string &name, std::string data)
 {
     const auto topic = new_topic(name, 1);
-    EXPECT(topic.producer().push(number(0), view(data)).wait(patience_ms));
+    EXPECT(topic.producer().push(number(0), view(data)).wait(timeout_ms));
     return topic;
 }
 
-/* Memory in pieces, between walls that nobody may touch. */
+/* Scattered memory, each piece between guard bytes that must not change. */
 class Memory {
 public:
     explicit Memory(const std::vector<std::size_t> &sizes)
     {
         for (const std::size_t size : sizes)
-            pieces_.push_back(wall() + std::string(size, '.') + wall());
+            pieces_.push_back(guard() + std::string(size, '.') + guard());
     }
 
     DataView view()
     {
         std::vector<DataView::Segment> segments;
         for (std::string &piece : pieces_)
-            segments.push_back({piece.data() + wall().size(), piece.size() - 2 * wall().size()});
+            segments.push_back({piece.data() + guard().size(), piece.size() - 2 * guard().size()});
         return DataView{segments, this};
     }
 
-    bool has_its_walls() const
+    bool has_intact_guards() const
     {
         for (const std::string &piece : pieces_)
-            if (piece.substr(0, wall().size()) != wall() || piece.substr(piece.size() - wall().size()) != wall())
+            if (piece.substr(0, guard().size()) != guard() || piece.substr(piece.size() - guard().size()) != guard())
                 return false;
         return true;
     }
 
 private:
-    static std::string wall() { return "||||||||"; }
+    static std::string guard() { return "||||||||"; }
 
     std::vector<std::string> pieces_;
 };
@@ -68,15 +69,15 @@ diaspora::Consumer loading(const diaspora::TopicHandle &topic, const Select &sel
 std::string loaded(const diaspora::TopicHandle &topic, const Select &select, Memory memory)
 {
     const auto event = next(loading(topic, select, memory));
-    EXPECT(memory.has_its_walls() && event.data().context() == &memory);
+    EXPECT(memory.has_intact_guards() && event.data().context() == &memory);
     return text_of(event.data());
 }
 
-std::string why_not_loaded(const diaspora::TopicHandle &topic, const Select &select, Memory memory)
+std::string load_error(const diaspora::TopicHandle &topic, const Select &select, Memory memory)
 {
     const auto consumer = loading(topic, select, memory);
-    const auto why = THROWN_BY(diaspora::Exception, consumer.pull().wait(patience_ms));
-    EXPECT(memory.has_its_walls());
+    const auto why = THROWN_BY(diaspora::Exception, consumer.pull().wait(timeout_ms));
+    EXPECT(memory.has_intact_guards());
     return why.what();
 }
 
@@ -96,11 +97,11 @@ void each_kind_of_selection_loads_what_it_selects()
     EXPECT(loaded(topic, nothing, Memory({3})) == "..." && loaded(topic, nothing, Memory({})).empty());
 }
 
-void stacked_selections_are_each_relative_to_the_one_below()
+void stacked_selection_is_relative_to_the_one_below()
 {
     const auto topic = topic_of("stacked", alphabet());
     const auto of_strided = [](const DataDescriptor &data) {
-        return data.makeStridedView(0, 5, 2, 3).makeSubView(3, 4); /* abfgklpquv, then what is at 3 to 6 of that */
+        return data.makeStridedView(0, 5, 2, 3).makeSubView(3, 4); /* abfgklpquv, then its characters 3 to 6 */
     };
     EXPECT(loaded(topic, of_strided, Memory({4})) == "gklp");
     const auto of_part = [](const DataDescriptor &data) {
@@ -113,7 +114,7 @@ void stacked_selections_are_each_relative_to_the_one_below()
     EXPECT(loaded(topic, of_pieces, Memory({2})) == "cl");
 }
 
-void any_stack_of_selections_loads_what_a_plain_reading_of_it_selects()
+void random_selection_stacks_match_a_plain_computation()
 {
     const auto text = alphabet();
     const auto topic = topic_of("any-stack", text);
@@ -157,57 +158,57 @@ void any_stack_of_selections_loads_what_a_plain_reading_of_it_selects()
             expected = above;
         }
         std::vector<std::size_t> sizes;
-        std::size_t room = 0;
-        while (room < expected.size()) {
+        std::size_t total = 0;
+        while (total < expected.size()) {
             sizes.push_back(up_to(4));
-            room += sizes.back();
+            total += sizes.back();
         }
         const auto select = [&](const DataDescriptor &) { return descriptor; };
         EXPECT(loaded(topic, select, Memory(sizes)).substr(0, expected.size()) == expected);
     }
 }
 
-void scattered_memory_is_filled_in_order_and_memory_that_is_too_small_is_an_error()
+void scattered_memory_is_filled_in_order_and_checked_for_size()
 {
     const auto topic = topic_of("scattered", alphabet());
     const auto part = [](const DataDescriptor &data) { return data.makeStridedView(0, 6, 3, 2); };
     EXPECT(loaded(topic, part, Memory({1, 0, 7, 10, 5})) == "abcfghklmpqruvwzAB.....");
-    EXPECT(why_not_loaded(topic, part, Memory({1, 0, 7, 9})).find("18 bytes") != std::string::npos);
-    EXPECT(why_not_loaded(topic, part, Memory({})).find("memory for 0") != std::string::npos);
+    EXPECT(load_error(topic, part, Memory({1, 0, 7, 9})).find("18 bytes") != std::string::npos);
+    EXPECT(load_error(topic, part, Memory({})).find("memory for 0") != std::string::npos);
     const auto at_null = topic.consumer(
         unique("null"), diaspora::DataSelector{[](const Metadata &, const DataDescriptor &all) { return all; }},
         diaspora::DataAllocator{[](const Metadata &, const DataDescriptor &all) { return DataView{nullptr, all.size()}; }});
-    EXPECT(mentions(THROWN_BY(diaspora::Exception, at_null.pull().wait(patience_ms)), "NULL"));
+    EXPECT(mentions(THROWN_BY(diaspora::Exception, at_null.pull().wait(timeout_ms)), "NULL"));
 }
 
-void what_reaches_beyond_the_data_is_an_error_and_the_next_event_is_read()
+void selection_beyond_the_data_fails_that_pull_only()
 {
     std::string first = "abc", second = "defg";
     const auto topic = new_topic("beyond", 1);
     auto producer = topic.producer();
     producer.push(number(0), view(first));
     producer.push(number(1), view(second));
-    EXPECT(producer.flush().wait(patience_ms));
-    /* Made for more data than there is. */
+    EXPECT(producer.flush().wait(timeout_ms));
+    /* These descriptors are for more data than the event has. */
     for (const DataDescriptor &wrong :
          {DataDescriptor{"", 4}, DataDescriptor{"", 100}.makeSubView(1, 3), DataDescriptor{"", 100}.makeSubView(50, 1),
           DataDescriptor{"", 100}.makeStridedView(0, 2, 1, 2), DataDescriptor{"", 100}.makeUnstructuredView({{0, 1}, {3, 1}}),
           DataDescriptor{"", std::numeric_limits<std::size_t>::max()}.makeStridedView(1, 3, 1, std::size_t{1} << 62)}) {
         Memory memory({100});
         const auto consumer = loading(topic, [&](const DataDescriptor &all) { return all.size() == 3 ? wrong : all; }, memory);
-        EXPECT(mentions(THROWN_BY(diaspora::Exception, consumer.pull().wait(patience_ms)), "beyond the"));
+        EXPECT(mentions(THROWN_BY(diaspora::Exception, consumer.pull().wait(timeout_ms)), "beyond the"));
         EXPECT(text_of(next(consumer).data()).substr(0, 4) == "defg");
     }
 }
 
-void without_a_selector_or_an_allocator_no_data_is_loaded_and_an_allocator_is_asked_for_every_event()
+void data_is_loaded_only_with_selector_and_allocator()
 {
     std::string data = "data";
     const auto topic = new_topic("without", 1);
     auto producer = topic.producer();
     producer.push(number(0), view(data));
     producer.push(number(1));
-    EXPECT(producer.flush().wait(patience_ms));
+    EXPECT(producer.flush().wait(timeout_ms));
     std::vector<std::size_t> asked;
     const diaspora::DataAllocator allocator = [&](const Metadata &, const DataDescriptor &selected) {
         asked.push_back(selected.size());
@@ -227,17 +228,18 @@ void without_a_selector_or_an_allocator_no_data_is_loaded_and_an_allocator_is_as
     EXPECT(asked == std::vector<std::size_t>(4, 0));
 }
 
-struct Odd {
+/* An exception type that is not derived from std::exception. */
+struct CustomException {
     int number;
 };
 
-void what_a_selector_or_an_allocator_throws_fails_that_pull_as_it_is_and_the_next_event_is_read()
+void selector_or_allocator_exception_fails_that_pull_only()
 {
     const auto topic = new_topic("throwing", 1);
     fill(topic, 3);
     const diaspora::DataSelector selector = [](const Metadata &metadata, const DataDescriptor &all) {
         if (metadata.json().at("number") == 0)
-            throw Odd{3};
+            throw CustomException{3};
         return all;
     };
     const diaspora::DataAllocator allocator = [](const Metadata &metadata, const DataDescriptor &) {
@@ -246,24 +248,24 @@ void what_a_selector_or_an_allocator_throws_fails_that_pull_as_it_is_and_the_nex
         return DataView{};
     };
     const auto consumer = topic.consumer(unique("throwing"), allocator, selector);
-    EXPECT(THROWN_BY(Odd, consumer.pull().wait(patience_ms)).number == 3);
+    EXPECT(THROWN_BY(CustomException, consumer.pull().wait(timeout_ms)).number == 3);
     const auto failed = consumer.pull();
-    THROWN_BY(std::bad_alloc, failed.wait(patience_ms));
-    THROWN_BY(std::bad_alloc, failed.wait(patience_ms));
+    THROWN_BY(std::bad_alloc, failed.wait(timeout_ms));
+    THROWN_BY(std::bad_alloc, failed.wait(timeout_ms));
     EXPECT(number_of(next(consumer)) == 2);
-    /* In processing, too. */
+    /* `process` rethrows it, too. */
     const auto processing = topic.consumer(unique("throwing"), allocator, selector);
-    EXPECT(THROWN_BY(Odd, processing.process([](const auto &) {}, patience_ms)).number == 3);
+    EXPECT(THROWN_BY(CustomException, processing.process([](const auto &) {}, timeout_ms)).number == 3);
 }
 
-constexpr promises::Promise all[] = {
-    PROMISE(each_kind_of_selection_loads_what_it_selects),
-    PROMISE(stacked_selections_are_each_relative_to_the_one_below),
-    PROMISE(any_stack_of_selections_loads_what_a_plain_reading_of_it_selects),
-    PROMISE(scattered_memory_is_filled_in_order_and_memory_that_is_too_small_is_an_error),
-    PROMISE(what_reaches_beyond_the_data_is_an_error_and_the_next_event_is_read),
-    PROMISE(without_a_selector_or_an_allocator_no_data_is_loaded_and_an_allocator_is_asked_for_every_event),
-    PROMISE(what_a_selector_or_an_allocator_throws_fails_that_pull_as_it_is_and_the_next_event_is_read),
+constexpr test_cases::TestCase all[] = {
+    TEST_CASE(each_kind_of_selection_loads_what_it_selects),
+    TEST_CASE(stacked_selection_is_relative_to_the_one_below),
+    TEST_CASE(random_selection_stacks_match_a_plain_computation),
+    TEST_CASE(scattered_memory_is_filled_in_order_and_checked_for_size),
+    TEST_CASE(selection_beyond_the_data_fails_that_pull_only),
+    TEST_CASE(data_is_loaded_only_with_selector_and_allocator),
+    TEST_CASE(selector_or_allocator_exception_fails_that_pull_only),
 };
 
 } // namespace

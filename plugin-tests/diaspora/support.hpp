@@ -1,9 +1,9 @@
-/* What the programs share that show the promises of the C++ Diaspora API: a driver, topics, events. */
+/* Shared by the programs that test the C++ Diaspora API: helpers for drivers, topics and events. */
 
 #ifndef SUPPORT_HPP
 #define SUPPORT_HPP
 
-#include "../hosts/promises.hpp"
+#include "../hosts/test_cases.hpp"
 
 #include <diaspora/Consumer.hpp>
 #include <diaspora/Driver.hpp>
@@ -25,13 +25,14 @@ namespace support {
 using diaspora::Metadata;
 using nlohmann::json;
 
-constexpr int patience_ms = 60'000, a_moment_ms = 300;
+constexpr int timeout_ms = 60'000, a_moment_ms = 300;
 
-/* What the program was called with. */
+/* The arguments of the program. */
 inline std::string library, servers, prefix;
 
-/* `main` of a program: LIBRARY BOOTSTRAP-SERVERS PREFIX. The library is the plugin's path; the prefix is for topics. */
-template <std::size_t count> int run(int argc, char **argv, const promises::Promise (&all)[count])
+/* The `main` of a program: LIBRARY BOOTSTRAP-SERVERS PREFIX. LIBRARY is the plugin's path; topic
+ * names begin with PREFIX. */
+template <std::size_t count> int run(int argc, char **argv, const test_cases::TestCase (&all)[count])
 {
     if (argc != 4) {
         std::fprintf(stderr, "usage: %s LIBRARY BOOTSTRAP-SERVERS PREFIX\n", argv[0]);
@@ -40,7 +41,7 @@ template <std::size_t count> int run(int argc, char **argv, const promises::Prom
     library = argv[1];
     servers = argv[2];
     prefix = argv[3];
-    return promises::keep(all);
+    return test_cases::run_all(all);
 }
 
 inline diaspora::Driver driver(json settings = json::object())
@@ -68,7 +69,7 @@ inline diaspora::TopicHandle new_topic(const std::string &name, unsigned partiti
     return new_topic(driver(), name, partitions);
 }
 
-/* A topic as its interface, which takes pools that are none of the driver's. */
+/* Returns the interface of a topic, which accepts thread pools that the driver has not created. */
 inline std::shared_ptr<diaspora::TopicHandleInterface> interface_of(diaspora::Driver driver,
                                                                     const diaspora::TopicHandle &topic)
 {
@@ -83,7 +84,7 @@ producer_on(const std::shared_ptr<diaspora::ThreadPoolInterface> &pool, const di
         ->makeProducer("p", diaspora::BatchSize::Adaptive(), diaspora::MaxNumBatches{2}, ordering, pool, Metadata{});
 }
 
-/* None, which is the driver's default one; one of the driver's; one of the user's. */
+/* NULL, which selects the driver's default pool; a pool of the driver; a pool of the user. */
 inline std::vector<std::shared_ptr<diaspora::ThreadPoolInterface>> all_pools(diaspora::Driver driver)
 {
     return {nullptr, driver.as<diaspora::DriverInterface>().makeThreadPool(diaspora::ThreadCount{4}),
@@ -103,18 +104,18 @@ inline std::string text_of(const diaspora::DataView &data)
     return text;
 }
 
-/* Numbered events, each in the partition of its number modulo theirs. */
+/* Pushes numbered events, each to the partition of its number modulo the number of partitions. */
 inline void fill(const diaspora::TopicHandle &topic, unsigned count)
 {
     auto producer = topic.producer();
     for (unsigned value = 0; value < count; value++)
         producer.push(number(value), diaspora::DataView{}, value);
-    EXPECT(producer.flush().wait(patience_ms));
+    EXPECT(producer.flush().wait(timeout_ms));
 }
 
 inline diaspora::Event next(const diaspora::Consumer &consumer)
 {
-    const auto event = consumer.pull().wait(patience_ms);
+    const auto event = consumer.pull().wait(timeout_ms);
     EXPECT(event);
     return *event;
 }
@@ -127,7 +128,7 @@ inline std::vector<unsigned> read_numbers(const diaspora::Consumer &consumer, st
     return numbers;
 }
 
-inline bool nothing_comes(const diaspora::Consumer &consumer) { return !consumer.pull().wait(a_moment_ms); }
+inline bool has_no_event(const diaspora::Consumer &consumer) { return !consumer.pull().wait(a_moment_ms); }
 
 inline std::vector<unsigned> from_to(unsigned first, unsigned end, unsigned step = 1)
 {
@@ -137,7 +138,7 @@ inline std::vector<unsigned> from_to(unsigned first, unsigned end, unsigned step
     return numbers;
 }
 
-/* A consumer's name that nobody else uses. */
+/* Returns a consumer name that no other test uses. */
 inline std::string unique(const std::string &name)
 {
     static std::atomic<unsigned> last{0};

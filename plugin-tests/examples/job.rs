@@ -1,7 +1,8 @@
-//! The main job of a program that uses Octopus, for tests that look at it from outside: makes topics, pushes events,
-//! reads them back and acknowledges them, then waits with everything open until its standing input ends, and does it
-//! once more with what it has. It takes its drivers' configuration from the first argument, and from the environment
-//! what AWS' credentials are looked up by. Its log goes to the standard error stream, secrets or not.
+//! A typical program that uses Octopus, for tests that observe it from outside. It creates topics,
+//! pushes events, pulls and acknowledges them, and waits with everything open until its standard
+//! input ends. Then it pushes and pulls once more with the same objects. The first argument is the
+//! configuration of its drivers; AWS credentials come from the environment. Its log goes to the
+//! standard error stream, including any secrets.
 
 use std::error::Error;
 use std::io::Read as _;
@@ -14,7 +15,7 @@ use serde_json::{Value, json};
 const USAGE: &str = "Usage: job CONFIGURATION look|work [drivers]";
 const EVENTS: usize = 2_000;
 const PARTITIONS: u32 = 3;
-const SOON: Duration = Duration::from_secs(30);
+const TIMEOUT: Duration = Duration::from_secs(30);
 
 type Result<T> = std::result::Result<T, Box<dyn Error>>;
 
@@ -41,7 +42,7 @@ fn make_driver(config: &str) -> Result<Driver> {
     Ok(builder.log(|level, source, message| eprintln!("{level:?} {source}: {message}")).create()?)
 }
 
-/// One question to the brokers.
+/// Makes one metadata request to the brokers.
 fn look(config: &str) -> Result<()> {
     let exists = make_driver(config)?.topic_exists("no-such-topic")?;
     println!("LOOKED {exists}");
@@ -81,19 +82,20 @@ impl Job {
         for number in 0..EVENTS {
             self.producer.push_forget(&NewEvent::json(&json!({"number": number})).data(&[7; 100]))?;
         }
-        self.producer.flush()?.wait(SOON)?;
+        self.producer.flush()?.wait(TIMEOUT)?;
         for read in 0..EVENTS {
-            let event = self.consumer.next(SOON)?.ok_or_else(|| format!("only {read} of {EVENTS} events came"))?;
+            let event =
+                self.consumer.next(TIMEOUT)?.ok_or_else(|| format!("only {read} of {EVENTS} events arrived"))?;
             if event.data() != [7; 100] {
-                return Err("an event has other data".into());
+                return Err("an event has unexpected data".into());
             }
             event.acknowledge()?;
         }
-        Ok(self.consumer.commit(SOON)?)
+        Ok(self.consumer.commit(TIMEOUT)?)
     }
 
     fn end(self) -> Result<()> {
-        self.consumer.close(SOON)?;
+        self.consumer.close(TIMEOUT)?;
         let listed = self.driver.list_topics()?;
         if listed.get(&self.topic).is_none() {
             return Err(format!("{} is not listed: {listed}", self.topic).into());

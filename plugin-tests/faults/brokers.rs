@@ -1,5 +1,6 @@
-//! Real brokers as child processes that can be killed, stopped and continued, each behind a proxy whose address it tells its
-//! clients; and the clients that share no code with the plugin: kcat, and Kafka's own tools.
+//! Real brokers as child processes that can be killed, paused and resumed, each behind a proxy
+//! whose address the broker advertises; and the clients that share no code with the plugin: kcat,
+//! and Kafka's own tools.
 
 use std::collections::BTreeMap;
 use std::fs::{self, File};
@@ -16,10 +17,10 @@ use crate::worker::Content;
 
 const SCRIPT: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../ci/kafka.sh");
 const START: Duration = Duration::from_secs(90);
-/// For one run of a tool.
+/// The time limit of one call of a tool, in seconds.
 const TOOL: &str = "60";
 
-/// Brokers, each a controller too.
+/// A cluster whose nodes are brokers and controllers.
 pub struct Brokers {
     folder: PathBuf,
     brokers: Vec<Broker>,
@@ -30,12 +31,12 @@ struct Broker {
     own_address: String,
     process: Option<Child>,
     starts: u32,
-    is_stopped: bool,
+    is_paused: bool,
 }
 
 impl Brokers {
     pub fn start(folder: &Path, count: usize, seed: u64, settings: &[&str]) -> Result<Self> {
-        fs::create_dir_all(folder).or_fail("making the brokers' folder")?;
+        fs::create_dir_all(folder).or_fail("creating the brokers' folder")?;
         let proxies = (0..count).map(|number| Proxy::start(seed + number as u64)).collect::<Result<Vec<_>>>()?;
         let advertised: Vec<_> = proxies.iter().map(Proxy::address).collect();
         let mut prepare = Command::new(SCRIPT);
@@ -44,12 +45,12 @@ impl Brokers {
         let printed = output(&mut prepare)?;
         let addresses = printed.trim().strip_prefix("READY ").unwrap_or_default().split(',').map(str::to_owned);
         let brokers = proxies.into_iter().zip(addresses).map(|(proxy, own_address)| {
-            proxy.lead_to(&own_address);
-            Broker { proxy, own_address, process: None, starts: 0, is_stopped: false }
+            proxy.set_broker(&own_address);
+            Broker { proxy, own_address, process: None, starts: 0, is_paused: false }
         });
         let mut brokers = Brokers { folder: folder.to_owned(), brokers: brokers.collect() };
         check(brokers.count() == count, format_args!("ci/kafka.sh prepared {printed:?}, not {count} brokers"))?;
-        (0..count).try_for_each(|number| brokers.begin_start(number))?;
+        (0..count).try_for_each(|number| brokers.spawn(number))?;
         (0..count).try_for_each(|number| brokers.await_up(number))?;
         Ok(brokers)
     }
@@ -58,31 +59,31 @@ impl Brokers {
         self.brokers.len()
     }
 
-    /// Where a broker keeps its data.
+    /// The folder with a broker's data.
     pub fn data_of(&self, number: usize) -> PathBuf {
         self.folder.join(format!("broker-{}", number + 1))
     }
 
-    /// Where clients begin: at the proxies.
+    /// The bootstrap servers: the addresses of the proxies.
     pub fn bootstrap(&self) -> String {
         self.brokers.iter().map(|broker| broker.proxy.address()).collect::<Vec<_>>().join(",")
     }
 
-    /// How often something was done to a connection, or to a byte, so far.
-    pub fn faults_done(&self) -> u64 {
-        self.brokers.iter().map(|broker| broker.proxy.done()).sum()
+    /// How many faults the proxies have injected so far.
+    pub fn fault_count(&self) -> u64 {
+        self.brokers.iter().map(|broker| broker.proxy.fault_count()).sum()
     }
 
-    /// The same to all of them.
-    pub fn set(&self, fault: NetworkFault) {
-        self.brokers.iter().for_each(|broker| broker.proxy.set(fault));
+    /// Sets the fault on each proxy.
+    pub fn set_network_fault(&self, fault: NetworkFault) {
+        self.brokers.iter().for_each(|broker| broker.proxy.set_fault(fault));
     }
 
-    /// Kills a broker at once, as a crash would.
+    /// Kills a broker with SIGKILL, as a crash would.
     pub fn kill(&mut self, number: usize) -> Result<()> {
         let broker = &mut self.brokers[number];
         if let Some(mut process) = broker.process.take() {
-            broker.is_stopped = false;
+            broker.is_paused = false;
             process.kill().or_fail(format_args!("killing broker {number}"))?;
             process.wait().or_fail(format_args!("waiting for broker {number} to end"))?;
         }
@@ -90,15 +91,15 @@ impl Brokers {
     }
 
     pub fn restart(&mut self, number: usize) -> Result<()> {
-        self.begin_start(number)?;
+        self.spawn(number)?;
         self.await_up(number)
     }
 
-    fn begin_start(&mut self, number: usize) -> Result<()> {
+    fn spawn(&mut self, number: usize) -> Result<()> {
         let log = self.log_of(number, self.brokers[number].starts + 1);
         let broker = &mut self.brokers[number];
         broker.starts += 1;
-        let log = File::create(&log).or_fail(format_args!("making {}", log.display()))?;
+        let log = File::create(&log).or_fail(format_args!("creating {}", log.display()))?;
         let mut become_broker = Command::new(SCRIPT);
         become_broker.args(["--run", &(number + 1).to_string(), "--dir"]).arg(&self.folder).stdin(Stdio::null());
         become_broker.stdout(log.try_clone().or_fail("sharing the log")?).stderr(log);
@@ -122,33 +123,34 @@ impl Brokers {
         self.folder.join(format!("broker-{}.{start}.log", number + 1))
     }
 
-    /// Stops a broker's process where it is; its connections stay.
-    pub fn stop(&mut self, number: usize) {
+    /// Stops a broker's process with SIGSTOP; its connections stay open.
+    pub fn pause(&mut self, number: usize) {
         self.signal(number, libc::SIGSTOP);
-        self.brokers[number].is_stopped = true;
+        self.brokers[number].is_paused = true;
     }
 
-    pub fn go_on(&mut self, number: usize) {
+    pub fn resume(&mut self, number: usize) {
         self.signal(number, libc::SIGCONT);
-        self.brokers[number].is_stopped = false;
+        self.brokers[number].is_paused = false;
     }
 
     fn signal(&self, number: usize, signal: i32) {
         if let Some(process) = &self.brokers[number].process {
-            // SAFETY: the child has not been waited for, so the number is still its own.
+            // SAFETY: `kill` has no memory preconditions. The child has not been waited for, so the
+            // pid is still its own.
             unsafe { libc::kill(process.id() as i32, signal) };
         }
     }
 
-    /// Undoes all that was done to them, and waits until each partition of the topic has all its replicas again.
-    pub fn heal(&mut self, topic: &str) -> Result<()> {
-        self.set(NetworkFault::None);
+    /// Ends all faults, and waits until each partition of the topic has all its replicas in sync.
+    pub fn restore(&mut self, topic: &str) -> Result<()> {
+        self.set_network_fault(NetworkFault::None);
         for number in 0..self.count() {
-            if self.brokers[number].is_stopped {
-                self.go_on(number);
+            if self.brokers[number].is_paused {
+                self.resume(number);
             }
             if self.brokers[number].process.is_none() {
-                self.begin_start(number)?;
+                self.spawn(number)?;
             }
         }
         (0..self.count()).try_for_each(|number| self.await_up(number))?;
@@ -160,33 +162,34 @@ impl Brokers {
         })
     }
 
-    /// Which broker leads a partition.
+    /// The index of the broker that leads a partition.
     pub fn leader(&self, topic: &str, partition: usize) -> Result<usize> {
         let partitions = self.partitions(topic)?;
         let leader = partitions.get(partition).and_then(|partition| partition.leader);
         leader.ok_or_else(|| Failure(format!("partition {partition} of {topic} has no leader")))
     }
 
-    /// Which broker is the active controller.
+    /// The index of the active controller.
     pub fn controller(&self) -> Result<usize> {
         let bootstrap = self.bootstrap();
         let args = ["--bootstrap-server", &bootstrap, "describe", "--status"];
         let status = kafka_tool("org.apache.kafka.tools.MetadataQuorumCommand", &args)?;
         let leader = status.lines().find_map(|line| line.strip_prefix("LeaderId:")?.trim().parse::<usize>().ok());
-        leader.map(|node| node - 1).ok_or_else(|| Failure(format!("no controller is named in {status:?}")))
+        leader.map(|node| node - 1).ok_or_else(|| Failure(format!("found no controller in {status:?}")))
     }
 
-    /// Where a group stands in the partitions of a topic in which it stands somewhere, by Kafka's own tool.
+    /// The committed offset of a group in each partition of a topic that has one, read by Kafka's
+    /// own tool.
     pub fn committed(&self, group: &str, topic: &str) -> Result<BTreeMap<u32, u64>> {
         let bootstrap = self.bootstrap();
         let args = ["--bootstrap-server", &bootstrap, "--describe", "--offsets", "--group", group];
         let table = kafka_tool("org.apache.kafka.tools.consumer.group.ConsumerGroupCommand", &args)?;
         let mut rows = table.lines().map(|line| line.split_whitespace().collect::<Vec<_>>());
         let Some(headings) = rows.find(|row| row.contains(&"CURRENT-OFFSET")) else { return Ok(BTreeMap::new()) };
-        let place = |heading| headings.iter().position(|each| *each == heading);
-        let columns = (place("TOPIC"), place("PARTITION"), place("CURRENT-OFFSET"));
+        let column = |heading| headings.iter().position(|each| *each == heading);
+        let columns = (column("TOPIC"), column("PARTITION"), column("CURRENT-OFFSET"));
         let (Some(topics), Some(partitions), Some(offsets)) = columns else {
-            return Err(Failure(format!("no place of group {group} can be read in {table:?}")));
+            return Err(Failure(format!("the offsets of group {group} can't be read from {table:?}")));
         };
         let of_topic = rows.filter(|row| row.get(topics) == Some(&topic));
         Ok(of_topic
@@ -199,14 +202,14 @@ impl Brokers {
         Ok(printed.lines().filter_map(|line| Partition::read(line.trim())).collect())
     }
 
-    /// All records of the topic, by kcat.
+    /// Reads all records of the topic with kcat.
     pub fn read(&self, topic: &str) -> Result<Vec<LogRecord>> {
         let format = "%p %o %S\n%s";
         let bootstrap = self.bootstrap();
         let args =
             ["-C", "-b", &bootstrap, "-t", topic, "-o", "beginning", "-e", "-q", "-f", format, "-X", "check.crcs=true"];
         let mut reader = Command::new("kcat").args(args).stdout(Stdio::piped()).spawn().or_fail("running kcat")?;
-        let mut printed = BufReader::with_capacity(1 << 20, reader.stdout.take().expect("asked for"));
+        let mut printed = BufReader::with_capacity(1 << 20, reader.stdout.take().expect("stdout is piped"));
         let mut log = Vec::new();
         while let Some(record) = read_record(&mut printed)? {
             log.push(record);
@@ -218,7 +221,7 @@ impl Brokers {
     }
 }
 
-/// Nobody is left behind.
+/// Kills the brokers that still run.
 impl Drop for Brokers {
     fn drop(&mut self) {
         for number in 0..self.count() {
@@ -257,7 +260,7 @@ fn read_record(printed: &mut impl BufRead) -> Result<Option<LogRecord>> {
     Ok(Some(LogRecord { partition: partition as u32, offset, content: content_of(&payload) }))
 }
 
-/// The layout of a record: two lengths, then metadata with its own length in front, then data.
+/// Parses a record: two lengths, the metadata with a length of its own, and the data.
 fn content_of(payload: &[u8]) -> Option<Content> {
     let (metadata_size, rest) = payload.split_first_chunk::<8>()?;
     let (data_size, rest) = rest.split_first_chunk::<8>()?;
@@ -268,12 +271,12 @@ fn content_of(payload: &[u8]) -> Option<Content> {
     if is_whole { Content::read(json, data).ok() } else { None }
 }
 
-/// What kcat prints.
+/// Runs kcat and returns what it printed.
 pub fn kcat(args: &[&str]) -> Result<String> {
     output(Command::new("timeout").args(["--kill-after=5", TOOL, "kcat"]).args(args))
 }
 
-/// What one of Kafka's own tools prints.
+/// Runs one of Kafka's own tools and returns what it printed.
 pub fn kafka_tool(class: &str, args: &[&str]) -> Result<String> {
     let folder = output(Command::new(SCRIPT).arg("--jars-only"))?;
     let class_path = format!("{}/*", folder.trim_end());
@@ -285,8 +288,8 @@ pub fn kafka_tool(class: &str, args: &[&str]) -> Result<String> {
 fn output(command: &mut Command) -> Result<String> {
     let started = Instant::now();
     let output = command.stdin(Stdio::null()).output().or_fail(format_args!("running {command:?}"))?;
-    let (printed, said) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+    let (printed, errors) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
     let (status, took) = (output.status, started.elapsed());
-    check(status.success(), format_args!("{command:?} ended with {status} after {took:?}: {printed}{said}"))?;
+    check(status.success(), format_args!("{command:?} ended with {status} after {took:?}: {printed}{errors}"))?;
     Ok(printed.into_owned())
 }

@@ -1,16 +1,17 @@
-//! Damage to record batches, on their way from a broker or on its disk: the same each time for the same batch.
+//! Damage to record batches, in a fetch response or on a broker's disk. It is deterministic: the
+//! same batch is always damaged in the same way.
 
 use crate::damaged_log::{ATTRIBUTES, CHECKSUM, LAST_OFFSET_DELTA, LENGTH, MAGIC, RECORD_COUNT, RECORDS, crc32c};
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Kind {
-    /// One bit, wherever it is.
+    /// One bit anywhere in the batch.
     Bit,
-    /// One bit behind the checksum, which is right again.
+    /// One bit of the data that the checksum covers; the checksum is then recomputed.
     BitUnderChecksum,
     RecordCount,
     LastOffsetDelta,
-    /// The beginning of the records, where the first one's length is, or a codec's header.
+    /// The start of the records: the length of the first one, or the header of the codec.
     RecordLength,
     Records,
     Codec,
@@ -31,26 +32,26 @@ impl Kind {
         Kind::Length,
     ];
 
-    /// Whether readers can believe nothing of the batch's size, and may pass over those around it.
+    /// Whether a reader can't trust the batch's size, and may skip the batches around it.
     pub fn hides_the_end(self) -> bool {
         matches!(self, Kind::Bit | Kind::Length)
     }
 }
 
-/// Which batches are damaged, and how: every second one, by its base offset.
+/// Which batches are damaged, and how: every second batch, selected by its base offset.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Pattern {
-    pub records_of_a_batch: u64,
+    pub records_per_batch: u64,
     pub seed: u64,
 }
 
 impl Pattern {
     pub fn kind_of(self, base_offset: u64) -> Option<Kind> {
-        let number = base_offset / self.records_of_a_batch;
+        let number = base_offset / self.records_per_batch;
         (number % 2 == 1).then(|| Kind::ALL[(number / 2) as usize % Kind::ALL.len()])
     }
 
-    /// Damages the batches in a broker's response; how many.
+    /// Damages the batches in a broker's response and returns how many it damaged.
     pub fn apply(self, response: &mut [u8]) -> u64 {
         let (mut at, mut count) = (0, 0);
         while at + RECORDS < response.len() {
@@ -73,11 +74,11 @@ impl Pattern {
     }
 }
 
-fn number(bytes: &[u8], place: usize) -> u32 {
-    u32::from_be_bytes(bytes[place..place + 4].try_into().expect("four bytes"))
+fn number(bytes: &[u8], at: usize) -> u32 {
+    u32::from_be_bytes(bytes[at..at + 4].try_into().expect("four bytes"))
 }
 
-/// What is no batch has not its checksum.
+/// Bytes that are no batch don't match their checksum.
 fn size_of_batch(bytes: &[u8]) -> Option<usize> {
     let size = number(bytes, LENGTH) as usize + LENGTH + 4;
     let is_batch = bytes[MAGIC] == 2
@@ -86,20 +87,20 @@ fn size_of_batch(bytes: &[u8]) -> Option<usize> {
     is_batch.then_some(size)
 }
 
-fn damage(batch: &mut [u8], kind: Kind, mut chance: fastrand::Rng) {
+fn damage(batch: &mut [u8], kind: Kind, mut rng: fastrand::Rng) {
     let size = batch.len();
-    let mut set = |place: usize, value: u32| batch[place..place + 4].copy_from_slice(&value.to_be_bytes());
+    let mut set = |at: usize, value: u32| batch[at..at + 4].copy_from_slice(&value.to_be_bytes());
     match kind {
-        Kind::Bit => return batch[chance.usize(..size)] ^= 1 << chance.u32(..8),
-        Kind::BitUnderChecksum => batch[chance.usize(ATTRIBUTES..size)] ^= 1 << chance.u32(..8),
-        Kind::RecordCount => set(RECORD_COUNT, chance.u32(..)),
-        // Few offsets too many, or more than any partition has.
-        Kind::LastOffsetDelta => set(LAST_OFFSET_DELTA, chance.u32(..) >> chance.u32(..32)),
-        Kind::RecordLength => chance.fill(&mut batch[RECORDS..RECORDS + 2]),
-        Kind::Records => chance.fill(&mut batch[RECORDS..]),
-        Kind::Codec => batch[ATTRIBUTES + 1] ^= chance.u8(1..8),
-        Kind::BaseOffset => return batch[chance.usize(..LENGTH)] ^= 1 << chance.u32(..8),
-        Kind::Length => return set(LENGTH, chance.u32(..)),
+        Kind::Bit => return batch[rng.usize(..size)] ^= 1 << rng.u32(..8),
+        Kind::BitUnderChecksum => batch[rng.usize(ATTRIBUTES..size)] ^= 1 << rng.u32(..8),
+        Kind::RecordCount => set(RECORD_COUNT, rng.u32(..)),
+        // From a few offsets too many up to more than any partition has.
+        Kind::LastOffsetDelta => set(LAST_OFFSET_DELTA, rng.u32(..) >> rng.u32(..32)),
+        Kind::RecordLength => rng.fill(&mut batch[RECORDS..RECORDS + 2]),
+        Kind::Records => rng.fill(&mut batch[RECORDS..]),
+        Kind::Codec => batch[ATTRIBUTES + 1] ^= rng.u8(1..8),
+        Kind::BaseOffset => return batch[rng.usize(..LENGTH)] ^= 1 << rng.u32(..8),
+        Kind::Length => return set(LENGTH, rng.u32(..)),
     }
     let checksum = crc32c(&batch[ATTRIBUTES..]);
     batch[CHECKSUM..ATTRIBUTES].copy_from_slice(&checksum.to_be_bytes());

@@ -1,4 +1,5 @@
-//! What a worker writes down, a line each, at once: whatever happens to the worker, what it saw is there.
+//! A worker's journal. Each entry is one line that is written at once, so that a worker which is
+//! killed leaves everything that it recorded.
 
 use std::fs::{File, OpenOptions};
 use std::io::{BufRead as _, BufReader, Seek as _, SeekFrom, Write as _};
@@ -10,10 +11,10 @@ use serde::{Deserialize, Serialize};
 
 use crate::run::{OrFail as _, Result};
 
-/// Times are milliseconds since 1970, as all processes of a run share one clock.
+/// Times are milliseconds since 1970; all processes of a run share one clock.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Entry {
-    /// A producer: the push of this number succeeded.
+    /// A producer: the push with this number succeeded.
     Delivered {
         number: u64,
         partition: u32,
@@ -21,18 +22,18 @@ pub enum Entry {
         after_ms: u64,
         at: u64,
     },
-    /// The future of this push failed; perhaps the event is there all the same.
+    /// The push's future failed. If `possibly_persisted`, the event may be in the topic.
     Failed {
         number: u64,
-        perhaps: bool,
+        possibly_persisted: bool,
         status: String,
         kafka: Option<i32>,
         why: String,
         after_ms: u64,
         at: u64,
     },
-    /// The push itself was refused.
-    Refused {
+    /// The call of `push` returned an error.
+    Rejected {
         number: u64,
         status: String,
         kafka: Option<i32>,
@@ -40,12 +41,12 @@ pub enum Entry {
         after_ms: u64,
         at: u64,
     },
-    /// The future of this push has not ended long after it should have.
-    Unanswered {
+    /// The push's future is still pending long after its limit.
+    Unresolved {
         number: u64,
         after_ms: u64,
     },
-    /// How many numbers were pushed, from 0 on; written once, when pushing ends.
+    /// The number of pushes, which are numbered from 0; written once, when pushing ends.
     Pushed {
         count: u64,
     },
@@ -54,31 +55,32 @@ pub enum Entry {
         what: String,
         limit_ms: u64,
         took_ms: u64,
-        said: String,
+        outcome: String,
         at: u64,
     },
-    /// A call that took longer than its limit, the grace that calls are given, and what the machine itself was late.
+    /// A call that took longer than its limit, the permitted grace and the machine's own delay
+    /// together.
     Late {
         what: String,
         limit_ms: u64,
         took_ms: u64,
         machine_ms: u64,
     },
-    /// A consumer: an event came.
-    Got {
+    /// A consumer: an event arrived.
+    Received {
         partition: u32,
         id: u64,
         producer: u32,
         number: u64,
         at: u64,
     },
-    /// An event came that isn't what was pushed.
-    Spoiled {
+    /// An event arrived whose content is not what was pushed.
+    Corrupted {
         partition: u32,
         id: u64,
         why: String,
     },
-    /// The event is about to be acknowledged, and was.
+    /// Written before the call that acknowledges the event; the next one after it succeeded.
     Acknowledging {
         partition: u32,
         id: u64,
@@ -89,24 +91,24 @@ pub enum Entry {
         id: u64,
         at: u64,
     },
-    /// It belonged to an earlier assignment.
+    /// The acknowledgement was for an earlier assignment.
     Stale {
         partition: u32,
         id: u64,
     },
     Rebalanced {
-        how: String,
+        kind: String,
         partitions: Vec<u32>,
         at: u64,
     },
-    /// A pull, or another call, failed.
-    Said {
+    /// A pull or another call failed.
+    Error {
         status: String,
         kafka: Option<i32>,
         why: String,
         at: u64,
     },
-    /// The worker has come to its end.
+    /// The worker has finished.
     Ended,
 }
 
@@ -114,19 +116,20 @@ pub struct Journal(Mutex<File>);
 
 impl Journal {
     pub fn create(path: &Path) -> Result<Self> {
-        File::create(path).map(|file| Journal(Mutex::new(file))).or_fail(format_args!("making {}", path.display()))
+        File::create(path).map(|file| Journal(Mutex::new(file))).or_fail(format_args!("creating {}", path.display()))
     }
 
-    /// One write, so that a worker that is killed leaves whole lines, or half of its last one.
+    /// Writes the entry with one call, so that a killed worker leaves complete lines and at most
+    /// one partial line at the end.
     pub fn write(&self, entry: &Entry) {
-        let mut line = serde_json::to_vec(entry).expect("entries are plain");
+        let mut line = serde_json::to_vec(entry).expect("an entry always serializes");
         line.push(b'\n');
         let written = self.0.lock().unwrap_or_else(PoisonError::into_inner).write_all(&line);
-        written.expect("a worker that can't keep its journal is of no use");
+        written.expect("writing the worker's journal");
     }
 }
 
-/// A journal that somebody else still writes.
+/// Reads a journal while a worker still writes it.
 pub struct Reader {
     path: PathBuf,
     read: u64,
@@ -137,8 +140,9 @@ impl Reader {
         Reader { path: path.to_owned(), read: 0 }
     }
 
-    /// What has come since the last call. Half a line is left for the next one.
-    pub fn news(&mut self) -> Result<Vec<Entry>> {
+    /// Reads the entries that were written since the last call. A partial line is left for the next
+    /// call.
+    pub fn read_new(&mut self) -> Result<Vec<Entry>> {
         let doing = format!("reading {}", self.path.display());
         let Ok(mut file) = OpenOptions::new().read(true).open(&self.path) else { return Ok(Vec::new()) };
         file.seek(SeekFrom::Start(self.read)).or_fail(&doing)?;

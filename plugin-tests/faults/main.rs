@@ -1,13 +1,15 @@
-//! The fault runner: Octopus as a plugin, in processes of their own, against brokers that crash, hang, lie and go away. An
-//! oracle that shares no code with the plugin says whether anything was lost, doubled, swapped or left without an answer.
-//! docs/reliability.md says what is promised and has the table that a whole run wrote; ci/faults.sh is the way to start one.
+//! The fault runner. It runs Octopus as a plugin in worker processes, against brokers that crash,
+//! hang, send corrupted bytes and disappear. An oracle that shares no code with the plugin checks
+//! that no event was lost, duplicated or reordered, and that every future was resolved.
+//! docs/reliability.md lists the promises and the results of a full run; ci/faults.sh starts a run.
 
 mod brokers;
 mod damage;
-// The suite uses the rest of it.
+// The suite uses the functions that are unused here.
 #[allow(dead_code)]
 #[path = "../tests/suite/damaged_log.rs"]
 mod damaged_log;
+mod fault;
 mod journal;
 mod numbered;
 mod options;
@@ -16,9 +18,8 @@ mod protections;
 mod proxy;
 mod rows;
 mod run;
-mod scene;
+mod scenario;
 mod table;
-mod trouble;
 mod worker;
 
 use std::process::ExitCode;
@@ -28,12 +29,12 @@ use options::Options;
 fn main() -> ExitCode {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
     if let [role, job] = &arguments[..]
-        && role == worker::ROLE
+        && role == worker::WORKER_ARGUMENT
     {
-        return worker::work(job);
+        return worker::run(job);
     }
     if let [role, job] = &arguments[..]
-        && role == rows::LANE
+        && role == rows::LANE_ARGUMENT
     {
         return rows::run_lane(job);
     }

@@ -7,18 +7,18 @@ use serde::{Deserialize, Serialize};
 const USAGE: &str = "\
 Usage: faults [option...]
 
-Runs the fault matrix: each row some seconds long, or with --full as long as it takes to rely on it.
+Runs the fault matrix: a short form of each row, some seconds long; with --full the whole matrix.
 
   --full        the whole matrix: more than an hour
   --row N       only this row; may be repeated
-  --seed S      the seed of the first run of each row (default: by chance); with --row, to make a run again that failed
-  --keep        keep the folders of runs that passed, too
-  --table FILE  write the summary there, too, as a table in Markdown
-  --protections instead of the matrix: turns off each protection of the library in turn, and verifies that its row fails
-  --list        only list the rows
-  --help        this text
+  --seed S      the seed of the first run of each row (default: random); with --row, repeats a failed run
+  --keep        keep the folders of passed runs, too
+  --table FILE  also write the summary to FILE, as a Markdown table
+  --protections instead of the matrix: switch off each protection of the library in turn, and check that its row fails
+  --list        list the rows and exit
+  --help        print this text
 
-A run that fails leaves its folder in target/tmp/faults: its log, the workers' journals and logs, the brokers' logs.";
+The folder of a failed run is kept in target/tmp/faults: its log, the workers' journals and logs, the brokers' logs.";
 
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
 pub struct Options {
@@ -47,7 +47,7 @@ impl Options {
                 "--seed" => options.seed = Some(number(value()?)?),
                 "--table" => options.table = Some(value()?.into()),
                 "--help" => return Err(USAGE.to_owned()),
-                _ => return Err(format!("there is no option {argument}\n\n{USAGE}")),
+                _ => return Err(format!("unknown option {argument}\n\n{USAGE}")),
             }
         }
         Ok(options)

@@ -1,5 +1,5 @@
-//! Says whether a run kept what is promised: from what its workers wrote down, and from what an independent client found in
-//! the topic.
+//! Checks that a run kept the promises of docs/reliability.md, from the journals of its workers and
+//! from what an independent client read from the topic.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 
@@ -7,21 +7,21 @@ use crate::journal::Entry;
 use crate::run::{Failure, Result};
 use crate::worker::Content;
 
-/// All that is known of a run when it is over.
+/// Everything that a run recorded.
 #[derive(Debug, Default, Clone)]
 pub struct Evidence {
-    /// Each producer's number is its place.
-    pub producers: Vec<Work>,
-    pub consumers: Vec<Work>,
-    /// All records of the topic, in order within each partition.
+    /// The index is the producer's number.
+    pub producers: Vec<WorkerJournal>,
+    pub consumers: Vec<WorkerJournal>,
+    /// All records of the topic, sorted by partition and offset.
     pub log: Vec<LogRecord>,
 }
 
 /// The journal of one worker.
 #[derive(Debug, Default, Clone)]
-pub struct Work {
+pub struct WorkerJournal {
     pub entries: Vec<Entry>,
-    /// Whether it was killed, and has no end.
+    /// Whether the worker was killed, so that its journal may end anywhere.
     pub is_killed: bool,
 }
 
@@ -29,80 +29,81 @@ pub struct Work {
 pub struct LogRecord {
     pub partition: u32,
     pub offset: u64,
-    /// What the record says that it is; none if it is spoiled.
+    /// Which event the record holds; `None` if it is corrupted.
     pub content: Option<Content>,
 }
 
-/// What a run may do besides delivering everything.
+/// Which deviations a run permits.
 #[derive(Debug, Clone, Copy)]
 pub struct Rules {
-    /// Whether pushes may fail, and from when on after their push.
+    /// Whether pushes may fail, and how long after the push.
     pub failures: Failures,
-    /// Whether consumers must have seen everything.
+    /// Whether consumers must have received every record.
     pub all_seen: bool,
-    /// Whether what was acknowledged may come again, as it may after a crash.
-    pub acknowledged_comes_again: bool,
-    /// Whether answers arrive as the brokers sent them. If not, what they say of offsets and of failures means nothing, and an event whose
-    /// answer says that it failed may be sent again.
-    pub answers_are_true: bool,
+    /// Whether acknowledged events may be delivered again, as after a crash.
+    pub may_redeliver_acknowledged: bool,
+    /// Whether responses arrive as the brokers sent them. If not, their offsets and errors mean
+    /// nothing, and an event whose response reports an error may be sent again.
+    pub responses_are_intact: bool,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Failures {
     None,
-    /// Only when the delivery time-out, in milliseconds, is over, and not much later.
+    /// Only once the delivery timeout, in milliseconds, has expired, and soon after it.
     NotBefore(u64),
     Any,
 }
 
 impl Default for Rules {
     fn default() -> Self {
-        Rules { failures: Failures::None, all_seen: true, acknowledged_comes_again: true, answers_are_true: true }
+        Rules { failures: Failures::None, all_seen: true, may_redeliver_acknowledged: true, responses_are_intact: true }
     }
 }
 
-/// librdkafka looks for time-outs once a second; the rest is for a busy machine.
-const NOT_MUCH_LATER_MS: u64 = 4_000;
-/// Clocks and the time between the push and its timestamp.
-const EARLY_MS: u64 = 100;
+/// librdkafka checks for timeouts once a second; the rest is for a busy machine.
+const MAX_LATE_MS: u64 = 4_000;
+/// The resolution of the clocks, and the time between the push and its timestamp.
+const MAX_EARLY_MS: u64 = 100;
 
-/// The number of events whose fate is as it must be.
+/// Returns the number of pushes with a result, or the violations that were found.
 pub fn judge(evidence: &Evidence, rules: &Rules) -> Result<u64> {
-    let mut judge = Judge { evidence, rules, wrongs: Vec::new() };
-    let places = judge.look_at_log();
-    for (number, work) in evidence.producers.iter().enumerate() {
-        judge.look_at_producer(number as u32, work, &places);
+    let mut judge = Judge { evidence, rules, violations: Vec::new() };
+    let places = judge.check_log();
+    for (number, journal) in evidence.producers.iter().enumerate() {
+        judge.check_producer(number as u32, journal, &places);
     }
-    if rules.answers_are_true {
-        judge.look_at_order();
+    if rules.responses_are_intact {
+        judge.check_order();
     }
-    judge.look_at_consumers(&places);
-    match judge.wrongs.as_slice() {
-        [] => Ok(evidence.told().filter(|entry| has_fate(entry)).count() as u64),
-        wrongs => Err(Failure(summary(wrongs))),
+    judge.check_consumers(&places);
+    match judge.violations.as_slice() {
+        [] => Ok(evidence.producer_entries().filter(|entry| is_result(entry)).count() as u64),
+        violations => Err(Failure(summary(violations))),
     }
 }
 
 impl Evidence {
-    /// What producers were told.
-    pub fn told(&self) -> impl Iterator<Item = &Entry> {
-        self.producers.iter().flat_map(|work| &work.entries)
+    /// What the producers recorded.
+    pub fn producer_entries(&self) -> impl Iterator<Item = &Entry> {
+        self.producers.iter().flat_map(|journal| &journal.entries)
     }
 
-    /// What consumers were told.
-    pub fn seen(&self) -> impl Iterator<Item = &Entry> {
-        self.consumers.iter().flat_map(|work| &work.entries)
+    /// What the consumers recorded.
+    pub fn consumer_entries(&self) -> impl Iterator<Item = &Entry> {
+        self.consumers.iter().flat_map(|journal| &journal.entries)
     }
 }
 
-fn has_fate(entry: &Entry) -> bool {
-    matches!(entry, Entry::Delivered { .. } | Entry::Failed { .. } | Entry::Refused { .. })
+fn is_result(entry: &Entry) -> bool {
+    matches!(entry, Entry::Delivered { .. } | Entry::Failed { .. } | Entry::Rejected { .. })
 }
 
-fn summary(wrongs: &[String]) -> String {
+fn summary(violations: &[String]) -> String {
     const SHOWN: usize = 10;
-    let more = if wrongs.len() > SHOWN { format!("; and {} more", wrongs.len() - SHOWN) } else { String::new() };
-    format!("{}{more}", wrongs[..wrongs.len().min(SHOWN)].join("; "))
+    let more =
+        if violations.len() > SHOWN { format!("; and {} more", violations.len() - SHOWN) } else { String::new() };
+    format!("{}{more}", violations[..violations.len().min(SHOWN)].join("; "))
 }
 
 type Places = HashMap<Content, Vec<(u32, u64)>>;
@@ -110,122 +111,133 @@ type Places = HashMap<Content, Vec<(u32, u64)>>;
 struct Judge<'a> {
     evidence: &'a Evidence,
     rules: &'a Rules,
-    wrongs: Vec<String>,
+    violations: Vec<String>,
 }
 
 impl Judge<'_> {
-    fn wrong(&mut self, what: impl Into<String>) {
-        self.wrongs.push(what.into());
+    fn add_violation(&mut self, what: impl Into<String>) {
+        self.violations.push(what.into());
     }
 
-    /// Where each event is; none may be twice, spoiled, or nobody's.
-    fn look_at_log(&mut self) -> Places {
+    /// Returns where each event is stored. Reports events that are duplicated, corrupted or of no
+    /// known producer.
+    fn check_log(&mut self) -> Places {
         let mut places = Places::new();
         for record in &self.evidence.log {
             match record.content {
                 Some(content) => places.entry(content).or_default().push((record.partition, record.offset)),
-                None => self.wrong(format!("spoiled: the record at {}/{}", record.partition, record.offset)),
+                None => self.add_violation(format!("corrupted: the record at {}/{}", record.partition, record.offset)),
             }
         }
         for (content, places) in &places {
-            if places.len() > 1 && self.rules.answers_are_true {
-                self.wrong(format!("doubled: {content:?} is at {places:?}"));
+            if places.len() > 1 && self.rules.responses_are_intact {
+                self.add_violation(format!("duplicated: {content:?} is at {places:?}"));
             }
             if content.producer as usize >= self.evidence.producers.len() {
-                self.wrong(format!("nobody's: {content:?} at {places:?}"));
+                self.add_violation(format!("unknown producer: {content:?} at {places:?}"));
             }
         }
         places
     }
 
-    fn look_at_producer(&mut self, producer: u32, work: &Work, places: &Places) {
-        let mut told = HashSet::new();
+    fn check_producer(&mut self, producer: u32, journal: &WorkerJournal, places: &Places) {
+        let mut resolved = HashSet::new();
         let mut pushed = None;
-        for entry in &work.entries {
+        for entry in &journal.entries {
             match entry {
                 Entry::Delivered { number, partition, id, .. } => {
-                    self.told_once(producer, *number, &mut told);
-                    self.is_there(Content { producer, number: *number }, *partition, *id, places);
+                    self.check_first_result(producer, *number, &mut resolved);
+                    self.check_delivered(Content { producer, number: *number }, *partition, *id, places);
                 }
-                Entry::Failed { number, perhaps, after_ms, why, .. } => {
-                    self.told_once(producer, *number, &mut told);
-                    self.may_fail(producer, *number, *after_ms, why);
-                    if !perhaps && self.rules.answers_are_true && places.contains_key(&Content { producer, number: *number }) {
-                        self.wrong(format!("stored: push {number} of producer {producer} failed as not stored: {why}"));
+                Entry::Failed { number, possibly_persisted, after_ms, why, .. } => {
+                    self.check_first_result(producer, *number, &mut resolved);
+                    self.check_failure(producer, *number, *after_ms, why);
+                    if !possibly_persisted && self.rules.responses_are_intact && places.contains_key(&Content { producer, number: *number }) {
+                        self.add_violation(format!("stored: push {number} of producer {producer} failed as not stored: {why}"));
                     }
                 }
-                Entry::Refused { number, why, .. } => {
-                    self.told_once(producer, *number, &mut told);
+                Entry::Rejected { number, why, .. } => {
+                    self.check_first_result(producer, *number, &mut resolved);
                     if self.rules.failures == Failures::None {
-                        self.wrong(format!("refused: push {number} of producer {producer}: {why}"));
+                        self.add_violation(format!("rejected: push {number} of producer {producer}: {why}"));
                     }
                     if places.contains_key(&Content { producer, number: *number }) {
-                        self.wrong(format!("stored: push {number} of producer {producer} was refused: {why}"));
+                        self.add_violation(format!("stored: push {number} of producer {producer} was rejected: {why}"));
                     }
                 }
-                Entry::Unanswered { number, after_ms } => {
-                    told.insert(*number);
-                    self.wrong(format!("unanswered: push {number} of producer {producer} after {after_ms} ms"));
+                Entry::Unresolved { number, after_ms } => {
+                    resolved.insert(*number);
+                    self.add_violation(format!("unresolved: push {number} of producer {producer} is pending after {after_ms} ms"));
                 }
                 Entry::Pushed { count } => pushed = Some(*count),
-                Entry::Late { what, limit_ms, took_ms, machine_ms } => self.wrong(format!(
+                Entry::Late { what, limit_ms, took_ms, machine_ms } => self.add_violation(format!(
                     "late: {what} of producer {producer} took {took_ms} ms, not {limit_ms} (the machine was {machine_ms} late)"
                 )),
                 _ => {}
             }
         }
-        match (pushed, work.entries.last()) {
-            _ if work.is_killed => {}
+        match (pushed, journal.entries.last()) {
+            _ if journal.is_killed => {}
             (Some(count), Some(Entry::Ended)) => {
-                for number in (0..count).filter(|number| !told.contains(number)) {
-                    self.wrong(format!("swallowed: nothing was told of push {number} of producer {producer}"));
+                for number in (0..count).filter(|number| !resolved.contains(number)) {
+                    self.add_violation(format!(
+                        "unreported: there is no result of push {number} of producer {producer}"
+                    ));
                 }
                 let beyond = places.keys().filter(|content| content.producer == producer && content.number >= count);
                 let beyond: Vec<_> = beyond.collect();
                 if !beyond.is_empty() {
-                    self.wrong(format!("never pushed, but there: {beyond:?}"));
+                    self.add_violation(format!("never pushed, but stored: {beyond:?}"));
                 }
             }
-            _ => self.wrong(format!("ended early: producer {producer} has written no end, see its log")),
+            _ => self.add_violation(format!("ended early: producer {producer} did not finish, see its log")),
         }
     }
 
-    fn told_once(&mut self, producer: u32, number: u64, told: &mut HashSet<u64>) {
-        if !told.insert(number) {
-            self.wrong(format!("told twice: push {number} of producer {producer}"));
+    fn check_first_result(&mut self, producer: u32, number: u64, resolved: &mut HashSet<u64>) {
+        if !resolved.insert(number) {
+            self.add_violation(format!("two results: push {number} of producer {producer}"));
         }
     }
 
-    fn is_there(&mut self, content: Content, partition: u32, id: Option<u64>, places: &Places) {
+    fn check_delivered(&mut self, content: Content, partition: u32, id: Option<u64>, places: &Places) {
         match (places.get(&content).map(Vec::as_slice), id) {
-            (None | Some([]), _) => self.wrong(format!("lost: {content:?} was delivered to {partition}/{id:?}")),
-            _ if !self.rules.answers_are_true && places.contains_key(&content) => {}
+            (None | Some([]), _) => {
+                self.add_violation(format!("lost: {content:?} was delivered to {partition}/{id:?}"))
+            }
+            _ if !self.rules.responses_are_intact && places.contains_key(&content) => {}
             (Some([place, ..]), Some(id)) if *place != (partition, id) => {
-                self.wrong(format!("misplaced: {content:?} was told to be at {partition}/{id} and is at {place:?}"));
+                self.add_violation(format!(
+                    "misplaced: {content:?} was reported at {partition}/{id} and is at {place:?}"
+                ));
             }
             (Some([place, ..]), None) if place.0 != partition => {
-                self.wrong(format!("misplaced: {content:?} was told to be in {partition} and is at {place:?}"));
+                self.add_violation(format!("misplaced: {content:?} was reported in {partition} and is at {place:?}"));
             }
             _ => {}
         }
     }
 
-    fn may_fail(&mut self, producer: u32, number: u64, after_ms: u64, why: &str) {
+    fn check_failure(&mut self, producer: u32, number: u64, after_ms: u64, why: &str) {
         match self.rules.failures {
             Failures::Any => {}
-            Failures::None => self.wrong(format!("failed: push {number} of producer {producer}: {why}")),
-            Failures::NotBefore(limit) if after_ms + EARLY_MS < limit => {
-                self.wrong(format!("failed early: push {number} of producer {producer} after {after_ms} ms: {why}"));
+            Failures::None => self.add_violation(format!("failed: push {number} of producer {producer}: {why}")),
+            Failures::NotBefore(limit) if after_ms + MAX_EARLY_MS < limit => {
+                self.add_violation(format!(
+                    "failed early: push {number} of producer {producer} after {after_ms} ms: {why}"
+                ));
             }
-            Failures::NotBefore(limit) if after_ms > limit + NOT_MUCH_LATER_MS => {
-                self.wrong(format!("failed late: push {number} of producer {producer} after {after_ms} ms: {why}"));
+            Failures::NotBefore(limit) if after_ms > limit + MAX_LATE_MS => {
+                self.add_violation(format!(
+                    "failed late: push {number} of producer {producer} after {after_ms} ms: {why}"
+                ));
             }
             Failures::NotBefore(_) => {}
         }
     }
 
-    /// In each partition the events of a producer stand in the order of their pushes.
-    fn look_at_order(&mut self) {
+    /// Each partition has the events of one producer in the order of their pushes.
+    fn check_order(&mut self) {
         let mut last: HashMap<(u32, u32), Content> = HashMap::new();
         for record in &self.evidence.log {
             let Some(content) = record.content else { continue };
@@ -233,43 +245,43 @@ impl Judge<'_> {
             if let Some(before) = before
                 && before.number > content.number
             {
-                self.wrong(format!(
-                    "swapped: {content:?} at {}/{} is behind {before:?}",
+                self.add_violation(format!(
+                    "reordered: {content:?} at {}/{} is after {before:?}",
                     record.partition, record.offset
                 ));
             }
         }
     }
 
-    fn look_at_consumers(&mut self, places: &Places) {
+    fn check_consumers(&mut self, places: &Places) {
         let log: HashMap<(u32, u64), Option<Content>> =
             self.evidence.log.iter().map(|record| ((record.partition, record.offset), record.content)).collect();
         let mut seen = HashSet::new();
-        for (number, work) in self.evidence.consumers.iter().enumerate() {
-            for entry in &work.entries {
+        for (number, journal) in self.evidence.consumers.iter().enumerate() {
+            for entry in &journal.entries {
                 match entry {
-                    Entry::Got { partition, id, producer, number: event, .. } => {
+                    Entry::Received { partition, id, producer, number: event, .. } => {
                         seen.insert((*partition, *id));
                         let content = Content { producer: *producer, number: *event };
-                        let is_there = match self.rules.answers_are_true {
+                        let is_there = match self.rules.responses_are_intact {
                             true => log.get(&(*partition, *id)) == Some(&Some(content)),
                             false => places.contains_key(&content),
                         };
                         if !is_there {
-                            self.wrong(format!("made up: consumer {number} got {content:?} at {partition}/{id}"));
+                            self.add_violation(format!("not in the log: consumer {number} received {content:?} at {partition}/{id}"));
                         }
                     }
-                    Entry::Spoiled { partition, id, why } => {
-                        self.wrong(format!("spoiled: consumer {number} got {partition}/{id}: {why}"));
+                    Entry::Corrupted { partition, id, why } => {
+                        self.add_violation(format!("corrupted: consumer {number} received {partition}/{id}: {why}"));
                     }
-                    Entry::Late { what, limit_ms, took_ms, machine_ms } => self.wrong(format!(
+                    Entry::Late { what, limit_ms, took_ms, machine_ms } => self.add_violation(format!(
                         "late: {what} of consumer {number} took {took_ms} ms, not {limit_ms} (the machine was {machine_ms} late)"
                     )),
                     _ => {}
                 }
             }
-            if !work.is_killed && work.entries.last() != Some(&Entry::Ended) {
-                self.wrong(format!("ended early: consumer {number} has written no end, see its log"));
+            if !journal.is_killed && journal.entries.last() != Some(&Entry::Ended) {
+                self.add_violation(format!("ended early: consumer {number} did not finish, see its log"));
             }
         }
         if self.rules.all_seen && !self.evidence.consumers.is_empty() {
@@ -277,20 +289,23 @@ impl Judge<'_> {
             unseen.sort();
             if !unseen.is_empty() {
                 let count = unseen.len();
-                self.wrong(format!("skipped: no consumer got {:?}, {count} in all", &unseen[..count.min(5)]));
+                self.add_violation(format!(
+                    "skipped: no consumer received {:?}, {count} in all",
+                    &unseen[..count.min(5)]
+                ));
             }
         }
-        if !self.rules.acknowledged_comes_again {
-            self.look_at_what_came_again();
+        if !self.rules.may_redeliver_acknowledged {
+            self.check_redeliveries();
         }
     }
 
-    /// Nobody gets what was acknowledged before. All processes look at one clock; those at the same millisecond stand in the order of
-    /// their journals.
-    fn look_at_what_came_again(&mut self) {
+    /// No consumer receives an event that was acknowledged before. All processes use one clock;
+    /// entries of the same millisecond are in the order of their journals.
+    fn check_redeliveries(&mut self) {
         let mut all: Vec<(u64, usize, &Entry)> = Vec::new();
-        for (number, work) in self.evidence.consumers.iter().enumerate() {
-            all.extend(work.entries.iter().filter_map(|entry| Some((time_of(entry)?, number, entry))));
+        for (number, journal) in self.evidence.consumers.iter().enumerate() {
+            all.extend(journal.entries.iter().filter_map(|entry| Some((time_of(entry)?, number, entry))));
         }
         all.sort_by_key(|(at, ..)| *at);
         let mut acknowledged: BTreeMap<u32, u64> = BTreeMap::new();
@@ -300,10 +315,10 @@ impl Judge<'_> {
                     let highest = acknowledged.entry(*partition).or_insert(*id);
                     *highest = (*highest).max(*id);
                 }
-                Entry::Got { partition, id, .. } => {
+                Entry::Received { partition, id, .. } => {
                     if let Some(highest) = acknowledged.get(partition).copied().filter(|highest| id <= highest) {
-                        self.wrong(format!(
-                            "came again: consumer {number} got {partition}/{id}, and {highest} was acknowledged before"
+                        self.add_violation(format!(
+                            "redelivered: consumer {number} received {partition}/{id}, and {highest} was acknowledged before"
                         ));
                     }
                 }
@@ -315,7 +330,7 @@ impl Judge<'_> {
 
 fn time_of(entry: &Entry) -> Option<u64> {
     match entry {
-        Entry::Got { at, .. } | Entry::Acknowledged { at, .. } => Some(*at),
+        Entry::Received { at, .. } | Entry::Acknowledged { at, .. } => Some(*at),
         _ => None,
     }
 }
@@ -324,8 +339,8 @@ fn time_of(entry: &Entry) -> Option<u64> {
 mod tests {
     use super::*;
 
-    fn work(entries: Vec<Entry>) -> Work {
-        Work { entries, is_killed: false }
+    fn journal(entries: Vec<Entry>) -> WorkerJournal {
+        WorkerJournal { entries, is_killed: false }
     }
 
     fn delivered(number: u64, partition: u32, id: u64) -> Entry {
@@ -337,57 +352,57 @@ mod tests {
     }
 
     fn got(partition: u32, id: u64, number: u64) -> Entry {
-        Entry::Got { partition, id, producer: 0, number, at: id }
+        Entry::Received { partition, id, producer: 0, number, at: id }
     }
 
-    /// Four events in two partitions, all pushed, delivered and seen.
+    /// Four events in two partitions, all pushed, delivered and received.
     fn clean() -> Evidence {
         let mut entries = vec![delivered(0, 0, 0), delivered(1, 1, 0), delivered(2, 0, 1), delivered(3, 1, 1)];
         entries.extend([Entry::Pushed { count: 4 }, Entry::Ended]);
         let log = vec![record(0, 0, 0), record(0, 1, 2), record(1, 0, 1), record(1, 1, 3)];
         let seen = vec![got(0, 0, 0), got(1, 0, 1), got(0, 1, 2), got(1, 1, 3), Entry::Ended];
-        Evidence { producers: vec![work(entries)], consumers: vec![work(seen)], log }
+        Evidence { producers: vec![journal(entries)], consumers: vec![journal(seen)], log }
     }
 
-    fn wrong(change: impl FnOnce(&mut Evidence)) -> String {
+    fn violations_after(change: impl FnOnce(&mut Evidence)) -> String {
         let mut evidence = clean();
         change(&mut evidence);
         judge(&evidence, &Rules::default()).unwrap_err().0
     }
 
     #[test]
-    fn a_clean_run_passes() {
+    fn clean_run_passes() {
         assert_eq!(judge(&clean(), &Rules::default()).unwrap(), 4);
     }
 
     #[test]
-    fn each_wrong_is_found_and_named() {
-        assert!(wrong(|run| run.log.truncate(3)).starts_with("lost"));
-        assert!(wrong(|run| run.log.push(record(1, 2, 0))).contains("doubled"));
-        assert!(wrong(|run| run.producers[0].entries[2] = delivered(2, 0, 5)).starts_with("misplaced"));
-        assert!(wrong(|run| drop(run.producers[0].entries.remove(1))).starts_with("swallowed"));
-        assert!(wrong(|run| run.log[0].content = None).contains("spoiled"));
-        assert!(wrong(|run| drop(run.consumers[0].entries.remove(1))).starts_with("skipped"));
-        assert!(wrong(|run| run.consumers[0].entries[0] = got(0, 0, 3)).contains("made up"));
-        assert!(wrong(|run| run.log.push(record(1, 2, 9))).contains("never pushed"));
-        assert!(wrong(|run| drop(run.producers[0].entries.pop())).contains("ended early"));
-        let swapped = wrong(|run| {
+    fn each_violation_is_found_and_named() {
+        assert!(violations_after(|run| run.log.truncate(3)).starts_with("lost"));
+        assert!(violations_after(|run| run.log.push(record(1, 2, 0))).contains("duplicated"));
+        assert!(violations_after(|run| run.producers[0].entries[2] = delivered(2, 0, 5)).starts_with("misplaced"));
+        assert!(violations_after(|run| drop(run.producers[0].entries.remove(1))).starts_with("unreported"));
+        assert!(violations_after(|run| run.log[0].content = None).contains("corrupted"));
+        assert!(violations_after(|run| drop(run.consumers[0].entries.remove(1))).starts_with("skipped"));
+        assert!(violations_after(|run| run.consumers[0].entries[0] = got(0, 0, 3)).contains("not in the log"));
+        assert!(violations_after(|run| run.log.push(record(1, 2, 9))).contains("never pushed"));
+        assert!(violations_after(|run| drop(run.producers[0].entries.pop())).contains("ended early"));
+        let reordered = violations_after(|run| {
             run.log[0] = record(0, 0, 2);
             run.log[1] = record(0, 1, 0);
         });
-        assert!(swapped.contains("swapped"), "{swapped}");
+        assert!(reordered.contains("reordered"), "{reordered}");
     }
 
-    fn failed(perhaps: bool, after_ms: u64) -> Entry {
+    fn failed(possibly_persisted: bool, after_ms: u64) -> Entry {
         let (status, why) = (String::new(), String::new());
-        Entry::Failed { number: 1, perhaps, status, kafka: None, why, after_ms, at: 1 }
+        Entry::Failed { number: 1, possibly_persisted, status, kafka: None, why, after_ms, at: 1 }
     }
 
     #[test]
-    fn a_push_that_failed_may_be_there_only_if_that_was_said() {
-        let judged = |perhaps| {
+    fn failed_push_is_stored_only_if_possibly_persisted() {
+        let judged = |possibly_persisted| {
             let mut evidence = clean();
-            evidence.producers[0].entries[1] = failed(perhaps, 5_000);
+            evidence.producers[0].entries[1] = failed(possibly_persisted, 5_000);
             judge(&evidence, &Rules { failures: Failures::Any, ..Rules::default() })
         };
         assert!(judged(false).unwrap_err().0.starts_with("stored"));
@@ -395,7 +410,7 @@ mod tests {
     }
 
     #[test]
-    fn a_push_fails_neither_early_nor_late() {
+    fn push_that_fails_early_or_late_is_a_violation() {
         let judged = |after_ms| {
             let mut evidence = clean();
             evidence.producers[0].entries[1] = failed(true, after_ms);
@@ -407,13 +422,13 @@ mod tests {
     }
 
     #[test]
-    fn what_was_acknowledged_must_not_come_again_to_another() {
+    fn acknowledged_event_is_not_redelivered_if_rules_forbid_it() {
         let mut evidence = clean();
         evidence.consumers[0].entries.insert(3, Entry::Acknowledged { partition: 0, id: 1, at: 2 });
-        let again = work(vec![Entry::Got { partition: 0, id: 1, producer: 0, number: 2, at: 3 }, Entry::Ended]);
+        let again = journal(vec![Entry::Received { partition: 0, id: 1, producer: 0, number: 2, at: 3 }, Entry::Ended]);
         evidence.consumers.push(again);
         assert!(judge(&evidence, &Rules::default()).is_ok());
-        let strict = Rules { acknowledged_comes_again: false, ..Rules::default() };
-        assert!(judge(&evidence, &strict).unwrap_err().0.starts_with("came again"));
+        let strict = Rules { may_redeliver_acknowledged: false, ..Rules::default() };
+        assert!(judge(&evidence, &strict).unwrap_err().0.starts_with("redelivered"));
     }
 }

@@ -1,13 +1,15 @@
-//! Shows that the matrix notices when a protection of the library is missing: its row must fail then.
+//! Checks that the fault matrix detects a missing protection: with the protection switched off, its
+//! row must fail.
 //!
-//! A library with debug assertions turns a protection off whose name is in `OCTOPUS_TEST_WITHOUT` (src/protection.rs).
+//! A library with debug assertions switches off the protection that `OCTOPUS_TEST_WITHOUT` names
+//! (src/support/protection.rs).
 
 use std::process::{Command, ExitCode, Stdio};
 
 use crate::options::Options;
 use crate::run::{OrFail as _, Result};
 
-/// The name of each protection, and the row that has to fail without it.
+/// The name of each protection and the row that must fail without it.
 const PROTECTIONS: &[(&str, u8)] = &[
     ("exit-flush", 23),
     ("forked-child", 24),
@@ -44,11 +46,12 @@ pub fn check_all(options: &Options) -> ExitCode {
     if unnoticed == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE }
 }
 
-/// Whether the row, in short, says that it failed: not that it could not be run.
+/// Whether the row ran in its short form and reported a failure, as opposed to a row that could not
+/// be run.
 fn fails_without(protection: &str, row: u8) -> Result<bool> {
     let program = std::env::current_exe().or_fail("looking for this program")?;
     let mut command = Command::new(program);
-    // The same run each time.
+    // A fixed seed, so that every check runs the same faults.
     command
         .args(["--row", &row.to_string(), "--seed", "1"])
         .env("OCTOPUS_TEST_WITHOUT", protection)

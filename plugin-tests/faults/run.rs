@@ -1,4 +1,4 @@
-//! What a row of the matrix is given, and what it gives back.
+//! What a row of the matrix receives, and what it returns.
 
 use std::fmt::Display;
 use std::fs::{self, File};
@@ -9,62 +9,61 @@ use std::time::{Duration, Instant};
 
 use serde::{Deserialize, Serialize};
 
-/// What keeps a row from passing, in words: an invariant that was broken, or what kept it from being looked at.
+/// The error describes a violated invariant, or why the row could not check it.
 pub type Result<T> = std::result::Result<T, Failure>;
 
 /// One run of one row.
 pub struct Run {
-    /// The row's number, and which of its runs it is.
     pub row: u8,
-    /// All chance comes from here, so that the run can be made again.
+    /// The seed of all random choices, so that the run can be repeated.
     pub seed: u64,
-    /// Whether it is the whole matrix, or a share of it that takes some seconds.
+    /// Whether this is a run of the full matrix; otherwise of its short form, of some seconds.
     pub full: bool,
-    /// Kept when the run fails: logs, journals, brokers' data.
+    /// Contains logs, journals and the brokers' data; kept if the run fails.
     pub folder: PathBuf,
     started: Instant,
     log: Mutex<File>,
 }
 
-/// What a run that passed has to show for it.
+/// The result of a run that passed.
 #[derive(Debug, Default, Clone, Serialize, Deserialize)]
 pub struct Tally {
-    /// Events that were pushed or pulled, each with its fate known.
+    /// The number of events that were pushed or pulled and whose result was checked.
     pub events: u64,
-    /// Figures worth a line in the table: "back after 4.2 s".
+    /// Measurements for the table, e.g. "back after 4.2 s".
     pub notes: Vec<String>,
 }
 
-/// An error that says what was being done.
+/// An error with the operation that failed.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct Failure(pub String);
 
 impl Run {
-    /// Makes the run's folder, which must not be there yet.
+    /// Creates the run's folder.
     pub fn new(row: u8, seed: u64, full: bool, folder: &Path) -> Result<Self> {
-        fs::create_dir_all(folder).or_fail(format_args!("making {}", folder.display()))?;
-        let log = File::create(folder.join("run.log")).or_fail("making the run's log")?;
+        fs::create_dir_all(folder).or_fail(format_args!("creating {}", folder.display()))?;
+        let log = File::create(folder.join("run.log")).or_fail("creating the run's log")?;
         Ok(Run { row, seed, full, folder: folder.to_owned(), started: Instant::now(), log: Mutex::new(log) })
     }
 
-    /// Chance, the same for each run of this seed.
-    pub fn chance(&self) -> fastrand::Rng {
+    /// A random number generator with the run's seed.
+    pub fn rng(&self) -> fastrand::Rng {
         fastrand::Rng::with_seed(self.seed)
     }
 
-    /// `share` for CI, `whole` for the whole matrix.
+    /// Returns `share` in the short form and `whole` in the full matrix.
     pub fn pick<T>(&self, share: T, whole: T) -> T {
         if self.full { whole } else { share }
     }
 
-    /// Shows progress, and keeps it in the run's log.
-    pub fn say(&self, text: impl Display) {
+    /// Prints a line of progress, and writes it to the run's log.
+    pub fn report(&self, text: impl Display) {
         println!("row {:>2}  {:>6.1} s  {text}", self.row, self.started.elapsed().as_secs_f64());
-        self.keep(text);
+        self.log(text);
     }
 
-    /// Keeps a line in the run's log alone.
-    pub fn keep(&self, text: impl Display) {
+    /// Writes a line to the run's log.
+    pub fn log(&self, text: impl Display) {
         let line = format!("{:>9.3} {text}\n", self.started.elapsed().as_secs_f64());
         let _ = self.log.lock().unwrap_or_else(PoisonError::into_inner).write_all(line.as_bytes());
     }
@@ -82,7 +81,7 @@ impl Display for Failure {
     }
 }
 
-/// Turns what a library says into what the run was doing when it said it.
+/// Adds the operation that failed to an error.
 pub trait OrFail<T> {
     fn or_fail(self, doing: impl Display) -> Result<T>;
 }
@@ -93,19 +92,19 @@ impl<T, E: Display> OrFail<T> for std::result::Result<T, E> {
     }
 }
 
-/// `Ok` if it holds, or what was expected and isn't so.
+/// Fails with `expected`, a statement of what should hold, if it doesn't.
 pub fn check(holds: bool, expected: impl Display) -> Result<()> {
     if holds { Ok(()) } else { Err(Failure::new(expected)) }
 }
 
-/// Looks every few milliseconds until `look` finds something.
-pub fn eventually<T>(what: impl Display, at_most: Duration, mut look: impl FnMut() -> Result<Option<T>>) -> Result<T> {
+/// Calls `look` every 20 ms until it returns a value.
+pub fn eventually<T>(what: impl Display, timeout: Duration, mut look: impl FnMut() -> Result<Option<T>>) -> Result<T> {
     let started = Instant::now();
     loop {
         if let Some(found) = look()? {
             return Ok(found);
         }
-        check(started.elapsed() < at_most, format_args!("waited {at_most:?} in vain until {what}"))?;
+        check(started.elapsed() < timeout, format_args!("timed out after {timeout:?} waiting until {what}"))?;
         std::thread::sleep(Duration::from_millis(20));
     }
 }

@@ -1,4 +1,5 @@
-//! The summary: a line for each row, to be read in a terminal or kept in docs/reliability.md.
+//! The summary of a run: a table with one line per row, for the terminal and for
+//! docs/reliability.md.
 
 use std::fmt::Write as _;
 
@@ -17,7 +18,7 @@ pub struct Line {
     pub runs: u32,
     pub seconds: u64,
     pub tally: Tally,
-    /// The seeds of the runs that failed, and why.
+    /// The seed and the failure of each run that failed.
     pub failures: Vec<(u64, Failure)>,
 }
 
@@ -34,7 +35,7 @@ impl Line {
     }
 }
 
-/// In Markdown, which is also fit for a terminal.
+/// Formats the lines as a Markdown table.
 pub fn markdown(lines: &[Line]) -> String {
     let mut text = "| row | fault | runs | events | seconds | invariant | result |\n".to_owned();
     text.push_str("| --- | --- | --- | --- | --- | --- | --- |\n");

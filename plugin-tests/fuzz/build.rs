@@ -1,5 +1,6 @@
-//! librdkafka is compiled with a call at each branch (ci/fuzz.sh), which libFuzzer answers by ending the process. src/fuzz/batches.c
-//! of octopus counts them for it.
+//! Redirects the coverage callback. ci/fuzz.sh compiles librdkafka with a call of
+//! `__sanitizer_cov_trace_pc` at each branch, whose implementation in libFuzzer ends the process.
+//! src/fuzz/batches.c of octopus has an implementation that counts the branches.
 
 fn main() {
     println!("cargo:rerun-if-changed=build.rs");

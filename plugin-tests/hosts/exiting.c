@@ -1,11 +1,12 @@
 /*
- * A host that pushes events and ends, as a script does: it waits for no delivery, and most ways release nothing.
+ * A host that pushes events and ends, as a script does: it waits for no delivery, and with most
+ * WAYs releases nothing.
  *
  *     exiting LIBRARY WAY EVENTS CONFIG TOPIC COUNTER
  *
- * The environment variable PRODUCER_OPTIONS holds the producer's options.
- * The file COUNTER holds 16 bytes: the number of pushes that the plugin accepted, and of those that it
- * rejected. They are written as it happens, since in some ways other threads push until the very end.
+ * The environment variable PRODUCER_OPTIONS holds the producer's options. The file COUNTER receives
+ * 16 bytes: the number of pushes that the plugin accepted, and the number that it rejected. Both
+ * are updated at each push, since with some WAYs other threads push until the process ends.
  */
 #include "host.h"
 
@@ -78,7 +79,7 @@ static void on_complete(void *context, octopus_future *future)
     exit_once();
 }
 
-/* On the thread that serves the producer's delivery reports. */
+/* Runs on the thread that serves the producer's delivery reports. */
 static void on_statistics(void *context, octopus_text client, octopus_text json)
 {
     (void)context, (void)json;

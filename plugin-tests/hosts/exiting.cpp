@@ -1,5 +1,6 @@
 /*
- * As exiting.c, on the C++ headers, for a library that is linked: a program that pushes events and ends.
+ * As exiting.c, but it uses the C++ headers and links the library: a program that pushes events and
+ * ends.
  *
  *     exiting WAY EVENTS CONFIG TOPIC COUNTER
  */

@@ -1,6 +1,7 @@
 /*
- * A host that forks after it has used the library: the child is told so by every call and never hangs, its releases do
- * nothing, and the parent goes on as if nothing had happened.
+ * A host that forks after it has used the library. In the child, each call on a handle of the
+ * parent returns OCTOPUS_FORKED and does not hang, and releases do nothing. The parent is not
+ * affected.
  */
 #include "octopus.h"
 
@@ -14,13 +15,13 @@
 static void expect(int holds, const char *what)
 {
     if (!holds) {
-        fprintf(stderr, "not so: %s\n", what);
+        fprintf(stderr, "failed: %s\n", what);
         _exit(1);
     }
 }
 #define EXPECT(condition) expect(condition, #condition)
 
-/* What a child is refused is not taken over: the context is still the parent's. */
+/* A call that fails in the child must not destroy the context, which the parent still owns. */
 static void never(void *context)
 {
     expect(context == NULL && 0, "a callback is destroyed in the child");
@@ -31,12 +32,12 @@ static void do_nothing(void *context)
     (void)context;
 }
 
-static void told(void *context, octopus_future *future)
+static void ignore_completion(void *context, octopus_future *future)
 {
     (void)context, (void)future;
 }
 
-static int32_t go_on(void *context, octopus_event *event)
+static int32_t continue_processing(void *context, octopus_event *event)
 {
     (void)context, (void)event;
     return OCTOPUS_PROCESS_CONTINUE;
@@ -70,7 +71,7 @@ int main(int argc, char **argv)
     pid_t child = fork();
     EXPECT(child >= 0);
     if (child == 0) {
-        alarm(20); /* a hang ends the child with a signal, and so the test */
+        alarm(20); /* a child that hangs is ended by a signal, which fails the test */
         octopus_error *error;
         int32_t exists;
         EXPECT(octopus->producer->push(producer, &event, NULL, NULL) == OCTOPUS_FORKED);
@@ -79,8 +80,8 @@ int main(int argc, char **argv)
         EXPECT(octopus->error->message(error).size > 0);
         octopus->error->release(error);
         octopus_component component = {.size = sizeof component, .destroy = never};
-        octopus_completion completion = {.function = told, .destroy = never};
-        octopus_processor processor = {.function = go_on, .destroy = never};
+        octopus_completion completion = {.function = ignore_completion, .destroy = never};
+        octopus_processor processor = {.function = continue_processing, .destroy = never};
         octopus_task task = {.function = do_nothing, .destroy = never};
         EXPECT(octopus->driver->register_component(driver, OCTOPUS_ROLE_VALIDATOR, name, &component, NULL) == OCTOPUS_FORKED);
         EXPECT(octopus->future->on_complete(push, &completion, NULL) == OCTOPUS_FORKED);
@@ -92,7 +93,7 @@ int main(int argc, char **argv)
         octopus->producer->release(producer);
         octopus->topic->release(topic);
         octopus->driver->release(driver);
-        exit(0); /* with all that a process does at its end */
+        exit(0); /* runs atexit handlers and destructors */
     }
     int status;
     EXPECT(waitpid(child, &status, 0) == child);
@@ -107,6 +108,6 @@ int main(int argc, char **argv)
     octopus->producer->release(producer);
     octopus->topic->release(topic);
     octopus->driver->release(driver);
-    puts("the child was told, the parent went on");
+    puts("each call of the child returned OCTOPUS_FORKED, and the parent continued");
     return 0;
 }

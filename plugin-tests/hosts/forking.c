@@ -1,6 +1,7 @@
 /*
- * A host that makes processes in each way there is while events are in flight, from threads and callbacks too: no child
- * hangs, each is told, none inherits a descriptor, and the parent loses nothing.
+ * A host that creates processes by fork, _Fork, vfork and posix_spawn while events are in flight,
+ * also from threads and callbacks. No child hangs, calls in a forked child return OCTOPUS_FORKED,
+ * no child inherits a descriptor, and the parent loses no events.
  *
  *     forking LIBRARY CONFIG TOPIC
  */
@@ -12,7 +13,7 @@
 #include <stdatomic.h>
 #include <sys/wait.h>
 
-enum { ROUNDS = 20, A_HANG_S = 20, LIVES_ON = 7 };
+enum { ROUNDS = 20, TIMEOUT_S = 20, SUCCESS = 7 };
 
 extern char **environ;
 
@@ -23,12 +24,12 @@ static octopus_producer *producer;
 static octopus_consumer *consumer;
 static char *self;
 
-/* ---- what children do ---------------------------------------------------------------------------------------- */
+/* ---- children -------------------------------------------------------------------------------- */
 
-/* Nothing here takes memory: it may be that a thread of the parent's held the lock of that. */
-static void check_refused(void)
+/* Must not allocate: a thread of the parent may have held the allocator's lock at the fork. */
+static void check_rejected(void)
 {
-    alarm(A_HANG_S); /* a hang ends the child with a signal */
+    alarm(TIMEOUT_S); /* a child that hangs is ended by a signal */
     octopus_push_args event = {.size = sizeof event};
     EXPECT(octopus->producer->push(producer, &event, NULL, NULL) == OCTOPUS_FORKED);
     EXPECT(octopus->consumer->close(consumer, -1, NULL) == OCTOPUS_FORKED);
@@ -36,18 +37,18 @@ static void check_refused(void)
     octopus->driver->release(driver);
 }
 
-static void check_told(void)
+static void check_error_in_child(void)
 {
     octopus_error *error;
     int32_t exists;
-    check_refused();
+    check_rejected();
     EXPECT(octopus->driver->topic_exists(driver, text("topic"), &exists, &error) == OCTOPUS_FORKED);
     EXPECT(octopus->error->code(error) == OCTOPUS_FORKED && octopus->error->message(error).size > 0);
     octopus->error->release(error);
 }
 
-/* Started anew: nothing but the three that everybody has. */
-static int look_at_descriptors(void)
+/* Runs after exec. Only the three standard descriptors may be open. */
+static int check_descriptors(void)
 {
     int count = 0;
     DIR *folder = opendir("/proc/self/fd");
@@ -63,30 +64,30 @@ static int look_at_descriptors(void)
         count++;
     }
     closedir(folder);
-    return count == 0 ? LIVES_ON : 1;
+    return count == 0 ? SUCCESS : 1;
 }
 
-static void start_anew(void)
+static void execute_self(void)
 {
-    execv(self, (char *[]){self, "look at descriptors", NULL});
+    execv(self, (char *[]){self, "check descriptors", NULL});
     _exit(1);
 }
 
-/* ---- ways to make them --------------------------------------------------------------------------------------- */
+/* ---- ways to create a child ------------------------------------------------------------------ */
 
 static void await(pid_t child)
 {
     int status;
     EXPECT(child > 0 && waitpid(child, &status, 0) == child);
-    EXPECT(WIFEXITED(status) && WEXITSTATUS(status) == LIVES_ON);
+    EXPECT(WIFEXITED(status) && WEXITSTATUS(status) == SUCCESS);
 }
 
 static void fork_and_exit(void)
 {
     pid_t child = fork();
     if (child == 0) {
-        alarm(A_HANG_S);
-        exit(LIVES_ON); /* with all that a process does at its end, everything open */
+        alarm(TIMEOUT_S);
+        exit(SUCCESS); /* runs atexit handlers and destructors, with all handles open */
     }
     await(child);
 }
@@ -95,25 +96,25 @@ static void fork_and_use(void)
 {
     pid_t child = fork();
     if (child == 0) {
-        check_told();
+        check_error_in_child();
         pid_t grandchild = fork();
         if (grandchild != 0)
             await(grandchild);
-        check_told();
-        exit(LIVES_ON);
+        check_error_in_child();
+        exit(SUCCESS);
     }
     await(child);
 }
 
-/* pthread_atfork's handlers hear nothing of it, and malloc doesn't either. */
-static void fork_silently_and_use(void)
+/* _Fork does not run the handlers of pthread_atfork, nor those of malloc. */
+static void fork_without_handlers_and_use(void)
 {
     pid_t child = _Fork();
     if (child == 0) {
         octopus_driver *another;
-        check_refused();
+        check_rejected();
         EXPECT(octopus->driver->create(text("{\"embedded\": {}}"), NULL, &another, NULL) == OCTOPUS_FORKED);
-        _exit(LIVES_ON);
+        _exit(SUCCESS);
     }
     await(child);
 }
@@ -122,7 +123,7 @@ static void fork_and_exec(void)
 {
     pid_t child = fork();
     if (child == 0)
-        start_anew();
+        execute_self();
     await(child);
 }
 
@@ -130,14 +131,14 @@ static void vfork_and_exec(void)
 {
     pid_t child = vfork();
     if (child == 0)
-        start_anew();
+        execute_self();
     await(child);
 }
 
 static void spawn(void)
 {
     pid_t child;
-    EXPECT(posix_spawn(&child, self, NULL, NULL, (char *[]){self, "look at descriptors", NULL}, environ) == 0);
+    EXPECT(posix_spawn(&child, self, NULL, NULL, (char *[]){self, "check descriptors", NULL}, environ) == 0);
     await(child);
 }
 
@@ -145,13 +146,13 @@ static void run_all(void)
 {
     fork_and_exit();
     fork_and_use();
-    fork_silently_and_use();
+    fork_without_handlers_and_use();
     fork_and_exec();
     vfork_and_exec();
     spawn();
 }
 
-static void *run_all_on_a_thread(void *unused)
+static void *run_all_on_thread(void *unused)
 {
     (void)unused;
     run_all();
@@ -160,19 +161,19 @@ static void *run_all_on_a_thread(void *unused)
 
 static atomic_int called;
 
-static void run_all_in_a_callback(void *context, octopus_future *future)
+static void run_all_in_callback(void *context, octopus_future *future)
 {
     (void)context, (void)future;
     run_all();
     atomic_fetch_add(&called, 1);
 }
 
-/* ---- the parent ---------------------------------------------------------------------------------------------- */
+/* ---- the parent ------------------------------------------------------------------------------ */
 
 static atomic_int is_over;
 static uint64_t pushed;
 
-static void *push_all_the_time(void *unused)
+static void *push_until_over(void *unused)
 {
     (void)unused;
     while (!atomic_load(&is_over))
@@ -180,8 +181,8 @@ static void *push_all_the_time(void *unused)
     return NULL;
 }
 
-/* What a parent has not used yet, its child can use. */
-static void use_in_a_child_first(const char *library)
+/* A child can use the library if the parent has not used it before the fork. */
+static void use_in_child_before_parent(const char *library)
 {
     pid_t child = fork();
     if (child == 0) {
@@ -189,7 +190,7 @@ static void use_in_a_child_first(const char *library)
         driver = make_driver(octopus, "{\"embedded\": {}}", NULL);
         topic = make_topic(octopus, driver, "topic");
         deliver(octopus, make_producer(octopus, topic), 0);
-        _exit(LIVES_ON);
+        _exit(SUCCESS);
     }
     await(child);
 }
@@ -198,24 +199,24 @@ int main(int argc, char **argv)
 {
     self = argv[0];
     if (argc == 2)
-        return look_at_descriptors();
+        return check_descriptors();
     if (argc != 4)
         return fprintf(stderr, "usage: %s LIBRARY CONFIG TOPIC\n", argv[0]), 1;
-    closefrom(3); /* whatever this process was started with */
-    use_in_a_child_first(argv[1]);
+    closefrom(3); /* descriptors that this process inherited */
+    use_in_child_before_parent(argv[1]);
     octopus = load(argv[1]);
     driver = make_driver(octopus, argv[2], NULL);
     topic = make_topic(octopus, driver, argv[3]);
     producer = make_producer(octopus, topic);
     consumer = make_consumer(octopus, topic, argv[3]);
-    octopus_completion completion = {.function = run_all_in_a_callback};
+    octopus_completion completion = {.function = run_all_in_callback};
 
     pthread_t pushing, other;
-    EXPECT(pthread_create(&pushing, NULL, push_all_the_time, NULL) == 0);
+    EXPECT(pthread_create(&pushing, NULL, push_until_over, NULL) == 0);
     for (int round = 0; round < ROUNDS; round++) {
         octopus_future *flush;
         run_all();
-        EXPECT(pthread_create(&other, NULL, run_all_on_a_thread, NULL) == 0);
+        EXPECT(pthread_create(&other, NULL, run_all_on_thread, NULL) == 0);
         SUCCEEDS(octopus, octopus->producer->flush(producer, &flush, error));
         SUCCEEDS(octopus, octopus->future->on_complete(flush, &completion, error));
         octopus->future->release(flush);
@@ -234,6 +235,6 @@ int main(int argc, char **argv)
     octopus->producer->release(producer);
     octopus->topic->release(topic);
     octopus->driver->release(driver);
-    puts("each child was told, and the parent lost nothing");
+    puts("calls in each child returned OCTOPUS_FORKED, and the parent lost no events");
     return 0;
 }

@@ -1,6 +1,7 @@
 /*
- * A host that was built with an older header, this one, or a newer one (plugin-tests/tests/suite/growing.rs makes them; OLDER or
- * NEWER is defined). Its structs end where the memory ends that may be touched; what only a newer header knows holds rubbish.
+ * A host that is built with an older header, the current one or a newer one.
+ * plugin-tests/tests/suite/growing.rs makes these headers and defines OLDER or NEWER. Each struct
+ * ends at an inaccessible page. The fields that only a newer header has are filled with FILL_BYTE.
  *
  *     grown LIBRARY BOOTSTRAP TOPIC
  */
@@ -16,7 +17,7 @@
 #include <sys/mman.h>
 #include <unistd.h>
 
-enum { MANY = 5, PATIENCE_MS = 60000, RUBBISH_BYTE = 0xAA };
+enum { MANY = 5, TIMEOUT_MS = 60000, FILL_BYTE = 0xAA };
 
 static const octopus_api *octopus;
 
@@ -25,7 +26,7 @@ static void expect(int holds, const char *what, int line)
 {
     if (holds)
         return;
-    fprintf(stderr, "grown.c:%d: not so: %s\n", line, what);
+    fprintf(stderr, "grown.c:%d: failed: %s\n", line, what);
     exit(1);
 }
 
@@ -39,7 +40,8 @@ static void expect(int holds, const char *what, int line)
         expect(status_ == OCTOPUS_OK, #call, __LINE__);                                                    \
     } while (0)
 
-/* The library's table reaches beyond what an older host knows, and not as far as a newer one does. */
+/* The library's table is larger than that of an older header and smaller than that of a newer
+ * one. */
 #ifdef OLDER
 #define TABLE(noun) EXPECT(octopus->noun->size > sizeof *octopus->noun)
 #elif defined NEWER
@@ -48,7 +50,7 @@ static void expect(int holds, const char *what, int line)
 #define TABLE(noun) EXPECT(octopus->noun->size == sizeof *octopus->noun)
 #endif
 
-/* Room for so many structs, all zero but for what this library doesn't know; what is behind them can't be touched. */
+/* Allocates `count` zeroed structs, with their sizes set, directly before an inaccessible page. */
 static void *at_the_edge(size_t size, size_t count)
 {
     size_t page = (size_t)sysconf(_SC_PAGESIZE);
@@ -63,10 +65,10 @@ static void *at_the_edge(size_t size, size_t count)
 }
 
 #ifdef NEWER
-#define NEW(type) with_rubbish(at_the_edge(sizeof(type), 1), sizeof(type), offsetof(type, invented))
-static void *with_rubbish(void *made, size_t size, size_t known)
+#define NEW(type) fill_unknown(at_the_edge(sizeof(type), 1), sizeof(type), offsetof(type, invented))
+static void *fill_unknown(void *made, size_t size, size_t known)
 {
-    memset((char *)made + known, RUBBISH_BYTE, size - known);
+    memset((char *)made + known, FILL_BYTE, size - known);
     return made;
 }
 #else
@@ -95,7 +97,7 @@ static octopus_status validate(void *instance, octopus_text metadata, const octo
                                const octopus_component_reply *reply)
 {
     (void)instance, (void)metadata, (void)segments, (void)count;
-    EXPECT(reply->size >= 32); /* as large as ever: it is the plugin's */
+    EXPECT(reply->size >= 32); /* the plugin's own struct, so never smaller */
     atomic_fetch_add(&validated, 1);
     return OCTOPUS_OK;
 }
@@ -121,7 +123,7 @@ static octopus_topic *open(const char *bootstrap, const char *name)
     return topic;
 }
 
-/* An array whose elements are as far apart as this host's structs are large. */
+/* Pushes an array whose stride is the size of this host's struct. */
 static void push_several(const octopus_producer *producer)
 {
     static const char *const data[MANY] = {"0", "1", "2", "3", "4"};
@@ -136,7 +138,7 @@ static void push_several(const octopus_producer *producer)
         events[at].has_partition = 1;
         events[at].partition = at % 2;
 #ifdef NEWER
-        memset(&events[at].invented, RUBBISH_BYTE, sizeof events[at] - offsetof(octopus_push_args, invented));
+        memset(&events[at].invented, FILL_BYTE, sizeof events[at] - offsetof(octopus_push_args, invented));
 #endif
     }
     SUCCEEDS(octopus->producer->push_many(producer, events, MANY, futures, &pushed, error));
@@ -144,15 +146,15 @@ static void push_several(const octopus_producer *producer)
     for (size_t at = 0; at < MANY; at++) {
         uint32_t partition = 9;
         uint64_t id = 9;
-        SUCCEEDS(octopus->future->wait(futures[at], PATIENCE_MS, error));
+        SUCCEEDS(octopus->future->wait(futures[at], TIMEOUT_MS, error));
         SUCCEEDS(octopus->future->partition(futures[at], &partition, error));
         SUCCEEDS(octopus->future->event_id(futures[at], &id, error));
         EXPECT(partition == at % 2 && id == at / 2);
     }
-    events[2].size -= 8; /* not as far apart as it says */
+    events[2].size -= 8; /* no longer the stride of the array */
     octopus_status status = octopus->producer->push_many(producer, events, MANY, futures, &pushed, NULL);
     EXPECT(status == OCTOPUS_INVALID_ARGUMENT && pushed == 2);
-    SUCCEEDS(octopus->future->wait(futures[1], PATIENCE_MS, error));
+    SUCCEEDS(octopus->future->wait(futures[1], TIMEOUT_MS, error));
 }
 
 static void push_one(const octopus_producer *producer)
@@ -161,17 +163,17 @@ static void push_one(const octopus_producer *producer)
     octopus_push_args *event = NEW(octopus_push_args);
     event->metadata = bytes("\"alone\"");
     SUCCEEDS(octopus->producer->push(producer, event, &future, error));
-    SUCCEEDS(octopus->future->wait(future, PATIENCE_MS, error));
+    SUCCEEDS(octopus->future->wait(future, TIMEOUT_MS, error));
 }
 
-/* Written as far as this host's struct reaches, and as the plugin knows it. */
-static void look_at(const octopus_event *event)
+/* The plugin writes the fields that both this host and the plugin know. */
+static void check_event(const octopus_event *event)
 {
     octopus_event_view *view = NEW(octopus_event_view);
     SUCCEEDS(octopus->event->view(event, view, error));
     EXPECT(view->size == sizeof *view && view->timestamp_ms > 0);
     if (view->data.size == 1) {
-        uint64_t number = view->data.data[0] - '0'; /* 0 and 1 were pushed once more, behind the others */
+        uint64_t number = view->data.data[0] - '0'; /* 0 and 1 were pushed twice */
         EXPECT(number < MANY && (view->id == number / 2 || (number < 2 && view->id == 3 - number)));
     } else {
         EXPECT(view->metadata.size == 7 && memcmp(view->metadata.data, "\"alone\"", 7) == 0);
@@ -179,7 +181,7 @@ static void look_at(const octopus_event *event)
 #ifdef NEWER
     const unsigned char *rest = (const unsigned char *)&view->invented;
     for (size_t at = 0; at < sizeof *view - offsetof(octopus_event_view, invented); at++)
-        EXPECT(rest[at] == RUBBISH_BYTE);
+        EXPECT(rest[at] == FILL_BYTE);
 #endif
 }
 
@@ -222,12 +224,12 @@ int main(int argc, char **argv)
     enum { ALL = MANY + 2 + 1 };
     octopus_event *events[ALL];
     for (uint64_t taken = 0, count = 0; taken < ALL; taken += count)
-        SUCCEEDS(octopus->consumer->pull_many(consumer, ALL - taken, PATIENCE_MS, events + taken, &count, error));
+        SUCCEEDS(octopus->consumer->pull_many(consumer, ALL - taken, TIMEOUT_MS, events + taken, &count, error));
     for (size_t at = 0; at < ALL; at++)
-        look_at(events[at]);
+        check_event(events[at]);
     EXPECT(atomic_load(&validated) == ALL);
-    SUCCEEDS(octopus->producer->close(producer, PATIENCE_MS, error));
-    SUCCEEDS(octopus->consumer->close(consumer, PATIENCE_MS, error));
+    SUCCEEDS(octopus->producer->close(producer, TIMEOUT_MS, error));
+    SUCCEEDS(octopus->consumer->close(consumer, TIMEOUT_MS, error));
     printf("%d events\n", ALL);
     return 0;
 }

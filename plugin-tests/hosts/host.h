@@ -1,4 +1,4 @@
-/* What hosts that try loading and leaving share: the library, loaded by path, and a topic of its own to use. */
+/* Shared by hosts in C: loads the library by path, and creates clients and topics. */
 
 #ifndef HOST_H
 #define HOST_H
@@ -11,18 +11,19 @@
 #include <string.h>
 #include <unistd.h>
 
-/* Ends the process at once when something is not so: what runs at an orderly end may be what is tried. */
+/* Ends the process by _exit if the condition is false, since some hosts test what runs at an
+ * orderly exit. */
 #define EXPECT(condition) expect((condition), #condition, __FILE__, __LINE__)
 
 static inline void expect(int holds, const char *what, const char *file, int line)
 {
     if (holds)
         return;
-    fprintf(stderr, "%s:%d: not so: %s\n", file, line, what);
+    fprintf(stderr, "%s:%d: failed: %s\n", file, line, what);
     _exit(1);
 }
 
-/* As EXPECT, of a call that should succeed; `error` is the place for its error. */
+/* As EXPECT, for a call that must succeed. The call must pass `error` as its error argument. */
 #define SUCCEEDS(octopus, call)                                                                             \
     do {                                                                                                    \
         octopus_error *object_ = NULL, **error = &object_;                                                  \
@@ -95,7 +96,7 @@ static inline octopus_producer *make_producer(const octopus_api *octopus, const 
     return producer;
 }
 
-/* An event with this number as its metadata. */
+/* Pushes an event with this number as its metadata. */
 static inline octopus_future *push(const octopus_api *octopus, const octopus_producer *producer, uint64_t number)
 {
     char metadata[32];
@@ -116,7 +117,7 @@ static inline void deliver(const octopus_api *octopus, const octopus_producer *p
     octopus->future->release(future);
 }
 
-/* The number in the next event, which is acknowledged. */
+/* Pulls and acknowledges the next event and returns its number. */
 static inline uint64_t pull(const octopus_api *octopus, const octopus_consumer *consumer)
 {
     octopus_event *event = NULL;

@@ -1,14 +1,15 @@
 /*
- * A host that reads a topic of large events and keeps one in so many of them: what it holds more of at the end is what these take,
- * and what the settings allow, not all that was read.
+ * A host that reads a topic of large events and keeps one of every EVERY. Its memory must grow only
+ * by the kept events and the configured prefetch, not by all events that it read.
  *
  *     keeping LIBRARY CONFIG TOPIC EVENTS EVERY LIMIT
  *
- * LIMIT is in KiB, and so is what is printed.
+ * Prints the growth in KiB. LIMIT is the allowed growth in KiB.
  */
 #include "host.h"
 
-/* Resident memory in KiB: the second number of proc_pid_statm(5), which counts pages. */
+/* Returns the resident memory in KiB, from the second field of proc_pid_statm(5), which counts
+ * pages. */
 static long resident(void)
 {
     long all = 0, pages = 0;
@@ -40,9 +41,9 @@ int main(int argc, char **argv)
         else
             octopus->event->release(event);
     }
-    long more = resident() - before;
-    printf("%ld\n", more);
-    EXPECT(more < strtol(argv[6], NULL, 10));
+    long growth = resident() - before;
+    printf("%ld\n", growth);
+    EXPECT(growth < strtol(argv[6], NULL, 10));
 
     for (uint64_t number = 0; number < events; number += every) {
         octopus_event_view view;

@@ -1,7 +1,7 @@
 /*
- * A host that leaves while everything is open: events in flight, a thread in a pull, another in process, tasks waiting
- * in a pool, callbacks registered, the library closed by dlclose. The process ends at once and without a crash, whichever
- * way it leaves.
+ * A host that exits while everything is open: events in flight, a thread in a pull, another in
+ * process, tasks queued in a pool, callbacks registered, the library closed by dlclose. The process
+ * ends at once and without a crash, whatever WAY it exits by.
  *
  *     leaving LIBRARY WAY CONFIG TOPIC
  */
@@ -20,37 +20,37 @@ static octopus_consumer *consumer, *processed;
 static octopus_thread_pool *pool;
 static octopus_future *last;
 
-/* The status says who ended the process. */
+/* The exit status names the thread that ended the process. */
 enum { BY_MAIN = 3, BY_CALLBACK, BY_OTHER_THREAD, AT_THE_END };
 
-static void leave_here(const char *where)
+static void exit_if_way(const char *where)
 {
-    static atomic_flag is_leaving = ATOMIC_FLAG_INIT;
-    if (strcmp(way, where) == 0 && !atomic_flag_test_and_set(&is_leaving))
+    static atomic_flag has_exited = ATOMIC_FLAG_INIT;
+    if (strcmp(way, where) == 0 && !atomic_flag_test_and_set(&has_exited))
         exit(BY_CALLBACK);
 }
 
-static void *pull_for_ever(void *unused)
+static void *pull_without_timeout(void *unused)
 {
-    octopus_future *ticket;
+    octopus_future *pending;
     (void)unused;
-    EXPECT(octopus->consumer->pull(consumer, &ticket, NULL) == OCTOPUS_OK);
-    octopus->future->wait(ticket, -1, NULL);
+    EXPECT(octopus->consumer->pull(consumer, &pending, NULL) == OCTOPUS_OK);
+    octopus->future->wait(pending, -1, NULL);
     return NULL;
 }
 
-static int32_t go_on(void *context, octopus_event *event)
+static int32_t continue_processing(void *context, octopus_event *event)
 {
     (void)context;
     if (event)
-        leave_here("in a processor");
+        exit_if_way("in a processor");
     usleep(1000);
     return OCTOPUS_PROCESS_CONTINUE;
 }
 
 static void *process(void *unused)
 {
-    octopus_processor processor = {.function = go_on};
+    octopus_processor processor = {.function = continue_processing};
     (void)unused;
     octopus->consumer->process(processed, &processor, -1, UINT64_MAX, pool, NULL);
     return NULL;
@@ -59,43 +59,43 @@ static void *process(void *unused)
 static void completed(void *context, octopus_future *future)
 {
     (void)context, (void)future;
-    leave_here("in a completion");
+    exit_if_way("in a completion");
 }
 
 static void work(void *context)
 {
     (void)context;
-    leave_here("in a task");
+    exit_if_way("in a task");
     usleep(1000);
 }
 
-static void tell(void *context, octopus_text client, octopus_text json)
+static void on_statistics(void *context, octopus_text client, octopus_text json)
 {
     (void)context, (void)client, (void)json;
-    leave_here("in statistics");
+    exit_if_way("in statistics");
 }
 
 static void rebalanced(void *context, octopus_text group, int32_t what, const uint32_t *partitions, uint64_t count)
 {
     (void)context, (void)group, (void)what, (void)partitions, (void)count;
-    leave_here("in a rebalance");
+    exit_if_way("in a rebalance");
 }
 
-static void *leave_on_another_thread(void *main_thread)
+static void *exit_on_another_thread(void *main_thread)
 {
     EXPECT(pthread_join(*(pthread_t *)main_thread, NULL) == 0);
     exit(BY_OTHER_THREAD);
 }
 
-/* Runs after every handler that was registered later: OpenSSL's, if it has one, among them. */
-static void use_all_at_the_end(void)
+/* Runs after all handlers that were registered later, such as that of OpenSSL. */
+static void use_all_at_exit(void)
 {
     if (strcmp(way, "using all at the end") != 0)
         return;
     octopus_driver *late = make_driver(octopus, getenv("CONFIG"), NULL);
     int32_t exists = 0;
     SUCCEEDS(octopus, octopus->driver->topic_exists(late, text(getenv("TOPIC")), &exists, error));
-    EXPECT(exists == (strstr(getenv("CONFIG"), "embedded") == NULL)); /* each driver has such a Kafka of its own */
+    EXPECT(exists == (strstr(getenv("CONFIG"), "embedded") == NULL)); /* each driver has its own embedded Kafka */
     octopus->driver->release(late);
     octopus->future->release(push(octopus, producer, 1));
     SUCCEEDS(octopus, octopus->producer->close(producer, 60000, error));
@@ -114,7 +114,7 @@ static void use_all_at_the_end(void)
     _exit(AT_THE_END);
 }
 
-static int leave(void)
+static int exit_by_way(void)
 {
     static pthread_t self, other;
     if (strcmp(way, "main returns") == 0 || strcmp(way, "using all at the end") == 0)
@@ -131,10 +131,10 @@ static int leave(void)
         abort();
     if (strcmp(way, "main's thread ends") == 0) {
         self = pthread_self();
-        EXPECT(pthread_create(&other, NULL, leave_on_another_thread, &self) == 0);
+        EXPECT(pthread_create(&other, NULL, exit_on_another_thread, &self) == 0);
         pthread_exit(NULL);
     }
-    for (;;) /* a callback leaves */
+    for (;;) /* a callback calls exit */
         pause();
 }
 
@@ -145,11 +145,11 @@ int main(int argc, char **argv)
     way = argv[2];
     setenv("CONFIG", argv[3], 1);
     setenv("TOPIC", argv[4], 1);
-    atexit(use_all_at_the_end);
+    atexit(use_all_at_exit);
     void *library = dlopen(argv[1], RTLD_NOW | RTLD_LOCAL);
     octopus = registered(library);
     octopus_host_services services = {
-        .size = sizeof services, .statistics = {.function = tell}, .rebalance = {.function = rebalanced}};
+        .size = sizeof services, .statistics = {.function = on_statistics}, .rebalance = {.function = rebalanced}};
     driver = make_driver(octopus, argv[3], &services);
     topic = make_topic(octopus, driver, argv[4]);
     SUCCEEDS(octopus, octopus->thread_pool->create(2, &pool, error));
@@ -162,7 +162,7 @@ int main(int argc, char **argv)
     processed = make_consumer(octopus, topic, others);
 
     pthread_t threads[2];
-    EXPECT(pthread_create(&threads[0], NULL, pull_for_ever, NULL) == 0);
+    EXPECT(pthread_create(&threads[0], NULL, pull_without_timeout, NULL) == 0);
     EXPECT(pthread_create(&threads[1], NULL, process, NULL) == 0);
     octopus_push_args event = {.size = sizeof event};
     octopus_completion completion = {.function = completed};
@@ -171,7 +171,7 @@ int main(int argc, char **argv)
         octopus_error *why = NULL;
         octopus_status status = octopus->producer->push(index % 2 ? producer : pooled, &event, &last, &why);
         while (status == OCTOPUS_CLOSED && strncmp(way, "in ", 3) == 0)
-            pause(); /* a callback has left already */
+            pause(); /* a callback has called exit already */
         EXPECT(status == OCTOPUS_OK);
         if (index % 100 == 0) {
             SUCCEEDS(octopus, octopus->future->on_complete(last, &completion, error));
@@ -181,5 +181,5 @@ int main(int argc, char **argv)
             octopus->future->release(last);
     }
     EXPECT(dlclose(library) == 0);
-    return leave();
+    return exit_by_way();
 }

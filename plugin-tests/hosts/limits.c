@@ -1,13 +1,15 @@
 /*
- * A program that runs out of threads or descriptors, at each point in turn. Every call then succeeds, or fails with a status
- * that names the limit; nothing aborts or hangs; and once the limit is lifted, what was created before works, and what was
- * not can be created. Nothing is left over in the end.
+ * A program that runs out of threads or descriptors, at each point in turn. Each call succeeds or
+ * fails with a status and a message that names the limit; nothing aborts or hangs. Once the limit
+ * is lifted, the objects that were created work, and the others can be created. At the end no
+ * thread and no descriptor is leaked.
  *
  *     limits LIBRARY CONFIG TOPIC KIND FIRST STEP
  *
- * KIND is what fails: `thread` (the Nth thread of the process that is created), `threads` (the Nth and all after it), `user`
- * (the same, by RLIMIT_NPROC: to be run by root), `descriptors` (all but N of them, by RLIMIT_NOFILE). N goes from FIRST on
- * in steps of STEP, each in a process of its own, until nothing failed. Prints how many processes met the limit.
+ * KIND is what fails: `thread` (the creation of the Nth thread), `threads` (of the Nth and all
+ * later ones), `user` (the same, by RLIMIT_NPROC; requires root), `descriptors` (all but N of them,
+ * by RLIMIT_NOFILE). N increases from FIRST in steps of STEP, each in a separate process, until no
+ * call fails. Prints the number of processes that met the limit.
  */
 #include "host.h"
 
@@ -21,16 +23,16 @@
 #include <threads.h>
 #include <time.h>
 
-/* Of processes that run at the same time. Most of their time they wait. */
+/* The number of processes that run at the same time. They spend most of their time waiting. */
 #define PROCESSES 6
-/* What a process exits with that met no limit, or whose limit was so tight that the library could not be loaded. */
+/* The exit status of a process that did not meet its limit. */
 #define NOT_MET 10
 
 static const char *config, *kind;
 static const octopus_api *octopus;
 static int met, is_limited;
 
-/* --- threads that can't be created ------------------------------------------------------------------------------------- */
+/* --- fault injection: threads that can't be created ------------------------------------------- */
 
 static atomic_long created;
 static atomic_long first_failing = -1, last_failing = -1;
@@ -45,7 +47,7 @@ static int can_create(void)
     return !fails;
 }
 
-/* Called instead of libc's by every library of the process. */
+/* Replaces libc's function in all libraries of the process. */
 int pthread_create(pthread_t *thread, const pthread_attr_t *attributes, void *(*run)(void *), void *context)
 {
     static int (*real)(pthread_t *, const pthread_attr_t *, void *(*)(void *), void *);
@@ -54,7 +56,7 @@ int pthread_create(pthread_t *thread, const pthread_attr_t *attributes, void *(*
     return can_create() ? real(thread, attributes, run, context) : EAGAIN;
 }
 
-/* By librdkafka. libc's creates the thread by itself. */
+/* librdkafka calls this. libc's thrd_create does not call pthread_create. */
 int thrd_create(thrd_t *thread, thrd_start_t run, void *context)
 {
     static int (*real)(thrd_t *, thrd_start_t, void *);
@@ -101,7 +103,7 @@ static void limit(long number)
         lifted = soft_limit(RLIMIT_NPROC);
         set_soft_limit(RLIMIT_NPROC, (rlim_t)(count("/proc/self/task") + number - 1));
     } else {
-        /* One is open while they are counted. */
+        /* `count` itself opens one descriptor. */
         lifted = soft_limit(RLIMIT_NOFILE);
         set_soft_limit(RLIMIT_NOFILE, (rlim_t)(count("/proc/self/fd") - 1 + number - 1));
     }
@@ -117,7 +119,7 @@ static void lift(void)
         set_soft_limit(RLIMIT_NOFILE, lifted);
 }
 
-/* --- a program in small ------------------------------------------------------------------------------------------------- */
+/* --- the program ------------------------------------------------------------------------------ */
 
 typedef struct {
     const char *topic_name;
@@ -132,8 +134,9 @@ typedef struct {
     atomic_int completions;
 } program;
 
-/* Whether a call has succeeded. Under a limit it may have failed, if the error says so. */
-/* `place` is read after the call, whose result is another argument. */
+/* Returns whether a call succeeded. Under a limit it may fail, but only with OCTOPUS_RESOURCE_LIMIT
+ * and a message that names the limit. `place` is a pointer since it must be read after the call,
+ * which is another argument. */
 static int succeeds(const char *call, octopus_status status, octopus_error **place)
 {
     octopus_error *error = *place;
@@ -158,7 +161,7 @@ static void count_completion(void *context, octopus_future *future)
     atomic_fetch_add((atomic_int *)context, 1);
 }
 
-/* Creates what is not there yet. */
+/* Creates the objects that do not exist yet. */
 static void create(program *self)
 {
     octopus_error *error;
@@ -171,7 +174,8 @@ static void create(program *self)
         args.options = text("{\"replication_factor\": 1}");
         error = NULL;
         octopus_status status = octopus->driver->create_topic(self->driver, text(self->topic_name), &args, &error);
-        /* The answer to an attempt under the limit can have been lost. */
+        /* The response to an attempt under the limit may have been lost after the broker created
+         * the topic. */
         if (status == OCTOPUS_TOPIC_EXISTS) {
             octopus->error->release(error);
             self->has_topic = 1;
@@ -246,7 +250,7 @@ static void release(program *self)
     octopus->driver->release(self->driver);
 }
 
-/* Threads but those that the library has for the whole process. */
+/* Counts the threads except those that the library keeps until the process ends. */
 static long own_threads(void)
 {
     DIR *tasks = opendir("/proc/self/task");
@@ -258,7 +262,7 @@ static long own_threads(void)
             continue;
         snprintf(path, sizeof path, "/proc/self/task/%s/comm", task->d_name);
         FILE *file = fopen(path, "r");
-        /* It may have ended. */
+        /* The thread may have ended. */
         if (!file)
             continue;
         EXPECT(fgets(name, sizeof name, file) || feof(file) || ferror(file));
@@ -269,11 +273,11 @@ static long own_threads(void)
     return found;
 }
 
-static void expect_nothing_left(long descriptors)
+static void expect_no_leaks(long descriptors)
 {
     for (int tenths = 0; own_threads() > 1 || count("/proc/self/fd") > descriptors; tenths++) {
         if (tenths > 300) {
-            fprintf(stderr, "%ld threads and %ld descriptors, of %ld, are left\n", own_threads(), count("/proc/self/fd"),
+            fprintf(stderr, "leaked: %ld threads and %ld descriptors are open, %ld were at the start\n", own_threads(), count("/proc/self/fd"),
                     descriptors);
             _exit(1);
         }
@@ -287,7 +291,7 @@ static void run(const char *library, const char *topic_prefix, long number)
     char topic[200];
     snprintf(topic, sizeof topic, "%s-%ld", topic_prefix, number);
     if (!strcmp(kind, "user")) {
-        /* A user of its own, since the limit counts all threads of a user. */
+        /* RLIMIT_NPROC counts all threads of a user, so each process gets a separate one. */
         uid_t user = 50000 + (uid_t)getpid();
         EXPECT(setresuid(user, user, user) == 0);
         EXPECT(prctl(PR_SET_DUMPABLE, 1) == 0);
@@ -302,7 +306,7 @@ static void run(const char *library, const char *topic_prefix, long number)
     int is_met = met || failed;
     lift();
 
-    /* What was created works, and what was not can be created. */
+    /* The objects that were created work, and the others can be created now. */
     create(&limited);
     push_one(&limited, 0, 60000);
     push_one(&limited, 1, 60000);
@@ -312,20 +316,20 @@ static void run(const char *library, const char *topic_prefix, long number)
         nanosleep(&(struct timespec){0, 100 * 1000 * 1000}, NULL);
     }
     release(&limited);
-    expect_nothing_left(descriptors);
+    expect_no_leaks(descriptors);
 
-    /* Released while there is nothing to be had. */
+    /* Releases everything while the limit is exhausted. */
     program again = {.topic_name = topic, .has_topic = 1};
     if (!strstr(config, "embedded")) {
         create(&again);
         limit(1);
         release(&again);
-        /* Counting needs a descriptor. */
+        /* `count` needs a descriptor. */
         if (!strcmp(kind, "descriptors")) {
             nanosleep(&(struct timespec){1, 0}, NULL);
             lift();
         }
-        expect_nothing_left(descriptors);
+        expect_no_leaks(descriptors);
         lift();
     }
     _exit(is_met ? 0 : NOT_MET);
@@ -343,7 +347,7 @@ int main(int argc, char **argv)
             pid_t child = fork();
             EXPECT(child >= 0);
             if (child == 0) {
-                /* A hang is a failure of this process, by a signal. */
+                /* A process that hangs is ended by a signal, which is a failure. */
                 alarm(240);
                 run(argv[1], argv[3], number);
             }

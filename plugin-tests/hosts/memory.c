@@ -1,6 +1,7 @@
 /*
- * A program without memory for a large event: pushing and pulling it fail with a status that names the limit, nothing aborts,
- * and once there is memory the event is pushed and pulled.
+ * A program that has no memory for a large event. Pushing and pulling the event fail with a status
+ * and a message that names the limit, and nothing aborts. Once there is memory, the event is pushed
+ * and pulled.
  *
  *     memory LIBRARY CONFIG TOPIC
  */
@@ -10,14 +11,15 @@
 #include <sys/resource.h>
 
 #define LARGE (16 * 1024 * 1024)
-/* For all that is small: in blocks that are kept when they are given back. */
-#define ROOM (8 * 1024 * 1024)
+/* Reserved for small allocations: the allocator keeps these blocks when they are freed. */
+#define RESERVE (8 * 1024 * 1024)
 #define BLOCK (64 * 1024)
 
 static const octopus_api *octopus;
 static uint8_t data[LARGE];
 
-/* Bytes of address space, which RLIMIT_AS limits: the first number of proc_pid_statm(5), which counts pages. */
+/* Returns the size of the address space, which RLIMIT_AS limits, from the first field of
+ * proc_pid_statm(5), which counts pages. */
 static rlim_t address_space(void)
 {
     unsigned long pages = 0;
@@ -27,13 +29,13 @@ static rlim_t address_space(void)
     return (rlim_t)pages * (rlim_t)sysconf(_SC_PAGESIZE);
 }
 
-static void make_room(void)
+static void reserve_memory(void)
 {
-    static void *blocks[ROOM / BLOCK];
-    EXPECT(mallopt(M_TRIM_THRESHOLD, 16 * ROOM) == 1);
-    for (size_t at = 0; at < ROOM / BLOCK; at++)
+    static void *blocks[RESERVE / BLOCK];
+    EXPECT(mallopt(M_TRIM_THRESHOLD, 16 * RESERVE) == 1);
+    for (size_t at = 0; at < RESERVE / BLOCK; at++)
         EXPECT((blocks[at] = malloc(BLOCK)) != NULL);
-    for (size_t at = 0; at < ROOM / BLOCK; at++)
+    for (size_t at = 0; at < RESERVE / BLOCK; at++)
         free(blocks[at]);
 }
 
@@ -65,7 +67,7 @@ static octopus_status push_large(const octopus_producer *producer, octopus_futur
     return octopus->producer->push(producer, &event, future, error);
 }
 
-/* What an earlier limit was the cause of may be reported first. */
+/* Pulls the event. An error that an earlier limit caused may be reported first. */
 static void pull_large(const octopus_consumer *consumer)
 {
     octopus_event *event = NULL;
@@ -83,8 +85,8 @@ static void pull_large(const octopus_consumer *consumer)
 int main(int argc, char **argv)
 {
     EXPECT(argc == 4);
-    /* Large blocks are pieces of address space of their own, also after one was given back; and no thread has an arena, which would
-     * have room for one. */
+    /* Has malloc map each large block separately, also after one was freed, and use one arena,
+     * since the arena of a thread could have space for a large block. */
     EXPECT(mallopt(M_MMAP_THRESHOLD, 1024 * 1024) == 1 && mallopt(M_ARENA_MAX, 1) == 1);
     for (size_t at = 0; at < sizeof data; at++)
         data[at] = (uint8_t)(at % 251);
@@ -99,14 +101,14 @@ int main(int argc, char **argv)
 
     octopus_future *future = NULL;
     octopus_error *error = NULL;
-    make_room();
+    reserve_memory();
     set_limit(address_space());
     octopus_status status = push_large(producer, &future, &error);
     expect_limit(status, error);
     EXPECT(future == NULL);
     set_limit(RLIM_INFINITY);
 
-    /* It lingers until the limit is set again, so that there is no memory to compress it. */
+    /* The event lingers until the limit is set again, so that there is no memory to compress it. */
     SUCCEEDS(octopus, push_large(producer, &future, error));
     set_limit(address_space() - LARGE);
     SUCCEEDS(octopus, octopus->future->wait(future, 60000, error));
@@ -114,7 +116,7 @@ int main(int argc, char **argv)
     set_limit(RLIM_INFINITY);
     pull_large(consumer);
 
-    /* As it was compressed, if it is to be. */
+    /* This event is compressed, if compression is configured. */
     SUCCEEDS(octopus, push_large(producer, &future, error));
     SUCCEEDS(octopus, octopus->future->wait(future, 60000, error));
     octopus->future->release(future);
@@ -122,7 +124,7 @@ int main(int argc, char **argv)
 
     octopus_event *event = NULL;
     uint64_t count = 0;
-    /* The response that was read last may still be there. */
+    /* The last fetch response may still be in memory. */
     set_limit(address_space() - LARGE);
     SUCCEEDS(octopus, octopus->consumer->seek(consumer, 0, 2, error));
     for (int seconds = 0; (status = octopus->consumer->pull_many(consumer, 1, 1000, &event, &count, &error)) ==

@@ -1,11 +1,12 @@
 /*
- * A host that uses another librdkafka and another OpenSSL, the system's, with all their symbols global, beside those inside
- * the plugin, all at the same time: each writes to the same topic with its own code, or shakes hands with its broker, and
- * all records are read.
+ * A host that uses the librdkafka and the OpenSSL of the system, with all their symbols global, at
+ * the same time as those inside the plugin. Both librdkafkas write to the same topic, the system's
+ * OpenSSL makes TLS handshakes with the broker, and all records are read.
  *
  *     neighbour LIBRARY "first"|"last" CONFIG TOPIC BOOTSTRAP [CA CERTIFICATE KEY]
  *
- * The second says when the plugin is loaded. With certificates everybody speaks TLS.
+ * "first" loads the plugin before the system's libraries, "last" after them. With certificates all
+ * connections use TLS.
  */
 #include "host.h"
 
@@ -28,8 +29,8 @@ static void *symbol(void *library, const char *name)
     return found;
 }
 
-/* The neighbours' functions, as their headers declare them; their objects are only handed on. */
-static void *push_by_the_neighbour(void *unused)
+/* Declares the functions as the headers of librdkafka do, with opaque types as `void`. */
+static void *push_with_system_librdkafka(void *unused)
 {
     void *(*conf_new)(void), *(*make)(int, void *, char *, size_t), *(*topic_new)(void *, const char *, void *);
     int (*conf_set)(void *, const char *, const char *, char *, size_t), (*flush)(void *, int);
@@ -68,7 +69,7 @@ static void *push_by_the_neighbour(void *unused)
     return unused;
 }
 
-static int connected(void)
+static int connect_to_broker(void)
 {
     char host[256];
     struct addrinfo *found, hints = {.ai_socktype = SOCK_STREAM};
@@ -83,7 +84,7 @@ static int connected(void)
     return to;
 }
 
-static void *shake_hands_by_the_neighbour(void *unused)
+static void *shake_hands_with_system_openssl(void *unused)
 {
     const void *(*method)(void);
     void *(*ctx_new)(const void *), *(*ssl_new)(void *);
@@ -112,7 +113,7 @@ static void *shake_hands_by_the_neighbour(void *unused)
         EXPECT(open_by(context, key, 1 /* SSL_FILETYPE_PEM */) == 1);
         verify(context, 1 /* SSL_VERIFY_PEER */, NULL);
         void *connection = ssl_new(context);
-        int to = connected();
+        int to = connect_to_broker();
         EXPECT(connection && set_fd(connection, to) == 1);
         EXPECT(shake(connection) == 1 && verified(connection) == 0 /* X509_V_OK */);
         end(connection);
@@ -123,10 +124,10 @@ static void *shake_hands_by_the_neighbour(void *unused)
     return unused;
 }
 
-static void *push_by_the_plugin(void *topic)
+static void *push_with_plugin(void *topic)
 {
     for (int round = 0; round < ROUNDS; round++) {
-        octopus_producer *made = make_producer(octopus, topic); /* so that it shakes hands as often as the others */
+        octopus_producer *made = make_producer(octopus, topic); /* a new connection, hence a new handshake, in each round */
         deliver(octopus, made, 33);
         SUCCEEDS(octopus, octopus->producer->close(made, 60000, error));
         octopus->producer->release(made);
@@ -145,8 +146,8 @@ int main(int argc, char **argv)
     int is_first = strcmp(argv[2], "first") == 0;
     octopus_topic *topic = NULL;
     octopus_driver *driver = NULL;
-    for (int turn = 0; turn < 2; turn++) {
-        if (turn == !is_first) {
+    for (int step = 0; step < 2; step++) {
+        if (step == !is_first) {
             octopus = registered(dlopen(argv[1], RTLD_NOW | (is_first ? RTLD_GLOBAL : RTLD_LOCAL)));
             driver = make_driver(octopus, argv[3], NULL);
             topic = make_topic(octopus, driver, topic_name);
@@ -156,7 +157,7 @@ int main(int argc, char **argv)
         }
     }
 
-    void *(*const work[])(void *) = {push_by_the_plugin, push_by_the_neighbour, shake_hands_by_the_neighbour};
+    void *(*const work[])(void *) = {push_with_plugin, push_with_system_librdkafka, shake_hands_with_system_openssl};
     pthread_t threads[3];
     for (int at = 0; at < 3; at++)
         EXPECT(pthread_create(&threads[at], NULL, work[at], topic) == 0);

@@ -1,6 +1,6 @@
 /*
- * A host that makes its events ready itself. Whatever becomes of a push, with what it was given to prepare the event: that
- * is destroyed once, also when the push is refused before anything was tried. On the Kafka inside the plugin.
+ * A host that prepares its events itself (octopus_preparation). The plugin destroys each
+ * preparation once, whether the push succeeds, fails or is rejected. Uses the embedded Kafka.
  *
  *     cc -std=c11 -I include -o preparing plugin-tests/hosts/preparing.c -pthread -ldl
  *     ./preparing target/release/liboctopus.so
@@ -14,7 +14,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { PATIENCE_MS = 60000, MANY = 4 };
+enum { TIMEOUT_MS = 60000, MANY = 4 };
 
 static const octopus_api *octopus;
 static octopus_producer *producer;
@@ -23,7 +23,7 @@ static atomic_int prepared, destroyed;
 static void expect(int holds, int line, const char *what)
 {
     if (!holds) {
-        fprintf(stderr, "preparing.c:%d: not so: %s\n", line, what);
+        fprintf(stderr, "preparing.c:%d: failed: %s\n", line, what);
         exit(1);
     }
 }
@@ -46,7 +46,7 @@ static void destroy(void *context)
     atomic_fetch_add(&destroyed, 1);
 }
 
-/* Pushes them all, and waits for those that were queued. Says how many of them there were. */
+/* Pushes the events, waits for those that were queued, and returns their number. */
 static uint64_t push(const octopus_push_args *events, uint64_t count, octopus_status expected, const char *named)
 {
     octopus_future *futures[MANY] = {NULL};
@@ -61,13 +61,13 @@ static uint64_t push(const octopus_push_args *events, uint64_t count, octopus_st
         fprintf(stderr, "status %d: %s\n", status, message);
     EXPECT(status == expected && strstr(message, named));
     for (uint64_t index = 0; index < pushed; index++) {
-        EXPECT(octopus->future->wait(futures[index], PATIENCE_MS, NULL) == OCTOPUS_OK);
+        EXPECT(octopus->future->wait(futures[index], TIMEOUT_MS, NULL) == OCTOPUS_OK);
         octopus->future->release(futures[index]);
     }
     return pushed;
 }
 
-/* So many were prepared and destroyed since this was asked before. */
+/* Checks how many preparations were run and destroyed since the previous call. */
 static void expect_counts(int line, int were_prepared, int were_destroyed)
 {
     const int now_prepared = atomic_exchange(&prepared, 0), now_destroyed = atomic_exchange(&destroyed, 0);
@@ -77,7 +77,7 @@ static void expect_counts(int line, int were_prepared, int were_destroyed)
 }
 #define EXPECT_COUNTS(prepared, destroyed) expect_counts(__LINE__, prepared, destroyed)
 
-static void push_in_every_way(octopus_thread_pool *pool, octopus_topic *topic)
+static void push_all_variants(octopus_thread_pool *pool, octopus_topic *topic)
 {
     const octopus_preparation whole = {
         .size = sizeof whole, .context = &prepared, .destroy = destroy, .prepare = prepare};
@@ -85,13 +85,13 @@ static void push_in_every_way(octopus_thread_pool *pool, octopus_topic *topic)
     functionless.prepare = NULL;
     sizeless.size = 0;
     const octopus_push_args good = {.size = sizeof good, .preparation = &whole};
-    octopus_push_args with_metadata = good, without_function = good, without_size = good, at_null = good;
-    const octopus_bytes nowhere = {NULL, 3};
+    octopus_push_args with_metadata = good, without_function = good, without_size = good, null_segment = good;
+    const octopus_bytes null_bytes = {NULL, 3};
     with_metadata.metadata = (octopus_bytes){(const uint8_t *)"{}", 2};
     without_function.preparation = &functionless;
     without_size.preparation = &sizeless;
-    at_null.segments = &nowhere;
-    at_null.segment_count = 1;
+    null_segment.segments = &null_bytes;
+    null_segment.segment_count = 1;
     octopus_producer_args args = {.size = sizeof args, .thread_pool = pool};
     octopus_producer *own;
     EXPECT(octopus->topic->make_producer(topic, &args, &own, NULL) == OCTOPUS_OK);
@@ -102,12 +102,12 @@ static void push_in_every_way(octopus_thread_pool *pool, octopus_topic *topic)
     EXPECT(push((octopus_push_args[]){good, with_metadata, good, good}, 4, OCTOPUS_INVALID_ARGUMENT,
                 "event.metadata") == 1);
     EXPECT_COUNTS(1, 4);
-    EXPECT(push((octopus_push_args[]){at_null, good}, 2, OCTOPUS_INVALID_ARGUMENT, "event.segments") == 0);
+    EXPECT(push((octopus_push_args[]){null_segment, good}, 2, OCTOPUS_INVALID_ARGUMENT, "event.segments") == 0);
     EXPECT_COUNTS(0, 2);
     EXPECT(push((octopus_push_args[]){without_function, good}, 2, OCTOPUS_INVALID_ARGUMENT, "prepare: NULL") == 0);
     EXPECT_COUNTS(0, 2);
     EXPECT(push((octopus_push_args[]){without_size, good}, 2, OCTOPUS_INVALID_ARGUMENT, "its size is 0") == 0);
-    EXPECT_COUNTS(0, 1); /* what has no size can't be read */
+    EXPECT_COUNTS(0, 1); /* a preparation of size 0 can't be read, so its `destroy` is unknown */
 
     producer = NULL;
     EXPECT(push((octopus_push_args[]){good, good}, 2, OCTOPUS_INVALID_ARGUMENT, "NULL") == 0);
@@ -117,7 +117,7 @@ static void push_in_every_way(octopus_thread_pool *pool, octopus_topic *topic)
     EXPECT(octopus->producer->push(NULL, &good, NULL, NULL) == OCTOPUS_INVALID_ARGUMENT);
     EXPECT_COUNTS(0, 2);
 
-    EXPECT(octopus->producer->close(producer, PATIENCE_MS, NULL) == OCTOPUS_OK);
+    EXPECT(octopus->producer->close(producer, TIMEOUT_MS, NULL) == OCTOPUS_OK);
     EXPECT(octopus->producer->push(producer, &good, NULL, NULL) == OCTOPUS_CLOSED);
     EXPECT(push((octopus_push_args[]){good, good}, 2, OCTOPUS_CLOSED, "") == 0);
     EXPECT_COUNTS(0, 3);
@@ -141,8 +141,8 @@ int main(int argc, char **argv)
     EXPECT(octopus->driver->open_topic(driver, OCTOPUS_TEXT("own"), &topic, NULL) == OCTOPUS_OK);
     EXPECT(octopus->thread_pool->create(2, &pool, NULL) == OCTOPUS_OK);
 
-    push_in_every_way(NULL, topic);
-    push_in_every_way(pool, topic);
+    push_all_variants(NULL, topic);
+    push_all_variants(pool, topic);
 
     octopus->thread_pool->release(pool);
     octopus->topic->release(topic);

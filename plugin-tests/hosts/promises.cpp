@@ -1,12 +1,12 @@
 /*
- * A host in C++ on octopus.hpp, which wraps all of the ABI: what the Diaspora API promises, kept through handles, exceptions and
- * functions of C++. On a real Kafka.
+ * A host in C++ that uses octopus.hpp, which wraps the whole ABI: tests the guarantees of the
+ * Diaspora API through the C++ handles, exceptions and callbacks. Uses a real Kafka.
  *
  *     c++ -std=c++17 -I include -o promises plugin-tests/hosts/promises.cpp -L DIR -loctopus -Wl,-rpath,DIR
  *     ./promises localhost:9092 a-prefix-for-topics
  */
 
-#include "scene.hpp"
+#include "scenario.hpp"
 
 #include <atomic>
 #include <map>
@@ -20,14 +20,14 @@
 
 namespace {
 
-using namespace scene;
+using namespace scenario;
 using octopus::Delivered;
 using octopus::Error;
 using octopus::Flow;
-using promises::Countdown;
-using promises::mentions;
+using test_cases::Countdown;
+using test_cases::mentions;
 
-void handles_are_move_only_and_go_in_any_order()
+void handles_are_move_only_and_released_in_any_order()
 {
     static_assert(!std::is_copy_constructible_v<octopus::Driver> && std::is_nothrow_move_constructible_v<octopus::Driver>);
     static_assert(!std::is_copy_constructible_v<octopus::Event> && std::is_nothrow_move_constructible_v<octopus::Event>);
@@ -43,10 +43,10 @@ void handles_are_move_only_and_go_in_any_order()
     octopus::Push push = producer->push({"[1]", "ab", 0, false, {"cd", "", "e"}});
     producer.reset();
     octopus::Push moved = std::move(push);
-    const std::optional<Delivered> delivered = moved.wait(patience);
+    const std::optional<Delivered> delivered = moved.wait(timeout);
     EXPECT(delivered && delivered->id == 0 && delivered->partition == 0);
     octopus::Pull pull = consumer->pull();
-    std::optional<octopus::Event> event = pull.wait(patience);
+    std::optional<octopus::Event> event = pull.wait(timeout);
     consumer.reset();
     EXPECT(event && event->metadata() == "[1]" && event->data() == "abcde" && event->timestamp() > 0ms);
     const octopus::Event shared = event->share();
@@ -55,7 +55,7 @@ void handles_are_move_only_and_go_in_any_order()
     EXPECT(pull.wait(0ms)->id() == 0);
 }
 
-void a_driver_makes_finds_lists_and_deletes_topics()
+void driver_creates_finds_lists_and_deletes_topics()
 {
     const octopus::Driver driver(library(), R"({"kafka": {"bootstrap.servers": ")" + servers +
                                                 R"("}, "namespace": ")" + prefix + R"(", "open_retry_ms": 0})");
@@ -75,27 +75,27 @@ void a_driver_makes_finds_lists_and_deletes_topics()
     EXPECT(mentions(THROWN_BY(std::runtime_error, octopus::Library(nullptr)), "ABI"));
 }
 
-void what_fails_is_thrown_with_its_status_and_time_outs_are_not()
+void failures_throw_their_status_and_timeouts_do_not()
 {
     const octopus::Topic topic = new_topic("failures", 1);
     const octopus::Producer producer = topic.producer({"p", R"({"kafka": {"message.max.bytes": 2000}})"});
     const std::string large(producer.max_event_size() + 1, 'x');
     EXPECT(THROWN_BY(Error, producer.push({""})).status() == OCTOPUS_INVALID_METADATA);
     EXPECT(mentions(THROWN_BY(Error, producer.push({"1", large})), "message.max.bytes"));
-    EXPECT(producer.close(patience));
+    EXPECT(producer.close(timeout));
     EXPECT(THROWN_BY(Error, producer.push({"1"})).status() == OCTOPUS_CLOSED);
     const octopus::Consumer consumer = reader(topic);
     EXPECT(!consumer.next(a_moment) && consumer.pull_many(3, 10ms).empty() && !consumer.pull().is_done());
-    EXPECT(consumer.close(patience));
-    EXPECT(THROWN_BY(Error, consumer.pull().wait(patience)).status() == OCTOPUS_CLOSED);
+    EXPECT(consumer.close(timeout));
+    EXPECT(THROWN_BY(Error, consumer.pull().wait(timeout)).status() == OCTOPUS_CLOSED);
     EXPECT(THROWN_BY(Error, topic.consumer("")).status() == OCTOPUS_INVALID_ARGUMENT);
     const octopus::Topic away = driver().open_topic(topic.name());
     const octopus::Producer refused = away.producer({"p", R"({"kafka": {"delivery.timeout.ms": 100, "linger.ms": 50, "bootstrap.servers": "127.0.0.1:1"}})"});
-    const Error undelivered = THROWN_BY(Error, refused.push({"1"}).wait(patience));
+    const Error undelivered = THROWN_BY(Error, refused.push({"1"}).wait(timeout));
     EXPECT(undelivered.kafka_code() == -192 && undelivered.is_possibly_persisted());
 }
 
-void several_events_go_and_come_at_once()
+void push_many_and_pull_many_transfer_several_events()
 {
     const octopus::Topic topic = new_topic("many", 1);
     const octopus::Producer producer = topic.producer();
@@ -103,36 +103,36 @@ void several_events_go_and_come_at_once()
     EXPECT(producer.push_many({{"0", "a"}, {"1", "", {}, false, {"b", "c"}}}, refusal).size() == 2 && !refusal);
     EXPECT(producer.push_many({{"2"}, {"no JSON"}, {"3"}}, refusal).size() == 1 && refusal);
     EXPECT(THROWN_BY(Error, std::rethrow_exception(refusal)).status() == OCTOPUS_INVALID_METADATA);
-    EXPECT(producer.flush().wait(patience));
+    EXPECT(producer.flush().wait(timeout));
     const octopus::Consumer consumer = reader(topic);
     std::vector<octopus::Event> events;
     while (events.size() < 3)
-        for (octopus::Event &event : consumer.pull_many(10, patience))
+        for (octopus::Event &event : consumer.pull_many(10, timeout))
             events.push_back(std::move(event));
     EXPECT(events[0].data() == "a" && events[1].data() == "bc" && events[2].data().empty());
 }
 
-void futures_are_shared_waited_on_in_parallel_and_call()
+void futures_are_shared_awaited_in_parallel_and_call_back()
 {
     const octopus::Topic topic = new_topic("futures", 1);
     const octopus::Producer producer = topic.producer({"p", R"({"kafka": {"linger.ms": 100}})"});
     const octopus::Push push = producer.push({"7"});
-    std::atomic<unsigned> told{0};
+    std::atomic<unsigned> resolved{0};
     std::vector<std::thread> threads;
     for (unsigned index = 0; index < 4; index++)
-        threads.emplace_back([&, own = push.share()] { told += own.wait(patience)->id == 0 ? 1 : 0; });
+        threads.emplace_back([&, own = push.share()] { resolved += own.wait(timeout)->id == 0 ? 1 : 0; });
     for (std::thread &thread : threads)
         thread.join();
-    EXPECT(told == 4 && push.is_done() && push.wait(0ms)->id == 0);
+    EXPECT(resolved == 4 && push.is_done() && push.wait(0ms)->id == 0);
     Countdown calls(3);
     producer.push({"8"}).on_complete([&](octopus::Push &done) { done.wait(0ms)->id == 1 ? calls.hit() : void(); });
     producer.flush().on_complete([&](octopus::Flush &done) { done.wait(0ms) ? calls.hit() : void(); });
     const octopus::Consumer consumer = reader(topic);
     consumer.pull().on_complete([&](octopus::Pull &done) { number_of(*done.wait(0ms)) == 7 ? calls.hit() : void(); });
-    EXPECT(calls.is_over_within(patience));
+    EXPECT(calls.is_over_within(timeout));
 }
 
-void a_pull_that_is_dropped_has_taken_nothing()
+void dropped_pull_takes_no_event()
 {
     const octopus::Topic topic = new_topic("dropped", 1);
     fill(topic, 50);
@@ -148,10 +148,11 @@ void a_pull_that_is_dropped_has_taken_nothing()
     EXPECT(all == up_to(50));
 }
 
-/* Stamps each event in its turn. */
-class Stamped : public octopus::Preparation {
+/* Writes the number of the event as its metadata, and checks that the events are selected in
+ * order. */
+class Numbered : public octopus::Preparation {
 public:
-    Stamped(unsigned number, std::atomic<unsigned> &turn) : number_(number), turn_(turn) {}
+    Numbered(unsigned number, std::atomic<unsigned> &next) : number_(number), next_(next) {}
 
     void prepare(const std::vector<std::string_view> &data, const octopus::Output &metadata) override
     {
@@ -166,43 +167,43 @@ public:
 
     std::uint32_t select(std::optional<std::uint64_t>, std::uint32_t partitions) override
     {
-        if (turn_++ != number_)
+        if (next_++ != number_)
             throw 3;
         return number_ % partitions;
     }
 
 private:
     unsigned number_;
-    std::atomic<unsigned> &turn_;
+    std::atomic<unsigned> &next_;
 };
 
-void strict_order_holds_on_a_pool_of_four_for_events_made_ready_by_the_host_too()
+void strict_order_holds_on_pool_with_host_preparations()
 {
     const octopus::Topic topic = new_topic("strict", 2);
     const octopus::ThreadPool pool(library(), 4);
     octopus::ProducerOptions how;
     how.pool = &pool;
     const octopus::Producer producer = topic.producer(how);
-    std::atomic<unsigned> turn{0};
+    std::atomic<unsigned> next_number{0};
     std::vector<octopus::Push> pushes;
     for (unsigned number = 0; number < 300; number++) {
         const std::string data = number == 100 ? "unwanted" : "wanted";
-        pushes.push_back(producer.push({"", data}, std::make_unique<Stamped>(number < 100 ? number : number - 1, turn)));
+        pushes.push_back(producer.push({"", data}, std::make_unique<Numbered>(number < 100 ? number : number - 1, next_number)));
     }
-    EXPECT(mentions(THROWN_BY(Error, producer.flush().wait(patience)), "unwanted data"));
-    EXPECT(THROWN_BY(Error, pushes[100].wait(patience)).status() == OCTOPUS_CALLBACK_FAILED);
-    const octopus::Push stranger = producer.push({"", "wanted"}, std::make_unique<Stamped>(0, turn));
-    EXPECT(mentions(THROWN_BY(Error, stranger.wait(patience)), "no std::exception"));
+    EXPECT(mentions(THROWN_BY(Error, producer.flush().wait(timeout)), "unwanted data"));
+    EXPECT(THROWN_BY(Error, pushes[100].wait(timeout)).status() == OCTOPUS_CALLBACK_FAILED);
+    const octopus::Push out_of_order = producer.push({"", "wanted"}, std::make_unique<Numbered>(0, next_number));
+    EXPECT(mentions(THROWN_BY(Error, out_of_order.wait(timeout)), "not a std::exception"));
     std::map<std::uint32_t, unsigned> next = {{0, 0}, {1, 1}};
     const octopus::Consumer consumer = reader(topic);
     for (unsigned count = 0; count < 299; count++) {
-        const auto event = consumer.next(patience);
+        const auto event = consumer.next(timeout);
         EXPECT(event && number_of(*event) == next[event->partition()]);
         next[event->partition()] += 2;
     }
 }
 
-void processing_stops_or_fails_from_any_thread_with_what_was_thrown()
+void process_stops_or_rethrows_from_any_thread()
 {
     const octopus::Topic topic = new_topic("process", 2);
     fill(topic, 200);
@@ -245,7 +246,7 @@ void processing_stops_or_fails_from_any_thread_with_what_was_thrown()
     }
 }
 
-void targets_are_read_and_positions_told_sought_and_committed()
+void targets_are_read_and_positions_sought_and_committed()
 {
     const octopus::Topic topic = new_topic("targets", 3);
     fill(topic, 30);
@@ -255,33 +256,33 @@ void targets_are_read_and_positions_told_sought_and_committed()
         const octopus::Consumer consumer = reader(topic, "group", how);
         std::optional<octopus::Event> last;
         for (unsigned count = 0; count < 4; count++)
-            last = consumer.next(patience);
+            last = consumer.next(timeout);
         EXPECT(last && last->partition() == 1 && number_of(*last) == 10);
         EXPECT(consumer.assignment() == std::vector<std::uint32_t>{1});
         EXPECT(consumer.position(1) == 4 && consumer.lag(1) == 6 && !consumer.committed(1));
         last->acknowledge();
-        EXPECT(consumer.commit(patience) && consumer.committed(1) == 4);
+        EXPECT(consumer.commit(timeout) && consumer.committed(1) == 4);
         consumer.seek(1, 9);
-        EXPECT(number_of(*consumer.next(patience)) == 28 && !consumer.next(a_moment));
+        EXPECT(number_of(*consumer.next(timeout)) == 28 && !consumer.next(a_moment));
         EXPECT(THROWN_BY(Error, consumer.position(2)).status() == OCTOPUS_INVALID_ARGUMENT);
         consumer.unsubscribe();
         EXPECT(THROWN_BY(Error, last->acknowledge()).status() == OCTOPUS_STALE);
     }
-    EXPECT(number_of(*reader(topic, "group", how).next(patience)) == 13);
+    EXPECT(number_of(*reader(topic, "group", how).next(timeout)) == 13);
     how.targets = {3};
     EXPECT(THROWN_BY(Error, reader(topic, "group", how)).status() == OCTOPUS_INVALID_ARGUMENT);
 }
 
-constexpr promises::Promise all[] = {
-    PROMISE(handles_are_move_only_and_go_in_any_order),
-    PROMISE(a_driver_makes_finds_lists_and_deletes_topics),
-    PROMISE(what_fails_is_thrown_with_its_status_and_time_outs_are_not),
-    PROMISE(several_events_go_and_come_at_once),
-    PROMISE(futures_are_shared_waited_on_in_parallel_and_call),
-    PROMISE(a_pull_that_is_dropped_has_taken_nothing),
-    PROMISE(strict_order_holds_on_a_pool_of_four_for_events_made_ready_by_the_host_too),
-    PROMISE(processing_stops_or_fails_from_any_thread_with_what_was_thrown),
-    PROMISE(targets_are_read_and_positions_told_sought_and_committed),
+constexpr test_cases::TestCase all[] = {
+    TEST_CASE(handles_are_move_only_and_released_in_any_order),
+    TEST_CASE(driver_creates_finds_lists_and_deletes_topics),
+    TEST_CASE(failures_throw_their_status_and_timeouts_do_not),
+    TEST_CASE(push_many_and_pull_many_transfer_several_events),
+    TEST_CASE(futures_are_shared_awaited_in_parallel_and_call_back),
+    TEST_CASE(dropped_pull_takes_no_event),
+    TEST_CASE(strict_order_holds_on_pool_with_host_preparations),
+    TEST_CASE(process_stops_or_rethrows_from_any_thread),
+    TEST_CASE(targets_are_read_and_positions_sought_and_committed),
 };
 
 } // namespace

@@ -1,8 +1,9 @@
 /*
- * As promises.cpp: what a host in C++ gives to the plugin, its components, pools, services and tokens, is used as promised.
+ * As promises.cpp, for what a host provides to the plugin: components, thread pools, services and
+ * tokens.
  */
 
-#include "scene.hpp"
+#include "scenario.hpp"
 
 #include <algorithm>
 #include <atomic>
@@ -16,12 +17,12 @@
 
 namespace {
 
-using namespace scene;
+using namespace scenario;
 using octopus::Error;
-using promises::Countdown;
-using promises::mentions;
+using test_cases::Countdown;
+using test_cases::mentions;
 
-/* Components of every kind, which throw as it pleases them. */
+/* Components of each kind, which throw for certain events. */
 struct Polite : octopus::Validator {
     void validate(std::string_view metadata, const std::vector<std::string_view> &data) const override
     {
@@ -50,7 +51,7 @@ struct Reversed : octopus::Serializer {
     }
 };
 
-void components_of_the_host_are_used_and_what_they_throw_is_told()
+void host_components_are_used_and_their_exceptions_reported()
 {
     const octopus::Driver own = driver();
     own.register_validator("polite", [](std::string_view) { return std::make_unique<Polite>(); });
@@ -71,18 +72,19 @@ void components_of_the_host_are_used_and_what_they_throw_is_told()
     const octopus::Producer producer = topic.producer();
     EXPECT(mentions(THROWN_BY(Error, producer.push({"\"rude\""})), "how rude"));
     EXPECT(mentions(THROWN_BY(Error, producer.push({"1", "rude"})), "how rude"));
-    EXPECT(mentions(THROWN_BY(Error, producer.push({"1", "", 1}).wait(patience)), "no wishes for 1"));
-    EXPECT(producer.push({"0"}).wait(patience)->partition == 1 && producer.push({"12"}).wait(patience));
+    EXPECT(mentions(THROWN_BY(Error, producer.push({"1", "", 1}).wait(timeout)), "no wishes for 1"));
+    EXPECT(producer.push({"0"}).wait(timeout)->partition == 1 && producer.push({"12"}).wait(timeout));
     const octopus::Consumer consumer = reader(topic);
-    EXPECT(mentions(THROWN_BY(Error, consumer.next(patience)), "no std::exception"));
-    const auto event = consumer.next(patience);
+    EXPECT(mentions(THROWN_BY(Error, consumer.next(timeout)), "not a std::exception"));
+    const auto event = consumer.next(timeout);
     EXPECT(event && event->metadata() == "12" && event->serialized_metadata() == "21" && event->partition() == 1);
 }
 
-/* Two threads, which take what came last first; refuses every tenth task, or has it dropped. */
+/* A pool of two threads that runs the newest task first. Of ten tasks it rejects one, drops one,
+ * and queues one that it rejects. */
 class OwnPool : public octopus::HostPool {
 public:
-    explicit OwnPool(Countdown &gone) : gone_(gone)
+    explicit OwnPool(Countdown &destroyed) : destroyed_(destroyed)
     {
         for (unsigned index = 0; index < 2; index++)
             threads_.emplace_back([this] { work(); });
@@ -97,7 +99,7 @@ public:
         }
         for (std::thread &thread : threads_)
             thread.get_id() == std::this_thread::get_id() ? thread.detach() : thread.join();
-        gone_.hit();
+        destroyed_.hit();
     }
 
     void submit(octopus::Task task, std::uint64_t) override
@@ -135,7 +137,7 @@ private:
         }
     }
 
-    Countdown &gone_;
+    Countdown &destroyed_;
     mutable std::mutex mutex_;
     std::condition_variable changed_;
     std::deque<octopus::Task> tasks_;
@@ -144,12 +146,12 @@ private:
     bool is_over_ = false;
 };
 
-void a_pool_of_the_hosts_may_refuse_drop_and_reorder_and_strict_order_holds()
+void host_pool_may_reject_drop_and_reorder_in_strict_order()
 {
-    Countdown gone(1);
+    Countdown destroyed(1);
     const octopus::Topic topic = new_topic("own-pool", 1);
     {
-        const octopus::ThreadPool pool(library(), std::make_unique<OwnPool>(gone));
+        const octopus::ThreadPool pool(library(), std::make_unique<OwnPool>(destroyed));
         EXPECT(pool.thread_count() == 2);
         octopus::ProducerOptions how;
         how.pool = &pool;
@@ -166,7 +168,7 @@ void a_pool_of_the_hosts_may_refuse_drop_and_reorder_and_strict_order_holds()
         }
         for (const octopus::Push &push : pushes) {
             try {
-                EXPECT(push.wait(patience));
+                EXPECT(push.wait(timeout));
             } catch (const Error &error) {
                 EXPECT(error.status() == OCTOPUS_CALLBACK_FAILED);
                 dropped++;
@@ -177,39 +179,40 @@ void a_pool_of_the_hosts_may_refuse_drop_and_reorder_and_strict_order_holds()
         EXPECT(std::is_sorted(numbers.begin(), numbers.end()));
         Countdown worked(1);
         octopus::ThreadPool(library(), 1).submit([&] { worked.hit(); });
-        EXPECT(worked.is_over_within(patience));
+        EXPECT(worked.is_over_within(timeout));
     }
-    EXPECT(gone.is_over_within(patience));
+    EXPECT(destroyed.is_over_within(timeout));
 }
 
 void services_are_called_until_they_are_destroyed()
 {
-    /* The plugin may call until it has destroyed what was given, which is after the driver is gone. */
-    struct Heard {
-        Countdown &gone;
+    /* The plugin may call the services until it has destroyed them, which happens after the release
+     * of the driver. */
+    struct State {
+        Countdown &destroyed;
         Countdown assigned{1};
         std::mutex mutex;
         std::string log;
         bool has_statistics = false;
-        explicit Heard(Countdown &countdown) : gone(countdown) {}
-        ~Heard() { gone.hit(); }
+        explicit State(Countdown &countdown) : destroyed(countdown) {}
+        ~State() { destroyed.hit(); }
     };
-    Countdown gone(1);
+    Countdown destroyed(1);
     {
-        const auto heard = std::make_shared<Heard>(gone);
+        const auto state = std::make_shared<State>(destroyed);
         octopus::Services services;
-        services.log = [heard](std::int32_t, std::string_view, std::string_view message) {
-            const std::lock_guard<std::mutex> lock(heard->mutex);
-            heard->log.append(message);
+        services.log = [state](std::int32_t, std::string_view, std::string_view message) {
+            const std::lock_guard<std::mutex> lock(state->mutex);
+            state->log.append(message);
         };
-        services.statistics = [heard](std::string_view, std::string_view json) {
-            const std::lock_guard<std::mutex> lock(heard->mutex);
-            heard->has_statistics = heard->has_statistics || json.front() == '{';
+        services.statistics = [state](std::string_view, std::string_view json) {
+            const std::lock_guard<std::mutex> lock(state->mutex);
+            state->has_statistics = state->has_statistics || json.front() == '{';
         };
-        services.fatal = [heard](std::string_view, std::int32_t, std::string_view) {};
-        services.rebalance = [heard](std::string_view, std::int32_t what, const std::vector<std::uint32_t> &partitions) {
+        services.fatal = [state](std::string_view, std::int32_t, std::string_view) {};
+        services.rebalance = [state](std::string_view, std::int32_t what, const std::vector<std::uint32_t> &partitions) {
             if (what == OCTOPUS_PARTITIONS_ASSIGNED && partitions == std::vector<std::uint32_t>{0, 1})
-                heard->assigned.hit();
+                state->assigned.hit();
         };
         const octopus::Driver own(library(),
                                   R"({"kafka": {"statistics.interval.ms": 50, "bootstrap.servers": ")" + servers +
@@ -217,56 +220,56 @@ void services_are_called_until_they_are_destroyed()
                                   std::move(services));
         const octopus::Topic topic = new_topic(own, "services", 2);
         const octopus::Consumer consumer = reader(topic);
-        EXPECT(heard->assigned.is_over_within(patience));
+        EXPECT(state->assigned.is_over_within(timeout));
         consumer.next(a_moment);
-        const std::lock_guard<std::mutex> lock(heard->mutex);
-        EXPECT(heard->log.find("a key that nobody knows") != std::string::npos && heard->has_statistics);
+        const std::lock_guard<std::mutex> lock(state->mutex);
+        EXPECT(state->log.find("a key that nobody knows") != std::string::npos && state->has_statistics);
     }
-    EXPECT(gone.is_over_within(patience));
+    EXPECT(destroyed.is_over_within(timeout));
 }
 
-void tokens_are_provided_by_the_host_and_what_it_throws_instead_is_told()
+void host_tokens_are_used_and_token_exceptions_logged()
 {
-    /* Nobody is there to show them to, which the plugin finds out only afterwards. */
+    /* No broker listens at this address. The plugin asks for a token before it connects. */
     const char *const config = R"({"timeout_ms": 1000, "kafka": {"bootstrap.servers": "127.0.0.1:1", "sasl.mechanism":
         "OAUTHBEARER", "security.protocol": "sasl_plaintext", "sasl.oauthbearer.config": "of the host"}})";
-    struct Heard {
-        Countdown &gone;
-        std::atomic<bool> was_told{false}, was_asked_rightly{false};
-        explicit Heard(Countdown &countdown) : gone(countdown) {}
-        ~Heard() { gone.hit(); }
+    struct State {
+        Countdown &destroyed;
+        std::atomic<bool> has_logged{false}, got_config{false};
+        explicit State(Countdown &countdown) : destroyed(countdown) {}
+        ~State() { destroyed.hit(); }
     };
-    for (const bool has_one : {true, false}) {
-        Countdown gone(1);
+    for (const bool has_token : {true, false}) {
+        Countdown destroyed(1);
         {
-            const auto heard = std::make_shared<Heard>(gone);
+            const auto state = std::make_shared<State>(destroyed);
             octopus::Services services;
-            services.log = [heard, has_one](std::int32_t, std::string_view, std::string_view message) {
-                const char *const wanted = has_one ? "has a new token" : "the vault is sealed";
+            services.log = [state, has_token](std::int32_t, std::string_view, std::string_view message) {
+                const char *const wanted = has_token ? "has a new token" : "the vault is sealed";
                 if (message.find(wanted) != std::string_view::npos)
-                    heard->was_told = true;
+                    state->has_logged = true;
             };
-            services.token = [heard, has_one](std::string_view given) -> octopus::Token {
-                heard->was_asked_rightly = given == "of the host";
-                if (!has_one)
+            services.token = [state, has_token](std::string_view config) -> octopus::Token {
+                state->got_config = config == "of the host";
+                if (!has_token)
                     throw std::runtime_error("the vault is sealed");
                 return {"octopus-test-secret", "octopus", std::chrono::system_clock::now() + 1h};
             };
             const octopus::Driver driver(library(), config, std::move(services));
-            const auto end = std::chrono::steady_clock::now() + patience;
-            while (!heard->was_told && std::chrono::steady_clock::now() < end)
+            const auto end = std::chrono::steady_clock::now() + timeout;
+            while (!state->has_logged && std::chrono::steady_clock::now() < end)
                 std::this_thread::sleep_for(10ms);
-            EXPECT(heard->was_told && heard->was_asked_rightly);
+            EXPECT(state->has_logged && state->got_config);
         }
-        EXPECT(gone.is_over_within(patience));
+        EXPECT(destroyed.is_over_within(timeout));
     }
 }
 
-constexpr promises::Promise all[] = {
-    PROMISE(components_of_the_host_are_used_and_what_they_throw_is_told),
-    PROMISE(a_pool_of_the_hosts_may_refuse_drop_and_reorder_and_strict_order_holds),
-    PROMISE(services_are_called_until_they_are_destroyed),
-    PROMISE(tokens_are_provided_by_the_host_and_what_it_throws_instead_is_told),
+constexpr test_cases::TestCase all[] = {
+    TEST_CASE(host_components_are_used_and_their_exceptions_reported),
+    TEST_CASE(host_pool_may_reject_drop_and_reorder_in_strict_order),
+    TEST_CASE(services_are_called_until_they_are_destroyed),
+    TEST_CASE(host_tokens_are_used_and_token_exceptions_logged),
 };
 
 } // namespace

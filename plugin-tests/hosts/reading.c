@@ -1,6 +1,6 @@
 /*
- * A host in C that reads a topic and acknowledges each event, whatever happens to the topic: it says what it was given, and ends
- * after so many events.
+ * A host in C that pulls and acknowledges events of a topic, even if the topic has damaged or
+ * missing records. It prints each event and each error, and ends after EVENTS events.
  *
  *     cc -std=c11 -I include -o reading plugin-tests/hosts/reading.c -ldl
  *     ./reading target/release/liboctopus.so localhost:9092 a-topic a-group 15
@@ -14,8 +14,9 @@
 
 static const octopus_api *octopus;
 
-/* Says why a call gave nothing. Reading goes on after an error that can pass or that is said once. */
-static void tell(octopus_status status, octopus_error *error)
+/* Prints the error of a call. The caller continues, since the error may be transient or reported
+ * once. */
+static void print_error(octopus_status status, octopus_error *error)
 {
     uint32_t partition;
     uint64_t first, last;
@@ -51,14 +52,14 @@ int main(int argc, char **argv)
     if (status == OCTOPUS_OK)
         status = octopus->topic->make_consumer(topic, &args, &consumer, &error);
     if (status != OCTOPUS_OK)
-        return tell(status, error), 1;
+        return print_error(status, error), 1;
 
     for (long count = 0; count < wanted;) {
         octopus_event *event;
         uint64_t taken;
         status = octopus->consumer->pull_many(consumer, 1, 1000, &event, &taken, &error);
         if (status != OCTOPUS_OK) {
-            tell(status, error);
+            print_error(status, error);
             continue;
         }
         octopus_event_view view = {.size = sizeof view};
@@ -71,7 +72,7 @@ int main(int argc, char **argv)
     }
     status = octopus->consumer->close(consumer, 60000, &error);
     if (status != OCTOPUS_OK)
-        return tell(status, error), 1;
+        return print_error(status, error), 1;
     octopus->consumer->release(consumer);
     octopus->topic->release(topic);
     octopus->driver->release(driver);

@@ -1,6 +1,6 @@
 /*
- * A host in C++ that reads a topic and acknowledges each event, whatever happens to the topic: it says what it was given, and
- * ends after so many events.
+ * A host in C++ that pulls and acknowledges events of a topic, even if the topic has damaged or
+ * missing records. It prints each event and each error, and ends after EVENTS events.
  *
  *     ./reading localhost:9092 a-topic a-group 15
  */
@@ -28,7 +28,7 @@ try {
                 count++;
             }
         } catch (const octopus::Error &error) {
-            /* Reading goes on after an error that can pass or that is said once. */
+            /* The loop continues, since the error may be transient or reported once. */
             if (const auto &skipped = error.skipped())
                 std::cout << "skipped " << skipped->first << " to " << skipped->last << " of partition "
                           << skipped->partition << std::endl;

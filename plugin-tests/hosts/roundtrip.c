@@ -1,5 +1,6 @@
 /*
- * A host in C: it opens the library, pushes events with data to three partitions of a new topic, and reads them back.
+ * A host in C: it loads the library, pushes events with data to three partitions of a new topic,
+ * and pulls them back.
  *
  *     cc -std=c11 -I include -o roundtrip plugin-tests/hosts/roundtrip.c -ldl
  *     ./roundtrip target/release/liboctopus.so localhost:9092 a-new-topic a-group [events]
@@ -11,14 +12,14 @@
 #include <stdlib.h>
 #include <string.h>
 
-static const octopus_api *octopus; /* the whole plugin: one table of functions per noun */
+static const octopus_api *octopus; /* the plugin's functions: one table per noun */
 
-static void check(const char *doing, octopus_status status, octopus_error *error)
+static void check(const char *call, octopus_status status, octopus_error *error)
 {
     if (status == OCTOPUS_OK)
         return;
-    octopus_text why = octopus->error->message(error); /* empty for NULL, as with OCTOPUS_TIMED_OUT */
-    fprintf(stderr, "%s: status %d: %.*s\n", doing, status, (int)why.size, why.size ? why.data : "");
+    octopus_text why = octopus->error->message(error); /* empty for NULL, which OCTOPUS_TIMED_OUT has */
+    fprintf(stderr, "%s: status %d: %.*s\n", call, status, (int)why.size, why.size ? why.data : "");
     exit(1);
 }
 #define CHECK(call) (status = (call), check(#call, status, error))
@@ -53,7 +54,7 @@ int main(int argc, char **argv)
         const octopus_bytes data = {(const uint8_t *)&number, sizeof number};
         octopus_push_args event = {.size = sizeof event, .metadata = metadata, .segments = &data, .segment_count = 1};
         event.partition = number % partitions, event.has_partition = 1;
-        CHECK(octopus->producer->push(producer, &event, NULL, &error)); /* no future: the flush tells of all */
+        CHECK(octopus->producer->push(producer, &event, NULL, &error)); /* no future: the flush reports failures */
     }
     octopus_future *delivered;
     CHECK(octopus->producer->flush(producer, &delivered, &error));
@@ -63,24 +64,24 @@ int main(int argc, char **argv)
     octopus_consumer *consumer;
     CHECK(octopus->topic->make_consumer(topic, &consumer_args, &consumer, &error));
     for (uint64_t seen = 0, next[3] = {0, 1, 2}; seen < count; seen++) {
-        octopus_future *ticket; /* takes an event only in the wait that returns it */
+        octopus_future *pending; /* takes an event only in the wait that returns it */
         octopus_event *event;
         octopus_event_view view = {.size = sizeof view};
-        CHECK(octopus->consumer->pull(consumer, &ticket, &error));
-        CHECK(octopus->future->wait(ticket, 60000, &error));
-        CHECK(octopus->future->event(ticket, &event, &error));
+        CHECK(octopus->consumer->pull(consumer, &pending, &error));
+        CHECK(octopus->future->wait(pending, 60000, &error));
+        CHECK(octopus->future->event(pending, &event, &error));
         CHECK(octopus->event->view(event, &view, &error));
         if (view.partition >= partitions || view.data.size != sizeof(uint64_t) ||
             memcmp(view.data.data, &next[view.partition], sizeof(uint64_t)) != 0)
-            return fprintf(stderr, "offset %d of partition %d is out of place\n", (int)view.id, (int)view.partition), 1;
+            return fprintf(stderr, "unexpected event at offset %d of partition %d\n", (int)view.id, (int)view.partition), 1;
         next[view.partition] += partitions;
-        CHECK(octopus->event->acknowledge(event, &error)); /* the next of this group starts after it */
+        CHECK(octopus->event->acknowledge(event, &error)); /* the next consumer of this group starts after it */
         octopus->event->release(event);
-        octopus->future->release(ticket);
+        octopus->future->release(pending);
     }
     CHECK(octopus->consumer->close(consumer, 60000, &error));
     CHECK(octopus->producer->close(producer, 60000, &error));
-    octopus->driver->release(driver); /* each handle keeps what it needs, so the order is free */
+    octopus->driver->release(driver); /* handles may be released in any order: each keeps what it needs */
     octopus->topic->release(topic);
     octopus->producer->release(producer);
     octopus->consumer->release(consumer);

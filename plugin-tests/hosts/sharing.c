@@ -1,6 +1,7 @@
 /*
- * Counts threads and connections of a program with so many topics of three partitions, with a producer each and, if wanted, a
- * consumer each: the most while all are created, those ten seconds later, and those that ten further producers add.
+ * Counts the threads and connections of a program that has TOPICS topics of three partitions with
+ * one producer each and, if CONSUMERS is not 0, one consumer each: the peak while all are created,
+ * the numbers ten seconds later, and those that ten more producers add.
  *
  *     sharing LIBRARY CONFIG TOPIC TOPICS CONSUMERS REPLICAS
  *
@@ -14,7 +15,7 @@
 #include <sys/socket.h>
 #include <time.h>
 
-#define MORE 10
+#define MORE_PRODUCERS 10
 
 static long count_threads(void)
 {
@@ -44,15 +45,15 @@ static long count_connections(void)
 static atomic_long peak;
 static atomic_int is_over;
 
-static void rest(long milliseconds)
+static void sleep_ms(long milliseconds)
 {
     nanosleep(&(struct timespec){milliseconds / 1000, milliseconds % 1000 * 1000000}, NULL);
 }
 
-/* The thread that counts is not counted. */
-static void *watch(void *unused)
+/* Subtracts 1 for the counting thread itself. */
+static void *record_peak(void *unused)
 {
-    for (; !is_over; rest(5)) {
+    for (; !is_over; sleep_ms(5)) {
         long now = count_threads() - 1;
         if (now > peak)
             peak = now;
@@ -68,10 +69,10 @@ int main(int argc, char **argv)
     snprintf(options, sizeof options, "{\"num_partitions\": 3, \"replication_factor\": %s}", argv[6]);
     const octopus_api *octopus = load(argv[1]);
     pthread_t watcher;
-    EXPECT(pthread_create(&watcher, NULL, watch, NULL) == 0);
+    EXPECT(pthread_create(&watcher, NULL, record_peak, NULL) == 0);
     octopus_driver *driver = make_driver(octopus, argv[2], NULL);
     octopus_topic **opened = calloc((size_t)topics, sizeof *opened);
-    octopus_producer **producers = calloc((size_t)topics + MORE, sizeof *producers);
+    octopus_producer **producers = calloc((size_t)topics + MORE_PRODUCERS, sizeof *producers);
     octopus_consumer **pulling = calloc((size_t)topics, sizeof *pulling);
     EXPECT(opened && producers && pulling);
     for (int number = 0; number < topics; number++) {
@@ -90,11 +91,11 @@ int main(int argc, char **argv)
         if (consumers)
             EXPECT(pull(octopus, pulling[number]) == (uint64_t)number);
     }
-    rest(10 * 1000);
+    sleep_ms(10 * 1000);
     is_over = 1;
     EXPECT(pthread_join(watcher, NULL) == 0);
     long threads = count_threads(), connections = count_connections();
-    for (int number = 0; number < MORE; number++) {
+    for (int number = 0; number < MORE_PRODUCERS; number++) {
         producers[topics + number] = make_producer(octopus, opened[number % topics]);
         deliver(octopus, producers[topics + number], (uint64_t)number);
     }
@@ -103,7 +104,7 @@ int main(int argc, char **argv)
     octopus->string->release(description);
     printf("%ld %ld %ld %ld %ld\n", (long)peak, threads, connections, count_threads() - threads,
            count_connections() - connections);
-    for (int number = 0; number < topics + MORE; number++)
+    for (int number = 0; number < topics + MORE_PRODUCERS; number++)
         octopus->producer->release(producers[number]);
     for (int number = 0; number < topics; number++) {
         octopus->consumer->release(pulling[number]);

@@ -1,6 +1,6 @@
 /*
- * A program that is linked with the library and has threads with small stacks: threads that never call the library start
- * with 16 KiB, and every call works on 64 KiB.
+ * A program that links the library and has threads with small stacks: a thread that never calls the
+ * library starts with a stack of 16 KiB, and each call works with 64 KiB.
  *
  *     stacks CONFIG TOPIC
  */
@@ -10,7 +10,7 @@
 
 static const char *config, *topic_name;
 
-/* The plugin starts no thread here, and none of its thread-local storage is used. */
+/* Fails to start if the plugin's static thread-local storage does not fit into the stack. */
 static void *do_nothing(void *unused)
 {
     (void)unused;
@@ -19,7 +19,7 @@ static void *do_nothing(void *unused)
 
 static octopus_text validator(void)
 {
-    /* As deep as a schema may be that people write. */
+    /* As deep as any schema in practice. */
     static char json[4096] = "{\"type\": \"schema\", \"schema\": ";
     for (int depth = 0; depth < 30; depth++)
         strcat(json, "{\"properties\": {\"a\": ");

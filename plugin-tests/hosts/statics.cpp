@@ -1,6 +1,6 @@
 /*
- * A host that keeps all it has in static objects and thread-locals, whose destructors run after main: they push, wait, close
- * and release, in whatever order they are destroyed.
+ * A host that keeps its handles in static objects and thread-locals. Their destructors, which run
+ * after main, push, wait, close and release in the order of destruction.
  *
  *     statics CONFIG TOPIC
  */
@@ -20,7 +20,8 @@ using namespace std::chrono_literals;
 
 constexpr int all_destroyed = 6;
 
-/* The first of all statics, so the last to go: the status says that the others went without an exception. */
+/* The first static, so the last to be destroyed: the exit status shows that no other destructor
+ * threw. */
 struct Last {
     ~Last() { _exit(all_destroyed); }
 } last;
@@ -29,12 +30,13 @@ void expect(bool holds, const char *what)
 {
     if (holds)
         return;
-    std::fprintf(stderr, "not so: %s\n", what);
+    std::fprintf(stderr, "failed: %s\n", what);
     _exit(1);
 }
 #define EXPECT(condition) expect((condition), #condition)
 
-/* Destroyed before all that it was made from, or after. */
+/* Statics are destroyed in the reverse order of their definition: some before the objects they were
+ * made from, some after. */
 std::optional<octopus::Event> event;
 std::optional<octopus::Push> in_flight;
 std::optional<octopus::Driver> driver;
@@ -80,7 +82,7 @@ void open(const std::string &config, const std::string &name)
     EXPECT(closing.producer->push(octopus::NewEvent{"\"first\""}).wait(60s).has_value());
     event.emplace(*closing.consumer->pull().wait(60s));
     std::thread(use_a_thread_local).join();
-    use_a_thread_local(); /* this thread's goes before the statics */
+    use_a_thread_local(); /* this thread's object is destroyed before the statics */
     in_flight.emplace(closing.producer->push(octopus::NewEvent{}));
 }
 

@@ -1,6 +1,7 @@
 /*
- * A host whose threads come and go: each makes a driver, pushes, hands its producer and a future over, and ends, pushing
- * once more from the destructor of a thread-local. Those who come later use what is left, and every event is there once.
+ * A host with short-lived threads. Each creates a driver, pushes, hands its producer and a future
+ * over to the main thread, and ends, pushing once more from the destructor of a thread-local. The
+ * main thread then uses the remaining handles. Each event is delivered once.
  *
  *     threads LIBRARY CONFIG TOPIC
  */
@@ -11,7 +12,7 @@
 #include <stdint.h>
 #include <time.h>
 
-enum { THREADS = 200, AT_ONCE = 10, PUSHES = 4, PATIENCE_S = 60 };
+enum { THREADS = 200, AT_ONCE = 10, PUSHES = 4, TIMEOUT_S = 60 };
 
 struct worker {
     uint64_t number;
@@ -25,8 +26,9 @@ static const octopus_api *octopus;
 static const char *config, *topic_name;
 static pthread_key_t key;
 
-/* As the thread ends, after all of its thread-locals that C++ or Rust have: it still pushes, waits and releases. */
-static void end(void *context)
+/* Runs at the end of a thread, after the destructors of its C++ and Rust thread-locals. Pushes,
+ * waits and releases. */
+static void on_thread_end(void *context)
 {
     struct worker *worker = context;
     deliver(octopus, worker->producer, worker->number * PUSHES + 2);
@@ -46,7 +48,7 @@ static void *work(void *context)
     return NULL;
 }
 
-static void use_what_is_left(struct worker *worker)
+static void use_remaining(struct worker *worker)
 {
     uint64_t id;
     SUCCEEDS(octopus, octopus->future->wait(worker->handed_over, 60000, error));
@@ -68,12 +70,13 @@ static int thread_count(void)
     return count;
 }
 
-/* Clients start and end threads in the background: the number that stays for a second. */
+/* Waits until the number of threads is constant for a second, since clients start and end threads
+ * in the background. */
 static int settled_thread_count(void)
 {
     const struct timespec moment = {.tv_nsec = 50000000};
     int count = thread_count();
-    time_t end = time(NULL) + PATIENCE_S;
+    time_t end = time(NULL) + TIMEOUT_S;
     for (int same = 0; same < 20 && time(NULL) < end;) {
         nanosleep(&moment, NULL);
         int next = thread_count();
@@ -89,11 +92,11 @@ int main(int argc, char **argv)
         return fprintf(stderr, "usage: %s LIBRARY CONFIG TOPIC\n", argv[0]), 1;
     config = argv[2];
     topic_name = argv[3];
-    EXPECT(pthread_key_create(&key, end) == 0);
+    EXPECT(pthread_key_create(&key, on_thread_end) == 0);
     octopus = load(argv[1]);
     octopus_driver *driver = make_driver(octopus, config, NULL);
     octopus_topic *topic = make_topic(octopus, driver, topic_name);
-    octopus->producer->release(make_producer(octopus, topic)); /* with the first one a thread starts that stays */
+    octopus->producer->release(make_producer(octopus, topic)); /* the first producer starts a thread that is never ended */
     int before = settled_thread_count();
 
     for (uint64_t first = 0; first < THREADS; first += AT_ONCE) {
@@ -106,7 +109,7 @@ int main(int argc, char **argv)
         for (int at = 0; at < AT_ONCE; at++)
             EXPECT(pthread_join(threads[at], NULL) == 0);
         for (int at = 0; at < AT_ONCE; at++)
-            use_what_is_left(&workers[at]);
+            use_remaining(&workers[at]);
     }
 
     static int seen[THREADS * PUSHES];
@@ -118,9 +121,9 @@ int main(int argc, char **argv)
     SUCCEEDS(octopus, octopus->consumer->close(consumer, 60000, error));
     octopus->consumer->release(consumer);
 
-    /* Clients are taken down in the background; none may stay. */
+    /* Clients are torn down in the background. All of their threads must end. */
     const struct timespec moment = {.tv_nsec = 20000000};
-    for (time_t end = time(NULL) + PATIENCE_S; thread_count() > before && time(NULL) < end;)
+    for (time_t end = time(NULL) + TIMEOUT_S; thread_count() > before && time(NULL) < end;)
         nanosleep(&moment, NULL);
     EXPECT(thread_count() <= before);
     printf("%d events of %d threads, each once, and no thread is left\n", THREADS * PUSHES, THREADS);

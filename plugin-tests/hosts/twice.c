@@ -1,6 +1,7 @@
 /*
- * A host that has the library several times: opened again, which is the same one; and as a copy under another path, which is
- * an instance of its own. Both work at the same time and know nothing of each other.
+ * A host that loads the library several times: a second dlopen of the same path returns the same
+ * instance, and a copy under another path is a separate instance. Both are used at the same time
+ * and are independent.
  *
  *     twice LIBRARY COPY CONFIG TOPIC
  */
@@ -40,7 +41,8 @@ static void *work(void *context)
     const octopus_api *octopus = own->octopus;
     octopus_component component = {.size = sizeof component, .make = make, .validate = accept_all};
     own->driver = make_driver(octopus, config, NULL);
-    /* The same name in each: what is registered in one is not in another. */
+    /* Both instances register the same name, which would fail if they shared their
+     * registrations. */
     SUCCEEDS(octopus, octopus->driver->register_component(own->driver, OCTOPUS_ROLE_VALIDATOR, text("own"), &component, error));
     octopus_topic *topic = make_topic(octopus, own->driver, own->topic);
     octopus_producer *producer = make_producer(octopus, topic);

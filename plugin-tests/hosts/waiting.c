@@ -1,15 +1,16 @@
 /*
- * A host whose broker answers late, while it has more to send: waiting for the answer takes no processor.
+ * A host whose broker delays its produce response while more events are queued: waiting for the
+ * response must use no CPU time.
  *
  *     waiting LIBRARY CONFIG TOPIC
  *
- * Prints nothing; ends with everything in flight, since that answer may never come.
+ * Prints the CPU time. Exits with all events in flight, since the response may never arrive.
  */
 #include "host.h"
 
 #include <time.h>
 
-static double processor_seconds(void)
+static double cpu_seconds(void)
 {
     struct timespec time;
     EXPECT(clock_gettime(CLOCK_PROCESS_CPUTIME_ID, &time) == 0);
@@ -25,9 +26,10 @@ int main(int argc, char **argv)
     SUCCEEDS(octopus, octopus->driver->open_topic(driver, text(argv[3]), &topic, error));
     octopus_producer *producer = make_producer(octopus, topic);
 
-    /* The first go out; those that come behind them, for two seconds, wait for the answer. */
+    /* The first events are sent; the later ones, pushed over two seconds, wait for the response to
+     * these. */
     octopus_future *last = NULL;
-    double before = processor_seconds();
+    double before = cpu_seconds();
     for (int round = 0; round < 100; round++) {
         for (uint64_t number = 0; number < 10; number++) {
             octopus->future->release(last);
@@ -35,7 +37,7 @@ int main(int argc, char **argv)
         }
         usleep(20 * 1000);
     }
-    double used = processor_seconds() - before;
+    double used = cpu_seconds() - before;
     EXPECT(octopus->future->wait(last, 0, NULL) == OCTOPUS_TIMED_OUT);
     printf("%.3f s\n", used);
     EXPECT(used < 0.5);

@@ -1,6 +1,6 @@
 /*
- * A host that forks workers, as Python's multiprocessing does: each worker creates a driver of its own, pushes, pulls, and
- * ends by _exit. Meanwhile the parent does what STATE says.
+ * A host that forks workers, as Python's multiprocessing does: each worker creates its own driver,
+ * pushes, pulls, and ends by _exit. STATE selects what the parent does meanwhile.
  *
  *     workers LIBRARY STATE CONFIG TOPIC
  *
@@ -41,9 +41,10 @@ static void push_events(octopus_producer *to, int count)
     }
 }
 
-/* ---- workers ------------------------------------------------------------------------------------ */
+/* ---- workers --------------------------------------------------------------------------------- */
 
-/* Those of the Internet: while a thread of the parent resolves a name, libc has one to the kernel. */
+/* Counts IP sockets only: while a thread of the parent resolves a name, libc has a netlink
+ * socket. */
 static int count_sockets(void)
 {
     int count = 0;
@@ -60,7 +61,7 @@ static int count_sockets(void)
     return count;
 }
 
-/* What the parent has is rejected before and after the worker has created something. */
+/* The parent's handles are rejected, both before and after the worker has created its own. */
 static void check_rejected(void)
 {
     octopus_push_args event = {.size = sizeof event};
@@ -97,7 +98,7 @@ static void work(int depth)
     alarm(TIMEOUT_S); /* a hang ends the worker with a signal */
     EXPECT(count_sockets() == 0);
     check_rejected();
-    if (depth % 2 == 1) /* the tables from before the fork, or those that are there now */
+    if (depth % 2 == 1) /* uses either the tables from before the fork, or registers again */
         octopus = load(library);
     octopus_driver *own = make_driver(octopus, config, NULL);
     octopus_topic *own_topic = NULL;
@@ -128,9 +129,9 @@ static pid_t fork_worker(int depth)
     return child;
 }
 
-/* ---- the parent --------------------------------------------------------------------------------- */
+/* ---- the parent ------------------------------------------------------------------------------ */
 
-static void *push_all_the_time(void *unused)
+static void *push_until_over(void *unused)
 {
     (void)unused;
     while (!atomic_load(&is_over)) {
@@ -140,7 +141,7 @@ static void *push_all_the_time(void *unused)
     return NULL;
 }
 
-static void *pull_all_the_time(void *unused)
+static void *pull_until_over(void *unused)
 {
     (void)unused;
     while (!atomic_load(&is_over)) {
@@ -153,7 +154,7 @@ static void *pull_all_the_time(void *unused)
     return NULL;
 }
 
-static void *create_all_the_time(void *unused)
+static void *create_until_over(void *unused)
 {
     (void)unused;
     while (!atomic_load(&is_over)) {
@@ -196,16 +197,17 @@ int main(int argc, char **argv)
     closefrom(3);
     pushed = mmap(NULL, sizeof *pushed, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
     EXPECT(pushed != MAP_FAILED);
-    /* Visible to all, its own copies find its function in place of theirs. */
+    /* With RTLD_GLOBAL, the copies of the library that the workers load resolve its symbols before
+     * their own. */
     octopus = is_state("nested, global") ? registered(dlopen(library, RTLD_NOW | RTLD_GLOBAL)) : load(library);
     if (!is_state("registered"))
         open_all();
     if (is_state("released"))
         release_all();
     pthread_t thread;
-    void *(*activity)(void *) = is_state("pushing")    ? push_all_the_time
-                                : is_state("pulling")  ? pull_all_the_time
-                                : is_state("creating") ? create_all_the_time
+    void *(*activity)(void *) = is_state("pushing")    ? push_until_over
+                                : is_state("pulling")  ? pull_until_over
+                                : is_state("creating") ? create_until_over
                                                        : NULL;
     if (activity)
         EXPECT(pthread_create(&thread, NULL, activity, NULL) == 0);

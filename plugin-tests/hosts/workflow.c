@@ -1,7 +1,8 @@
 /*
- * A workflow as MOFA runs it: a thinker creates a driver and forks a server, which creates a driver of its own. The thinker
- * sends tasks, the server answers each on one of five result topics. Each message is 37 KB of text in the metadata, and is
- * pushed, waited for and flushed; pulls wait for a second at a time. The thinker ends without closing anything.
+ * The communication of a MOFA workflow: a thinker creates a driver and forks a server, which
+ * creates its own driver. The thinker sends tasks; the server sends the result of each on one of
+ * five topics. Each message is 37 KB of text in the metadata and is pushed, waited for and flushed.
+ * Pulls have a timeout of one second. The thinker exits without closing anything.
  *
  *     workflow LIBRARY CONFIG PREFIX TASKS
  */
@@ -44,7 +45,7 @@ static void send_message(const octopus_producer *producer)
     octopus->future->release(future);
 }
 
-/* Whether a message came within a second. */
+/* Returns whether a message arrived within a second. */
 static int receive_message(const octopus_consumer *consumer)
 {
     octopus_event *event;

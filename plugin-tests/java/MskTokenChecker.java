@@ -24,9 +24,10 @@ import org.apache.kafka.common.security.oauthbearer.OAuthBearerToken;
 import org.apache.kafka.common.security.oauthbearer.OAuthBearerValidatorCallback;
 
 /**
- * What an MSK broker does with a token, as far as it can be done without AWS: the signature is made again with the
- * test's secret. Options of the login module: region, accessKey, secretKey, sessionToken (none: there must be none),
- * log, a file that gets a line for each token, and knownOnce (none: at once), a file that is there once the key is known.
+ * Checks a token as an MSK broker does, but without AWS: computes the signature with the secret of
+ * the test. Options of the login module: region, accessKey, secretKey, sessionToken (if not set,
+ * the token must have none), log, a file that receives a line for each token, and knownOnce, a file
+ * that must exist before the key is accepted (if not set, the key is accepted at once).
  */
 public final class MskTokenChecker implements AuthenticateCallbackHandler {
     private static final DateTimeFormatter DATE =
@@ -42,16 +43,16 @@ public final class MskTokenChecker implements AuthenticateCallbackHandler {
     @Override
     public void handle(Callback[] callbacks) throws UnsupportedCallbackException {
         for (Callback callback : callbacks) {
-            if (!(callback instanceof OAuthBearerValidatorCallback asked)) {
+            if (!(callback instanceof OAuthBearerValidatorCallback validation)) {
                 throw new UnsupportedCallbackException(callback);
             }
             try {
-                OAuthBearerToken token = check(asked.tokenValue());
-                asked.token(token);
+                OAuthBearerToken token = check(validation.tokenValue());
+                validation.token(token);
                 log("accepted " + token.startTimeMs());
-            } catch (Exception refusal) {
-                asked.error("invalid_token", null, null);
-                log("refused " + refusal.getMessage());
+            } catch (Exception error) {
+                validation.error("invalid_token", null, null);
+                log("refused " + error.getMessage());
             }
         }
     }
@@ -65,44 +66,44 @@ public final class MskTokenChecker implements AuthenticateCallbackHandler {
         String url = new String(Base64.getUrlDecoder().decode(value), StandardCharsets.UTF_8);
         require(!value.contains("="), "the token has padding");
         URI request = URI.create(url);
-        Map<String, String> written = new TreeMap<>();
+        Map<String, String> parameters = new TreeMap<>();
         String last = null;
         for (String pair : request.getRawQuery().split("&")) {
             String[] parts = pair.split("=", 2);
-            require(written.put(parts[0], parts[1]) == null, "a parameter is given twice: " + parts[0]);
+            require(parameters.put(parts[0], parts[1]) == null, "duplicate parameter: " + parts[0]);
             last = parts[0];
         }
         require("User-Agent".equals(last), "User-Agent is not appended after the signature");
-        written.remove("User-Agent");
-        String signature = written.remove("X-Amz-Signature");
+        parameters.remove("User-Agent");
+        String signature = parameters.remove("X-Amz-Signature");
         String host = "kafka." + option("region") + ".amazonaws.com";
-        require("https".equals(request.getScheme()) && host.equals(request.getHost()), "it is for " + request.getHost());
+        require("https".equals(request.getScheme()) && host.equals(request.getHost()), "the host is " + request.getHost());
         require("/".equals(request.getRawPath()), "the path is " + request.getRawPath());
-        require("kafka-cluster:Connect".equals(decoded(written, "Action")), "the action is another");
-        require("AWS4-HMAC-SHA256".equals(decoded(written, "X-Amz-Algorithm")), "the algorithm is another");
-        require("host".equals(decoded(written, "X-Amz-SignedHeaders")), "other headers are signed");
+        require("kafka-cluster:Connect".equals(decoded(parameters, "Action")), "unexpected action");
+        require("AWS4-HMAC-SHA256".equals(decoded(parameters, "X-Amz-Algorithm")), "unexpected algorithm");
+        require("host".equals(decoded(parameters, "X-Amz-SignedHeaders")), "other headers are signed");
         String session = (String) options.get("sessionToken");
         require(
-                session == null ? !written.containsKey("X-Amz-Security-Token")
-                        : session.equals(decoded(written, "X-Amz-Security-Token")),
-                "the session token is another");
+                session == null ? !parameters.containsKey("X-Amz-Security-Token")
+                        : session.equals(decoded(parameters, "X-Amz-Security-Token")),
+                "unexpected session token");
         Set<String> known = Set.of("Action", "X-Amz-Algorithm", "X-Amz-Credential", "X-Amz-Date", "X-Amz-Expires",
                 "X-Amz-SignedHeaders", "X-Amz-Security-Token");
-        require(known.containsAll(written.keySet()), "there are other parameters");
+        require(known.containsAll(parameters.keySet()), "unexpected parameters");
 
-        String date = decoded(written, "X-Amz-Date");
+        String date = decoded(parameters, "X-Amz-Date");
         long start = Instant.from(DATE.parse(date)).toEpochMilli();
-        long life = 1000 * Long.parseLong(decoded(written, "X-Amz-Expires"));
-        require(life > 0 && life <= 900_000, "it lives for " + life + " ms");
+        long life = 1000 * Long.parseLong(decoded(parameters, "X-Amz-Expires"));
+        require(life > 0 && life <= 900_000, "the lifetime is " + life + " ms");
         long now = System.currentTimeMillis();
-        require(start <= now + 1000, "it is signed in the future");
-        require(now < start + life, "it has expired " + (now - start - life) + " ms ago");
+        require(start <= now + 1000, "the date is in the future");
+        require(now < start + life, "the token expired " + (now - start - life) + " ms ago");
 
         String day = date.substring(0, 8);
         String scope = day + "/" + option("region") + "/kafka-cluster/aws4_request";
-        require((option("accessKey") + "/" + scope).equals(decoded(written, "X-Amz-Credential")), "another key signed it");
+        require((option("accessKey") + "/" + scope).equals(decoded(parameters, "X-Amz-Credential")), "unexpected credential");
         StringBuilder query = new StringBuilder();
-        written.forEach((name, raw) -> query.append(query.isEmpty() ? "" : "&").append(name).append("=").append(raw));
+        parameters.forEach((name, raw) -> query.append(query.isEmpty() ? "" : "&").append(name).append("=").append(raw));
         String canonical = "GET\n/\n" + query + "\nhost:" + host + "\n\nhost\n" + sha256("");
         String toSign = "AWS4-HMAC-SHA256\n" + date + "\n" + scope + "\n" + sha256(canonical);
         byte[] key = ("AWS4" + option("secretKey")).getBytes(StandardCharsets.UTF_8);
@@ -133,9 +134,9 @@ public final class MskTokenChecker implements AuthenticateCallbackHandler {
         }
     }
 
-    private static String decoded(Map<String, String> written, String name) {
-        require(written.containsKey(name), name + " is missing");
-        return URLDecoder.decode(written.get(name).replace("+", "%2B"), StandardCharsets.UTF_8);
+    private static String decoded(Map<String, String> parameters, String name) {
+        require(parameters.containsKey(name), name + " is missing");
+        return URLDecoder.decode(parameters.get(name).replace("+", "%2B"), StandardCharsets.UTF_8);
     }
 
     private static byte[] hmac(byte[] key, String text) throws Exception {
@@ -149,9 +150,9 @@ public final class MskTokenChecker implements AuthenticateCallbackHandler {
         return HexFormat.of().formatHex(hash);
     }
 
-    private static void require(boolean holds, String otherwise) {
+    private static void require(boolean holds, String message) {
         if (!holds) {
-            throw new IllegalArgumentException(otherwise);
+            throw new IllegalArgumentException(message);
         }
     }
 }

@@ -6,7 +6,10 @@ import org.apache.kafka.clients.producer.KafkaProducer;
 import org.apache.kafka.clients.producer.ProducerRecord;
 import org.apache.kafka.common.serialization.ByteArraySerializer;
 
-/** Writes records of Octopus in transactions: {@code Transactions BOOTSTRAP TOPIC +3 -2 ...} commits three and aborts two. */
+/**
+ * Writes records in the format of Octopus in transactions: {@code Transactions BOOTSTRAP TOPIC +3
+ * -2 ...} commits three records and aborts two.
+ */
 public class Transactions {
     public static void main(String[] args) throws Exception {
         Properties settings = new Properties();
@@ -31,7 +34,7 @@ public class Transactions {
         }
     }
 
-    /** Empty metadata, and the number as data. */
+    /** Returns a record with empty metadata and the number as its data. */
     private static byte[] record(int number) {
         byte[] metadata = "{}".getBytes(StandardCharsets.UTF_8);
         byte[] data = Integer.toString(number).getBytes(StandardCharsets.UTF_8);

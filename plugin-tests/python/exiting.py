@@ -1,8 +1,8 @@
-"""A script that pushes events and ends, on the C ABI by ctypes.
+"""A script that pushes events and exits. It calls the C ABI with ctypes.
 
     exiting.py LIBRARY WAY EVENTS CONFIG TOPIC COUNTER
 
-The file COUNTER gets the number of pushes that the plugin accepted, in 8 bytes.
+Writes the number of pushes that the plugin accepted to the file COUNTER, in 8 bytes.
 """
 
 import ctypes
@@ -44,12 +44,12 @@ def text(value):
 
 
 def slot(table, index, *arguments):
-    """The function in this place of a table; place 0 is the table's size."""
+    """Returns the function at this index of a table. Index 0 is the size of the table."""
     return ctypes.CFUNCTYPE(ctypes.c_int32, *arguments)(table[index])
 
 
 def make(function, *arguments):
-    """Calls a slot that makes an object: its last two arguments are the places for the object and for an error."""
+    """Calls a slot that creates an object. Its last two arguments are pointers for the object and for an error."""
     made = ctypes.c_void_p()
     status = function(*arguments, ctypes.byref(made), None)
     if status != STATUS_OK:

@@ -1,9 +1,10 @@
-"""Prints tokens of AWS' own signer as test vectors: src/auth/msk/vectors.json.
+"""Prints tokens of AWS' signer for MSK as test vectors: src/auth/msk/vectors.json.
 
     pip install aws-msk-iam-sasl-signer-python==1.0.2
     python plugin-tests/python/msk_vectors.py > src/auth/msk/vectors.json
 
-The signer takes neither a time nor tells its canonical request, so both are got from botocore, which does its work.
+The signer has no parameter for the time and does not return its canonical request, so this script patches botocore,
+which the signer uses.
 """
 
 import base64
@@ -29,12 +30,12 @@ CASES = [
 
 def vector(region, session_token, time):
     now = datetime.datetime.fromisoformat(time)
-    # Newer and older releases of botocore ask for the time in different ways.
+    # Sets the time that botocore signs with, in releases that have this function.
     botocore.auth.get_current_datetime = lambda remove_tzinfo=True: now
     canonical = []
     original = botocore.auth.SigV4Auth.canonical_request
 
-    def kept(self, request):
+    def record_canonical_request(self, request):
         canonical.append(original(self, request))
         return canonical[-1]
 
@@ -42,7 +43,7 @@ def vector(region, session_token, time):
         def load(self):
             return Credentials(ACCESS_KEY, SECRET_KEY, session_token)
 
-    botocore.auth.SigV4Auth.canonical_request = kept
+    botocore.auth.SigV4Auth.canonical_request = record_canonical_request
     try:
         token, expires_ms = signer.generate_auth_token_from_credentials_provider(region, Provider())
     finally:

@@ -1,8 +1,9 @@
-"""A script that reads a topic and acknowledges each event, whatever happens to the topic, on the C ABI by ctypes.
+"""A script that pulls and acknowledges events of a topic, even if the topic has damaged or missing records. It calls
+the C ABI with ctypes.
 
     reading.py LIBRARY BOOTSTRAP-SERVERS TOPIC GROUP EVENTS
 
-It says what it was given, and ends after so many events.
+Prints each event and each error, and exits after EVENTS events.
 """
 
 import ctypes
@@ -52,18 +53,18 @@ class EventView(ctypes.Structure):
     ]
 
 
-def say(line):
+def print_line(line):
     print(line, flush=True)
 
 
-def tell(api, status, error):
-    """Says why a call gave nothing."""
+def print_error(api, status, error):
+    """Prints the error of a call that returned no event."""
     partition, first, last = ctypes.c_uint32(), ctypes.c_uint64(), ctypes.c_uint64()
     skipped = slot(api.error, 7, pointer, pointer, pointer, pointer)
     if skipped(error, ctypes.byref(partition), ctypes.byref(first), ctypes.byref(last)):
-        say(f"skipped {first.value} to {last.value} of partition {partition.value}")
+        print_line(f"skipped {first.value} to {last.value} of partition {partition.value}")
     elif status != STATUS_TIMED_OUT:
-        say(f"status {status}")
+        print_line(f"status {status}")
     ctypes.CFUNCTYPE(None, pointer)(api.error[6])(error)
 
 
@@ -84,12 +85,12 @@ def main(library, servers, topic_name, group, wanted):
         event, taken, error = pointer(), ctypes.c_uint64(), pointer()
         status = pull_many(consumer, 1, 1000, ctypes.byref(event), ctypes.byref(taken), ctypes.byref(error))
         if status != STATUS_OK:
-            tell(api, status, error)
+            print_error(api, status, error)
             continue
-        seen = EventView(size=ctypes.sizeof(EventView))
-        if view(event, ctypes.byref(seen), None) != STATUS_OK or acknowledge(event, None) != STATUS_OK:
+        content = EventView(size=ctypes.sizeof(EventView))
+        if view(event, ctypes.byref(content), None) != STATUS_OK or acknowledge(event, None) != STATUS_OK:
             sys.exit("an event can't be used")
-        say(f"event {seen.id}")
+        print_line(f"event {content.id}")
         ctypes.CFUNCTYPE(None, pointer)(api.event[4])(event)
         count += 1
     if slot(api.consumer, 11, pointer, ctypes.c_int64, pointer)(consumer, 60_000, None) != STATUS_OK:

@@ -1,6 +1,8 @@
-"""The client of diaspora-event-sdk, one call: service_client.py URL SUBJECT TOKEN list|create|delete|recreate [NS TOPIC].
+"""Makes one call with the client of diaspora-event-sdk.
 
-Prints the service's answer as JSON, or `REFUSED status message`.
+    service_client.py URL SUBJECT TOKEN list|create|delete|recreate [NS TOPIC]
+
+Prints the service's response as JSON, or `REFUSED status message`.
 """
 
 import json
@@ -19,5 +21,5 @@ calls = {
 }
 try:
     print(json.dumps(calls[verb](subject, *names).data))
-except globus_sdk.GlobusAPIError as refusal:
-    print("REFUSED", refusal.http_status, refusal.message)
+except globus_sdk.GlobusAPIError as error:
+    print("REFUSED", error.http_status, error.message)

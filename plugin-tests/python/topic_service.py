@@ -1,16 +1,17 @@
-"""Stands in for the topic service: makes, empties, deletes and lists topics of a Kafka over HTTP, for those who may.
+"""A test double of the topic service: creates, empties, deletes and lists topics of a Kafka over HTTP, for authorized
+clients.
 
     topic_service.py --kafka HOST:PORT --subject S --authorization A --namespace NS [--namespace NS]
                      [--partitions N] [--certificate FILE --key FILE]
 
-prints `READY URL` and serves until its standing input ends. It talks to Kafka by kafka-python, so that it shares no code
-with Octopus. Beside the service's own routes there are, for tests:
+Prints `READY URL` and serves until its standard input ends. It uses kafka-python, so that it shares no code with Octopus.
+It has these routes for tests, in addition to those of the service:
 
-    GET    /requests         what was asked: [{"method", "path", "headers", "status"}], without secrets
+    GET    /requests         returns all requests: [{"method", "path", "headers", "status"}], without secrets
     POST   /failures         {"times": N, "how": "status" | "drop" | "drop after" | "hang" | "word" | "text",
                              "status": 503, "headers": {}, "route": "GET /api/v3/namespace"}:
-                             what becomes of the next N requests, or of those to that route
-    POST   /rotation         {"authorization": "Bearer new"}: the one before has ended
+                             makes the next N requests, or the next N to that route, fail
+    POST   /rotation         {"authorization": "Bearer new"}: replaces the token, and the old one expires
 """
 
 import argparse
@@ -25,11 +26,11 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from kafka.admin import KafkaAdminClient, NewTopic
 from kafka.errors import TopicAlreadyExistsError, UnknownTopicOrPartitionError
 
-PATIENCE = 30
+TIMEOUT_S = 30
 
 
 class Topics:
-    """The topics of the namespaces, in Kafka."""
+    """The topics of the namespaces in Kafka."""
 
     def __init__(self, bootstrap, namespaces, partitions):
         self.namespaces = namespaces
@@ -46,7 +47,7 @@ class Topics:
         return {namespace: self.names(namespace) for namespace in self.namespaces}
 
     def create(self, namespace, topic):
-        """Whether it is new."""
+        """Creates a topic. Returns whether it did not exist."""
         new = NewTopic(f"{namespace}.{topic}", num_partitions=self.partitions, replication_factor=1)
         with self.lock:
             try:
@@ -56,44 +57,44 @@ class Topics:
         return True
 
     def delete(self, namespace, topic):
-        """Whether there was one; returns when it is gone."""
+        """Deletes a topic and waits until it is deleted. Returns whether it existed."""
         with self.lock:
             try:
                 self.admin.delete_topics([f"{namespace}.{topic}"])
             except UnknownTopicOrPartitionError:
                 return False
-        self.await_that(lambda: topic not in self.names(namespace), f"{topic} to go")
+        self.await_condition(lambda: topic not in self.names(namespace), f"{topic} to be deleted")
         return True
 
     def recreate(self, namespace, topic):
         return self.delete(namespace, topic) and (self.create(namespace, topic) or True)
 
     @staticmethod
-    def await_that(holds, what):
-        end = time.monotonic() + PATIENCE
+    def await_condition(holds, what):
+        end = time.monotonic() + TIMEOUT_S
         while not holds():
             if time.monotonic() > end:
-                raise TimeoutError(f"waited {PATIENCE} s for {what}")
+                raise TimeoutError(f"waited {TIMEOUT_S} s for {what}")
             time.sleep(0.05)
 
 
 class Failures:
-    """What the tests have ordered."""
+    """The failures that the tests have requested."""
 
     def __init__(self):
-        self.orders = []
+        self.requested = []
         self.lock = threading.Lock()
 
-    def order(self, order):
+    def add(self, failure):
         with self.lock:
-            self.orders.append(order)
+            self.requested.append(failure)
 
     def take(self, route):
         with self.lock:
-            for order in self.orders:
-                if order["times"] > 0 and order.get("route", route) == route:
-                    order["times"] -= 1
-                    return order
+            for failure in self.requested:
+                if failure["times"] > 0 and failure.get("route", route) == route:
+                    failure["times"] -= 1
+                    return failure
         return None
 
 
@@ -127,7 +128,7 @@ class Handler(BaseHTTPRequestHandler):
         if self.path == "/requests":
             return self.reply(200, Handler.requests)
         if self.path == "/failures":
-            Handler.failures.order(json.loads(body))
+            Handler.failures.add(json.loads(body))
             return self.reply(200, {"status": "success"})
         if self.path == "/rotation":
             Handler.ended.append(Handler.authorization)
@@ -141,19 +142,20 @@ class Handler(BaseHTTPRequestHandler):
         if failure and failure["how"] != "drop after":
             return self.fail(failure)
         if (self.headers.get("subject"), self.headers.get("authorization")) != (self.subject, self.authorization):
-            # Says what it was given, as some servers do: nobody should pass that on.
-            said = f"{self.headers.get('subject')} may not, with {self.headers.get('authorization')}"
+            # Contains the credentials, as the messages of some servers do. The plugin must not pass
+            # them on.
+            message = f"{self.headers.get('subject')} may not, with {self.headers.get('authorization')}"
             is_unknown = self.headers.get("authorization") in [None, *self.ended]
-            return self.reply(401 if is_unknown else 403, {"status": "error", "message": said})
+            return self.reply(401 if is_unknown else 403, {"status": "error", "message": message})
         try:
-            status, answer = serve()
+            status, response = serve()
         except Exception as error:
-            status, answer = 500, {"status": "error", "message": f"{type(error).__name__}: {error}"}
+            status, response = 500, {"status": "error", "message": f"{type(error).__name__}: {error}"}
         if failure:
-            # Done, and nobody hears of it.
+            # "drop after": the request was executed, and the response is lost.
             self.close_connection = True
             return None
-        return self.reply(status, answer)
+        return self.reply(status, response)
 
     def fail(self, failure):
         self.close_connection = True
@@ -164,11 +166,11 @@ class Handler(BaseHTTPRequestHandler):
         if failure["how"] == "text":
             return self.reply(200, None)
         if failure["how"] == "hang":
-            time.sleep(PATIENCE)
+            time.sleep(TIMEOUT_S)
         return None
 
     def parts(self):
-        """The namespace, the topic and what else the path says, each as it was before it was escaped."""
+        """Returns the unescaped parts of the path: the namespace, the topic and the rest."""
         parts = [urllib.parse.unquote(part) for part in self.path.split("/")]
         if parts[:3] != ["", "api", "v3"] or len(parts) < 5:
             return None
@@ -204,10 +206,10 @@ class Handler(BaseHTTPRequestHandler):
             "status": "success", "message": f"Topic {topic} {done}", "topics": self.topics.names(namespace)
         }
 
-    def reply(self, status, answer, headers=None):
+    def reply(self, status, response, headers=None):
         if self.entry:
             self.entry["status"] = status
-        body = b"<html>not a topic service</html>" if answer is None else json.dumps(answer).encode()
+        body = b"<html>not a topic service</html>" if response is None else json.dumps(response).encode()
         self.send_response(status)
         for name, value in {"content-type": "application/json", **(headers or {})}.items():
             self.send_header(name, value)
@@ -220,7 +222,7 @@ class Server(ThreadingHTTPServer):
     daemon_threads = True
 
     def handle_error(self, request, client_address):
-        # A client that breaks off is its own business.
+        # A client may close its connection at any time.
         pass
 
 

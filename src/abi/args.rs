@@ -1,22 +1,37 @@
-//! What crosses by value: texts, bytes, and structs that grow. Everything that a host gives is checked here.
+//! Arguments that cross the ABI by value: texts, bytes, and structs that grow. Everything that a
+//! host passes is validated here.
 
 use std::ffi::c_char;
 
-use crate::error::{Error, Result};
+use crate::support::error::{Error, Result};
 
-/// A text: UTF-8, `size` bytes, not necessarily ended by NUL. `(NULL, 0)` is empty.
+/// A text in UTF-8, not necessarily terminated by NUL.
+///
+/// `{NULL, 0}` is the empty text. `OCTOPUS_TEXT` makes one of a string literal. A text that the
+/// host passes must stay readable during the call only, since the plugin copies what it keeps.
+///
+/// @since 0.1
 #[repr(C)]
 #[derive(Debug, Clone, Copy)]
 pub struct octopus_text {
+    /// The first byte, or NULL if `size` is 0.
     pub data: *const c_char,
+    /// The number of bytes.
     pub size: u64,
 }
 
-/// Bytes. `(NULL, 0)` is empty.
+/// A piece of memory. `{NULL, 0}` is empty.
+///
+/// Bytes that the host passes must stay readable during the call only, since the plugin copies what
+/// it keeps.
+///
+/// @since 0.1
 #[repr(C)]
 #[derive(Debug, Clone, Copy)]
 pub struct octopus_bytes {
+    /// The first byte, or NULL if `size` is 0.
     pub data: *const u8,
+    /// The number of bytes.
     pub size: u64,
 }
 
@@ -35,10 +50,10 @@ impl octopus_text {
     /// The text; `what` names it in errors.
     ///
     /// # Safety
-    /// NULL, or `size` readable bytes for as long as the result is used.
+    /// `data` is NULL, or points to `size` bytes that are readable as long as the result is used.
     pub unsafe fn read<'a>(self, what: &str) -> Result<&'a str> {
         let bytes = octopus_bytes { data: self.data.cast(), size: self.size };
-        // SAFETY: the caller's promise.
+        // SAFETY: `data` is NULL or has `size` readable bytes (fn contract).
         let bytes = unsafe { bytes.read(what) }?;
         std::str::from_utf8(bytes).map_err(|why| Error::invalid(format!("{what}: not UTF-8: {why}")))
     }
@@ -51,7 +66,7 @@ impl octopus_text {
         if self.size == 0 {
             return Ok(None);
         }
-        // SAFETY: the caller's promise.
+        // SAFETY: `data` is NULL or has `size` readable bytes (fn contract).
         unsafe { self.read(what) }.map(Some)
     }
 }
@@ -63,25 +78,31 @@ impl octopus_bytes {
 
     pub const EMPTY: Self = octopus_bytes { data: std::ptr::null(), size: 0 };
 
+    /// The bytes; `what` names them in errors.
+    ///
     /// # Safety
-    /// NULL, or `size` readable bytes for as long as the result is used.
+    /// `data` is NULL, or points to `size` bytes that are readable as long as the result is used.
     pub unsafe fn read<'a>(self, what: &str) -> Result<&'a [u8]> {
-        // SAFETY: the caller's promise.
+        // SAFETY: `data` is NULL or has `size` readable bytes (fn contract).
         unsafe { read_array(self.data, self.size, what) }
     }
 
-    /// As [`read`](Self::read), without looking at the bytes, for [`as_checked`](Self::as_checked).
+    /// The checks of [`read`](Self::read) without access to the bytes, for
+    /// [`as_checked`](Self::as_checked).
     pub fn check(self, what: &str) -> Result<()> {
         check_array(self.data, self.size, what)
     }
 
+    /// The bytes of a value that passed [`check`](Self::check).
+    ///
     /// # Safety
-    /// `check` found nothing wrong, and so many bytes are readable for as long as the result is used.
+    /// `check` returned `Ok`, and `size` bytes are readable as long as the result is used.
     pub unsafe fn as_checked<'a>(self) -> &'a [u8] {
         if self.data.is_null() {
             return &[];
         }
-        // SAFETY: not NULL, of a possible size, and readable by the caller's promise.
+        // SAFETY: `data` is not NULL, `check` accepted the size, and `size` bytes are readable (fn
+        // contract).
         unsafe { std::slice::from_raw_parts(self.data, self.size as usize) }
     }
 }
@@ -89,17 +110,18 @@ impl octopus_bytes {
 /// An array of `count` elements; `(NULL, 0)` is empty.
 ///
 /// # Safety
-/// NULL, or `count` readable elements for as long as the result is used.
+/// `data` is NULL, or points to `count` elements that are readable as long as the result is used.
 pub unsafe fn read_array<'a, T>(data: *const T, count: u64, what: &str) -> Result<&'a [T]> {
     check_array(data, count, what)?;
     if data.is_null() {
         return Ok(&[]);
     }
-    // SAFETY: not NULL, aligned, of a possible size, and readable by the caller's promise.
+    // SAFETY: `data` is not NULL; `check_array` checked alignment and size; `count` elements are
+    // readable (fn contract).
     Ok(unsafe { std::slice::from_raw_parts(data, count as usize) })
 }
 
-/// Whether there can be such an array.
+/// Rejects NULL with a count, a size that no memory has, and a pointer that is not aligned.
 fn check_array<T>(data: *const T, count: u64, what: &str) -> Result<()> {
     if data.is_null() {
         if count == 0 {
@@ -117,28 +139,28 @@ fn check_array<T>(data: *const T, count: u64, what: &str) -> Result<()> {
     if data.is_aligned() { Ok(()) } else { Err(misaligned(what)) }
 }
 
-/// Refuses what no result can be written to.
+/// Rejects a pointer that no result can be written to.
 pub fn check_output<T>(place: *mut T, what: &str) -> Result<()> {
     if place.is_null() {
         return Err(Error::invalid(format!("{what}: NULL where the result should go")));
     }
-    check_wanted(place, what)
+    check_optional_output(place, what)
 }
 
-/// As [`check_output`], for a result that the host may not want, and then gives NULL.
-pub fn check_wanted<T>(place: *mut T, what: &str) -> Result<()> {
+/// As [`check_output`], for an optional result, for which the host may pass NULL.
+pub fn check_optional_output<T>(place: *mut T, what: &str) -> Result<()> {
     if place.is_aligned() { Ok(()) } else { Err(misaligned(what)) }
 }
 
-/// A struct of the host's that never grows; `None` for NULL.
+/// Reads a struct of the host that never grows; `None` for NULL.
 ///
 /// # Safety
-/// NULL, or readable.
+/// `from` is NULL or readable.
 pub unsafe fn read_fixed<T: Copy>(from: *const T, what: &str) -> Result<Option<T>> {
     match from {
         _ if from.is_null() => Ok(None),
         _ if !from.is_aligned() => Err(misaligned(what)),
-        // SAFETY: the caller's promise, and aligned.
+        // SAFETY: `from` is readable (fn contract), not NULL, and aligned.
         _ => Ok(Some(unsafe { from.read() })),
     }
 }
@@ -147,69 +169,78 @@ fn misaligned(what: &str) -> Error {
     Error::invalid(format!("{what}: the pointer is not aligned"))
 }
 
-/// A struct that begins with its size and only ever grows at its end.
+/// A struct that begins with its size in bytes and only grows at its end.
 ///
 /// # Safety
-/// `#[repr(C)]`, begins with a `u64` for its size, and all zeros are a valid value of it.
+/// The type is `#[repr(C)]`, begins with a `u64` for its size, and all zeros are a valid value of
+/// it.
 pub unsafe trait Growing: Copy {
-    /// What the host filled, copied up to the smaller of both sizes; zeros for what an older host does not know.
+    /// Copies the host's struct, up to the smaller of both sizes. Fields that an older host does
+    /// not know are zero.
     ///
     /// # Safety
-    /// NULL, or readable for as many bytes as its first field says.
+    /// `from` is NULL, or readable for as many bytes as its first field says.
     unsafe fn read(from: *const Self, what: &str) -> Result<Self> {
-        // SAFETY: the caller's promise.
+        // SAFETY: `from` is NULL or begins with a readable size (fn contract).
         let size = unsafe { size_in(from, what) }?;
         if size >= size_of::<Self>() as u64 {
-            // What most hosts give is a known number of bytes, so no function is called to copy them.
-            // SAFETY: the caller's promise, and aligned.
+            // The usual case. The size is a constant here, so the compiler copies without a call of
+            // memcpy.
+            // SAFETY: `from` is readable for `size_of::<Self>()` bytes (fn contract), and `size_in`
+            // checked its alignment.
             return Ok(unsafe { from.read() });
         }
         let mut copy = std::mem::MaybeUninit::<Self>::zeroed();
         let bytes = usize::try_from(size).unwrap_or(usize::MAX).min(size_of::<Self>());
-        // SAFETY: so many bytes are readable there and writable here; zeros, and so any mix with them, are valid.
+        // SAFETY: `bytes` is at most the host's size, so readable (fn contract), and at most the
+        // size of `copy`. The rest is zero, which is valid (trait contract).
         unsafe {
             std::ptr::copy_nonoverlapping(from.cast::<u8>(), copy.as_mut_ptr().cast::<u8>(), bytes);
             Ok(copy.assume_init())
         }
     }
 
-    /// An element of the host's array, whose elements are as far apart as the first one's size says.
+    /// Reads an element of the host's array. The size of the first element is the stride of the
+    /// array.
     ///
     /// # Safety
-    /// NULL, or an array of more than `index` such structs of one size, each readable for that.
+    /// `array` is NULL, or has more than `index` structs of one size, each readable for that size.
     unsafe fn element(array: *const Self, index: u64, what: &str) -> Result<Self> {
-        // SAFETY: the caller's promise.
+        // SAFETY: `array` is NULL or begins with a readable size (fn contract).
         let stride = unsafe { size_in(array, what) }?;
         let place = index.checked_mul(stride).and_then(|offset| usize::try_from(offset).ok());
         let Some(place) = place.filter(|_| stride % align_of::<Self>() as u64 == 0) else {
             return Err(Error::invalid(format!("{what}: elements of {stride} bytes can't be in an array")));
         };
-        // SAFETY: within the array by the caller's promise.
+        // SAFETY: the array has more than `index` elements (fn contract), so the pointer stays
+        // within it.
         let element = unsafe { array.cast::<u8>().add(place).cast::<Self>() };
-        // SAFETY: as above.
+        // SAFETY: the element is readable (fn contract).
         match unsafe { size_in(element, what) }? {
-            // SAFETY: as above.
+            // SAFETY: the element is readable for `stride` bytes (fn contract).
             size if size == stride => unsafe { Self::read(element, what) },
             size => Err(Error::invalid(format!(
-                "{what}: element {index} has the size {size} and the first one {stride}; give all the same"
+                "{what}: element {index} has the size {size} and the first one {stride}; all must have the same size"
             ))),
         }
     }
 
-    /// Writes as much as the host has room for, whose size it gave in the first field and finds there again.
+    /// Writes as many bytes as the host's struct has, by the size in its first field. That field is
+    /// left unchanged.
     ///
     /// # Safety
-    /// NULL, or writable for as many bytes as its first field says.
+    /// `to` is NULL, or writable for as many bytes as its first field says.
     unsafe fn write(self, to: *mut Self, what: &str) -> Result<()> {
-        // SAFETY: the caller's promise.
+        // SAFETY: `to` is NULL or begins with a readable size (fn contract).
         let size = unsafe { size_in(to, what) }?;
         let source: *const Self = &self;
-        // SAFETY: as many bytes are readable here, and writable there if the host has room for them.
+        // SAFETY: `bytes` is at most the size of `self` and at most the host's size, for which `to`
+        // is writable (fn contract).
         let copy_behind_size = |bytes: usize| unsafe {
             let head = size_of::<u64>();
             std::ptr::copy_nonoverlapping(source.cast::<u8>().add(head), to.cast::<u8>().add(head), bytes - head);
         };
-        // What most hosts have room for is a known number of bytes, so no function is called to copy them.
+        // As in `read`: a constant size needs no call of memcpy.
         if size >= size_of::<Self>() as u64 {
             copy_behind_size(size_of::<Self>())
         } else {
@@ -219,8 +250,10 @@ pub unsafe trait Growing: Copy {
     }
 }
 
+/// The size in the first field of a struct.
+///
 /// # Safety
-/// NULL, or its first eight bytes are readable.
+/// `place` is NULL, or its first eight bytes are readable.
 unsafe fn size_in<T>(place: *const T, what: &str) -> Result<u64> {
     if place.is_null() {
         return Err(Error::invalid(format!("{what}: NULL where a struct is needed")));
@@ -228,7 +261,7 @@ unsafe fn size_in<T>(place: *const T, what: &str) -> Result<u64> {
     if !place.is_aligned() {
         return Err(misaligned(what));
     }
-    // SAFETY: the caller's promise, and aligned.
+    // SAFETY: eight bytes are readable (fn contract), `place` is not NULL, and it is aligned.
     let size = unsafe { place.cast::<u64>().read() };
     if size < size_of::<u64>() as u64 {
         return Err(Error::invalid(format!(

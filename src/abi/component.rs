@@ -1,4 +1,4 @@
-//! Components that a host registers: its functions, as the traits that the core knows.
+//! Components that a host registers: its functions as implementations of the core's traits.
 
 use std::ffi::c_void;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -8,43 +8,74 @@ use std::sync::Arc;
 use super::args::{Growing, octopus_bytes, octopus_text};
 use super::callback::{Owned, octopus_destroy_fn};
 use super::status::octopus_status;
-use crate::components::{Maker, Selector, Serializer, Validator};
-use crate::error::{Error, Kind, Result};
-use crate::process_exit;
+use crate::components::{ComponentFactory, Selector, Serializer, Validator};
+use crate::support::error::{Error, Kind, Result};
+use crate::support::process_exit;
 
-/// The kinds of component that a host can register.
+/// Role of a component: it decides whether an event may be pushed.
 pub const OCTOPUS_ROLE_VALIDATOR: i32 = 0;
+/// Role of a component: it chooses the partition of an event.
 pub const OCTOPUS_ROLE_SELECTOR: i32 = 1;
+/// Role of a component: it converts metadata to bytes and back.
 pub const OCTOPUS_ROLE_SERIALIZER: i32 = 2;
 
-/// Takes what a component's function makes: bytes, or the reason of its failure. Valid during that function's call.
+/// Receives the result of a function of a component or a preparation.
+///
+/// Valid until that function returns.
+///
+/// @since 0.1
 #[repr(C)]
 #[derive(Clone, Copy)]
 pub struct octopus_component_reply {
-    /// `sizeof(octopus_component_reply)` as the plugin knows it.
+    /// `sizeof(octopus_component_reply)` in the plugin, in bytes.
     pub size: u64,
-    /// To be handed back to `append` or `refuse`.
+    /// The argument for `append` and `refuse`.
     pub token: *mut c_void,
-    /// Appends to the result of `serialize` or `deserialize`.
+    /// Appends bytes to the result of `serialize`, `deserialize` or `prepare`.
+    ///
+    /// @param token The `token` of this struct.
+    /// @param bytes The bytes, copied during the call. NULL with a size fails the function that
+    /// appends it, whatever that returns.
     pub append: Option<unsafe extern "C" fn(token: *mut c_void, bytes: octopus_bytes)>,
-    /// Says why the function fails.
-    pub refuse: Option<unsafe extern "C" fn(token: *mut c_void, why: octopus_text)>,
+    /// Provides the reason of a failure; the function then returns a negative status.
+    ///
+    /// @param token The `token` of this struct.
+    /// @param reason The reason, which becomes part of an error message. Copied during the call.
+    pub refuse: Option<unsafe extern "C" fn(token: *mut c_void, reason: octopus_text)>,
 }
 
-/// Validators, selectors or serializers of one type, made by the host. Functions return a status; a negative one
-/// fails the push or the pull with `OCTOPUS_CALLBACK_FAILED` and the reason given to the reply. Those that the kind doesn't
-/// need are NULL. They are called in push, on the pool's threads, and by whoever takes events; never under a lock. They
-/// may push, but not wait for what they are part of.
+/// Functions of the host that implement the components of one role and one type.
+///
+/// A function returns `OCTOPUS_OK` or a negative status. A negative status fails the push or the
+/// pull with `OCTOPUS_CALLBACK_FAILED`; the message has the reason that was passed to
+/// `reply->refuse`. Functions that the role does not need may be NULL. They are called during
+/// `push`, on threads of the producer's pool, and during calls that read events, and never under a
+/// lock. They may push events, but must not wait for the event that they are called for, and must
+/// not unwind.
+///
+/// @since 0.1
 #[repr(C)]
 #[derive(Clone, Copy)]
 pub struct octopus_component {
     /// `sizeof(octopus_component)`, set by the host.
     pub size: u64,
-    /// Handed to `make`, and to `destroy` when no more instances will be made.
+    /// Passed to `make`, and to `destroy` when no instance is left and none will be created.
     pub context: *mut c_void,
+    /// Destroys the context.
     pub destroy: octopus_destroy_fn,
-    /// Makes an instance from the component's JSON: when a topic is made, to see that it can be, and when one is opened; of
-    /// a selector for each producer. A failure is `OCTOPUS_COMPONENT`.
+    /// Creates an instance of the component.
+    ///
+    /// Called when a topic is created, to check the component; when a topic is opened; and for a
+    /// selector also when a producer is created. A failure makes that call fail with
+    /// `OCTOPUS_COMPONENT`.
+    ///
+    /// @param context The `context` of this struct.
+    /// @param json The component's JSON object, as it was passed when the topic was created. Valid
+    /// during the call.
+    /// @param instance Receives the instance, which is passed to the other functions.
+    /// @param reply Receives the reason of a failure.
+    /// @return `OCTOPUS_OK`, or a negative status.
+    /// @note Any thread, several calls at the same time.
     pub make: Option<
         unsafe extern "C" fn(
             context: *mut c_void,
@@ -53,9 +84,21 @@ pub struct octopus_component {
             reply: *const octopus_component_reply,
         ) -> octopus_status,
     >,
-    /// Ends an instance, once; any thread. NULL: nothing to end.
+    /// Destroys an instance. NULL if there is nothing to destroy.
+    ///
+    /// @param instance The instance.
+    /// @note Called once for each instance, on any thread. Not called after the process began to
+    /// exit.
     pub destroy_instance: Option<unsafe extern "C" fn(instance: *mut c_void)>,
-    /// Of a validator: whether an event may be pushed. Any thread, several at a time.
+    /// Validator: decides whether an event may be pushed.
+    ///
+    /// @param instance The instance.
+    /// @param metadata The metadata as JSON. Valid during the call.
+    /// @param segments The data of the event, in order. Valid during the call.
+    /// @param segment_count The number of elements of `segments`.
+    /// @param reply Receives the reason of a rejection.
+    /// @return `OCTOPUS_OK`, or a negative status to reject the event.
+    /// @note Any thread, several calls at the same time.
     pub validate: Option<
         unsafe extern "C" fn(
             instance: *mut c_void,
@@ -65,10 +108,22 @@ pub struct octopus_component {
             reply: *const octopus_component_reply,
         ) -> octopus_status,
     >,
-    /// Of a selector: the partition of an event, below `partition_count`; `requested` is negative when none was,
-    /// and 2^63-1 also for what is larger.
-    /// `metadata` is empty when the host serialized it. An instance serves one producer, one event at a time and, in
-    /// strict order, in the order of the pushes; from any thread. What fails here fails the push's future.
+    /// Selector: chooses the partition of an event.
+    ///
+    /// An instance serves one producer and one event at a time; with `OCTOPUS_ORDERING_STRICT`, in
+    /// the order of the pushes. A failure, and a partition that does not exist, fail the future of
+    /// the push.
+    ///
+    /// @param instance The instance.
+    /// @param metadata The metadata as JSON; empty if the host serialized it. Valid during the
+    /// call.
+    /// @param requested The partition that the push requested; negative if it requested none.
+    /// Larger values than 2^63-1 are passed as 2^63-1.
+    /// @param partition_count The number of partitions of the topic.
+    /// @param partition Receives the partition, from 0 to `partition_count` - 1.
+    /// @param reply Receives the reason of a failure.
+    /// @return `OCTOPUS_OK`, or a negative status.
+    /// @note Any thread, one call at a time for each instance.
     pub select: Option<
         unsafe extern "C" fn(
             instance: *mut c_void,
@@ -79,7 +134,13 @@ pub struct octopus_component {
             reply: *const octopus_component_reply,
         ) -> octopus_status,
     >,
-    /// Of a serializer: the bytes of the metadata. Any thread, several at a time.
+    /// Serializer: converts metadata to bytes, which it appends with `reply->append`.
+    ///
+    /// @param instance The instance.
+    /// @param metadata The metadata as JSON. Valid during the call.
+    /// @param reply Receives the bytes, or the reason of a failure.
+    /// @return `OCTOPUS_OK`, or a negative status.
+    /// @note Any thread, several calls at the same time.
     pub serialize: Option<
         unsafe extern "C" fn(
             instance: *mut c_void,
@@ -87,7 +148,15 @@ pub struct octopus_component {
             reply: *const octopus_component_reply,
         ) -> octopus_status,
     >,
-    /// Of a serializer: the metadata in these bytes, as JSON. Any thread, several at a time.
+    /// Serializer: converts bytes to metadata as JSON, which it appends with `reply->append`.
+    ///
+    /// A failure fails one pull; the next one reads the event after it.
+    ///
+    /// @param instance The instance.
+    /// @param bytes The bytes of the record's metadata. Valid during the call.
+    /// @param reply Receives the JSON, or the reason of a failure.
+    /// @return `OCTOPUS_OK`, or a negative status.
+    /// @note Any thread, several calls at the same time.
     pub deserialize: Option<
         unsafe extern "C" fn(
             instance: *mut c_void,
@@ -97,16 +166,18 @@ pub struct octopus_component {
     >,
 }
 
-// SAFETY: `#[repr(C)]`, the size first, and zeros are NULL pointers and absent functions.
+// SAFETY: the type is `#[repr(C)]` and begins with its size; zeros are NULL pointers and absent
+// functions.
 unsafe impl Growing for octopus_component {}
 
-/// What the host registered; its context is destroyed when no instance is left.
+/// A component that the host registered. Its context is destroyed when no instance is left.
 pub struct HostComponent {
     functions: octopus_component,
     context: Owned,
 }
 
-// SAFETY: the header says that the functions are called from any thread, and which of them at the same time.
+// SAFETY: the header requires of the host that the functions may be called from any thread, and
+// names those that are called at the same time.
 unsafe impl Send for HostComponent {}
 // SAFETY: as above.
 unsafe impl Sync for HostComponent {}
@@ -117,11 +188,12 @@ impl HostComponent {
         HostComponent { functions: component, context }
     }
 
-    /// How components of this kind are made, if the host gave what that takes.
-    pub fn maker(self, kind: i32) -> Result<Maker> {
+    /// The function that creates components of this role. Fails if a function that the role needs
+    /// is NULL.
+    pub fn maker(self, role: i32) -> Result<ComponentFactory> {
         let component = &self.functions;
         let missing = |functions: &str| Err(Error::invalid(format!("component: {functions} are needed, one is NULL")));
-        match kind {
+        match role {
             OCTOPUS_ROLE_VALIDATOR if component.make.is_none() || component.validate.is_none() => {
                 missing("make and validate of a validator")
             }
@@ -135,41 +207,43 @@ impl HostComponent {
             }
             OCTOPUS_ROLE_VALIDATOR => {
                 let shared = Arc::new(self);
-                Ok(Maker::Validator(Box::new(move |json| Ok(Arc::new(Instance::make(&shared, json)?)))))
+                Ok(ComponentFactory::Validator(Box::new(move |json| Ok(Arc::new(Instance::make(&shared, json)?)))))
             }
             OCTOPUS_ROLE_SELECTOR => {
                 let shared = Arc::new(self);
-                Ok(Maker::Selector(Box::new(move |json| Ok(Box::new(Instance::make(&shared, json)?)))))
+                Ok(ComponentFactory::Selector(Box::new(move |json| Ok(Box::new(Instance::make(&shared, json)?)))))
             }
             OCTOPUS_ROLE_SERIALIZER => {
                 let shared = Arc::new(self);
-                Ok(Maker::Serializer(Box::new(move |json| Ok(Arc::new(Instance::make(&shared, json)?)))))
+                Ok(ComponentFactory::Serializer(Box::new(move |json| Ok(Arc::new(Instance::make(&shared, json)?)))))
             }
             other => {
-                Err(Error::invalid(format!("kind: {other} is none of OCTOPUS_ROLE_VALIDATOR, _SELECTOR, _SERIALIZER")))
+                Err(Error::invalid(format!("role: {other} is none of OCTOPUS_ROLE_VALIDATOR, _SELECTOR, _SERIALIZER")))
             }
         }
     }
 }
 
-/// One component of the host's, ended once.
+/// An instance of a component of the host. Dropping it destroys the instance.
 struct Instance {
     of: Arc<HostComponent>,
     instance: *mut c_void,
 }
 
-// SAFETY: the header says that the functions are called from any thread; selectors are called through `&mut` only.
+// SAFETY: the header requires of the host that the functions may be called from any thread;
+// selectors are called through `&mut` only.
 unsafe impl Send for Instance {}
-// SAFETY: as above; validators and serializers also at the same time.
+// SAFETY: as above; the header says that validators and serializers are called at the same time.
 unsafe impl Sync for Instance {}
 
 impl Drop for Instance {
     fn drop(&mut self) {
-        if let Some(end) = self.of.functions.destroy_instance
+        if let Some(destroy) = self.of.functions.destroy_instance
             && !process_exit::has_begun()
         {
-            // SAFETY: the host's own instance, ended once.
-            unsafe { end(self.instance) };
+            // SAFETY: `make` of the host created the instance, and this is the only call that
+            // destroys it.
+            unsafe { destroy(self.instance) };
         }
     }
 }
@@ -179,7 +253,8 @@ impl Instance {
         let mut instance = null_mut();
         CollectedReply::of("make", |reply| {
             let make = of.functions.make?;
-            // SAFETY: the host's function with its context, not destroyed; text and reply live during the call.
+            // SAFETY: function and context are the host's, and `of` keeps the context from being
+            // destroyed; the text and the reply live during the call.
             Some(unsafe { make(of.context.context, octopus_text::view(json), &mut instance, reply) })
         })?;
         Ok(Instance { of: of.clone(), instance })
@@ -196,7 +271,7 @@ impl Validator for Instance {
         let (first, count) = (segments.as_ptr(), segments.len() as u64);
         CollectedReply::of("validate", |reply| {
             let validate = self.of.functions.validate?;
-            // SAFETY: the host's function and instance, not ended; what is given lives during the call.
+            // SAFETY: the instance lives as long as `self`; all arguments live during the call.
             Some(unsafe { validate(self.instance, octopus_text::view(metadata), first, count, reply) })
         })
         .map(drop)
@@ -208,8 +283,8 @@ impl Selector for Instance {
         choose(requested, partitions, |requested, partition, reply| {
             let select = self.of.functions.select?;
             let metadata = octopus_text::view(metadata);
-            // SAFETY: the host's function and instance, not ended, and nobody else calls it; what is given lives during
-            // the call.
+            // SAFETY: the instance lives as long as `self`; `&mut self` excludes a second call at
+            // the same time; all arguments live during the call.
             Some(unsafe { select(self.instance, metadata, requested, partitions, partition, reply) })
         })
     }
@@ -231,13 +306,13 @@ impl Serializer for Instance {
             Some(unsafe { deserialize(self.instance, octopus_bytes::view(bytes), reply) })
         })?;
         String::from_utf8(made).map_err(|why| {
-            let said = "the topic's serializer made something of its metadata that is not UTF-8";
-            Error::new(Kind::MalformedRecord, format!("{said}: {why}"))
+            let failure = "the topic's serializer deserialized the metadata to bytes that are not UTF-8";
+            Error::new(Kind::MalformedRecord, format!("{failure}: {why}"))
         })
     }
 }
 
-/// Has the host's function `select` choose one of so many partitions, and checks its choice.
+/// Calls the host's function `select` and checks that the partition exists.
 pub(super) fn choose(
     requested: Option<u64>,
     partitions: u32,
@@ -252,17 +327,18 @@ pub(super) fn choose(
     Err(failed("select", &format!("it chose partition {partition}, and there are {partitions}, numbered from 0")))
 }
 
-/// What a function of the host's gives through its reply.
+/// The result of a function of the host, collected through its reply.
 #[derive(Default)]
 pub(super) struct CollectedReply {
     bytes: Vec<u8>,
-    /// Why what was appended can't be all.
-    broken: Option<Error>,
-    why: Option<String>,
+    /// An error in the arguments of `append`.
+    append_error: Option<Error>,
+    /// The reason passed to `refuse`.
+    reason: Option<String>,
 }
 
 impl CollectedReply {
-    /// Calls a function with a reply, and gives the bytes that it appended or the failure that it returned.
+    /// Calls a function with a reply. Returns the bytes that it appended, or its failure.
     pub(super) fn of(
         function: &str,
         call: impl FnOnce(*const octopus_component_reply) -> Option<octopus_status>,
@@ -270,20 +346,21 @@ impl CollectedReply {
         if process_exit::has_begun() {
             return Err(failed(function, "it is not called any more, since the process exits"));
         }
-        let mut answer = CollectedReply::default();
+        let mut collected = CollectedReply::default();
         let reply = octopus_component_reply {
             size: size_of::<octopus_component_reply>() as u64,
-            token: (&raw mut answer).cast(),
+            token: (&raw mut collected).cast(),
             append: Some(append),
             refuse: Some(refuse),
         };
         match call(&reply) {
-            Some(0..) => match answer.broken {
-                None => Ok(answer.bytes),
+            Some(0..) => match collected.append_error {
+                None => Ok(collected.bytes),
                 Some(error) => Err(failed(function, error.message())),
             },
             Some(status) => {
-                Err(failed(function, &answer.why.unwrap_or_else(|| format!("it returned {status} and gave no reason"))))
+                let no_reason = || format!("it returned {status} and gave no reason");
+                Err(failed(function, &collected.reason.unwrap_or_else(no_reason)))
             }
             None => Err(failed(function, "it is NULL")),
         }
@@ -295,23 +372,23 @@ fn failed(function: &str, why: &str) -> Error {
 }
 
 unsafe extern "C" fn append(token: *mut c_void, bytes: octopus_bytes) {
-    // SAFETY: the answer that the reply was made with; the host hands it back during the call only. Bytes are NULL or
-    // readable.
+    // SAFETY: `token` is NULL or the pointer of a reply whose call is running, and the bytes are
+    // NULL or readable (contract of `octopus_component_reply`).
     let _ = catch_unwind(AssertUnwindSafe(|| unsafe {
-        let Some(answer) = token.cast::<CollectedReply>().as_mut() else { return };
+        let Some(collected) = token.cast::<CollectedReply>().as_mut() else { return };
         match bytes.read("the bytes given to append") {
-            Ok(bytes) => answer.bytes.extend_from_slice(bytes),
-            Err(error) => answer.broken = Some(error),
+            Ok(bytes) => collected.bytes.extend_from_slice(bytes),
+            Err(error) => collected.append_error = Some(error),
         }
     }));
 }
 
-unsafe extern "C" fn refuse(token: *mut c_void, why: octopus_text) {
+unsafe extern "C" fn refuse(token: *mut c_void, reason: octopus_text) {
     // SAFETY: as in `append`.
     let _ = catch_unwind(AssertUnwindSafe(|| unsafe {
-        let why = octopus_bytes { data: why.data.cast(), size: why.size };
-        if let (Some(answer), Ok(why)) = (token.cast::<CollectedReply>().as_mut(), why.read("reply")) {
-            answer.why = Some(String::from_utf8_lossy(why).into_owned());
+        let reason = octopus_bytes { data: reason.data.cast(), size: reason.size };
+        if let (Some(collected), Ok(reason)) = (token.cast::<CollectedReply>().as_mut(), reason.read("reply")) {
+            collected.reason = Some(String::from_utf8_lossy(reason).into_owned());
         }
     }));
 }
@@ -329,14 +406,14 @@ mod tests {
         0
     }
 
-    /// Appends what its metadata names: nothing at NULL, or bytes that are no UTF-8.
+    /// Appends `ab`, and with any metadata also bytes that can't be read: NULL with a size.
     unsafe extern "C" fn serialize(
         _: *mut c_void,
         metadata: octopus_text,
         reply: *const octopus_component_reply,
     ) -> octopus_status {
         let bad = octopus_bytes { data: std::ptr::null(), size: 5 };
-        // SAFETY: the reply of a running call.
+        // SAFETY: `reply` lives during this call.
         unsafe {
             let append = (*reply).append.unwrap();
             append((*reply).token, octopus_bytes::view(b"ab"));
@@ -352,7 +429,7 @@ mod tests {
         _: octopus_bytes,
         reply: *const octopus_component_reply,
     ) -> octopus_status {
-        // SAFETY: the reply of a running call.
+        // SAFETY: `reply` lives during this call.
         unsafe { ((*reply).append.unwrap())((*reply).token, octopus_bytes::view(b"\xff")) };
         0
     }
@@ -370,21 +447,23 @@ mod tests {
             deserialize: Some(deserialize),
         };
         match HostComponent::new(component).maker(OCTOPUS_ROLE_SERIALIZER).unwrap() {
-            Maker::Serializer(make) => make("{}").unwrap(),
-            _ => panic!("another kind"),
+            ComponentFactory::Serializer(make) => make("{}").unwrap(),
+            _ => panic!("another role"),
         }
     }
 
     #[test]
-    fn bytes_that_a_component_could_not_append_fail_it() {
+    fn appended_bytes_that_are_null_with_a_size_fail_the_component() {
         assert_eq!(serializer().serialize("").unwrap(), b"ab");
         let error = serializer().serialize("{}").unwrap_err();
         assert_eq!(error.kind(), Kind::HostCallback);
         assert!(error.message().contains("NULL with a size of 5"), "{error}");
     }
 
+    /// A serializer whose `deserialize` returns bytes that are not UTF-8 makes the record
+    /// malformed, as one that returns no JSON.
     #[test]
-    fn what_a_serializer_reads_that_is_no_text_is_malformed_as_what_is_no_json_is() {
+    fn deserialized_bytes_that_are_not_utf8_are_a_malformed_record() {
         assert_eq!(serializer().deserialize(b"x").unwrap_err().kind(), Kind::MalformedRecord);
     }
 }

@@ -1,11 +1,12 @@
-//! The consumer's slots: arguments in, one call to [`crate::consumer`], the result out.
+//! ABI slots of consumers. Each slot validates its arguments, makes one call into
+//! [`crate::client::consumer`] and converts the result.
 
 use std::ffi::c_void;
 use std::sync::Arc;
 
 use super::args::{check_output, read_fixed};
 use super::callback::{Owned, octopus_destroy_fn};
-use super::error::octopus_error;
+use super::error_handle::octopus_error;
 use super::event::octopus_event;
 use super::forked_child::forward;
 use super::future::octopus_future;
@@ -13,49 +14,76 @@ use super::guard::{call, refuse};
 use super::handle::{self, handle};
 use super::status::octopus_status;
 use super::thread_pool::octopus_thread_pool;
-use crate::consumer::Consumer;
-use crate::deadline::Deadline;
-use crate::error::{Error, Kind};
+use crate::client::consumer::Consumer;
+use crate::client::consumer::processing::{Bounds, Flow};
 use crate::event::SharedEvent;
-use crate::process_exit;
-use crate::processing::{Bounds, Flow};
-use crate::thread_pool::ThreadPool;
+use crate::support::deadline::Deadline;
+use crate::support::error::{Error, Kind};
+use crate::support::process_exit;
+use crate::support::thread_pool::ThreadPool;
 
-/// Reads the events of one topic.
+/// A consumer: reads the events of one topic.
+///
+/// `octopus_topic_api::make_consumer` creates it.
+///
+/// @since 0.1
 pub struct octopus_consumer {
     _private: [u8; 0],
 }
 
 handle!(Consumer, octopus_consumer, "consumer");
 
-/// No position is committed.
+/// Result of `octopus_consumer_api::committed`: no offset is committed.
 pub const OCTOPUS_OFFSET_NONE: u64 = u64::MAX;
 
-/// A processor goes on.
+/// Result of a processor: continue with the next event.
 pub const OCTOPUS_PROCESS_CONTINUE: i32 = 0;
-/// A processor has had enough: `process` ends with success.
+/// Result of a processor: stop; `octopus_consumer_api::process` returns `OCTOPUS_OK`.
 pub const OCTOPUS_PROCESS_STOP: i32 = 1;
 
-/// Called for each event by `process`, with NULL when none came in time; the event is borrowed for the call, and can be
-/// retained. Returns `OCTOPUS_PROCESS_CONTINUE`, `OCTOPUS_PROCESS_STOP`, or any other number, which ends `process` with
-/// `OCTOPUS_CALLBACK_FAILED`. Called on the pool's threads, several at a time; without threads, in the caller.
+/// A function that `octopus_consumer_api::process` calls for each event.
+///
+/// @since 0.1
 #[repr(C)]
 #[derive(Clone, Copy)]
 pub struct octopus_processor {
+    /// Processes one event.
+    ///
+    /// @param context The `context` of this struct.
+    /// @param event The event, valid during the call; to keep it, retain it. NULL if no event came
+    /// within the timeout.
+    /// @return `OCTOPUS_PROCESS_CONTINUE`; `OCTOPUS_PROCESS_STOP`; any other number makes `process`
+    /// return `OCTOPUS_CALLBACK_FAILED`.
+    /// @note Called on threads of the pool, several calls at the same time, also for events of one
+    /// partition; without a pool that has threads, on the thread that called `process`. It must not
+    /// unwind.
     pub function: Option<unsafe extern "C" fn(context: *mut c_void, event: *mut octopus_event) -> i32>,
+    /// Passed to `function` and to `destroy`.
     pub context: *mut c_void,
+    /// Destroys the context.
     pub destroy: octopus_destroy_fn,
 }
 
-/// Consumers. Functions may be called from any thread, also at the same time.
-/// Every function but `release` may return `OCTOPUS_INVALID_ARGUMENT`, `OCTOPUS_CLOSED`, `OCTOPUS_FORKED` and
-/// `OCTOPUS_PANICKED`.
+/// Functions of consumers.
+///
+/// Any thread may call them, several threads also at the same time; `release` must be the last use
+/// of the handle. Each function but `release` can also return `OCTOPUS_CLOSED`.
+///
+/// @since 0.1
 #[repr(C)]
 pub struct octopus_consumer_api {
-    /// `sizeof(octopus_consumer_api)` in the plugin; a slot within it that isn't NULL can be called.
+    /// The size of this table in the plugin, in bytes. Check a slot with `OCTOPUS_HAS`.
     pub size: u64,
-    /// Gives a ticket for the next event and returns at once. An event is taken only inside a wait that returns it, or a
-    /// test; a ticket that is released before a wait or a getter gave its event has taken nothing, or hands it back.
+    /// Creates a future for the next event.
+    ///
+    /// The future takes an event only inside `wait` or `test`, or when a registered completion is
+    /// called. Releasing it before loses nothing: another pull reads the event.
+    ///
+    /// @param consumer The consumer.
+    /// @param future Receives the future, which the host releases.
+    /// @param error Receives NULL, or the error object if the status is negative; may be NULL.
+    /// @return `OCTOPUS_OK`.
+    /// @note Does not block.
     pub pull: Option<
         unsafe extern "C" fn(
             consumer: *const octopus_consumer,
@@ -63,27 +91,58 @@ pub struct octopus_consumer_api {
             error: *mut *mut octopus_error,
         ) -> octopus_status,
     >,
-    /// Waits at most `timeout_ms` milliseconds (negative: for ever) for a first event, then takes what else is
-    /// there, at most `max`. Writes the events, each to be released, and their number. Statuses as of a pull's wait; what
-    /// stands behind events that were taken is told by the next call. A record that marks the end of a topic is among
-    /// the events, with `OCTOPUS_EVENT_ID_END_OF_TOPIC` as its id.
+    /// Waits for an event, and reads further events that are available without waiting.
+    ///
+    /// If no event was read, neither `events` nor `count` is written. An error that follows the
+    /// events that were read is reported by the next call. The record that marks the end of a topic
+    /// is among the events, with the id `OCTOPUS_EVENT_ID_END_OF_TOPIC`.
+    ///
+    /// @param consumer The consumer.
+    /// @param max_events The number of events to read at most.
+    /// @param timeout_ms The longest time to wait for the first event, in milliseconds; negative:
+    /// no limit; 0: do not wait.
+    /// @param events Receives the events, which the host releases; an array of `max_events`
+    /// elements.
+    /// @param count Receives the number of events.
+    /// @param error Receives NULL, or the error object if the status is negative; may be NULL.
+    /// @return One of:
+    /// - `OCTOPUS_OK` if at least one event was read, or `max_events` is 0
+    /// - `OCTOPUS_TIMED_OUT`
+    /// - `OCTOPUS_WOULD_DEADLOCK` on a plugin thread, unless `timeout_ms` is 0
+    /// - The failure of a pull (see `octopus_future_api::wait`)
+    ///
+    /// @note Blocks until there is an event, at most `timeout_ms`.
     pub pull_many: Option<
         unsafe extern "C" fn(
             consumer: *const octopus_consumer,
-            max: u64,
+            max_events: u64,
             timeout_ms: i64,
             events: *mut *mut octopus_event,
             count: *mut u64,
             error: *mut *mut octopus_error,
         ) -> octopus_status,
     >,
-    /// Feeds events to `processor`, on `pool` (NULL: the driver's default pool, so in the caller), until it says stop
-    /// or fails, or was given `max_events` (2^64-1: no limit; time-outs don't count). After `timeout_ms` milliseconds
-    /// without an event (negative: never) it is called with NULL. Blocks its caller, and returns when all that was
-    /// submitted has ended; what was taken and not processed is pulled next. Takes `processor` over, also when it
-    /// fails: `destroy` is called once. `OCTOPUS_INVALID_ARGUMENT` when another `process` is at it;
-    /// `OCTOPUS_WOULD_DEADLOCK` on a thread of the plugin or of that pool; `OCTOPUS_CALLBACK_FAILED`, also when the
-    /// pool refuses; what a pull's wait says in place of an event.
+    /// Passes events to a processor until that stops or fails, or `max_events` events were passed.
+    ///
+    /// Events that were read but not processed are read by the next pull, in order.
+    ///
+    /// @param consumer The consumer.
+    /// @param processor The processor. The plugin takes ownership, even if the function fails: it
+    /// calls `destroy` once.
+    /// @param timeout_ms The time without an event after which the processor is called with NULL,
+    /// in milliseconds; negative: never.
+    /// @param max_events The number of events to pass; 2^64-1: no limit. Calls with NULL do not
+    /// count.
+    /// @param pool The pool that runs the processor; NULL: the driver's default pool, so the
+    /// calling thread.
+    /// @param error Receives NULL, or the error object if the status is negative; may be NULL.
+    /// @return `OCTOPUS_OK`, or:
+    /// - `OCTOPUS_CALLBACK_FAILED` if the processor failed or the pool rejected a task
+    /// - `OCTOPUS_INVALID_ARGUMENT` also if another `process` of this consumer is running
+    /// - `OCTOPUS_WOULD_DEADLOCK` on a plugin thread, and in a task of `pool`
+    /// - The failure of a pull (see `octopus_future_api::wait`)
+    ///
+    /// @note Blocks until all calls of the processor have returned.
     pub process: Option<
         unsafe extern "C" fn(
             consumer: *const octopus_consumer,
@@ -94,12 +153,23 @@ pub struct octopus_consumer_api {
             error: *mut *mut octopus_error,
         ) -> octopus_status,
     >,
-    /// Commits what was acknowledged before the call and waits at most `timeout_ms` milliseconds (negative: the
-    /// driver's `timeout_ms`) for Kafka's answer. Also reports an earlier commit that failed, unless one of
-    /// the same partitions has succeeded since. Not needed for
-    /// safety: commits go every second, when partitions are taken away, and at the end.
-    /// `OCTOPUS_TIMED_OUT` (brokers that are away included: it is tried again), `OCTOPUS_KAFKA`,
-    /// `OCTOPUS_UNREACHABLE`, `OCTOPUS_WOULD_DEADLOCK`.
+    /// Commits the events that were acknowledged before the call.
+    ///
+    /// This is optional: the plugin commits every second, before partitions are revoked, and when
+    /// the consumer is closed. The function also reports an earlier commit that failed, unless a
+    /// later commit of the same partitions succeeded.
+    ///
+    /// @param consumer The consumer.
+    /// @param timeout_ms The longest time to wait, in milliseconds; negative: the driver's
+    /// `timeout_ms`, which is always an upper bound.
+    /// @param error Receives NULL, or the error object if the status is negative; may be NULL.
+    /// @return `OCTOPUS_OK`, or:
+    /// - `OCTOPUS_TIMED_OUT` if Kafka did not respond in time; the plugin retries
+    /// - `OCTOPUS_KAFKA`
+    /// - `OCTOPUS_UNREACHABLE`
+    /// - `OCTOPUS_WOULD_DEADLOCK` on a plugin thread
+    ///
+    /// @note Blocks until Kafka responds, at most `timeout_ms`.
     pub commit: Option<
         unsafe extern "C" fn(
             consumer: *const octopus_consumer,
@@ -107,9 +177,19 @@ pub struct octopus_consumer_api {
             error: *mut *mut octopus_error,
         ) -> octopus_status,
     >,
-    /// The offset of the event that comes next in this partition. `OCTOPUS_INVALID_ARGUMENT` when the partition is not
-    /// this consumer's now. This and the next four wait at most the driver's `timeout_ms` for Kafka
-    /// (`OCTOPUS_UNREACHABLE`, `OCTOPUS_KAFKA`) and say `OCTOPUS_WOULD_DEADLOCK` on a thread of the plugin.
+    /// Returns the position in a partition: the offset of the event that is read next.
+    ///
+    /// @param consumer The consumer.
+    /// @param partition The partition, one that is assigned to this consumer.
+    /// @param offset Receives the offset.
+    /// @param error Receives NULL, or the error object if the status is negative; may be NULL.
+    /// @return `OCTOPUS_OK`, or:
+    /// - `OCTOPUS_INVALID_ARGUMENT` also if the partition is not assigned to this consumer
+    /// - `OCTOPUS_UNREACHABLE` if brokers did not respond in time
+    /// - `OCTOPUS_KAFKA`
+    /// - `OCTOPUS_WOULD_DEADLOCK` on a plugin thread
+    ///
+    /// @note Blocks until Kafka responds, at most the driver's `timeout_ms` (milliseconds).
     pub position: Option<
         unsafe extern "C" fn(
             consumer: *const octopus_consumer,
@@ -118,8 +198,21 @@ pub struct octopus_consumer_api {
             error: *mut *mut octopus_error,
         ) -> octopus_status,
     >,
-    /// The offset that a consumer of this name would start at; `OCTOPUS_OFFSET_NONE` where it has none, and would
-    /// start at the earliest record. Of any partition of the topic.
+    /// Returns the committed offset of a partition: where a new consumer of this name starts.
+    ///
+    /// @param consumer The consumer.
+    /// @param partition Any partition of the topic.
+    /// @param offset Receives the offset; `OCTOPUS_OFFSET_NONE` if the name has committed none, so
+    /// that a new consumer starts where `auto.offset.reset` says, by default at the earliest
+    /// record.
+    /// @param error Receives NULL, or the error object if the status is negative; may be NULL.
+    /// @return `OCTOPUS_OK`, or:
+    /// - `OCTOPUS_INVALID_ARGUMENT` also if the partition does not exist
+    /// - `OCTOPUS_UNREACHABLE` if brokers did not respond in time
+    /// - `OCTOPUS_KAFKA`
+    /// - `OCTOPUS_WOULD_DEADLOCK` on a plugin thread
+    ///
+    /// @note Blocks until Kafka responds, at most the driver's `timeout_ms` (milliseconds).
     pub committed: Option<
         unsafe extern "C" fn(
             consumer: *const octopus_consumer,
@@ -128,8 +221,19 @@ pub struct octopus_consumer_api {
             error: *mut *mut octopus_error,
         ) -> octopus_status,
     >,
-    /// The number of offsets from the one that comes next to the end of this partition: events that were not delivered
-    /// to this consumer yet. Statuses as of `position`.
+    /// Returns the lag in a partition: the number of offsets from the position to the end.
+    ///
+    /// @param consumer The consumer.
+    /// @param partition The partition, one that is assigned to this consumer.
+    /// @param events Receives the number of offsets.
+    /// @param error Receives NULL, or the error object if the status is negative; may be NULL.
+    /// @return `OCTOPUS_OK`, or:
+    /// - `OCTOPUS_INVALID_ARGUMENT` also if the partition is not assigned to this consumer
+    /// - `OCTOPUS_UNREACHABLE` if brokers did not respond in time
+    /// - `OCTOPUS_KAFKA`
+    /// - `OCTOPUS_WOULD_DEADLOCK` on a plugin thread
+    ///
+    /// @note Blocks until Kafka responds, at most the driver's `timeout_ms` (milliseconds).
     pub lag: Option<
         unsafe extern "C" fn(
             consumer: *const octopus_consumer,
@@ -138,9 +242,24 @@ pub struct octopus_consumer_api {
             error: *mut *mut octopus_error,
         ) -> octopus_status,
     >,
-    /// Goes on at this offset of the partition. `OCTOPUS_INVALID_ARGUMENT` when the partition is not this consumer's, or
-    /// has no such offset; the end itself can be sought. Moves no committed position: acknowledging an event before the
-    /// last acknowledged one changes nothing.
+    /// Sets the position in a partition.
+    ///
+    /// This does not change the committed offset, and acknowledging an event before the last
+    /// acknowledged one still has no effect.
+    ///
+    /// @param consumer The consumer.
+    /// @param partition The partition, one that is assigned to this consumer.
+    /// @param offset The offset to read next: from the first offset that is kept to the end of the
+    /// partition, inclusive.
+    /// @param error Receives NULL, or the error object if the status is negative; may be NULL.
+    /// @return `OCTOPUS_OK`, or:
+    /// - `OCTOPUS_INVALID_ARGUMENT` also if the partition is not assigned to this consumer, or has
+    ///   no such offset
+    /// - `OCTOPUS_UNREACHABLE` if brokers did not respond in time
+    /// - `OCTOPUS_KAFKA`
+    /// - `OCTOPUS_WOULD_DEADLOCK` on a plugin thread
+    ///
+    /// @note Blocks until Kafka responds, at most the driver's `timeout_ms` (milliseconds).
     pub seek: Option<
         unsafe extern "C" fn(
             consumer: *const octopus_consumer,
@@ -149,8 +268,16 @@ pub struct octopus_consumer_api {
             error: *mut *mut octopus_error,
         ) -> octopus_status,
     >,
-    /// The partitions that are this consumer's now, in order: writes at most `capacity` of them, and their whole number.
-    /// `partitions` may be NULL when `capacity` is 0.
+    /// Returns the partitions that are assigned to this consumer, in ascending order.
+    ///
+    /// @param consumer The consumer.
+    /// @param partitions Receives at most `capacity` partitions; may be NULL if `capacity` is 0.
+    /// @param capacity The number of elements of `partitions`.
+    /// @param count Receives the number of assigned partitions, which can be larger than
+    /// `capacity`.
+    /// @param error Receives NULL, or the error object if the status is negative; may be NULL.
+    /// @return `OCTOPUS_OK`.
+    /// @note Does not block.
     pub assignment: Option<
         unsafe extern "C" fn(
             consumer: *const octopus_consumer,
@@ -160,17 +287,36 @@ pub struct octopus_consumer_api {
             error: *mut *mut octopus_error,
         ) -> octopus_status,
     >,
-    /// Commits what was acknowledged, leaves the group, and gives target partitions up: from then on pulls say
-    /// `OCTOPUS_CLOSED`, and acknowledging says `OCTOPUS_STALE`. Waits for that at most the driver's `timeout_ms`.
-    /// `OCTOPUS_KAFKA` or `OCTOPUS_UNREACHABLE` when the commit failed; `OCTOPUS_WOULD_DEADLOCK`.
+    /// Commits, leaves the group, and gives up all partitions.
+    ///
+    /// From then on pulls return `OCTOPUS_CLOSED`, and acknowledgements return `OCTOPUS_STALE`.
+    ///
+    /// @param consumer The consumer.
+    /// @param error Receives NULL, or the error object if the status is negative; may be NULL.
+    /// @return `OCTOPUS_OK`, or:
+    /// - `OCTOPUS_KAFKA` or `OCTOPUS_UNREACHABLE` if the commit failed
+    /// - `OCTOPUS_WOULD_DEADLOCK` on a plugin thread
+    ///
+    /// @note Blocks until that is done, at most the driver's `timeout_ms` (milliseconds).
     pub unsubscribe: Option<
         unsafe extern "C" fn(consumer: *const octopus_consumer, error: *mut *mut octopus_error) -> octopus_status,
     >,
-    /// Commits what was acknowledged, leaves the group, and waits at most `timeout_ms` milliseconds (negative: for
-    /// ever) for that; then it goes on in the background. Events in the host's hands stay valid.
-    /// `OCTOPUS_TIMED_OUT`; `OCTOPUS_KAFKA` or `OCTOPUS_UNREACHABLE` when a commit failed and none of
-    /// the same partitions has succeeded since;
-    /// `OCTOPUS_WOULD_DEADLOCK`.
+    /// Closes the consumer: commits and leaves the group.
+    ///
+    /// Events that the host holds stay valid. Closing twice is `OCTOPUS_CLOSED`. The handle must
+    /// still be released.
+    ///
+    /// @param consumer The consumer.
+    /// @param timeout_ms The longest time to wait, in milliseconds; negative: no limit; 0: do not
+    /// wait.
+    /// @param error Receives NULL, or the error object if the status is negative; may be NULL.
+    /// @return `OCTOPUS_OK`, or:
+    /// - `OCTOPUS_TIMED_OUT` if it is not done yet: it continues in the background
+    /// - `OCTOPUS_KAFKA` or `OCTOPUS_UNREACHABLE` if a commit failed, and no later commit of the
+    ///   same partitions succeeded
+    /// - `OCTOPUS_WOULD_DEADLOCK` on a plugin thread
+    ///
+    /// @note Blocks until that is done, at most `timeout_ms`.
     pub close: Option<
         unsafe extern "C" fn(
             consumer: *const octopus_consumer,
@@ -178,9 +324,14 @@ pub struct octopus_consumer_api {
             error: *mut *mut octopus_error,
         ) -> octopus_status,
     >,
-    /// Gives the handle back and returns at once; without close before, committing and leaving begin then, in the
-    /// background. Tickets that have not taken an event say `OCTOPUS_CLOSED`. Events stay valid; acknowledging them
-    /// is stale as soon as the consumer has left. NULL does nothing.
+    /// Releases the handle.
+    ///
+    /// Without `close` before, the consumer commits and leaves the group in the background. Futures
+    /// of pulls that have no event complete with `OCTOPUS_CLOSED`. Events stay valid, but can't be
+    /// acknowledged once the consumer has left the group.
+    ///
+    /// @param consumer The consumer; NULL has no effect.
+    /// @note Does not block.
     pub release: Option<unsafe extern "C" fn(consumer: *mut octopus_consumer)>,
 }
 
@@ -206,11 +357,12 @@ unsafe extern "C" fn pull(
     error: *mut *mut octopus_error,
 ) -> octopus_status {
     forward!(refuse(error); consumer.pull(consumer, future, error));
-    // SAFETY: pointers are NULL or valid during this call; the handle is live.
+    // SAFETY: the handle is NULL or live, and all pointers are NULL or valid during this call
+    // (contract of the slot).
     unsafe {
         call(consumer, error, |consumer: &Arc<Consumer>| {
             check_output(future, "future")?;
-            handle::give(Arc::new(consumer.pull()?), future);
+            handle::write(Arc::new(consumer.pull()?), future);
             Ok(())
         })
     }
@@ -218,24 +370,25 @@ unsafe extern "C" fn pull(
 
 unsafe extern "C" fn pull_many(
     consumer: *const octopus_consumer,
-    max: u64,
+    max_events: u64,
     timeout_ms: i64,
     events: *mut *mut octopus_event,
     count: *mut u64,
     error: *mut *mut octopus_error,
 ) -> octopus_status {
-    forward!(refuse(error); consumer.pull_many(consumer, max, timeout_ms, events, count, error));
-    // SAFETY: pointers are NULL or valid during this call, the array for `max` elements; the handle is live.
+    forward!(refuse(error); consumer.pull_many(consumer, max_events, timeout_ms, events, count, error));
+    // SAFETY: the handle is NULL or live, and all pointers are NULL or valid during this call, the
+    // array for `max_events` elements (contract of the slot).
     unsafe {
         call(consumer, error, |consumer: &Arc<Consumer>| {
             check_output(count, "count")?;
-            if max > 0 {
+            if max_events > 0 {
                 check_output(events, "events")?;
             }
-            let taken = consumer.pull_many(max, Deadline::from_millis(timeout_ms))?;
+            let taken = consumer.pull_many(max_events, Deadline::from_millis(timeout_ms))?;
             count.write(taken.len() as u64);
             for (index, event) in taken.into_iter().enumerate() {
-                handle::give(event, events.add(index));
+                handle::write(event, events.add(index));
             }
             Ok(())
         })
@@ -251,8 +404,8 @@ unsafe extern "C" fn process(
     error: *mut *mut octopus_error,
 ) -> octopus_status {
     forward!(refuse(error); consumer.process(consumer, processor, timeout_ms, max_events, pool, error));
-    // SAFETY: pointers are NULL or valid during this call; handles are live. The processor is taken over before
-    // anything can fail.
+    // SAFETY: the handles are NULL or live, and all pointers are NULL or valid during this call
+    // (contract of the slot). The plugin owns the processor before anything can fail.
     unsafe {
         let processor = read_fixed(processor, "processor")
             .map(|given| given.map(|p| (p.function, Owned { context: p.context, destroy: p.destroy })));
@@ -266,9 +419,10 @@ unsafe extern "C" fn process(
                     return Ok(Flow::Stop);
                 }
                 let event = event.map_or(std::ptr::null_mut(), |event| event.as_ptr().cast_mut().cast());
-                // SAFETY: the host's function and context, not destroyed yet; the event is borrowed for the call.
+                // SAFETY: function and context are the host's, and `owned` keeps the context from
+                // being destroyed; the event lives during the call.
                 match function(owned.context, event) {
-                    OCTOPUS_PROCESS_CONTINUE => Ok(Flow::GoOn),
+                    OCTOPUS_PROCESS_CONTINUE => Ok(Flow::Continue),
                     OCTOPUS_PROCESS_STOP => Ok(Flow::Stop),
                     other => Err(Error::new(Kind::HostCallback, format!("the processor failed: it returned {other}"))),
                 }
@@ -285,7 +439,8 @@ unsafe extern "C" fn commit(
     error: *mut *mut octopus_error,
 ) -> octopus_status {
     forward!(refuse(error); consumer.commit(consumer, timeout_ms, error));
-    // SAFETY: pointers are NULL or valid during this call; the handle is live.
+    // SAFETY: the handle is NULL or live, and all pointers are NULL or valid during this call
+    // (contract of the slot).
     unsafe { call(consumer, error, |consumer: &Arc<Consumer>| consumer.commit(Deadline::from_millis(timeout_ms))) }
 }
 
@@ -296,7 +451,8 @@ unsafe extern "C" fn position(
     error: *mut *mut octopus_error,
 ) -> octopus_status {
     forward!(refuse(error); consumer.position(consumer, partition, offset, error));
-    // SAFETY: pointers are NULL or valid during this call; the handle is live.
+    // SAFETY: the handle is NULL or live, and all pointers are NULL or valid during this call
+    // (contract of the slot).
     unsafe {
         call(consumer, error, |consumer: &Arc<Consumer>| {
             check_output(offset, "offset")?;
@@ -313,7 +469,8 @@ unsafe extern "C" fn committed(
     error: *mut *mut octopus_error,
 ) -> octopus_status {
     forward!(refuse(error); consumer.committed(consumer, partition, offset, error));
-    // SAFETY: pointers are NULL or valid during this call; the handle is live.
+    // SAFETY: the handle is NULL or live, and all pointers are NULL or valid during this call
+    // (contract of the slot).
     unsafe {
         call(consumer, error, |consumer: &Arc<Consumer>| {
             check_output(offset, "offset")?;
@@ -330,7 +487,8 @@ unsafe extern "C" fn lag(
     error: *mut *mut octopus_error,
 ) -> octopus_status {
     forward!(refuse(error); consumer.lag(consumer, partition, events, error));
-    // SAFETY: pointers are NULL or valid during this call; the handle is live.
+    // SAFETY: the handle is NULL or live, and all pointers are NULL or valid during this call
+    // (contract of the slot).
     unsafe {
         call(consumer, error, |consumer: &Arc<Consumer>| {
             check_output(events, "events")?;
@@ -347,7 +505,8 @@ unsafe extern "C" fn seek(
     error: *mut *mut octopus_error,
 ) -> octopus_status {
     forward!(refuse(error); consumer.seek(consumer, partition, offset, error));
-    // SAFETY: pointers are NULL or valid during this call; the handle is live.
+    // SAFETY: the handle is NULL or live, and all pointers are NULL or valid during this call
+    // (contract of the slot).
     unsafe { call(consumer, error, |consumer: &Arc<Consumer>| consumer.seek(partition, offset)) }
 }
 
@@ -359,7 +518,8 @@ unsafe extern "C" fn assignment(
     error: *mut *mut octopus_error,
 ) -> octopus_status {
     forward!(refuse(error); consumer.assignment(consumer, partitions, capacity, count, error));
-    // SAFETY: pointers are NULL or valid during this call; the handle is live.
+    // SAFETY: the handle is NULL or live, and all pointers are NULL or valid during this call
+    // (contract of the slot).
     unsafe {
         call(consumer, error, |consumer: &Arc<Consumer>| {
             check_output(count, "count")?;
@@ -379,7 +539,8 @@ unsafe extern "C" fn assignment(
 
 unsafe extern "C" fn unsubscribe(consumer: *const octopus_consumer, error: *mut *mut octopus_error) -> octopus_status {
     forward!(refuse(error); consumer.unsubscribe(consumer, error));
-    // SAFETY: pointers are NULL or valid during this call; the handle is live.
+    // SAFETY: the handle is NULL or live, and all pointers are NULL or valid during this call
+    // (contract of the slot).
     unsafe { call(consumer, error, |consumer: &Arc<Consumer>| consumer.unsubscribe()) }
 }
 
@@ -389,12 +550,13 @@ unsafe extern "C" fn close(
     error: *mut *mut octopus_error,
 ) -> octopus_status {
     forward!(refuse(error); consumer.close(consumer, timeout_ms, error));
-    // SAFETY: pointers are NULL or valid during this call; the handle is live.
+    // SAFETY: the handle is NULL or live, and all pointers are NULL or valid during this call
+    // (contract of the slot).
     unsafe { call(consumer, error, |consumer: &Arc<Consumer>| consumer.close(Deadline::from_millis(timeout_ms))) }
 }
 
 unsafe extern "C" fn release(consumer: *mut octopus_consumer) {
     forward!((); consumer.release(consumer));
-    // SAFETY: NULL, or a handle that the host gives back.
+    // SAFETY: NULL, or a live handle that the host does not use afterwards (contract of the slot).
     unsafe { handle::release::<Arc<Consumer>>(consumer) };
 }

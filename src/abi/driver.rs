@@ -1,10 +1,11 @@
-//! The driver's slots: arguments in, one call to [`crate::driver`], the result out.
+//! ABI slots of drivers. Each slot validates its arguments, makes one call into
+//! [`crate::client::driver`] and converts the result.
 
 use std::sync::Arc;
 
 use super::args::{Growing, check_output, octopus_text};
 use super::component::{HostComponent, octopus_component};
-use super::error::octopus_error;
+use super::error_handle::octopus_error;
 use super::forked_child::{forward, forward_creation};
 use super::guard::{call, guard, refuse};
 use super::handle::{self, handle};
@@ -13,42 +14,71 @@ use super::status::octopus_status;
 use super::string::{self, octopus_string};
 use super::thread_pool::octopus_thread_pool;
 use super::topic::octopus_topic;
-use crate::driver::Driver;
-use crate::services::Services;
+use crate::client::driver::Driver;
+use crate::support::services::Services;
 
-/// One configured way to a Kafka.
+/// A driver: one configuration of a Kafka cluster, from which everything else is created.
+///
+/// `octopus_driver_api::create` creates it.
+///
+/// @since 0.1
 pub struct octopus_driver {
     _private: [u8; 0],
 }
 
 handle!(Driver, octopus_driver, "driver");
 
-/// How a topic is to be made; NULL or zeros give the defaults. The texts are read during the call.
+/// Options of a new topic.
+///
+/// Zeros mean the defaults.
+///
+/// @since 0.1
 #[repr(C)]
 #[derive(Clone, Copy)]
 pub struct octopus_create_topic_args {
     /// `sizeof(octopus_create_topic_args)`, set by the host.
     pub size: u64,
-    /// JSON object: `num_partitions`, `replication_factor`, `disable_info_topic`, `config` (docs/configuration.md).
+    /// Options as a JSON object: `num_partitions`, `replication_factor`, `disable_info_topic`,
+    /// `config`; see docs/configuration.md.
     pub options: octopus_text,
-    /// JSON objects with a `"type"`; an empty text: `{"type":"default"}`.
+    /// The validator, a JSON object with a `"type"`; empty: `{"type":"default"}`.
     pub validator: octopus_text,
+    /// The selector, a JSON object with a `"type"`; empty: `{"type":"default"}`.
     pub selector: octopus_text,
+    /// The serializer, a JSON object with a `"type"`; empty: `{"type":"default"}`.
     pub serializer: octopus_text,
 }
 
-// SAFETY: `#[repr(C)]`, the size first, and zeros are empty texts.
+// SAFETY: the type is `#[repr(C)]` and begins with its size; zeros are empty texts.
 unsafe impl Growing for octopus_create_topic_args {}
 
-/// Drivers. Functions may be called from any thread, also at the same time, and take at most the driver's
-/// `timeout_ms` (default 60,000), after which they say who did not answer (`OCTOPUS_UNREACHABLE`).
-/// Every function but `release` may return `OCTOPUS_INVALID_ARGUMENT`, `OCTOPUS_FORKED` and `OCTOPUS_PANICKED`.
+/// Functions of drivers.
+///
+/// Any thread may call them, several threads also at the same time; `release` must be the last use
+/// of the handle. Functions that wait for brokers or for the topic service wait at most the
+/// driver's `timeout_ms` (default 60,000 ms); then they return `OCTOPUS_UNREACHABLE`, and the
+/// message names what did not respond. On a plugin thread they block the client of that thread for
+/// as long.
+///
+/// @since 0.1
 #[repr(C)]
 pub struct octopus_driver_api {
-    /// `sizeof(octopus_driver_api)` in the plugin; a slot within it that isn't NULL can be called.
+    /// The size of this table in the plugin, in bytes. Check a slot with `OCTOPUS_HAS`.
     pub size: u64,
-    /// Makes a driver from its JSON configuration (docs/configuration.md). Asks no broker yet. `services` may be
-    /// NULL. `OCTOPUS_INVALID_CONFIGURATION` names the key; `OCTOPUS_UNSUPPORTED` what this build lacks.
+    /// Creates a driver.
+    ///
+    /// @param config The configuration as a JSON object; see docs/configuration.md. Copied during
+    /// the call.
+    /// @param services Callbacks of the host; may be NULL. The plugin takes ownership of them, even
+    /// if the function fails.
+    /// @param driver Receives the driver, which the host releases.
+    /// @param error Receives NULL, or the error object if the status is negative; may be NULL.
+    /// @return `OCTOPUS_OK`, or:
+    /// - `OCTOPUS_INVALID_CONFIGURATION`; the message names the key
+    /// - `OCTOPUS_UNSUPPORTED` if this build lacks a feature that the configuration needs
+    /// - `OCTOPUS_KAFKA` if librdkafka rejects the configuration
+    ///
+    /// @note Starts the threads of the driver's client, but does not wait for a broker.
     pub create: Option<
         unsafe extern "C" fn(
             config: octopus_text,
@@ -57,10 +87,24 @@ pub struct octopus_driver_api {
             error: *mut *mut octopus_error,
         ) -> octopus_status,
     >,
-    /// Makes a topic and waits until it can be opened; what another creator left half-made is taken over when it's
-    /// 30 s old. `args` may be NULL.
-    /// `OCTOPUS_TOPIC_EXISTS`, `OCTOPUS_COMPONENT`, `OCTOPUS_INVALID_CONFIGURATION`, `OCTOPUS_UNREACHABLE`,
-    /// `OCTOPUS_KAFKA`, `OCTOPUS_WOULD_DEADLOCK` on a thread of the plugin.
+    /// Creates a topic, and waits until it can be opened.
+    ///
+    /// A topic that another creator began to create is completed once that attempt is 30 s old.
+    ///
+    /// @param driver The driver.
+    /// @param name The name of the topic.
+    /// @param args The options and components; may be NULL.
+    /// @param error Receives NULL, or the error object if the status is negative; may be NULL.
+    /// @return `OCTOPUS_OK`, or:
+    /// - `OCTOPUS_TOPIC_EXISTS`
+    /// - `OCTOPUS_COMPONENT` if a component can't be created or has an unknown type
+    /// - `OCTOPUS_INVALID_CONFIGURATION` if an option is wrong
+    /// - `OCTOPUS_UNREACHABLE` if brokers or the topic service did not respond in time
+    /// - `OCTOPUS_KAFKA`
+    /// - `OCTOPUS_CALLBACK_FAILED` if the host provides no authorization for the topic service
+    /// - `OCTOPUS_WOULD_DEADLOCK` on a plugin thread
+    ///
+    /// @note Blocks until the topic exists, at most `timeout_ms`.
     pub create_topic: Option<
         unsafe extern "C" fn(
             driver: *const octopus_driver,
@@ -69,8 +113,21 @@ pub struct octopus_driver_api {
             error: *mut *mut octopus_error,
         ) -> octopus_status,
     >,
-    /// Opens an existing topic. An unknown one is looked for during `open_retry_ms` (default 5,000), then
-    /// `OCTOPUS_UNKNOWN_TOPIC`. Never makes one. `OCTOPUS_COMPONENT`, `OCTOPUS_UNREACHABLE`, `OCTOPUS_KAFKA`.
+    /// Opens an existing topic. Never creates one.
+    ///
+    /// @param driver The driver.
+    /// @param name The name of the topic.
+    /// @param topic Receives the topic, which the host releases.
+    /// @param error Receives NULL, or the error object if the status is negative; may be NULL.
+    /// @return `OCTOPUS_OK`, or:
+    /// - `OCTOPUS_UNKNOWN_TOPIC` if the topic did not appear within the driver's `open_retry_ms`
+    ///   (default 5,000 ms)
+    /// - `OCTOPUS_COMPONENT` if a component of the topic is malformed or can't be created
+    /// - `OCTOPUS_UNREACHABLE` if brokers or the topic service did not respond in time
+    /// - `OCTOPUS_KAFKA`
+    /// - `OCTOPUS_CALLBACK_FAILED` if the host provides no authorization for the topic service
+    ///
+    /// @note Blocks at most `timeout_ms`.
     pub open_topic: Option<
         unsafe extern "C" fn(
             driver: *const octopus_driver,
@@ -79,8 +136,19 @@ pub struct octopus_driver_api {
             error: *mut *mut octopus_error,
         ) -> octopus_status,
     >,
-    /// Deletes a topic and its info topic, and waits until both are gone. `OCTOPUS_UNKNOWN_TOPIC`,
-    /// `OCTOPUS_UNREACHABLE`, `OCTOPUS_KAFKA`; `OCTOPUS_UNSUPPORTED` with the embedded Kafka.
+    /// Deletes a topic and its info topic, and waits until both are gone.
+    ///
+    /// @param driver The driver.
+    /// @param name The name of the topic.
+    /// @param error Receives NULL, or the error object if the status is negative; may be NULL.
+    /// @return `OCTOPUS_OK`, or:
+    /// - `OCTOPUS_UNKNOWN_TOPIC`
+    /// - `OCTOPUS_UNSUPPORTED` with the embedded Kafka
+    /// - `OCTOPUS_UNREACHABLE` if brokers or the topic service did not respond in time
+    /// - `OCTOPUS_KAFKA`
+    /// - `OCTOPUS_CALLBACK_FAILED` if the host provides no authorization for the topic service
+    ///
+    /// @note Blocks until the topics are gone, at most `timeout_ms`.
     pub delete_topic: Option<
         unsafe extern "C" fn(
             driver: *const octopus_driver,
@@ -88,7 +156,18 @@ pub struct octopus_driver_api {
             error: *mut *mut octopus_error,
         ) -> octopus_status,
     >,
-    /// Writes 1 if there is such a topic, else 0. Never makes one. `OCTOPUS_UNREACHABLE`, `OCTOPUS_KAFKA`.
+    /// Returns whether a topic exists. Never creates one.
+    ///
+    /// @param driver The driver.
+    /// @param name The name of the topic.
+    /// @param exists Receives 1 if the topic exists, else 0.
+    /// @param error Receives NULL, or the error object if the status is negative; may be NULL.
+    /// @return `OCTOPUS_OK`, or:
+    /// - `OCTOPUS_UNREACHABLE` if brokers or the topic service did not respond in time
+    /// - `OCTOPUS_KAFKA`
+    /// - `OCTOPUS_CALLBACK_FAILED` if the host provides no authorization for the topic service
+    ///
+    /// @note Blocks at most `timeout_ms`.
     pub topic_exists: Option<
         unsafe extern "C" fn(
             driver: *const octopus_driver,
@@ -97,9 +176,19 @@ pub struct octopus_driver_api {
             error: *mut *mut octopus_error,
         ) -> octopus_status,
     >,
-    /// Every topic of the namespace that has an info topic, as JSON:
-    /// `{name: {"validator":…,"selector":…,"serializer":…,"num_partitions":n}}`. Release the string.
-    /// `OCTOPUS_UNREACHABLE`, `OCTOPUS_KAFKA`.
+    /// Lists all topics of the driver's namespace that have an info topic.
+    ///
+    /// @param driver The driver.
+    /// @param json Receives `{name:
+    /// {"validator":…,"selector":…,"serializer":…,"num_partitions":n}}`, a string that the host
+    /// releases.
+    /// @param error Receives NULL, or the error object if the status is negative; may be NULL.
+    /// @return `OCTOPUS_OK`, or:
+    /// - `OCTOPUS_UNREACHABLE` if brokers or the topic service did not respond in time
+    /// - `OCTOPUS_KAFKA`
+    /// - `OCTOPUS_CALLBACK_FAILED` if the host provides no authorization for the topic service
+    ///
+    /// @note Blocks at most `timeout_ms`.
     pub list_topics: Option<
         unsafe extern "C" fn(
             driver: *const octopus_driver,
@@ -107,7 +196,13 @@ pub struct octopus_driver_api {
             error: *mut *mut octopus_error,
         ) -> octopus_status,
     >,
-    /// The pool of 0 threads that the driver's topics share by default. Release it.
+    /// Returns the thread pool that is used where the host passes none. It has no threads.
+    ///
+    /// @param driver The driver.
+    /// @param pool Receives a reference to the pool, which the host releases.
+    /// @param error Receives NULL, or the error object if the status is negative; may be NULL.
+    /// @return `OCTOPUS_OK`.
+    /// @note Does not block.
     pub default_thread_pool: Option<
         unsafe extern "C" fn(
             driver: *const octopus_driver,
@@ -115,21 +210,39 @@ pub struct octopus_driver_api {
             error: *mut *mut octopus_error,
         ) -> octopus_status,
     >,
-    /// Lets the host provide the components of one kind (`OCTOPUS_ROLE_VALIDATOR`, …) and type, for topics that are made or
-    /// opened from then on. The component is taken over once it has been read, also when it is refused: its `destroy`
-    /// is called once, when the driver and all that came from it are gone. `OCTOPUS_INVALID_ARGUMENT` for a type that
-    /// is built in or registered already, and for a kind whose functions are missing.
+    /// Registers the host's components of one role and one type.
+    ///
+    /// They are used for topics that are created or opened from then on.
+    ///
+    /// @param driver The driver.
+    /// @param role `OCTOPUS_ROLE_VALIDATOR`, `OCTOPUS_ROLE_SELECTOR` or `OCTOPUS_ROLE_SERIALIZER`.
+    /// @param type_name The `"type"` of the components.
+    /// @param component The functions. The plugin takes ownership when it has read the struct, even
+    /// if the function fails: it calls `destroy` once, when the driver and everything that was made
+    /// from it are gone.
+    /// @param error Receives NULL, or the error object if the status is negative; may be NULL.
+    /// @return `OCTOPUS_OK`, or:
+    /// - `OCTOPUS_INVALID_ARGUMENT` also for a type that is built in or registered already, and if
+    ///   a function that the role needs is NULL
+    ///
+    /// @note Does not block.
     pub register_component: Option<
         unsafe extern "C" fn(
             driver: *const octopus_driver,
-            kind: i32,
+            role: i32,
             type_name: octopus_text,
             component: *const octopus_component,
             error: *mut *mut octopus_error,
         ) -> octopus_status,
     >,
-    /// What the driver was configured with, defaults filled in, and what it is made of, as JSON; secrets are masked.
-    /// Release the string.
+    /// Describes the driver: its configuration including defaults, versions, and resources, for
+    /// example its clients.
+    ///
+    /// @param driver The driver.
+    /// @param json Receives a JSON object with masked secrets, a string that the host releases.
+    /// @param error Receives NULL, or the error object if the status is negative; may be NULL.
+    /// @return `OCTOPUS_OK`.
+    /// @note Does not block.
     pub describe: Option<
         unsafe extern "C" fn(
             driver: *const octopus_driver,
@@ -137,13 +250,29 @@ pub struct octopus_driver_api {
             error: *mut *mut octopus_error,
         ) -> octopus_status,
     >,
-    /// Gives the handle back; topics, producers and consumers made from it go on. NULL does nothing.
+    /// Releases the handle. Topics, producers and consumers of the driver are not affected.
+    ///
+    /// @param driver The driver; NULL has no effect.
+    /// @note Does not block.
     pub release: Option<unsafe extern "C" fn(driver: *mut octopus_driver)>,
-    /// Removes all records of a topic; its info topic stays, and with it its components. Consumers that are open read what
-    /// comes next, after `OCTOPUS_RECORDS_LOST` if there was something that they had not read. Where the topic service
-    /// makes topics, it makes this one anew: its offsets begin at 0 again, and producers and consumers of it have to be
-    /// made anew too. `OCTOPUS_UNKNOWN_TOPIC`, `OCTOPUS_UNREACHABLE`, `OCTOPUS_KAFKA`; `OCTOPUS_UNSUPPORTED` with the
-    /// embedded Kafka.
+    /// Removes all records of a topic. Its info topic, and so its components, stay.
+    ///
+    /// Open consumers continue with the next record, after `OCTOPUS_RECORDS_LOST` if they had not
+    /// read all records. With a topic service, the service recreates the topic: its offsets begin
+    /// at 0 again, and its producers and consumers must be created again.
+    ///
+    /// @param driver The driver.
+    /// @param name The name of the topic.
+    /// @param error Receives NULL, or the error object if the status is negative; may be NULL.
+    /// @return `OCTOPUS_OK`, or:
+    /// - `OCTOPUS_UNKNOWN_TOPIC`
+    /// - `OCTOPUS_UNSUPPORTED` with the embedded Kafka
+    /// - `OCTOPUS_UNREACHABLE` if brokers or the topic service did not respond in time
+    /// - `OCTOPUS_KAFKA`
+    /// - `OCTOPUS_CALLBACK_FAILED` if the host provides no authorization for the topic service
+    ///
+    /// @note Blocks until the records are gone, at most `timeout_ms`.
+    /// @since 0.1
     pub empty_topic: Option<
         unsafe extern "C" fn(
             driver: *const octopus_driver,
@@ -175,16 +304,16 @@ unsafe extern "C" fn create(
     error: *mut *mut octopus_error,
 ) -> octopus_status {
     forward_creation!(driver.create(config, services, driver, error), error);
-    // SAFETY: pointers are NULL or valid during this call (docs/abi.md, "Arguments").
+    // SAFETY: all pointers are NULL or valid during this call (contract of the slot).
     unsafe {
         guard(error, || {
-            // First of all, since whatever happens next the callbacks are ours to destroy.
+            // First, because the plugin owns the callbacks even if the rest fails.
             let services = match services.is_null() {
                 true => Services::default(),
                 false => octopus_host_services::read(services, "services")?.into_services()?,
             };
             check_output(driver, "driver")?;
-            handle::give(Arc::new(Driver::create(config.read("config")?, services)?), driver);
+            handle::write(Arc::new(Driver::create(config.read("config")?, services)?), driver);
             Ok(())
         })
     }
@@ -197,7 +326,8 @@ unsafe extern "C" fn create_topic(
     error: *mut *mut octopus_error,
 ) -> octopus_status {
     forward!(refuse(error); driver.create_topic(driver, name, args, error));
-    // SAFETY: pointers are NULL or valid during this call; the handle is live.
+    // SAFETY: the handle is NULL or live, and all pointers are NULL or valid during this call
+    // (contract of the slot).
     unsafe {
         call(driver, error, |driver: &Arc<Driver>| {
             let name = name.read("name")?;
@@ -222,11 +352,12 @@ unsafe extern "C" fn open_topic(
     error: *mut *mut octopus_error,
 ) -> octopus_status {
     forward!(refuse(error); driver.open_topic(driver, name, topic, error));
-    // SAFETY: pointers are NULL or valid during this call; the handle is live.
+    // SAFETY: the handle is NULL or live, and all pointers are NULL or valid during this call
+    // (contract of the slot).
     unsafe {
         call(driver, error, |driver: &Arc<Driver>| {
             check_output(topic, "topic")?;
-            handle::give(Arc::new(driver.open_topic(name.read("name")?)?), topic);
+            handle::write(Arc::new(driver.open_topic(name.read("name")?)?), topic);
             Ok(())
         })
     }
@@ -238,7 +369,8 @@ unsafe extern "C" fn delete_topic(
     error: *mut *mut octopus_error,
 ) -> octopus_status {
     forward!(refuse(error); driver.delete_topic(driver, name, error));
-    // SAFETY: pointers are NULL or valid during this call; the handle is live.
+    // SAFETY: the handle is NULL or live, and all pointers are NULL or valid during this call
+    // (contract of the slot).
     unsafe { call(driver, error, |driver: &Arc<Driver>| driver.delete_topic(name.read("name")?)) }
 }
 
@@ -248,7 +380,8 @@ unsafe extern "C" fn empty_topic(
     error: *mut *mut octopus_error,
 ) -> octopus_status {
     forward!(refuse(error); driver.empty_topic(driver, name, error));
-    // SAFETY: pointers are NULL or valid during this call; the handle is live.
+    // SAFETY: the handle is NULL or live, and all pointers are NULL or valid during this call
+    // (contract of the slot).
     unsafe { call(driver, error, |driver: &Arc<Driver>| driver.empty_topic(name.read("name")?)) }
 }
 
@@ -259,7 +392,8 @@ unsafe extern "C" fn topic_exists(
     error: *mut *mut octopus_error,
 ) -> octopus_status {
     forward!(refuse(error); driver.topic_exists(driver, name, exists, error));
-    // SAFETY: pointers are NULL or valid during this call; the handle is live.
+    // SAFETY: the handle is NULL or live, and all pointers are NULL or valid during this call
+    // (contract of the slot).
     unsafe {
         call(driver, error, |driver: &Arc<Driver>| {
             check_output(exists, "exists")?;
@@ -275,11 +409,12 @@ unsafe extern "C" fn list_topics(
     error: *mut *mut octopus_error,
 ) -> octopus_status {
     forward!(refuse(error); driver.list_topics(driver, json, error));
-    // SAFETY: pointers are NULL or valid during this call; the handle is live.
+    // SAFETY: the handle is NULL or live, and all pointers are NULL or valid during this call
+    // (contract of the slot).
     unsafe {
         call(driver, error, |driver: &Arc<Driver>| {
             check_output(json, "json")?;
-            string::give(driver.list_topics()?, json);
+            string::write(driver.list_topics()?, json);
             Ok(())
         })
     }
@@ -291,11 +426,12 @@ unsafe extern "C" fn default_thread_pool(
     error: *mut *mut octopus_error,
 ) -> octopus_status {
     forward!(refuse(error); driver.default_thread_pool(driver, pool, error));
-    // SAFETY: pointers are NULL or valid during this call; the handle is live.
+    // SAFETY: the handle is NULL or live, and all pointers are NULL or valid during this call
+    // (contract of the slot).
     unsafe {
         call(driver, error, |driver: &Arc<Driver>| {
             check_output(pool, "pool")?;
-            handle::give(driver.default_pool().clone(), pool);
+            handle::write(driver.default_pool().clone(), pool);
             Ok(())
         })
     }
@@ -303,18 +439,18 @@ unsafe extern "C" fn default_thread_pool(
 
 unsafe extern "C" fn register_component(
     driver: *const octopus_driver,
-    kind: i32,
+    role: i32,
     type_name: octopus_text,
     component: *const octopus_component,
     error: *mut *mut octopus_error,
 ) -> octopus_status {
-    forward!(refuse(error); driver.register_component(driver, kind, type_name, component, error));
-    // SAFETY: pointers are NULL or valid during this call; the handle is live. The component is taken over before
-    // anything else can fail.
+    forward!(refuse(error); driver.register_component(driver, role, type_name, component, error));
+    // SAFETY: the handle is NULL or live, and all pointers are NULL or valid during this call
+    // (contract of the slot). The plugin owns the component before anything else can fail.
     unsafe {
         let component = octopus_component::read(component, "component").map(HostComponent::new);
         call(driver, error, move |driver: &Arc<Driver>| {
-            driver.register_component(type_name.read("type_name")?, component?.maker(kind)?)
+            driver.register_component(type_name.read("type_name")?, component?.maker(role)?)
         })
     }
 }
@@ -325,11 +461,12 @@ unsafe extern "C" fn describe(
     error: *mut *mut octopus_error,
 ) -> octopus_status {
     forward!(refuse(error); driver.describe(driver, json, error));
-    // SAFETY: pointers are NULL or valid during this call; the handle is live.
+    // SAFETY: the handle is NULL or live, and all pointers are NULL or valid during this call
+    // (contract of the slot).
     unsafe {
         call(driver, error, |driver: &Arc<Driver>| {
             check_output(json, "json")?;
-            string::give(driver.describe(), json);
+            string::write(driver.describe(), json);
             Ok(())
         })
     }
@@ -337,6 +474,6 @@ unsafe extern "C" fn describe(
 
 unsafe extern "C" fn release(driver: *mut octopus_driver) {
     forward!((); driver.release(driver));
-    // SAFETY: NULL, or a handle that the host gives back.
+    // SAFETY: NULL, or a live handle that the host does not use afterwards (contract of the slot).
     unsafe { handle::release::<Arc<Driver>>(driver) };
 }

@@ -1,49 +1,71 @@
-//! The error's slots. They can't fail, so they give their result directly.
+//! ABI slots of errors. They can't fail, so they return their result instead of a status.
 
 use super::args::octopus_text;
+use super::error_handle::octopus_error;
 use super::forked_child::forward;
 use super::guard::quietly;
 use super::status::{OCTOPUS_OK, octopus_status, status_of};
-use crate::error::{Error, Persisted};
+use crate::support::error::{Error, Persisted};
 
-/// What went wrong in one call. The caller's to release; nothing else depends on it.
-pub struct octopus_error {
-    _private: [u8; 0],
-}
-
-impl octopus_error {
-    pub fn from_error(error: Error) -> *mut octopus_error {
-        Box::into_raw(Box::new(error)).cast()
-    }
-}
-
-/// The event is not in the topic and won't be.
+/// The event is not stored in the topic, and won't be.
 pub const OCTOPUS_PERSISTED_NO: i32 = 0;
-/// The event may be in the topic: the broker's answer was lost.
+/// The event may be stored in the topic: the broker's response was lost, or does not say.
 pub const OCTOPUS_PERSISTED_POSSIBLY: i32 = 1;
 
-/// What an error tells. Every function takes NULL for "no error" and may be called from any thread.
+/// Functions of errors.
+///
+/// Any thread may call them; `release` must be the last use of the error. None of them blocks. Each
+/// accepts NULL, which means "no error".
+///
+/// @since 0.1
 #[repr(C)]
 pub struct octopus_error_api {
-    /// `sizeof(octopus_error_api)` in the plugin; a slot within it that isn't NULL can be called.
+    /// The size of this table in the plugin, in bytes. Check a slot with `OCTOPUS_HAS`.
     pub size: u64,
-    /// The status that the failed function returned; `OCTOPUS_OK` for NULL.
+    /// Returns the status that the failed function returned.
+    ///
+    /// @param error The error, or NULL.
+    /// @return The status; `OCTOPUS_OK` for NULL.
     pub code: Option<unsafe extern "C" fn(error: *const octopus_error) -> octopus_status>,
-    /// librdkafka's or Kafka's error code (`rd_kafka_resp_err_t`): negative, found by the client; positive, said by
-    /// a broker; 0, none.
+    /// Returns the error code of Kafka or librdkafka (`rd_kafka_resp_err_t`).
+    ///
+    /// @param error The error, or NULL.
+    /// @return A positive code if a broker reported the error, a negative code if the client
+    /// detected it, 0 if there is no such code.
     pub kafka_code: Option<unsafe extern "C" fn(error: *const octopus_error) -> i32>,
-    /// 1 if the same call may succeed later without anything being changed by hand, else 0.
+    /// Returns whether the same call may succeed later although nobody changes anything.
+    ///
+    /// @param error The error, or NULL.
+    /// @return 1 if a retry makes sense, else 0.
     pub retriable: Option<unsafe extern "C" fn(error: *const octopus_error) -> i32>,
-    /// For a failed push: whether the event is in the topic all the same, an `OCTOPUS_PERSISTED_…`.
+    /// Returns whether the event of a failed push may be stored in the topic nevertheless.
+    ///
+    /// @param error The error, or NULL.
+    /// @return `OCTOPUS_PERSISTED_NO` or `OCTOPUS_PERSISTED_POSSIBLY`. In the second case, pushing
+    /// the event again may store it twice.
     pub persisted: Option<unsafe extern "C" fn(error: *const octopus_error) -> i32>,
-    /// What was being done, to what, what was expected, and what to do; for a person. Valid until the error is
-    /// released. Empty for NULL.
+    /// Returns a description for a person: what was attempted, on what, what happened, what to do.
+    ///
+    /// The wording may change in any version; do not parse it.
+    ///
+    /// @param error The error, or NULL.
+    /// @return The message, empty for NULL. It is valid until the error is released.
     pub message: Option<unsafe extern "C" fn(error: *const octopus_error) -> octopus_text>,
-    /// Releases the error; NULL does nothing.
+    /// Releases an error.
+    ///
+    /// @param error The error; NULL has no effect.
     pub release: Option<unsafe extern "C" fn(error: *mut octopus_error)>,
-    /// For `OCTOPUS_DAMAGED_DATA` and `OCTOPUS_RECORDS_LOST`: the offsets that reading skips. Writes the partition, the first and
-    /// the last of these offsets, each unless its pointer is NULL, and returns 1; or writes nothing and returns 0 if the error is
-    /// about no offsets, or their end is not known yet.
+    /// Returns the offsets that reading skips because of this error.
+    ///
+    /// `OCTOPUS_DAMAGED_DATA` and `OCTOPUS_RECORDS_LOST` have such offsets.
+    ///
+    /// @param error The error, or NULL.
+    /// @param partition Receives the partition; may be NULL.
+    /// @param first_offset Receives the first offset that is skipped; may be NULL.
+    /// @param last_offset Receives the last offset that is skipped; may be NULL.
+    /// @return 1 if the offsets are written; 0 if nothing is written, because the error concerns no
+    /// offsets or their end is not known yet.
+    /// @since 0.1
     pub skipped: Option<
         unsafe extern "C" fn(
             error: *const octopus_error,
@@ -65,39 +87,32 @@ pub static ERROR: octopus_error_api = octopus_error_api {
     skipped: Some(skipped),
 };
 
-/// # Safety
-/// `error` is NULL or an error that was not released, for as long as the result is used.
-unsafe fn get<'a>(error: *const octopus_error) -> Option<&'a Error> {
-    // SAFETY: the caller's promise.
-    unsafe { error.cast::<Error>().as_ref() }
-}
-
 unsafe extern "C" fn code(error: *const octopus_error) -> octopus_status {
-    // SAFETY: NULL or a live error.
-    unsafe { get(error) }.map_or(OCTOPUS_OK, |error| status_of(error.kind()))
+    // SAFETY: `error` is NULL or live (contract of the slot).
+    unsafe { octopus_error::get(error) }.map_or(OCTOPUS_OK, |error| status_of(error.kind()))
 }
 
 unsafe extern "C" fn kafka_code(error: *const octopus_error) -> i32 {
-    // SAFETY: NULL or a live error.
-    unsafe { get(error) }.and_then(Error::kafka_code).unwrap_or(0)
+    // SAFETY: `error` is NULL or live (contract of the slot).
+    unsafe { octopus_error::get(error) }.and_then(Error::kafka_code).unwrap_or(0)
 }
 
 unsafe extern "C" fn retriable(error: *const octopus_error) -> i32 {
-    // SAFETY: NULL or a live error.
-    unsafe { get(error) }.is_some_and(Error::is_retriable).into()
+    // SAFETY: `error` is NULL or live (contract of the slot).
+    unsafe { octopus_error::get(error) }.is_some_and(Error::is_retriable).into()
 }
 
 unsafe extern "C" fn persisted(error: *const octopus_error) -> i32 {
-    // SAFETY: NULL or a live error.
-    match unsafe { get(error) }.map(Error::persisted) {
+    // SAFETY: `error` is NULL or live (contract of the slot).
+    match unsafe { octopus_error::get(error) }.map(Error::persisted) {
         Some(Persisted::Possibly) => OCTOPUS_PERSISTED_POSSIBLY,
         _ => OCTOPUS_PERSISTED_NO,
     }
 }
 
 unsafe extern "C" fn message(error: *const octopus_error) -> octopus_text {
-    // SAFETY: NULL or a live error.
-    unsafe { get(error) }.map_or(octopus_text::EMPTY, |error| octopus_text::view(error.message()))
+    // SAFETY: `error` is NULL or live (contract of the slot).
+    unsafe { octopus_error::get(error) }.map_or(octopus_text::EMPTY, |error| octopus_text::view(error.message()))
 }
 
 unsafe extern "C" fn skipped(
@@ -106,9 +121,9 @@ unsafe extern "C" fn skipped(
     first_offset: *mut u64,
     last_offset: *mut u64,
 ) -> i32 {
-    // SAFETY: NULL or a live error.
-    let Some(offsets) = unsafe { get(error) }.and_then(Error::skipped) else { return 0 };
-    // SAFETY: each is NULL or writable, as the caller of this slot promises.
+    // SAFETY: `error` is NULL or live (contract of the slot).
+    let Some(offsets) = unsafe { octopus_error::get(error) }.and_then(Error::skipped) else { return 0 };
+    // SAFETY: each pointer is NULL or writable (contract of the slot).
     unsafe {
         if let Some(place) = partition.as_mut() {
             *place = offsets.partition;
@@ -126,7 +141,7 @@ unsafe extern "C" fn skipped(
 unsafe extern "C" fn release(error: *mut octopus_error) {
     forward!((); error.release(error));
     if !error.is_null() {
-        // SAFETY: made by `from_error`, and released once.
+        // SAFETY: `from_error` allocated it, and the host releases it once (contract of the slot).
         quietly(|| drop(unsafe { Box::from_raw(error.cast::<Error>()) }));
     }
 }

@@ -1,31 +1,41 @@
-//! The event's slots: arguments in, one call to [`crate::event`], the result out.
+//! ABI slots of events. Each slot validates its arguments, makes one call into [`crate::event`] and
+//! converts the result.
 
 use super::args::{Growing, octopus_bytes, octopus_text};
-use super::error::octopus_error;
+use super::error_handle::octopus_error;
 use super::forked_child::forward;
 use super::guard::{call, refuse};
 use super::handle::{self, handle};
 use super::status::octopus_status;
 use crate::event::{Event, SharedEvent};
 
-/// An event as it was read.
+/// An event that a consumer read.
+///
+/// @since 0.1
 pub struct octopus_event {
     _private: [u8; 0],
 }
 
 handle!(Event, octopus_event, "event");
 
-/// The id of the event that marks the end of a topic.
+/// Event id: the event marks the end of its topic, and has neither metadata nor data.
 pub const OCTOPUS_EVENT_ID_END_OF_TOPIC: u64 = u64::MAX;
 const _: () = assert!(OCTOPUS_EVENT_ID_END_OF_TOPIC == crate::event::NO_MORE_EVENTS);
 
-/// What an event holds; the pointers are valid until the event is released.
+/// The content of an event.
+///
+/// Its pointers are valid until the last reference to the event is released.
+///
+/// @since 0.1
 #[repr(C)]
 #[derive(Clone, Copy)]
 pub struct octopus_event_view {
     /// `sizeof(octopus_event_view)`, set by the host before the call.
     pub size: u64,
-    /// The metadata as JSON; NULL when the topic's serializer is one that only the host has.
+    /// The metadata as JSON.
+    ///
+    /// `data` is NULL if the event marks the end of a topic, and if the plugin does not have the
+    /// topic's serializer.
     pub metadata: octopus_text,
     /// The metadata as the serializer wrote it.
     pub serialized_metadata: octopus_bytes,
@@ -33,26 +43,37 @@ pub struct octopus_event_view {
     pub data: octopus_bytes,
     /// The offset in the partition, or `OCTOPUS_EVENT_ID_END_OF_TOPIC`.
     pub id: u64,
-    /// Milliseconds since 1970 by the producer's or the broker's clock; -1 when the record has none.
+    /// The timestamp of the producer or the broker, in milliseconds since 1970-01-01 UTC; -1 if the
+    /// record has none.
     pub timestamp_ms: i64,
-    /// The partition that it was read from.
+    /// The partition that the event was read from.
     pub partition: u32,
-    /// Zero.
+    /// Reserved; 0.
     pub reserved: u32,
 }
 
-// SAFETY: `#[repr(C)]`, the size first, and zeros are NULL pointers and numbers.
+// SAFETY: the type is `#[repr(C)]` and begins with its size; zeros are NULL pointers and numbers.
 unsafe impl Growing for octopus_event_view {}
 
-/// Events. Functions may be called from any thread, also at the same time. An event stays valid whatever happens to
-/// its consumer; one of more than 1 KiB keeps the fetch response that it came in, and with it the consumer's client.
-/// Every function but `retain` and `release` may return `OCTOPUS_INVALID_ARGUMENT`, `OCTOPUS_FORKED` and
-/// `OCTOPUS_PANICKED`.
+/// Functions of events.
+///
+/// Any thread may call them, several threads also at the same time; the last `release` must be the
+/// last use of the handle. None of them blocks. An event stays valid after its consumer is closed
+/// or released. An event whose record is larger than 1 KiB keeps its fetch response, and thereby
+/// the consumer's client, in memory; so release events soon.
+///
+/// @since 0.1
 #[repr(C)]
 pub struct octopus_event_api {
-    /// `sizeof(octopus_event_api)` in the plugin; a slot within it that isn't NULL can be called.
+    /// The size of this table in the plugin, in bytes. Check a slot with `OCTOPUS_HAS`.
     pub size: u64,
-    /// Writes what the event holds, as many bytes as `view->size` says.
+    /// Returns the content of the event.
+    ///
+    /// @param event The event.
+    /// @param view Receives the content: as many bytes as `view->size` says, which the host sets
+    /// before.
+    /// @param error Receives NULL, or the error object if the status is negative; may be NULL.
+    /// @return `OCTOPUS_OK`.
     pub view: Option<
         unsafe extern "C" fn(
             event: *const octopus_event,
@@ -60,14 +81,26 @@ pub struct octopus_event_api {
             error: *mut *mut octopus_error,
         ) -> octopus_status,
     >,
-    /// Says that this event and all before it in its partition are done with: a consumer of the same name created
-    /// later starts after it. Acknowledging an earlier one afterwards changes nothing. Returns at once; committed
-    /// within a second. `OCTOPUS_STALE` when the partition was taken away since the event was read.
+    /// Acknowledges this event and all events before it in its partition.
+    ///
+    /// A consumer of the same name that is created later starts after it. Acknowledging an earlier
+    /// event afterwards has no effect. The plugin commits acknowledged events once a second, and on
+    /// `octopus_consumer_api::commit`.
+    ///
+    /// @param event The event.
+    /// @param error Receives NULL, or the error object if the status is negative; may be NULL.
+    /// @return `OCTOPUS_OK`, or:
+    /// - `OCTOPUS_STALE` if the partition was revoked since the event was read, or the consumer has
+    ///   left the group
     pub acknowledge:
         Option<unsafe extern "C" fn(event: *const octopus_event, error: *mut *mut octopus_error) -> octopus_status>,
-    /// One release more is needed. NULL does nothing.
+    /// Adds a reference, which requires one more `release`.
+    ///
+    /// @param event The event; NULL has no effect.
     pub retain: Option<unsafe extern "C" fn(event: *const octopus_event)>,
-    /// Gives the handle back, and what views point to. NULL does nothing.
+    /// Releases a reference. The last release ends the validity of views of the event.
+    ///
+    /// @param event The event; NULL has no effect.
     pub release: Option<unsafe extern "C" fn(event: *mut octopus_event)>,
 }
 
@@ -85,7 +118,8 @@ unsafe extern "C" fn view(
     error: *mut *mut octopus_error,
 ) -> octopus_status {
     forward!(refuse(error); event.view(event, view, error));
-    // SAFETY: pointers are NULL or valid during this call; the handle is live.
+    // SAFETY: the handle is NULL or live, and all pointers are NULL or valid during this call
+    // (contract of the slot).
     unsafe {
         call(event, error, |event: &SharedEvent| {
             let filled = octopus_event_view {
@@ -105,18 +139,19 @@ unsafe extern "C" fn view(
 
 unsafe extern "C" fn acknowledge(event: *const octopus_event, error: *mut *mut octopus_error) -> octopus_status {
     forward!(refuse(error); event.acknowledge(event, error));
-    // SAFETY: pointers are NULL or valid during this call; the handle is live.
+    // SAFETY: the handle is NULL or live, and all pointers are NULL or valid during this call
+    // (contract of the slot).
     unsafe { call(event, error, |event: &SharedEvent| event.acknowledge()) }
 }
 
 unsafe extern "C" fn retain(event: *const octopus_event) {
     forward!((); event.retain(event));
-    // SAFETY: NULL or a live handle.
+    // SAFETY: NULL or a live handle (contract of the slot).
     unsafe { handle::retain::<SharedEvent>(event) };
 }
 
 unsafe extern "C" fn release(event: *mut octopus_event) {
     forward!((); event.release(event));
-    // SAFETY: NULL, or a handle that the host gives back.
+    // SAFETY: NULL, or a live handle that the host does not use afterwards (contract of the slot).
     unsafe { handle::release::<SharedEvent>(event) };
 }

@@ -1,53 +1,96 @@
-//! The future's slots: arguments in, one call to [`crate::future`], the result out.
+//! ABI slots of futures. Each slot validates its arguments, makes one call into
+//! [`crate::delivery::future`] and converts the result.
 
 use std::ffi::c_void;
 use std::sync::Arc;
 
 use super::args::{check_output, read_fixed};
 use super::callback::{Owned, octopus_destroy_fn};
-use super::error::octopus_error;
+use super::error_handle::octopus_error;
 use super::event::octopus_event;
 use super::forked_child::forward;
 use super::guard::{call, refuse};
 use super::handle::{self, handle};
 use super::status::{OCTOPUS_END_OF_TOPIC, OCTOPUS_OK, octopus_status};
-use crate::deadline::Deadline;
-use crate::error::{Error, Result};
-use crate::future::Future;
+use crate::delivery::future::Future;
+use crate::support::deadline::Deadline;
+use crate::support::error::{Error, Result};
 
-/// The result of a push or a flush, or a ticket for the next event.
+/// The future result of a push, a flush or a pull.
+///
+/// `octopus_producer_api::push`, `octopus_producer_api::flush` and `octopus_consumer_api::pull`
+/// create it.
+///
+/// @since 0.1
 pub struct octopus_future {
     _private: [u8; 0],
 }
 
 handle!(Future, octopus_future, "future");
 
-/// The id of an event that is stored at an offset which the broker did not say.
+/// Event id: the event is stored, but its offset is unknown, because the broker's first response
+/// was lost.
 pub const OCTOPUS_EVENT_ID_UNKNOWN: u64 = u64::MAX - 1;
 
-/// Called once when the future ends, on a thread of the plugin, never within the registering call. `future` is borrowed
-/// for the call: wait, test and the getters tell its result at once, and it can be retained. A callback may push, and
-/// pull and register again; what would wait says `OCTOPUS_WOULD_DEADLOCK`. Pushes and flushes of the whole process
-/// share a thread, pulls of one consumer have another: a callback that takes long delays those after it.
+/// A function that the plugin calls when a future completes.
+///
+/// @since 0.1
 #[repr(C)]
 #[derive(Clone, Copy)]
 pub struct octopus_completion {
+    /// Called once, when the future has its result.
+    ///
+    /// @param context The `context` of this struct.
+    /// @param future The future, valid during the call. `wait`, `test` and the getters return its
+    /// result at once. To keep it, retain it.
+    /// @note Called on a plugin thread, never within `on_complete`. The completions of all pushes
+    /// and flushes of the process share one thread, the pulls of each consumer have another one: a
+    /// slow function delays those after it. It may push, pull and register completions; functions
+    /// that would wait return `OCTOPUS_WOULD_DEADLOCK`. It must not unwind.
     pub function: Option<unsafe extern "C" fn(context: *mut c_void, future: *mut octopus_future)>,
+    /// Passed to `function` and to `destroy`.
     pub context: *mut c_void,
+    /// Destroys the context.
     pub destroy: octopus_destroy_fn,
 }
 
-/// Futures. Functions may be called from any thread, also at the same time; results can be asked for repeatedly.
-/// Every function but `retain` and `release` may return `OCTOPUS_INVALID_ARGUMENT` (a getter of another kind of
-/// future, too), `OCTOPUS_FORKED` and `OCTOPUS_PANICKED`.
+/// Functions of futures.
+///
+/// Any thread may call them, several threads also at the same time; the last `release` must be the
+/// last use of the handle. A result can be read any number of times. A getter that the kind of
+/// future does not have returns `OCTOPUS_INVALID_ARGUMENT`.
+///
+/// @since 0.1
 #[repr(C)]
 pub struct octopus_future_api {
-    /// `sizeof(octopus_future_api)` in the plugin; a slot within it that isn't NULL can be called.
+    /// The size of this table in the plugin, in bytes. Check a slot with `OCTOPUS_HAS`.
     pub size: u64,
-    /// Waits at most `timeout_ms` milliseconds (negative: for ever, 0: not at all) for the result and returns its
-    /// status: `OCTOPUS_OK`, or the failure of the push, with whether the event may be stored; of a pull
-    /// `OCTOPUS_END_OF_TOPIC`, `OCTOPUS_MALFORMED_RECORD`, `OCTOPUS_RECORDS_LOST`, `OCTOPUS_CLOSED`, or what keeps
-    /// events from coming. `OCTOPUS_TIMED_OUT`: no result yet. `OCTOPUS_WOULD_DEADLOCK` on a thread of the plugin.
+    /// Waits for the result.
+    ///
+    /// Waiting for a push or a flush sends the events that linger in that producer now. If it
+    /// fails, the status is one of `octopus_producer_api::push`, or `OCTOPUS_UNKNOWN_TOPIC`;
+    /// `octopus_error_api::persisted` says whether a failed event may be stored.
+    ///
+    /// A pull takes the next event inside this call. It can also return:
+    /// - `OCTOPUS_END_OF_TOPIC`, `OCTOPUS_MALFORMED_RECORD`, `OCTOPUS_RECORDS_LOST`,
+    ///   `OCTOPUS_DAMAGED_DATA`, or `OCTOPUS_CALLBACK_FAILED` if the host's serializer failed:
+    ///   these are results, which the future keeps; the next pull continues
+    /// - `OCTOPUS_UNREACHABLE`, `OCTOPUS_UNKNOWN_TOPIC`, `OCTOPUS_TOO_LARGE`, `OCTOPUS_KAFKA`:
+    ///   these errors persist until their cause is removed; waiting again may succeed
+    /// - `OCTOPUS_CLOSED` if the consumer was closed
+    ///
+    /// @param future The future.
+    /// @param timeout_ms The longest time to wait, in milliseconds; negative: no limit; 0: do not
+    /// wait.
+    /// @param error Receives NULL, or the error object if the status is negative; may be NULL.
+    /// @return One of:
+    /// - `OCTOPUS_OK` if the event was delivered, everything was flushed, or an event was read
+    /// - `OCTOPUS_TIMED_OUT` if there is no result yet
+    /// - `OCTOPUS_UNREACHABLE` if no broker could be reached yet; waiting again may succeed
+    /// - `OCTOPUS_WOULD_DEADLOCK` if the function would wait on a plugin thread, or in a task of
+    ///   the pool that has to prepare the event
+    ///
+    /// @note Blocks until there is a result, at most `timeout_ms`.
     pub wait: Option<
         unsafe extern "C" fn(
             future: *const octopus_future,
@@ -55,7 +98,16 @@ pub struct octopus_future_api {
             error: *mut *mut octopus_error,
         ) -> octopus_status,
     >,
-    /// Writes 1 if wait would return at once, else 0. Never blocks. A pull takes its event here if one is there.
+    /// Returns whether `wait` would return at once.
+    ///
+    /// A pull takes the next event inside this call, if there is one. If the future is released
+    /// before the host gets the event, another pull gets it.
+    ///
+    /// @param future The future.
+    /// @param completed Receives 1 if `wait` would return at once, else 0.
+    /// @param error Receives NULL, or the error object if the status is negative; may be NULL.
+    /// @return `OCTOPUS_OK`.
+    /// @note Does not block.
     pub test: Option<
         unsafe extern "C" fn(
             future: *const octopus_future,
@@ -63,10 +115,18 @@ pub struct octopus_future_api {
             error: *mut *mut octopus_error,
         ) -> octopus_status,
     >,
-    /// Has `completion` called once when the result is there; may be asked for several times. Takes the completion
-    /// over, also when it fails: `destroy` is called once. Until the call the plugin keeps the future: it can be
-    /// released at once. A pull takes its event, or what there is in place of one, as the call begins, and keeps it;
-    /// when its consumer ends before, it is called with `OCTOPUS_CLOSED`.
+    /// Registers a function that is called once, when there is a result.
+    ///
+    /// Several functions may be registered. The plugin keeps the future until the call, so the host
+    /// can release it at once. A pull takes its event, or its error, when the call begins, and
+    /// keeps it; if its consumer is closed before, the result is `OCTOPUS_CLOSED`.
+    ///
+    /// @param future The future.
+    /// @param completion The function. The plugin takes ownership, even if this call fails: it
+    /// calls `destroy` once.
+    /// @param error Receives NULL, or the error object if the status is negative; may be NULL.
+    /// @return `OCTOPUS_OK`.
+    /// @note Does not block.
     pub on_complete: Option<
         unsafe extern "C" fn(
             future: *const octopus_future,
@@ -74,8 +134,17 @@ pub struct octopus_future_api {
             error: *mut *mut octopus_error,
         ) -> octopus_status,
     >,
-    /// Of a push or pull: the event's id, which is its offset, `OCTOPUS_EVENT_ID_UNKNOWN` or
-    /// `OCTOPUS_EVENT_ID_END_OF_TOPIC`. `OCTOPUS_WOULD_BLOCK` while there is no result; a failure is wait's.
+    /// Returns the id of the event that was pushed or pulled.
+    ///
+    /// @param future The future of a push or a pull.
+    /// @param id Receives the offset of the event, `OCTOPUS_EVENT_ID_UNKNOWN`, or
+    /// `OCTOPUS_EVENT_ID_END_OF_TOPIC`.
+    /// @param error Receives NULL, or the error object if the status is negative; may be NULL.
+    /// @return `OCTOPUS_OK`, or:
+    /// - `OCTOPUS_WOULD_BLOCK` if there is no result yet
+    /// - The status of `wait` if the push or the pull failed
+    ///
+    /// @note Does not block.
     pub event_id: Option<
         unsafe extern "C" fn(
             future: *const octopus_future,
@@ -83,7 +152,13 @@ pub struct octopus_future_api {
             error: *mut *mut octopus_error,
         ) -> octopus_status,
     >,
-    /// Of a push or pull: the partition that the event is in. Statuses as of `event_id`.
+    /// Returns the partition of the event that was pushed or pulled.
+    ///
+    /// @param future The future of a push or a pull.
+    /// @param partition Receives the partition.
+    /// @param error Receives NULL, or the error object if the status is negative; may be NULL.
+    /// @return The statuses of `event_id`.
+    /// @note Does not block.
     pub partition: Option<
         unsafe extern "C" fn(
             future: *const octopus_future,
@@ -91,7 +166,13 @@ pub struct octopus_future_api {
             error: *mut *mut octopus_error,
         ) -> octopus_status,
     >,
-    /// Of a pull: the event, to be released. Statuses as of `event_id`.
+    /// Returns the event that was pulled.
+    ///
+    /// @param future The future of a pull.
+    /// @param event Receives a new reference to the event, which the host releases.
+    /// @param error Receives NULL, or the error object if the status is negative; may be NULL.
+    /// @return The statuses of `event_id`.
+    /// @note Does not block.
     pub event: Option<
         unsafe extern "C" fn(
             future: *const octopus_future,
@@ -99,9 +180,13 @@ pub struct octopus_future_api {
             error: *mut *mut octopus_error,
         ) -> octopus_status,
     >,
-    /// One release more is needed. NULL does nothing.
+    /// Adds a reference, which requires one more `release`.
+    ///
+    /// @param future The future; NULL has no effect.
     pub retain: Option<unsafe extern "C" fn(future: *const octopus_future)>,
-    /// Gives the handle back; a push or flush goes on. NULL does nothing.
+    /// Releases a reference. A push or a flush continues; a pull that took no event has no effect.
+    ///
+    /// @param future The future; NULL has no effect.
     pub release: Option<unsafe extern "C" fn(future: *mut octopus_future)>,
 }
 
@@ -123,10 +208,11 @@ unsafe extern "C" fn wait(
     error: *mut *mut octopus_error,
 ) -> octopus_status {
     forward!(refuse(error); future.wait(future, timeout_ms, error));
-    // SAFETY: pointers are NULL or valid during this call; the handle is live.
+    // SAFETY: the handle is NULL or live, and all pointers are NULL or valid during this call
+    // (contract of the slot).
     unsafe {
         call(future, error, |future: &Arc<Future>| {
-            future.look().unwrap_or_else(|| future.wait(Deadline::from_millis(timeout_ms)))?;
+            future.try_result().unwrap_or_else(|| future.wait(Deadline::from_millis(timeout_ms)))?;
             Ok(if future.is_end_of_topic() { OCTOPUS_END_OF_TOPIC } else { OCTOPUS_OK })
         })
     }
@@ -138,7 +224,8 @@ unsafe extern "C" fn test(
     error: *mut *mut octopus_error,
 ) -> octopus_status {
     forward!(refuse(error); future.test(future, completed, error));
-    // SAFETY: pointers are NULL or valid during this call; the handle is live.
+    // SAFETY: the handle is NULL or live, and all pointers are NULL or valid during this call
+    // (contract of the slot).
     unsafe {
         call(future, error, |future: &Arc<Future>| {
             check_output(completed, "completed")?;
@@ -154,8 +241,8 @@ unsafe extern "C" fn on_complete(
     error: *mut *mut octopus_error,
 ) -> octopus_status {
     forward!(refuse(error); future.on_complete(future, completion, error));
-    // SAFETY: pointers are NULL or valid during this call; the handle is live. The completion is taken over before
-    // anything can fail.
+    // SAFETY: the handle is NULL or live, and all pointers are NULL or valid during this call
+    // (contract of the slot). The plugin owns the completion before anything can fail.
     unsafe {
         let completion = read_fixed(completion, "completion")
             .map(|given| given.map(|c| (c.function, Owned { context: c.context, destroy: c.destroy })));
@@ -165,7 +252,8 @@ unsafe extern "C" fn on_complete(
             };
             future.on_complete(move |future| {
                 let owned = owned;
-                // SAFETY: the host's function and context, called once and not destroyed yet; the future is borrowed.
+                // SAFETY: function and context are the host's, and `owned` keeps the context from
+                // being destroyed; the future lives during the call.
                 function(owned.context, Arc::as_ptr(future).cast_mut().cast());
             })
         })
@@ -178,7 +266,8 @@ unsafe extern "C" fn event_id(
     error: *mut *mut octopus_error,
 ) -> octopus_status {
     forward!(refuse(error); future.event_id(future, id, error));
-    // SAFETY: pointers are NULL or valid during this call; the handle is live.
+    // SAFETY: the handle is NULL or live, and all pointers are NULL or valid during this call
+    // (contract of the slot).
     unsafe {
         call(future, error, |future: &Arc<Future>| {
             check_output(id, "id")?;
@@ -194,7 +283,8 @@ unsafe extern "C" fn partition(
     error: *mut *mut octopus_error,
 ) -> octopus_status {
     forward!(refuse(error); future.partition(future, partition, error));
-    // SAFETY: pointers are NULL or valid during this call; the handle is live.
+    // SAFETY: the handle is NULL or live, and all pointers are NULL or valid during this call
+    // (contract of the slot).
     unsafe {
         call(future, error, |future: &Arc<Future>| {
             check_output(partition, "partition")?;
@@ -210,11 +300,12 @@ unsafe extern "C" fn event(
     error: *mut *mut octopus_error,
 ) -> octopus_status {
     forward!(refuse(error); future.event(future, event, error));
-    // SAFETY: pointers are NULL or valid during this call; the handle is live.
+    // SAFETY: the handle is NULL or live, and all pointers are NULL or valid during this call
+    // (contract of the slot).
     unsafe {
         call(future, error, |future: &Arc<Future>| -> Result<()> {
             check_output(event, "event")?;
-            handle::give(future.event()?, event);
+            handle::write(future.event()?, event);
             Ok(())
         })
     }
@@ -222,12 +313,12 @@ unsafe extern "C" fn event(
 
 unsafe extern "C" fn retain(future: *const octopus_future) {
     forward!((); future.retain(future));
-    // SAFETY: NULL or a live handle.
+    // SAFETY: NULL or a live handle (contract of the slot).
     unsafe { handle::retain::<Arc<Future>>(future) };
 }
 
 unsafe extern "C" fn release(future: *mut octopus_future) {
     forward!((); future.release(future));
-    // SAFETY: NULL, or a handle that the host gives back.
+    // SAFETY: NULL, or a live handle that the host does not use afterwards (contract of the slot).
     unsafe { handle::release::<Arc<Future>>(future) };
 }

@@ -1,11 +1,11 @@
-//! The layout of everything that crosses, asserted when the library is compiled: within a major a field that is out
-//! in the world keeps its place, and new ones come behind the last line of their list.
+//! Compile-time assertions of the layout of all types of the ABI. Within a major version a field
+//! keeps its offset; a new field is appended at the end of its list.
 
 use std::mem::offset_of;
 
 use super::*;
 
-/// Each field at its offset, in bytes.
+/// Asserts the offset of each field, in bytes.
 macro_rules! laid_out {
     ($type:ty { $($field:ident: $offset:expr),* $(,)? }) => {
         const _: () = {
@@ -14,7 +14,7 @@ macro_rules! laid_out {
     };
 }
 
-/// A table: its size, then one pointer per slot.
+/// Asserts that a table consists of its size and then one pointer for each slot.
 macro_rules! slots {
     ($type:ty { $($slot:ident),* $(,)? }) => {
         const _: () = {

@@ -1,6 +1,9 @@
-//! The C ABI: `extern "C"` slots and `#[repr(C)]` types, from which include/octopus.h is generated. A slot checks
-//! its arguments, calls the core once, and wraps the result; it has no logic. The core knows nothing of this room.
-//! The rules that hold for every slot are in docs/abi.md.
+//! The C ABI: `extern "C"` slots and `#[repr(C)]` types. cbindgen generates include/octopus.h from
+//! their doc comments, which therefore are Doxygen.
+//!
+//! A slot validates its arguments, makes one call into the core and converts the result; it
+//! contains no logic. The core does not know this module. docs/abi.md has the rules that hold for
+//! all slots.
 
 #![allow(non_camel_case_types)]
 
@@ -10,6 +13,7 @@ pub mod component;
 pub mod consumer;
 pub mod driver;
 pub mod error;
+mod error_handle;
 pub mod event;
 mod forked_child;
 pub mod future;
@@ -35,6 +39,7 @@ pub use component::*;
 pub use consumer::*;
 pub use driver::*;
 pub use error::*;
+pub use error_handle::octopus_error;
 pub use event::*;
 pub use future::*;
 pub use preparation::octopus_preparation;
@@ -46,48 +51,67 @@ pub use thread_pool::*;
 pub use token::{octopus_token_callback, octopus_token_reply};
 pub use topic::*;
 
-use crate::fork;
 use crate::kafka;
+use crate::support::fork;
 
-/// The version of the ABI. Within a major, slots and fields are only appended. In major 0 any change may break, and
-/// both sides must have the same minor, too.
+/// The major version of the ABI that this header describes.
+///
+/// Within a major version, slots and fields are only appended. Major version 0 makes no such
+/// promise: there, the minor versions of the header and the library must be equal too.
 pub const OCTOPUS_ABI_MAJOR: u32 = 0;
+/// The minor version of the ABI that this header describes.
 pub const OCTOPUS_ABI_MINOR: u32 = 1;
 
-/// Everything the plugin offers: one table of functions per noun. All of it lives until the process ends.
+/// The entry table: version information, and one table of functions for each type of object.
+///
+/// `octopus_register` returns it. It and everything that it points to is valid until the process
+/// ends, and is never changed. None of the pointers is NULL.
+///
+/// @since 0.1
 #[repr(C)]
 pub struct octopus_api {
-    /// `sizeof(octopus_api)` in the plugin.
+    /// The size of this struct in the plugin, in bytes.
     pub size: u64,
-    /// What the library speaks, to be compared with `OCTOPUS_ABI_MAJOR` and `OCTOPUS_ABI_MINOR`.
+    /// The major version of the library's ABI; equal to the argument of `octopus_register`.
     pub abi_major: u32,
+    /// The minor version of the library's ABI. While `abi_major` is 0, it must equal
+    /// `OCTOPUS_ABI_MINOR`.
     pub abi_minor: u32,
-    /// `octopus`.
+    /// The name of the plugin: `octopus`.
     pub name: octopus_text,
-    /// The plugin's version.
+    /// The version of the plugin.
     pub version: octopus_text,
-    /// The version of the librdkafka inside.
+    /// The version of the librdkafka that is linked into the plugin.
     pub librdkafka_version: octopus_text,
-    /// What librdkafka was built with, separated by commas: `gzip,snappy,ssl,…`.
+    /// The features that this librdkafka was built with, separated by commas: `gzip,snappy,ssl,…`.
     pub built_in: octopus_text,
-    /// The tables; none is NULL.
+    /// Functions of errors.
     pub error: *const octopus_error_api,
+    /// Functions of strings.
     pub string: *const octopus_string_api,
+    /// Functions of drivers.
     pub driver: *const octopus_driver_api,
+    /// Functions of topics.
     pub topic: *const octopus_topic_api,
+    /// Functions of producers.
     pub producer: *const octopus_producer_api,
+    /// Functions of consumers.
     pub consumer: *const octopus_consumer_api,
+    /// Functions of futures.
     pub future: *const octopus_future_api,
+    /// Functions of events.
     pub event: *const octopus_event_api,
+    /// Functions of thread pools.
     pub thread_pool: *const octopus_thread_pool_api,
 }
 
-// SAFETY: never changed once made, and what it points to lives until the process ends.
+// SAFETY: the struct is not modified after its creation, and everything that it points to lives
+// until the process ends.
 unsafe impl Send for octopus_api {}
 // SAFETY: as above.
 unsafe impl Sync for octopus_api {}
 
-/// Without a lock: another thread may be in here when the process forks.
+/// Initialized without a lock, since another thread may be initializing it when the process forks.
 static API: OnceBox<octopus_api> = OnceBox::new();
 
 fn make_api() -> Box<octopus_api> {
@@ -112,9 +136,16 @@ fn make_api() -> Box<octopus_api> {
     })
 }
 
-/// The library's only symbol. Given the `OCTOPUS_ABI_MAJOR` of the header that the host was built with, it returns
-/// everything else, or NULL if this library doesn't speak that major. Can be called from any thread, any number of
-/// times. In major 0 compare `abi_minor` as well. The library is never unmapped, so the result outlives `dlclose`.
+/// Returns the entry table. This is the only symbol that the library exports.
+///
+/// The function starts no thread and contacts no server. The library is never unmapped, so the
+/// result stays valid after `dlclose`.
+///
+/// @param abi_major `OCTOPUS_ABI_MAJOR` of the header that the host is compiled with.
+/// @return The table, the same one at each call; NULL if the library has another major version of
+/// the ABI. While the major version is 0, compare `abi_minor` with `OCTOPUS_ABI_MINOR` too.
+/// @note Any thread may call it, any number of times, also in a forked child. It does not block.
+/// @since 0.1
 #[unsafe(no_mangle)]
 pub extern "C" fn octopus_register(abi_major: u32) -> *const octopus_api {
     match (abi_major == OCTOPUS_ABI_MAJOR).then(|| std::panic::catch_unwind(api)) {
@@ -125,9 +156,9 @@ pub extern "C" fn octopus_register(abi_major: u32) -> *const octopus_api {
 
 fn api() -> &'static octopus_api {
     if fork::is_forked_child()
-        && fork::was_announced()
-        && !fork::adopt_unused()
-        // If there can't be a copy, whatever creates something says why.
+        && fork::has_fork_handler_run()
+        && !fork::adopt_if_unused()
+        // If the copy can't be loaded, the slots that create something report the reason.
         && let Ok(copy) = forked_child::load()
     {
         return copy;

@@ -1,4 +1,5 @@
-//! How a host makes an event ready itself: its functions, as the trait that the core knows.
+//! Preparations: functions of the host that validate and serialize one event, as an implementation
+//! of the core's trait.
 
 use std::ffi::c_void;
 
@@ -6,24 +7,41 @@ use super::args::{Growing, octopus_bytes};
 use super::callback::{Owned, octopus_destroy_fn};
 use super::component::{CollectedReply, choose, octopus_component_reply};
 use super::status::octopus_status;
-use crate::error::{Error, Result};
-use crate::preparation::Preparation;
+use crate::client::preparation::Preparation;
+use crate::support::error::{Error, Result};
 
-/// How the host makes one event ready with objects of its own, in place of the topic's components: on the producer's
-/// pool, in order, and without pushing bytes of metadata. Functions return a status; a negative one fails the push's
-/// future with `OCTOPUS_CALLBACK_FAILED` and the reason given to the reply. Never called under a lock; they may push, but
-/// not wait for what they are part of. `destroy` is called when the event is out or has failed, on any thread.
+/// Functions of the host that prepare one event, instead of the topic's components.
+///
+/// A function returns `OCTOPUS_OK` or a negative status. A negative status fails the future of the
+/// push with `OCTOPUS_CALLBACK_FAILED`; the message has the reason that was passed to
+/// `reply->refuse`. The functions are never called under a lock. They may push events, but must not
+/// wait for the event that they are called for, and must not unwind.
+///
+/// `push` and `push_many` take ownership, even if they fail: `destroy` is called once, on any
+/// thread, when the event was handed to Kafka or has failed.
+///
+/// @since 0.1
 #[repr(C)]
 #[derive(Clone, Copy)]
 pub struct octopus_preparation {
     /// `sizeof(octopus_preparation)`, set by the host.
     pub size: u64,
-    /// Handed to each function.
+    /// Passed to each function.
     pub context: *mut c_void,
+    /// Destroys the context.
     pub destroy: octopus_destroy_fn,
-    /// Says whether the event may be pushed, and appends its metadata as bytes, which go into the record as they are.
-    /// The segments are the data: the host's own in a producer without pool, else a copy in one piece. Called once; on
-    /// a pool several events at a time.
+    /// Decides whether the event may be pushed, and appends its metadata with `reply->append`.
+    ///
+    /// The metadata's bytes go into the record unchanged.
+    ///
+    /// @param context The `context` of this struct.
+    /// @param segments The data of the event. If the producer's pool has no threads, these are the
+    /// host's own segments, else one copy of them. Valid during the call.
+    /// @param segment_count The number of elements of `segments`.
+    /// @param reply Receives the metadata, or the reason of a failure.
+    /// @return `OCTOPUS_OK`, or a negative status to reject the event.
+    /// @note Called once, on a thread of the producer's pool, or during the push if the pool has no
+    /// threads. Several events may be prepared at the same time.
     pub prepare: Option<
         unsafe extern "C" fn(
             context: *mut c_void,
@@ -32,9 +50,17 @@ pub struct octopus_preparation {
             reply: *const octopus_component_reply,
         ) -> octopus_status,
     >,
-    /// Writes the event's partition, below `partition_count`; `requested` is what the push asked for, negative when it
-    /// asked for none. Called after `prepare`, for one event of the producer at a time and, in strict order, in the order
-    /// of the pushes. NULL: the topic's selector decides, which sees no metadata.
+    /// Chooses the partition of the event. NULL: the topic's selector chooses it, without the
+    /// metadata.
+    ///
+    /// @param context The `context` of this struct.
+    /// @param requested The partition that the push requested; negative if it requested none.
+    /// @param partition_count The number of partitions of the topic.
+    /// @param partition Receives the partition, from 0 to `partition_count` - 1.
+    /// @param reply Receives the reason of a failure.
+    /// @return `OCTOPUS_OK`, or a negative status.
+    /// @note Called after `prepare`, for one event of the producer at a time; with
+    /// `OCTOPUS_ORDERING_STRICT`, in the order of the pushes.
     pub select: Option<
         unsafe extern "C" fn(
             context: *mut c_void,
@@ -46,28 +72,30 @@ pub struct octopus_preparation {
     >,
 }
 
-// SAFETY: `#[repr(C)]`, the size first, and zeros are NULL pointers and absent functions.
+// SAFETY: the type is `#[repr(C)]` and begins with its size; zeros are NULL pointers and absent
+// functions.
 unsafe impl Growing for octopus_preparation {}
 
-/// A preparation taken over from the host.
+/// A preparation that the plugin owns.
 pub struct HostPreparation {
     functions: octopus_preparation,
     context: Owned,
 }
 
-// SAFETY: the header says that the functions are called from any thread, one at a time.
+// SAFETY: the header requires of the host that the functions may be called from any thread, one at
+// a time.
 unsafe impl Send for HostPreparation {}
 
 impl HostPreparation {
-    /// Takes it over; `None` when there is none.
+    /// Takes ownership of a preparation; `None` for NULL.
     ///
     /// # Safety
-    /// NULL, or readable for as many bytes as its first field says.
+    /// `from` is NULL, or readable for as many bytes as its first field says.
     pub unsafe fn take(from: *const octopus_preparation) -> Result<Option<Box<Self>>> {
         if from.is_null() {
             return Ok(None);
         }
-        // SAFETY: the caller's promise.
+        // SAFETY: `from` is readable for its size (fn contract), and not NULL.
         let functions = unsafe { octopus_preparation::read(from, "event.preparation") }?;
         let context = Owned { context: functions.context, destroy: functions.destroy };
         let taken = HostPreparation { functions, context };
@@ -84,7 +112,8 @@ impl Preparation for HostPreparation {
         let (first, count) = (segments.as_ptr(), segments.len() as u64);
         CollectedReply::of("prepare", |reply| {
             let prepare = self.functions.prepare?;
-            // SAFETY: the host's function and context, not destroyed; what is given lives during the call.
+            // SAFETY: function and context are the host's, and `self` keeps the context from being
+            // destroyed; all arguments live during the call.
             Some(unsafe { prepare(self.context.context, first, count, reply) })
         })
     }

@@ -1,69 +1,105 @@
-//! The producer's slots: arguments in, one call to [`crate::producer`], the result out.
+//! ABI slots of producers. Each slot validates its arguments, makes one call into
+//! [`crate::client::producer`] and converts the result.
 
 use std::sync::Arc;
 
-use super::args::{Growing, check_output, check_wanted, octopus_bytes, read_array};
-use super::error::octopus_error;
+use super::args::{Growing, check_optional_output, check_output, octopus_bytes, read_array};
+use super::error_handle::octopus_error;
 use super::forked_child::forward;
 use super::future::octopus_future;
 use super::guard::{call, refuse};
 use super::handle::{self, handle};
 use super::preparation::{HostPreparation, octopus_preparation};
 use super::status::octopus_status;
-use crate::deadline::Deadline;
-use crate::error::{Error, Result};
-use crate::future::Future;
+use crate::client::producer::{NewEvent, Producer};
+use crate::delivery::future::Future;
 use crate::json;
-use crate::producer::{NewEvent, Producer};
 use crate::record::{EventRecord, Metadata};
+use crate::support::deadline::Deadline;
+use crate::support::error::{Error, Result};
 
-/// Pushes events into one topic.
+/// A producer: pushes events into one topic.
+///
+/// `octopus_topic_api::make_producer` creates it.
+///
+/// @since 0.1
 pub struct octopus_producer {
     _private: [u8; 0],
 }
 
 handle!(Producer, octopus_producer, "producer");
 
-/// One event. Its bytes are copied before push returns. The largest event and how many may be in flight are set by
-/// `kafka.message.max.bytes`, `kafka.queue.buffering.max.messages` and `kafka.queue.buffering.max.kbytes`.
+/// One event to push.
+///
+/// The plugin copies the bytes before `push` returns. The properties `kafka.message.max.bytes`,
+/// `kafka.queue.buffering.max.messages` and `kafka.queue.buffering.max.kbytes` limit the size of an
+/// event, and the number and size of the events in flight.
+///
+/// @since 0.1
 #[repr(C)]
 #[derive(Clone, Copy)]
 pub struct octopus_push_args {
     /// `sizeof(octopus_push_args)`, set by the host.
     pub size: u64,
-    /// JSON in UTF-8, or, with `metadata_is_serialized`, the bytes that a serializer of the host made of it.
-    /// `(NULL, 0)`: `{}`.
+    /// The metadata: JSON in UTF-8, or bytes that the host serialized if `metadata_is_serialized`
+    /// is not 0.
+    ///
+    /// `{NULL, 0}` means the JSON object `{}`. Must be empty if there is a preparation.
     pub metadata: octopus_bytes,
-    /// The data, in one or several pieces that are put together in order; may be `(NULL, 0)`.
+    /// The data, in one or several segments, which are concatenated; NULL if `segment_count` is 0.
     pub segments: *const octopus_bytes,
-    /// The number of `segments`.
+    /// The number of elements of `segments`.
     pub segment_count: u64,
-    /// The partition asked for, if `has_partition` is not 0; the topic's selector decides.
+    /// The requested partition, if `has_partition` is not 0. The topic's selector decides.
     pub partition: u64,
-    /// Not 0: `partition` is asked for.
+    /// Not 0: the host requests `partition`.
     pub has_partition: u32,
-    /// Not 0: `metadata` goes into the record as it is.
+    /// Not 0: `metadata` goes into the record unchanged, and no component of the topic sees it.
     pub metadata_is_serialized: u32,
-    /// NULL, or how the host makes the event ready itself: then `metadata` is `(NULL, 0)`. Taken over, also when the push
-    /// fails: its `destroy` is called once.
+    /// Functions of the host that prepare the event instead of the topic's components; NULL if
+    /// there are none.
+    ///
+    /// The plugin takes ownership, even if the push fails: it calls `destroy` once.
     pub preparation: *const octopus_preparation,
 }
 
-// SAFETY: `#[repr(C)]`, the size first, and zeros are empty slices and numbers.
+// SAFETY: the type is `#[repr(C)]` and begins with its size; zeros are empty slices, numbers and
+// NULL.
 unsafe impl Growing for octopus_push_args {}
 
-/// Producers. Functions may be called from any thread, also at the same time.
-/// Every function but `release` may return `OCTOPUS_INVALID_ARGUMENT`, `OCTOPUS_CLOSED`, `OCTOPUS_FORKED` and
-/// `OCTOPUS_PANICKED`.
+/// Functions of producers.
+///
+/// Any thread may call them, several threads also at the same time; `release` must be the last use
+/// of the handle. Each function but `release` can also return `OCTOPUS_CLOSED`.
+///
+/// @since 0.1
 #[repr(C)]
 pub struct octopus_producer_api {
-    /// `sizeof(octopus_producer_api)` in the plugin; a slot within it that isn't NULL can be called.
+    /// The size of this table in the plugin, in bytes. Check a slot with `OCTOPUS_HAS`.
     pub size: u64,
-    /// Queues one event for delivery and returns at once; waits only while no room is left, at most the driver's
-    /// `timeout_ms` (then `OCTOPUS_UNREACHABLE`). On a thread of the plugin it never waits but returns
-    /// `OCTOPUS_WOULD_BLOCK`. `future` may be NULL when the host doesn't want to hear of the delivery; the event is
-    /// sent all the same, and a flush counts it. An event refused here was not queued: `OCTOPUS_TOO_LARGE`,
-    /// `OCTOPUS_INVALID_METADATA`, `OCTOPUS_COMPONENT`, `OCTOPUS_KAFKA`.
+    /// Queues one event for delivery.
+    ///
+    /// If the push fails, the event is not queued. Later failures are reported by the future, and
+    /// by the next flush.
+    ///
+    /// @param producer The producer.
+    /// @param event The event. Its bytes are copied before the function returns.
+    /// @param future Receives the future of the delivery, which the host releases; may be NULL. The
+    /// event is sent in any case.
+    /// @param error Receives NULL, or the error object if the status is negative; may be NULL.
+    /// @return `OCTOPUS_OK`, or:
+    /// - `OCTOPUS_UNREACHABLE` (retriable) if the in-flight limit was reached until the driver's
+    ///   `timeout_ms` passed, or no broker could be reached yet
+    /// - `OCTOPUS_WOULD_BLOCK` if the limit is reached and the thread must not wait
+    /// - `OCTOPUS_TOO_LARGE`
+    /// - `OCTOPUS_INVALID_METADATA`
+    /// - `OCTOPUS_COMPONENT` if the topic has a component that is missing here
+    /// - `OCTOPUS_CALLBACK_FAILED` if a component or the thread pool of the host failed
+    /// - `OCTOPUS_KAFKA` if the client has failed for good, or brokers have rejected its
+    ///   credentials for 5 s
+    ///
+    /// @note Blocks only while the in-flight limit is reached, at most the driver's `timeout_ms`
+    /// (milliseconds). On a plugin thread, and in a task of the producer's pool, it never blocks.
     pub push: Option<
         unsafe extern "C" fn(
             producer: *const octopus_producer,
@@ -72,9 +108,21 @@ pub struct octopus_producer_api {
             error: *mut *mut octopus_error,
         ) -> octopus_status,
     >,
-    /// Queues `count` events in order, as push does. All elements of `events` have the same `size`, which is how far they
-    /// are apart. Stops at the first that is refused, with its status. Writes how many were queued to `pushed`, also
-    /// when it stops, and so many futures to `futures` unless that is NULL. Takes over the preparations of all of them.
+    /// Queues several events in order, as `push` does, until one fails.
+    ///
+    /// `pushed` and `futures` are written even if the function fails.
+    ///
+    /// @param producer The producer.
+    /// @param events The events. All have the same `size`, which is also the stride of the array.
+    /// The plugin takes ownership of the preparations of all of them, even if it does not queue
+    /// them.
+    /// @param count The number of elements of `events`.
+    /// @param futures Receives the futures of the queued events, which the host releases; an array
+    /// of `count` elements, or NULL.
+    /// @param pushed Receives the number of events that were queued.
+    /// @param error Receives NULL, or the error object if the status is negative; may be NULL.
+    /// @return `OCTOPUS_OK`, or the status of the first push that failed (see `push`).
+    /// @note Blocks as `push` does, for each event.
     pub push_many: Option<
         unsafe extern "C" fn(
             producer: *const octopus_producer,
@@ -85,9 +133,17 @@ pub struct octopus_producer_api {
             error: *mut *mut octopus_error,
         ) -> octopus_status,
     >,
-    /// Sends what lingers, now, waited on or not. The future ends when everything pushed before is delivered or has
-    /// failed: with success, or with an error that counts the failures since the flush before and tells the first.
-    /// `future` may be NULL.
+    /// Starts a flush: sends the events that linger now.
+    ///
+    /// The future completes when all events that were pushed before are delivered or have failed.
+    /// It succeeds, or has an error with the number of events that failed since the previous flush
+    /// and the details of the first failure.
+    ///
+    /// @param producer The producer.
+    /// @param future Receives the future of the flush, which the host releases; may be NULL.
+    /// @param error Receives NULL, or the error object if the status is negative; may be NULL.
+    /// @return `OCTOPUS_OK`.
+    /// @note Does not block.
     pub flush: Option<
         unsafe extern "C" fn(
             producer: *const octopus_producer,
@@ -95,7 +151,13 @@ pub struct octopus_producer_api {
             error: *mut *mut octopus_error,
         ) -> octopus_status,
     >,
-    /// The largest event that push takes: bytes of metadata and data together.
+    /// Returns the size of the largest event that `push` accepts.
+    ///
+    /// @param producer The producer.
+    /// @param bytes Receives the size of metadata and data together, in bytes.
+    /// @param error Receives NULL, or the error object if the status is negative; may be NULL.
+    /// @return `OCTOPUS_OK`.
+    /// @note Does not block.
     pub max_event_size: Option<
         unsafe extern "C" fn(
             producer: *const octopus_producer,
@@ -103,9 +165,22 @@ pub struct octopus_producer_api {
             error: *mut *mut octopus_error,
         ) -> octopus_status,
     >,
-    /// Takes no more events, and waits at most `timeout_ms` milliseconds (negative: for ever) until those in flight
-    /// are delivered or have failed; the error is a flush's. After `OCTOPUS_TIMED_OUT` they are still being
-    /// delivered in the background. `OCTOPUS_WOULD_DEADLOCK` on a thread of the plugin.
+    /// Closes the producer: rejects further pushes and waits until no event is in flight.
+    ///
+    /// Closing twice is `OCTOPUS_CLOSED`. The handle must still be released.
+    ///
+    /// @param producer The producer.
+    /// @param timeout_ms The longest time to wait, in milliseconds; negative: no limit; 0: do not
+    /// wait.
+    /// @param error Receives NULL, or the error object if the status is negative; may be NULL.
+    /// @return One of:
+    /// - `OCTOPUS_OK` if all events were delivered
+    /// - The status of a flush if events failed
+    /// - `OCTOPUS_TIMED_OUT` if events are still in flight: the plugin continues to deliver them
+    /// - `OCTOPUS_UNREACHABLE` if no broker could be reached yet
+    /// - `OCTOPUS_WOULD_DEADLOCK` on a plugin thread, and in a task of the producer's pool
+    ///
+    /// @note Blocks until no event is in flight, at most `timeout_ms`.
     pub close: Option<
         unsafe extern "C" fn(
             producer: *const octopus_producer,
@@ -113,9 +188,15 @@ pub struct octopus_producer_api {
             error: *mut *mut octopus_error,
         ) -> octopus_status,
     >,
-    /// Gives the handle back and returns at once. Without close before, what is in flight is delivered in the
-    /// background, at most for `kafka.delivery.timeout.ms`. When the process exits it waits for that, at most for the
-    /// driver's `exit_flush_ms`. NULL does nothing.
+    /// Releases the handle.
+    ///
+    /// Events in flight are delivered in the background, for at most `kafka.delivery.timeout.ms`
+    /// milliseconds. When the process exits, it waits for them at most the driver's `exit_flush_ms`
+    /// milliseconds.
+    ///
+    /// @param producer The producer; NULL has no effect.
+    /// @note Does not block, except in a forked child: there the release of the last handle waits
+    /// for the deliveries, at most `exit_flush_ms`.
     pub release: Option<unsafe extern "C" fn(producer: *mut octopus_producer)>,
 }
 
@@ -136,16 +217,16 @@ unsafe extern "C" fn push(
     error: *mut *mut octopus_error,
 ) -> octopus_status {
     forward!(refuse(error); producer.push(producer, event, future, error));
-    // SAFETY: pointers are NULL or valid during this call; the handle is live. What is taken over is so before
-    // anything can fail.
+    // SAFETY: the handle is NULL or live, and all pointers are NULL or valid during this call
+    // (contract of the slot). The plugin owns the preparation before anything can fail.
     unsafe {
         let event = octopus_push_args::read(event, "event");
         let preparation = event.as_ref().map_or(Ok(None), |event| HostPreparation::take(event.preparation));
         call(producer, error, |producer: &Arc<Producer>| {
             let event = event.as_ref().map_err(Clone::clone)?;
-            check_wanted(future, "future")?;
+            check_optional_output(future, "future")?;
             if let Some(delivery) = event.push_to(producer, preparation?, !future.is_null())? {
-                handle::give(delivery, future);
+                handle::write(delivery, future);
             }
             Ok(())
         })
@@ -161,17 +242,18 @@ unsafe extern "C" fn push_many(
     error: *mut *mut octopus_error,
 ) -> octopus_status {
     forward!(refuse(error); producer.push_many(producer, events, count, futures, pushed, error));
-    // SAFETY: pointers are NULL or valid during this call, the arrays for `count` elements; the handle is live.
+    // SAFETY: the handle is NULL or live, and all pointers are NULL or valid during this call, the
+    // arrays for `count` elements (contract of the slot).
     unsafe {
-        let mut unpushed = Unpushed { events, next: 0, count };
+        let mut remaining = RemainingEvents { events, next: 0, count };
         call(producer, error, move |producer: &Arc<Producer>| {
             check_output(pushed, "pushed")?;
-            check_wanted(futures, "futures")?;
+            check_optional_output(futures, "futures")?;
             pushed.write(0);
             for index in 0..count {
-                let (event, preparation) = unpushed.take_next()?;
+                let (event, preparation) = remaining.take_next()?;
                 if let Some(delivery) = event.push_to(producer, preparation, !futures.is_null())? {
-                    handle::give(delivery, futures.add(index as usize));
+                    handle::write(delivery, futures.add(index as usize));
                 }
                 pushed.write(index + 1);
             }
@@ -186,13 +268,14 @@ unsafe extern "C" fn flush(
     error: *mut *mut octopus_error,
 ) -> octopus_status {
     forward!(refuse(error); producer.flush(producer, future, error));
-    // SAFETY: pointers are NULL or valid during this call; the handle is live.
+    // SAFETY: the handle is NULL or live, and all pointers are NULL or valid during this call
+    // (contract of the slot).
     unsafe {
         call(producer, error, |producer: &Arc<Producer>| {
-            check_wanted(future, "future")?;
+            check_optional_output(future, "future")?;
             let flush = producer.flush()?;
             if !future.is_null() {
-                handle::give(flush, future);
+                handle::write(flush, future);
             }
             Ok(())
         })
@@ -205,7 +288,8 @@ unsafe extern "C" fn max_event_size(
     error: *mut *mut octopus_error,
 ) -> octopus_status {
     forward!(refuse(error); producer.max_event_size(producer, bytes, error));
-    // SAFETY: pointers are NULL or valid during this call; the handle is live.
+    // SAFETY: the handle is NULL or live, and all pointers are NULL or valid during this call
+    // (contract of the slot).
     unsafe {
         call(producer, error, |producer: &Arc<Producer>| {
             check_output(bytes, "bytes")?;
@@ -221,48 +305,53 @@ unsafe extern "C" fn close(
     error: *mut *mut octopus_error,
 ) -> octopus_status {
     forward!(refuse(error); producer.close(producer, timeout_ms, error));
-    // SAFETY: pointers are NULL or valid during this call; the handle is live.
+    // SAFETY: the handle is NULL or live, and all pointers are NULL or valid during this call
+    // (contract of the slot).
     unsafe { call(producer, error, |producer: &Arc<Producer>| producer.close(Deadline::from_millis(timeout_ms))) }
 }
 
 unsafe extern "C" fn release(producer: *mut octopus_producer) {
     forward!((); producer.release(producer));
-    // SAFETY: NULL, or a handle that the host gives back.
+    // SAFETY: NULL, or a live handle that the host does not use afterwards (contract of the slot).
     unsafe { handle::release::<Arc<Producer>>(producer) };
 }
 
-/// The events of an array that no push was tried of; their preparations are the plugin's all the same.
-struct Unpushed {
+/// The events of an array that were not pushed yet. The plugin owns their preparations too, so
+/// dropping this destroys them.
+struct RemainingEvents {
     events: *const octopus_push_args,
     next: u64,
     count: u64,
 }
 
-impl Unpushed {
+impl RemainingEvents {
     /// # Safety
-    /// The array is NULL or has `count` elements of one size, which live during this call.
+    /// The array is NULL, or has `count` elements of one size, which live during this call.
     unsafe fn take_next(&mut self) -> Result<(octopus_push_args, Option<Box<HostPreparation>>)> {
-        // SAFETY: the caller's promise.
+        // SAFETY: the array is NULL or has more than `next` elements (fn contract).
         let event = unsafe { octopus_push_args::element(self.events, self.next, "events") }?;
         self.next += 1;
-        // SAFETY: as above.
+        // SAFETY: the preparation of an element is NULL or readable (contract of the slot).
         Ok((event, unsafe { HostPreparation::take(event.preparation) }?))
     }
 }
 
-impl Drop for Unpushed {
+impl Drop for RemainingEvents {
     fn drop(&mut self) {
         while self.next < self.count {
             let before = self.next;
-            // SAFETY: the promise of the slot that made this and drops it.
+            // SAFETY: `push_many` created `self` and drops it, during the call for which the array
+            // is valid.
             if unsafe { self.take_next() }.is_err() && self.next == before {
-                return; // elements that can't be read
+                return; // the array can't be read
             }
         }
     }
 }
 
 impl octopus_push_args {
+    /// Pushes the event.
+    ///
     /// # Safety
     /// Metadata and segments are NULL or readable during this call.
     unsafe fn push_to(
@@ -271,17 +360,17 @@ impl octopus_push_args {
         preparation: Option<Box<HostPreparation>>,
         wants_future: bool,
     ) -> Result<Option<Arc<Future>>> {
-        // SAFETY: the caller's promise.
+        // SAFETY: the segments are NULL or readable (fn contract).
         let segments = unsafe { read_array(self.segments, self.segment_count, "event.segments") }?;
         for segment in segments {
             segment.check("event.segments")?;
         }
         let metadata = match preparation {
-            // SAFETY: the caller's promise.
+            // SAFETY: the metadata is NULL or readable (fn contract).
             None => unsafe { self.metadata() }?,
             Some(_) => self.no_metadata()?,
         };
-        // SAFETY: readable by the caller's promise, and checked above.
+        // SAFETY: the segments are readable (fn contract), and each was checked above.
         let record = EventRecord::new(metadata, segments.iter().map(|segment| unsafe { segment.as_checked() }));
         let partition = (self.has_partition != 0).then_some(self.partition);
         let event = NewEvent { record, partition, wants_future };
@@ -291,10 +380,10 @@ impl octopus_push_args {
         }
     }
 
-    /// Of an event whose preparation makes it.
+    /// The metadata of an event with a preparation, which appends it later.
     fn no_metadata<'a>(&self) -> Result<Metadata<'a>> {
         if self.metadata.size > 0 {
-            return Err(Error::invalid("event.metadata: should be empty, since event.preparation makes it"));
+            return Err(Error::invalid("event.metadata: must be empty, since event.preparation provides the metadata"));
         }
         Ok(Metadata::Serialized(&[]))
     }
@@ -302,7 +391,7 @@ impl octopus_push_args {
     /// # Safety
     /// The metadata is NULL or readable for as long as the result is used.
     unsafe fn metadata<'a>(&self) -> Result<Metadata<'a>> {
-        // SAFETY: the caller's promise.
+        // SAFETY: the metadata is NULL or readable (fn contract).
         let bytes = unsafe { self.metadata.read("event.metadata") }?;
         if self.metadata_is_serialized != 0 {
             return Ok(Metadata::Serialized(bytes));
@@ -310,9 +399,9 @@ impl octopus_push_args {
         if self.metadata.data.is_null() {
             return Ok(Metadata::Json("{}"));
         }
-        let text = json::text(bytes).map_err(|why| {
+        let text = json::from_utf8(bytes).map_err(|why| {
             Error::new(
-                crate::error::Kind::InvalidMetadata,
+                crate::support::error::Kind::InvalidMetadata,
                 format!("pushing an event: the metadata is not UTF-8: {why}"),
             )
         })?;

@@ -1,4 +1,4 @@
-//! What the host provides to a driver: its callbacks, and the services made of them.
+//! Callbacks that the host provides to a driver, and their conversion to the core's [`Services`].
 
 use std::ffi::c_void;
 use std::sync::Arc;
@@ -8,111 +8,183 @@ use log::Level;
 use super::args::{Growing, octopus_text};
 use super::callback::{Owned, octopus_destroy_fn};
 use super::token::{ask, octopus_token_callback};
-use crate::error::Result;
-use crate::process_exit;
-use crate::services::{LogFunction, Rebalance, Services};
+use crate::support::error::Result;
+use crate::support::process_exit;
+use crate::support::services::{LogFunction, Rebalance, Services};
 
-/// The levels of messages: what failed, what may need looking at, what happens, and two of detail.
+/// Log level: something failed.
 pub const OCTOPUS_LOG_ERROR: i32 = 1;
+/// Log level: something may need attention.
 pub const OCTOPUS_LOG_WARNING: i32 = 2;
+/// Log level: normal operation.
 pub const OCTOPUS_LOG_INFO: i32 = 3;
+/// Log level: details for debugging.
 pub const OCTOPUS_LOG_DEBUG: i32 = 4;
+/// Log level: all details.
 pub const OCTOPUS_LOG_TRACE: i32 = 5;
 
-/// One message: `level` (`OCTOPUS_LOG_…`), the part of Octopus that speaks, and the text; both texts are valid
-/// during the call. Never holds a secret or an event's data. Called on threads of the plugin and on threads of the
-/// host that are inside a call; several at a time. On threads of the plugin, calls
-/// that would wait for the plugin's own work say `OCTOPUS_WOULD_DEADLOCK`.
+/// Receives the log messages of a driver and of everything that was made from it.
+///
+/// The plugin passes messages of all levels; the host filters. A message never contains a secret or
+/// the data of an event. A warning or an error with the same cause is repeated every 30 s at most,
+/// with the number of repetitions that were suppressed.
+///
+/// @since 0.1
 #[repr(C)]
 #[derive(Clone, Copy)]
 pub struct octopus_log_callback {
+    /// Receives one message.
+    ///
+    /// @param context The `context` of this struct.
+    /// @param level One of `OCTOPUS_LOG_ERROR` to `OCTOPUS_LOG_TRACE`.
+    /// @param source The component of Octopus that logs. Valid during the call.
+    /// @param message The message. Valid during the call.
+    /// @note Called on plugin threads, and on threads of the host that are inside a call; several
+    /// calls may run at the same time. It must return soon, must not unwind, and must not wait for
+    /// the plugin: on a plugin thread, such calls return `OCTOPUS_WOULD_DEADLOCK`.
     pub function:
         Option<unsafe extern "C" fn(context: *mut c_void, level: i32, source: octopus_text, message: octopus_text)>,
+    /// Passed to each call of `function`, and to `destroy`.
     pub context: *mut c_void,
+    /// Destroys the context.
     pub destroy: octopus_destroy_fn,
 }
 
-/// librdkafka's statistics of one client as JSON (its STATISTICS.md), every `kafka.statistics.interval.ms`
-/// milliseconds; none unless that is set. `client` names who uses the client: producers that share one are told one after
-/// the other. The texts are valid during the call, which is made on
-/// the client's thread of the plugin: while it runs, that client reports no deliveries.
+/// Receives librdkafka's statistics of the driver's clients.
+///
+/// The plugin calls it every `kafka.statistics.interval.ms` milliseconds, and not at all unless
+/// that property is set.
+///
+/// @since 0.1
 #[repr(C)]
 #[derive(Clone, Copy)]
 pub struct octopus_statistics_callback {
+    /// Receives the statistics of one client.
+    ///
+    /// @param context The `context` of this struct.
+    /// @param client The user of the client, for example `producer "detector"`. If several
+    /// producers share a client, the function is called for each of them. Valid during the call.
+    /// @param json The statistics as JSON; see STATISTICS.md of librdkafka. Valid during the call.
+    /// @note Called on the client's plugin thread: while it runs, this client reports no
+    /// deliveries. It must not unwind, and must not wait for the plugin.
     pub function: Option<unsafe extern "C" fn(context: *mut c_void, client: octopus_text, json: octopus_text)>,
+    /// Passed to each call of `function`, and to `destroy`.
     pub context: *mut c_void,
+    /// Destroys the context.
     pub destroy: octopus_destroy_fn,
 }
 
-/// A client met an error that it can't recover from: its calls fail from now on, other clients go on. Called once
-/// for each producer or consumer that uses the client, whom `client` names, on the client's thread of the plugin.
+/// Receives the fatal error of a client.
+///
+/// The client can't recover: all further calls that use it fail. Other clients are not affected.
+///
+/// @since 0.1
 #[repr(C)]
 #[derive(Clone, Copy)]
 pub struct octopus_fatal_callback {
+    /// Receives the error, once for each producer or consumer that uses the client.
+    ///
+    /// @param context The `context` of this struct.
+    /// @param client The user of the client, for example `producer "detector"`. Valid during the
+    /// call.
+    /// @param kafka_code The error code of librdkafka (`rd_kafka_resp_err_t`).
+    /// @param message The error. Valid during the call.
+    /// @note Called on the client's plugin thread. It must return soon, must not unwind, and must
+    /// not wait for the plugin.
     pub function: Option<
         unsafe extern "C" fn(context: *mut c_void, client: octopus_text, kafka_code: i32, message: octopus_text),
     >,
+    /// Passed to each call of `function`, and to `destroy`.
     pub context: *mut c_void,
+    /// Destroys the context.
     pub destroy: octopus_destroy_fn,
 }
 
-/// The partitions are this consumer's from now on.
+/// The group assigned the partitions to this consumer.
 pub const OCTOPUS_PARTITIONS_ASSIGNED: i32 = 0;
-/// Taken away in good order: what was acknowledged is committed.
+/// The group revoked the partitions; acknowledged events were committed before, if Kafka accepted
+/// the commit.
 pub const OCTOPUS_PARTITIONS_REVOKED: i32 = 1;
-/// Taken away because the group gave this member up: what was acknowledged and not committed is read again.
+/// The group removed this consumer, so its partitions are lost: events that were acknowledged but
+/// not committed are read again by other members.
 pub const OCTOPUS_PARTITIONS_LOST: i32 = 2;
 
-/// A group gave partitions to a consumer or took them away (`what` is an `OCTOPUS_PARTITIONS_…`). Called after the
-/// fact, on the consumer's thread of the plugin; the array is valid during the call.
+/// Receives the changes of the partitions of a consumer.
+///
+/// @since 0.1
 #[repr(C)]
 #[derive(Clone, Copy)]
 pub struct octopus_rebalance_callback {
+    /// Receives one change, after it happened.
+    ///
+    /// @param context The `context` of this struct.
+    /// @param consumer The name of the consumer. Valid during the call.
+    /// @param change `OCTOPUS_PARTITIONS_ASSIGNED`, `OCTOPUS_PARTITIONS_REVOKED` or
+    /// `OCTOPUS_PARTITIONS_LOST`.
+    /// @param partitions The partitions concerned. Valid during the call.
+    /// @param partition_count The number of elements of `partitions`.
+    /// @note Called on the consumer's plugin thread: while it runs, the consumer commits nothing
+    /// and serves no other rebalance. It must not unwind, and must not wait for the plugin.
     pub function: Option<
         unsafe extern "C" fn(
             context: *mut c_void,
             consumer: octopus_text,
-            what: i32,
+            change: i32,
             partitions: *const u32,
             partition_count: u64,
         ),
     >,
+    /// Passed to each call of `function`, and to `destroy`.
     pub context: *mut c_void,
+    /// Destroys the context.
     pub destroy: octopus_destroy_fn,
 }
 
-/// What a host provides to a driver and all that comes from it; every field may be zero. The plugin takes the
-/// callbacks over when it has read the struct, whether or not the driver can be made, and calls each `destroy` once,
-/// after the last call of its function.
+/// Callbacks that the host provides to a driver and to everything that is made from it.
+///
+/// Every field but `size` may be zero. `octopus_driver_api::create` takes ownership of the
+/// callbacks when it has read the struct, even if it fails: it calls each `destroy` once, after the
+/// last call of that callback's function. If the struct can't be read, ownership stays with the
+/// host.
+///
+/// @since 0.1
 #[repr(C)]
 #[derive(Clone, Copy)]
 pub struct octopus_host_services {
     /// `sizeof(octopus_host_services)`, set by the host.
     pub size: u64,
-    /// Zero: warnings and errors go to the standard error stream.
+    /// Receives log messages. Zero: warnings and errors are written to the standard error stream.
     pub log: octopus_log_callback,
-    /// Zero: librdkafka's statistics are thrown away.
+    /// Receives statistics. Zero: statistics are discarded.
     pub statistics: octopus_statistics_callback,
-    /// Zero: fatal errors are logged only, and told by the calls that suffer.
+    /// Receives fatal errors. Zero: they are only logged, and returned by the calls that they
+    /// affect.
     pub fatal: octopus_fatal_callback,
-    /// Zero: rebalances are logged only.
+    /// Receives rebalances. Zero: they are only logged.
     pub rebalance: octopus_rebalance_callback,
-    /// Zero: the host provides no tokens.
+    /// Provides tokens for SASL OAUTHBEARER. Zero: the host provides none.
     pub token: octopus_token_callback,
-    /// Not 0: the host has the components of its topics itself, and pushes with preparations. None that isn't `default`
-    /// or registered is made here, or missed with a warning.
+    /// Not 0: the host owns the components of its topics, and passes a preparation with each push.
+    ///
+    /// Then the plugin creates only components of type `default` and of registered types, and does
+    /// not warn of missing ones.
     pub has_components: u32,
-    /// Zero.
+    /// Reserved; 0.
     pub reserved: u32,
-    /// The header `authorization` for the topic service: the first one, unless the driver's configuration has it, and the next one when
-    /// the service refuses it. Zero: the configuration's is read again.
+    /// Provides the HTTP header `Authorization` for the topic service.
+    ///
+    /// The plugin calls it for the first header, unless the driver's configuration has one, and for
+    /// a new header whenever the service rejects the current one. Zero: the configuration is read
+    /// again.
     pub authorization: octopus_token_callback,
 }
 
-// SAFETY: `#[repr(C)]`, the size first, and zeros are NULL pointers and absent functions.
+// SAFETY: the type is `#[repr(C)]` and begins with its size; zeros are NULL pointers and absent
+// functions.
 unsafe impl Growing for octopus_host_services {}
 
-/// Takes over `{function, context, destroy}`; without a function only `destroy` is left to be called, at once.
+/// Takes ownership of `{function, context, destroy}`. Without a function, `destroy` is called at
+/// once.
 macro_rules! take {
     ($callback:expr) => {{
         let callback = $callback;
@@ -122,7 +194,7 @@ macro_rules! take {
 }
 
 impl octopus_host_services {
-    /// Takes every callback over.
+    /// Takes ownership of all callbacks.
     pub fn into_services(self) -> Result<Services> {
         let mut services = Services { has_components: self.has_components != 0, ..Services::default() };
         if let Some((function, callback)) = take!(self.log) {
@@ -131,7 +203,8 @@ impl octopus_host_services {
                 if process_exit::has_begun() {
                     return;
                 }
-                // SAFETY: the host's function with its context, not destroyed yet; the texts live during the call.
+                // SAFETY: function and context are the host's, and `callback` keeps the context
+                // from being destroyed; the texts live during the call.
                 unsafe {
                     function(callback.context, level_of(level), octopus_text::view(source), octopus_text::view(message))
                 }
@@ -158,14 +231,14 @@ impl octopus_host_services {
             }));
         }
         if let Some((function, callback)) = take!(self.rebalance) {
-            services.rebalance = Some(Arc::new(move |consumer, what, partitions| {
-                let (callback, what) = (&callback, what_of(what));
+            services.rebalance = Some(Arc::new(move |consumer, rebalance, partitions| {
+                let (callback, change) = (&callback, change_of(rebalance));
                 let (first, count) = (partitions.as_ptr(), partitions.len() as u64);
                 if process_exit::has_begun() {
                     return;
                 }
-                // SAFETY: as above; so does the array.
-                unsafe { function(callback.context, octopus_text::view(consumer), what, first, count) }
+                // SAFETY: as above; the array lives during the call, too.
+                unsafe { function(callback.context, octopus_text::view(consumer), change, first, count) }
             }));
         }
         if let Some((function, callback)) = take!(self.token) {
@@ -189,7 +262,7 @@ fn level_of(level: Level) -> i32 {
     }
 }
 
-fn what_of(rebalance: Rebalance) -> i32 {
+fn change_of(rebalance: Rebalance) -> i32 {
     match rebalance {
         Rebalance::Assigned => OCTOPUS_PARTITIONS_ASSIGNED,
         Rebalance::Revoked => OCTOPUS_PARTITIONS_REVOKED,

@@ -1,5 +1,5 @@
-//! What holds for every slot, tried on every slot that is built: a panic inside becomes a status and spoils that
-//! one object. And the growing rules and callbacks, each at their one place.
+//! Tests of the rules that hold for every slot: a panic inside becomes a status and poisons that
+//! one object. Tests of the rules for structs that grow, and for the ownership of callbacks.
 
 use std::cell::Cell;
 use std::ffi::c_void;
@@ -12,25 +12,25 @@ thread_local! {
     static PANIC_NEXT: Cell<bool> = const { Cell::new(false) };
 }
 
-/// Called in each slot's guard: the defect that the next call on this thread shall have.
+/// Called in each slot's guard: panics if [`call_with_panic`] asked this thread for it.
 pub fn panic_if_asked_to() {
     if PANIC_NEXT.replace(false) {
         panic!("injected");
     }
 }
 
-/// Has the call panic inside, and returns its status and the error's message.
-fn with_a_panic(call: impl FnOnce(*mut *mut octopus_error) -> octopus_status) -> (octopus_status, String) {
+/// Makes a call panic inside its slot. Returns the status and the error message.
+fn call_with_panic(call: impl FnOnce(*mut *mut octopus_error) -> octopus_status) -> (octopus_status, String) {
     let mut error = null_mut();
     PANIC_NEXT.set(true);
     let status = call(&mut error);
-    assert!(!PANIC_NEXT.replace(false), "the slot never came to its body");
+    assert!(!PANIC_NEXT.replace(false), "the slot did not run its body");
     (status, take_message(error))
 }
 
 fn take_message(error: *mut octopus_error) -> String {
     assert!(!error.is_null(), "no error object");
-    // SAFETY: a live error, released after its message is copied.
+    // SAFETY: `error` is live, and is released after its message is copied.
     unsafe {
         let message = (ERROR.message.unwrap())(error).read("message").unwrap().to_owned();
         (ERROR.release.unwrap())(error);
@@ -46,14 +46,15 @@ fn assert_ok(status: octopus_status, error: *mut octopus_error) {
 
 fn sized<T: Growing>() -> T {
     let mut value = std::mem::MaybeUninit::<T>::zeroed();
-    // SAFETY: `Growing` types begin with their size, and zeros are valid for the rest.
+    // SAFETY: a `Growing` type begins with its size, and zeros are valid for the rest (trait
+    // contract).
     unsafe {
         value.as_mut_ptr().cast::<u64>().write(size_of::<T>() as u64);
         value.assume_init()
     }
 }
 
-/// One of each handle, on an embedded Kafka with one event in its topic.
+/// One handle of each type, on an embedded Kafka whose topic has one event.
 struct Handles {
     driver: *mut octopus_driver,
     topic: *mut octopus_topic,
@@ -74,7 +75,7 @@ impl Handles {
         let mut consumer_args: octopus_consumer_args = sized();
         consumer_args.name = octopus_text::of("group");
         let event_args: octopus_push_args = sized();
-        // SAFETY: all pointers are to live locals, and handles are used before they are released.
+        // SAFETY: all pointers are to live locals, and all handles are live.
         unsafe {
             let config = octopus_text::of(r#"{"embedded": {}}"#);
             assert_ok((DRIVER.create.unwrap())(config, null(), &mut driver, &mut error), error);
@@ -95,7 +96,7 @@ impl Handles {
 
 impl Drop for Handles {
     fn drop(&mut self) {
-        // SAFETY: each is released once.
+        // SAFETY: each handle is live, and is released once.
         unsafe {
             (THREAD_POOL.release.unwrap())(self.pool);
             (EVENT.release.unwrap())(self.event);
@@ -111,14 +112,14 @@ impl Drop for Handles {
 
 type Call<'a> = (&'static str, Box<dyn Fn(*mut *mut octopus_error) -> octopus_status + 'a>);
 
-/// Every built slot of every table that has a handle, called as a host would, results thrown away.
+/// A call of every slot that takes a handle. The results are discarded.
 fn calls(handles: &Handles) -> Vec<Call<'_>> {
     let name = octopus_text::of("topic");
     macro_rules! slot {
         ($table:ident.$slot:ident($($argument:expr),*)) => {
             (concat!(stringify!($table), ".", stringify!($slot)), Box::new(move |error| {
-                // SAFETY: live handles; the outputs live during the call, and what they get is never used: a slot
-                // that panics or is spoiled writes nothing.
+                // SAFETY: the handles are live and the outputs live during the call. A slot that
+                // panics, or whose object is poisoned, writes no output, so no handle leaks.
                 unsafe { ($table.$slot.unwrap())($($argument,)* error) }
             }) as Box<dyn Fn(*mut *mut octopus_error) -> octopus_status>)
         };
@@ -168,57 +169,60 @@ fn calls(handles: &Handles) -> Vec<Call<'_>> {
     ]
 }
 
-/// Slots without a status: they can't fail, so nothing of theirs runs that could.
+/// The number of slots without a status: they can't fail.
 const WITHOUT_STATUS: usize = 7 + 2 + 1 + 1 + 1 + 1 + 2 + 2 + 1;
-/// Slots that make an object from nothing: they have no handle that could be spoiled.
+/// The number of slots that create an object without a handle: there is nothing to poison.
 const WITHOUT_HANDLE: usize = 3;
 
+/// A panic in any slot becomes `OCTOPUS_PANICKED`, and poisons the object of the call but no other
+/// object.
 #[test]
-fn a_panic_in_any_slot_becomes_a_status_and_spoils_that_one_object() {
+fn panic_in_any_slot_poisons_that_one_object() {
     let sample = Handles::new();
     let count = calls(&sample).len();
-    assert_eq!(count + WITHOUT_HANDLE + WITHOUT_STATUS, built_slots(), "a slot that is built is not tried here");
-    // Joining a group takes most of the time, so several are tried at once.
-    const AT_ONCE: usize = 8;
+    assert_eq!(count + WITHOUT_HANDLE + WITHOUT_STATUS, slot_count(), "`calls` lacks a slot");
+    // Joining a group takes most of the time, so several threads share the slots.
+    const THREADS: usize = 8;
     std::thread::scope(|scope| {
-        for first in 0..AT_ONCE {
-            scope.spawn(move || (first..count).step_by(AT_ONCE).for_each(try_a_panic));
+        for first in 0..THREADS {
+            scope.spawn(move || (first..count).step_by(THREADS).for_each(check_panic_of_slot));
         }
     });
     let others: Vec<_> = calls(&sample).into_iter().filter(|(name, _)| *name == "TOPIC.partition_count").collect();
-    assert_eq!(others[0].1(null_mut()), OCTOPUS_OK, "other objects are as they were");
+    assert_eq!(others[0].1(null_mut()), OCTOPUS_OK, "another object is poisoned");
 }
 
-fn try_a_panic(index: usize) {
+fn check_panic_of_slot(index: usize) {
     let handles = Handles::new();
     let all = calls(&handles);
     let (name, call) = &all[index];
-    let (status, message) = with_a_panic(call);
+    let (status, message) = call_with_panic(call);
     assert_eq!(status, OCTOPUS_PANICKED, "{name}");
     assert!(message.contains("injected"), "{name}: {message}");
 
     let mut error = null_mut();
-    assert_eq!(call(&mut error), OCTOPUS_PANICKED, "{name} on a spoiled object");
+    assert_eq!(call(&mut error), OCTOPUS_PANICKED, "{name} on a poisoned object");
     let message = take_message(error);
-    assert!(message.contains("spoiled") && message.contains("release it"), "{name}: {message}");
+    assert!(message.contains("panicked") && message.contains("release it"), "{name}: {message}");
 }
 
 #[test]
-fn a_panic_while_a_driver_is_made_becomes_a_status() {
+fn panic_while_creating_a_driver_becomes_a_status() {
     let mut driver = null_mut();
-    // SAFETY: live locals.
-    let (status, message) = with_a_panic(|error| unsafe {
+    // SAFETY: all pointers are to live locals.
+    let (status, message) = call_with_panic(|error| unsafe {
         (DRIVER.create.unwrap())(octopus_text::of(r#"{"embedded": {}}"#), null(), &mut driver, error)
     });
     assert_eq!((status, driver), (OCTOPUS_PANICKED, null_mut()));
     assert!(message.contains("injected"), "{message}");
 }
 
-/// The number of slots that aren't NULL, counted in the tables themselves.
-fn built_slots() -> usize {
+/// The number of slots of all tables that are not NULL.
+fn slot_count() -> usize {
     fn count<T>(table: &'static T) -> usize {
         let words = size_of::<T>() / 8;
-        // SAFETY: a table is its size and then pointers (see `layout`), read as numbers.
+        // SAFETY: a table consists of its size and pointers (asserted in `layout`), which are read
+        // as numbers.
         let words = unsafe { std::slice::from_raw_parts(std::ptr::from_ref(table).cast::<usize>(), words) };
         words[1..].iter().filter(|slot| **slot != 0).count()
     }
@@ -234,69 +238,72 @@ fn built_slots() -> usize {
 }
 
 #[test]
-fn a_struct_is_read_up_to_the_smaller_of_both_sizes() {
+fn struct_is_read_up_to_the_smaller_of_both_sizes() {
     let mut args: octopus_push_args = sized();
     args.partition = 7;
     args.has_partition = 1;
-    // SAFETY: a live local of at least the size it says.
+    // SAFETY: each struct is a live local of at least the size in its first field.
     unsafe {
         assert_eq!(octopus_push_args::read(&args, "event").unwrap().partition, 7);
         args.size = 40;
         let older = octopus_push_args::read(&args, "event").unwrap();
-        assert_eq!((older.partition, older.has_partition), (0, 0), "what an older host does not know is zero");
+        assert_eq!((older.partition, older.has_partition), (0, 0), "fields that an older host does not know are zero");
         let larger = [args.size + 1000, 0, 0, 0, 0, 9, 1, u64::MAX, u64::MAX];
         let newer = octopus_push_args::read(larger.as_ptr().cast(), "event").unwrap();
-        assert_eq!((newer.partition, newer.has_partition), (9, 1), "what only a newer host knows is left out");
-        for refused in [0, 1, 7] {
-            args.size = refused;
+        assert_eq!((newer.partition, newer.has_partition), (9, 1), "fields that only a newer host knows are ignored");
+        for too_small in [0, 1, 7] {
+            args.size = too_small;
             let error = octopus_push_args::read(&args, "event").map(drop).unwrap_err();
-            assert!(error.message().contains(&format!("its size is {refused}")), "{error}");
+            assert!(error.message().contains(&format!("its size is {too_small}")), "{error}");
         }
         assert!(octopus_push_args::read(null(), "event").is_err());
     }
 }
 
+/// The stride of an array is the size of the host's struct, which may be older or newer than the
+/// plugin's.
 #[test]
-fn elements_of_an_array_are_as_far_apart_as_the_hosts_struct_is_long() {
+fn array_stride_is_the_size_of_the_hosts_struct() {
     let words = size_of::<octopus_push_args>() / 8;
     for stride in [words - 1, words, words + 3] {
         let size = (stride * 8) as u64;
-        // Three elements of an older host's struct, of ours, and of a newer one's; the partition is the sixth word.
+        // Three elements of the struct of an older, an equal and a newer host; the partition is the
+        // sixth word.
         let mut array = vec![0_u64; 3 * stride];
         for (index, element) in array.chunks_mut(stride).enumerate() {
             element[0] = size;
             element[5] = 10 + index as u64;
         }
-        // SAFETY: an array of three structs of the size that they say.
+        // SAFETY: the array has three structs of the size in their first field.
         unsafe {
             let element = |index| octopus_push_args::element(array.as_ptr().cast(), index, "events");
             assert_eq!([0, 1, 2].map(|index| element(index).unwrap().partition), [10, 11, 12]);
         }
         array[stride] = size - 8;
-        // SAFETY: as above.
+        // SAFETY: as above; the second element is rejected.
         let error = unsafe { octopus_push_args::element(array.as_ptr().cast(), 1, "events") }.map(drop).unwrap_err();
-        assert!(error.message().contains("all the same"), "{error}");
+        assert!(error.message().contains("the same size"), "{error}");
     }
     let odd = [12_u64, 0, 0, 0];
-    // SAFETY: refused before anything beyond the size is read.
+    // SAFETY: the size is rejected before anything behind it is read.
     assert!(unsafe { octopus_push_args::element(odd.as_ptr().cast(), 0, "events") }.is_err());
 }
 
 #[test]
-fn a_struct_is_written_only_as_far_as_the_host_has_room() {
-    let mut room = [0xAAAA_AAAA_AAAA_AAAA_u64; 12];
-    room[0] = 24;
+fn struct_is_written_up_to_the_hosts_size() {
+    let mut memory = [0xAAAA_AAAA_AAAA_AAAA_u64; 12];
+    memory[0] = 24;
     let mut view: octopus_event_view = sized();
     view.id = 5;
-    // SAFETY: the array is larger than any size it says.
+    // SAFETY: the array is larger than the sizes in its first element.
     unsafe {
-        view.write(room.as_mut_ptr().cast(), "view").unwrap();
-        assert_eq!(room[0], 24, "the size stays the host's");
-        assert_eq!(room[1..3], [0, 0]);
-        assert!(room[3..].iter().all(|word| *word == 0xAAAA_AAAA_AAAA_AAAA), "beyond it nothing is touched");
-        room[0] = 96;
-        view.write(room.as_mut_ptr().cast(), "view").unwrap();
-        assert_eq!((room[7], room[10]), (5, 0xAAAA_AAAA_AAAA_AAAA));
+        view.write(memory.as_mut_ptr().cast(), "view").unwrap();
+        assert_eq!(memory[0], 24, "the host's size was overwritten");
+        assert_eq!(memory[1..3], [0, 0]);
+        assert!(memory[3..].iter().all(|word| *word == 0xAAAA_AAAA_AAAA_AAAA), "written beyond the host's size");
+        memory[0] = 96;
+        view.write(memory.as_mut_ptr().cast(), "view").unwrap();
+        assert_eq!((memory[7], memory[10]), (5, 0xAAAA_AAAA_AAAA_AAAA));
     }
 }
 
@@ -310,16 +317,18 @@ unsafe extern "C" fn log_nothing(_: *mut c_void, _: i32, _: octopus_text, _: oct
 
 unsafe extern "C" fn rebalance_nothing(_: *mut c_void, _: octopus_text, _: i32, _: *const u32, _: u64) {}
 
+/// `driver->create` owns the callbacks: each `destroy` is called once, also if no driver is
+/// created, and at once for a callback without a function.
 #[test]
-fn callbacks_are_taken_over_and_destroyed_once_also_when_no_driver_comes_of_it() {
+fn callbacks_are_destroyed_once_even_if_create_fails() {
     let mut services: octopus_host_services = sized();
     services.log = octopus_log_callback { function: Some(log_nothing), context: null_mut(), destroy: Some(destroy) };
     services.rebalance =
         octopus_rebalance_callback { function: Some(rebalance_nothing), context: null_mut(), destroy: Some(destroy) };
-    // A destructor without a function: there is only the destroying to do.
+    // Without a function, only the destructor is called.
     services.fatal = octopus_fatal_callback { function: None, context: null_mut(), destroy: Some(destroy) };
     let mut driver = null_mut();
-    // SAFETY: live locals.
+    // SAFETY: all pointers are to live locals.
     unsafe {
         let bad = octopus_text::of("not JSON");
         let status = (DRIVER.create.unwrap())(bad, &services, &mut driver, null_mut());
@@ -328,41 +337,43 @@ fn callbacks_are_taken_over_and_destroyed_once_also_when_no_driver_comes_of_it()
 
         let good = octopus_text::of(r#"{"embedded": {}}"#);
         assert_eq!((DRIVER.create.unwrap())(good, &services, &mut driver, null_mut()), OCTOPUS_OK);
-        assert_eq!(DESTROYED.load(Ordering::SeqCst), 1, "the one that is never called");
+        assert_eq!(DESTROYED.load(Ordering::SeqCst), 1, "the context without a function");
         (DRIVER.release.unwrap())(driver);
     }
-    let patience = crate::deadline::Deadline::after(std::time::Duration::from_secs(20));
+    let deadline = crate::support::deadline::Deadline::after(std::time::Duration::from_secs(20));
     while DESTROYED.load(Ordering::SeqCst) < 3 {
-        assert!(!patience.has_passed(), "destroyed: {}", DESTROYED.load(Ordering::SeqCst));
+        assert!(!deadline.has_passed(), "destroyed: {}", DESTROYED.load(Ordering::SeqCst));
         std::thread::yield_now();
     }
 }
 
 #[test]
-fn only_the_known_major_is_registered() {
+fn register_with_another_major_returns_null() {
     assert!(octopus_register(OCTOPUS_ABI_MAJOR + 1).is_null());
     let api = octopus_register(OCTOPUS_ABI_MAJOR);
     assert_eq!(api, octopus_register(OCTOPUS_ABI_MAJOR));
-    // SAFETY: lives until the process ends.
+    // SAFETY: the table lives until the process ends.
     let api = unsafe { &*api };
     assert_eq!((api.abi_major, api.abi_minor), (OCTOPUS_ABI_MAJOR, OCTOPUS_ABI_MINOR));
-    // SAFETY: static texts.
+    // SAFETY: the text lives until the process ends.
     let built_in = unsafe { api.built_in.read("built_in") }.unwrap();
     for feature in ["gzip", "snappy", "ssl", "lz4", "zstd", "sasl_plain", "sasl_scram", "sasl_oauthbearer", "oidc"] {
         assert!(built_in.split(',').any(|has| has.trim() == feature), "{feature} is missing: {built_in}");
     }
 }
 
+/// A pointer that is not aligned is rejected as a struct, as an array and as the place of a result.
 #[test]
-fn a_pointer_that_is_not_aligned_is_refused_where_a_struct_or_the_place_of_a_result_should_be() {
+fn unaligned_pointer_is_an_invalid_argument() {
     let handles = Handles::new();
-    let mut room = [0_u64; 16];
-    let odd = room.as_mut_ptr().wrapping_byte_add(1);
+    let mut memory = [0_u64; 16];
+    let odd = memory.as_mut_ptr().wrapping_byte_add(1);
     let event: octopus_push_args = sized();
-    // SAFETY: live handles and locals; nothing is read or written at a place that is not aligned.
+    // SAFETY: handles and locals are live; nothing is read or written through the pointer that is
+    // not aligned.
     unsafe {
         let push = |future, error| (PRODUCER.push.unwrap())(handles.producer, &event, future, error);
-        let refused = [
+        let statuses = [
             push(odd.cast(), null_mut()),
             push(null_mut(), odd.cast()),
             (PRODUCER.push.unwrap())(handles.producer, odd.cast(), null_mut(), null_mut()),
@@ -376,8 +387,8 @@ fn a_pointer_that_is_not_aligned_is_refused_where_a_struct_or_the_place_of_a_res
             (THREAD_POOL.create.unwrap())(0, odd.cast(), null_mut()),
             (THREAD_POOL.create.unwrap())(0, &mut null_mut(), odd.cast()),
         ];
-        assert_eq!(refused, [OCTOPUS_INVALID_ARGUMENT; 12]);
-        assert_eq!(push(null_mut(), null_mut()), OCTOPUS_OK, "what was refused spoiled nothing");
+        assert_eq!(statuses, [OCTOPUS_INVALID_ARGUMENT; 12]);
+        assert_eq!(push(null_mut(), null_mut()), OCTOPUS_OK, "a rejected call poisoned the producer");
     }
-    assert_eq!(room, [0; 16]);
+    assert_eq!(memory, [0; 16]);
 }

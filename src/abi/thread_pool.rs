@@ -1,71 +1,123 @@
-//! The thread pool's slots: arguments in, one call to [`crate::thread_pool`], the result out.
+//! ABI slots of thread pools. Each slot validates its arguments, makes one call into
+//! [`crate::support::thread_pool`] and converts the result.
 
 use std::ffi::c_void;
 use std::sync::Arc;
 
 use super::args::{Growing, check_output, read_fixed};
 use super::callback::{Owned, octopus_destroy_fn};
-use super::error::octopus_error;
+use super::error_handle::octopus_error;
 use super::forked_child::{forward, forward_creation};
 use super::guard::{call, guard, quietly, refuse};
 use super::handle::{self, handle};
 use super::status::{OCTOPUS_OK, octopus_status};
-use crate::error::{Error, Kind, Result};
-use crate::process_exit;
-use crate::thread_pool::{HostPool, Refused, Task, ThreadPool};
+use crate::support::error::{Error, Kind, Result};
+use crate::support::process_exit;
+use crate::support::thread_pool::{HostPool, RejectedTask, Task, ThreadPool};
 
-/// Threads that work is done on.
+/// A thread pool: runs tasks on threads of the plugin, on threads of the host, or on the thread
+/// that submits them.
+///
+/// `octopus_thread_pool_api::create` and `octopus_thread_pool_api::from_host` create it.
+///
+/// @since 0.1
 pub struct octopus_thread_pool {
     _private: [u8; 0],
 }
 
 handle!(ThreadPool, octopus_thread_pool, "thread pool");
 
-/// The priority that goes ahead of all others; the Diaspora API's default.
+/// Priority of a task: before all others. The default of the Diaspora API.
 pub const OCTOPUS_PRIORITY_HIGHEST: u64 = u64::MAX;
 
-/// A piece of work: `function` is called at most once, then `destroy` once; on one of the pool's threads, or in the
-/// caller. A task that is destroyed without having run counts as failed.
+/// A task for a thread pool.
+///
+/// `function` is called at most once, then `destroy` is called once. A task that is destroyed
+/// without a call of `function` has failed.
+///
+/// @since 0.1
 #[repr(C)]
 #[derive(Clone, Copy)]
 pub struct octopus_task {
+    /// Does the work.
+    ///
+    /// @param context The `context` of this struct.
+    /// @note Called on a thread of the pool, or on the thread that submits the task. It must not
+    /// unwind.
     pub function: Option<unsafe extern "C" fn(context: *mut c_void)>,
+    /// Passed to `function` and to `destroy`.
     pub context: *mut c_void,
+    /// Destroys the context.
     pub destroy: octopus_destroy_fn,
 }
 
-/// A pool of the host's, as functions. They are called from any thread, also at the same time.
+/// Functions of the host that implement a thread pool.
+///
+/// The plugin calls them on any thread, several also at the same time. They must not unwind.
+///
+/// @since 0.1
 #[repr(C)]
 #[derive(Clone, Copy)]
 pub struct octopus_pool_functions {
     /// `sizeof(octopus_pool_functions)`, set by the host.
     pub size: u64,
-    /// Handed to each function, and to `destroy` after the last call.
+    /// Passed to each function, and to `destroy`.
     pub context: *mut c_void,
+    /// Destroys the context, after the last call of a function.
     pub destroy: octopus_destroy_fn,
-    /// Takes a copy of the task over, runs it once, in the call or later, and destroys it. A negative status refuses
-    /// it: then the host has neither run nor destroyed it, and what it was about fails. The plugin's tasks wait for
-    /// nobody.
+    /// Runs a task once, during the call or later, and then destroys it. Required.
+    ///
+    /// Tasks of the plugin never wait for other tasks.
+    ///
+    /// @param context The `context` of this struct.
+    /// @param task The task; the host copies the struct, which is valid during the call, and takes
+    /// ownership of it.
+    /// @param priority The priority; higher ones first, `OCTOPUS_PRIORITY_HIGHEST` before all
+    /// others.
+    /// @return `OCTOPUS_OK`. A negative status rejects the task: then the host must neither have
+    /// run nor destroyed it, and the push or `process` that it belongs to fails with
+    /// `OCTOPUS_CALLBACK_FAILED`.
     pub submit:
         Option<unsafe extern "C" fn(context: *mut c_void, task: *const octopus_task, priority: u64) -> octopus_status>,
-    /// Tasks that wait for a thread. May be NULL: 0.
+    /// Returns the number of tasks that wait for a thread. NULL: 0.
+    ///
+    /// @param context The `context` of this struct.
+    /// @return The number of tasks.
     pub pending: Option<unsafe extern "C" fn(context: *mut c_void) -> u64>,
-    /// Threads that run tasks; 0 when `submit` runs them itself. Asked when a producer is made, and for each task.
+    /// Returns the number of threads that run tasks. Required.
+    ///
+    /// The plugin calls it when a producer is created, and for each task.
+    ///
+    /// @param context The `context` of this struct.
+    /// @return The number of threads; 0 if `submit` runs tasks itself.
     pub thread_count: Option<unsafe extern "C" fn(context: *mut c_void) -> u64>,
 }
 
-// SAFETY: `#[repr(C)]`, the size first, and zeros are NULL pointers and absent functions.
+// SAFETY: the type is `#[repr(C)]` and begins with its size; zeros are NULL pointers and absent
+// functions.
 unsafe impl Growing for octopus_pool_functions {}
 
-/// Thread pools. Functions may be called from any thread, also at the same time. On a thread that runs a pool's
-/// task, what would wait for that same pool says `OCTOPUS_WOULD_DEADLOCK`, and a push that needs it never waits for
-/// room (`OCTOPUS_WOULD_BLOCK`); everything else may be done there.
-/// Every function but `release` may return `OCTOPUS_INVALID_ARGUMENT`, `OCTOPUS_FORKED` and `OCTOPUS_PANICKED`.
+/// Functions of thread pools.
+///
+/// Any thread may call them, several threads also at the same time; `release` must be the last use
+/// of the handle. A pool can serve any number of producers and consumers. In a task, functions that
+/// would wait for the same pool return `OCTOPUS_WOULD_DEADLOCK`, and a push that needs this pool
+/// returns `OCTOPUS_WOULD_BLOCK` instead of waiting at the in-flight limit; all other functions may
+/// wait.
+///
+/// @since 0.1
 #[repr(C)]
 pub struct octopus_thread_pool_api {
-    /// `sizeof(octopus_thread_pool_api)` in the plugin; a slot within it that isn't NULL can be called.
+    /// The size of this table in the plugin, in bytes. Check a slot with `OCTOPUS_HAS`.
     pub size: u64,
-    /// Makes a pool of at most 4,096 threads; with 0 threads work is done in the caller.
+    /// Creates a pool with threads of the plugin.
+    ///
+    /// @param threads The number of threads, at most 4,096. With 0, the thread that submits a task
+    /// runs it.
+    /// @param pool Receives the pool, which the host releases.
+    /// @param error Receives NULL, or the error object if the status is negative; may be NULL.
+    /// @return `OCTOPUS_OK`.
+    /// @note Does not block.
     pub create: Option<
         unsafe extern "C" fn(
             threads: u64,
@@ -73,8 +125,16 @@ pub struct octopus_thread_pool_api {
             error: *mut *mut octopus_error,
         ) -> octopus_status,
     >,
-    /// A pool of the host's. Takes the functions over once it has read the struct, also when it fails: `destroy` is
-    /// called once, after the last call of a function.
+    /// Creates a pool of functions of the host.
+    ///
+    /// @param functions The functions. The plugin takes ownership when it has read the struct, even
+    /// if this call fails: it calls `destroy` once.
+    /// @param pool Receives the pool, which the host releases.
+    /// @param error Receives NULL, or the error object if the status is negative; may be NULL.
+    /// @return `OCTOPUS_OK`, or:
+    /// - `OCTOPUS_INVALID_ARGUMENT` also if `submit` or `thread_count` is NULL
+    ///
+    /// @note Does not block.
     pub from_host: Option<
         unsafe extern "C" fn(
             functions: *const octopus_pool_functions,
@@ -82,9 +142,20 @@ pub struct octopus_thread_pool_api {
             error: *mut *mut octopus_error,
         ) -> octopus_status,
     >,
-    /// Has the task run; takes it over, also when it fails, and destroys it once. Higher priorities go first,
-    /// `OCTOPUS_PRIORITY_HIGHEST` ahead of all; equals in the order they came. `OCTOPUS_CALLBACK_FAILED` when a pool of the host's
-    /// refuses.
+    /// Submits a task.
+    ///
+    /// Tasks with a higher priority run first; tasks with the same priority run in the order of
+    /// their submission. A pool of the host may have another order.
+    ///
+    /// @param pool The pool.
+    /// @param task The task. The plugin copies the struct and takes ownership, even if this call
+    /// fails: it calls `destroy` once.
+    /// @param priority The priority; `OCTOPUS_PRIORITY_HIGHEST` is before all others.
+    /// @param error Receives NULL, or the error object if the status is negative; may be NULL.
+    /// @return `OCTOPUS_OK`, or:
+    /// - `OCTOPUS_CALLBACK_FAILED` if a pool of the host rejected the task
+    ///
+    /// @note Does not wait for the task, unless the pool has no threads.
     pub submit: Option<
         unsafe extern "C" fn(
             pool: *const octopus_thread_pool,
@@ -93,7 +164,13 @@ pub struct octopus_thread_pool_api {
             error: *mut *mut octopus_error,
         ) -> octopus_status,
     >,
-    /// Tasks that wait for a thread.
+    /// Returns the number of tasks that wait for a thread.
+    ///
+    /// @param pool The pool.
+    /// @param tasks Receives the number.
+    /// @param error Receives NULL, or the error object if the status is negative; may be NULL.
+    /// @return `OCTOPUS_OK`.
+    /// @note Does not block.
     pub pending: Option<
         unsafe extern "C" fn(
             pool: *const octopus_thread_pool,
@@ -101,7 +178,13 @@ pub struct octopus_thread_pool_api {
             error: *mut *mut octopus_error,
         ) -> octopus_status,
     >,
-    /// Threads that run tasks; 0 when they run in the caller of submit.
+    /// Returns the number of threads that run tasks.
+    ///
+    /// @param pool The pool.
+    /// @param threads Receives the number; 0 if the thread that submits a task runs it.
+    /// @param error Receives NULL, or the error object if the status is negative; may be NULL.
+    /// @return `OCTOPUS_OK`.
+    /// @note Does not block.
     pub thread_count: Option<
         unsafe extern "C" fn(
             pool: *const octopus_thread_pool,
@@ -109,7 +192,10 @@ pub struct octopus_thread_pool_api {
             error: *mut *mut octopus_error,
         ) -> octopus_status,
     >,
-    /// Gives the handle back; tasks that were submitted still run. NULL does nothing.
+    /// Releases the handle. Tasks that were submitted still run.
+    ///
+    /// @param pool The pool; NULL has no effect.
+    /// @note Does not block.
     pub release: Option<unsafe extern "C" fn(pool: *mut octopus_thread_pool)>,
 }
 
@@ -129,11 +215,11 @@ unsafe extern "C" fn create(
     error: *mut *mut octopus_error,
 ) -> octopus_status {
     forward_creation!(thread_pool.create(threads, pool, error), error);
-    // SAFETY: pointers are NULL or valid during this call.
+    // SAFETY: all pointers are NULL or valid during this call (contract of the slot).
     unsafe {
         guard(error, || {
             check_output(pool, "pool")?;
-            handle::give(Arc::new(ThreadPool::new(threads)?), pool);
+            handle::write(Arc::new(ThreadPool::new(threads)?), pool);
             Ok(())
         })
     }
@@ -145,13 +231,13 @@ unsafe extern "C" fn from_host(
     error: *mut *mut octopus_error,
 ) -> octopus_status {
     forward_creation!(thread_pool.from_host(functions, pool, error), error);
-    // SAFETY: pointers are NULL or valid during this call.
+    // SAFETY: all pointers are NULL or valid during this call (contract of the slot).
     unsafe {
         guard(error, || {
-            // First of all, since whatever happens next the functions are ours to destroy.
+            // First, because the plugin owns the functions even if the rest fails.
             let host = HostFunctions::new(octopus_pool_functions::read(functions, "functions")?)?;
             check_output(pool, "pool")?;
-            handle::give(Arc::new(ThreadPool::of_host(Box::new(host))), pool);
+            handle::write(Arc::new(ThreadPool::of_host(Box::new(host))), pool);
             Ok(())
         })
     }
@@ -164,8 +250,8 @@ unsafe extern "C" fn submit(
     error: *mut *mut octopus_error,
 ) -> octopus_status {
     forward!(refuse(error); thread_pool.submit(pool, task, priority, error));
-    // SAFETY: pointers are NULL or valid during this call; the handle is live. The task is taken over before anything
-    // can fail.
+    // SAFETY: the handle is NULL or live, and all pointers are NULL or valid during this call
+    // (contract of the slot). The plugin owns the task before anything can fail.
     unsafe {
         let task = read_fixed(task, "task")
             .map(|given| given.map(|t| (t.function, Owned { context: t.context, destroy: t.destroy })));
@@ -176,11 +262,12 @@ unsafe extern "C" fn submit(
             let run = move || {
                 let owned = owned;
                 if !process_exit::has_begun() {
-                    // SAFETY: the host's function and context, called once and not destroyed yet.
+                    // SAFETY: function and context are the host's, and `owned` keeps the context
+                    // from being destroyed.
                     function(owned.context);
                 }
             };
-            pool.submit(Box::new(run), priority).map_err(|refused| refused.why)
+            pool.submit(Box::new(run), priority).map_err(|rejected| rejected.error)
         })
     }
 }
@@ -191,7 +278,8 @@ unsafe extern "C" fn pending(
     error: *mut *mut octopus_error,
 ) -> octopus_status {
     forward!(refuse(error); thread_pool.pending(pool, tasks, error));
-    // SAFETY: pointers are NULL or valid during this call; the handle is live.
+    // SAFETY: the handle is NULL or live, and all pointers are NULL or valid during this call
+    // (contract of the slot).
     unsafe {
         call(pool, error, |pool: &Arc<ThreadPool>| {
             check_output(tasks, "tasks")?;
@@ -207,7 +295,8 @@ unsafe extern "C" fn thread_count(
     error: *mut *mut octopus_error,
 ) -> octopus_status {
     forward!(refuse(error); thread_pool.thread_count(pool, threads, error));
-    // SAFETY: pointers are NULL or valid during this call; the handle is live.
+    // SAFETY: the handle is NULL or live, and all pointers are NULL or valid during this call
+    // (contract of the slot).
     unsafe {
         call(pool, error, |pool: &Arc<ThreadPool>| {
             check_output(threads, "threads")?;
@@ -219,17 +308,18 @@ unsafe extern "C" fn thread_count(
 
 unsafe extern "C" fn release(pool: *mut octopus_thread_pool) {
     forward!((); thread_pool.release(pool));
-    // SAFETY: NULL, or a handle that the host gives back.
+    // SAFETY: NULL, or a live handle that the host does not use afterwards (contract of the slot).
     unsafe { handle::release::<Arc<ThreadPool>>(pool) };
 }
 
-/// The functions of a host's pool.
+/// A thread pool of the host.
 struct HostFunctions {
     functions: octopus_pool_functions,
     context: Owned,
 }
 
-// SAFETY: the header says that the functions are called from any thread, also at the same time.
+// SAFETY: the header requires of the host that the functions may be called from any thread, also at
+// the same time.
 unsafe impl Send for HostFunctions {}
 // SAFETY: as above.
 unsafe impl Sync for HostFunctions {}
@@ -238,35 +328,38 @@ impl HostFunctions {
     fn new(functions: octopus_pool_functions) -> Result<Self> {
         let context = Owned { context: functions.context, destroy: functions.destroy };
         if functions.submit.is_none() || functions.thread_count.is_none() {
-            return Err(Error::invalid("functions: submit and thread_count are needed, and one of them is NULL"));
+            return Err(Error::invalid("functions: submit and thread_count are required, and one of them is NULL"));
         }
         Ok(HostFunctions { functions, context })
     }
 }
 
 impl HostPool for HostFunctions {
-    fn submit(&self, task: Task, priority: u64) -> std::result::Result<(), Refused> {
+    fn submit(&self, task: Task, priority: u64) -> std::result::Result<(), RejectedTask> {
         let Some(submit) = self.functions.submit else { return Ok(()) };
         if process_exit::has_begun() {
             let why = "the host's thread pool is not used any more, since the process exits";
-            return Err(Refused { why: Error::new(Kind::HostCallback, why), task });
+            return Err(RejectedTask { error: Error::new(Kind::HostCallback, why), task });
         }
         let context = Box::into_raw(Box::new(Some(task))).cast::<c_void>();
         let task = octopus_task { function: Some(run_task), context, destroy: Some(destroy_task) };
-        // SAFETY: the host's function with its context, not destroyed yet; it copies the task.
+        // SAFETY: function and context are the host's, and `self` keeps the context from being
+        // destroyed; the host copies the task.
         let status = unsafe { submit(self.context.context, &task, priority) };
         if status >= OCTOPUS_OK {
             return Ok(());
         }
-        // SAFETY: made above; refused, so the host has neither run nor destroyed it.
+        // SAFETY: `context` was allocated above. The host rejected the task, so it has neither run
+        // nor destroyed it (contract of `octopus_pool_functions::submit`).
         let task = *unsafe { Box::from_raw(context.cast::<Option<Task>>()) };
-        let why = format!("the host's thread pool refuses a task: its function submit returned {status}");
-        Err(Refused { why: Error::new(Kind::HostCallback, why), task: task.unwrap_or_else(|| Box::new(|| {})) })
+        let why = format!("the host's thread pool rejected a task: its function submit returned {status}");
+        Err(RejectedTask { error: Error::new(Kind::HostCallback, why), task: task.unwrap_or_else(|| Box::new(|| {})) })
     }
 
     fn pending(&self) -> u64 {
         let pending = self.functions.pending.filter(|_| !process_exit::has_begun());
-        // SAFETY: the host's function with its context, not destroyed yet.
+        // SAFETY: function and context are the host's, and `self` keeps the context from being
+        // destroyed.
         pending.map_or(0, |pending| unsafe { pending(self.context.context) })
     }
 
@@ -277,9 +370,10 @@ impl HostPool for HostFunctions {
     }
 }
 
-/// What the host's pool calls to run a task of ours.
+/// The function of a task that the plugin passes to a pool of the host.
 unsafe extern "C" fn run_task(context: *mut c_void) {
-    // SAFETY: made in `HostFunctions::submit` and not destroyed yet.
+    // SAFETY: `HostFunctions::submit` allocated it, and the host has not destroyed it yet (contract
+    // of `octopus_task`).
     quietly(|| unsafe {
         if let Some(task) = (*context.cast::<Option<Task>>()).take() {
             task();
@@ -287,7 +381,9 @@ unsafe extern "C" fn run_task(context: *mut c_void) {
     });
 }
 
+/// The destructor of such a task.
 unsafe extern "C" fn destroy_task(context: *mut c_void) {
-    // SAFETY: made in `HostFunctions::submit`, and destroyed once.
+    // SAFETY: `HostFunctions::submit` allocated it, and the host destroys it once (contract of
+    // `octopus_task`).
     quietly(|| drop(unsafe { Box::from_raw(context.cast::<Option<Task>>()) }));
 }

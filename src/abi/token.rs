@@ -1,4 +1,4 @@
-//! Tokens that the host provides, for SASL OAUTHBEARER and for the topic service: its function, and the reply that it puts them into.
+//! Token providers of the host, for SASL OAUTHBEARER and for the topic service.
 
 use std::ffi::c_void;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -7,36 +7,65 @@ use std::time::{Duration, UNIX_EPOCH};
 use super::args::{octopus_bytes, octopus_text};
 use super::callback::{Owned, octopus_destroy_fn};
 use super::status::octopus_status;
-use crate::auth::Token;
-use crate::error::{Error, Kind, Result};
-use crate::process_exit;
+use crate::support::error::{Error, Kind, Result};
+use crate::support::process_exit;
+use crate::support::token::Token;
 
-/// How a provider of tokens answers: it calls `accept` or `refuse` once, before it returns, with `token`.
+/// Receives the result of a token provider.
+///
+/// The provider calls either `accept` or `refuse`, once, before it returns. Of several calls the
+/// first one counts.
+///
+/// @since 0.1
 #[repr(C)]
 #[derive(Clone, Copy)]
 pub struct octopus_token_reply {
-    /// `sizeof(octopus_token_reply)` as the plugin knows it.
+    /// `sizeof(octopus_token_reply)` in the plugin, in bytes.
     pub size: u64,
-    /// To be handed back to `accept` or `refuse`.
+    /// The argument for `accept` and `refuse`. Valid until the provider returns.
     pub token: *mut c_void,
-    /// The token, the principal it is for (may be empty), and its end in milliseconds since 1970. The texts are copied.
+    /// Provides a token.
+    ///
+    /// @param token The `token` of this struct.
+    /// @param value The token. Copied during the call.
+    /// @param principal The principal that the token is for; may be empty. Copied during the call.
+    /// @param expires_ms The time at which the token expires, in milliseconds since 1970-01-01 UTC.
+    /// @note Call it on the thread that the provider was called on.
     pub accept:
         Option<unsafe extern "C" fn(token: *mut c_void, value: octopus_text, principal: octopus_text, expires_ms: i64)>,
-    /// There is no token, and why.
-    pub refuse: Option<unsafe extern "C" fn(token: *mut c_void, why: octopus_text)>,
+    /// Reports that there is no token.
+    ///
+    /// @param token The `token` of this struct.
+    /// @param reason The reason, which becomes part of an error message. Copied during the call.
+    /// @note Call it on the thread that the provider was called on.
+    pub refuse: Option<unsafe extern "C" fn(token: *mut c_void, reason: octopus_text)>,
 }
 
-/// Provides a token for SASL OAUTHBEARER whenever a client of the driver needs one: when it is made, and at 80 % of the
-/// life of the token before, also when the host does nothing else; again 10 s after a refusal. `config` is
-/// `sasl.oauthbearer.config`, empty when that is not set. A negative status refuses as `refuse` does. Called on threads
-/// of the plugin made for it, several at a time; it may take its time. Not together with `aws_msk_iam`.
+/// Provides tokens for SASL OAUTHBEARER, or the header `Authorization` for the topic service.
 ///
-/// For `authorization` it is called when a call of the driver first needs the topic service, and once for each call that the
-/// service refuses as unauthorized (HTTP status 401), on the caller's thread. `config` is empty; the token is the header's text, as
-/// `Bearer …`; its principal and end are not looked at.
+/// @since 0.1
 #[repr(C)]
 #[derive(Clone, Copy)]
 pub struct octopus_token_callback {
+    /// Provides one token through `reply`.
+    ///
+    /// As `octopus_host_services::token`, it is called when a client of the driver is created, when
+    /// 80 % of the lifetime of the previous token has passed, and 10 s after a failure. It can't be
+    /// combined with `aws_msk_iam`.
+    ///
+    /// As `octopus_host_services::authorization`, it is called when a call of the driver first
+    /// needs the topic service, and once for each request that the service rejects with HTTP status
+    /// 401. The token is the value of the header, for example `Bearer …`; its principal and its
+    /// expiry are ignored.
+    ///
+    /// @param context The `context` of this struct.
+    /// @param config The property `sasl.oauthbearer.config`; empty if that is not set, and for the
+    /// topic service. Valid during the call.
+    /// @param reply Receives the token, or the reason why there is none. Valid during the call.
+    /// @return `OCTOPUS_OK`. A negative status is a failure, also after `accept`.
+    /// @note For OAUTHBEARER it is called on threads that the plugin creates for this purpose,
+    /// possibly several at the same time; it may block. For the topic service it is called on the
+    /// thread of the call that needs it. It must not unwind.
     pub function: Option<
         unsafe extern "C" fn(
             context: *mut c_void,
@@ -44,75 +73,81 @@ pub struct octopus_token_callback {
             reply: *const octopus_token_reply,
         ) -> octopus_status,
     >,
+    /// Passed to each call of `function`, and to `destroy`.
     pub context: *mut c_void,
+    /// Destroys the context.
     pub destroy: octopus_destroy_fn,
 }
 
 type TokenFunction = unsafe extern "C" fn(*mut c_void, octopus_text, *const octopus_token_reply) -> octopus_status;
 
-/// What a provider of tokens has replied.
-struct Reply {
-    /// Of [`octopus_host_services`](super::services::octopus_host_services).
+/// The result of one call of a token provider.
+struct TokenResult {
+    /// The provider's field in [`octopus_host_services`](super::services::octopus_host_services).
     field: &'static str,
     given: Option<Result<Token>>,
 }
 
-/// Asks the host's function in this field of its services for a token.
+/// Calls the token provider in this field of the host's services.
 pub fn ask(field: &'static str, function: TokenFunction, callback: &Owned, config: &str) -> Result<Token> {
-    let mut answer = Reply { field, given: None };
+    let mut result = TokenResult { field, given: None };
     if process_exit::has_begun() {
-        return Err(answer.refusal("it is not called any more, since the process exits"));
+        return Err(result.refusal("it is not called any more, since the process exits"));
     }
     let reply = octopus_token_reply {
         size: size_of::<octopus_token_reply>() as u64,
-        token: (&raw mut answer).cast(),
+        token: (&raw mut result).cast(),
         accept: Some(accept),
         refuse: Some(refuse),
     };
-    // SAFETY: the host's function with its context, not destroyed yet; text and reply live during the call.
+    // SAFETY: function and context are the host's, and `callback` keeps the context from being
+    // destroyed; the text and the reply live during the call.
     let status = unsafe { function(callback.context, octopus_text::view(config), &reply) };
-    match answer.given {
-        Some(Ok(_)) | None if status < 0 => Err(answer.refusal(&format!("its function returned {status}"))),
+    match result.given {
+        Some(Ok(_)) | None if status < 0 => Err(result.refusal(&format!("its function returned {status}"))),
         Some(given) => given,
-        None => Err(answer.refusal("it called neither accept nor refuse")),
+        None => Err(result.refusal("it called neither accept nor refuse")),
     }
 }
 
-impl Reply {
+impl TokenResult {
     fn refusal(&self, why: &str) -> Error {
         let field = self.field;
-        Error::new(Kind::HostCallback, format!("the host's provider of tokens (services.{field}) gave none: {why}"))
+        Error::new(Kind::HostCallback, format!("the host's token provider (services.{field}) provided no token: {why}"))
     }
 }
 
-unsafe extern "C" fn accept(answer: *mut c_void, value: octopus_text, principal: octopus_text, expires_ms: i64) {
-    // SAFETY: the answer that the reply was made with; the host hands it back during the call only. Texts are NULL or
-    // readable.
+unsafe extern "C" fn accept(token: *mut c_void, value: octopus_text, principal: octopus_text, expires_ms: i64) {
+    // SAFETY: `token` is NULL or the pointer of a reply whose call is running, and the texts are
+    // NULL or readable (contract of `octopus_token_reply`).
     let _ = catch_unwind(AssertUnwindSafe(|| unsafe {
-        let Some(answer) = answer.cast::<Reply>().as_mut() else { return };
-        let token = made_of(value, principal, expires_ms).map_err(|error| answer.refusal(error.message()));
-        answer.given.get_or_insert(token);
+        let Some(result) = token.cast::<TokenResult>().as_mut() else { return };
+        let given = read_token(value, principal, expires_ms).map_err(|error| result.refusal(error.message()));
+        result.given.get_or_insert(given);
     }));
 }
 
-unsafe extern "C" fn refuse(answer: *mut c_void, why: octopus_text) {
+unsafe extern "C" fn refuse(token: *mut c_void, reason: octopus_text) {
     // SAFETY: as in `accept`.
     let _ = catch_unwind(AssertUnwindSafe(|| unsafe {
-        let why = octopus_bytes { data: why.data.cast(), size: why.size };
-        if let (Some(answer), Ok(why)) = (answer.cast::<Reply>().as_mut(), why.read("why")) {
-            let refusal = answer.refusal(&String::from_utf8_lossy(why));
-            answer.given.get_or_insert(Err(refusal));
+        let reason = octopus_bytes { data: reason.data.cast(), size: reason.size };
+        if let (Some(result), Ok(reason)) = (token.cast::<TokenResult>().as_mut(), reason.read("reason")) {
+            let refusal = result.refusal(&String::from_utf8_lossy(reason));
+            result.given.get_or_insert(Err(refusal));
         }
     }));
 }
 
+/// Copies and checks the arguments of `accept`.
+///
 /// # Safety
 /// The texts are NULL or readable.
-unsafe fn made_of(value: octopus_text, principal: octopus_text, expires_ms: i64) -> Result<Token> {
-    // SAFETY: the caller's promise; both are copied.
+unsafe fn read_token(value: octopus_text, principal: octopus_text, expires_ms: i64) -> Result<Token> {
+    // SAFETY: the texts are NULL or readable (fn contract); both are copied below.
     let (value, principal) = unsafe { (value.read("the token")?, principal.read("the token's principal")?) };
     let expires = u64::try_from(expires_ms).ok().and_then(|ms| UNIX_EPOCH.checked_add(Duration::from_millis(ms)));
-    let expires = expires.ok_or_else(|| Error::invalid("the token's end is no time in milliseconds since 1970"))?;
+    let expires =
+        expires.ok_or_else(|| Error::invalid("the token's expiry is not a time in milliseconds since 1970"))?;
     match value {
         "" => Err(Error::invalid("the token is empty")),
         value => Ok(Token { value: value.to_owned(), principal: principal.to_owned(), expires }),
@@ -126,17 +161,17 @@ mod tests {
     const NULL: octopus_text = octopus_text::EMPTY;
     const SOON: i64 = i64::MAX;
 
-    fn asked(function: TokenFunction) -> Result<Token> {
+    fn ask_provider(function: TokenFunction) -> Result<Token> {
         ask("token", function, &Owned { context: std::ptr::null_mut(), destroy: None }, "config")
     }
 
-    fn refused(function: TokenFunction) -> String {
-        asked(function).map(drop).unwrap_err().message().to_owned()
+    fn refusal_of(function: TokenFunction) -> String {
+        ask_provider(function).map(drop).unwrap_err().message().to_owned()
     }
 
-    /// A host's function that answers in this way.
+    /// A token provider with this body.
     macro_rules! host {
-        (|$reply:ident| $answer:block) => {{
+        (|$reply:ident| $body:block) => {{
             unsafe extern "C" fn provide(
                 _: *mut c_void,
                 _: octopus_text,
@@ -144,67 +179,71 @@ mod tests {
             ) -> octopus_status {
                 // SAFETY: the reply lives during the call.
                 let $reply = unsafe { &*reply };
-                $answer
+                $body
             }
             provide as TokenFunction
         }};
     }
 
-    macro_rules! answers {
+    macro_rules! call {
         ($reply:ident.$how:ident($($argument:expr),*)) => {
-            // SAFETY: the reply's own function and token; texts live during the call.
+            // SAFETY: function and token are those of the reply; the texts live during the call.
             unsafe { ($reply.$how.unwrap())($reply.token, $($argument),*) }
         };
     }
 
+    /// Of several calls of `accept` and `refuse` the first one counts; a negative status fails the
+    /// provider although it called `accept`.
     #[test]
-    fn the_first_answer_of_a_provider_of_tokens_counts_and_an_error_after_it() {
-        let twice = host!(|reply| {
-            answers!(reply.accept(octopus_text::of("first"), NULL, SOON));
-            answers!(reply.accept(octopus_text::of("second"), NULL, SOON));
-            answers!(reply.refuse(octopus_text::of("changed my mind")));
+    fn first_reply_of_a_token_provider_counts() {
+        let several_calls = host!(|reply| {
+            call!(reply.accept(octopus_text::of("first"), NULL, SOON));
+            call!(reply.accept(octopus_text::of("second"), NULL, SOON));
+            call!(reply.refuse(octopus_text::of("changed my mind")));
             0
         });
-        assert_eq!(asked(twice).unwrap().value, "first");
+        assert_eq!(ask_provider(several_calls).unwrap().value, "first");
         let and_failed = host!(|reply| {
-            answers!(reply.accept(octopus_text::of("first"), NULL, SOON));
+            call!(reply.accept(octopus_text::of("first"), NULL, SOON));
             -7
         });
-        assert!(refused(and_failed).contains("returned -7"));
+        assert!(refusal_of(and_failed).contains("returned -7"));
         let with_reason = host!(|reply| {
-            answers!(reply.refuse(octopus_text::of("the vault is sealed")));
+            call!(reply.refuse(octopus_text::of("the vault is sealed")));
             -7
         });
-        assert!(refused(with_reason).contains("the vault is sealed"));
+        assert!(refusal_of(with_reason).contains("the vault is sealed"));
     }
 
+    /// A token provider that calls neither function, or passes arguments that are not valid,
+    /// provides no token.
     #[test]
-    fn a_provider_of_tokens_that_answers_wrongly_is_refused_and_does_no_harm() {
-        assert!(refused(host!(|_reply| { 0 })).contains("neither accept nor refuse"));
-        assert!(refused(host!(|_reply| { -1 })).contains("returned -1"));
+    fn token_provider_with_wrong_reply_is_rejected() {
+        assert!(refusal_of(host!(|_reply| { 0 })).contains("neither accept nor refuse"));
+        assert!(refusal_of(host!(|_reply| { -1 })).contains("returned -1"));
         let empty = host!(|reply| {
-            answers!(reply.accept(NULL, NULL, SOON));
+            call!(reply.accept(NULL, NULL, SOON));
             0
         });
-        assert!(refused(empty).contains("empty"));
-        let no_text = host!(|reply| {
-            answers!(reply.accept(octopus_text { data: c"\xff".as_ptr(), size: 1 }, NULL, SOON));
+        assert!(refusal_of(empty).contains("empty"));
+        let not_utf8 = host!(|reply| {
+            call!(reply.accept(octopus_text { data: c"\xff".as_ptr(), size: 1 }, NULL, SOON));
             0
         });
-        assert!(refused(no_text).contains("UTF-8"));
-        let no_pointer = host!(|reply| {
-            answers!(reply.accept(octopus_text { data: std::ptr::null(), size: 5 }, NULL, SOON));
+        assert!(refusal_of(not_utf8).contains("UTF-8"));
+        let null_value = host!(|reply| {
+            call!(reply.accept(octopus_text { data: std::ptr::null(), size: 5 }, NULL, SOON));
             0
         });
-        assert!(refused(no_pointer).contains("the token"));
-        let nobodys = host!(|reply| {
-            // SAFETY: NULL is looked at.
+        assert!(refusal_of(null_value).contains("the token"));
+        let null_token = host!(|reply| {
+            // SAFETY: both functions accept NULL.
             unsafe {
                 (reply.accept.unwrap())(std::ptr::null_mut(), NULL, NULL, SOON);
                 (reply.refuse.unwrap())(std::ptr::null_mut(), NULL);
             }
             0
         });
-        assert!(refused(nobodys).contains("neither"));
+        assert!(refusal_of(null_token).contains("neither"));
     }
 }

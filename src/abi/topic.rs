@@ -1,99 +1,149 @@
-//! The topic's slots: arguments in, one call to [`crate::topic`], the result out.
+//! ABI slots of topics. Each slot validates its arguments, makes one call into
+//! [`crate::client::topic`] and converts the result.
 
 use std::sync::Arc;
 
 use super::args::{Growing, check_output, octopus_text, read_array};
 use super::consumer::octopus_consumer;
-use super::error::octopus_error;
+use super::error_handle::octopus_error;
 use super::forked_child::forward;
 use super::guard::{call, refuse};
 use super::handle::{self, handle};
 use super::producer::octopus_producer;
 use super::status::octopus_status;
 use super::thread_pool::octopus_thread_pool;
+use crate::client::consumer::Consumer;
+use crate::client::producer::Producer;
+use crate::client::topic::Topic;
 use crate::config::ClientSettings;
-use crate::error::{Error, Result};
-use crate::thread_pool::ThreadPool;
-use crate::topic::Topic;
+use crate::support::error::{Error, Result};
+use crate::support::thread_pool::ThreadPool;
 
-/// An opened topic.
+/// An open topic: creates producers and consumers.
+///
+/// `octopus_driver_api::open_topic` creates it.
+///
+/// @since 0.1
 pub struct octopus_topic {
     _private: [u8; 0],
 }
 
 handle!(Topic, octopus_topic, "topic");
 
-/// Events of one producer reach a partition in the order of the calls to push.
+/// Ordering of a producer: the events of one thread reach a partition in the order of its calls of
+/// `push`.
 pub const OCTOPUS_ORDERING_STRICT: i32 = 0;
-/// They may be reordered by the pool that prepares them.
+/// Ordering of a producer: threads of its pool may reorder events.
 pub const OCTOPUS_ORDERING_LOOSE: i32 = 1;
-/// A batch size that adapts to the load.
+/// Batch size: adapts to the load.
 pub const OCTOPUS_BATCH_SIZE_ADAPTIVE: u64 = u64::MAX;
 
-/// How a producer is to be made; NULL or zeros give the defaults. The texts are read during the call.
+/// Options of a producer.
+///
+/// Zeros mean the defaults. The plugin copies the texts during the call.
+///
+/// @since 0.1
 #[repr(C)]
 #[derive(Clone, Copy)]
 pub struct octopus_producer_args {
     /// `sizeof(octopus_producer_args)`, set by the host.
     pub size: u64,
-    /// Shown in messages and statistics.
+    /// The name that log messages and statistics show.
     pub name: octopus_text,
-    /// JSON; its `kafka` object is laid over the driver's, `client` is `"shared"` or `"dedicated"`. Anything but an object is
-    /// ignored.
+    /// Options as a JSON object; see docs/configuration.md.
+    ///
+    /// Its `kafka` object overrides properties of the driver; `client` is `"shared"` or
+    /// `"dedicated"`. Any JSON value that is not an object is ignored.
     pub options: octopus_text,
-    /// Events in a batch: 0, no preference; `OCTOPUS_BATCH_SIZE_ADAPTIVE`; else librdkafka's `batch.num.messages`, at least 1,000
-    /// so that no producer crawls. How long events wait for a batch is `kafka.linger.ms`.
+    /// The number of events in a batch: 0 for no preference, `OCTOPUS_BATCH_SIZE_ADAPTIVE`, or a
+    /// number.
+    ///
+    /// A number sets librdkafka's `batch.num.messages`, to at least 1,000. `kafka.linger.ms` is the
+    /// time that events wait for a batch, in milliseconds.
     pub batch_size: u64,
-    /// Batches that may be held: 0, no preference. With a batch size, their product, at least 10,000, is
-    /// `queue.buffering.max.messages` unless `kafka` says it: the events that may be in flight.
+    /// The number of batches that may be in flight; 0 for no preference.
+    ///
+    /// With a batch size, the product of both, at least 10,000, is the number of events that may be
+    /// in flight (`queue.buffering.max.messages`), unless `kafka` sets that property.
     pub max_batches: u64,
     /// `OCTOPUS_ORDERING_STRICT` or `OCTOPUS_ORDERING_LOOSE`.
     pub ordering: i32,
-    /// Zero.
+    /// Reserved; 0.
     pub reserved: u32,
-    /// Where events are validated, serialized and put in order; NULL: the driver's default pool, so in the calls to
-    /// push. On a pool with threads what fails there fails the push's future. The producer keeps the pool.
+    /// The thread pool that validates and serializes the events; NULL: the driver's default pool,
+    /// which has no threads, so that this happens during `push`.
+    ///
+    /// On a pool with threads, failures of these steps are reported by the future of the push. The
+    /// producer holds a reference to the pool.
     pub thread_pool: *const octopus_thread_pool,
 }
 
-// SAFETY: `#[repr(C)]`, the size first, and zeros are empty texts, numbers and NULL.
+// SAFETY: the type is `#[repr(C)]` and begins with its size; zeros are empty texts, numbers and
+// NULL.
 unsafe impl Growing for octopus_producer_args {}
 
-/// How a consumer is to be made. The texts and the array are read during the call.
+/// Options of a consumer.
+///
+/// Zeros mean the defaults, except for `name`. The plugin copies the texts and the array during the
+/// call.
+///
+/// @since 0.1
 #[repr(C)]
 #[derive(Clone, Copy)]
 pub struct octopus_consumer_args {
     /// `sizeof(octopus_consumer_args)`, set by the host.
     pub size: u64,
-    /// Its group: consumers of one name share the partitions, and go on where that name left off. Not empty.
+    /// The name of the consumer, which is the name of its consumer group. Required.
+    ///
+    /// Consumers with the same name share the partitions, and continue at the offset that the name
+    /// committed.
     pub name: octopus_text,
-    /// JSON; its `kafka` object is laid over the driver's. Anything but an object is ignored.
+    /// Options as a JSON object; see docs/configuration.md.
+    ///
+    /// Its `kafka` object overrides properties of the driver. Any JSON value that is not an object
+    /// is ignored.
     pub options: octopus_text,
-    /// Events in a batch: 0, no preference; `OCTOPUS_BATCH_SIZE_ADAPTIVE`.
+    /// The number of events in a batch: 0 for no preference, `OCTOPUS_BATCH_SIZE_ADAPTIVE`, or a
+    /// number.
     pub batch_size: u64,
-    /// Batches that may be held: 0, no preference. With a batch size, their product, at least 1,000, is librdkafka's
-    /// `queued.min.messages`, unless the options set that.
+    /// The number of batches to prefetch; 0 for no preference.
+    ///
+    /// With a batch size, the product of both, at least 1,000, is librdkafka's
+    /// `queued.min.messages`, unless the options set that property.
     pub max_batches: u64,
-    /// Partitions to read, and no others, from the committed positions of the name on; none: those that the group
-    /// gives. Readers with targets don't join the group: a name is used either by them or by members, since Kafka
-    /// refuses the commits of the former while there are members.
+    /// The partitions to read; NULL: those that the consumer group assigns.
+    ///
+    /// A consumer with targets does not join the group. It starts at the committed offsets of
+    /// `name` and commits under that name. Kafka rejects such commits while the group has members,
+    /// so use a name either for members or for consumers with targets.
     pub targets: *const u32,
-    /// The number of `targets`; one that doesn't exist is `OCTOPUS_INVALID_ARGUMENT`.
+    /// The number of elements of `targets`. A target that does not exist is
+    /// `OCTOPUS_INVALID_ARGUMENT`.
     pub target_count: u64,
-    /// Reserved; NULL. The pool of `process` is given there.
+    /// Reserved; NULL. `octopus_consumer_api::process` has a parameter for its pool.
     pub thread_pool: *const octopus_thread_pool,
 }
 
-// SAFETY: `#[repr(C)]`, the size first, and zeros are empty texts, numbers and NULL.
+// SAFETY: the type is `#[repr(C)]` and begins with its size; zeros are empty texts, numbers and
+// NULL.
 unsafe impl Growing for octopus_consumer_args {}
 
-/// Topics. Functions may be called from any thread, also at the same time.
-/// Every function but `release` may return `OCTOPUS_INVALID_ARGUMENT`, `OCTOPUS_FORKED` and `OCTOPUS_PANICKED`.
+/// Functions of topics.
+///
+/// Any thread may call them, several threads also at the same time; `release` must be the last use
+/// of the handle. None of them waits for a broker.
+///
+/// @since 0.1
 #[repr(C)]
 pub struct octopus_topic_api {
-    /// `sizeof(octopus_topic_api)` in the plugin; a slot within it that isn't NULL can be called.
+    /// The size of this table in the plugin, in bytes. Check a slot with `OCTOPUS_HAS`.
     pub size: u64,
-    /// The name that it was opened by; valid until the topic is released.
+    /// Returns the name that the topic was opened with.
+    ///
+    /// @param topic The topic.
+    /// @param name Receives the name, which is valid until the topic is released.
+    /// @param error Receives NULL, or the error object if the status is negative; may be NULL.
+    /// @return `OCTOPUS_OK`.
     pub name: Option<
         unsafe extern "C" fn(
             topic: *const octopus_topic,
@@ -101,7 +151,12 @@ pub struct octopus_topic_api {
             error: *mut *mut octopus_error,
         ) -> octopus_status,
     >,
-    /// The number of partitions when it was opened.
+    /// Returns the number of partitions that the topic had when it was opened.
+    ///
+    /// @param topic The topic.
+    /// @param count Receives the number.
+    /// @param error Receives NULL, or the error object if the status is negative; may be NULL.
+    /// @return `OCTOPUS_OK`.
     pub partition_count: Option<
         unsafe extern "C" fn(
             topic: *const octopus_topic,
@@ -109,8 +164,13 @@ pub struct octopus_topic_api {
             error: *mut *mut octopus_error,
         ) -> octopus_status,
     >,
-    /// `{"validator":…,"selector":…,"serializer":…}`, each as it was given when the topic was made; valid until the
-    /// topic is released.
+    /// Returns the components of the topic.
+    ///
+    /// @param topic The topic.
+    /// @param json Receives `{"validator":…,"selector":…,"serializer":…}`, with the JSON objects
+    /// that were passed when the topic was created. Valid until the topic is released.
+    /// @param error Receives NULL, or the error object if the status is negative; may be NULL.
+    /// @return `OCTOPUS_OK`.
     pub components: Option<
         unsafe extern "C" fn(
             topic: *const octopus_topic,
@@ -118,9 +178,22 @@ pub struct octopus_topic_api {
             error: *mut *mut octopus_error,
         ) -> octopus_status,
     >,
-    /// Makes a producer. Producers of the driver with the same properties share a Kafka client and its threads, unless the
-    /// options say `"client": "dedicated"`. `args` may be NULL.
-    /// `OCTOPUS_INVALID_CONFIGURATION`, `OCTOPUS_UNSUPPORTED`.
+    /// Creates a producer of the topic.
+    ///
+    /// Producers of one driver with the same properties share a Kafka client and its threads,
+    /// unless the option `client` is `"dedicated"`.
+    ///
+    /// @param topic The topic.
+    /// @param args The options; may be NULL.
+    /// @param producer Receives the producer, which the host releases.
+    /// @param error Receives NULL, or the error object if the status is negative; may be NULL.
+    /// @return `OCTOPUS_OK`, or:
+    /// - `OCTOPUS_INVALID_CONFIGURATION`; the message names the key
+    /// - `OCTOPUS_UNSUPPORTED` if this build lacks a feature that the properties need
+    /// - `OCTOPUS_COMPONENT` if the host's selector can't be created
+    /// - `OCTOPUS_KAFKA` if librdkafka rejects the properties
+    ///
+    /// @note Does not wait for a broker: the client connects in the background.
     pub make_producer: Option<
         unsafe extern "C" fn(
             topic: *const octopus_topic,
@@ -129,8 +202,22 @@ pub struct octopus_topic_api {
             error: *mut *mut octopus_error,
         ) -> octopus_status,
     >,
-    /// Makes a consumer with a Kafka client and a thread of its own, which joins its group.
-    /// `OCTOPUS_INVALID_CONFIGURATION`, `OCTOPUS_UNSUPPORTED`, `OCTOPUS_KAFKA`.
+    /// Creates a consumer of the topic, which joins its consumer group in the background.
+    ///
+    /// It has a Kafka client and a plugin thread of its own. It keeps its partitions even while the
+    /// host does not pull.
+    ///
+    /// @param topic The topic.
+    /// @param args The options; `name` is required.
+    /// @param consumer Receives the consumer, which the host releases.
+    /// @param error Receives NULL, or the error object if the status is negative; may be NULL.
+    /// @return `OCTOPUS_OK`, or:
+    /// - `OCTOPUS_INVALID_ARGUMENT` also for an empty name and for a target that does not exist
+    /// - `OCTOPUS_INVALID_CONFIGURATION`; the message names the key
+    /// - `OCTOPUS_UNSUPPORTED` if this build lacks a feature that the properties need
+    /// - `OCTOPUS_KAFKA` if librdkafka rejects the properties
+    ///
+    /// @note Does not wait for a broker.
     pub make_consumer: Option<
         unsafe extern "C" fn(
             topic: *const octopus_topic,
@@ -139,7 +226,9 @@ pub struct octopus_topic_api {
             error: *mut *mut octopus_error,
         ) -> octopus_status,
     >,
-    /// Gives the handle back; producers and consumers made from it go on. NULL does nothing.
+    /// Releases the handle. Producers and consumers of the topic are not affected.
+    ///
+    /// @param topic The topic; NULL has no effect.
     pub release: Option<unsafe extern "C" fn(topic: *mut octopus_topic)>,
 }
 
@@ -159,7 +248,8 @@ unsafe extern "C" fn name(
     error: *mut *mut octopus_error,
 ) -> octopus_status {
     forward!(refuse(error); topic.name(topic, name, error));
-    // SAFETY: pointers are NULL or valid during this call; the handle is live.
+    // SAFETY: the handle is NULL or live, and all pointers are NULL or valid during this call
+    // (contract of the slot).
     unsafe {
         call(topic, error, |topic: &Arc<Topic>| {
             check_output(name, "name")?;
@@ -175,7 +265,8 @@ unsafe extern "C" fn partition_count(
     error: *mut *mut octopus_error,
 ) -> octopus_status {
     forward!(refuse(error); topic.partition_count(topic, count, error));
-    // SAFETY: pointers are NULL or valid during this call; the handle is live.
+    // SAFETY: the handle is NULL or live, and all pointers are NULL or valid during this call
+    // (contract of the slot).
     unsafe {
         call(topic, error, |topic: &Arc<Topic>| {
             check_output(count, "count")?;
@@ -191,7 +282,8 @@ unsafe extern "C" fn components(
     error: *mut *mut octopus_error,
 ) -> octopus_status {
     forward!(refuse(error); topic.components(topic, json, error));
-    // SAFETY: pointers are NULL or valid during this call; the handle is live.
+    // SAFETY: the handle is NULL or live, and all pointers are NULL or valid during this call
+    // (contract of the slot).
     unsafe {
         call(topic, error, |topic: &Arc<Topic>| {
             check_output(json, "json")?;
@@ -208,7 +300,8 @@ unsafe extern "C" fn make_producer(
     error: *mut *mut octopus_error,
 ) -> octopus_status {
     forward!(refuse(error); topic.make_producer(topic, args, producer, error));
-    // SAFETY: pointers are NULL or valid during this call; the handle is live.
+    // SAFETY: the handle is NULL or live, and all pointers are NULL or valid during this call
+    // (contract of the slot).
     unsafe {
         call(topic, error, |topic: &Arc<Topic>| {
             check_output(producer, "producer")?;
@@ -216,7 +309,7 @@ unsafe extern "C" fn make_producer(
                 true => (ClientSettings::default(), None),
                 false => octopus_producer_args::read(args, "args")?.settings()?,
             };
-            handle::give(Arc::new(topic.make_producer(&settings, pool)?), producer);
+            handle::write(Arc::new(Producer::open(topic.clone(), &settings, pool)?), producer);
             Ok(())
         })
     }
@@ -229,12 +322,13 @@ unsafe extern "C" fn make_consumer(
     error: *mut *mut octopus_error,
 ) -> octopus_status {
     forward!(refuse(error); topic.make_consumer(topic, args, consumer, error));
-    // SAFETY: pointers are NULL or valid during this call; the handle is live.
+    // SAFETY: the handle is NULL or live, and all pointers are NULL or valid during this call
+    // (contract of the slot).
     unsafe {
         call(topic, error, |topic: &Arc<Topic>| {
             check_output(consumer, "consumer")?;
             let settings = octopus_consumer_args::read(args, "args")?.settings()?;
-            handle::give(Arc::new(topic.make_consumer(settings)?), consumer);
+            handle::write(Arc::new(Consumer::open(topic.clone(), settings)?), consumer);
             Ok(())
         })
     }
@@ -242,11 +336,13 @@ unsafe extern "C" fn make_consumer(
 
 unsafe extern "C" fn release(topic: *mut octopus_topic) {
     forward!((); topic.release(topic));
-    // SAFETY: NULL, or a handle that the host gives back.
+    // SAFETY: NULL, or a live handle that the host does not use afterwards (contract of the slot).
     unsafe { handle::release::<Arc<Topic>>(topic) };
 }
 
 impl octopus_producer_args {
+    /// Checks and copies the options.
+    ///
     /// # Safety
     /// The texts are NULL or readable during this call; the pool is NULL or live.
     unsafe fn settings(&self) -> Result<(ClientSettings, Option<Arc<ThreadPool>>)> {
@@ -257,30 +353,34 @@ impl octopus_producer_args {
         };
         let pool = match self.thread_pool.is_null() {
             true => None,
-            // SAFETY: the caller's promise.
+            // SAFETY: the pool is live (fn contract).
             false => Some(Arc::clone(&*unsafe { handle::borrow::<Arc<ThreadPool>>(self.thread_pool) }?)),
         };
-        // SAFETY: the caller's promise.
+        // SAFETY: the texts are NULL or readable (fn contract).
         let settings = unsafe { client_settings(self.name, self.options, self.batch_size, self.max_batches) }?;
         Ok((ClientSettings { loose, ..settings }, pool))
     }
 }
 
 impl octopus_consumer_args {
+    /// Checks and copies the options.
+    ///
     /// # Safety
     /// The texts and the array are NULL or readable during this call.
     unsafe fn settings(&self) -> Result<ClientSettings> {
-        // SAFETY: the caller's promise.
+        // SAFETY: the array is NULL or readable (fn contract).
         let targets = unsafe { read_array(self.targets, self.target_count, "args.targets") }?;
         if !self.thread_pool.is_null() {
-            return Err(Error::invalid("args.thread_pool: reserved; give the pool to `process`"));
+            return Err(Error::invalid("args.thread_pool: reserved, must be NULL; pass the pool to `process`"));
         }
-        // SAFETY: the caller's promise.
+        // SAFETY: the texts are NULL or readable (fn contract).
         let settings = unsafe { client_settings(self.name, self.options, self.batch_size, self.max_batches) }?;
         Ok(ClientSettings { targets: targets.to_vec(), ..settings })
     }
 }
 
+/// Checks and copies the options that producers and consumers have in common.
+///
 /// # Safety
 /// The texts are NULL or readable during this call.
 unsafe fn client_settings(
@@ -289,7 +389,7 @@ unsafe fn client_settings(
     batch_size: u64,
     max_batches: u64,
 ) -> Result<ClientSettings> {
-    // SAFETY: the caller's promise.
+    // SAFETY: the texts are NULL or readable (fn contract).
     let (name, options) = unsafe { (name.read("args.name")?, options.read_optional("args.options")?) };
     if name.contains('\0') {
         return Err(Error::invalid("args.name: contains a NUL character"));

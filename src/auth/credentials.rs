@@ -1,4 +1,5 @@
-//! AWS credentials: looked up by AWS' own chain of providers, kept while they are good, and renewed before they end.
+//! AWS credentials: looked up by AWS' provider chain, cached while they are valid, and renewed
+//! before they expire.
 
 #[cfg(feature = "aws")]
 #[path = "credentials/chain.rs"]
@@ -14,30 +15,34 @@ use std::time::{Duration, SystemTime};
 use aws_credential_types::Credentials;
 use parking_lot::Mutex;
 
-use super::LatestRefusal;
+use super::RejectionDebounce;
 use crate::config::MskSettings;
-use crate::error::{Error, Kind, Result};
-use crate::protection::Protection;
+use crate::support::error::{Error, Kind, Result};
+use crate::support::protection::Protection;
 use provider::Provider;
 
-/// Credentials are renewed so long before they end; others look them up meanwhile, and each may take some time.
-const BEFORE_THE_END: Duration = Duration::from_secs(5 * 60);
-/// Those that never end by themselves may be changed by hand, in a file say.
-const LOOK_AGAIN: Duration = Duration::from_secs(15 * 60);
-/// How long credentials have to be good for a token: with less, it would end on its way or soon after.
-const SHORTEST_LIFE: Duration = Duration::from_secs(60);
+/// How long before their expiry credentials are renewed. A look-up takes up to 20 s, and may fail.
+const RENEWAL_MARGIN: Duration = Duration::from_secs(5 * 60);
+/// How long credentials without an expiry are cached. A user may replace them, in a file for
+/// example.
+const MAX_AGE: Duration = Duration::from_secs(15 * 60);
+/// The minimum remaining lifetime of credentials that sign a token. With less, the token would
+/// expire before or soon after the broker receives it.
+const MIN_LIFETIME: Duration = Duration::from_secs(60);
 
 pub struct CachedCredentials {
     provider: Provider,
     log: Arc<dyn log::Log>,
-    /// Held during a look-up, which has an end: of several who need credentials one looks.
-    kept: Mutex<Option<Kept>>,
-    refusal: LatestRefusal,
-    /// Of the credentials that are kept: for who must not wait for a look-up.
-    of_a_user: AtomicBool,
+    /// Locked during a look-up, which has a time limit, so that concurrent callers share one
+    /// look-up.
+    cached: Mutex<Option<CacheEntry>>,
+    rejection: RejectionDebounce,
+    /// [`Self::are_of_user`] of the cached credentials, for callers that must not wait for a
+    /// look-up.
+    of_user: AtomicBool,
 }
 
-struct Kept {
+struct CacheEntry {
     credentials: Credentials,
     renew_at: SystemTime,
 }
@@ -47,63 +52,65 @@ impl CachedCredentials {
         Ok(CachedCredentials {
             provider: Provider::new(settings)?,
             log,
-            kept: Mutex::default(),
-            refusal: LatestRefusal::default(),
-            of_a_user: AtomicBool::new(false),
+            cached: Mutex::default(),
+            rejection: RejectionDebounce::default(),
+            of_user: AtomicBool::new(false),
         })
     }
 
     pub fn get(&self) -> Result<Credentials> {
-        let mut kept = self.kept.lock();
+        let mut cached = self.cached.lock();
         let now = SystemTime::now();
-        if let Some(kept) = &*kept
-            && now < kept.renew_at
+        if let Some(entry) = &*cached
+            && now < entry.renew_at
         {
-            return Ok(kept.credentials.clone());
+            return Ok(entry.credentials.clone());
         }
         let found = self.provider.look_up().and_then(|found| usable(found, SystemTime::now()));
         let error = match found {
             Ok(credentials) => {
                 let renew_at = renewal(&credentials, now);
-                self.of_a_user.store(credentials.session_token().is_none(), Ordering::Relaxed);
-                *kept = Some(Kept { credentials: credentials.clone(), renew_at });
+                self.of_user.store(credentials.session_token().is_none(), Ordering::Relaxed);
+                *cached = Some(CacheEntry { credentials: credentials.clone(), renew_at });
                 return Ok(credentials);
             }
             Err(error) => error,
         };
-        let old = kept.as_ref().map(|kept| kept.credentials.clone());
+        let old = cached.as_ref().map(|entry| entry.credentials.clone());
         let old = old.filter(|old| usable(old.clone(), SystemTime::now()).is_ok());
-        drop(kept);
+        drop(cached);
         let Some(old) = old else { return Err(error) };
         log::warn!(
             logger: &*self.log, target: "AWS credentials",
-            "{error}; those from before are used as long as they are good"
+            "{error}; the previous credentials are used until they expire"
         );
         Ok(old)
     }
 
-    /// A broker has refused what was signed with them: they are looked up again for the next token.
-    pub fn note_refusal(&self) {
-        if Protection::RefusedCredentials.is_on()
-            && self.refusal.note()
-            && let Some(kept) = &mut *self.kept.lock()
+    /// Looks the credentials up again for the next token, since a broker has rejected their
+    /// signature.
+    pub fn note_rejection(&self) {
+        if Protection::RejectedCredentials.is_on()
+            && self.rejection.note()
+            && let Some(entry) = &mut *self.cached.lock()
         {
-            kept.renew_at = SystemTime::now();
+            entry.renew_at = SystemTime::now();
         }
     }
 
-    /// Whether they are keys of a user, which AWS takes some time to make known to everyone who checks them. Those of a role
-    /// are good from the beginning.
-    pub fn are_of_a_user(&self) -> bool {
-        self.of_a_user.load(Ordering::Relaxed)
+    /// Whether the cached credentials are the keys of a user, which AWS takes some time to
+    /// propagate. Those of a role are valid at once.
+    pub fn are_of_user(&self) -> bool {
+        self.of_user.load(Ordering::Relaxed)
     }
 }
 
 fn renewal(credentials: &Credentials, now: SystemTime) -> SystemTime {
-    let Some(expiry) = credentials.expiry() else { return now + LOOK_AGAIN };
+    let Some(expiry) = credentials.expiry() else { return now + MAX_AGE };
     let left = expiry.duration_since(now).unwrap_or_default();
-    // Those with a short life are used for half of it, or each token would need a look-up; but not in their last minute.
-    now + left.saturating_sub(BEFORE_THE_END).max(left / 2).min(left.saturating_sub(SHORTEST_LIFE))
+    // Credentials with a short lifetime are cached for half of it, or each token would need a
+    // look-up; but never into their last minute.
+    now + left.saturating_sub(RENEWAL_MARGIN).max(left / 2).min(left.saturating_sub(MIN_LIFETIME))
 }
 
 fn usable(credentials: Credentials, now: SystemTime) -> Result<Credentials> {
@@ -112,49 +119,52 @@ fn usable(credentials: Credentials, now: SystemTime) -> Result<Credentials> {
         return Err(Error::new(Kind::Configuration, "the AWS credentials found are empty"));
     }
     let Some(expiry) = credentials.expiry() else { return Ok(credentials) };
-    let why = match expiry.duration_since(now) {
-        Ok(left) if left >= SHORTEST_LIFE => return Ok(credentials),
+    let reason = match expiry.duration_since(now) {
+        Ok(left) if left >= MIN_LIFETIME => return Ok(credentials),
         Ok(left) => {
-            format!("the AWS credentials found end in {} s, which is too soon for a token; renew them", left.as_secs())
+            format!(
+                "the AWS credentials found expire in {} s, which is too soon for a token; renew them",
+                left.as_secs()
+            )
         }
         Err(ago) => format!(
-            "the AWS credentials found ended {} s ago; if they are new, this machine's clock is wrong",
+            "the AWS credentials found expired {} s ago; if they are new, this machine's clock is wrong",
             ago.duration().as_secs()
         ),
     };
-    Err(Error::new(Kind::Kafka, why).retriable(true))
+    Err(Error::new(Kind::Kafka, reason).retriable(true))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    fn ending(end: Option<SystemTime>) -> Credentials {
+    fn expiring_at(end: Option<SystemTime>) -> Credentials {
         Credentials::new("key", "secret", None, end, "test")
     }
 
-    fn refusal(credentials: Credentials, now: SystemTime) -> String {
+    fn rejection(credentials: Credentials, now: SystemTime) -> String {
         usable(credentials, now).map(drop).unwrap_err().message().to_owned()
     }
 
     #[test]
-    fn credentials_with_less_than_a_minute_left_are_not_used() {
+    fn credentials_that_expire_within_a_minute_are_rejected() {
         let now = SystemTime::now();
-        assert!(usable(ending(None), now).is_ok());
-        assert!(usable(ending(Some(now + Duration::from_secs(60))), now).is_ok());
-        let error = refusal(ending(Some(now + Duration::from_secs(59))), now);
-        assert!(error.contains("end in 59 s"), "{error}");
-        let error = refusal(ending(Some(now - Duration::from_secs(9))), now);
-        assert!(error.contains("ended 9 s ago") && error.contains("clock"), "{error}");
+        assert!(usable(expiring_at(None), now).is_ok());
+        assert!(usable(expiring_at(Some(now + Duration::from_secs(60))), now).is_ok());
+        let error = rejection(expiring_at(Some(now + Duration::from_secs(59))), now);
+        assert!(error.contains("expire in 59 s"), "{error}");
+        let error = rejection(expiring_at(Some(now - Duration::from_secs(9))), now);
+        assert!(error.contains("expired 9 s ago") && error.contains("clock"), "{error}");
     }
 
     #[test]
-    fn credentials_are_renewed_before_the_last_minute() {
+    fn credentials_are_renewed_before_their_last_minute() {
         let now = SystemTime::now();
-        for life in [60, 70, 100, 600, 3600] {
-            let end = now + Duration::from_secs(life);
-            let renewed = renewal(&ending(Some(end)), now);
-            assert!(renewed + SHORTEST_LIFE <= end, "{life}");
+        for lifetime in [60, 70, 100, 600, 3600] {
+            let end = now + Duration::from_secs(lifetime);
+            let renewed = renewal(&expiring_at(Some(end)), now);
+            assert!(renewed + MIN_LIFETIME <= end, "{lifetime}");
         }
     }
 }

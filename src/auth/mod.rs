@@ -1,84 +1,52 @@
-//! Tokens for SASL OAUTHBEARER: who makes them, and what they are. There is no librdkafka in here; asking for tokens
-//! in time and handing them over is `kafka`'s.
+//! Creates tokens for SASL OAUTHBEARER. This module does not use librdkafka: `kafka` requests
+//! tokens in time and passes them to librdkafka.
 
 mod credentials;
 mod msk;
 
-use std::fmt;
 use std::sync::Arc;
-use std::time::{Duration, Instant, SystemTime};
+use std::time::{Duration, Instant};
 
 use parking_lot::Mutex;
 
 use crate::config::DriverSettings;
-use crate::error::{Error, Result};
-use crate::services::Services;
+use crate::support::error::{Error, Result};
+use crate::support::services::Services;
+use crate::support::token::{Token, TokenSource};
 use msk::MskTokens;
 
-/// What a client shows to a broker instead of a password.
-#[derive(Clone, PartialEq, Eq)]
-pub struct Token {
-    pub value: String,
-    /// Whom it is for; may be empty.
-    pub principal: String,
-    pub expires: SystemTime,
-}
-
-/// A token is as good as a password while it lives.
-impl fmt::Debug for Token {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Token")
-            .field("principal", &self.principal)
-            .field("expires", &self.expires)
-            .finish_non_exhaustive()
-    }
-}
-
-/// Makes tokens; asked on threads of the plugin, several at a time, a little before the last token's end.
-pub trait TokenSource: Send + Sync {
-    /// `config` is `sasl.oauthbearer.config`, for whoever makes use of it.
-    fn token(&self, config: &str) -> Result<Token>;
-
-    /// A broker has refused a token; another one is asked for next, on the same thread.
-    fn note_refusal(&self) {}
-
-    /// How long brokers may refuse tokens before that is an error: what they are made with may be too new for a broker.
-    /// Returns at once.
-    fn patience(&self) -> Duration {
-        Duration::ZERO
-    }
-}
-
-/// When a broker last refused what it was shown. Several brokers, and several clients of a driver, do so at the same time.
+/// When a broker last rejected a token or credentials. Several brokers and several clients of a
+/// driver see the same rejection at the same time, and only the first of them needs a reaction.
 #[derive(Default)]
-pub struct LatestRefusal(Mutex<Option<Instant>>);
+pub struct RejectionDebounce(Mutex<Option<Instant>>);
 
-impl LatestRefusal {
-    /// Whether this refusal calls for something new, unlike another one of the last few seconds.
+impl RejectionDebounce {
+    /// Records a rejection. Returns whether it is the first one in 5 s.
     pub fn note(&self) -> bool {
-        const BETWEEN: Duration = Duration::from_secs(5);
+        const INTERVAL: Duration = Duration::from_secs(5);
         let mut latest = self.0.lock();
-        let calls = latest.is_none_or(|latest| latest.elapsed() >= BETWEEN);
-        if calls {
+        let is_first = latest.is_none_or(|latest| latest.elapsed() >= INTERVAL);
+        if is_first {
             *latest = Some(Instant::now());
         }
-        calls
+        is_first
     }
 }
 
-/// A function of the host's.
+/// A function of the host.
 impl<F: Fn(&str) -> Result<Token> + Send + Sync> TokenSource for F {
     fn token(&self, config: &str) -> Result<Token> {
         self(config)
     }
 }
 
-/// Whoever makes the tokens of a driver's clients; nobody, if the configuration asks for none and the host has none.
+/// The token source of a driver's clients; `None` if neither the configuration nor the host has
+/// one.
 pub fn token_source(settings: &DriverSettings, services: &Services) -> Result<Option<Arc<dyn TokenSource>>> {
     match (&settings.msk, &services.token) {
         (Some(_), Some(_)) => Err(Error::configuration(
             "aws_msk_iam",
-            "the host provides tokens too (services.token); a driver takes them from one place",
+            "the host provides tokens too (services.token); use one of the two",
         )),
         (Some(msk), None) => Ok(Some(Arc::new(MskTokens::new(msk, services.log.clone())?))),
         (None, token) => Ok(token.clone()),

@@ -1,19 +1,20 @@
-//! Validator, serializer and partition selector: what a topic says it needs, and whether somebody provides it.
+//! Validator, serializer and partition selector: the components that a topic declares, and their
+//! implementations.
 
-mod parts;
+mod registry;
 mod schema;
-mod unfolding;
+mod schema_cost;
+mod traits;
 
-pub use parts::{
-    DefaultSelector, Maker, PartitionSelector, Parts, Provided, Registry, Selector, Serializer, Validator,
-};
+pub use registry::{ComponentFactory, ComponentInstances, DefaultSelector, PartitionSelector, Provided, Registry};
+pub use traits::{Selector, Serializer, Validator};
 
 use serde::Serialize;
 use serde_json::Value;
 use serde_json::value::RawValue;
 
-use crate::error::{Error, Kind, Result, shortened};
-use crate::stack;
+use crate::support::error::{Error, Kind, Result, shortened};
+use crate::support::stack;
 
 /// The three kinds of component, in the order of their records in the info topic.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -34,7 +35,7 @@ impl Role {
         }
     }
 
-    /// The types whose part the core itself plays. Both serializers write the same bytes.
+    /// The types that the library implements. Both serializers write the same bytes.
     fn built_in(self) -> &'static [&'static str] {
         match self {
             Role::Validator | Role::Serializer => &["default", "schema"],
@@ -47,7 +48,7 @@ impl Role {
     }
 }
 
-/// What one component of a topic was made from: its JSON as it was given.
+/// The declaration of one component of a topic: its JSON, unchanged.
 #[derive(Debug, Clone, Serialize)]
 #[serde(transparent)]
 pub struct Component {
@@ -57,16 +58,16 @@ pub struct Component {
 }
 
 impl Component {
-    /// Reads `{"type": …, …}`; without a `"type"` it is `default`.
+    /// Reads `{"type": …, …}`. The type is `default` if it is absent.
     pub fn parse(role: Role, json: &str) -> Result<Self> {
         stack::with(stack::FOR_JSON, || Component::read(role, json))
     }
 
     fn read(role: Role, json: &str) -> Result<Self> {
-        let refuse = |why: String| Error::new(Kind::Component, format!("the {}: {why}", role.name()));
-        let value = crate::json::value(json).map_err(|why| refuse(format!("not JSON: {why}")))?;
+        let reject = |reason: String| Error::new(Kind::Component, format!("the {}: {reason}", role.name()));
+        let value = crate::json::parse(json).map_err(|cause| reject(format!("not JSON: {cause}")))?;
         if !value.is_object() {
-            return Err(refuse(format!(
+            return Err(reject(format!(
                 "expected an object such as {{\"type\":\"default\"}}, got {}",
                 shortened(&value)
             )));
@@ -74,13 +75,13 @@ impl Component {
         let type_name = match value.get("type") {
             None => "default".to_owned(),
             Some(Value::String(name)) => name.clone(),
-            Some(other) => return Err(refuse(format!("its \"type\" should be a string, got {}", shortened(other)))),
+            Some(other) => return Err(reject(format!("its \"type\" should be a string, got {}", shortened(other)))),
         };
-        let json = RawValue::from_string(json.trim().to_owned()).map_err(|why| refuse(why.to_string()))?;
+        let json = RawValue::from_string(json.trim().to_owned()).map_err(|cause| reject(cause.to_string()))?;
         Ok(Component { json, type_name })
     }
 
-    fn default_one() -> Self {
+    fn of_default_type() -> Self {
         let json = serde_json::value::to_raw_value(&serde_json::json!({"type": "default"})).unwrap_or_default();
         Component { json, type_name: "default".to_owned() }
     }
@@ -104,19 +105,19 @@ pub struct Components {
 
 impl Default for Components {
     fn default() -> Self {
-        let one = Component::default_one();
+        let one = Component::of_default_type();
         Components { validator: one.clone(), selector: one.clone(), serializer: one }
     }
 }
 
 impl Components {
-    /// From their JSON texts in the order of [`Role::ALL`]; `None` is the default.
+    /// Parses JSON texts in the order of [`Role::ALL`]; `None` is the default.
     pub fn parse(texts: [Option<&str>; 3]) -> Result<Self> {
-        let part = |index: usize| match texts[index] {
-            None => Ok(Component::default_one()),
+        let component = |index: usize| match texts[index] {
+            None => Ok(Component::of_default_type()),
             Some(json) => Component::parse(Role::ALL[index], json),
         };
-        Ok(Components { validator: part(0)?, selector: part(1)?, serializer: part(2)? })
+        Ok(Components { validator: component(0)?, selector: component(1)?, serializer: component(2)? })
     }
 
     pub fn in_order(&self) -> [(Role, &Component); 3] {
@@ -129,20 +130,21 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_component_without_a_type_is_default_and_is_kept_as_given() {
+    fn component_without_a_type_is_default_and_kept_unchanged() {
         let component = Component::parse(Role::Validator, "  {\"note\": 1.50}\n").unwrap();
         assert!(component.is_default());
         assert_eq!(component.json(), "{\"note\": 1.50}");
     }
 
     #[test]
-    fn what_is_no_component_is_refused_by_name() {
-        for (json, why) in [("3", "expected an object"), ("{", "not JSON"), (r#"{"type": 1}"#, "should be a string")] {
+    fn invalid_component_is_rejected_by_its_role() {
+        for (json, reason) in [("3", "expected an object"), ("{", "not JSON"), (r#"{"type": 1}"#, "should be a string")]
+        {
             let message = Component::parse(Role::Selector, json).unwrap_err().message().to_owned();
-            assert!(message.starts_with("the partition selector: ") && message.contains(why), "{message}");
+            assert!(message.starts_with("the partition selector: ") && message.contains(reason), "{message}");
         }
         let long = format!("[{}]", "1,".repeat(10_000) + "1");
         let message = Component::parse(Role::Selector, &long).unwrap_err().message().to_owned();
-        assert!(message.len() < 400, "what is wrong is not quoted at any length");
+        assert!(message.len() < 400, "the quoted value is not shortened: {message}");
     }
 }

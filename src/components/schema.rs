@@ -1,56 +1,60 @@
-//! The `schema` validator: JSON Schema, draft 7, by the jsonschema crate, which is built so that it fetches nothing.
+//! The `schema` validator: JSON Schema draft 7, by the crate `jsonschema`, which is built without
+//! support for remote references.
 
 use std::mem::ManuallyDrop;
 
 use serde_json::Value;
 
 use super::Component;
-use super::parts::Validator;
-use super::unfolding::{Unfolded, unfold};
-use crate::error::{Error, Kind, Result, shortened};
-use crate::{json, stack};
+use super::schema_cost::{SchemaCost, cost_of};
+use super::traits::Validator;
+use crate::json;
+use crate::support::error::{Error, Kind, Result, shortened};
+use crate::support::stack;
 
 pub struct SchemaValidator {
     schema: ManuallyDrop<jsonschema::Validator>,
-    unfolded: Unfolded,
+    cost: SchemaCost,
 }
 
 impl Drop for SchemaValidator {
-    /// As deep as it was built.
+    /// Recurses as deep as the compilation did.
     fn drop(&mut self) {
-        // SAFETY: dropped once, here, and not used afterwards.
+        // SAFETY: `drop` runs once, and nothing uses `schema` after it.
         stack::with(stack::FOR_SCHEMA, || unsafe { ManuallyDrop::drop(&mut self.schema) });
     }
 }
 
-/// Schemas within each other, over all levels of the metadata: what a stack of `stack::FOR_SCHEMA` holds.
-const DEEPEST: usize = 2_000;
-/// Schemas that look at a value, over all values of the metadata: so many at most may each have a reason to be collected.
-const MOST_TO_ASK: u64 = 100_000;
+/// The levels of the metadata times the depth of the schema: as many calls as a stack of
+/// [`stack::FOR_SCHEMA`] holds.
+const MAX_DEPTH: usize = 2_000;
+/// The values of the metadata times the schemas for one value, up to which the reasons of all of
+/// them are collected. Above, only the first reason is reported.
+const MAX_CHECKS: u64 = 100_000;
 
 impl SchemaValidator {
-    /// From `{"type": "schema", "schema": {…}}`.
+    /// Compiles `{"type": "schema", "schema": {…}}`.
     pub fn make(json: &str) -> Result<Self> {
         stack::with(stack::FOR_SCHEMA, || SchemaValidator::compile(json))
     }
 
     fn compile(json: &str) -> Result<Self> {
-        let refuse = |why: String| Error::new(Kind::Component, why);
-        let component = json::value(json).map_err(|why| refuse(format!("not JSON: {why}")))?;
+        let reject = |reason: String| Error::new(Kind::Component, reason);
+        let component = json::parse(json).map_err(|cause| reject(format!("not JSON: {cause}")))?;
         let schema = match component.get("schema") {
             Some(schema @ (Value::Object(_) | Value::Bool(_))) => schema,
-            Some(other) => return Err(refuse(format!("its \"schema\" should be an object, got {}", shortened(other)))),
+            Some(other) => return Err(reject(format!("its \"schema\" should be an object, got {}", shortened(other)))),
             None => {
-                return Err(refuse("it has no \"schema\"; expected {\"type\":\"schema\",\"schema\":{…}}".to_owned()));
+                return Err(reject("it has no \"schema\"; expected {\"type\":\"schema\",\"schema\":{…}}".to_owned()));
             }
         };
-        let unfolded = unfold(schema).map_err(|why| refuse(format!("its \"schema\" can't be used: {why}")))?;
-        // Formats are remarks to C++ readers at best.
-        let schema = jsonschema::draft7::options().should_validate_formats(false).build(schema).map_err(|why| {
-            let place = why.instance_path().as_str();
-            refuse(format!("its \"schema\" is no JSON Schema of draft 7: at {place:?}: {}", shortened(&why)))
+        let cost = cost_of(schema).map_err(|reason| reject(format!("its \"schema\" can't be used: {reason}")))?;
+        // C++ Octopus does not check formats either (`reject_format`).
+        let schema = jsonschema::draft7::options().should_validate_formats(false).build(schema).map_err(|cause| {
+            let place = cause.instance_path().as_str();
+            reject(format!("its \"schema\" is not a JSON Schema of draft 7: at {place:?}: {}", shortened(&cause)))
         })?;
-        Ok(SchemaValidator { schema: ManuallyDrop::new(schema), unfolded })
+        Ok(SchemaValidator { schema: ManuallyDrop::new(schema), cost })
     }
 }
 
@@ -66,20 +70,21 @@ impl Validator for SchemaValidator {
 
 impl SchemaValidator {
     fn check(&self, metadata: &str) -> Result<()> {
-        const MOST_REASONS: usize = 3;
-        let refuse = |why: String| {
-            Error::new(Kind::InvalidMetadata, format!("the topic's schema does not allow the metadata: {why}"))
+        const MAX_REASONS: usize = 3;
+        let reject = |reason: String| {
+            Error::new(Kind::InvalidMetadata, format!("the topic's schema does not allow the metadata: {reason}"))
         };
-        // 128 levels at most: beyond, building the value would take a stack that a host's thread may not have.
-        let value = json::value(metadata).map_err(|why| {
-            refuse(format!("{why}; with a schema it can have at most 128 levels of arrays and objects"))
+        // `json::parse` accepts 128 levels: a deeper value could overflow the stack of a host's
+        // thread.
+        let value = json::parse(metadata).map_err(|cause| {
+            reject(format!("{cause}; with a schema it can have at most 128 levels of arrays and objects"))
         })?;
         let (levels, values) = levels_and_values(&value);
-        if levels * self.unfolded.depth > DEEPEST {
-            let depth = self.unfolded.depth;
-            return Err(refuse(format!(
-                "it has {levels} levels of arrays and objects, and at each the schema leads {depth} subschemas deep; \
-                 together at most {DEEPEST} can be looked at"
+        if levels * self.cost.depth > MAX_DEPTH {
+            let depth = self.cost.depth;
+            return Err(reject(format!(
+                "it has {levels} levels of arrays and objects, and the schema is {depth} subschemas deep at each; the \
+                 product may be at most {MAX_DEPTH}"
             )));
         }
         if self.schema.is_valid(&value) {
@@ -88,35 +93,34 @@ impl SchemaValidator {
         let reason = |error: &jsonschema::ValidationError| {
             format!("at {:?}: {}", error.instance_path().as_str(), shortened(error))
         };
-        // All reasons are collected before the first is given.
-        let reasons: Vec<String> = if values.saturating_mul(self.unfolded.size) <= MOST_TO_ASK {
-            self.schema.iter_errors(&value).take(MOST_REASONS).map(|error| reason(&error)).collect()
+        // `iter_errors` collects all errors before it returns the first.
+        let reasons: Vec<String> = if values.saturating_mul(self.cost.size) <= MAX_CHECKS {
+            self.schema.iter_errors(&value).take(MAX_REASONS).map(|error| reason(&error)).collect()
         } else {
             self.schema.validate(&value).err().iter().map(reason).collect()
         };
-        Err(refuse(reasons.join("; ")))
+        Err(reject(reasons.join("; ")))
     }
 }
 
-/// How many values are within each other, itself included, and how many there are in all.
+/// How deep values are nested, the outermost included, and how many there are in total.
 fn levels_and_values(value: &Value) -> (usize, u64) {
-    let within = |value| levels_and_values(value);
     let add = |(levels, values): (usize, u64), part: (usize, u64)| (levels.max(part.0), values + part.1);
     let (levels, values) = match value {
-        Value::Array(items) => items.iter().map(within).fold((0, 0), add),
-        Value::Object(members) => members.values().map(within).fold((0, 0), add),
+        Value::Array(items) => items.iter().map(levels_and_values).fold((0, 0), add),
+        Value::Object(members) => members.values().map(levels_and_values).fold((0, 0), add),
         _ => (0, 0),
     };
     (levels + 1, values + 1)
 }
 
-/// C++ Octopus fails to open a topic whose schema uses `format`, so no such topic shall be made.
-pub fn refuse_format(validator: &Component) -> Result<()> {
+/// Rejects a schema that uses `format`: C++ Octopus fails to open a topic with it.
+pub fn reject_format(validator: &Component) -> Result<()> {
     if validator.type_name != "schema" {
         return Ok(());
     }
     let place = stack::with(stack::FOR_SCHEMA, || {
-        let component = json::value(validator.json()).unwrap_or_default();
+        let component = json::parse(validator.json()).unwrap_or_default();
         component.get("schema").and_then(|schema| find_format(schema, "/schema"))
     });
     match place {
@@ -124,14 +128,15 @@ pub fn refuse_format(validator: &Component) -> Result<()> {
         Some(place) => Err(Error::new(
             Kind::Component,
             format!(
-                "the validator: its schema uses \"format\" at {place}, and C++ Octopus can't open topics with that; use \
-                 \"pattern\", or leave it out"
+                "the validator: its schema uses \"format\" at {place}, and C++ Octopus can't open topics with that; \
+                 use \"pattern\", or remove it"
             ),
         )),
     }
 }
 
-/// Where the keyword stands, as a JSON pointer; a property of that name, or a value to compare with, is none.
+/// The JSON pointer of the keyword `format`. A property of that name, or a value in `enum` or
+/// `const`, does not count.
 fn find_format(schema: &Value, place: &str) -> Option<String> {
     let inside = |key: &str| format!("{place}/{}", key.replace('~', "~0").replace('/', "~1"));
     match schema {
@@ -177,11 +182,11 @@ mod tests {
 
     fn place_of_format(schema: Value) -> Option<String> {
         let component = json!({"type": "schema", "schema": schema}).to_string();
-        refuse_format(&Component::parse(Role::Validator, &component).unwrap()).err().map(|e| e.message().to_owned())
+        reject_format(&Component::parse(Role::Validator, &component).unwrap()).err().map(|e| e.message().to_owned())
     }
 
     #[test]
-    fn what_the_schema_allows_passes_and_the_rest_is_refused_with_the_place() {
+    fn invalid_metadata_is_rejected_with_its_location() {
         let validator = validator(json!({
             "definitions": {"positive": {"type": "number", "exclusiveMinimum": 0}},
             "type": "object",
@@ -193,17 +198,17 @@ mod tests {
         for allowed in [r#"{"energy": 1}"#, r#"{"energy": 0.5, "tags": ["a"], "author": "b"}"#] {
             validator.validate(allowed, &[]).unwrap();
         }
-        for (refused, place) in
+        for (invalid, place) in
             [(r#"{"energy": 0}"#, "/energy"), (r#"{"energy": 1, "tags": [1], "author": 2}"#, "/tags/0"), ("[]", "\"\"")]
         {
-            let error = validator.validate(refused, &[]).unwrap_err();
+            let error = validator.validate(invalid, &[]).unwrap_err();
             assert_eq!(error.kind(), Kind::InvalidMetadata);
             assert!(error.message().contains(place), "{error}");
         }
     }
 
     #[test]
-    fn what_is_wrong_is_not_quoted_at_any_length() {
+    fn error_shortens_the_quoted_value() {
         let validator = validator(json!({"type": "object"})).unwrap();
         let long = format!("\"{}\"", "ä".repeat(100_000));
         assert!(validator.validate(&long, &[]).unwrap_err().message().len() < 1_000);
@@ -212,13 +217,13 @@ mod tests {
     }
 
     #[test]
-    fn metadata_nested_too_deeply_to_be_looked_at_is_refused() {
+    fn metadata_nested_beyond_128_levels_is_rejected() {
         let deep = "[".repeat(1_000) + &"]".repeat(1_000);
         assert!(validator(json!({})).unwrap().validate(&deep, &[]).unwrap_err().message().contains("128"));
     }
 
     #[test]
-    fn a_schema_whose_refs_lead_far_ends_no_process_that_pushes() {
+    fn long_chain_of_refs_does_not_overflow_the_stack() {
         let chain = |count: usize| {
             let mut definitions = serde_json::Map::new();
             for index in 0..count {
@@ -231,14 +236,14 @@ mod tests {
         assert!(message.contains("1000 deep"), "{message}");
         let deep = validator(chain(190)).unwrap();
         let nested = |levels: usize| "[".repeat(levels) + "1" + &"]".repeat(levels);
-        for (levels, why) in [(9, "not of type"), (11, "12 levels"), (100, "101 levels")] {
+        for (levels, reason) in [(9, "not of type"), (11, "12 levels"), (100, "101 levels")] {
             let message = deep.validate(&nested(levels), &[]).unwrap_err().message().to_owned();
-            assert!(message.contains(why), "{levels} levels: {message}");
+            assert!(message.contains(reason), "{levels} levels: {message}");
         }
     }
 
     #[test]
-    fn alternatives_that_double_again_and_again_fill_no_memory() {
+    fn doubling_alternatives_do_not_exhaust_memory() {
         let doubling = |count: usize| {
             let mut schema = json!({"type": "string"});
             for _ in 0..count {
@@ -252,31 +257,31 @@ mod tests {
     }
 
     #[test]
-    fn a_schema_sees_metadata_as_it_is_whatever_its_keys_are_called() {
+    fn schema_sees_metadata_with_a_key_reserved_by_serde_json() {
         let needs_energy = validator(json!({"type": "object", "required": ["energy"]})).unwrap();
-        // serde_json's values are made of the text within where a key is called so.
+        // serde_json replaces an object with this key by the JSON in the key's value.
         let other = r#"{"$serde_json::private::RawValue": "{\"energy\": 1}"}"#;
-        assert!(needs_energy.validate(other, &[]).is_err(), "what is stored has no energy");
+        assert!(needs_energy.validate(other, &[]).is_err(), "the stored metadata has no energy");
         let named = r#"{"\u0024serde_json::private::RawValue": 1.5, "energy": [-1, 18446744073709551615, null]}"#;
         needs_energy.validate(named, &[]).unwrap();
     }
 
     #[test]
-    fn what_is_no_schema_is_refused() {
-        for (schema, why) in [(json!(3), "an object"), (json!({"type": "nonsense"}), "draft 7")] {
+    fn invalid_schema_is_rejected() {
+        for (schema, reason) in [(json!(3), "an object"), (json!({"type": "nonsense"}), "draft 7")] {
             let message = validator(schema).map(drop).unwrap_err().message().to_owned();
-            assert!(message.contains(why), "{message}");
+            assert!(message.contains(reason), "{message}");
         }
         assert!(SchemaValidator::make(r#"{"type": "schema"}"#).is_err());
     }
 
     #[test]
-    fn a_schema_that_would_have_to_be_fetched_is_refused() {
+    fn remote_schema_is_rejected() {
         assert!(validator(json!({"$ref": "http://localhost:1/schema.json"})).is_err());
     }
 
     #[test]
-    fn the_keyword_format_is_found_wherever_it_is_one() {
+    fn format_keyword_is_found_at_any_depth() {
         let with_place = [
             (json!({"format": "date"}), "/schema/format"),
             (json!({"properties": {"a/b": {"format": "uri"}}}), "/schema/properties/a~1b/format"),

@@ -1,5 +1,6 @@
-//! JSON in, typed settings out. Whatever is wrong is found here, named by its key, and never reaches Kafka.
-//! This room knows the options of docs/configuration.md and nothing of the clients that they configure.
+//! Parses JSON into typed settings. Rejects invalid options by the name of their key, before
+//! anything reaches Kafka. This module implements docs/configuration.md and does not depend on the
+//! clients that the settings configure.
 
 mod msk;
 mod properties;
@@ -11,8 +12,8 @@ use std::time::Duration;
 use serde::Serialize;
 use serde_json::{Map, Value};
 
-use crate::error::{Error, Kind, Result, shortened};
-use crate::stack;
+use crate::support::error::{Error, Kind, Result, shortened};
+use crate::support::stack;
 #[cfg(feature = "aws")]
 pub use msk::DEFAULT_SESSION_NAME;
 pub use msk::MskSettings;
@@ -21,20 +22,21 @@ pub use properties::{Properties, is_secret};
 pub use service::{AuthorizationSource, Secret, ServiceSettings};
 use value::{as_bool, as_count, as_number, as_options, as_text};
 
-/// How long a call may take when nobody answers, unless `timeout_ms` says otherwise.
+/// The default of `timeout_ms`: how long a call waits for brokers.
 const DEFAULT_TIMEOUT: Duration = Duration::from_secs(60);
-/// How long opening looks for a topic that is unknown at first, unless `open_retry_ms` says otherwise.
+/// The default of `open_retry_ms`: how long opening a topic retries while the topic is unknown.
 const DEFAULT_OPEN_RETRY: Duration = Duration::from_secs(5);
-/// How long whoever waits for a client that has never reached a broker goes without being told, unless `connect_timeout_ms`
-/// says otherwise.
+/// The default of `connect_timeout_ms`: after this time, calls that wait for a client that has
+/// never reached a broker fail.
 const DEFAULT_CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
-/// How long the process waits at its exit for buffered events to be delivered, unless `exit_flush_ms` says otherwise.
+/// The default of `exit_flush_ms`: how long a process waits at its exit until buffered events are
+/// delivered.
 const DEFAULT_EXIT_FLUSH: Duration = Duration::from_secs(5);
 const DEFAULT_INFO_PREFIX: &str = "__info_";
 const DEFAULT_REPLICATION: u32 = 3;
 
-/// Where the topic service makes topics; C++ Octopus has the same.
-const DEFAULT_INFO_PREFIX_OF_SERVICE: &str = "info_";
+/// The default with the topic service, as in C++ Octopus.
+const DEFAULT_SERVICE_INFO_PREFIX: &str = "info_";
 
 const DRIVER_KEYS: [&str; 11] = [
     "kafka",
@@ -50,19 +52,20 @@ const DRIVER_KEYS: [&str; 11] = [
     "connect_timeout_ms",
 ];
 
-const TOPIC_KEYS_OF_THE_MAKER: [&str; 3] = ["num_partitions", "replication_factor", "config"];
+/// Options that only the system that creates topics can honor.
+const CREATOR_KEYS: [&str; 3] = ["num_partitions", "replication_factor", "config"];
 const TOPIC_KEYS: [&str; 4] = ["num_partitions", "replication_factor", "disable_info_topic", "config"];
 
-/// Everything that the driver's configuration says, checked.
+/// The validated configuration of a driver.
 #[derive(Debug, Clone, Serialize)]
 pub struct DriverSettings {
     pub kafka: Properties,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub embedded: Option<EmbeddedSettings>,
-    /// Tokens for Amazon MSK, if clients shall show such.
+    /// Credentials for the tokens of Amazon MSK, if clients authenticate with these.
     #[serde(rename = "aws_msk_iam", skip_serializing_if = "Option::is_none")]
     pub msk: Option<MskSettings>,
-    /// The web service that makes topics, if Kafka doesn't.
+    /// The web service that creates topics, if Kafka does not.
     #[serde(rename = "octopus", skip_serializing_if = "Option::is_none")]
     pub service: Option<ServiceSettings>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -77,12 +80,12 @@ pub struct DriverSettings {
     pub connect_timeout: Duration,
     #[serde(rename = "exit_flush_ms", serialize_with = "in_millis")]
     pub exit_flush: Duration,
-    /// What the configuration says that nobody reads; the driver warns of them once it can.
+    /// Keys that are not options; the driver logs a warning for them.
     #[serde(skip)]
     pub unknown_keys: Vec<String>,
 }
 
-/// The Kafka inside the plugin: how many brokers it plays, and how many partitions a topic has by default.
+/// The embedded Kafka: its number of brokers, and the default number of partitions of a topic.
 #[derive(Debug, Clone, Serialize)]
 pub struct EmbeddedSettings {
     pub brokers: u32,
@@ -97,28 +100,28 @@ pub struct TopicSettings {
     pub disable_info_topic: bool,
     /// Settings of the Kafka topic itself, such as `max.message.bytes`.
     pub config: Properties,
-    /// The options given, by name, that only whoever makes the topic can heed.
-    pub asked: Vec<&'static str>,
-    /// What the options say that nobody reads.
+    /// The names of the given options that only the system that creates topics can honor.
+    pub creator_options: Vec<&'static str>,
+    /// Keys that are not options.
     pub unknown_keys: Vec<String>,
 }
 
-/// What both producers and consumers are told: what may be batched and held, and their own Kafka properties.
+/// The settings of a producer or consumer: limits of batches, and its own Kafka properties.
 #[derive(Debug, Clone, Default)]
 pub struct ClientSettings {
     pub name: String,
-    /// Events in a batch; 0 is no preference, `u64::MAX` adapts.
+    /// Events in a batch; 0: no preference, `u64::MAX`: adaptive.
     pub batch_size: u64,
-    /// Batches that may be held; 0 is no preference.
+    /// Batches that may be buffered; 0: no preference.
     pub max_batches: u64,
     pub kafka: Properties,
     /// Of a producer: whether events may be reordered.
     pub loose: bool,
-    /// Of a producer: whether it has a Kafka client to itself.
+    /// Of a producer: whether it has its own Kafka client.
     pub is_dedicated: bool,
-    /// Of a consumer: the partitions to read; none: those that the group gives.
+    /// Of a consumer: the partitions to read; empty: those that the group assigns.
     pub targets: Vec<u32>,
-    /// Of a consumer: whether reading ends at records that can't be decoded, instead of skipping them.
+    /// Of a consumer: whether it stops at records that can't be decoded, instead of skipping them.
     pub stops_at_damage: bool,
 }
 
@@ -138,15 +141,15 @@ impl DriverSettings {
                 return Err(Error::configuration(
                     "kafka",
                     "missing; expected an object of librdkafka's properties with \"bootstrap.servers\", \
-                     or \"embedded\": {} to try things without a server",
+                     or \"embedded\": {} to try Octopus without a server",
                 ));
             }
         };
         check_bootstrap_servers(root.get("kafka"), &kafka, embedded.is_some())?;
         match &msk {
             Some(_) if embedded.is_some() => {
-                let why = "the embedded Kafka asks nobody who they are; leave it out";
-                return Err(Error::configuration("aws_msk_iam", why));
+                let reason = "the embedded Kafka has no authentication; remove it";
+                return Err(Error::configuration("aws_msk_iam", reason));
             }
             Some(msk) => msk.secure(&mut kafka)?,
             None => {}
@@ -154,11 +157,11 @@ impl DriverSettings {
 
         let service = ServiceSettings::find(&root)?;
         if service.is_some() && embedded.is_some() {
-            let why = "the service makes topics in a Kafka of its own; leave it or \"embedded\" out";
-            return Err(Error::configuration("octopus", why));
+            let reason = "the topic service can't create topics in the embedded Kafka; remove it or \"embedded\"";
+            return Err(Error::configuration("octopus", reason));
         }
         let info_topic_prefix = match root.get("info_topic_prefix") {
-            None if service.is_some() => DEFAULT_INFO_PREFIX_OF_SERVICE.to_owned(),
+            None if service.is_some() => DEFAULT_SERVICE_INFO_PREFIX.to_owned(),
             None => DEFAULT_INFO_PREFIX.to_owned(),
             Some(value) => match as_text("info_topic_prefix", value)? {
                 "" => {
@@ -175,8 +178,8 @@ impl DriverSettings {
             Some(namespace) => Some(namespace.to_owned()),
         };
         if service.is_some() && namespace.is_none() {
-            let why = "missing; expected the namespace that the topic service (\"octopus\") has topics in";
-            return Err(Error::configuration("namespace", why));
+            let reason = "missing; expected the namespace of the topics at the topic service (\"octopus\")";
+            return Err(Error::configuration("namespace", reason));
         }
         let timeout = match root.get("timeout_ms") {
             None => DEFAULT_TIMEOUT,
@@ -210,7 +213,7 @@ impl DriverSettings {
         })
     }
 
-    /// The name that Kafka knows the topic by.
+    /// The name of the topic in Kafka.
     pub fn kafka_name(&self, topic: &str) -> String {
         match &self.namespace {
             Some(namespace) => format!("{namespace}.{topic}"),
@@ -222,7 +225,7 @@ impl DriverSettings {
         self.kafka_name(&format!("{}{topic}", self.info_topic_prefix))
     }
 
-    /// The topic that Kafka knows by this name; `None` when it's an info topic, or not of our namespace.
+    /// The topic with this name in Kafka; `None` if it is an info topic or not in the namespace.
     pub fn name_of<'a>(&self, kafka_name: &'a str) -> Option<&'a str> {
         let name = match &self.namespace {
             Some(namespace) => kafka_name.strip_prefix(namespace.as_str())?.strip_prefix('.')?,
@@ -233,20 +236,20 @@ impl DriverSettings {
 }
 
 impl EmbeddedSettings {
-    /// More brokers than a laptop would want; librdkafka's mock cluster has a listener for each.
-    const MOST_BROKERS: u64 = 64;
-    /// Each costs memory in the host's own process.
-    const MOST_PARTITIONS: u64 = 10_000;
+    /// librdkafka's mock cluster has a listener for each broker.
+    const MAX_BROKERS: u64 = 64;
+    /// Each partition takes memory in the host's process.
+    const MAX_PARTITIONS: u64 = 10_000;
 
     fn from_json(value: &Value) -> Result<Self> {
         let options = as_options("embedded", value, &["brokers", "partitions"])?;
-        let count = |key: &str, most| match options.get(key) {
+        let count = |key: &str, max| match options.get(key) {
             None => Ok(1),
-            Some(value) => as_count(&format!("embedded.{key}"), value, most).map(|n| n as u32),
+            Some(value) => as_count(&format!("embedded.{key}"), value, max).map(|n| n as u32),
         };
         Ok(EmbeddedSettings {
-            brokers: count("brokers", Self::MOST_BROKERS)?,
-            partitions: count("partitions", Self::MOST_PARTITIONS)?,
+            brokers: count("brokers", Self::MAX_BROKERS)?,
+            partitions: count("partitions", Self::MAX_PARTITIONS)?,
         })
     }
 }
@@ -261,34 +264,34 @@ impl TopicSettings {
             None => Map::new(),
             Some(json) => parse_object(json, "the topic's options")?,
         };
-        let count = |key: &str, most, default| match options.get(key) {
+        let count = |key: &str, max, default| match options.get(key) {
             None => Ok(default),
-            Some(value) => as_count(key, value, most).map(|n| n as u32),
+            Some(value) => as_count(key, value, max).map(|n| n as u32),
         };
-        let (partitions, most_partitions, replication) = match &driver.embedded {
+        let (partitions, max_partitions, replication) = match &driver.embedded {
             Some(embedded) => {
                 let replication = embedded.brokers.min(DEFAULT_REPLICATION);
-                (embedded.partitions, EmbeddedSettings::MOST_PARTITIONS, replication)
+                (embedded.partitions, EmbeddedSettings::MAX_PARTITIONS, replication)
             }
             None => (1, i32::MAX as u64, DEFAULT_REPLICATION),
         };
         Ok(TopicSettings {
-            partitions: count("num_partitions", most_partitions, partitions)?,
+            partitions: count("num_partitions", max_partitions, partitions)?,
             replication: count("replication_factor", i16::MAX as u64, replication)?,
             disable_info_topic: optional_bool(&options, "disable_info_topic")?.unwrap_or(driver.disable_info_topic),
             config: match options.get("config") {
                 None => Properties::default(),
                 Some(value) => Properties::from_json(value, "config")?,
             },
-            asked: TOPIC_KEYS_OF_THE_MAKER.into_iter().filter(|key| options.contains_key(*key)).collect(),
+            creator_options: CREATOR_KEYS.into_iter().filter(|key| options.contains_key(*key)).collect(),
             unknown_keys: options.keys().filter(|key| !TOPIC_KEYS.contains(&key.as_str())).cloned().collect(),
         })
     }
 }
 
 impl ClientSettings {
-    /// `options` of a producer or consumer: only their `kafka` object counts. Anything but an object is ignored,
-    /// since the C++ API passes null, or an array when targets are given.
+    /// `options` of a producer or consumer. Anything but an object is ignored, since the C++ API
+    /// passes null, or an array if targets are given.
     pub fn new(name: &str, batch_size: u64, max_batches: u64, options: Option<&str>) -> Result<Self> {
         stack::with(stack::FOR_JSON, || Self::read(name, batch_size, max_batches, options))
     }
@@ -296,7 +299,7 @@ impl ClientSettings {
     fn read(name: &str, batch_size: u64, max_batches: u64, options: Option<&str>) -> Result<Self> {
         let options = match options {
             None => Value::Null,
-            Some(json) => parse(json, "what is given as the client's options")?,
+            Some(json) => parse(json, "the client's options")?,
         };
         let kafka = match options.get("kafka") {
             None => Properties::default(),
@@ -317,34 +320,34 @@ impl ClientSettings {
     }
 }
 
-/// Refuses what Kafka would refuse, with the rule: letters, digits, dot, underscore, hyphen; at most 249 of them.
+/// Rejects names that Kafka rejects. The error states the rule.
 pub fn check_topic_name(kafka_name: &str) -> Result<()> {
-    const LONGEST: usize = 249;
+    const MAX_LENGTH: usize = 249;
     let rule = "expected 1 to 249 of the characters a-z, A-Z, 0-9, '.', '_' and '-', and neither \".\" nor \"..\"";
-    let wrong = match kafka_name {
+    let violation = match kafka_name {
         "" => Some("is empty".to_owned()),
         "." | ".." => Some("is reserved".to_owned()),
-        name if name.len() > LONGEST => Some(format!("has {} characters, prefixes included", name.len())),
+        name if name.len() > MAX_LENGTH => Some(format!("has {} characters, prefixes included", name.len())),
         name => name
             .chars()
             .find(|c| !(c.is_ascii_alphanumeric() || ['.', '_', '-'].contains(c)))
             .map(|c| format!("contains {c:?}")),
     };
-    match wrong {
+    match violation {
         None => Ok(()),
-        Some(wrong) => Err(Error::invalid(format!("topic name {kafka_name:?} {wrong}; {rule}"))),
+        Some(violation) => Err(Error::invalid(format!("topic name {kafka_name:?} {violation}; {rule}"))),
     }
 }
 
-fn parse(json: &str, what: &str) -> Result<Value> {
-    crate::json::value(json)
-        .map_err(|why| Error::new(Kind::Configuration, format!("configuration: {what} is not JSON: {why}")))
+fn parse(json: &str, name: &str) -> Result<Value> {
+    crate::json::parse(json)
+        .map_err(|cause| Error::new(Kind::Configuration, format!("configuration: {name} is not JSON: {cause}")))
 }
 
-fn parse_object(json: &str, what: &str) -> Result<Map<String, Value>> {
-    match parse(json, what)? {
+fn parse_object(json: &str, name: &str) -> Result<Map<String, Value>> {
+    match parse(json, name)? {
         Value::Object(map) => Ok(map),
-        other => Err(Error::configuration(what, format_args!("expected an object, got {}", value::kind(&other)))),
+        other => Err(Error::configuration(name, format_args!("expected an object, got {}", value::kind(&other)))),
     }
 }
 
@@ -352,7 +355,7 @@ fn optional_bool(map: &Map<String, Value>, key: &str) -> Result<Option<bool>> {
     map.get(key).map(|value| as_bool(key, value)).transpose()
 }
 
-/// Which of two values an option has; the first one if it is not given.
+/// Whether an option has the second of two values. The first is the default.
 fn is_second_of(options: &Value, key: &str, values: [&str; 2]) -> Result<bool> {
     match options.get(key) {
         None => Ok(false),
@@ -370,7 +373,7 @@ fn check_bootstrap_servers(raw: Option<&Value>, kafka: &Properties, embedded: bo
     let key = "kafka.bootstrap.servers";
     match kafka.get("bootstrap.servers") {
         Some(_) if embedded => {
-            return Err(Error::configuration(key, "\"embedded\" brings its own brokers; give one or the other"));
+            return Err(Error::configuration(key, "\"embedded\" has its own brokers; remove one of the two"));
         }
         None if !embedded => {
             return Err(Error::configuration(key, "missing; expected \"host:port,…\" or an array of \"host:port\""));

@@ -1,4 +1,5 @@
-//! librdkafka's properties as texts by name: what the user wrote, flattened, merged and masked.
+//! The properties of librdkafka by name: flattens what the user wrote, merges it, and masks
+//! secrets.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -7,9 +8,9 @@ use serde::{Serialize, Serializer};
 use serde_json::Value;
 
 use super::value::{as_object, kind};
-use crate::error::{Error, Result};
+use crate::support::error::{Error, Result};
 
-/// What a description shows in place of a secret.
+/// Replaces secrets in descriptions and logs.
 pub(crate) const MASK: &str = "********";
 
 /// Whether a property's value must never be shown. Names are librdkafka's (its CONFIGURATION.md).
@@ -21,9 +22,9 @@ pub fn is_secret(name: &str) -> bool {
         && name != "sasl.oauthbearer.token.endpoint.url"
 }
 
-/// Properties that librdkafka knows by two names (its CONFIGURATION.md, "Alias for"): the other one, and the one that
-/// is used here. With one name for each, laying properties over others means what it says.
-const OTHER_NAMES: [(&str, &str); 12] = [
+/// The aliases of librdkafka (its CONFIGURATION.md, "Alias for"), and the names that they are
+/// replaced by. Merging two maps works only if each property has one name.
+const ALIASES: [(&str, &str); 12] = [
     ("metadata.broker.list", "bootstrap.servers"),
     ("max.in.flight", "max.in.flight.requests.per.connection"),
     ("sasl.mechanisms", "sasl.mechanism"),
@@ -38,16 +39,16 @@ const OTHER_NAMES: [(&str, &str); 12] = [
     ("auto.commit.enable", "enable.auto.commit"),
 ];
 
-fn usual_name(name: &str) -> &str {
-    OTHER_NAMES.iter().find(|(other, _)| *other == name).map_or(name, |(_, usual)| usual)
+fn canonical_name(name: &str) -> &str {
+    ALIASES.iter().find(|(alias, _)| *alias == name).map_or(name, |(_, canonical)| canonical)
 }
 
 #[derive(Clone, Default, PartialEq, Eq, Hash)]
 pub struct Properties(BTreeMap<String, String>);
 
 impl Properties {
-    /// Reads an object whose values are texts, numbers, booleans, arrays of these (joined with commas) or, since
-    /// command-line tools split names at their dots, further objects.
+    /// Reads an object whose values are strings, numbers, booleans, arrays of these (joined with
+    /// commas), or nested objects, since command-line tools split names at their dots.
     pub fn from_json(value: &Value, key: &str) -> Result<Self> {
         as_object(key, value)?;
         let mut properties = Properties::default();
@@ -55,7 +56,7 @@ impl Properties {
         Ok(properties)
     }
 
-    /// The driver's `kafka`, without what is in there for other reasons.
+    /// Reads the `kafka` of a driver, without `aws_msk_iam`, which is not a property of librdkafka.
     pub fn of_driver(value: &Value) -> Result<Self> {
         let mut value = value.clone();
         if let Value::Object(properties) = &mut value {
@@ -82,9 +83,9 @@ impl Properties {
         if name.contains('\0') || text.contains('\0') {
             return Err(Error::configuration(at().replace('\0', "\\0"), "contains a NUL character"));
         }
-        match self.0.insert(usual_name(name).to_owned(), text) {
+        match self.0.insert(canonical_name(name).to_owned(), text) {
             None => Ok(()),
-            Some(_) => Err(Error::configuration(at(), "is given twice, by two names or once nested and once not")),
+            Some(_) => Err(Error::configuration(at(), "is given twice: by two names, or nested and not nested")),
         }
     }
 
@@ -92,7 +93,7 @@ impl Properties {
         self.0.get(name).map(String::as_str)
     }
 
-    /// Sets `name` whatever it was before.
+    /// Sets `name`, replacing its value.
     pub fn set(&mut self, name: &str, value: impl Into<String>) {
         self.0.insert(name.to_owned(), value.into());
     }
@@ -101,7 +102,7 @@ impl Properties {
         self.0.entry(name.to_owned()).or_insert_with(|| value.into());
     }
 
-    /// These properties with `other`'s laid over them.
+    /// These properties, replaced by those of `other` where both have one.
     pub fn overlaid_with(&self, other: &Properties) -> Properties {
         let mut all = self.clone();
         all.0.extend(other.0.iter().map(|(name, value)| (name.clone(), value.clone())));
@@ -117,7 +118,7 @@ impl Properties {
     }
 }
 
-/// Only ever serialized to be shown, so with the secrets masked.
+/// Serialized only for descriptions, so secrets are masked.
 impl Serialize for Properties {
     fn serialize<S: Serializer>(&self, out: S) -> std::result::Result<S::Ok, S::Error> {
         out.collect_map(self.masked())
@@ -135,8 +136,8 @@ fn scalar(value: &Value, key: &str) -> Result<String> {
         Value::String(text) => Ok(text.clone()),
         Value::Number(_) | Value::Bool(_) => Ok(value.to_string()),
         other => {
-            let wanted = "expected a string, a number, a boolean or an array of these";
-            Err(Error::configuration(key, format_args!("{wanted}, got {}", kind(other))))
+            let expected = "expected a string, a number, a boolean or an array of these";
+            Err(Error::configuration(key, format_args!("{expected}, got {}", kind(other))))
         }
     }
 }

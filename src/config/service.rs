@@ -1,4 +1,5 @@
-//! `octopus`: the web service that makes topics in place of Kafka, and who to be there.
+//! `octopus`: the topic service, a web service that creates topics instead of Kafka, and the
+//! identity for it.
 
 use std::fmt;
 use std::path::{Path, PathBuf};
@@ -8,27 +9,27 @@ use serde_json::{Map, Value};
 
 use super::properties::MASK;
 use super::value::{as_options, as_text};
-use crate::error::{Error, Result};
+use crate::support::error::{Error, Result};
 
 const KEY: &str = "octopus";
 const AUTHORIZATION_ENV: &str = "octopus.authorization_env";
 const AUTHORIZATION_FILE: &str = "octopus.authorization_file";
-/// Headers are no longer anywhere.
-const LARGEST_FILE: u64 = 64 * 1024;
-/// The service that diaspora-event-sdk talks to (`_environments.py` of its release 0.5.1).
+/// HTTP servers reject headers of this size.
+const MAX_FILE_SIZE: u64 = 64 * 1024;
+/// The service that diaspora-event-sdk uses (`_environments.py` of its release 0.5.1).
 const DEFAULT_URL: &str = "https://diaspora-web-service.qpp943wkvr7b2.us-east-1.cs.amazonlightsail.com";
 
-/// Where the service is, and what is sent with each request, as given.
+/// The address of the service, and the identity that each request contains.
 #[derive(Debug, Clone, Serialize)]
 pub struct ServiceSettings {
-    /// Without a `/` at the end.
+    /// Without a trailing `/`.
     pub url: String,
     pub subject: Secret,
     /// `None`: the host provides it.
     pub authorization: Option<AuthorizationSource>,
 }
 
-/// Where the header `authorization` is read, also again when the service refuses it.
+/// The source of the header `authorization`. It is read again if the service rejects the value.
 #[derive(Debug, Clone)]
 pub enum AuthorizationSource {
     Text(Secret),
@@ -36,7 +37,7 @@ pub enum AuthorizationSource {
     File(PathBuf),
 }
 
-/// A text that is never shown.
+/// A text that descriptions, logs and errors never contain.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Secret(String);
 
@@ -44,7 +45,7 @@ impl Secret {
     /// A text that can be sent in an HTTP header.
     ///
     /// # Errors
-    /// Why it can't, without the text, which may be a secret.
+    /// The reason why it can't be sent. It does not quote the text, which may be a secret.
     pub fn header(text: &str) -> std::result::Result<Self, &'static str> {
         match http::HeaderValue::from_str(text) {
             _ if text.is_empty() => Err("is empty"),
@@ -59,10 +60,10 @@ impl Secret {
 }
 
 impl AuthorizationSource {
-    /// What stands there now.
+    /// Reads the current value.
     ///
     /// # Errors
-    /// By the name of the option: nothing can be read, or it can't be sent.
+    /// The value can't be read, or can't be sent in an HTTP header. The error names the option.
     pub fn read(&self) -> Result<Secret> {
         match self {
             AuthorizationSource::Text(text) => Ok(text.clone()),
@@ -72,7 +73,7 @@ impl AuthorizationSource {
     }
 }
 
-/// As what is read there, which is never shown.
+/// Masked, since it may be a secret.
 impl Serialize for AuthorizationSource {
     fn serialize<S: Serializer>(&self, out: S) -> std::result::Result<S::Ok, S::Error> {
         out.serialize_str(MASK)
@@ -111,38 +112,39 @@ impl ServiceSettings {
 fn checked_url(url: &str) -> Result<String> {
     let key = "octopus.url";
     let parsed: http::Uri =
-        url.parse().map_err(|why| Error::configuration(key, format_args!("is no address: {why}")))?;
-    let refusal = match (parsed.scheme_str(), parsed.authority(), parsed.query()) {
+        url.parse().map_err(|cause| Error::configuration(key, format_args!("is not a URL: {cause}")))?;
+    let violation = match (parsed.scheme_str(), parsed.authority(), parsed.query()) {
         (_, Some(authority), _) if authority.as_str().contains('@') => {
-            // Not repeated, since a password stands in it.
-            "names a user; who asks is said by octopus.subject and octopus.authorization"
+            // Not quoted, since it may contain a password.
+            "names a user; the identity is set by octopus.subject and octopus.authorization"
         }
         (Some("http" | "https"), Some(_), None) => return Ok(url.trim_end_matches('/').to_owned()),
         (Some("http" | "https"), Some(_), Some(_)) => "has a query; expected \"https://host\" or \"https://host/path\"",
         _ => "expected \"https://host\" or \"https://host/path\"",
     };
-    Err(Error::configuration(key, refusal))
+    Err(Error::configuration(key, violation))
 }
 
-/// What the environment variable named by `subject_env` holds, or the text itself.
+/// The value of the environment variable that `subject_env` names, or `subject` itself.
 fn subject(options: &Map<String, Value>) -> Result<Secret> {
     match (options.get("subject_env"), options.get("subject")) {
         (Some(value), _) => environment("octopus.subject_env", as_text("octopus.subject_env", value)?),
         (None, Some(value)) => header("octopus.subject", as_text("octopus.subject", value)?),
         (None, None) => {
-            let why = "missing; expected it, or \"subject_env\" with the name of an environment variable";
-            Err(Error::configuration("octopus.subject", why))
+            let reason = "missing; expected it, or \"subject_env\" with the name of an environment variable";
+            Err(Error::configuration("octopus.subject", reason))
         }
     }
 }
 
-/// From a file, from the environment, or as it is given; read once, so that an error shows at once.
+/// The source of the authorization: a file, the environment, or the configuration itself. It is
+/// read once, so that an unusable source fails here.
 fn authorization(options: &Map<String, Value>) -> Result<Option<AuthorizationSource>> {
     let given = |name: &str| options.get(name);
     let source = match (given("authorization_file"), given("authorization_env"), given("authorization")) {
         (Some(_), Some(_), _) => {
-            let why = "is given together with \"authorization_env\"; give one of them";
-            return Err(Error::configuration(AUTHORIZATION_FILE, why));
+            let reason = "is given together with \"authorization_env\"; remove one of the two";
+            return Err(Error::configuration(AUTHORIZATION_FILE, reason));
         }
         (Some(value), None, _) => AuthorizationSource::File(as_text(AUTHORIZATION_FILE, value)?.into()),
         (None, Some(value), _) => AuthorizationSource::Environment(as_text(AUTHORIZATION_ENV, value)?.to_owned()),
@@ -157,12 +159,12 @@ fn authorization(options: &Map<String, Value>) -> Result<Option<AuthorizationSou
 }
 
 fn environment(key: &str, name: &str) -> Result<Secret> {
-    let found = std::env::var(name).map_err(|why| {
-        let why = match why {
+    let found = std::env::var(name).map_err(|cause| {
+        let reason = match cause {
             std::env::VarError::NotPresent => "is not set",
-            std::env::VarError::NotUnicode(_) => "is no text",
+            std::env::VarError::NotUnicode(_) => "is not UTF-8",
         };
-        Error::configuration(key, format_args!("the environment variable {name:?} {why}"))
+        Error::configuration(key, format_args!("the environment variable {name:?} {reason}"))
     })?;
     header(key, &found)
 }
@@ -170,18 +172,18 @@ fn environment(key: &str, name: &str) -> Result<Secret> {
 fn file(path: &Path) -> Result<Secret> {
     use std::io::Read as _;
 
-    let unreadable = |why: std::io::Error| {
-        Error::configuration(AUTHORIZATION_FILE, format_args!("reading {}: {why}", path.display()))
+    let unreadable = |cause: std::io::Error| {
+        Error::configuration(AUTHORIZATION_FILE, format_args!("reading {}: {cause}", path.display()))
     };
-    let unusable = |why| Error::configuration(AUTHORIZATION_FILE, format_args!("{}: {why}", path.display()));
-    // Opening a pipe would wait for its other end.
+    let unusable = |reason| Error::configuration(AUTHORIZATION_FILE, format_args!("{}: {reason}", path.display()));
+    // Opening a pipe blocks until a writer opens it.
     if !std::fs::metadata(path).map_err(unreadable)?.is_file() {
-        return Err(unusable("is no regular file"));
+        return Err(unusable("is not a regular file"));
     }
     let mut text = String::new();
-    let mut limited = std::fs::File::open(path).map_err(unreadable)?.take(LARGEST_FILE + 1);
+    let mut limited = std::fs::File::open(path).map_err(unreadable)?.take(MAX_FILE_SIZE + 1);
     limited.read_to_string(&mut text).map_err(unreadable)?;
-    if text.len() as u64 > LARGEST_FILE {
+    if text.len() as u64 > MAX_FILE_SIZE {
         return Err(unusable("is larger than 64 KiB"));
     }
     header(AUTHORIZATION_FILE, text.trim_end_matches(['\r', '\n']))
@@ -189,7 +191,7 @@ fn file(path: &Path) -> Result<Secret> {
 
 /// Checks that the text can be sent in an HTTP header.
 fn header(key: &str, text: &str) -> Result<Secret> {
-    Secret::header(text).map_err(|why| Error::configuration(key, why))
+    Secret::header(text).map_err(|reason| Error::configuration(key, reason))
 }
 
 #[cfg(test)]
@@ -202,30 +204,30 @@ mod tests {
         std::env::temp_dir().join(format!("octopus-{name}-{}", std::process::id()))
     }
 
-    fn refusal(path: &Path) -> String {
+    fn rejection(path: &Path) -> String {
         file(path).unwrap_err().message().to_owned()
     }
 
     #[test]
-    fn authorization_is_read_from_regular_files_up_to_a_size() {
+    fn authorization_file_is_regular_and_at_most_64_kib() {
         let path = path("authorization");
         std::fs::write(&path, "Bearer one\n").unwrap();
         assert_eq!(file(&path).unwrap().reveal(), "Bearer one");
-        std::fs::write(&path, "x".repeat(LARGEST_FILE as usize + 1)).unwrap();
-        let error = refusal(&path);
+        std::fs::write(&path, "x".repeat(MAX_FILE_SIZE as usize + 1)).unwrap();
+        let error = rejection(&path);
         assert!(error.contains("octopus.authorization_file") && error.contains("larger than 64 KiB"), "{error}");
         std::fs::remove_file(&path).unwrap();
-        assert!(refusal(&path).contains("No such file"));
+        assert!(rejection(&path).contains("No such file"));
     }
 
     #[test]
-    fn pipe_is_refused_and_not_waited_for() {
+    fn pipe_is_rejected_without_blocking() {
         let path = path("pipe");
         let name = std::ffi::CString::new(path.to_str().unwrap()).unwrap();
-        // SAFETY: the name ends with NUL.
+        // SAFETY: `CString` guarantees that `name` ends with NUL.
         assert_eq!(unsafe { libc::mkfifo(name.as_ptr(), 0o600) }, 0);
-        let error = refusal(&path);
+        let error = rejection(&path);
         std::fs::remove_file(&path).unwrap();
-        assert!(error.contains("is no regular file"), "{error}");
+        assert!(error.contains("is not a regular file"), "{error}");
     }
 }

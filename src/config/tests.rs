@@ -4,14 +4,14 @@ fn driver(json: &str) -> DriverSettings {
     DriverSettings::parse(json).unwrap()
 }
 
-fn refused(json: &str) -> String {
+fn rejected(json: &str) -> String {
     let error = DriverSettings::parse(json).unwrap_err();
     assert!(matches!(error.kind(), Kind::Configuration | Kind::Unsupported), "{error:?}");
     error.message().to_owned()
 }
 
 #[test]
-fn arrays_are_joined_with_commas_and_numbers_and_booleans_are_written_as_json() {
+fn property_arrays_are_joined_with_commas() {
     let settings = driver(
         r#"{"kafka": {"bootstrap.servers": ["a:1", "b:2"], "linger.ms": 3, "log.queue": true, "debug": ["msg", "cgrp"]}}"#,
     );
@@ -22,18 +22,18 @@ fn arrays_are_joined_with_commas_and_numbers_and_booleans_are_written_as_json() 
 }
 
 #[test]
-fn properties_that_a_command_line_tool_nested_are_flattened() {
+fn nested_properties_are_flattened() {
     let settings = driver(r#"{"kafka": {"bootstrap": {"servers": "x:1"}, "linger": {"ms": "3"}}}"#);
     assert_eq!(settings.kafka.get("bootstrap.servers"), Some("x:1"));
     assert_eq!(settings.kafka.get("linger.ms"), Some("3"));
     assert!(
-        refused(r#"{"kafka": {"bootstrap.servers": "x:1", "bootstrap": {"servers": "y:1"}}}"#)
+        rejected(r#"{"kafka": {"bootstrap.servers": "x:1", "bootstrap": {"servers": "y:1"}}}"#)
             .contains("kafka.bootstrap.servers")
     );
 }
 
 #[test]
-fn each_wrong_configuration_is_refused_by_the_name_of_its_key() {
+fn invalid_configuration_is_rejected_by_its_key() {
     for (json, named) in [
         ("", "not JSON"),
         ("{", "not JSON"),
@@ -53,7 +53,7 @@ fn each_wrong_configuration_is_refused_by_the_name_of_its_key() {
         (r#"{"embedded": {}, "kafka": {"bootstrap.servers": "x"}}"#, "embedded"),
         (r#"{"embedded": {}, "namespace": 1}"#, "namespace: expected a string"),
         (r#"{"embedded": {}, "info_topic_prefix": ""}"#, "info_topic_prefix: is empty"),
-        (r#"{"embedded": {}, "disable_info_topic": "perhaps"}"#, "disable_info_topic: expected true or false"),
+        (r#"{"embedded": {}, "disable_info_topic": "maybe"}"#, "disable_info_topic: expected true or false"),
         (r#"{"embedded": {}, "timeout_ms": -1}"#, "timeout_ms: expected a whole number"),
         (r#"{"embedded": {}, "connect_timeout_ms": -1}"#, "connect_timeout_ms: expected a whole number"),
         (r#"{"embedded": {}, "connect_timeout_ms": "soon"}"#, "connect_timeout_ms: expected a whole number"),
@@ -62,42 +62,42 @@ fn each_wrong_configuration_is_refused_by_the_name_of_its_key() {
         (r#"{"embedded": {}, "aws_msk_iam": {"region": "x"}}"#, "aws_msk_iam: the embedded Kafka"),
         (r#"{"embedded": {}, "octopus": {}}"#, "octopus"),
     ] {
-        let message = refused(json);
+        let message = rejected(json);
         assert!(message.contains(named), "{json} gave: {message}");
     }
 }
 
 #[test]
-fn texts_are_taken_where_a_number_or_a_boolean_is_meant() {
+fn strings_are_accepted_as_numbers_and_booleans() {
     let settings = driver(r#"{"embedded": {}, "disable_info_topic": "true", "timeout_ms": "1500"}"#);
     assert!(settings.disable_info_topic);
     assert_eq!(settings.timeout, Duration::from_millis(1500));
     let topic =
         TopicSettings::parse(Some(r#"{"num_partitions": "3", "disable_info_topic": "false"}"#), &settings).unwrap();
     assert_eq!(topic.partitions, 3);
-    assert!(!topic.disable_info_topic, "the topic's own setting wins");
+    assert!(!topic.disable_info_topic, "the option of the driver was used");
 }
 
 #[test]
-fn a_topic_has_one_partition_and_three_replicas_unless_told_otherwise() {
+fn topic_has_one_partition_and_three_replicas_by_default() {
     let settings = driver(r#"{"kafka": {"bootstrap.servers": "x:1"}}"#);
     let topic = TopicSettings::parse(None, &settings).unwrap();
     assert_eq!((topic.partitions, topic.replication), (1, 3));
-    for wrong in [r#"{"num_partitions": 0}"#, r#"{"num_partitions": -3}"#, r#"{"num_partitions": 1.5}"#] {
-        let message = TopicSettings::parse(Some(wrong), &settings).unwrap_err().message().to_owned();
+    for invalid in [r#"{"num_partitions": 0}"#, r#"{"num_partitions": -3}"#, r#"{"num_partitions": 1.5}"#] {
+        let message = TopicSettings::parse(Some(invalid), &settings).unwrap_err().message().to_owned();
         assert!(message.contains("num_partitions: expected a whole number from 1"), "{message}");
     }
 }
 
 #[test]
-fn names_have_the_namespace_and_the_info_prefix_in_front() {
+fn names_are_prefixed_by_namespace_and_info_prefix() {
     let settings = driver(r#"{"kafka": {"bootstrap.servers": "x"}, "namespace": "lab"}"#);
     assert_eq!(settings.kafka_name("scan"), "lab.scan");
     assert_eq!(settings.info_topic_name("scan"), "lab.__info_scan");
 }
 
 #[test]
-fn names_that_kafka_refuses_are_refused_with_the_rule() {
+fn invalid_topic_name_is_rejected_with_the_rule() {
     for name in ["", ".", "..", "with space", "ümlaut", "a/b", &"x".repeat(250)] {
         assert!(check_topic_name(name).unwrap_err().message().contains("249"), "{name}");
     }
@@ -106,7 +106,7 @@ fn names_that_kafka_refuses_are_refused_with_the_rule() {
 }
 
 #[test]
-fn options_of_a_client_that_are_no_object_are_ignored() {
+fn client_options_other_than_an_object_are_ignored() {
     for options in ["null", "[1, 2]", "3", "{}"] {
         assert_eq!(ClientSettings::new("c", 0, 0, Some(options)).unwrap().kafka, Properties::default());
     }
@@ -115,7 +115,7 @@ fn options_of_a_client_that_are_no_object_are_ignored() {
 }
 
 #[test]
-fn a_description_masks_every_secret() {
+fn description_masks_every_secret() {
     let settings = driver(
         r#"{"kafka": {"bootstrap.servers": "x", "sasl.password": "p1", "ssl.key.password": "p2", "ssl.key.pem": "p3",
             "sasl.oauthbearer.client.secret": "p4", "sasl.oauthbearer.config": "p5"}}"#,
@@ -128,18 +128,18 @@ fn a_description_masks_every_secret() {
 }
 
 #[test]
-fn a_property_of_two_names_is_one_property() {
+fn property_alias_is_the_same_property() {
     let driver = driver(r#"{"kafka": {"metadata.broker.list": "x:1", "queue.buffering.max.ms": 7}}"#);
     let own = ClientSettings::new("c", 0, 0, Some(r#"{"kafka": {"linger.ms": 1}}"#)).unwrap();
     let all = driver.kafka.overlaid_with(&own.kafka);
     assert_eq!(all.iter().collect::<Vec<_>>(), [("bootstrap.servers", "x:1"), ("linger.ms", "1")]);
     assert!(
-        refused(r#"{"kafka": {"bootstrap.servers": "x", "acks": 1, "request.required.acks": 1}}"#).contains("twice")
+        rejected(r#"{"kafka": {"bootstrap.servers": "x", "acks": 1, "request.required.acks": 1}}"#).contains("twice")
     );
 }
 
 #[test]
-fn amazon_msk_is_taken_at_the_top_and_inside_kafka_and_refused_when_these_differ() {
+fn msk_options_at_top_and_inside_kafka_must_be_equal() {
     let at_the_top = driver(r#"{"kafka": {"bootstrap.servers": "x"}, "aws_msk_iam": {"region": "eu-west-1"}}"#);
     let inside = driver(r#"{"kafka": {"bootstrap.servers": "x", "aws_msk_iam": {"region": "eu-west-1"}}}"#);
     let both = driver(
@@ -148,19 +148,19 @@ fn amazon_msk_is_taken_at_the_top_and_inside_kafka_and_refused_when_these_differ
     );
     for settings in [&at_the_top, &inside, &both] {
         let msk = settings.msk.as_ref().unwrap();
-        assert_eq!((msk.region.as_str(), msk.life.as_secs()), ("eu-west-1", 900));
+        assert_eq!((msk.region.as_str(), msk.lifetime.as_secs()), ("eu-west-1", 900));
         assert_eq!(settings.kafka.get("security.protocol"), Some("sasl_ssl"));
         assert_eq!(settings.kafka.get("sasl.mechanism"), Some("OAUTHBEARER"));
         assert!(settings.kafka.get("aws_msk_iam.region").is_none());
     }
-    let error = refused(
+    let error = rejected(
         r#"{"kafka": {"bootstrap.servers": "x", "aws_msk_iam": {"region": "eu-west-1"}}, "aws_msk_iam": {"region": "eu-west-2"}}"#,
     );
     assert!(error.contains("aws_msk_iam") && error.contains("differ"), "{error}");
 }
 
 #[test]
-fn each_wrong_option_of_amazon_msk_is_refused_by_its_name() {
+fn invalid_msk_option_is_rejected_by_its_name() {
     for (options, named) in [
         ("1", "aws_msk_iam: expected an object"),
         ("{}", "aws_msk_iam.region: missing"),
@@ -172,13 +172,13 @@ fn each_wrong_option_of_amazon_msk_is_refused_by_its_name() {
         (r#"{"region": "us-east-1", "role_arn": "admin"}"#, "aws_msk_iam.role_arn: "),
         (r#"{"region": "us-east-1", "role_session_name": "me"}"#, "aws_msk_iam.role_session_name: "),
     ] {
-        let error = refused(&format!(r#"{{"kafka": {{"bootstrap.servers": "x"}}, "aws_msk_iam": {options}}}"#));
+        let error = rejected(&format!(r#"{{"kafka": {{"bootstrap.servers": "x"}}, "aws_msk_iam": {options}}}"#));
         assert!(error.contains(named), "{options}: {error}");
     }
 }
 
 #[test]
-fn what_would_keep_clients_from_showing_tokens_or_show_them_to_everybody_is_refused() {
+fn property_that_prevents_or_exposes_tokens_is_rejected() {
     let with = |property: &str| {
         format!(r#"{{"kafka": {{"bootstrap.servers": "x", {property}}}, "aws_msk_iam": {{"region": "us-east-1"}}}}"#)
     };
@@ -188,8 +188,8 @@ fn what_would_keep_clients_from_showing_tokens_or_show_them_to_everybody_is_refu
         r#""sasl.mechanisms": "PLAIN""#,
         r#""sasl.oauthbearer.method": "oidc""#,
     ] {
-        let error = refused(&with(property));
-        assert!(error.contains("needs") && error.contains("leave it out"), "{error}");
+        let error = rejected(&with(property));
+        assert!(error.contains("needs") && error.contains("remove it"), "{error}");
     }
     for allowed in ["SASL_PLAINTEXT", "sasl_ssl"] {
         let settings = driver(&with(&format!(r#""security.protocol": "{allowed}""#)));
@@ -198,7 +198,7 @@ fn what_would_keep_clients_from_showing_tokens_or_show_them_to_everybody_is_refu
 }
 
 #[test]
-fn the_identity_at_the_topic_service_is_shown_nowhere() {
+fn topic_service_identity_is_never_shown() {
     let driver = driver(
         r#"{"kafka": {"bootstrap.servers": "x"}, "namespace": "ns",
             "octopus": {"url": "https://topics.example/", "subject": "s-3cr-3t", "authorization": "Bearer s-3cr-3t"}}"#,

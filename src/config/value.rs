@@ -1,9 +1,9 @@
-//! One JSON value read as the type that an option wants. Command-line tools hand everything over as text, so
-//! `"3"` and `"true"` are taken where a number or a boolean is meant.
+//! Converts a JSON value to the type of an option. Command-line tools pass all values as strings,
+//! so `"3"` and `"true"` are accepted as a number and a boolean.
 
 use serde_json::{Map, Value};
 
-use crate::error::{Error, Result};
+use crate::support::error::{Error, Result};
 
 pub fn kind(value: &Value) -> &'static str {
     match value {
@@ -20,7 +20,7 @@ pub fn as_object<'a>(key: &str, value: &'a Value) -> Result<&'a Map<String, Valu
     value.as_object().ok_or_else(|| Error::configuration(key, format_args!("expected an object, got {}", kind(value))))
 }
 
-/// An object that has these options and no others.
+/// An object that has no other keys than these.
 pub fn as_options<'a>(key: &str, value: &'a Value, known: &[&str]) -> Result<&'a Map<String, Value>> {
     let options = as_object(key, value)?;
     match options.keys().find(|name| !known.contains(&name.as_str())) {
@@ -38,20 +38,20 @@ pub fn as_text<'a>(key: &str, value: &'a Value) -> Result<&'a str> {
 
 pub fn as_bool(key: &str, value: &Value) -> Result<bool> {
     match value {
-        Value::Bool(yes) => Ok(*yes),
+        Value::Bool(value) => Ok(*value),
         Value::String(text) if text == "true" => Ok(true),
         Value::String(text) if text == "false" => Ok(false),
         other => Err(Error::configuration(key, format_args!("expected true or false, got {other}"))),
     }
 }
 
-/// A whole number from 1 to `most`.
-pub fn as_count(key: &str, value: &Value, most: u64) -> Result<u64> {
-    as_number(key, value, 1, most)
+/// A whole number from 1 to `max`.
+pub fn as_count(key: &str, value: &Value, max: u64) -> Result<u64> {
+    as_number(key, value, 1, max)
 }
 
-/// A whole number from `least` to `most`.
-pub fn as_number(key: &str, value: &Value, least: u64, most: u64) -> Result<u64> {
+/// A whole number from `min` to `max`.
+pub fn as_number(key: &str, value: &Value, min: u64, max: u64) -> Result<u64> {
     let number = match value {
         Value::Number(number) => match number.as_f64() {
             Some(float) if number.is_f64() && float.fract() == 0.0 && float >= 0.0 => Some(float as u64),
@@ -61,9 +61,7 @@ pub fn as_number(key: &str, value: &Value, least: u64, most: u64) -> Result<u64>
         _ => None,
     };
     match number {
-        Some(count) if (least..=most).contains(&count) => Ok(count),
-        _ => {
-            Err(Error::configuration(key, format_args!("expected a whole number from {least} to {most}, got {value}")))
-        }
+        Some(count) if (min..=max).contains(&count) => Ok(count),
+        _ => Err(Error::configuration(key, format_args!("expected a whole number from {min} to {max}, got {value}"))),
     }
 }

@@ -6,7 +6,7 @@ namespace octopus::adapter {
 
 namespace {
 
-std::vector<diaspora::PartitionInfo> numbered(std::uint32_t count)
+std::vector<diaspora::PartitionInfo> partition_infos(std::uint32_t count)
 {
     std::vector<diaspora::PartitionInfo> partitions;
     partitions.reserve(count);
@@ -15,9 +15,10 @@ std::vector<diaspora::PartitionInfo> numbered(std::uint32_t count)
     return partitions;
 }
 
-/* The component of a kind that is described there; what its making throws, in words that say which it was. */
+/* Creates the described component. An exception of its factory becomes one that names the topic and
+ * the component. */
 template <class Component>
-Component made(const std::string &topic_name, const char *kind, const nlohmann::json &description)
+Component create_component(const std::string &topic_name, const char *kind, const nlohmann::json &description)
 {
     std::string why;
     try {
@@ -25,18 +26,18 @@ Component made(const std::string &topic_name, const char *kind, const nlohmann::
     } catch (const std::exception &exception) {
         why = exception.what();
     } catch (...) {
-        why = "an exception that is no std::exception";
+        why = "an exception that is not a std::exception";
     }
     throw diaspora::Exception("opening topic \"" + topic_name + "\": its " + kind + " " + description.dump() +
-                              " can't be made: " + why);
+                              " can't be created: " + why);
 }
 
 } // namespace
 
 Components::Components(std::string topic_name, std::string_view json, std::uint32_t partition_count)
-    : topic_name_(std::move(topic_name)), json_(nlohmann::json::parse(json)), partitions_(numbered(partition_count)),
-      validator_(made<diaspora::Validator>(topic_name_, "validator", json_["validator"])),
-      serializer_(made<diaspora::Serializer>(topic_name_, "serializer", json_["serializer"])),
+    : topic_name_(std::move(topic_name)), json_(nlohmann::json::parse(json)), partitions_(partition_infos(partition_count)),
+      validator_(create_component<diaspora::Validator>(topic_name_, "validator", json_["validator"])),
+      serializer_(create_component<diaspora::Serializer>(topic_name_, "serializer", json_["serializer"])),
       selector_(make_selector()), has_default_serializer_(is_default("serializer")),
       are_default_(has_default_serializer_ && is_default("validator") && is_default("selector"))
 {
@@ -46,7 +47,7 @@ bool Components::is_default(const char *kind) const { return json_[kind].value("
 
 diaspora::PartitionSelector Components::make_selector() const
 {
-    auto selector = made<diaspora::PartitionSelector>(topic_name_, "partition selector", json_["selector"]);
+    auto selector = create_component<diaspora::PartitionSelector>(topic_name_, "partition selector", json_["selector"]);
     selector.setPartitions(partitions_);
     return selector;
 }

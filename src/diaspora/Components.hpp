@@ -1,4 +1,5 @@
-/* A topic's validator, partition selector and serializer: objects of the C++ library, or of one that it loads. */
+/* A topic's validator, partition selector and serializer: objects of the Diaspora library, or of a
+ * library that it loads. */
 
 #ifndef OCTOPUS_DIASPORA_COMPONENTS_HPP
 #define OCTOPUS_DIASPORA_COMPONENTS_HPP
@@ -16,8 +17,9 @@ namespace octopus::adapter {
 
 class Components {
 public:
-    /* From {"validator":…,"selector":…,"serializer":…} of a topic with so many partitions. Throws diaspora::Exception that
-     * names the topic and the component that can't be made. */
+    /* Creates the components that `json` describes: {"validator":…,"selector":…,"serializer":…}.
+     * Throws a diaspora::Exception that names the topic and the component if one can't be
+     * created. */
     Components(std::string topic_name, std::string_view json, std::uint32_t partition_count);
 
     const diaspora::Validator &validator() const { return validator_; }
@@ -25,12 +27,14 @@ public:
     const diaspora::Serializer &serializer() const { return serializer_; }
     const std::vector<diaspora::PartitionInfo> &partitions() const { return partitions_; }
 
-    /* Whether all are the defaults, which the core has as well: it checks nothing, writes the metadata's text behind its
-     * size, and takes the partitions in turn. */
+    /* Whether all components are the defaults. The core has equivalents of these: they validate
+     * nothing, write the size of the metadata's text and then the text, and select the partitions
+     * round robin. */
     bool are_default() const { return are_default_; }
     bool has_default_serializer() const { return has_default_serializer_; }
 
-    /* A selector for one producer: it may keep notes. */
+    /* Creates a selector for one producer. Producers don't share one, since a selector may have
+     * state. */
     diaspora::PartitionSelector make_selector() const;
 
 private:

@@ -18,18 +18,18 @@ Consumer::~Consumer() { unsubscribe(); }
 
 std::shared_ptr<diaspora::TopicHandleInterface> Consumer::topic() const { return topic_; }
 
-void Consumer::process(diaspora::EventProcessor processor, int timeout_ms, diaspora::NumEvents most,
+void Consumer::process(diaspora::EventProcessor processor, int timeout_ms, diaspora::NumEvents max_events,
                        std::shared_ptr<diaspora::ThreadPoolInterface> pool)
 {
     if (!processor)
         throw diaspora::Exception("processing events: the processor is an empty function");
     const auto process = [&](octopus::Event *event) {
         try {
-            std::optional<diaspora::Event> given;
-            diaspora::DataView kept;
+            std::optional<diaspora::Event> loaded;
+            diaspora::DataView data;
             if (event)
-                given = loader_->load(std::move(*event), kept);
-            processor(given);
+                loaded = loader_->load(std::move(*event), data);
+            processor(loaded);
             return Flow::go_on;
         } catch (const diaspora::StopEventProcessor &) {
             return Flow::stop;
@@ -38,16 +38,16 @@ void Consumer::process(diaspora::EventProcessor processor, int timeout_ms, diasp
     const auto in_core = for_the_core(pool ? pool : topic_->driver()->defaultThreadPool());
     Processing how;
     how.timeout = milliseconds(timeout_ms);
-    how.max_events = most.value;
+    how.max_events = max_events.value;
     how.pool = in_core.get();
-    in_their_terms([&] { in_core_.process(process, how); });
+    with_api_exceptions([&] { in_core_.process(process, how); });
 }
 
 void Consumer::unsubscribe()
 {
-    constexpr milliseconds a_few_seconds(5'000);
+    constexpr milliseconds timeout(5'000);
     try {
-        in_core_.close(a_few_seconds);
+        in_core_.close(timeout);
     } catch (const Error &error) {
         if (error.status() != OCTOPUS_CLOSED)
             std::fprintf(stderr, "[octopus:warn] closing consumer \"%s\": %s\n", settings_.name.c_str(), error.what());
@@ -56,10 +56,10 @@ void Consumer::unsubscribe()
 
 diaspora::Future<std::optional<diaspora::Event>> Consumer::pull()
 {
-    auto ticket = in_their_terms([&] { return in_core_.pull(); });
-    const auto pending = std::make_shared<PendingEvent>(std::move(ticket), loader_);
+    auto pull = with_api_exceptions([&] { return in_core_.pull(); });
+    const auto pending = std::make_shared<PendingEvent>(std::move(pull), loader_);
     return {[pending](int timeout_ms) { return pending->wait(timeout_ms); },
-            [pending] { return pending->is_there(); }};
+            [pending] { return pending->is_ready(); }};
 }
 
 } // namespace octopus::adapter

@@ -1,4 +1,4 @@
-/* Reads events and loads them: as pulls, or by processing. */
+/* A consumer of the Diaspora API: pulls or processes events, and loads their metadata and data. */
 
 #ifndef OCTOPUS_DIASPORA_CONSUMER_HPP
 #define OCTOPUS_DIASPORA_CONSUMER_HPP
@@ -16,7 +16,7 @@ namespace octopus::adapter {
 
 class TopicHandle;
 
-/* What a consumer was made with, to be told again. */
+/* The arguments that a consumer was created with, which its getters return. */
 struct ConsumerSettings {
     std::string name;
     diaspora::BatchSize batch_size;
@@ -38,12 +38,13 @@ public:
     const diaspora::DataAllocator &dataAllocator() const override { return loader_->allocator(); }
     const diaspora::DataSelector &dataSelector() const override { return loader_->selector(); }
 
-    /* Without a pool in the driver's default one, so in the caller. Events are loaded where they are processed. */
-    void process(diaspora::EventProcessor processor, int timeout_ms, diaspora::NumEvents most,
+    /* If `pool` is NULL, uses the driver's default pool, which runs the processor on the calling
+     * thread. Events are loaded on the thread that processes them. */
+    void process(diaspora::EventProcessor processor, int timeout_ms, diaspora::NumEvents max_events,
                  std::shared_ptr<diaspora::ThreadPoolInterface> pool) override;
 
-    /* Commits what was acknowledged and leaves the group; what takes longer than a few seconds, since no broker answers, goes
-     * on in the background. Never throws: the API calls it in a destructor. */
+    /* Commits the acknowledged events and leaves the group. If no broker responds within 5 s, this
+     * continues in the background. Never throws, since the API calls it in a destructor. */
     void unsubscribe() override;
 
     diaspora::Future<std::optional<diaspora::Event>> pull() override;

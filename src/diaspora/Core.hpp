@@ -1,4 +1,5 @@
-/* The core of the plugin, in the same library, and what it throws in the words of the Diaspora API. */
+/* Access to the core of the plugin, which is in the same library, and the conversion of its
+ * exceptions. */
 
 #ifndef OCTOPUS_DIASPORA_CORE_HPP
 #define OCTOPUS_DIASPORA_CORE_HPP
@@ -17,8 +18,9 @@ inline const Library &core()
     return library;
 }
 
-/* Runs a call of the core. What it throws is what users of the API catch. */
-template <class Call> decltype(auto) in_their_terms(Call &&call)
+/* Calls the core and converts its exceptions to diaspora::Exception, which users of the API
+ * catch. */
+template <class Call> decltype(auto) with_api_exceptions(Call &&call)
 {
     try {
         return std::forward<Call>(call)();

@@ -7,14 +7,14 @@ namespace octopus::adapter {
 
 namespace {
 
-octopus::Driver made(const diaspora::Metadata &options)
+octopus::Driver create_driver(const diaspora::Metadata &options)
 {
     Services services;
-    services.has_components = true; /* C++ objects, made by the API */
-    return in_their_terms([&] { return octopus::Driver(core(), options.dump(), std::move(services)); });
+    services.has_components = true; /* C++ objects, which the API creates */
+    return with_api_exceptions([&] { return octopus::Driver(core(), options.dump(), std::move(services)); });
 }
 
-/* As the info topic keeps it; nothing for the default one. */
+/* The description as it is stored in the info topic; empty for the default component. */
 template <class Component> std::string description_of(const std::shared_ptr<Component> &component)
 {
     return component ? component->metadata().dump() : std::string();
@@ -23,7 +23,7 @@ template <class Component> std::string description_of(const std::shared_ptr<Comp
 } // namespace
 
 Driver::Driver(const diaspora::Metadata &options)
-    : in_core_(made(options)), default_pool_(std::make_shared<ThreadPool>(diaspora::ThreadCount{0}))
+    : in_core_(create_driver(options)), default_pool_(std::make_shared<ThreadPool>(diaspora::ThreadCount{0}))
 {
 }
 
@@ -37,29 +37,29 @@ void Driver::createTopic(std::string_view name, const diaspora::Metadata &option
                          std::shared_ptr<diaspora::PartitionSelectorInterface> selector,
                          std::shared_ptr<diaspora::SerializerInterface> serializer)
 {
-    const std::string described[] = {options.dump(), description_of(validator), description_of(selector),
+    const std::string descriptions[] = {options.dump(), description_of(validator), description_of(selector),
                                      description_of(serializer)};
-    in_their_terms([&] {
-        in_core_.create_topic(name, TopicOptions{described[0], described[1], described[2], described[3]});
+    with_api_exceptions([&] {
+        in_core_.create_topic(name, TopicOptions{descriptions[0], descriptions[1], descriptions[2], descriptions[3]});
     });
 }
 
 std::shared_ptr<diaspora::TopicHandleInterface> Driver::openTopic(std::string_view name) const
 {
-    auto opened = in_their_terms([&] { return in_core_.open_topic(name); });
-    /* The API's drivers are const when they open topics, and topics give them back as they are. */
+    auto opened = with_api_exceptions([&] { return in_core_.open_topic(name); });
+    /* The API's openTopic is const, while the topic's `driver` returns a non-const driver. */
     auto self = std::const_pointer_cast<Driver>(shared_from_this());
     return std::make_shared<TopicHandle>(std::move(opened), std::move(self));
 }
 
 bool Driver::topicExists(std::string_view name) const
 {
-    return in_their_terms([&] { return in_core_.topic_exists(name); });
+    return with_api_exceptions([&] { return in_core_.topic_exists(name); });
 }
 
 std::unordered_map<std::string, diaspora::Metadata> Driver::listTopics() const
 {
-    const auto listed = nlohmann::json::parse(in_their_terms([&] { return in_core_.list_topics(); }));
+    const auto listed = nlohmann::json::parse(with_api_exceptions([&] { return in_core_.list_topics(); }));
     std::unordered_map<std::string, diaspora::Metadata> topics;
     for (const auto &[name, topic] : listed.items())
         topics.emplace(name, diaspora::Metadata{topic});

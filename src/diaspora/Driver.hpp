@@ -1,4 +1,4 @@
-/* The driver that the Diaspora loader knows as "octopus". */
+/* The driver that is registered as "octopus" with the Diaspora API. */
 
 #ifndef OCTOPUS_DIASPORA_DRIVER_HPP
 #define OCTOPUS_DIASPORA_DRIVER_HPP
@@ -15,10 +15,10 @@ class Driver final : public diaspora::DriverInterface, public std::enable_shared
 public:
     explicit Driver(const diaspora::Metadata &options);
 
-    /* The loader's way in. */
+    /* The factory that the Diaspora API calls. */
     static std::shared_ptr<diaspora::DriverInterface> create(const diaspora::Metadata &options);
 
-    /* A component that is NULL is the default one. */
+    /* NULL selects the default component. */
     void createTopic(std::string_view name, const diaspora::Metadata &options,
                      std::shared_ptr<diaspora::ValidatorInterface> validator,
                      std::shared_ptr<diaspora::PartitionSelectorInterface> selector,

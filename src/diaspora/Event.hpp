@@ -1,4 +1,4 @@
-/* An event as it was read, with the data that was selected of it. */
+/* An event with its deserialized metadata and its selected data. */
 
 #ifndef OCTOPUS_DIASPORA_EVENT_HPP
 #define OCTOPUS_DIASPORA_EVENT_HPP
@@ -27,7 +27,7 @@ public:
 
     void acknowledge() const override
     {
-        in_their_terms([&] { in_core_.acknowledge(); });
+        with_api_exceptions([&] { in_core_.acknowledge(); });
     }
 
 private:

@@ -13,8 +13,9 @@ namespace octopus::adapter {
 
 namespace {
 
-/* What the default serializer wrote, parsed where it lies; discarded when it is anything else. */
-nlohmann::json parse_plainly(std::string_view bytes)
+/* Parses the output of the default serializer without a copy. Returns a discarded value for
+ * anything else. */
+nlohmann::json parse_default(std::string_view bytes)
 {
     std::uint64_t size = 0;
     if (bytes.size() < sizeof(size))
@@ -28,7 +29,7 @@ nlohmann::json parse_plainly(std::string_view bytes)
 
 } // namespace
 
-diaspora::Event EventLoader::load(octopus::Event event, diaspora::DataView &kept) const
+diaspora::Event EventLoader::load(octopus::Event event, diaspora::DataView &data) const
 {
     if (event.is_end_of_topic())
         return {std::make_shared<Event>(std::move(event), diaspora::Metadata{}, diaspora::DataView{})};
@@ -38,21 +39,22 @@ diaspora::Event EventLoader::load(octopus::Event event, diaspora::DataView &kept
         descriptor = selector_(metadata, diaspora::DataDescriptor{"", event.data().size()});
     if (allocator_) {
         const auto pieces = selected(descriptor, event.data().size());
-        kept = allocator_(metadata, descriptor);
-        copy(event.data(), pieces, kept);
+        data = allocator_(metadata, descriptor);
+        copy(event.data(), pieces, data);
     }
-    return {std::make_shared<Event>(std::move(event), std::move(metadata), std::move(kept))};
+    return {std::make_shared<Event>(std::move(event), std::move(metadata), std::move(data))};
 }
 
 diaspora::Metadata EventLoader::metadata_of(const octopus::Event &event) const
 {
     const auto bytes = event.serialized_metadata();
     if (components_->has_default_serializer()) {
-        auto json = parse_plainly(bytes);
+        auto json = parse_default(bytes);
         if (!json.is_discarded())
             return {std::move(json)};
     }
-    /* An empty object, as the API's default is, which parses one each time. */
+    /* An empty object, which is the default of the API; its default constructor would parse
+     * "{}". */
     diaspora::Metadata metadata(nlohmann::json::object());
     diaspora::BufferWrapperInputArchive archive(bytes);
     components_->serializer().deserialize(archive, metadata);

@@ -1,5 +1,5 @@
-/* Makes events of the API out of the core's: metadata by the topic's serializer, data by the consumer's selector and
- * allocator. */
+/* Converts events of the core to events of the API: the topic's serializer deserializes the
+ * metadata, the consumer's selector and allocator load the data. */
 
 #ifndef OCTOPUS_DIASPORA_EVENT_LOADER_HPP
 #define OCTOPUS_DIASPORA_EVENT_LOADER_HPP
@@ -26,9 +26,10 @@ public:
     const diaspora::DataAllocator &allocator() const { return allocator_; }
     const diaspora::DataSelector &selector() const { return selector_; }
 
-    /* Calls serializer, selector and allocator in this thread; what they throw comes out. `kept` holds the allocator's memory
-     * then: a binding may need a lock to free it which this thread doesn't have. */
-    diaspora::Event load(octopus::Event event, diaspora::DataView &kept) const;
+    /* Calls serializer, selector and allocator on this thread and passes on what they throw. In
+     * that case `data` holds the allocator's memory, so that the caller chooses where to free it:
+     * the Python binding needs the GIL for that. */
+    diaspora::Event load(octopus::Event event, diaspora::DataView &data) const;
 
 private:
     diaspora::Metadata metadata_of(const octopus::Event &event) const;

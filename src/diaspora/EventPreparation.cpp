@@ -9,14 +9,14 @@ namespace octopus::adapter {
 
 namespace {
 
-/* Writes into the event's record. */
+/* An archive that writes into the event's record. */
 class OutputArchive final : public diaspora::Archive {
 public:
     explicit OutputArchive(const Output &output) : output_(output) {}
 
     void read(void *, std::size_t) override
     {
-        throw diaspora::Exception("serializing an event's metadata: its serializer reads from what it should write to");
+        throw diaspora::Exception("serializing an event's metadata: the serializer read from the archive, which is write-only");
     }
 
     void write(const void *buffer, std::size_t size) override
@@ -33,11 +33,12 @@ diaspora::DataView view_of(const std::vector<std::string_view> &data)
     std::vector<diaspora::DataView::Segment> segments;
     segments.reserve(data.size());
     for (const std::string_view segment : data)
-        segments.push_back({const_cast<char *>(segment.data()), segment.size()}); /* validators only look */
+        segments.push_back({const_cast<char *>(segment.data()), segment.size()}); /* validators don't write to the data */
     return diaspora::DataView(std::move(segments));
 }
 
-template <class Work> auto keeping(std::exception_ptr &thrown, Work work)
+/* Runs `work` and stores what it throws, of any type, before rethrowing it. */
+template <class Work> auto storing_exception(std::exception_ptr &thrown, Work work)
 {
     try {
         return work();
@@ -51,7 +52,7 @@ template <class Work> auto keeping(std::exception_ptr &thrown, Work work)
 
 void EventPreparation::prepare(const std::vector<std::string_view> &data, const Output &metadata)
 {
-    keeping(*thrown_, [&] {
+    storing_exception(*thrown_, [&] {
         components_->validator().validate(metadata_, view_of(data));
         OutputArchive archive(metadata);
         components_->serializer().serialize(archive, metadata_);
@@ -60,9 +61,10 @@ void EventPreparation::prepare(const std::vector<std::string_view> &data, const 
 
 std::uint32_t EventPreparation::select(std::optional<std::uint64_t> requested, std::uint32_t)
 {
-    return keeping(*thrown_, [&] {
+    return storing_exception(*thrown_, [&] {
         const std::size_t partition = selector_.selectPartitionFor(metadata_, requested);
-        /* One that is too large for Kafka is none of the topic's, which the core says. */
+        /* A number above 32 bits is capped. The core rejects it, as any partition that the topic
+         * lacks. */
         return static_cast<std::uint32_t>(std::min<std::size_t>(partition, std::numeric_limits<std::uint32_t>::max()));
     });
 }

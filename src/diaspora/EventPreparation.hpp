@@ -1,4 +1,5 @@
-/* What the core asks of an event before it sends it: whether it may be pushed, its metadata's bytes, its partition. */
+/* The preparation of an event, which the core calls before it sends the event: validates it,
+ * serializes its metadata and selects its partition. */
 
 #ifndef OCTOPUS_DIASPORA_EVENT_PREPARATION_HPP
 #define OCTOPUS_DIASPORA_EVENT_PREPARATION_HPP
@@ -13,7 +14,7 @@ namespace octopus::adapter {
 
 class EventPreparation final : public Preparation {
 public:
-    /* What a component throws goes to `thrown` as it is, before the event's future ends. */
+    /* The exception of a component is stored in `thrown` before the event's future fails. */
     EventPreparation(std::shared_ptr<const Components> components, diaspora::PartitionSelector selector,
                      diaspora::Metadata metadata, std::shared_ptr<std::exception_ptr> thrown)
         : components_(std::move(components)), selector_(std::move(selector)), metadata_(std::move(metadata)),

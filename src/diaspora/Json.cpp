@@ -13,7 +13,7 @@ using nlohmann::json;
 
 template <char... characters> bool is_one_of(char character) { return ((character == characters) || ...); }
 
-/* Whether it stands for itself in a string. */
+/* Whether a character needs no escape in a JSON string. */
 bool is_plain(char character)
 {
     return character >= 0x20 && character < 0x7f && character != '"' && character != '\\';
@@ -38,7 +38,7 @@ void write_string(const std::string &string, std::string &text)
 
 template <class Integer> void write_integer(Integer integer, std::string &text)
 {
-    char digits[24]; /* what 64 bits need, and a sign */
+    char digits[24]; /* enough for 64 bits and a sign */
     text.append(digits, std::to_chars(digits, digits + sizeof(digits), integer).ptr);
 }
 
@@ -68,7 +68,9 @@ void write_array(const json::array_t &values, std::string &text)
     text += ']';
 }
 
-/* Reads what is plain, each part with the space behind it. False when something else is there, right or wrong. */
+/* Parses the common subset of JSON: ASCII without escapes and limited nesting. Each function skips
+ * the whitespace after its part, and returns false for anything outside of the subset, valid or
+ * not. */
 class Reader {
 public:
     explicit Reader(std::string_view text) : next_(text.data()), end_(next_ + text.size()) {}
@@ -80,14 +82,14 @@ public:
     }
 
 private:
-    /* Each level takes room on the stack. */
-    static constexpr int deepest = 32;
-    /* So many fit in 64 bits, whatever they are. */
-    static constexpr std::size_t most_digits = 18;
+    /* Limits the recursion, since each level uses stack. */
+    static constexpr int max_depth = 32;
+    /* Any number of 18 digits fits in 64 bits. */
+    static constexpr std::size_t max_digits = 18;
 
     bool read(json &value, int depth)
     {
-        if (next_ == end_ || depth > deepest)
+        if (next_ == end_ || depth > max_depth)
             return false;
         switch (*next_) {
         case '{':
@@ -119,7 +121,8 @@ private:
             return true;
         do {
             std::string name;
-            /* Mostly they are in order, and the next one belongs at the end. Of two that are alike the second one counts. */
+            /* The hint is the end, since names are usually sorted. A duplicate name replaces the
+             * earlier value. */
             if (!read_string(name) || !take(':') ||
                 !read(members.insert_or_assign(members.end(), std::move(name), nullptr)->second, depth))
                 return false;
@@ -170,7 +173,7 @@ private:
     {
         const bool is_negative = !text.empty() && text.front() == '-';
         const auto digits = text.substr(is_negative);
-        if (digits.empty() || digits.size() > most_digits || (digits.front() == '0' && digits.size() > 1))
+        if (digits.empty() || digits.size() > max_digits || (digits.front() == '0' && digits.size() > 1))
             return false;
         std::int64_t integer = 0;
         for (const char digit : digits) {

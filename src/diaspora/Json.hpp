@@ -1,5 +1,6 @@
-/* JSON as nlohmann's library writes and reads it, in less time for what metadata mostly is: ASCII without escapes, integers, and not
- * deep. Whatever else there is, that library writes and reads. */
+/* A JSON writer and parser with the behaviour of the nlohmann library. A fast path handles typical
+ * metadata: ASCII without escapes, integers, and limited nesting. Everything else is passed to that
+ * library. */
 
 #ifndef OCTOPUS_DIASPORA_JSON_HPP
 #define OCTOPUS_DIASPORA_JSON_HPP
@@ -11,10 +12,11 @@
 
 namespace octopus::adapter {
 
-/* Appends what `value.dump()` returns, and throws what it throws; then `text` has a part of it. */
+/* Appends the result of `value.dump()`. Throws what that throws; `text` then has a part of the
+ * result. */
 void write_json(const nlohmann::json &value, std::string &text);
 
-/* What `nlohmann::json::parse(text)` returns; discarded where that throws. */
+/* Returns the result of `nlohmann::json::parse(text)`, or a discarded value where that throws. */
 nlohmann::json read_json(std::string_view text);
 
 } // namespace octopus::adapter

@@ -7,9 +7,9 @@ namespace {
 std::chrono::steady_clock::time_point after(int timeout_ms)
 {
     using std::chrono::steady_clock;
-    /* Far enough for ever, and near enough for clocks that count nanoseconds. */
-    constexpr auto ever = std::chrono::hours(24 * 365);
-    return steady_clock::now() + (timeout_ms < 0 ? milliseconds(ever) : milliseconds(timeout_ms));
+    /* No timeout is a year, since a larger duration would overflow the clock's nanoseconds. */
+    constexpr auto no_timeout = std::chrono::hours(24 * 365);
+    return steady_clock::now() + (timeout_ms < 0 ? milliseconds(no_timeout) : milliseconds(timeout_ms));
 }
 
 } // namespace
@@ -17,8 +17,8 @@ std::chrono::steady_clock::time_point after(int timeout_ms)
 std::optional<diaspora::Event> PendingEvent::wait(int timeout_ms)
 {
     const auto deadline = after(timeout_ms);
-    /* Threads that wait for the same ticket get the same event. */
-    auto event = in_their_terms([&] { return ticket_.wait(milliseconds(timeout_ms)); });
+    /* All threads that wait for the same pull get the same event. */
+    auto event = with_api_exceptions([&] { return pull_.wait(milliseconds(timeout_ms)); });
     if (!event)
         return std::nullopt;
     std::unique_lock<std::mutex> lock(mutex_);
@@ -35,18 +35,18 @@ std::optional<diaspora::Event> PendingEvent::wait(int timeout_ms)
     return event_;
 }
 
-bool PendingEvent::is_there() const
+bool PendingEvent::is_ready() const
 {
-    return in_their_terms([&] { return ticket_.is_done(); });
+    return with_api_exceptions([&] { return pull_.is_done(); });
 }
 
-/* Without the lock: this calls functions of the user's. */
+/* Called without the lock, since it calls functions of the user. */
 void PendingEvent::load(octopus::Event event)
 {
     diaspora::Event loaded;
     std::exception_ptr failure;
     try {
-        loaded = loader_->load(std::move(event), kept_);
+        loaded = loader_->load(std::move(event), data_);
     } catch (...) {
         failure = std::current_exception();
     }

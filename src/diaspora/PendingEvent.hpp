@@ -1,4 +1,5 @@
-/* A pull of the API: a ticket for the next event, which is loaded once, whoever waits and however often. */
+/* A pull of the API: a pending pull of the core, whose event is loaded once even if several threads
+ * wait for it repeatedly. */
 
 #ifndef OCTOPUS_DIASPORA_PENDING_EVENT_HPP
 #define OCTOPUS_DIASPORA_PENDING_EVENT_HPP
@@ -16,30 +17,31 @@ namespace octopus::adapter {
 
 class PendingEvent {
 public:
-    PendingEvent(octopus::Pull ticket, std::shared_ptr<const EventLoader> loader)
-        : ticket_(std::move(ticket)), loader_(std::move(loader))
+    PendingEvent(octopus::Pull pull, std::shared_ptr<const EventLoader> loader)
+        : pull_(std::move(pull)), loader_(std::move(loader))
     {
     }
 
-    /* Nothing when the time passed. Dropped before this returned an event, it has taken none. */
+    /* Returns nothing at the timeout. An object that is destroyed before this returned an event has
+     * taken none. */
     std::optional<diaspora::Event> wait(int timeout_ms);
 
-    /* Whether a wait would find an event; never blocks, and loads nothing. */
-    bool is_there() const;
+    /* Whether `wait` would return an event. Never blocks and loads nothing. */
+    bool is_ready() const;
 
 private:
     enum class State { unloaded, loading, loaded };
 
     void load(octopus::Event event);
 
-    octopus::Pull ticket_;
+    octopus::Pull pull_;
     std::shared_ptr<const EventLoader> loader_;
     std::mutex mutex_;
     std::condition_variable changed_;
     State state_ = State::unloaded;
     diaspora::Event event_;
     std::exception_ptr failure_;
-    diaspora::DataView kept_;
+    diaspora::DataView data_;
 };
 
 } // namespace octopus::adapter

@@ -10,7 +10,7 @@ namespace octopus::adapter {
 
 namespace {
 
-/* A push, and what a component of its event threw. Futures of the API are copied, and share it. */
+/* A push and the exception of a component of its event. The copies of a future share it. */
 struct Delivery {
     octopus::Push push;
     std::shared_ptr<const std::exception_ptr> thrown = nullptr;
@@ -33,7 +33,7 @@ std::string_view piece_of(const diaspora::DataView::Segment &segment)
     return {static_cast<const char *>(segment.ptr), segment.size};
 }
 
-/* One piece, as most data is, needs no list. */
+/* Data in one segment, the common case, is passed without allocating a list. */
 void add(const diaspora::DataView &data, NewEvent &event)
 {
     const auto &segments = data.segments();
@@ -46,8 +46,8 @@ void add(const diaspora::DataView &data, NewEvent &event)
         event.segments.push_back(piece_of(segment));
 }
 
-/* The text behind its size, as the default serializer writes it. */
-void serialize_plainly(const nlohmann::json &metadata, std::string &bytes)
+/* Writes the size of the text and then the text, as the default serializer does. */
+void serialize_default(const nlohmann::json &metadata, std::string &bytes)
 {
     std::uint64_t size = 0;
     bytes.assign(sizeof(size), '\0');
@@ -56,11 +56,11 @@ void serialize_plainly(const nlohmann::json &metadata, std::string &bytes)
     std::memcpy(bytes.data(), &size, sizeof(size));
 }
 
-diaspora::Future<std::optional<diaspora::EventID>> future_of(Delivery told)
+diaspora::Future<std::optional<diaspora::EventID>> future_of(Delivery pushed)
 {
-    const auto delivery = std::make_shared<const Delivery>(std::move(told));
+    const auto delivery = std::make_shared<const Delivery>(std::move(pushed));
     return {[delivery](int timeout_ms) { return delivery->wait(timeout_ms); },
-            [delivery] { return in_their_terms([&] { return delivery->push.is_done(); }); }};
+            [delivery] { return with_api_exceptions([&] { return delivery->push.is_done(); }); }};
 }
 
 } // namespace
@@ -77,25 +77,25 @@ std::shared_ptr<diaspora::TopicHandleInterface> Producer::topic() const { return
 diaspora::Future<std::optional<diaspora::EventID>>
 Producer::push(diaspora::Metadata metadata, diaspora::DataView data, std::optional<std::size_t> partition)
 {
-    if (auto push = push_plain(metadata, data, partition))
+    if (auto push = push_default(metadata, data, partition))
         return future_of({std::move(*push)});
     const auto thrown = std::make_shared<std::exception_ptr>();
     NewEvent event;
     add(data, event);
     event.partition = partition;
-    auto own = std::make_unique<EventPreparation>(components_, selector_, std::move(metadata), thrown);
-    auto push = in_their_terms([&] { return in_core_.push(event, std::move(own)); });
+    auto preparation = std::make_unique<EventPreparation>(components_, selector_, std::move(metadata), thrown);
+    auto push = with_api_exceptions([&] { return in_core_.push(event, std::move(preparation)); });
     return future_of({std::move(push), thrown});
 }
 
-std::optional<octopus::Push> Producer::push_plain(const diaspora::Metadata &metadata, const diaspora::DataView &data,
+std::optional<octopus::Push> Producer::push_default(const diaspora::Metadata &metadata, const diaspora::DataView &data,
                                                   std::optional<std::size_t> partition) const
 {
     if (!components_->are_default())
         return std::nullopt;
     thread_local std::string serialized;
     try {
-        serialize_plainly(metadata.json(), serialized);
+        serialize_default(metadata.json(), serialized);
     } catch (const std::exception &) {
         return std::nullopt;
     }
@@ -104,7 +104,7 @@ std::optional<octopus::Push> Producer::push_plain(const diaspora::Metadata &meta
     event.metadata_is_serialized = true;
     add(data, event);
     event.partition = partition;
-    return in_their_terms([&]() -> std::optional<octopus::Push> {
+    return with_api_exceptions([&]() -> std::optional<octopus::Push> {
         try {
             return in_core_.push(event);
         } catch (const Error &error) {
@@ -117,12 +117,12 @@ std::optional<octopus::Push> Producer::push_plain(const diaspora::Metadata &meta
 
 diaspora::Future<std::optional<diaspora::Flushed>> Producer::flush()
 {
-    const auto flush = std::make_shared<const octopus::Flush>(in_their_terms([&] { return in_core_.flush(); }));
+    const auto flush = std::make_shared<const octopus::Flush>(with_api_exceptions([&] { return in_core_.flush(); }));
     return {[flush](int timeout_ms) -> std::optional<diaspora::Flushed> {
-                const bool has_ended = in_their_terms([&] { return flush->wait(milliseconds(timeout_ms)); });
+                const bool has_ended = with_api_exceptions([&] { return flush->wait(milliseconds(timeout_ms)); });
                 return has_ended ? std::optional<diaspora::Flushed>(diaspora::Flushed{}) : std::nullopt;
             },
-            [flush] { return in_their_terms([&] { return flush->is_done(); }); }};
+            [flush] { return with_api_exceptions([&] { return flush->is_done(); }); }};
 }
 
 } // namespace octopus::adapter

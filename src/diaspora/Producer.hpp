@@ -1,4 +1,5 @@
-/* Pushes events whose validator, serializer and selector are objects of C++. Order, room, delivery are the core's. */
+/* A producer of the Diaspora API: its events are validated, serialized and assigned to partitions
+ * by C++ components. The core implements ordering, the in-flight limit and delivery. */
 
 #ifndef OCTOPUS_DIASPORA_PRODUCER_HPP
 #define OCTOPUS_DIASPORA_PRODUCER_HPP
@@ -16,14 +17,15 @@ namespace octopus::adapter {
 
 class TopicHandle;
 
-/* What a producer was made with, to be told again. */
+/* The arguments that a producer was created with, which its getters return. */
 struct ProducerSettings {
     std::string name;
     diaspora::BatchSize batch_size;
     diaspora::MaxNumBatches max_batches;
     diaspora::Ordering ordering;
     std::shared_ptr<diaspora::ThreadPoolInterface> pool;
-    /* Kept, so that whoever uses the same pool meanwhile gets the same. */
+    /* Holds the core's pool, so that other users of `pool` share it: `for_the_core` keeps weak
+     * references only. */
     std::shared_ptr<const octopus::ThreadPool> pool_in_core;
 };
 
@@ -39,17 +41,18 @@ public:
     std::shared_ptr<diaspora::ThreadPoolInterface> threadPool() const override { return settings_.pool; }
     std::shared_ptr<diaspora::TopicHandleInterface> topic() const override;
 
-    /* The data is copied, and `data` not kept, before this returns. Throws when the event could not be queued at all; what
-     * fails later, the components included, is thrown by the future. */
+    /* Copies the data and releases `data` before it returns. Throws if the event can't be queued.
+     * The future throws later failures, including exceptions of the components. */
     diaspora::Future<std::optional<diaspora::EventID>> push(diaspora::Metadata metadata, diaspora::DataView data,
                                                             std::optional<std::size_t> partition) override;
 
     diaspora::Future<std::optional<diaspora::Flushed>> flush() override;
 
 private:
-    /* Where the components are the defaults there is nothing to prepare. Nothing if the event is not to be pushed so: what is
-     * wrong with it is then found where other events' faults are. */
-    std::optional<octopus::Push> push_plain(const diaspora::Metadata &metadata, const diaspora::DataView &data,
+    /* Pushes without an EventPreparation if all components are the defaults. Returns nothing if
+     * this is not possible; `push` then takes the general path, which reports what is wrong with
+     * the event. */
+    std::optional<octopus::Push> push_default(const diaspora::Metadata &metadata, const diaspora::DataView &data,
                                             std::optional<std::size_t> partition) const;
 
     octopus::Producer in_core_;

@@ -14,7 +14,7 @@ namespace {
 using Descriptor = diaspora::DataDescriptor;
 using Pieces = std::vector<Descriptor::Segment>;
 
-/* Pieces of the data, seen as one after the other. */
+/* A sequence of pieces of the data, addressed as one contiguous range. */
 class Layer {
 public:
     explicit Layer(std::size_t size) : size_(size)
@@ -27,13 +27,13 @@ public:
     std::size_t size() const { return size_; }
     Pieces take_pieces() { return std::move(pieces_); }
 
-    /* Appends what lies in this range of the layer below. */
+    /* Appends the pieces in this range of the layer below. */
     void append_range_of(const Layer &below, std::size_t offset, std::size_t size)
     {
         if (offset > below.size_ || size > below.size_ - offset)
             throw diaspora::Exception("selecting an event's data: " + std::to_string(size) + " bytes from offset " +
-                                      std::to_string(offset) + " on reach beyond the " +
-                                      std::to_string(below.size_) + " bytes that there are");
+                                      std::to_string(offset) + " reach beyond the " +
+                                      std::to_string(below.size_) + " available bytes");
         auto index = static_cast<std::size_t>(
             std::upper_bound(below.starts_.begin(), below.starts_.end(), offset) - below.starts_.begin() - 1);
         while (size > 0) {
@@ -63,7 +63,7 @@ private:
     }
 
     Pieces pieces_;
-    std::vector<std::size_t> starts_; /* of the pieces, in the layer */
+    std::vector<std::size_t> starts_; /* the offset of each piece in the layer */
     std::size_t size_;
 };
 
@@ -76,12 +76,13 @@ void select(const Descriptor::Strided &strided, const Layer &below, Layer &above
 {
     if (strided.blocksize == 0)
         return;
-    /* A block that lies within is not followed by one whose offset overflows: the sum is checked before it is made. */
+    /* The gap is capped so that the next offset can't overflow: a block that starts beyond the end
+     * is an error anyway. */
     std::size_t offset = strided.offset;
     for (std::size_t block = 0; block < strided.numblocks; block++) {
         above.append_range_of(below, offset, strided.blocksize);
-        const std::size_t left = below.size() - offset - strided.blocksize;
-        offset += strided.blocksize + std::min(strided.gapsize, left + 1);
+        const std::size_t remaining = below.size() - offset - strided.blocksize;
+        offset += strided.blocksize + std::min(strided.gapsize, remaining + 1);
     }
 }
 
@@ -112,14 +113,14 @@ Pieces selected(const Descriptor &descriptor, std::size_t size)
 void copy(std::string_view data, const Pieces &pieces, const diaspora::DataView &into)
 {
     const auto sum = [](std::size_t size, const auto &segment) { return size + segment.size; };
-    std::size_t wanted = 0, given = 0;
+    std::size_t required = 0, available = 0;
     for (const auto &piece : pieces)
-        wanted = sum(wanted, piece);
+        required = sum(required, piece);
     for (const auto &segment : into.segments())
-        given = sum(given, segment);
-    if (given < wanted)
-        throw diaspora::Exception("loading an event's data: " + std::to_string(wanted) +
-                                  " bytes are selected, and the allocator gave memory for " + std::to_string(given));
+        available = sum(available, segment);
+    if (available < required)
+        throw diaspora::Exception("loading an event's data: " + std::to_string(required) +
+                                  " bytes are selected, and the allocator returned memory for " + std::to_string(available));
     auto segment = into.segments().begin();
     std::size_t filled = 0;
     for (auto [offset, left] : pieces) {
@@ -130,7 +131,7 @@ void copy(std::string_view data, const Pieces &pieces, const diaspora::DataView 
                 continue;
             }
             if (!segment->ptr)
-                throw diaspora::Exception("loading an event's data: the allocator gave a segment of " +
+                throw diaspora::Exception("loading an event's data: the allocator returned a segment of " +
                                           std::to_string(segment->size) + " bytes at NULL");
             const std::size_t copied = std::min(left, segment->size - filled);
             std::memcpy(static_cast<char *>(segment->ptr) + filled, data.data() + offset, copied);

@@ -1,4 +1,5 @@
-/* What a data selector chose of an event's data, and how it gets into the memory that an allocator gave. */
+/* Evaluates the data descriptor of a data selector, and copies the selected data to the memory of
+ * an allocator. */
 
 #ifndef OCTOPUS_DIASPORA_SELECTION_HPP
 #define OCTOPUS_DIASPORA_SELECTION_HPP
@@ -12,12 +13,13 @@
 
 namespace octopus::adapter {
 
-/* The pieces of `size` bytes of data that a descriptor selects, in order: each of its selections is relative to what the one
- * below selects. Throws diaspora::Exception when one reaches beyond that. */
+/* Returns the pieces of `size` bytes of data that a descriptor selects, in order. Each selection of
+ * the descriptor is relative to the result of the one below. Throws diaspora::Exception if one
+ * reaches beyond that. */
 std::vector<diaspora::DataDescriptor::Segment> selected(const diaspora::DataDescriptor &descriptor, std::size_t size);
 
-/* Copies these pieces of the data, one after the other, into the memory of the view. Throws diaspora::Exception when that is
- * too small, or is at NULL. */
+/* Copies the pieces of the data one after the other to the memory of the view. Throws
+ * diaspora::Exception if that is too small or NULL. */
 void copy(std::string_view data, const std::vector<diaspora::DataDescriptor::Segment> &pieces,
           const diaspora::DataView &into);
 

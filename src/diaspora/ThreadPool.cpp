@@ -12,7 +12,7 @@
 namespace octopus::adapter {
 
 ThreadPool::ThreadPool(diaspora::ThreadCount threads)
-    : in_core_(in_their_terms([&] { return octopus::ThreadPool(core(), threads.count); })), threads_(threads.count)
+    : in_core_(with_api_exceptions([&] { return octopus::ThreadPool(core(), threads.count); })), threads_(threads.count)
 {
 }
 
@@ -24,10 +24,10 @@ void ThreadPool::pushWork(std::function<void()> function, std::uint64_t priority
         throw diaspora::Exception("pushing work to a thread pool: the function is empty");
     if (threads_ == 0)
         return function();
-    /* Counted until the pool has let go of it, run or not. */
+    /* The task is counted until the pool has destroyed it, even if it never runs. */
     unfinished_->fetch_add(1);
     std::shared_ptr<void> count(nullptr, [unfinished = unfinished_](void *) { unfinished->fetch_sub(1); });
-    in_their_terms([&] {
+    with_api_exceptions([&] {
         in_core_.submit([function = std::move(function), count = std::move(count)] { function(); }, priority);
     });
 }
@@ -36,19 +36,19 @@ std::size_t ThreadPool::size() const { return unfinished_->load(); }
 
 namespace {
 
-/* A pool of the user's, as the core knows one. */
-class UsersPool final : public HostPool {
+/* Makes a pool of the user available to the core. */
+class UserPool final : public HostPool {
 public:
-    explicit UsersPool(std::shared_ptr<diaspora::ThreadPoolInterface> pool) : pool_(std::move(pool)) {}
+    explicit UserPool(std::shared_ptr<diaspora::ThreadPoolInterface> pool) : pool_(std::move(pool)) {}
 
-    /* The core lets go of a pool on whichever thread it had its last work done, one of the pool's own among them, and a
-     * PosixThreadPool that is destroyed waits for all of its threads. */
-    ~UsersPool() override
+    /* The core may release a pool on any thread, such as a thread of that pool. The destructor of a
+     * PosixThreadPool waits for all of its threads, so it must run on another one. */
+    ~UserPool() override
     {
         try {
             std::thread([pool = std::move(pool_)]() mutable { pool.reset(); }).detach();
         } catch (const std::system_error &) {
-            /* Without another thread it is destroyed on this one. */
+            /* If no thread can be created, the pool is destroyed on this one. */
         }
     }
 
@@ -60,8 +60,8 @@ private:
     std::shared_ptr<diaspora::ThreadPoolInterface> pool_;
 };
 
-/* The pools of users that the core knows, keyed by the owner, which no two pools share, not by an address that another pool
- * may have later. */
+/* The user's pools that the core knows. The key is the owner of the shared pointer, which is
+ * unique, while a later pool may have the same address. */
 struct KnownPools {
     const pid_t process = getpid();
     std::mutex mutex;
@@ -69,16 +69,16 @@ struct KnownPools {
         pools;
 };
 
-/* Never destroyed, for threads that outlive main. A forked child has its own: a thread that the child doesn't have may hold
- * the parent's mutex, and the core's pools are the parent's, too. */
+/* Never destroyed, since threads may outlive main. A forked child creates a new object: a thread of
+ * the parent may have held the mutex at the fork, and the core's pools belong to the parent. */
 KnownPools &known_pools()
 {
     static std::atomic<KnownPools *> current{nullptr};
     KnownPools *known = current.load();
     while (!known || known->process != getpid()) {
-        auto made = std::make_unique<KnownPools>();
-        if (current.compare_exchange_strong(known, made.get()))
-            return *made.release();
+        auto created = std::make_unique<KnownPools>();
+        if (current.compare_exchange_strong(known, created.get()))
+            return *created.release();
     }
     return *known;
 }
@@ -89,18 +89,18 @@ std::shared_ptr<const octopus::ThreadPool> for_the_core(const std::shared_ptr<di
 {
     if (const auto ours = std::dynamic_pointer_cast<ThreadPool>(pool))
         return {ours, &ours->in_core()};
-    KnownPools &known_here = known_pools();
-    const std::lock_guard<std::mutex> lock(known_here.mutex);
-    auto &pools = known_here.pools;
+    KnownPools &known_pools_here = known_pools();
+    const std::lock_guard<std::mutex> lock(known_pools_here.mutex);
+    auto &pools = known_pools_here.pools;
     for (auto entry = pools.begin(); entry != pools.end();)
         entry = entry->second.expired() ? pools.erase(entry) : std::next(entry);
     if (const auto known = pools.find(pool); known != pools.end())
         if (auto in_core = known->second.lock())
             return in_core;
-    const auto made = std::make_shared<const octopus::ThreadPool>(
-        in_their_terms([&] { return octopus::ThreadPool(core(), std::make_unique<UsersPool>(pool)); }));
-    pools.insert_or_assign(pool, made);
-    return made;
+    const auto created = std::make_shared<const octopus::ThreadPool>(
+        with_api_exceptions([&] { return octopus::ThreadPool(core(), std::make_unique<UserPool>(pool)); }));
+    pools.insert_or_assign(pool, created);
+    return created;
 }
 
 } // namespace octopus::adapter

@@ -1,4 +1,5 @@
-/* Thread pools, in both directions: the core's for users of the API, and any pool of theirs for the core. */
+/* Thread pools in both directions: pools of the core for users of the API, and pools of the user
+ * for the core. */
 
 #ifndef OCTOPUS_DIASPORA_THREAD_POOL_HPP
 #define OCTOPUS_DIASPORA_THREAD_POOL_HPP
@@ -12,15 +13,16 @@
 
 namespace octopus::adapter {
 
-/* A pool of the core's. */
+/* A thread pool of the core. */
 class ThreadPool final : public diaspora::ThreadPoolInterface {
 public:
     explicit ThreadPool(diaspora::ThreadCount threads);
 
     diaspora::ThreadCount threadCount() const override;
-    /* Without threads the function runs here, and what it throws comes out; on a thread of the pool that ends the program. */
+    /* A pool without threads runs the function on the calling thread and passes on what it throws.
+     * An exception on a thread of the pool ends the program. */
     void pushWork(std::function<void()> function, std::uint64_t priority) override;
-    /* Functions that wait or run. */
+    /* The number of functions that are queued or running. */
     std::size_t size() const override;
 
     const octopus::ThreadPool &in_core() const { return in_core_; }
@@ -31,8 +33,9 @@ private:
     std::shared_ptr<std::atomic<std::size_t>> unfinished_ = std::make_shared<std::atomic<std::size_t>>(0);
 };
 
-/* What the core is to be given for a pool: the same for the same pool, so that it knows when it is on that one's threads. The
- * core keeps the pool for as long as it has work for it. */
+/* Returns the core's object for a pool. It is the same object for the same pool, so that the core
+ * can tell whether it runs on a thread of that pool. The core holds the pool while it has work for
+ * it. */
 std::shared_ptr<const octopus::ThreadPool> for_the_core(const std::shared_ptr<diaspora::ThreadPoolInterface> &pool);
 
 } // namespace octopus::adapter

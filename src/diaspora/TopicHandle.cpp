@@ -13,20 +13,20 @@ namespace {
 
 std::shared_ptr<const Components> components_of(const octopus::Topic &topic)
 {
-    return in_their_terms([&] {
+    return with_api_exceptions([&] {
         return std::make_shared<const Components>(std::string(topic.name()), topic.components(),
                                                   topic.partition_count());
     });
 }
 
-/* One that is too large for Kafka is none of the topic's, which the core says. */
+/* A number above 32 bits is capped. The core rejects it, as any partition that the topic lacks. */
 std::vector<std::uint32_t> as_numbers(const std::vector<std::size_t> &targets)
 {
-    constexpr std::size_t largest = std::numeric_limits<std::uint32_t>::max();
+    constexpr std::size_t max_number = std::numeric_limits<std::uint32_t>::max();
     std::vector<std::uint32_t> numbers;
     numbers.reserve(targets.size());
     for (const std::size_t target : targets)
-        numbers.push_back(static_cast<std::uint32_t>(std::min(target, largest)));
+        numbers.push_back(static_cast<std::uint32_t>(std::min(target, max_number)));
     return numbers;
 }
 
@@ -54,10 +54,10 @@ TopicHandle::makeProducer(std::string_view name, diaspora::BatchSize batch_size,
     how.max_batches = max_batches.value;
     how.is_loose = ordering == diaspora::Ordering::Loose;
     how.pool = pool_in_core.get();
-    auto made = in_their_terms([&] { return in_core_.producer(how); });
+    auto created = with_api_exceptions([&] { return in_core_.producer(how); });
     ProducerSettings settings{std::string(name), batch_size,      max_batches,
                               ordering,          std::move(pool), std::move(pool_in_core)};
-    return std::make_shared<Producer>(std::move(made), std::move(settings), components_, shared_from_this());
+    return std::make_shared<Producer>(std::move(created), std::move(settings), components_, shared_from_this());
 }
 
 std::shared_ptr<diaspora::ConsumerInterface>
@@ -72,11 +72,11 @@ TopicHandle::makeConsumer(std::string_view name, diaspora::BatchSize batch_size,
     how.batch_size = batch_size.value;
     how.max_batches = max_batches.value;
     how.targets = as_numbers(targets);
-    auto made = in_their_terms([&] { return in_core_.consumer(name, how); });
+    auto created = with_api_exceptions([&] { return in_core_.consumer(name, how); });
     ConsumerSettings settings{std::string(name), batch_size, max_batches, pool ? std::move(pool)
                                                                                : driver_->defaultThreadPool()};
     auto loader = std::make_shared<const EventLoader>(components_, std::move(allocator), std::move(selector));
-    return std::make_shared<Consumer>(std::move(made), std::move(settings), std::move(loader), shared_from_this());
+    return std::make_shared<Consumer>(std::move(created), std::move(settings), std::move(loader), shared_from_this());
 }
 
 } // namespace octopus::adapter

@@ -1,4 +1,4 @@
-/* An opened topic, with its components as C++ objects. */
+/* An open topic with its components, which are C++ objects. */
 
 #ifndef OCTOPUS_DIASPORA_TOPIC_HANDLE_HPP
 #define OCTOPUS_DIASPORA_TOPIC_HANDLE_HPP

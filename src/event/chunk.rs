@@ -1,8 +1,10 @@
-//! Where events are kept: what one reading takes from Kafka is one piece of memory, a chunk, with its events and behind them the
-//! bytes of their records. Giving an event back counts down for its chunk, which goes with the last of them.
+//! The memory of consumed events. Events that are read together share one allocation, a chunk: its
+//! header, its events, and then the bytes of their records. The chunk counts the references to its
+//! events; releasing the last one frees it.
 //!
-//! So a host that keeps one event keeps its chunk, which is small. What is large has a chunk to itself. Records that stay in the
-//! answer that they came in share one with others of that answer, which is kept for each of them anyway.
+//! A host that keeps one event keeps its chunk. So chunks are small, and a large event has a chunk
+//! to itself. Records that stay in their fetch response share a chunk only with others of that
+//! response, which each of them keeps anyway.
 
 use std::alloc::{self, Layout};
 use std::mem::ManuallyDrop;
@@ -10,30 +12,32 @@ use std::ops::Deref;
 use std::ptr::{self, NonNull};
 use std::sync::Arc;
 
-use super::{Event, Parts};
+use super::{Event, RecordParts};
 use crate::components::{Provided, Serializer};
-use crate::error::Result;
-use crate::kafka::{Payload, Pin, RawRecord};
-use crate::poison::Poison;
+use crate::kafka::librdkafka::pinned::Pin;
+use crate::kafka::librdkafka::record::{Payload, RawRecord};
 use crate::positions::Positions;
-use crate::sync::atomic::{AtomicUsize, Ordering};
+use crate::support::error::Result;
+use crate::support::poison::Poison;
+use crate::support::sync::atomic::{AtomicUsize, Ordering};
 
-/// What a chunk has at most, unless its only event has more.
-const MOST_EVENTS: usize = 64;
-const MOST_BYTES: usize = 16 * 1024;
-/// Of those that stay where they are: librdkafka takes memory for as many of its messages at once.
-const MOST_PINNED: usize = 16;
+/// The limits of a chunk; a single event may have more bytes.
+const MAX_EVENTS: usize = 64;
+const MAX_BYTES: usize = 16 * 1024;
+/// The limit of events that stay in their fetch response: librdkafka allocates its messages in
+/// slabs of this size.
+const MAX_PINNED: usize = 16;
 
-/// An event that somebody has; clones are the same event.
+/// A counted reference to an event. Clones refer to the same event.
 pub struct SharedEvent(NonNull<Event>);
 
-// SAFETY: events are only read, or changed by atomics, and their references are counted by one.
+// SAFETY: `Event` is `Send` and `Sync`, and an atomic counts its references.
 unsafe impl Send for SharedEvent {}
-// SAFETY: as above.
+// SAFETY: as for `Send`.
 unsafe impl Sync for SharedEvent {}
 
 impl SharedEvent {
-    /// The reference as a pointer, to be made one again by [`from_raw`](Self::from_raw).
+    /// Converts the reference to a pointer, for [`from_raw`](Self::from_raw).
     pub fn into_raw(self) -> *const Event {
         ManuallyDrop::new(self).as_ptr()
     }
@@ -43,9 +47,9 @@ impl SharedEvent {
     }
 
     /// # Safety
-    /// `event` came from [`into_raw`](Self::into_raw), and that reference is nobody else's.
+    /// `event` came from [`into_raw`](Self::into_raw), and is converted back once.
     pub unsafe fn from_raw(event: *const Event) -> Self {
-        // SAFETY: the caller's promise; references are not null.
+        // SAFETY: `event` came from `into_raw` (contract of this function), so it is not NULL.
         SharedEvent(unsafe { NonNull::new_unchecked(event.cast_mut()) })
     }
 }
@@ -56,15 +60,16 @@ impl Deref for SharedEvent {
     fn deref(&self) -> &Event {
         #[cfg(feature = "loom")]
         // SAFETY: as below.
-        unsafe { self.0.as_ref().chunk.as_ref() }.used.with(|_| ());
-        // SAFETY: its chunk lives as long as there is a reference.
+        unsafe { self.0.as_ref() }.chunk().used.with(|_| ());
+        // SAFETY: the event lies in its chunk, which this reference keeps alive.
         unsafe { self.0.as_ref() }
     }
 }
 
 impl Clone for SharedEvent {
     fn clone(&self) -> Self {
-        // As `Arc` does: so many can only have been forgotten.
+        // Aborts as `Arc` does: this many references exist only if they are leaked in a loop, and
+        // the count must not overflow.
         if self.chunk().references.fetch_add(1, Ordering::Relaxed) > isize::MAX as usize {
             std::process::abort();
         }
@@ -74,27 +79,27 @@ impl Clone for SharedEvent {
 
 impl Drop for SharedEvent {
     fn drop(&mut self) {
-        // SAFETY: this reference was counted.
+        // SAFETY: the chunk counts this reference, which ends here.
         unsafe { Chunk::release(self.chunk, 1) };
     }
 }
 
-/// The head of a piece of memory.
+/// The header of a chunk.
 pub(super) struct Chunk {
-    /// To its events, and to those that it has room for still.
+    /// References to the chunk's events, and one for each event that may still be added.
     references: AtomicUsize,
-    /// Those that are there. Only who fills the chunk changes that.
+    /// The number of events in the chunk. Only its builder changes it.
     events: AtomicUsize,
     layout: Layout,
-    /// The answer that its events' bytes are in, if they aren't in the chunk.
+    /// Keeps the fetch response with the bytes of the events, if these are not in the chunk.
     pin: Option<Pin>,
     pub(super) positions: Arc<Positions>,
-    /// Shows models that each use of an event is before its chunk is freed.
+    /// Lets loom check that each use of an event happens before its chunk is freed.
     #[cfg(feature = "loom")]
     used: loom::cell::UnsafeCell<()>,
 }
 
-/// Where its first event is.
+/// The offset of the first event in a chunk.
 const FIRST_EVENT: usize = size_of::<Chunk>().next_multiple_of(align_of::<Event>());
 
 impl Chunk {
@@ -103,109 +108,133 @@ impl Chunk {
         Layout::from_size_align(size, align_of::<Chunk>().max(align_of::<Event>())).ok()
     }
 
+    /// Releases references; the last one frees the chunk.
+    ///
     /// # Safety
-    /// So many of its references, one at least, are given up.
+    /// The caller owns `references` of the chunk's references, at least one, and does not use them
+    /// afterwards.
     unsafe fn release(chunk: NonNull<Chunk>, references: usize) {
-        // SAFETY: alive by the references that are given up.
+        // SAFETY: the references that the caller owns keep the chunk alive (contract of this
+        // function).
         if unsafe { chunk.as_ref() }.references.fetch_sub(references, Ordering::Release) > references {
             return;
         }
-        // Whatever others did with its events was before this. A fence would say so, too, but ThreadSanitizer sees none.
-        // SAFETY: as above, and by the last of them.
+        // Synchronizes with each release, so that all uses of the events happen before they are
+        // freed. A load, since ThreadSanitizer doesn't support the fence that would do, too.
+        // SAFETY: only the releaser of the last reference, this thread, frees the chunk.
         unsafe { chunk.as_ref() }.references.load(Ordering::Acquire);
-        // SAFETY: nobody has a reference any more; the events are there, and dropped once, as is their memory.
-        unsafe {
-            let mut chunk = chunk;
-            #[cfg(feature = "loom")]
-            chunk.as_ref().used.with_mut(|_| ());
-            let (layout, events) = (chunk.as_ref().layout, chunk.as_ref().events.load(Ordering::Relaxed));
-            // It goes after the events' messages.
-            let _pin = chunk.as_mut().pin.take();
-            let first_event = chunk.cast::<u8>().add(FIRST_EVENT).cast::<Event>();
-            ptr::drop_in_place(ptr::slice_from_raw_parts_mut(first_event.as_ptr(), events));
-            chunk.drop_in_place();
-            alloc::dealloc(chunk.as_ptr().cast(), layout);
-        }
+        // SAFETY: this thread released the last reference.
+        unsafe { Chunk::free(chunk) };
+    }
+
+    /// # Safety
+    /// No reference to the chunk or its events is left, and this is called once.
+    #[inline]
+    unsafe fn free(mut chunk: NonNull<Chunk>) {
+        // SAFETY: the chunk is initialized, and nothing else refers to it (contract of this
+        // function).
+        let header = unsafe { chunk.as_mut() };
+        #[cfg(feature = "loom")]
+        header.used.with_mut(|_| ());
+        let (layout, count) = (header.layout, header.events.load(Ordering::Relaxed));
+        // The messages of the events refer to the pinned response, so it is released after them.
+        let _pin = header.pin.take();
+        // SAFETY: the layout has at least `FIRST_EVENT` bytes.
+        let first_event = unsafe { chunk.cast::<u8>().add(FIRST_EVENT) }.cast::<Event>();
+        let events = ptr::slice_from_raw_parts_mut(first_event.as_ptr(), count);
+        // SAFETY: the builder initialized `count` events there; each is dropped once, here.
+        unsafe { ptr::drop_in_place(events) };
+        // SAFETY: the header is initialized and dropped once, here.
+        unsafe { chunk.drop_in_place() };
+        // SAFETY: `try_new` allocated the chunk with this layout, and nothing refers to it any
+        // more.
+        unsafe { alloc::dealloc(chunk.as_ptr().cast(), layout) };
     }
 }
 
-/// A chunk that is being filled. It is there until its last event was given away.
-pub struct Filling {
+/// Fills a new chunk with events. It owns the references of the events that are not added yet.
+pub struct ChunkBuilder {
     chunk: NonNull<Chunk>,
-    /// Where the next event goes, and how many more have room.
+    /// Where the next event goes.
     next_event: NonNull<Event>,
+    /// How many more events the chunk takes.
     events_left: usize,
+    /// Where the bytes of the next copied record go.
     next_byte: NonNull<u8>,
     bytes_left: usize,
 }
 
-impl Filling {
-    /// For the first of these records, as many as one chunk takes; `None` if there are none.
-    pub fn for_first_of(records: &[RawRecord], positions: &Arc<Positions>) -> Option<Self> {
+impl ChunkBuilder {
+    /// Allocates a chunk for the first of these records: for as many as fit into one chunk. `None`
+    /// if there are no records.
+    pub fn for_leading(records: &[RawRecord], positions: &Arc<Positions>) -> Option<Self> {
         let (first, others) = records.split_first()?;
         let (first, others) = (&first.payload, others.iter().map(|record| &record.payload));
-        if let Some(answer) = first.answer()
-            && let Some(pin) = first.pin(answer)
+        if let Some(response) = first.response()
+            && let Some(pin) = first.pin(response)
         {
-            let beside = others.take(MOST_PINNED - 1).take_while(|payload| payload.answer() == Some(answer));
-            return Some(Filling::new(1 + beside.count(), 0, Some(pin), positions));
+            let beside = others.take(MAX_PINNED - 1).take_while(|payload| payload.response() == Some(response));
+            return Some(ChunkBuilder::new(1 + beside.count(), 0, Some(pin), positions));
         }
         let (mut events, mut bytes) = (1, first.bytes().len());
-        let to_be_copied = others.take(MOST_EVENTS - 1).take_while(|payload| payload.answer().is_none());
-        for size in to_be_copied.map(|payload| payload.bytes().len()) {
+        let copied = others.take(MAX_EVENTS - 1).take_while(|payload| payload.response().is_none());
+        for size in copied.map(|payload| payload.bytes().len()) {
             let more = bytes.saturating_add(size);
-            if more > MOST_BYTES {
+            if more > MAX_BYTES {
                 break;
             }
             (events, bytes) = (events + 1, more);
         }
-        let copied = Filling::try_new(events, bytes, None, positions);
-        // Where there is no memory for a large copy, the response that holds the record is kept in any case.
-        Some(copied.unwrap_or_else(|| Filling::new(1, 0, first.pin_in_any_case(), positions)))
+        let builder = ChunkBuilder::try_new(events, bytes, None, positions);
+        // If there is no memory for a large copy, the chunk pins the response even beyond the
+        // limit.
+        Some(builder.unwrap_or_else(|| ChunkBuilder::new(1, 0, first.pin_beyond_limit(), positions)))
     }
 
     fn new(events: usize, bytes: usize, pin: Option<Pin>, positions: &Arc<Positions>) -> Self {
-        let filling = Filling::try_new(events, bytes, pin, positions);
-        filling.unwrap_or_else(|| alloc::handle_alloc_error(Layout::new::<Chunk>()))
+        let builder = ChunkBuilder::try_new(events, bytes, pin, positions);
+        builder.unwrap_or_else(|| alloc::handle_alloc_error(Layout::new::<Chunk>()))
     }
 
-    /// `None` if there is no memory.
+    /// `None` if memory is exhausted.
     fn try_new(events: usize, bytes: usize, pin: Option<Pin>, positions: &Arc<Positions>) -> Option<Self> {
         let layout = Chunk::layout(events, bytes)?;
-        // SAFETY: the layout has a size, that of a chunk's head at least.
+        // SAFETY: the layout's size is not 0, since it includes the header.
         let memory = NonNull::new(unsafe { alloc::alloc(layout) })?;
         let chunk = memory.cast::<Chunk>();
-        // SAFETY: the parts lie within the layout, the events aligned.
-        unsafe {
-            chunk.write(Chunk {
-                references: AtomicUsize::new(events),
-                events: AtomicUsize::new(0),
-                layout,
-                pin,
-                positions: positions.clone(),
-                #[cfg(feature = "loom")]
-                used: loom::cell::UnsafeCell::new(()),
-            });
-            let next_event = memory.add(FIRST_EVENT).cast::<Event>();
-            let next_byte = next_event.add(events).cast();
-            Some(Filling { chunk, next_event, events_left: events, next_byte, bytes_left: bytes })
-        }
+        let header = Chunk {
+            references: AtomicUsize::new(events),
+            events: AtomicUsize::new(0),
+            layout,
+            pin,
+            positions: positions.clone(),
+            #[cfg(feature = "loom")]
+            used: loom::cell::UnsafeCell::new(()),
+        };
+        // SAFETY: the layout begins with a header and is aligned for it.
+        unsafe { chunk.write(header) };
+        // SAFETY: in the layout, `events` events follow at `FIRST_EVENT`, aligned.
+        let next_event = unsafe { memory.add(FIRST_EVENT) }.cast::<Event>();
+        // SAFETY: in the layout, `bytes` bytes follow the events.
+        let next_byte = unsafe { next_event.add(events) }.cast();
+        Some(ChunkBuilder { chunk, next_event, events_left: events, next_byte, bytes_left: bytes })
     }
 
-    /// How many more records it takes.
-    pub fn room(&self) -> usize {
+    /// How many more records the chunk takes.
+    pub fn remaining(&self) -> usize {
         self.events_left
     }
 
-    /// Reads a record; the next of those that it was made for.
+    /// Decodes a record and adds its event. The caller passes the records of
+    /// [`for_leading`](Self::for_leading), in order. A malformed record adds nothing.
     pub fn read(&mut self, record: RawRecord, serializer: &Provided<dyn Serializer>) -> Result<SharedEvent> {
-        let parts = Parts::read(record.payload.bytes(), record.offset, serializer)?;
-        assert!(self.events_left > 0, "a chunk is filled with the records that it was made for");
-        // SAFETY: alive by the reference of the event that there is room for.
+        let parts = RecordParts::read(record.payload.bytes(), record.offset, serializer)?;
+        assert!(self.events_left > 0, "the chunk has no capacity for this record");
+        // SAFETY: this builder owns the reference of the next event, which keeps the chunk alive.
         let chunk = unsafe { self.chunk.as_ref() };
         let (bytes, message) = match (record.payload, &chunk.pin) {
             (Payload::Fetched(fetched), Some(pin)) => {
-                // SAFETY: the chunk, made for this record, drops its events before it lets the client go.
+                // SAFETY: `Chunk::free` drops the events, with their messages, before the pin.
                 let message = unsafe { fetched.keep(pin) };
                 (NonNull::from(message.payload()), Some(message))
             }
@@ -225,37 +254,38 @@ impl Filling {
     }
 
     fn copy(&mut self, bytes: &[u8]) -> NonNull<[u8]> {
-        assert!(bytes.len() <= self.bytes_left, "a chunk is filled with the records that it was made for");
+        assert!(bytes.len() <= self.bytes_left, "the chunk has no capacity for this record");
         let copied = self.next_byte;
-        // SAFETY: so much room is left behind it, which nobody has a reference to.
-        unsafe {
-            ptr::copy_nonoverlapping(bytes.as_ptr(), copied.as_ptr(), bytes.len());
-            self.next_byte = copied.add(bytes.len());
-        }
+        // SAFETY: `bytes_left` bytes, checked above, are free there, and no reference to them
+        // exists.
+        unsafe { ptr::copy_nonoverlapping(bytes.as_ptr(), copied.as_ptr(), bytes.len()) };
+        // SAFETY: the new position is at most at the end of the allocation, as checked above.
+        self.next_byte = unsafe { copied.add(bytes.len()) };
         self.bytes_left -= bytes.len();
         NonNull::slice_from_raw_parts(copied, bytes.len())
     }
 
-    /// Gives it the reference that was counted for it.
+    /// Adds an event and returns the reference that was counted for it. The caller has checked that
+    /// `events_left` is not 0.
     fn add(&mut self, event: Event) -> SharedEvent {
-        // Nobody else changes it.
-        let there = &event.chunk().events;
-        there.store(there.load(Ordering::Relaxed) + 1, Ordering::Relaxed);
-        let place = self.next_event;
-        // SAFETY: so much room is left there.
-        unsafe {
-            place.write(event);
-            self.next_event = place.add(1);
-        }
+        let count = &event.chunk().events;
+        // Not a `fetch_add`, which costs more: only this builder changes the number.
+        count.store(count.load(Ordering::Relaxed) + 1, Ordering::Relaxed);
+        let added = self.next_event;
+        // SAFETY: the layout has space for `events_left` more events there, at least one (see
+        // above).
+        unsafe { added.write(event) };
+        // SAFETY: the new position is at most after the last event of the layout.
+        self.next_event = unsafe { added.add(1) };
         self.events_left -= 1;
-        SharedEvent(place)
+        SharedEvent(added)
     }
 }
 
-impl Drop for Filling {
+impl Drop for ChunkBuilder {
     fn drop(&mut self) {
         if self.events_left > 0 {
-            // SAFETY: the references of events that there are none of.
+            // SAFETY: this builder owns the references of the events that were not added.
             unsafe { Chunk::release(self.chunk, self.events_left) };
         }
     }

@@ -1,4 +1,5 @@
-//! An event as it was read: its record's bytes, where its parts are in them, and how to acknowledge it.
+//! A consumed event: its record's bytes, where the parts of the event are in them, and how to
+//! acknowledge it.
 
 mod chunk;
 #[cfg(test)]
@@ -8,14 +9,14 @@ use std::ops::Range;
 use std::ptr::NonNull;
 
 use crate::components::{Provided, Serializer};
-use crate::error::{Error, Kind, Result};
 use crate::json;
-use crate::kafka::Message;
-use crate::poison::Poison;
+use crate::kafka::librdkafka::message::Message;
 use crate::positions::{Assignment, Positions};
-use crate::record::{self, LENGTH_PREFIX, Layout};
+use crate::record::{self, LENGTH_PREFIX, RecordLayout};
+use crate::support::error::{Error, Kind, Result};
+use crate::support::poison::Poison;
 use chunk::Chunk;
-pub use chunk::{Filling, SharedEvent};
+pub use chunk::{ChunkBuilder, SharedEvent};
 
 /// The id of the event that marks the end of a topic.
 pub(crate) const NO_MORE_EVENTS: u64 = u64::MAX;
@@ -23,43 +24,44 @@ pub(crate) const NO_MORE_EVENTS: u64 = u64::MAX;
 pub struct Event {
     pub poison: Poison,
     chunk: NonNull<Chunk>,
-    /// In the chunk, or in the message.
+    /// The record's bytes: in the chunk, or in the message.
     bytes: NonNull<[u8]>,
-    /// Of an answer that the chunk pins.
+    /// A message of the fetch response that the chunk pins, if the bytes stay there.
     _message: Option<Message>,
-    parts: Parts,
+    parts: RecordParts,
     offset: u64,
     partition: u32,
     timestamp_ms: i64,
     assignment: Assignment,
 }
 
-// SAFETY: what its pointers point to is only read, and lives as long as the event.
+// SAFETY: the pointers refer to the chunk and to the record's bytes, which live as long as the
+// event and are only read, or changed by atomics.
 unsafe impl Send for Event {}
-// SAFETY: as above.
+// SAFETY: as for `Send`.
 unsafe impl Sync for Event {}
 
-/// Where what is in the record's bytes.
-struct Parts {
+/// Where the parts of an event are in its record's bytes.
+struct RecordParts {
     serialized: Range<usize>,
-    json: Json,
+    json: MetadataText,
     data: Range<usize>,
     id: u64,
 }
 
-/// The metadata's text.
-enum Json {
-    /// It is in the record.
+/// The metadata as JSON text.
+enum MetadataText {
+    /// The text is in the record's bytes.
     Within(Range<usize>),
-    /// A serializer of the host's made it.
-    Made(Box<str>),
-    /// Nobody here can read it.
+    /// A serializer of the host returned the text.
+    Owned(Box<str>),
+    /// The topic's serializer is missing.
     Unknown,
 }
 
 impl Event {
     fn chunk(&self) -> &Chunk {
-        // SAFETY: an event is in its chunk, so that lives as long.
+        // SAFETY: the event lies in its chunk, which is freed only after its events are dropped.
         unsafe { self.chunk.as_ref() }
     }
 
@@ -68,21 +70,23 @@ impl Event {
     }
 
     fn bytes(&self) -> &[u8] {
-        // SAFETY: the chunk's, or those of the event's message; nobody changes them.
+        // SAFETY: the bytes are in the chunk, which outlives the event, or belong to `_message`;
+        // they do not change.
         unsafe { self.bytes.as_ref() }
     }
 
-    /// The metadata as JSON; `None` when the topic's serializer is one that the core does not have.
+    /// The metadata as JSON; `None` if the topic's serializer is missing.
     pub fn metadata(&self) -> Option<&str> {
         match &self.parts.json {
-            // SAFETY: `Json::read` found UTF-8 there, and nobody changes these bytes.
-            Json::Within(range) => Some(unsafe { std::str::from_utf8_unchecked(&self.bytes()[range.clone()]) }),
-            Json::Made(text) => Some(text),
-            Json::Unknown => None,
+            // SAFETY: `MetadataText::read` checked that this range is UTF-8, and the bytes do not
+            // change.
+            MetadataText::Within(range) => Some(unsafe { std::str::from_utf8_unchecked(&self.bytes()[range.clone()]) }),
+            MetadataText::Owned(text) => Some(text),
+            MetadataText::Unknown => None,
         }
     }
 
-    /// The metadata as the serializer wrote it.
+    /// The serialized metadata.
     pub fn serialized_metadata(&self) -> &[u8] {
         &self.bytes()[self.parts.serialized.clone()]
     }
@@ -91,17 +95,17 @@ impl Event {
         &self.bytes()[self.parts.data.clone()]
     }
 
-    /// The offset, or [`NO_MORE_EVENTS`].
+    /// The offset; [`NO_MORE_EVENTS`] for the end-of-topic mark.
     pub fn id(&self) -> u64 {
         self.parts.id
     }
 
-    /// Where the record is, the end of a topic included.
+    /// The record's offset, also for the end-of-topic mark.
     pub fn offset(&self) -> u64 {
         self.offset
     }
 
-    /// Whether its partition is still this consumer's, by the assignment that the event came by.
+    /// Whether the assignment under which the event was read is still in effect.
     pub fn is_current(&self) -> bool {
         self.positions().is_current(self.partition, self.assignment)
     }
@@ -114,47 +118,49 @@ impl Event {
         self.partition
     }
 
-    /// Milliseconds since 1970 by the producer's or the broker's clock; -1 when the record has none.
+    /// Milliseconds since 1970 by the producer's or the broker's clock; -1 if the record has none.
     pub fn timestamp_ms(&self) -> i64 {
         self.timestamp_ms
     }
 
-    /// This event and all before it in its partition are done with; committed within a second, or at once by
-    /// [`crate::consumer::Consumer::commit`].
+    /// Acknowledges this event and all earlier ones of its partition. The consumer commits that
+    /// within a second, or at once in [`crate::client::consumer::Consumer::commit`].
     pub fn acknowledge(&self) -> Result<()> {
         self.positions().acknowledge(self.partition, self.assignment, self.offset)
     }
 }
 
-impl Parts {
+impl RecordParts {
     fn read(bytes: &[u8], offset: u64, serializer: &Provided<dyn Serializer>) -> Result<Self> {
         Ok(match record::decode(bytes)? {
-            Layout::EndOfTopic => Parts { serialized: 0..0, json: Json::Unknown, data: 0..0, id: NO_MORE_EVENTS },
-            Layout::Event { metadata, data } => {
-                let json = Json::read(bytes, metadata.clone(), serializer)?;
-                Parts { serialized: metadata, json, data, id: offset }
+            RecordLayout::EndOfTopic => {
+                RecordParts { serialized: 0..0, json: MetadataText::Unknown, data: 0..0, id: NO_MORE_EVENTS }
+            }
+            RecordLayout::Event { metadata, data } => {
+                let json = MetadataText::read(bytes, metadata.clone(), serializer)?;
+                RecordParts { serialized: metadata, json, data, id: offset }
             }
         })
     }
 }
 
-impl Json {
+impl MetadataText {
     fn read(bytes: &[u8], metadata: Range<usize>, serializer: &Provided<dyn Serializer>) -> Result<Self> {
         match serializer {
             Provided::BuiltIn => {
                 let length = record::json_within(&bytes[metadata.clone()])?.len();
                 let start = metadata.start + LENGTH_PREFIX;
-                Ok(Json::Within(start..start + length))
+                Ok(MetadataText::Within(start..start + length))
             }
-            Provided::By(serializer) => {
+            Provided::Custom(serializer) => {
                 let text = serializer.deserialize(&bytes[metadata])?;
-                json::check(&text).map_err(|why| {
-                    let said = "the topic's serializer made something of its metadata that is not JSON";
-                    Error::new(Kind::MalformedRecord, format!("{said}: {why}"))
+                json::check(&text).map_err(|reason| {
+                    let message = "the topic's serializer returned metadata that is not JSON";
+                    Error::new(Kind::MalformedRecord, format!("{message}: {reason}"))
                 })?;
-                Ok(Json::Made(text.into()))
+                Ok(MetadataText::Owned(text.into()))
             }
-            Provided::Nobody(_) => Ok(Json::Unknown),
+            Provided::Missing(_) => Ok(MetadataText::Unknown),
         }
     }
 }

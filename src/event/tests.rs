@@ -1,15 +1,16 @@
-//! How events share chunks, and that these go with the last of them. What is pinned takes a real Kafka to try.
+//! How events share chunks, and when a chunk is freed. Pinned responses need a real Kafka; the
+//! suite tests them.
 
 use std::collections::HashSet;
 use std::sync::Arc;
 use std::thread;
 
-use super::{Filling, SharedEvent};
+use super::{ChunkBuilder, SharedEvent};
 use crate::components::{Provided, Serializer};
-use crate::error::{Kind, Result};
-use crate::kafka::{Payload, RawRecord};
-use crate::positions::{Positions, Step};
+use crate::kafka::librdkafka::record::{Payload, RawRecord};
+use crate::positions::{DeliveryOrder, Positions};
 use crate::record::{EventRecord, Metadata, Record as _};
+use crate::support::error::{Kind, Result};
 
 fn payload(data: &[u8]) -> Vec<u8> {
     let record = EventRecord::new(Metadata::Json(r#"{"a":1}"#), [data].into_iter());
@@ -27,18 +28,18 @@ fn positions() -> Arc<Positions> {
 fn read_all(payloads: &[Vec<u8>], positions: &Arc<Positions>) -> Vec<Result<SharedEvent>> {
     let serializer: Provided<dyn Serializer> = Provided::BuiltIn;
     let records = payloads.iter().enumerate().map(|(offset, payload)| {
-        let mut turn = positions.turn();
-        if turn.next(0) > Some(offset as u64) {
-            turn.start_over_at(0, offset as u64);
+        let mut guard = positions.lock();
+        if guard.next(0) > Some(offset as u64) {
+            guard.start_over_at(0, offset as u64);
         }
-        let Step::InOrder(assignment) = turn.deliver(0, offset as u64) else { panic!("not in order") };
+        let DeliveryOrder::InOrder(assignment) = guard.deliver(0, offset as u64) else { panic!("not in order") };
         let payload = Payload::Given(payload);
         RawRecord { payload, partition: 0, offset: offset as u64, timestamp_ms: -1, assignment }
     });
     let mut rest = records.collect::<Vec<_>>().into_iter();
     let mut read = Vec::new();
-    while let Some(mut chunk) = Filling::for_first_of(rest.as_slice(), positions) {
-        read.extend(rest.by_ref().take(chunk.room()).map(|record| chunk.read(record, &serializer)));
+    while let Some(mut chunk) = ChunkBuilder::for_leading(rest.as_slice(), positions) {
+        read.extend(rest.by_ref().take(chunk.remaining()).map(|record| chunk.read(record, &serializer)));
     }
     read
 }
@@ -64,15 +65,15 @@ fn small_events_share_chunks_and_each_has_its_own_bytes() {
 }
 
 #[test]
-fn a_chunk_keeps_few_bytes_unless_one_event_has_more() {
+fn only_a_single_event_exceeds_the_chunk_size() {
     let large = |number| payload(&vec![number; 10_000]);
     let together = events(&[large(1), large(2), payload(b"x"), payload(&[3; 100_000]), payload(b"y")], &positions());
-    assert_eq!(chunks(&together), 4, "the third fits in with the second");
+    assert_eq!(chunks(&together), 4, "the third event shares the chunk of the second");
     assert_eq!(together[3].data(), [3; 100_000]);
 }
 
 #[test]
-fn a_chunk_goes_with_the_last_of_its_events_in_whatever_order_they_go() {
+fn chunk_is_freed_with_its_last_event_in_any_order() {
     let positions = positions();
     let mut held = events(&(0..10).map(|_| payload(b"data")).collect::<Vec<_>>(), &positions);
     held.push(held[3].clone());
@@ -86,20 +87,20 @@ fn a_chunk_goes_with_the_last_of_its_events_in_whatever_order_they_go() {
 }
 
 #[test]
-fn malformed_records_between_events_are_errors_and_take_none_with_them() {
+fn malformed_records_do_not_affect_other_events() {
     let positions = positions();
     let payloads = [payload(b"a"), b"short".to_vec(), payload(b"b"), vec![0; 17]];
     let read = read_all(&payloads, &positions);
-    let said: Vec<_> =
-        read.iter().map(|event| event.as_ref().map(|event| event.data()).map_err(|why| why.kind())).collect();
-    assert_eq!(said, [Ok(&b"a"[..]), Err(Kind::MalformedRecord), Ok(&b"b"[..]), Err(Kind::MalformedRecord)]);
+    let outcomes: Vec<_> =
+        read.iter().map(|event| event.as_ref().map(|event| event.data()).map_err(|error| error.kind())).collect();
+    assert_eq!(outcomes, [Ok(&b"a"[..]), Err(Kind::MalformedRecord), Ok(&b"b"[..]), Err(Kind::MalformedRecord)]);
     drop(read);
     drop(read_all(&payloads[1..2], &positions));
-    assert_eq!(Arc::strong_count(&positions), 1, "chunks without events are gone too");
+    assert_eq!(Arc::strong_count(&positions), 1, "chunks without events are freed, too");
 }
 
 #[test]
-fn threads_may_give_the_events_of_one_chunk_back_at_the_same_time() {
+fn threads_release_events_of_one_chunk_concurrently() {
     let positions = positions();
     for _ in 0..200 {
         let mut held = events(&(0..64).map(|_| payload(b"data")).collect::<Vec<_>>(), &positions);
@@ -110,16 +111,16 @@ fn threads_may_give_the_events_of_one_chunk_back_at_the_same_time() {
             }
         });
         assert_eq!(Arc::strong_count(&positions), 1);
-        positions.go_back_to(0, 0);
+        positions.seek(0, 0);
     }
 }
 
 #[test]
-fn a_reference_is_a_pointer_and_back() {
+fn reference_survives_the_round_trip_through_a_pointer() {
     let positions = positions();
     let event = events(&[payload(b"data")], &positions).remove(0);
     let pointer = event.into_raw();
-    // SAFETY: the reference that was made a pointer.
+    // SAFETY: `pointer` came from `into_raw` above.
     let again = unsafe { SharedEvent::from_raw(pointer) };
     assert_eq!((again.data(), again.as_ptr()), (&b"data"[..], pointer));
 }
@@ -130,14 +131,15 @@ mod models {
 
     use super::*;
 
-    /// Whoever gives its event back last frees the chunk, after everybody else is done with it.
+    /// The thread that releases the last event frees the chunk, after all uses by the other
+    /// threads.
     #[test]
-    fn chunk_goes_with_the_last_of_its_events() {
+    fn chunk_is_freed_with_its_last_event() {
         loom::model(|| {
             let positions = positions();
-            let mut given = events(&[payload(b"first"), payload(b"second")], &positions);
-            assert_eq!(chunks(&given), 1);
-            let (second, first) = (given.pop().unwrap(), given.pop().unwrap());
+            let mut held = events(&[payload(b"first"), payload(b"second")], &positions);
+            assert_eq!(chunks(&held), 1);
+            let (second, first) = (held.pop().unwrap(), held.pop().unwrap());
             let shared = first.clone();
             let others = [
                 thread::spawn(move || assert_eq!(second.data(), b"second")),
@@ -146,7 +148,7 @@ mod models {
             assert_eq!(first.data(), b"first");
             drop(first);
             others.into_iter().for_each(|other| other.join().unwrap());
-            // The chunk has had a reference.
+            // The chunk's reference is released.
             assert_eq!(Arc::strong_count(&positions), 1);
         });
     }

@@ -1,5 +1,6 @@
 /**
- * Hands bytes to librdkafka's record batch reader as if a broker had sent them. For fuzzers only: src/fuzz/batches.rs.
+ * Passes bytes to librdkafka's record batch reader as if a broker had sent them. Only for
+ * fuzzing: src/fuzz/batches.rs.
  */
 #include "rd.h"
 #include "rdkafka_int.h"
@@ -13,9 +14,11 @@
 #include "crc32c.h"
 #include "rdcrc32.h"
 
-/* What libFuzzer takes for reached. Of what gcc can do at each branch it knows nothing: plugin-tests/fuzz/build.rs has it do this. */
+/* Coverage counters for libFuzzer. ci/fuzz.sh has gcc insert a call of
+ * __sanitizer_cov_trace_pc at each branch; plugin-tests/fuzz/build.rs redirects it to the
+ * function below, since that of libFuzzer ends the process. */
 __attribute__((section("__libfuzzer_extra_counters"))) static uint8_t counters[1 << 14];
-/* Clients' own threads reach something at any time. */
+/* Only the fuzzing thread counts: the threads of the client run code at any time. */
 static __thread rd_bool_t is_counting;
 
 void __wrap___sanitizer_cov_trace_pc(void);
@@ -24,10 +27,10 @@ void __wrap___sanitizer_cov_trace_pc(void) {
                 counters[((uintptr_t)__builtin_return_address(0) * 0x9e3779b97f4a7c15ull) >> 50]++;
 }
 
-/* In no header of librdkafka's. */
+/* No header of librdkafka declares it. */
 void rd_kafka_toppar_damage_reset(rd_kafka_toppar_t *rktp);
 
-/* As FuzzedResponse of batches.rs. */
+/* Mirrors FuzzedResponse in batches.rs. */
 typedef struct fuzzed_response_s {
         const uint8_t *bytes;
         size_t size;
@@ -40,7 +43,7 @@ typedef struct fuzzed_response_s {
         rd_bool_t is_signed;
 } fuzzed_response_t;
 
-/* As FuzzedResult of batches.rs. */
+/* Mirrors FuzzedResult in batches.rs. */
 typedef struct fuzzed_result_s {
         int64_t position;
         int32_t err;
@@ -94,7 +97,7 @@ static void touch(rd_kafka_op_t *rko) {
         }
 }
 
-/** Makes the checksums right, so that what is behind them is reached. */
+/** Corrects the checksums, so that the code after their check is reached. */
 static void sign(uint8_t *bytes, size_t size) {
         const size_t length_of = 8, magic_of = 16;
         size_t at = 0;
@@ -161,7 +164,7 @@ void octopus_fuzz_batches(const fuzzed_response_t *response, fuzzed_result_t *ou
         partition->rktp_offsets.fetch_pos.offset       = response->fetch_offset;
         partition->rktp_offsets.fetch_pos.leader_epoch = -1;
 
-        /* Of its size exactly, so that the sanitizer sees each byte too many. */
+        /* An allocation of the exact size, so that the sanitizer detects each access beyond it. */
         bytes = malloc(response->size);
         rd_assert(bytes || response->size == 0);
         memcpy(bytes, response->bytes, response->size);

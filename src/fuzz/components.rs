@@ -1,9 +1,10 @@
-//! Components, as whoever makes a topic writes them, and metadata held against them. A line each: a schema, or behind a `!` a
-//! validator's JSON; metadata; a selector's JSON; a serializer's.
+//! Fuzzes the components of a topic, and metadata that they validate. The input has four lines: a
+//! schema, or `!` and the JSON of a validator; metadata; the JSON of a selector; the JSON of a
+//! serializer.
 
 use super::input::lines;
 use crate::components::{Components, Provided, Registry};
-use crate::error::{Error, Kind};
+use crate::support::error::{Error, Kind};
 
 pub fn components(input: &[u8]) {
     let mut lines = lines(input);
@@ -23,40 +24,42 @@ pub fn components(input: &[u8]) {
 
 fn check_error(error: &Error, kind: Kind) {
     assert_eq!(error.kind(), kind, "{error}");
-    // Whatever is wrong is not quoted at any length.
+    // Errors shorten the values that they quote.
     assert!((10..4_000).contains(&error.message().len()), "{} bytes: {error}", error.message().len());
 }
 
 fn check(components: &Components, metadata: &str) {
     let kept = components.in_order().map(|(_, component)| component.json().to_owned());
-    let again = Components::parse([Some(&kept[0]), Some(&kept[1]), Some(&kept[2])]).expect("it is read as it was kept");
+    let again =
+        Components::parse([Some(&kept[0]), Some(&kept[1]), Some(&kept[2])]).expect("the kept JSON is parsed again");
     assert_eq!(again.in_order().map(|(_, component)| component.json().to_owned()), kept);
-    serde_json::to_string(components).expect("components can be shown");
+    serde_json::to_string(components).expect("components are serialized");
 
     let registry = Registry::default();
-    let parts = match registry.make_parts(components) {
-        Ok(parts) => parts,
+    let instances = match registry.instantiate(components) {
+        Ok(instances) => instances,
         Err(error) => return check_error(&error, Kind::Component),
     };
-    // What can be opened can be made, but for one thing. Making a schema a second time takes most of the time here.
-    if validator_says(components, "format")
+    // A topic that can be opened can be created, unless its schema uses `format`. Checked only
+    // then, since compiling the schema again takes most of the time here.
+    if validator_contains(components, "format")
         && let Err(error) = registry.check_new(components)
     {
         check_error(&error, Kind::Component);
         assert!(error.message().contains("\"format\""), "{error}");
     }
-    registry.missed(&parts).iter().for_each(|error| check_error(error, Kind::Component));
-    parts.make_selector().map(drop).expect("the core has one or none");
+    registry.missing(&instances).iter().for_each(|error| check_error(error, Kind::Component));
+    instances.make_selector().map(drop).expect("a built-in or missing selector");
 
-    let Provided::By(validator) = &parts.validator else { return };
+    let Provided::Custom(validator) = &instances.validator else { return };
     let verdict = validator.validate(metadata, &[]);
     if let Err(error) = &verdict {
         check_error(error, Kind::InvalidMetadata);
-        assert!(!error.message().ends_with(": "), "a reason is missing: {error}");
+        assert!(!error.message().ends_with(": "), "the error has no reason: {error}");
     }
-    assert_eq!(validator.validate(metadata, &[]).is_ok(), verdict.is_ok(), "asked twice, it says the same");
+    assert_eq!(validator.validate(metadata, &[]).is_ok(), verdict.is_ok(), "the second result differs");
 }
 
-fn validator_says(components: &Components, word: &str) -> bool {
+fn validator_contains(components: &Components, word: &str) -> bool {
     components.validator.json().contains(word)
 }

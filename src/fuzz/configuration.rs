@@ -1,13 +1,13 @@
-//! Configuration, as users, tools and environments write it. A line each: a driver's configuration, a topic's options, a
-//! client's options, a topic's name.
+//! Fuzzes the configuration. The input has four lines: the configuration of a driver, the options
+//! of a topic, the options of a client, the name of a topic.
 
 use serde_json::Value;
 
 use super::input::lines;
 use crate::config::{ClientSettings, DriverSettings, Properties, TopicSettings, check_topic_name, is_secret};
-use crate::error::{Error, Kind};
 use crate::kafka::Connection;
-use crate::services::Services;
+use crate::support::error::{Error, Kind};
+use crate::support::services::Services;
 
 pub fn configuration(input: &[u8]) {
     let mut lines = lines(input);
@@ -22,7 +22,8 @@ pub fn configuration(input: &[u8]) {
         Err(error) => {
             check_error(&error);
             assert_hidden(&secrets(&driver), error.message());
-            DriverSettings::parse(r#"{"embedded": {"brokers": 2}, "namespace": "space"}"#).expect("a right one")
+            DriverSettings::parse(r#"{"embedded": {"brokers": 2}, "namespace": "space"}"#)
+                .expect("a valid configuration")
         }
     };
     match TopicSettings::parse(Some(&topic), &driver) {
@@ -38,7 +39,7 @@ pub fn configuration(input: &[u8]) {
             check_properties(&settings.kafka);
             let all = driver.kafka.overlaid_with(&settings.kafka);
             for (name, value) in settings.kafka.iter() {
-                assert_eq!(all.get(name), Some(value), "a client's property goes over the driver's");
+                assert_eq!(all.get(name), Some(value), "a property of the client is not used");
             }
         }
         Err(error) => check_error(&error),
@@ -52,24 +53,25 @@ fn check_error(error: &Error) {
 }
 
 fn check_driver(settings: &DriverSettings, json: &str, name: &str) {
-    let most = i32::MAX as u128;
-    assert!((1..=most).contains(&settings.timeout.as_millis()) && settings.open_retry.as_millis() <= most);
+    let max = i32::MAX as u128;
+    assert!((1..=max).contains(&settings.timeout.as_millis()) && settings.open_retry.as_millis() <= max);
     assert!(!settings.info_topic_prefix.is_empty() && settings.namespace.as_deref() != Some(""));
     assert_eq!(settings.embedded.is_none(), settings.kafka.get("bootstrap.servers").is_some());
     check_properties(&settings.kafka);
     if let Some(msk) = &settings.msk {
-        assert!((1..=900).contains(&msk.life.as_secs()) && !msk.region.is_empty());
+        assert!((1..=900).contains(&msk.lifetime.as_secs()) && !msk.region.is_empty());
         assert_eq!(settings.kafka.get("sasl.mechanism").map(str::to_ascii_uppercase).as_deref(), Some("OAUTHBEARER"));
     }
     let secrets = secrets(json);
-    assert_hidden(&secrets, &serde_json::to_string(settings).expect("settings can be described"));
+    assert_hidden(&secrets, &serde_json::to_string(settings).expect("settings are serialized"));
     assert_hidden(&secrets, &format!("{settings:?}"));
     if let Err(error) = check_name_of(name, settings) {
         assert_eq!(error.kind(), Kind::InvalidArgument);
     }
-    // librdkafka's own parser sees the properties, too. A cluster is not started, AWS is not asked, no library loaded.
-    let asks_nobody = settings.embedded.is_none() && settings.msk.is_none();
-    if asks_nobody && settings.kafka.get("plugin.library.paths").is_none() {
+    // Covers the parser of librdkafka too. Skipped if it would start a cluster, connect to AWS or
+    // load a library.
+    let is_local = settings.embedded.is_none() && settings.msk.is_none();
+    if is_local && settings.kafka.get("plugin.library.paths").is_none() {
         match Connection::new(settings, Services::default()) {
             Ok(connection) => assert_hidden(&secrets, &format!("{:?}", connection.properties)),
             Err(error) => {
@@ -88,26 +90,26 @@ fn check_properties(properties: &Properties) {
 
 fn check_name(driver: &DriverSettings, name: &str) {
     let kafka_name = driver.kafka_name(name);
-    let is_right = (1..=249).contains(&kafka_name.len())
+    let is_valid = (1..=249).contains(&kafka_name.len())
         && kafka_name.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"._-".contains(&byte))
         && ![".", ".."].contains(&kafka_name.as_str());
-    assert_eq!(check_topic_name(&kafka_name).is_ok(), is_right, "{kafka_name:?}");
-    assert_eq!(driver.name_of(&driver.info_topic_name(name)), None, "an info topic is no topic");
+    assert_eq!(check_topic_name(&kafka_name).is_ok(), is_valid, "{kafka_name:?}");
+    assert_eq!(driver.name_of(&driver.info_topic_name(name)), None, "an info topic is listed as a topic");
     if !name.is_empty() && !name.starts_with(&driver.info_topic_prefix) {
         assert_eq!(driver.name_of(&kafka_name), Some(name));
     }
 }
 
-fn check_name_of(name: &str, settings: &DriverSettings) -> crate::error::Result<()> {
+fn check_name_of(name: &str, settings: &DriverSettings) -> crate::support::error::Result<()> {
     check_topic_name(&settings.kafka_name(name))
 }
 
-/// In secrets, so that they can't be taken for anything that Octopus says itself.
-const HUSH: &str = "hush-";
+/// Marks secrets, to distinguish them from texts of Octopus itself. The corpus contains it.
+const SECRET_MARKER: &str = "hush-";
 
-/// The texts in a driver's configuration that must never be shown.
+/// The secrets in the configuration of a driver.
 fn secrets(json: &str) -> Vec<String> {
-    let root: Value = crate::json::value(json).unwrap_or_default();
+    let root: Value = crate::json::parse(json).unwrap_or_default();
     let mut found = Vec::new();
     for key in ["subject", "authorization"] {
         find_texts(root.pointer(&format!("/octopus/{key}")), &mut found);
@@ -117,7 +119,7 @@ fn secrets(json: &str) -> Vec<String> {
             find_secrets(name, value, &mut found);
         }
     }
-    found.retain(|text| text.contains(HUSH) && json.matches(text.as_str()).count() == 1);
+    found.retain(|text| text.contains(SECRET_MARKER) && json.matches(text.as_str()).count() == 1);
     found
 }
 

@@ -1,4 +1,4 @@
-//! A fuzzer's bytes, read as choices. When they are used up, everything is zero and empty.
+//! Reads the bytes of a fuzzer as choices. After their end, each choice is zero or empty.
 
 pub struct Input<'a>(&'a [u8]);
 
@@ -19,12 +19,12 @@ impl<'a> Input<'a> {
         self.byte() & 1 == 1
     }
 
-    /// One out of so many.
+    /// A number below `count`.
     pub fn one_of(&mut self, count: u8) -> u8 {
         self.byte() % count
     }
 
-    /// Small ones, those at the edges of types, and any other.
+    /// A small number, one near a power of two, one near the maximum, or any other.
     pub fn number(&mut self) -> u64 {
         match self.byte() {
             small @ 0..=199 => u64::from(small),
@@ -39,7 +39,7 @@ impl<'a> Input<'a> {
         }
     }
 
-    /// So many bytes as the next one says, a few hundred at most.
+    /// Some bytes, at most a few hundred. The next byte determines how many.
     pub fn bytes(&mut self) -> &'a [u8] {
         let size = match self.byte() {
             long @ 240.. => 40 * (usize::from(long) - 233),
@@ -48,7 +48,7 @@ impl<'a> Input<'a> {
         self.take(size)
     }
 
-    /// All that is left.
+    /// The remaining bytes.
     #[cfg(fuzzing)]
     pub fn rest(&mut self) -> &'a [u8] {
         self.take(usize::MAX)
@@ -61,7 +61,7 @@ impl<'a> Input<'a> {
     }
 }
 
-/// The lines of a text that is UTF-8 in parts.
+/// The lines of a text, with invalid UTF-8 replaced.
 pub fn lines(input: &[u8]) -> impl Iterator<Item = String> {
     input.split(|byte| *byte == b'\n').map(|line| String::from_utf8_lossy(line).into_owned())
 }

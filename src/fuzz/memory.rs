@@ -1,5 +1,5 @@
-//! A host's memory. Whatever a pointer points to is an allocation of its own, exactly as long as it is said to be, so that a
-//! sanitizer sees who goes beyond it.
+//! The memory of a host. Each pointer refers to a separate allocation of exactly the stated size,
+//! so that a sanitizer detects accesses beyond it.
 
 use std::alloc::{Layout, alloc, dealloc, handle_alloc_error};
 use std::ptr::null_mut;
@@ -7,17 +7,17 @@ use std::ptr::null_mut;
 use super::input::Input;
 use crate::abi::{Growing, octopus_bytes, octopus_text};
 
-/// What all structs of the ABI are aligned to.
+/// The alignment of all structs of the ABI.
 const ALIGNMENT: usize = 8;
 
-/// Lives until the calls that it was made for are over.
+/// Owns the allocations of one call.
 #[derive(Default)]
 pub struct Memory(Vec<(*mut u8, Layout)>);
 
 impl Drop for Memory {
     fn drop(&mut self) {
         for (start, layout) in self.0.drain(..) {
-            // SAFETY: from `take`, freed once.
+            // SAFETY: `take` allocated `start` with this layout, and `drain` yields it once.
             unsafe { dealloc(start, layout) };
         }
     }
@@ -25,8 +25,8 @@ impl Drop for Memory {
 
 impl Memory {
     fn take(&mut self, size: usize) -> *mut u8 {
-        let layout = Layout::from_size_align(size.max(1), ALIGNMENT).expect("a size that memory has");
-        // SAFETY: not of size 0.
+        let layout = Layout::from_size_align(size.max(1), ALIGNMENT).expect("the size is valid");
+        // SAFETY: the size of the layout is at least 1.
         let start = unsafe { alloc(layout) };
         if start.is_null() {
             handle_alloc_error(layout);
@@ -37,20 +37,21 @@ impl Memory {
 
     pub fn keep(&mut self, bytes: &[u8]) -> *mut u8 {
         let start = self.take(bytes.len());
-        // SAFETY: so many bytes are there.
+        // SAFETY: `take` allocated `bytes.len()` bytes.
         unsafe { start.copy_from_nonoverlapping(bytes.as_ptr(), bytes.len()) };
         start
     }
 
-    /// A copy of the values, one behind the other.
+    /// A copy of the values as an array.
     pub fn array<T: Copy>(&mut self, values: &[T]) -> *mut T {
         let start = self.take(size_of_val(values)).cast::<T>();
-        // SAFETY: so many values fit, and nothing of the ABI is aligned to more than `ALIGNMENT`.
+        // SAFETY: `take` allocated the size of `values`, aligned to `ALIGNMENT`, which no type of
+        // the ABI exceeds.
         unsafe { start.copy_from_nonoverlapping(values.as_ptr(), values.len()) };
         start
     }
 
-    /// `(NULL, 0)`, NULL with a size, nothing behind a pointer, or bytes.
+    /// `(NULL, 0)`, NULL with a size, a pointer to an empty allocation, or bytes.
     pub fn bytes(&mut self, input: &mut Input) -> octopus_bytes {
         match input.one_of(8) {
             0 => octopus_bytes::EMPTY,
@@ -68,8 +69,9 @@ impl Memory {
         octopus_text { data: bytes.data.cast(), size: bytes.size }
     }
 
-    /// A struct that grows, as a host has it whose header is older or newer than the plugin, or the same: so many bytes of
-    /// `value` as it says, and then what the plugin doesn't know. Sometimes NULL, or where no such struct can be.
+    /// A growing struct of a host whose header is older or newer than the plugin, or the same:
+    /// `value`, truncated, or followed by bytes that the plugin does not know. Sometimes NULL or
+    /// misaligned.
     pub fn growing<T: Growing>(&mut self, input: &mut Input, value: T) -> *mut T {
         match input.one_of(32) {
             0 => return null_mut(),
@@ -80,7 +82,7 @@ impl Memory {
         self.growing_array(&[value], size)
     }
 
-    /// Somewhere between two places where a struct can be.
+    /// A misaligned pointer.
     pub fn misaligned<T>(&mut self, size: usize) -> *mut T {
         self.keep(&vec![0xA5; size + ALIGNMENT]).wrapping_add(1).cast()
     }
@@ -92,7 +94,7 @@ impl Memory {
         }
     }
 
-    /// Such structs behind each other, as far apart as they are long.
+    /// An array of growing structs with a stride of `size`.
     pub fn growing_array<T: Growing>(&mut self, values: &[T], size: usize) -> *mut T {
         const HEAD: usize = size_of::<u64>();
         if size < HEAD || values.is_empty() {
@@ -101,9 +103,9 @@ impl Memory {
         let mut all = vec![0xA5; values.len() * size];
         for (index, value) in values.iter().enumerate() {
             let place = &mut all[index * size..];
-            // A struct ends between two fields: a size that cuts through a word has nothing in that word.
+            // A struct ends between two fields, so a word that `size` cuts off is zero.
             let whole = size.min(size_of::<T>()) / HEAD * HEAD;
-            // SAFETY: so many bytes are in both.
+            // SAFETY: `whole` is at most the size of `T`, and at most that of the slice.
             unsafe { place.as_mut_ptr().copy_from_nonoverlapping(std::ptr::from_ref(value).cast(), whole) };
             let cut = size.min(size_of::<T>());
             if whole < cut {
@@ -115,37 +117,41 @@ impl Memory {
     }
 }
 
-/// What a plugin may know of such a struct: nothing where none can be, zeros where the host's ends.
+/// A growing struct as the plugin reads it, with zeros after the end of the host's; `None` for an
+/// invalid pointer.
 ///
 /// # Safety
-/// NULL, misaligned, or from [`Memory`].
+/// `host` is NULL, misaligned, or from a live [`Memory`].
 pub unsafe fn known<T: Growing>(host: *const T) -> Option<T> {
     if host.is_null() || !host.is_aligned() {
         return None;
     }
-    // SAFETY: structs of `Memory` have a size.
+    // SAFETY: `host` is aligned, and allocations of `Memory` for structs have at least 8 bytes.
     let size = unsafe { host.cast::<u64>().read() } as usize;
     if size < size_of::<u64>() {
         return None;
     }
     let mut known = std::mem::MaybeUninit::<T>::zeroed();
     for at in 0..size.min(size_of::<T>()) {
-        // SAFETY: within the host's size and within ours.
-        unsafe { known.as_mut_ptr().cast::<u8>().add(at).write(host.cast::<u8>().add(at).read()) };
+        // SAFETY: `at` is below `size`, the size of the allocation of `host`.
+        let byte = unsafe { host.cast::<u8>().add(at).read() };
+        // SAFETY: `at` is below the size of `T`.
+        unsafe { known.as_mut_ptr().cast::<u8>().add(at).write(byte) };
     }
-    // SAFETY: zeros and what a host may give are values of such structs.
+    // SAFETY: `Growing` types consist of integers, pointers and optional functions, so zeros and
+    // the bytes of a valid host struct are valid.
     Some(unsafe { known.assume_init() })
 }
 
-/// The bytes that a host means; `None` for NULL with a size.
+/// The bytes of a host; `None` for NULL with a size.
 ///
 /// # Safety
-/// From [`Memory`], and used while that lives.
-pub unsafe fn meant<'a>(bytes: octopus_bytes) -> Option<&'a [u8]> {
+/// `bytes` is from a [`Memory`] that lives for `'a`.
+pub unsafe fn bytes_of<'a>(bytes: octopus_bytes) -> Option<&'a [u8]> {
     match (bytes.data.is_null(), bytes.size) {
         (true, 0) => Some(&[]),
         (true, _) => None,
-        // SAFETY: so many bytes are there.
+        // SAFETY: `data` points to `size` bytes that live for `'a` (fn contract).
         (false, size) => Some(unsafe { std::slice::from_raw_parts(bytes.data, size as usize) }),
     }
 }

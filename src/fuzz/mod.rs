@@ -1,7 +1,7 @@
-//! What strangers can hand to Octopus, tried with bytes that a fuzzer makes: a function for each target, which panics when a
-//! promise is broken. `ci/fuzz.sh` has them called some ten million times (plugin-tests/fuzz); the tests beside this replay
-//! what was found worth keeping. No build that is shipped has any of this. [`batches`] calls into librdkafka with C code of its own, which only
-//! fuzzers' builds have.
+//! Fuzz targets for untrusted input: each is a function that takes the bytes of a fuzzer and panics
+//! if a guarantee is violated. `ci/fuzz.sh` calls them some ten million times (plugin-tests/fuzz);
+//! the tests in this module replay the corpora. No released build contains this module. [`batches`]
+//! calls librdkafka through C code that only builds for fuzzing have.
 
 mod abi;
 #[cfg(fuzzing)]

@@ -1,73 +1,75 @@
-//! The bytes of records, as anybody can write them into a topic; and what Octopus writes itself, which must be read again.
+//! Fuzzes the record format: arbitrary bytes, as any client can write them to a topic, and records
+//! that Octopus writes, which it must read again.
 
 use std::sync::Arc;
 
 use super::input::Input;
 use crate::components::{Provided, Serializer};
-use crate::error::{Error, Kind, Result};
-use crate::event::{Filling, NO_MORE_EVENTS};
+use crate::event::{ChunkBuilder, NO_MORE_EVENTS};
 use crate::json;
-use crate::kafka::{Payload, RawRecord};
-use crate::positions::{Positions, Step};
-use crate::record::{self, EventRecord, HEADER, LENGTH_PREFIX, Layout, Metadata, Record};
+use crate::kafka::librdkafka::record::{Payload, RawRecord};
+use crate::positions::{DeliveryOrder, Positions};
+use crate::record::{self, EventRecord, HEADER, LENGTH_PREFIX, Metadata, Record, RecordLayout};
+use crate::support::error::{Error, Kind, Result};
 
-/// The input is taken for a record, for one that is almost right, for JSON, and for an event to be written.
+/// Uses the input as a record, as the parts of an almost valid record, as JSON, and as an event to
+/// write.
 pub fn record(input: &[u8]) {
     read(input);
-    read(&almost_right(Input::new(input)));
+    read(&almost_valid(Input::new(input)));
     check_as_json(&String::from_utf8_lossy(input));
     write_and_read(Input::new(input));
 }
 
-/// Sizes that no mutation of bytes would hit: as they should be, or off by little, or any.
-fn almost_right(mut input: Input) -> Vec<u8> {
+/// A record with sizes that random mutations rarely produce: correct, off by one, or arbitrary.
+fn almost_valid(mut input: Input) -> Vec<u8> {
     let choices = [input.byte(), input.byte(), input.byte()];
     let any = input.number();
     let (text, data) = (input.bytes(), input.bytes());
-    let sizes = [LENGTH_PREFIX + text.len(), data.len(), text.len()].map(|right| right as u64);
+    let sizes = [LENGTH_PREFIX + text.len(), data.len(), text.len()].map(|size| size as u64);
     let mut record = Vec::new();
     for (size, choice) in sizes.into_iter().zip(choices) {
-        let said = match choice % 8 {
+        let size = match choice % 8 {
             0 => any,
             1 => size + 1,
             2 => size.wrapping_sub(1),
             3 => size.wrapping_neg(),
             _ => size,
         };
-        record.extend_from_slice(&said.to_le_bytes());
+        record.extend_from_slice(&size.to_le_bytes());
     }
     record.extend_from_slice(text);
     record.extend_from_slice(data);
     record
 }
 
-/// Values that this crate does not build are nested deeper than that.
-const DEEPEST_VALUE: usize = 127;
+/// JSON that is nested deeper is checked, but not parsed into a value.
+const MAX_VALUE_DEPTH: usize = 127;
 
 fn read(payload: &[u8]) {
     let decoded = record::decode(payload);
     match (&decoded, layout_of(payload)) {
         (Ok(layout), Some(expected)) => assert_eq!(*layout, expected),
         (Err(error), None) => assert_eq!(error.kind(), Kind::MalformedRecord),
-        (_, expected) => panic!("decoded as {decoded:?}, and it is {expected:?}"),
+        (_, expected) => panic!("decoded as {decoded:?}, expected {expected:?}"),
     }
-    if let Ok(Layout::Event { metadata, data }) = decoded {
+    if let Ok(RecordLayout::Event { metadata, data }) = decoded {
         let segments = [&payload[data]];
         let again = written(Metadata::Serialized(&payload[metadata]), &segments);
-        assert_eq!(again, payload, "what was decoded is encoded to the same bytes");
+        assert_eq!(again, payload, "a decoded record is encoded differently");
     }
     let serializers: [Provided<dyn Serializer>; 3] = [
         Provided::BuiltIn,
-        Provided::By(Arc::new(Echo)),
-        Provided::Nobody(Error::new(Kind::Component, "nobody has it")),
+        Provided::Custom(Arc::new(Echo)),
+        Provided::Missing(Error::new(Kind::Component, "it is missing")),
     ];
     for serializer in &serializers {
         read_as_event(payload, serializer);
     }
 }
 
-/// The format once more, as simply as it can be said.
-fn layout_of(payload: &[u8]) -> Option<Layout> {
+/// An independent, simple implementation of the format.
+fn layout_of(payload: &[u8]) -> Option<RecordLayout> {
     let sizes: Vec<u128> = payload
         .chunks_exact(8)
         .take(2)
@@ -75,15 +77,15 @@ fn layout_of(payload: &[u8]) -> Option<Layout> {
         .collect();
     let [metadata, data] = *sizes.as_slice() else { return None };
     if metadata == u64::MAX.into() && data == u64::MAX.into() {
-        return Some(Layout::EndOfTopic);
+        return Some(RecordLayout::EndOfTopic);
     }
     (metadata + data + 16 == payload.len() as u128).then(|| {
         let middle = 16 + metadata as usize;
-        Layout::Event { metadata: 16..middle, data: middle..payload.len() }
+        RecordLayout::Event { metadata: 16..middle, data: middle..payload.len() }
     })
 }
 
-/// A serializer of a host that takes the bytes for text.
+/// A serializer that stores the JSON unchanged.
 struct Echo;
 
 impl Serializer for Echo {
@@ -99,9 +101,11 @@ impl Serializer for Echo {
 fn read_as_event(payload: &[u8], serializer: &Provided<dyn Serializer>) {
     let positions = Arc::new(Positions::default());
     positions.assign(0, 1, None);
-    let Step::InOrder(assignment) = positions.turn().deliver(0, 7) else { panic!("the first event is in order") };
+    let DeliveryOrder::InOrder(assignment) = positions.lock().deliver(0, 7) else {
+        panic!("the first event is not in order")
+    };
     let raw = RawRecord { payload: Payload::Given(payload), partition: 0, offset: 7, timestamp_ms: -1, assignment };
-    let mut chunk = Filling::for_first_of(std::slice::from_ref(&raw), &positions).expect("a chunk for one record");
+    let mut chunk = ChunkBuilder::for_leading(std::slice::from_ref(&raw), &positions).expect("a chunk for one record");
     match chunk.read(raw, serializer) {
         Ok(event) => {
             assert_eq!(event.is_end_of_topic(), event.id() == NO_MORE_EVENTS);
@@ -109,7 +113,7 @@ fn read_as_event(payload: &[u8], serializer: &Provided<dyn Serializer>) {
                 assert!(event.metadata().is_none() && event.data().is_empty());
             } else {
                 assert_eq!(HEADER + event.serialized_metadata().len() + event.data().len(), payload.len());
-                let has_text = !matches!(serializer, Provided::Nobody(_));
+                let has_text = !matches!(serializer, Provided::Missing(_));
                 assert_eq!(event.metadata().is_some(), has_text);
                 json::check(event.metadata().unwrap_or("{}")).expect("the metadata of an event is JSON");
             }
@@ -119,18 +123,18 @@ fn read_as_event(payload: &[u8], serializer: &Provided<dyn Serializer>) {
     }
 }
 
-/// What is said of a text is what building its value says, which fails on the same two things as C++ readers.
+/// The check of a text has the same result as parsing it into a value.
 fn check_as_json(text: &str) {
-    let said = json::check(text);
-    if depth(text) <= DEEPEST_VALUE {
-        let built = json::value(text);
-        assert_eq!(said.is_ok(), built.is_ok(), "{text:?}: said {said:?}, built {built:?}");
+    let checked = json::check(text);
+    if depth(text) <= MAX_VALUE_DEPTH {
+        let parsed = json::parse(text);
+        assert_eq!(checked.is_ok(), parsed.is_ok(), "{text:?}: checked {checked:?}, parsed {parsed:?}");
     }
 }
 
-/// How deeply arrays and objects are nested, if it is JSON.
+/// How deep arrays and objects are nested, if the text is JSON.
 fn depth(text: &str) -> usize {
-    let (mut now, mut most, mut in_string, mut is_escaped) = (0_usize, 0, false, false);
+    let (mut now, mut max, mut in_string, mut is_escaped) = (0_usize, 0, false, false);
     for byte in text.bytes() {
         match byte {
             _ if is_escaped => is_escaped = false,
@@ -138,13 +142,13 @@ fn depth(text: &str) -> usize {
             b'"' => in_string = !in_string,
             b'[' | b'{' if !in_string => {
                 now += 1;
-                most = most.max(now);
+                max = max.max(now);
             }
             b']' | b'}' if !in_string => now = now.saturating_sub(1),
             _ => {}
         }
     }
-    most
+    max
 }
 
 fn write_and_read(mut input: Input) {
@@ -157,15 +161,17 @@ fn write_and_read(mut input: Input) {
         segments.push(input.bytes());
     }
     let bytes = written(metadata, &segments);
-    // Two lengths of 2^64-1 can't be written, so no event looks like the end of a topic.
-    let Ok(Layout::Event { metadata: at, data }) = record::decode(&bytes) else { panic!("no event: {bytes:?}") };
+    // The end of a topic is encoded as two lengths of 2^64-1, which no event has.
+    let Ok(RecordLayout::Event { metadata: at, data }) = record::decode(&bytes) else {
+        panic!("not an event: {bytes:?}")
+    };
     assert_eq!(bytes[data], segments.concat());
     match metadata {
         Metadata::Serialized(serialized) => assert_eq!(&bytes[at], serialized),
         Metadata::Json(text) => match record::json_within(&bytes[at.clone()]) {
             Ok(read) => assert_eq!(read, text),
-            Err(why) => {
-                assert!(json::check(text).is_err(), "{text:?} was written and can't be read: {why}");
+            Err(error) => {
+                assert!(json::check(text).is_err(), "{text:?} was written and can't be read: {error}");
                 assert_eq!(&bytes[at][LENGTH_PREFIX..], text.as_bytes());
             }
         },

@@ -1,18 +1,18 @@
-//! What fuzzers found worth keeping, tried again in each run of the tests.
+//! Replays the corpora of the fuzzers.
 
 use std::fs;
 use std::path::{Path, PathBuf};
 
 fn corpus(target: &str) -> Vec<PathBuf> {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("plugin-tests/fuzz/corpus").join(target);
-    let entries = fs::read_dir(&folder).unwrap_or_else(|why| panic!("the corpus {folder:?} can't be read: {why}"));
+    let entries = fs::read_dir(&folder).unwrap_or_else(|error| panic!("the corpus {folder:?} can't be read: {error}"));
     let mut files: Vec<_> = entries.map(|entry| entry.expect("an entry of the corpus").path()).collect();
     files.sort();
     assert!(files.len() >= 10, "the corpus {folder:?} has {} files; ci/fuzz.sh fills it", files.len());
     files
 }
 
-/// Tries each input, and names the one that a promise was broken with.
+/// Calls the target with each input of its corpus, and prints the file name if it panics.
 fn replay(target: &str, body: fn(&[u8])) {
     struct Named<'a>(&'a Path);
     impl Drop for Named<'_> {
@@ -23,28 +23,28 @@ fn replay(target: &str, body: fn(&[u8])) {
         }
     }
     for file in corpus(target) {
-        let input = fs::read(&file).unwrap_or_else(|why| panic!("{file:?} can't be read: {why}"));
+        let input = fs::read(&file).unwrap_or_else(|error| panic!("{file:?} can't be read: {error}"));
         let _named = Named(&file);
         body(&input);
     }
 }
 
 #[test]
-fn records_that_fuzzing_found_are_read_as_they_are_or_refused() {
+fn record_corpus_is_read_or_rejected() {
     replay("record", super::record);
 }
 
 #[test]
-fn configuration_that_fuzzing_found_is_read_or_refused_and_shows_no_secret() {
+fn configuration_corpus_is_read_or_rejected_without_secrets() {
     replay("configuration", super::configuration);
 }
 
 #[test]
-fn components_that_fuzzing_found_are_made_or_refused_and_so_is_their_metadata() {
+fn component_corpus_is_created_or_rejected() {
     replay("components", super::components);
 }
 
 #[test]
-fn calls_that_fuzzing_found_return_what_the_abi_says_and_destroy_what_they_take_over_once() {
+fn abi_corpus_returns_documented_statuses_and_frees_once() {
     replay("abi", super::abi);
 }

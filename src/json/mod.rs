@@ -1,5 +1,6 @@
-//! Whether a text is JSON that every reader of a topic can read. Nothing is built from it: the text goes to
-//! Kafka as the host wrote it, so that floats stay exact and any depth of nesting is fine. And values, where one is needed.
+//! Checks that a text is JSON that each reader of a topic can parse. The check builds no value: the
+//! text goes to Kafka unchanged, so that floats stay exact and the nesting depth has no limit. Also
+//! parses values, for configurations and schemas.
 
 mod plain;
 
@@ -9,47 +10,48 @@ use std::str::Utf8Error;
 use serde::de::{Deserialize, Deserializer, IgnoredAny, MapAccess, SeqAccess, Visitor};
 use serde_json::{Map, Value};
 
-use crate::stack;
+use crate::support::stack;
 
-/// As [`str::from_utf8`]; most metadata is short and ASCII, which is told in a fraction of the time.
-pub fn text(bytes: &[u8]) -> Result<&str, Utf8Error> {
-    // SAFETY: ASCII is UTF-8.
+/// As [`str::from_utf8`], with a fast path for ASCII: most metadata is short and ASCII.
+pub fn from_utf8(bytes: &[u8]) -> Result<&str, Utf8Error> {
+    // SAFETY: `is_ascii` has checked that the bytes are ASCII, which is valid UTF-8.
     if bytes.is_ascii() { Ok(unsafe { str::from_utf8_unchecked(bytes) }) } else { str::from_utf8(bytes) }
 }
 
-/// Accepts what both RFC 8259 and the C++ readers' parser (nlohmann::json) accept. The latter refuses two things
-/// that the grammar allows, and would fail on every such event: surrogates without their other half, and numbers
-/// beyond a double.
+/// Accepts a text that both RFC 8259 and the parser of C++ readers (nlohmann::json) accept. That
+/// parser rejects two things that the grammar allows: half surrogate pairs, and numbers beyond a
+/// double.
 pub fn check(text: &str) -> Result<(), String> {
-    if plain::is_plain(text) { Ok(()) } else { check_closely(text) }
+    if plain::is_plain(text) { Ok(()) } else { check_fully(text) }
 }
 
-/// Whatever it holds, and says why it is refused.
-fn check_closely(text: &str) -> Result<(), String> {
-    // Skipping a value is iterative in serde_json: a hostile depth of nesting costs heap, not stack.
-    serde_json::from_str::<IgnoredAny>(text).map_err(|why| why.to_string())?;
+/// The check of any text, without the fast path. Returns the reason of a rejection.
+fn check_fully(text: &str) -> Result<(), String> {
+    // serde_json ignores a value without recursion, so that deep nesting takes heap, not stack.
+    serde_json::from_str::<IgnoredAny>(text).map_err(|error| error.to_string())?;
     check_surrogates(text.as_bytes())?;
     check_numbers(text.as_bytes())
 }
 
-/// The value that a text says, at most 128 levels of it. serde_json's own way to a value takes an object with one certain key
-/// for a text of its own to be read in its place, so that what is looked at would not be what is stored.
-pub fn value(text: &str) -> serde_json::Result<Value> {
-    stack::with(stack::FOR_JSON, || serde_json::from_str::<AsItIs>(text).map(|AsItIs(value)| value))
+/// Parses a value of at most 128 levels. serde_json's own `Value` treats an object with the key
+/// `$serde_json::private::RawValue` as JSON text to parse in its place; then a schema would see
+/// another value than the metadata.
+pub fn parse(text: &str) -> serde_json::Result<Value> {
+    stack::with(stack::FOR_JSON, || serde_json::from_str::<PlainValue>(text).map(|PlainValue(value)| value))
 }
 
-/// A value in which no key means anything.
-struct AsItIs(Value);
+/// A value without special keys.
+struct PlainValue(Value);
 
-impl<'de> Deserialize<'de> for AsItIs {
+impl<'de> Deserialize<'de> for PlainValue {
     fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
-        from.deserialize_any(Builder).map(AsItIs)
+        from.deserialize_any(PlainVisitor).map(PlainValue)
     }
 }
 
-struct Builder;
+struct PlainVisitor;
 
-impl<'de> Visitor<'de> for Builder {
+impl<'de> Visitor<'de> for PlainVisitor {
     type Value = Value;
 
     fn expecting(&self, f: &mut fmt::Formatter) -> fmt::Result {
@@ -82,7 +84,7 @@ impl<'de> Visitor<'de> for Builder {
 
     fn visit_seq<A: SeqAccess<'de>>(self, mut elements: A) -> Result<Value, A::Error> {
         let mut array = Vec::new();
-        while let Some(AsItIs(element)) = elements.next_element()? {
+        while let Some(PlainValue(element)) = elements.next_element()? {
             array.push(element);
         }
         Ok(Value::Array(array))
@@ -90,7 +92,7 @@ impl<'de> Visitor<'de> for Builder {
 
     fn visit_map<A: MapAccess<'de>>(self, mut members: A) -> Result<Value, A::Error> {
         let mut object = Map::new();
-        while let Some((key, AsItIs(value))) = members.next_entry()? {
+        while let Some((key, PlainValue(value))) = members.next_entry()? {
             object.insert(key, value);
         }
         Ok(Value::Object(object))
@@ -119,14 +121,14 @@ fn check_surrogates(text: &[u8]) -> Result<(), String> {
     Ok(())
 }
 
-/// The number in `uXXXX`, if that is what `escape` starts with.
+/// The code unit of `uXXXX`, if `escape` starts with that.
 fn escaped_unit(escape: &[u8]) -> Option<u16> {
     let digits = escape.strip_prefix(b"u")?.get(..4)?;
     u16::from_str_radix(std::str::from_utf8(digits).ok()?, 16).ok()
 }
 
 fn check_numbers(text: &[u8]) -> Result<(), String> {
-    // Without an exponent it takes more than 300 digits to leave a double's range.
+    // Without an exponent, only a number of more than 300 digits can exceed a double.
     const SAFE_DIGITS: usize = 300;
     let mut at = 0;
     while at < text.len() {
@@ -153,7 +155,7 @@ fn is_number_part(c: u8) -> bool {
     c.is_ascii_digit() || matches!(c, b'-' | b'+' | b'.' | b'e' | b'E')
 }
 
-/// The index behind the closing quote of the string whose text starts at `at`.
+/// The index after the closing quote of the string whose content starts at `at`.
 fn end_of_string(text: &[u8], mut at: usize) -> usize {
     while let Some(found) = memchr::memchr2(b'"', b'\\', &text[at..]) {
         at += found + 1;
@@ -167,49 +169,50 @@ fn end_of_string(text: &[u8], mut at: usize) -> usize {
 
 #[cfg(test)]
 mod tests {
-    use super::{check, value};
+    use super::{check, parse};
 
     #[test]
-    fn any_json_value_is_accepted_not_only_an_object() {
+    fn any_json_value_is_accepted() {
         for text in ["{}", "[]", "\"bare\"", "null", "true", "-0.5e-3", " {\"a\": [1, 2.5, \"\\u00e4\\n\"]} "] {
-            check(text).unwrap_or_else(|why| panic!("{text}: {why}"));
+            check(text).unwrap_or_else(|error| panic!("{text}: {error}"));
         }
     }
 
+    /// Other values are parsed as serde_json parses them.
     #[test]
-    fn a_value_is_what_serde_json_makes_of_it_but_for_the_key_that_it_takes_for_its_own() {
+    fn value_keeps_the_private_key_of_serde_json() {
         for text in [
             r#"{"a": [1, -2, 2.5e-3, 18446744073709551615, null, true, "\u00e4"], "b": {}, "a": {"c": 0}}"#,
             "1",
             "[[]]",
         ] {
-            assert_eq!(value(text).unwrap(), serde_json::from_str::<serde_json::Value>(text).unwrap());
+            assert_eq!(parse(text).unwrap(), serde_json::from_str::<serde_json::Value>(text).unwrap());
         }
         for text in ["1e999", "\"\\ud83d\"", "[1,]", "{1: 2}", "1 2", &("[".repeat(128) + &"]".repeat(128))] {
-            assert!(value(text).is_err(), "{text}");
+            assert!(parse(text).is_err(), "{text}");
         }
-        let object = value(r#"{"$serde_json::private::RawValue": "[1]"}"#).unwrap();
+        let object = parse(r#"{"$serde_json::private::RawValue": "[1]"}"#).unwrap();
         assert_eq!(object["$serde_json::private::RawValue"], "[1]");
     }
 
     #[test]
-    fn what_is_not_json_is_refused() {
+    fn text_that_is_not_json_is_rejected() {
         for text in ["", "{", "nul", "NaN", "Infinity", "[1,]", "{'a':1}", "1 2", "\"\n\"", "01", "\"\\x\""] {
             assert!(check(text).is_err(), "{text}");
         }
     }
 
     #[test]
-    fn nesting_of_any_depth_is_fine() {
+    fn any_nesting_depth_is_accepted() {
         let deep = "[".repeat(1_000_000) + &"]".repeat(1_000_000);
         check(&deep).unwrap();
         assert!(check(&deep[1..]).is_err());
     }
 
     #[test]
-    fn half_a_surrogate_pair_is_refused_and_a_whole_one_is_not() {
+    fn half_a_surrogate_pair_is_rejected() {
         for text in [r#""\ud83d\ude00""#, r#""\uD83D\uDE00x""#, r#""\\ud83d""#, r#""\\\\ude00""#, r#""\u00e4\\""#] {
-            check(text).unwrap_or_else(|why| panic!("{text}: {why}"));
+            check(text).unwrap_or_else(|error| panic!("{text}: {error}"));
         }
         for text in [r#""\ud83d""#, r#""\ud83dx""#, r#""\ude00""#, r#""\ud83d\u0041""#, r#""\ud83d\n""#] {
             assert!(check(text).is_err(), "{text}");
@@ -217,13 +220,13 @@ mod tests {
     }
 
     #[test]
-    fn a_number_beyond_a_double_is_refused_wherever_it_stands() {
+    fn number_beyond_a_double_is_rejected() {
         let long = "9".repeat(400);
         for text in ["1e999", "[-1E+400]", "{\"a\\\"\": 1e309}", &long] {
             assert!(check(text).is_err(), "{text}");
         }
         for text in ["1e308", "1e-999", "\"1e999\"", "{\"1e999\": 123456789012345678901234567890}"] {
-            check(text).unwrap_or_else(|why| panic!("{text}: {why}"));
+            check(text).unwrap_or_else(|error| panic!("{text}: {error}"));
         }
     }
 }

@@ -1,30 +1,32 @@
-//! JSON as programs write it, told in one pass: each event's metadata is looked at when it is pushed, and again when it is pulled.
+//! The fast path of the JSON check: recognizes JSON as programs usually write it, in one pass. Each
+//! event's metadata is checked when it is pushed and again when it is pulled.
 
-/// Nesting is kept in the bits of a number.
-const DEEPEST: u32 = 64;
-/// Within a double's range whatever they are, as long as there is no exponent.
-const MOST_DIGITS: usize = 300;
+/// The nesting depth that the bits of a `u64` can track.
+const MAX_DEPTH: u32 = 64;
+/// The number of digits that can't exceed a double, without an exponent.
+const MAX_DIGITS: usize = 300;
 
-/// Whether this is JSON that no reader stumbles over. What is not may be JSON all the same: an exponent, a `\u`, very long numbers
-/// and very deep nesting are left to those who look closer.
+/// Whether this is JSON that each reader accepts. If not, the text may still be JSON: exponents,
+/// `\u` escapes, very long numbers and very deep nesting are left to the full check.
 pub fn is_plain(text: &str) -> bool {
-    Scan { text: text.as_bytes(), at: 0 }.document().is_some()
+    Scanner { text: text.as_bytes(), at: 0 }.document().is_some()
 }
 
-/// Each step stands behind what it has read, or gives up. All are compiled into one function, where that place needs no memory.
-struct Scan<'a> {
+/// Each function advances past what it recognizes, or returns `None`. The functions are inlined
+/// into one, so that `at` stays in a register.
+struct Scanner<'a> {
     text: &'a [u8],
     at: usize,
 }
 
-impl Scan<'_> {
+impl Scanner<'_> {
     fn document(mut self) -> Option<()> {
-        // Innermost last: 1 is an object, 0 an array.
+        // One bit per level, the innermost last: 1 is an object, 0 an array.
         let (mut depth, mut kinds) = (0, 0u64);
         let mut token = self.next_token()?;
         loop {
             match token {
-                opening @ (b'{' | b'[') if depth < DEEPEST => {
+                opening @ (b'{' | b'[') if depth < MAX_DEPTH => {
                     let is_object = opening == b'{';
                     token = self.next_token()?;
                     if token != closing(opening) {
@@ -81,7 +83,7 @@ impl Scan<'_> {
         }
     }
 
-    /// From a key's first token to its value's.
+    /// Reads a key, from its first token. Returns the first token of its value.
     #[inline(always)]
     fn key(&mut self, token: u8) -> Option<u8> {
         if token != b'"' {
@@ -91,11 +93,11 @@ impl Scan<'_> {
         if self.next_token()? == b':' { self.next_token() } else { None }
     }
 
-    /// Behind the opening quote.
+    /// Reads a string, from the byte after the opening quote.
     #[inline(always)]
     fn string(&mut self) -> Option<()> {
         loop {
-            self.skip(remarkable, |byte| !matches!(byte, 0..0x20 | b'"' | b'\\'));
+            self.skip(string_stops, |byte| !matches!(byte, 0..0x20 | b'"' | b'\\'));
             match self.next()? {
                 b'"' => return Some(()),
                 b'\\' if matches!(self.next()?, b'"' | b'\\' | b'/' | b'b' | b'f' | b'n' | b'r' | b't') => {}
@@ -110,10 +112,10 @@ impl Scan<'_> {
         found.then_some(())
     }
 
-    /// Behind its first digit.
+    /// Reads a number, from the byte after its first digit.
     #[inline(always)]
     fn number(&mut self, first: u8) -> Option<()> {
-        let begin = self.at;
+        let start = self.at;
         match first {
             b'0' => {}
             b'1'..=b'9' => self.skip_digits(),
@@ -128,17 +130,17 @@ impl Scan<'_> {
             }
         }
         let ends = !matches!(self.text.get(self.at), Some(b'e' | b'E' | b'0'..=b'9'));
-        (ends && self.at - begin < MOST_DIGITS).then_some(())
+        (ends && self.at - start < MAX_DIGITS).then_some(())
     }
 
     #[inline(always)]
     fn skip_digits(&mut self) {
-        self.skip(no_digits, |byte| byte.is_ascii_digit());
+        self.skip(non_digits, |byte| byte.is_ascii_digit());
     }
 
-    /// Goes on to the first byte that can't be skipped. Eight are looked at as one number, in which `stops` sets the highest bit of
-    /// such a byte, and perhaps of those behind it: a search that is called for each string costs more than it saves, since most are
-    /// short.
+    /// Advances to the first stop byte. Reads eight bytes at a time as one number, in which `stops`
+    /// sets the high bit of the first stop byte, and perhaps of later bytes. A call of memchr for
+    /// each string would cost more than it saves, since most strings are short.
     #[inline(always)]
     fn skip(&mut self, stops: impl Fn(u64) -> u64, can_be_skipped: impl Fn(&u8) -> bool) {
         while let Some(eight) = self.text.get(self.at..).and_then(|rest| rest.first_chunk()) {
@@ -155,25 +157,27 @@ impl Scan<'_> {
     }
 }
 
-/// One in each of eight bytes, and the highest bit of each.
+/// A 1 in each of eight bytes, and the high bit of each byte.
 const ONES: u64 = u64::MAX / 0xff;
-const HIGHEST: u64 = ONES * 0x80;
+const HIGH_BITS: u64 = ONES * 0x80;
 
-/// Bytes that mean something within a string. A byte goes below zero by what is subtracted, or by a borrow from one that did.
-fn remarkable(eight: u64) -> u64 {
+/// The stop bytes in a string: control characters, quotes and backslashes. The subtraction sets the
+/// high bit of such a byte; a borrow from it may set the high bits of the bytes after it.
+fn string_stops(eight: u64) -> u64 {
     let control = eight.wrapping_sub(ONES * 0x20);
     let quote = (eight ^ (ONES * b'"' as u64)).wrapping_sub(ONES);
     let backslash = (eight ^ (ONES * b'\\' as u64)).wrapping_sub(ONES);
-    (control | quote | backslash) & !eight & HIGHEST
+    (control | quote | backslash) & !eight & HIGH_BITS
 }
 
-/// Bytes that are no digits: what is left of a digit is below ten, and added to, below 128.
-fn no_digits(eight: u64) -> u64 {
+/// The bytes that are not digits. XOR turns digits into numbers below 10; the addition then sets
+/// the high bit of all other bytes.
+fn non_digits(eight: u64) -> u64 {
     let left = eight ^ (ONES * b'0' as u64);
-    (left.wrapping_add(ONES * (0x80 - 10)) | left) & HIGHEST
+    (left.wrapping_add(ONES * (0x80 - 10)) | left) & HIGH_BITS
 }
 
-/// In ASCII it is the second behind its opening.
+/// The closing bracket, which ASCII has two after the opening one.
 fn closing(opening: u8) -> u8 {
     opening + 2
 }
@@ -185,10 +189,10 @@ fn is_space(byte: u8) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::json::check_closely;
+    use crate::json::check_fully;
 
     #[test]
-    fn what_programs_write_is_plain() {
+    fn json_of_usual_writers_is_plain() {
         for text in [
             "{}",
             "[]",
@@ -210,14 +214,14 @@ mod tests {
     }
 
     #[test]
-    fn what_needs_a_closer_look_is_not_called_plain() {
+    fn json_with_rare_features_is_not_plain() {
         for text in ["1e5", r#""\u00e4""#, &"9".repeat(301)] {
-            assert!(!is_plain(text) && check_closely(text).is_ok(), "{text}");
+            assert!(!is_plain(text) && check_fully(text).is_ok(), "{text}");
         }
     }
 
     #[test]
-    fn whatever_is_called_plain_is_json() {
+    fn plain_text_is_json() {
         let alphabet = [
             "{", "}", "[", "]", ",", ":", "\"", "\\", "n", "u", "0", "1", "9", "-", ".", "e", "+", " ", "\n", "\t",
             "a", "null", "true", "false", "\"k\":", "\"v\"", "12.5", "\u{1}", "ü", "{}", "[]",
@@ -233,38 +237,38 @@ mod tests {
             let text: String = (0..length).map(|_| alphabet[chance(alphabet.len())]).collect();
             if is_plain(&text) {
                 plain += 1;
-                check_closely(&text).unwrap_or_else(|why| panic!("{text:?} was called plain: {why}"));
+                check_fully(&text).unwrap_or_else(|error| panic!("{text:?} is plain, but not JSON: {error}"));
             }
         }
         assert!(plain > 1_000, "{plain} of them");
     }
 
     #[test]
-    fn each_byte_that_can_not_be_skipped_is_found_wherever_it_stands() {
-        let meaning = |byte: &u8| *byte < 0x20 || *byte == b'"' || *byte == b'\\';
-        let no_digit = |byte: &u8| !byte.is_ascii_digit();
+    fn skip_stops_at_the_first_stop_byte() {
+        let is_string_stop = |byte: &u8| *byte < 0x20 || *byte == b'"' || *byte == b'\\';
+        let is_no_digit = |byte: &u8| !byte.is_ascii_digit();
         for length in 0..20 {
             for at in 0..length {
-                for (byte, behind) in
-                    (0..=255).flat_map(|byte| [0, 0x1f, b'/', b'9', b':', 0xb0, 0xff].map(|behind| (byte, behind)))
+                for (byte, after) in
+                    (0..=255).flat_map(|byte| [0, 0x1f, b'/', b'9', b':', 0xb0, 0xff].map(|after| (byte, after)))
                 {
-                    let end = |before: u8, stops: fn(u64) -> u64, is_stop: &dyn Fn(&u8) -> bool| {
+                    let check_stop = |before: u8, stops: fn(u64) -> u64, is_stop: &dyn Fn(&u8) -> bool| {
                         let mut text = vec![before; length];
                         text[at] = byte;
-                        text[at + 1..].fill(behind);
-                        let mut scan = Scan { text: &text, at: 0 };
-                        scan.skip(stops, |byte| !is_stop(byte));
-                        assert_eq!(scan.at, text.iter().position(is_stop).unwrap_or(length), "{text:x?}");
+                        text[at + 1..].fill(after);
+                        let mut scanner = Scanner { text: &text, at: 0 };
+                        scanner.skip(stops, |byte| !is_stop(byte));
+                        assert_eq!(scanner.at, text.iter().position(is_stop).unwrap_or(length), "{text:x?}");
                     };
-                    end(0x80, remarkable, &meaning);
-                    end(b'7', no_digits, &no_digit);
+                    check_stop(0x80, string_stops, &is_string_stop);
+                    check_stop(b'7', non_digits, &is_no_digit);
                 }
             }
         }
     }
 
     #[test]
-    fn json_cut_short_or_with_one_byte_changed_is_plain_only_if_it_is_json() {
+    fn truncated_or_changed_json_is_plain_only_if_valid() {
         let whole = r#" {"a": [1, -2.5, {"b": "x\n", "c": null}, []], "d": true, "e": {}, "f": 100} "#;
         assert!(is_plain(whole));
         for at in 0..whole.len() {
@@ -272,7 +276,7 @@ mod tests {
                 let mut changed = whole.as_bytes().to_vec();
                 changed[at] = byte;
                 for text in [&changed[..], &changed[..at]].map(|bytes| std::str::from_utf8(bytes).unwrap()) {
-                    assert!(!is_plain(text) || check_closely(text).is_ok(), "{text:?}");
+                    assert!(!is_plain(text) || check_fully(text).is_ok(), "{text:?}");
                 }
             }
         }

@@ -1,4 +1,5 @@
-//! Topics made, found and deleted by Kafka's admin requests, or, in the embedded cluster, by its own means.
+//! Creating, describing and deleting topics: by Kafka's admin requests, or by the embedded cluster's own
+//! functions.
 
 use std::ffi::c_char;
 use std::sync::Arc;
@@ -8,110 +9,120 @@ use rdkafka::bindings as rd;
 use rdkafka::types::RDKafkaErrorCode;
 
 use super::client::{Client, IDLE, ServedClient};
-use super::codes::{self, Code};
-use super::native::{PartitionList, Queue, QueueEvent, c_string, results, text};
-use super::{Connection, EmbeddedCluster, errors};
-use crate::admin::{Admin, NewTopic};
+use super::{Connection, EmbeddedCluster};
 use crate::config::Properties;
-use crate::deadline::{Deadline, as_millis_rounded_up};
-use crate::error::{Error, Kind, Result};
+use crate::kafka::librdkafka::codes::{self, Code};
+use crate::kafka::librdkafka::errors;
+use crate::kafka::librdkafka::partitions::{PartitionList, results};
+use crate::kafka::librdkafka::queue::{Queue, QueueEvent};
+use crate::kafka::librdkafka::text::{c_string, text};
+use crate::support::deadline::{Deadline, as_millis_rounded_up};
+use crate::support::error::{Error, Kind, Result};
+use crate::topics::{Admin, NewTopic};
 
-/// "Behind the last record", whatever its offset is.
+/// The logical offset after the last record.
 const END: i64 = rd::RD_KAFKA_OFFSET_END as i64;
 
-/// Requests of one driver, all through one client.
+/// The admin requests of one driver, through one client.
 pub struct KafkaAdmin {
-    attended: Arc<ServedClient>,
+    served: Arc<ServedClient>,
 }
 
 impl KafkaAdmin {
     pub fn new(connection: &Connection) -> Result<Self> {
-        Ok(KafkaAdmin { attended: connection.control()? })
+        Ok(KafkaAdmin { served: connection.admin_client()? })
     }
 
     fn client(&self) -> &Client {
-        &self.attended.client
+        &self.served.client
     }
 
-    /// Sends one admin request and waits for its answer.
+    /// Sends one admin request and waits for its response.
     fn request(
         &self,
-        operation: rd::rd_kafka_admin_op_t,
-        doing: &str,
+        kind: rd::rd_kafka_admin_op_t,
+        operation: &str,
         deadline: Deadline,
         send: impl FnOnce(*mut rd::rd_kafka_t, *const rd::rd_kafka_AdminOptions_t, *mut rd::rd_kafka_queue_t),
     ) -> Result<QueueEvent> {
         let client = self.client();
-        let answers = Queue::new(&client.handle)?;
-        let options = AdminOptions::new(client, operation, deadline)?;
-        send(client.handle.as_ptr(), options.0, answers.as_ptr());
+        let results = Queue::new(&client.handle)?;
+        let options = AdminOptions::new(client, kind, deadline)?;
+        send(client.handle.as_ptr(), options.0, results.as_ptr());
         let began = Instant::now();
         loop {
-            if let Some(answer) = answers.poll(deadline.remaining(IDLE)) {
-                return match answer.error().number() {
-                    0 => Ok(answer),
-                    _ => Err(client.request_error(answer.error(), &answer.error_text(), doing)),
+            if let Some(response) = results.poll(deadline.remaining(IDLE)) {
+                return match response.error().number() {
+                    0 => Ok(response),
+                    _ => Err(client.request_error(response.error(), &response.error_text(), operation)),
                 };
             }
             if deadline.has_passed() {
-                return Err(client.unreachable(doing));
+                return Err(client.unreachable(operation));
             }
-            client.check_wait(began, doing)?;
+            client.check_wait(began, operation)?;
         }
     }
 
-    fn topic_result(&self, results: *mut *const rd::rd_kafka_topic_result_t, count: usize, doing: &str) -> Result<()> {
+    /// The result of a request about one topic.
+    fn topic_result(
+        &self,
+        results: *mut *const rd::rd_kafka_topic_result_t,
+        count: usize,
+        operation: &str,
+    ) -> Result<()> {
         if results.is_null() || count == 0 {
-            return Err(Error::new(Kind::Kafka, "the broker's answer is about no topic").context(doing));
+            return Err(Error::new(Kind::Kafka, "the broker's response contains no topic").context(operation));
         }
-        // SAFETY: the caller's answer is alive and has `count` results, one for the one topic that was asked about.
+        // SAFETY: the caller's response is alive and has `count` results, at least one.
         let (code, reason) = unsafe {
             let result = *results;
             (codes::rd_kafka_topic_result_error(result), text(rd::rd_kafka_topic_result_error_string(result)))
         };
         match code.number() {
             0 => Ok(()),
-            _ => Err(self.client().request_error(code, &reason, doing)),
+            _ => Err(self.client().request_error(code, &reason, operation)),
         }
     }
 }
 
 impl Admin for KafkaAdmin {
     fn create(&self, topic: &NewTopic, deadline: Deadline) -> Result<()> {
-        let doing = format!("creating the Kafka topic {:?}", topic.kafka_name);
-        let description = TopicDescription::new(topic)?;
-        let answer = self.request(
+        let operation = format!("creating the Kafka topic {:?}", topic.kafka_name);
+        let description = TopicToCreate::new(topic)?;
+        let response = self.request(
             rd::rd_kafka_admin_op_t::RD_KAFKA_ADMIN_OP_CREATETOPICS,
-            &doing,
+            &operation,
             deadline,
             |rk, options, to| {
                 let mut topics = [description.0];
-                // SAFETY: all are alive during the call, which copies them.
+                // SAFETY: all arguments are alive during the call, which copies them.
                 unsafe { rd::rd_kafka_CreateTopics(rk, topics.as_mut_ptr(), 1, options, to) };
             },
         )?;
         let mut count = 0;
-        // SAFETY: the answer is alive and is the one to this request.
+        // SAFETY: `response` is alive; librdkafka returns NULL if it is not the result of this operation.
         let results = unsafe {
-            let result = rd::rd_kafka_event_CreateTopics_result(answer.as_ptr());
+            let result = rd::rd_kafka_event_CreateTopics_result(response.as_ptr());
             if result.is_null() {
                 std::ptr::null_mut()
             } else {
                 rd::rd_kafka_CreateTopics_result_topics(result, &mut count)
             }
         };
-        self.topic_result(results, count, &doing).map_err(|error| say_which_option(error, topic))
+        self.topic_result(results, count, &operation).map_err(|error| name_invalid_option(error, topic))
     }
 
     fn delete(&self, kafka_name: &str, deadline: Deadline) -> Result<()> {
-        let doing = format!("deleting the Kafka topic {kafka_name:?}");
+        let operation = format!("deleting the Kafka topic {kafka_name:?}");
         let name = c_string(kafka_name)?;
-        let answer = self.request(
+        let response = self.request(
             rd::rd_kafka_admin_op_t::RD_KAFKA_ADMIN_OP_DELETETOPICS,
-            &doing,
+            &operation,
             deadline,
             |rk, options, to| {
-                // SAFETY: all are alive during the call, which copies them; the description is destroyed once.
+                // SAFETY: all arguments are alive during the call, which copies them; the description is owned and
+                // destroyed here.
                 unsafe {
                     let mut topics = [rd::rd_kafka_DeleteTopic_new(name.as_ptr())];
                     rd::rd_kafka_DeleteTopics(rk, topics.as_mut_ptr(), 1, options, to);
@@ -120,28 +131,29 @@ impl Admin for KafkaAdmin {
             },
         )?;
         let mut count = 0;
-        // SAFETY: the answer is alive and is the one to this request.
+        // SAFETY: `response` is alive; librdkafka returns NULL if it is not the result of this operation.
         let results = unsafe {
-            let result = rd::rd_kafka_event_DeleteTopics_result(answer.as_ptr());
+            let result = rd::rd_kafka_event_DeleteTopics_result(response.as_ptr());
             if result.is_null() {
                 std::ptr::null_mut()
             } else {
                 rd::rd_kafka_DeleteTopics_result_topics(result, &mut count)
             }
         };
-        self.topic_result(results, count, &doing)
+        self.topic_result(results, count, &operation)
     }
 
     fn empty(&self, kafka_name: &str, partitions: u32, deadline: Deadline) -> Result<()> {
-        let doing = format!("emptying the Kafka topic {kafka_name:?}");
+        let operation = format!("emptying the Kafka topic {kafka_name:?}");
         let up_to_the_end = (0..partitions).map(|partition| (partition as i32, END));
         let list = PartitionList::new(&c_string(kafka_name)?, up_to_the_end)?;
-        let answer = self.request(
+        let response = self.request(
             rd::rd_kafka_admin_op_t::RD_KAFKA_ADMIN_OP_DELETERECORDS,
-            &doing,
+            &operation,
             deadline,
             |rk, options, to| {
-                // SAFETY: all are alive during the call, which copies them; the description is destroyed once.
+                // SAFETY: all arguments are alive during the call, which copies them; the description is owned and
+                // destroyed here.
                 unsafe {
                     let mut records = [rd::rd_kafka_DeleteRecords_new(list.as_ptr())];
                     rd::rd_kafka_DeleteRecords(rk, records.as_mut_ptr(), 1, options, to);
@@ -149,18 +161,25 @@ impl Admin for KafkaAdmin {
                 }
             },
         )?;
-        // SAFETY: the answer is alive and is the one to this request; the list in it belongs to it.
-        let failed = unsafe {
-            let result = rd::rd_kafka_event_DeleteRecords_result(answer.as_ptr());
+        // SAFETY: `response` is alive and owns the list; librdkafka returns NULL if it is not the result of this
+        // operation.
+        let first_failure = unsafe {
+            let result = rd::rd_kafka_event_DeleteRecords_result(response.as_ptr());
             match result.is_null() {
-                true => return Err(Error::new(Kind::Kafka, "the broker's answer is about no records").context(doing)),
+                true => {
+                    return Err(Error::new(Kind::Kafka, "the broker's response contains no records").context(operation));
+                }
                 false => results(&*rd::rd_kafka_DeleteRecords_result_offsets(result))
                     .find(|partition| partition.error.is_error()),
             }
         };
-        match failed {
+        match first_failure {
             None => Ok(()),
-            Some(of) => Err(self.client().request_error(of.error, "", format!("{doing}: partition {}", of.partition))),
+            Some(failed) => Err(self.client().request_error(
+                failed.error,
+                "",
+                format!("{operation}: partition {}", failed.partition),
+            )),
         }
     }
 
@@ -169,40 +188,41 @@ impl Admin for KafkaAdmin {
     }
 
     fn settings(&self, kafka_name: &str, deadline: Deadline) -> Result<Properties> {
-        let doing = format!("asking for the settings of the Kafka topic {kafka_name:?}");
+        let operation = format!("describing the Kafka topic {kafka_name:?}");
         let resource = TopicResource::new(kafka_name)?;
-        let answer = self.request(
+        let response = self.request(
             rd::rd_kafka_admin_op_t::RD_KAFKA_ADMIN_OP_DESCRIBECONFIGS,
-            &doing,
+            &operation,
             deadline,
             |rk, options, to| {
                 let mut resources = [resource.0];
-                // SAFETY: all are alive during the call, which copies them.
+                // SAFETY: all arguments are alive during the call, which copies them.
                 unsafe { rd::rd_kafka_DescribeConfigs(rk, resources.as_mut_ptr(), 1, options, to) };
             },
         )?;
         let mut count = 0;
-        // SAFETY: the answer is alive, is the one to this request, and is about one resource at most.
+        // SAFETY: `response` is alive; librdkafka returns NULL if it is not the result of this operation. The array
+        // has `count` resources.
         let described = unsafe {
-            let result = rd::rd_kafka_event_DescribeConfigs_result(answer.as_ptr());
+            let result = rd::rd_kafka_event_DescribeConfigs_result(response.as_ptr());
             let resources = match result.is_null() {
                 true => std::ptr::null_mut(),
                 false => rd::rd_kafka_DescribeConfigs_result_resources(result, &mut count),
             };
             if resources.is_null() || count == 0 {
-                return Err(Error::new(Kind::Kafka, "the broker's answer is about no topic").context(doing));
+                return Err(Error::new(Kind::Kafka, "the broker's response contains no topic").context(operation));
             }
             *resources
         };
-        // SAFETY: belongs to the answer, which is alive.
+        // SAFETY: `described` belongs to `response`, which is alive.
         let (code, reason) = unsafe {
             let reason = text(rd::rd_kafka_ConfigResource_error_string(described));
             (codes::rd_kafka_ConfigResource_error(described), reason)
         };
         if code.is_error() {
-            return Err(self.client().request_error(code, &reason, doing));
+            return Err(self.client().request_error(code, &reason, operation));
         }
-        // SAFETY: the array has `count` entries and belongs to the answer, which is alive; texts are copied.
+        // SAFETY: the array has `count` entries and belongs to `response`, which is alive; the texts are copied.
         unsafe {
             let entries = rd::rd_kafka_ConfigResource_configs(described, &mut count);
             let mut settings = Properties::default();
@@ -215,7 +235,8 @@ impl Admin for KafkaAdmin {
     }
 }
 
-fn say_which_option(error: Error, topic: &NewTopic) -> Error {
+/// Adds the option that is responsible for an error.
+fn name_invalid_option(error: Error, topic: &NewTopic) -> Error {
     let invalid_replication = RDKafkaErrorCode::InvalidReplicationFactor as i32;
     if error.kafka_code() == Some(invalid_replication) {
         return error.context(format_args!(
@@ -226,43 +247,49 @@ fn say_which_option(error: Error, topic: &NewTopic) -> Error {
     error
 }
 
-/// These have a time limit of their own, which lets the controller answer when the topic is there, not only written
-/// down.
+/// Whether an operation has a timeout of its own, which makes the controller wait until the change is effective
+/// and not only accepted.
 fn changes_topics(operation: rd::rd_kafka_admin_op_t) -> bool {
     use rd::rd_kafka_admin_op_t::{RD_KAFKA_ADMIN_OP_CREATETOPICS, RD_KAFKA_ADMIN_OP_DELETETOPICS};
     matches!(operation, RD_KAFKA_ADMIN_OP_CREATETOPICS | RD_KAFKA_ADMIN_OP_DELETETOPICS)
 }
 
+/// The options of an admin request.
 struct AdminOptions(*mut rd::rd_kafka_AdminOptions_t);
 
 impl AdminOptions {
     fn new(client: &Client, operation: rd::rd_kafka_admin_op_t, deadline: Deadline) -> Result<Self> {
-        // SAFETY: the client is alive; the options are ours.
+        // SAFETY: `client` is alive; this function owns the options.
         let options = unsafe { rd::rd_kafka_AdminOptions_new(client.handle.as_ptr(), operation) };
         if options.is_null() {
-            return Err(Error::new(Kind::Kafka, "librdkafka gave no admin options"));
+            return Err(Error::new(Kind::Kafka, "librdkafka created no admin options"));
         }
         let options = AdminOptions(options);
-        let most = Duration::from_secs(3600);
-        let timeout = as_millis_rounded_up(deadline.remaining(most)).max(1);
-        let mut why = [0 as c_char; 256];
-        // SAFETY: the options are alive and the buffer as long as said.
-        let refused = unsafe {
-            Code::from(rd::rd_kafka_AdminOptions_set_request_timeout(options.0, timeout, why.as_mut_ptr(), why.len()))
-                .is_error()
+        let max_wait = Duration::from_secs(3600);
+        let timeout = as_millis_rounded_up(deadline.remaining(max_wait)).max(1);
+        let mut reason = [0 as c_char; 256];
+        // SAFETY: `options` are alive; the buffer has the given length.
+        let is_rejected = unsafe {
+            Code::from(rd::rd_kafka_AdminOptions_set_request_timeout(
+                options.0,
+                timeout,
+                reason.as_mut_ptr(),
+                reason.len(),
+            ))
+            .is_error()
                 || changes_topics(operation)
                     && Code::from(rd::rd_kafka_AdminOptions_set_operation_timeout(
                         options.0,
                         timeout,
-                        why.as_mut_ptr(),
-                        why.len(),
+                        reason.as_mut_ptr(),
+                        reason.len(),
                     ))
                     .is_error()
         };
-        if refused {
-            // SAFETY: librdkafka terminates the text.
-            let why = unsafe { text(why.as_ptr()) };
-            return Err(Error::new(Kind::Kafka, format!("setting the time limit of an admin request: {why}")));
+        if is_rejected {
+            // SAFETY: the call failed, so librdkafka has written a NUL-terminated text.
+            let reason = unsafe { text(reason.as_ptr()) };
+            return Err(Error::new(Kind::Kafka, format!("setting the timeout of an admin request: {reason}")));
         }
         Ok(options)
     }
@@ -270,36 +297,37 @@ impl AdminOptions {
 
 impl Drop for AdminOptions {
     fn drop(&mut self) {
-        // SAFETY: ours; requests copy it.
+        // SAFETY: `self` owns the object; requests copy it.
         unsafe { rd::rd_kafka_AdminOptions_destroy(self.0) };
     }
 }
 
-struct TopicDescription(*mut rd::rd_kafka_NewTopic_t);
+/// The topic to create.
+struct TopicToCreate(*mut rd::rd_kafka_NewTopic_t);
 
-impl TopicDescription {
+impl TopicToCreate {
     fn new(topic: &NewTopic) -> Result<Self> {
         let name = c_string(&topic.kafka_name)?;
-        let mut why = [0 as c_char; 256];
-        // SAFETY: the name is copied and the buffer as long as said.
+        let mut reason = [0 as c_char; 256];
+        // SAFETY: the name is copied; the buffer has the given length.
         let description = unsafe {
             rd::rd_kafka_NewTopic_new(
                 name.as_ptr(),
                 topic.partitions as i32,
                 topic.replication as i32,
-                why.as_mut_ptr(),
-                why.len(),
+                reason.as_mut_ptr(),
+                reason.len(),
             )
         };
         if description.is_null() {
-            // SAFETY: librdkafka terminates the text.
-            let why = unsafe { text(why.as_ptr()) };
-            return Err(Error::invalid(format!("topic {:?}: {why}", topic.kafka_name)));
+            // SAFETY: the call failed, so librdkafka has written a NUL-terminated text.
+            let reason = unsafe { text(reason.as_ptr()) };
+            return Err(Error::invalid(format!("topic {:?}: {reason}", topic.kafka_name)));
         }
-        let description = TopicDescription(description);
+        let description = TopicToCreate(description);
         for (name, value) in topic.config.iter() {
             let (c_name, c_value) = (c_string(name)?, c_string(value)?);
-            // SAFETY: all are alive and copied.
+            // SAFETY: `description` is alive; both texts are copied.
             let code = unsafe { rd::rd_kafka_NewTopic_set_config(description.0, c_name.as_ptr(), c_value.as_ptr()) };
             let code = Code::from(code);
             if code.is_error() {
@@ -310,13 +338,14 @@ impl TopicDescription {
     }
 }
 
-impl Drop for TopicDescription {
+impl Drop for TopicToCreate {
     fn drop(&mut self) {
-        // SAFETY: ours; requests copy it.
+        // SAFETY: `self` owns the object; requests copy it.
         unsafe { rd::rd_kafka_NewTopic_destroy(self.0) };
     }
 }
 
+/// The topic whose settings are described.
 struct TopicResource(*mut rd::rd_kafka_ConfigResource_t);
 
 impl TopicResource {
@@ -326,7 +355,7 @@ impl TopicResource {
         // SAFETY: the name is copied.
         let resource = unsafe { rd::rd_kafka_ConfigResource_new(kind, name.as_ptr()) };
         match resource.is_null() {
-            true => Err(Error::invalid(format!("librdkafka takes no topic named {kafka_name:?}"))),
+            true => Err(Error::invalid(format!("librdkafka accepts no topic named {kafka_name:?}"))),
             false => Ok(TopicResource(resource)),
         }
     }
@@ -334,12 +363,13 @@ impl TopicResource {
 
 impl Drop for TopicResource {
     fn drop(&mut self) {
-        // SAFETY: ours; requests copy it.
+        // SAFETY: `self` owns the object; requests copy it.
         unsafe { rd::rd_kafka_ConfigResource_destroy(self.0) };
     }
 }
 
-/// The embedded cluster answers no admin requests; it is told directly, and asked like any other.
+/// The admin of the embedded cluster, which does not support admin requests: topics are created by direct calls
+/// and described by metadata requests.
 pub struct EmbeddedAdmin {
     kafka: KafkaAdmin,
     cluster: Arc<EmbeddedCluster>,
@@ -376,10 +406,11 @@ impl Admin for EmbeddedAdmin {
     fn partition_count(&self, kafka_name: &str, deadline: Deadline) -> Result<Option<u32>> {
         self.kafka.partition_count(kafka_name, deadline)
     }
+
     fn settings(&self, kafka_name: &str, _: Deadline) -> Result<Properties> {
         Err(Error::new(
             Kind::Unsupported,
-            format!("asking for the settings of the topic {kafka_name:?}: the embedded Kafka has none"),
+            format!("describing the topic {kafka_name:?}: the embedded Kafka has no topic settings"),
         ))
     }
 }

@@ -1,16 +1,16 @@
-//! Memory for the bytes of a record, which librdkafka takes over and frees: a copy less for large ones.
+//! Memory for the bytes of a record that librdkafka takes ownership of, which saves a copy of large records.
 
 use std::ptr::NonNull;
 
-use crate::error::Result;
-use crate::resource_limit;
+use crate::support::error::Result;
+use crate::support::resource_limit;
 
-/// The bytes of a record that is still to be sent.
+/// The bytes of a record that is not sent yet.
 pub struct EncodedRecord(pub(super) Buffer);
 
 impl EncodedRecord {
     pub fn bytes(&self) -> &[u8] {
-        // SAFETY: so many bytes were written there, and live as long as the buffer.
+        // SAFETY: `append` has initialized the first `size` bytes, which live as long as the buffer.
         unsafe { std::slice::from_raw_parts(self.0.start.as_ptr(), self.0.size) }
     }
 }
@@ -22,12 +22,12 @@ pub(super) struct Buffer {
     capacity: usize,
 }
 
-// SAFETY: plain memory of which this is the one owner.
+// SAFETY: the buffer is the only owner of plain memory.
 unsafe impl Send for Buffer {}
 
 impl Buffer {
     pub fn with_capacity(capacity: usize) -> Result<Self> {
-        // SAFETY: asks for memory; NULL is seen below.
+        // SAFETY: has no precondition; NULL is handled below.
         match NonNull::new(unsafe { libc::malloc(capacity) }.cast()) {
             Some(start) => Ok(Buffer { start, size: 0, capacity }),
             None => {
@@ -37,21 +37,21 @@ impl Buffer {
     }
 
     pub fn append(&mut self, bytes: &[u8]) {
-        let fitting = bytes.len().min(self.capacity - self.size);
-        // SAFETY: so many bytes fit behind those that are there; source and target are different allocations.
-        unsafe { std::ptr::copy_nonoverlapping(bytes.as_ptr(), self.start.as_ptr().add(self.size), fitting) };
-        self.size += fitting;
+        let count = bytes.len().min(self.capacity - self.size);
+        // SAFETY: `count` bytes fit after the first `size`; source and target are different allocations.
+        unsafe { std::ptr::copy_nonoverlapping(bytes.as_ptr(), self.start.as_ptr().add(self.size), count) };
+        self.size += count;
     }
 
-    /// Whoever took the pointer frees it.
-    pub fn give_away(self) {
+    /// Gives up ownership: the new owner of `start` frees the memory.
+    pub fn forget(self) {
         std::mem::forget(self);
     }
 }
 
 impl Drop for Buffer {
     fn drop(&mut self) {
-        // SAFETY: from `malloc`, and not given away.
+        // SAFETY: `start` is from `malloc`, and `forget` was not called.
         unsafe { libc::free(self.start.as_ptr().cast()) };
     }
 }

@@ -1,17 +1,21 @@
-//! Why a broker's certificate is refused. librdkafka's error says only that it is; what OpenSSL found comes by a callback,
-//! whose text librdkafka puts into its log ([`log_messages`](super::log_messages)).
+//! The text for a refused certificate: why TLS refused a broker's certificate.
+//!
+//! librdkafka's error says only that it was refused. A callback gets OpenSSL's verdict and returns a text,
+//! which librdkafka writes to its log ([`log_messages`](crate::kafka::librdkafka::log_messages)).
 
 use std::ffi::{c_char, c_int, c_void};
 use std::panic::catch_unwind;
 
 use rdkafka::bindings as rd;
 
-/// Has librdkafka tell, and changes nothing of what is accepted.
-pub fn tell_refusals(config: *mut rd::rd_kafka_conf_t) {
-    // SAFETY: the configuration is alive; a function lives for ever.
+/// Makes librdkafka log why it refuses a certificate. Does not change what is accepted.
+pub fn report_refusals(config: *mut rd::rd_kafka_conf_t) {
+    // SAFETY: `Handle::create` passes a live configuration; the function lives as long as the library.
     unsafe { rd::rd_kafka_conf_set_ssl_cert_verify_cb(config, Some(verify)) };
 }
 
+/// # Safety
+/// librdkafka calls it with a readable `x509_error` and a `reason` that is writable for `reason_size` bytes.
 unsafe extern "C" fn verify(
     _client: *mut rd::rd_kafka_t,
     _broker: *const c_char,
@@ -24,28 +28,29 @@ unsafe extern "C" fn verify(
     reason_size: usize,
     _opaque: *mut c_void,
 ) -> c_int {
-    // SAFETY: librdkafka's place, which it reads again when this returns.
-    let found = unsafe { *x509_error };
-    let told = catch_unwind(|| {
-        let text = meaning(found);
-        let fitting = text.len().min(reason_size.saturating_sub(1));
+    // SAFETY: `x509_error` is readable (contract of this function).
+    let verdict = unsafe { *x509_error };
+    let result = catch_unwind(|| {
+        let text = description(verdict);
+        let length = text.len().min(reason_size.saturating_sub(1));
         if reason_size > 0 {
-            // SAFETY: librdkafka's buffer of that size; the text and the NUL fit. An empty buffer is left alone.
+            // SAFETY: `reason` is writable for `reason_size` bytes (contract of this function), and `length` plus
+            // the NUL fit.
             unsafe {
-                std::ptr::copy_nonoverlapping(text.as_ptr().cast(), reason, fitting);
-                *reason.add(fitting) = 0;
+                std::ptr::copy_nonoverlapping(text.as_ptr().cast(), reason, length);
+                *reason.add(length) = 0;
             }
         }
     });
-    // Whatever became of the telling, OpenSSL's verdict stands.
-    drop(told);
-    (found == X509_V_OK).into()
+    // A panic while writing the text does not change OpenSSL's verdict.
+    drop(result);
+    (verdict == X509_V_OK).into()
 }
 
 const X509_V_OK: c_int = 0;
 
-/// OpenSSL's verdicts (openssl/x509_vfy.h) that users meet, in its words.
-fn meaning(x509_error: c_int) -> &'static str {
+/// OpenSSL's texts for its verdicts (openssl/x509_vfy.h) that occur in practice.
+fn description(x509_error: c_int) -> &'static str {
     match x509_error {
         X509_V_OK => "",
         2 | 20 => "unable to get local issuer certificate",

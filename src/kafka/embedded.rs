@@ -1,53 +1,57 @@
-//! A Kafka inside the plugin, to try things: librdkafka's mock cluster. It listens on the loopback, keeps records in
-//! memory (about 5 MB or 100,000 a partition, then the oldest go), and ends with its driver.
+//! The embedded cluster for experiments and tests: librdkafka's mock cluster. It listens on the loopback
+//! interface, keeps records in memory (about 5 MB or 100,000 per partition, then it removes the oldest), and
+//! ends with its driver.
 
 use std::ptr::NonNull;
 
 use rdkafka::bindings as rd;
 
-use super::codes::Code;
-use super::handle::Handle;
-use super::native::{c_string, text};
-use super::{conf, errors};
-use crate::admin::NewTopic;
 use crate::config::Properties;
-use crate::error::{Error, Kind, Result};
-use crate::services::Services;
+use crate::kafka::librdkafka::codes::Code;
+use crate::kafka::librdkafka::handle::Handle;
+use crate::kafka::librdkafka::text::{c_string, text};
+use crate::kafka::librdkafka::{conf, errors};
+use crate::support::error::{Error, Kind, Result};
+use crate::support::services::Services;
+use crate::topics::NewTopic;
 
+/// A running mock cluster.
 pub struct EmbeddedCluster {
     cluster: NonNull<rd::rd_kafka_mock_cluster_t>,
     brokers: u32,
-    /// The client whose threads the cluster runs on; it outlives the cluster.
+    /// The client that the cluster belongs to. It outlives the cluster.
     _host: Handle,
 }
 
-// SAFETY: the mock cluster takes requests through a queue of its own, from any thread (rdkafka_mock.h).
+// SAFETY: the mock cluster serializes calls through its own queue; they may be made from any thread
+// (rdkafka_mock.h).
 unsafe impl Send for EmbeddedCluster {}
 // SAFETY: as above.
 unsafe impl Sync for EmbeddedCluster {}
 
-const DOING: &str = "starting the embedded Kafka";
+const OPERATION: &str = "starting the embedded Kafka";
 
 impl EmbeddedCluster {
     pub fn start(brokers: u32, services: &Services) -> Result<Self> {
         let config = conf::native(&Properties::default())?;
-        // Its clients tell of trouble themselves; what their absence means to the cluster interests nobody.
+        // The log of this client has only closed connections, which the clients of the cluster report themselves.
         let silence = |copy: *mut rd::rd_kafka_conf_t| {
-            // SAFETY: the configuration is alive.
+            // SAFETY: `Handle::create` passes a live configuration.
             unsafe { rd::rd_kafka_conf_set_log_cb(copy, None) };
         };
-        let host = Handle::make(rd::rd_kafka_type_t::RD_KAFKA_PRODUCER, &config, silence)
-            .map_err(|why| why.into_error(DOING, |why| Error::new(Kind::Kafka, format!("{DOING}: {why}"))))?;
-        // SAFETY: the client is alive and outlives the cluster.
+        let host = Handle::create(rd::rd_kafka_type_t::RD_KAFKA_PRODUCER, &config, silence).map_err(|error| {
+            error.into_error(OPERATION, |reason| Error::new(Kind::Kafka, format!("{OPERATION}: {reason}")))
+        })?;
+        // SAFETY: `host` keeps the client alive and outlives the cluster.
         let cluster = unsafe { rd::rd_kafka_mock_cluster_new(host.as_ptr(), brokers as i32) };
         let cluster = NonNull::new(cluster).ok_or_else(|| {
-            let why = format!(
-                "{DOING} with {brokers} brokers: a thread, a socket or a free port is missing; see the limits of the \
+            let reason = format!(
+                "{OPERATION} with {brokers} brokers: a thread, a socket or a free port is missing; see the limits of the \
                  process (ulimit -u, ulimit -n)"
             );
-            Error::new(Kind::ResourceLimit, why).retriable(true)
+            Error::new(Kind::ResourceLimit, reason).retriable(true)
         })?;
-        // SAFETY: the cluster is alive. Kafka waits 3 s for more members of a group; nobody else comes here.
+        // SAFETY: the cluster is alive. Without the delay a group does not wait 3 s for more members.
         unsafe { rd::rd_kafka_mock_group_initial_rebalance_delay_ms(cluster.as_ptr(), 0) };
         let started = EmbeddedCluster { cluster, brokers, _host: host };
         log::info!(
@@ -57,16 +61,16 @@ impl EmbeddedCluster {
         Ok(started)
     }
 
-    /// Of the topic's partition 0.
+    /// Removes the leader of the topic's partition 0.
     #[cfg(test)]
-    pub fn take_leader_away(&self, topic: &std::ffi::CStr) {
-        // SAFETY: the cluster is alive, and the name is copied.
+    pub fn remove_leader(&self, topic: &std::ffi::CStr) {
+        // SAFETY: `self` owns the live cluster; the name is copied.
         let code = unsafe { rd::rd_kafka_mock_partition_set_leader(self.cluster.as_ptr(), topic.as_ptr(), 0, -1) };
         assert_eq!(code as i32, 0);
     }
 
     pub fn bootstrap_servers(&self) -> String {
-        // SAFETY: the cluster is alive; the text is its own and is copied.
+        // SAFETY: `self` owns the live cluster; the text belongs to it and is copied.
         unsafe { text(rd::rd_kafka_mock_cluster_bootstraps(self.cluster.as_ptr())) }
     }
 
@@ -79,7 +83,7 @@ impl EmbeddedCluster {
             )));
         }
         let name = c_string(&topic.kafka_name)?;
-        // SAFETY: the cluster is alive; the name is copied.
+        // SAFETY: `self` owns the live cluster; the name is copied.
         let code = unsafe {
             rd::rd_kafka_mock_topic_create(
                 self.cluster.as_ptr(),
@@ -98,8 +102,8 @@ impl EmbeddedCluster {
 
 impl Drop for EmbeddedCluster {
     fn drop(&mut self) {
-        if !crate::fork::is_forked_child() {
-            // SAFETY: ours, and its client is still there.
+        if !crate::support::fork::is_forked_child() {
+            // SAFETY: `self` owns the cluster, and `_host` is dropped after it.
             unsafe { rd::rd_kafka_mock_cluster_destroy(self.cluster.as_ptr()) };
         }
     }

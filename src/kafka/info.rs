@@ -1,5 +1,5 @@
-//! Info topics, read and written: one client of the driver reads them, without a group, and one writes them.
-//! Each is made when it is first needed.
+//! Reading and writing info topics. The driver's admin client reads them, without a group; a producers' client
+//! writes them. Each is created when it is first needed.
 
 use std::collections::{BTreeMap, HashMap};
 use std::marker::PhantomData;
@@ -13,22 +13,25 @@ use rdkafka::bindings as rd;
 use rdkafka::types::RDKafkaErrorCode;
 
 use super::client::{Client, ServedClient};
-use super::native::{Message, Queue, TopicHandle};
 use super::overdue::WhenOverdue;
-use super::{Connection, KafkaProducer, ProducerClients, errors};
-use crate::admin::{InfoRecord, InfoTopic, InfoTopics};
+use super::{Connection, KafkaProducer, ProducerClients};
 use crate::config::ClientSettings;
-use crate::deadline::{Deadline, as_millis_rounded_up};
-use crate::error::{Error, Kind, Result};
-use crate::future::Future;
-use crate::in_flight::Claim;
-use crate::record::Bare;
+use crate::delivery::future::Future;
+use crate::delivery::in_flight::PermitRequest;
+use crate::kafka::librdkafka::errors;
+use crate::kafka::librdkafka::message::Message;
+use crate::kafka::librdkafka::queue::Queue;
+use crate::kafka::librdkafka::topic_handle::TopicHandle;
+use crate::record::RawBytes;
+use crate::support::deadline::{Deadline, as_millis_rounded_up};
+use crate::support::error::{Error, Kind, Result};
+use crate::topics::{InfoRecord, InfoTopic, InfoTopics};
 
 const PARTITION: i32 = 0;
-/// A look at the clock between two waits for a record.
-const SLICE: Duration = Duration::from_secs(1);
-/// How long some topics are waited for after the last record of another one.
-const STRAGGLERS: Duration = Duration::from_secs(5);
+/// How long one wait for a record takes before the deadlines are checked.
+const POLL_TIMEOUT: Duration = Duration::from_secs(1);
+/// How long the remaining topics are waited for after the last record of any topic.
+const STRAGGLER_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// The info topics of a driver.
 pub struct KafkaInfoTopics {
@@ -64,21 +67,22 @@ impl InfoTopics for KafkaInfoTopics {
     }
 }
 
+/// Reads info topics.
 pub struct InfoReader {
-    attended: Arc<ServedClient>,
-    /// A partition can be read by one at a time within a client.
-    turn: Mutex<()>,
+    served: Arc<ServedClient>,
+    /// Serializes reads: a client can read a partition only once at a time.
+    lock: Mutex<()>,
 }
 
 impl InfoReader {
     fn new(connection: &Connection) -> Result<Self> {
-        Ok(InfoReader { attended: connection.control()?, turn: Mutex::new(()) })
+        Ok(InfoReader { served: connection.admin_client()?, lock: Mutex::new(()) })
     }
 
-    /// The first records of one topic, at most `most`; `None` when there is no such topic.
-    pub fn read(&self, kafka_name: &str, most: usize, deadline: Deadline) -> Result<Option<InfoTopic>> {
+    /// The first records of one topic, at most `max_records`; `None` if there is no such topic.
+    pub fn read(&self, kafka_name: &str, max_records: usize, deadline: Deadline) -> Result<Option<InfoTopic>> {
         let Some(partitions) = self.client().partition_count(kafka_name, deadline)? else { return Ok(None) };
-        let mut found = self.read_all(&[(kafka_name, partitions)], most, deadline)?;
+        let mut found = self.read_all(&[(kafka_name, partitions)], max_records, deadline)?;
         match found.pop() {
             Some(Err(error)) if error.kind() == Kind::UnknownTopic => Ok(None),
             Some(found) => found.map(Some),
@@ -86,39 +90,46 @@ impl InfoReader {
         }
     }
 
-    /// All topics that this client may see, with their numbers of partitions.
+    /// All topics that this client is authorized to see, with their numbers of partitions.
     pub fn topics(&self, deadline: Deadline) -> Result<BTreeMap<String, u32>> {
         self.client().topics(deadline)
     }
 
-    /// The first records of each of these topics, at most `most`, read together and given in the same order. That
-    /// they exist, with so many partitions, has been asked before: librdkafka would hold the news back for long.
-    pub fn read_all(&self, topics: &[(&str, u32)], most: usize, deadline: Deadline) -> Result<Vec<Result<InfoTopic>>> {
-        let doing = || match topics {
+    /// The first records of each of these topics, at most `max_records`, in the order of `topics`. The caller has
+    /// checked that they exist with these numbers of partitions: librdkafka would report a missing topic only
+    /// after a long time.
+    pub fn read_all(
+        &self,
+        topics: &[(&str, u32)],
+        max_records: usize,
+        deadline: Deadline,
+    ) -> Result<Vec<Result<InfoTopic>>> {
+        let operation = || match topics {
             [(name, _)] => format!("reading the info topic {name:?}"),
             _ => format!("reading {} info topics", topics.len()),
         };
-        let late = || self.client().unreachable(doing());
-        let _turn = match deadline.instant() {
-            Some(end) => self.turn.try_lock_until(end).ok_or_else(late)?,
-            None => self.turn.lock(),
+        let late = || self.client().unreachable(operation());
+        let _lock = match deadline.instant() {
+            Some(end) => self.lock.try_lock_until(end).ok_or_else(late)?,
+            None => self.lock.lock(),
         };
-        let mut reading = Reading::start(self.client(), topics, most).map_err(|error| error.context(doing()))?;
+        let mut read =
+            InfoRead::start(self.client(), topics, max_records).map_err(|error| error.context(operation()))?;
         let began = Instant::now();
         let mut stragglers_end = deadline;
-        while reading.unfinished > 0 {
-            match reading.next(stragglers_end.remaining(SLICE)) {
+        while read.unfinished > 0 {
+            match read.next(stragglers_end.remaining(POLL_TIMEOUT)) {
                 Some(message) => {
-                    reading.take(&message);
-                    stragglers_end = deadline.sooner(Deadline::after(STRAGGLERS));
+                    read.take(&message);
+                    stragglers_end = deadline.sooner(Deadline::after(STRAGGLER_TIMEOUT));
                 }
-                // One topic that can't be read, because it has no leader, say, must not hide the others.
-                None if stragglers_end.has_passed() && reading.unfinished < topics.len() => reading.give_up(late),
+                // A topic that can't be read, for example for want of a leader, must not prevent the others.
+                None if stragglers_end.has_passed() && read.unfinished < topics.len() => read.give_up(late),
                 None if deadline.has_passed() => return Err(late()),
-                None => self.client().check_wait(began, doing())?,
+                None => self.client().check_wait(began, operation())?,
             }
         }
-        let found = std::mem::take(&mut reading.found);
+        let found = std::mem::take(&mut read.found);
         Ok(found
             .into_iter()
             .map(|one| match one.failure {
@@ -129,61 +140,62 @@ impl InfoReader {
     }
 
     fn client(&self) -> &Client {
-        &self.attended.client
+        &self.served.client
     }
 }
 
-/// Partition 0 of some topics, being consumed onto one queue.
-struct Reading<'a> {
-    /// The messages' client, which goes after them.
+/// A read of partition 0 of some topics through one queue.
+struct InfoRead<'a> {
+    /// The client of the messages, which outlives them.
     _client: PhantomData<&'a Client>,
     queue: Queue,
     started: Vec<TopicHandle>,
-    found: Vec<Found<'a>>,
-    places: HashMap<&'a str, usize>,
+    found: Vec<InfoTopicRead<'a>>,
+    index_by_name: HashMap<&'a str, usize>,
     unfinished: usize,
-    most: usize,
+    max_records: usize,
 }
 
-struct Found<'a> {
+struct InfoTopicRead<'a> {
     name: &'a str,
     info: InfoTopic,
     failure: Option<Error>,
     is_finished: bool,
 }
 
-impl<'a> Reading<'a> {
-    fn start(client: &'a Client, topics: &[(&'a str, u32)], most: usize) -> Result<Self> {
-        let found = |&(name, partitions)| Found {
+impl<'a> InfoRead<'a> {
+    fn start(client: &'a Client, topics: &[(&'a str, u32)], max_records: usize) -> Result<Self> {
+        let found = |&(name, partitions)| InfoTopicRead {
             name,
             info: InfoTopic { partitions, ..InfoTopic::default() },
             failure: None,
             is_finished: false,
         };
-        let mut reading = Reading {
+        let mut read = InfoRead {
             _client: PhantomData,
             queue: Queue::new(&client.handle)?,
             started: Vec::with_capacity(topics.len()),
             found: topics.iter().map(found).collect(),
-            places: topics.iter().enumerate().map(|(place, (name, _))| (*name, place)).collect(),
+            index_by_name: topics.iter().enumerate().map(|(index, (name, _))| (*name, index)).collect(),
             unfinished: topics.len(),
-            most,
+            max_records,
         };
         for (name, _) in topics {
             let topic = TopicHandle::new(&client.handle, name)?;
-            // SAFETY: topic and queue are alive until the partition is stopped, and it's the reader's turn.
-            let refused =
-                unsafe { rd::rd_kafka_consume_start_queue(topic.as_ptr(), PARTITION, 0, reading.queue.as_ptr()) };
-            if refused != 0 {
+            // SAFETY: `started` and `queue` keep topic and queue alive until the partition is stopped; the caller
+            // holds the reader's lock.
+            let result = unsafe { rd::rd_kafka_consume_start_queue(topic.as_ptr(), PARTITION, 0, read.queue.as_ptr()) };
+            if result != 0 {
                 return Err(errors::last_error());
             }
-            reading.started.push(topic);
+            read.started.push(topic);
         }
-        Ok(reading)
+        Ok(read)
     }
 
     fn next(&self, at_most: Duration) -> Option<Message> {
-        // SAFETY: the queue is alive; the message is ours, and is dropped while there is this reading, and with it the client.
+        // SAFETY: `self` keeps the queue alive; the message has no other owner and is dropped before `self`, which
+        // borrows the client.
         unsafe {
             let message = rd::rd_kafka_consume_queue(self.queue.as_ptr(), as_millis_rounded_up(at_most));
             Message::from_raw(message)
@@ -191,35 +203,36 @@ impl<'a> Reading<'a> {
     }
 
     fn take(&mut self, message: &Message) {
-        let Some(found) = self.places.get(message.topic().as_str()).and_then(|place| self.found.get_mut(*place)) else {
-            // About the client, not about a topic: it also comes on the client's main queue, where it is served.
+        let Some(found) = self.index_by_name.get(message.topic().as_str()).and_then(|index| self.found.get_mut(*index))
+        else {
+            // An error of the client, which also arrives on its main queue and is handled there.
             return;
         };
         if found.is_finished {
             return;
         }
         found.take(message);
-        found.is_finished |= found.info.records.len() >= self.most;
+        found.is_finished |= found.info.records.len() >= self.max_records;
         self.unfinished -= usize::from(found.is_finished);
     }
 
-    fn give_up(&mut self, why: impl Fn() -> Error) {
+    fn give_up(&mut self, error: impl Fn() -> Error) {
         for found in self.found.iter_mut().filter(|found| !found.is_finished) {
-            (found.failure, found.is_finished) = (Some(why()), true);
+            (found.failure, found.is_finished) = (Some(error()), true);
         }
         self.unfinished = 0;
     }
 }
 
-impl Found<'_> {
+impl InfoTopicRead<'_> {
     fn take(&mut self, message: &Message) {
         match RDKafkaErrorCode::from(message.error()) {
             RDKafkaErrorCode::NoError => self.take_record(message),
             RDKafkaErrorCode::PartitionEOF => self.is_finished = true,
-            // Offsets without records were passed.
+            // librdkafka has passed offsets without records.
             RDKafkaErrorCode::Noop => {}
             RDKafkaErrorCode::AutoOffsetReset | RDKafkaErrorCode::OffsetOutOfRange => {
-                self.info.begins_later = true;
+                self.info.is_truncated = true;
                 self.is_finished = true;
             }
             _ => {
@@ -230,40 +243,41 @@ impl Found<'_> {
     }
 
     fn take_record(&mut self, message: &Message) {
-        let (at, expected) = (message.offset(), self.info.records.len());
-        if at == expected as i64 {
+        let (offset, expected) = (message.offset(), self.info.records.len());
+        if offset == expected as i64 {
             let record = InfoRecord { payload: message.payload().to_vec(), timestamp: message.timestamp() };
             self.info.records.push(record);
         } else if expected == 0 {
-            self.info.begins_later = true;
+            self.info.is_truncated = true;
             self.is_finished = true;
         } else {
-            let why = format!("offset {expected} is missing, {at} follows");
-            self.failure = Some(Error::new(Kind::Component, why));
+            let reason = format!("offset {expected} is missing, {offset} follows");
+            self.failure = Some(Error::new(Kind::Component, reason));
             self.is_finished = true;
         }
     }
 }
 
-impl Drop for Reading<'_> {
+impl Drop for InfoRead<'_> {
     fn drop(&mut self) {
         for topic in &self.started {
-            // SAFETY: the topic is alive and was started.
+            // SAFETY: `topic` is alive, and its consumption was started.
             unsafe { rd::rd_kafka_consume_stop(topic.as_ptr(), PARTITION) };
         }
     }
 }
 
-/// Together with others: waiting for it doesn't cut the linger short.
+/// Queues one record. Waiting for its future does not end the linger, so that all records are one batch.
 fn send(producer: &KafkaProducer, record: &str, deadline: Deadline) -> Result<Arc<Future>> {
     let (future, partition, bytes) = (producer.lingering_future(), PARTITION as u32, record.len());
-    let claim = Claim { bytes: bytes as u64, partition: Some(partition), future: Some(future.clone()) };
-    let place = producer.in_flight().take(claim, || deadline, |began| producer.unreached(began))?;
-    producer.send(partition, &Bare(record.as_bytes()), bytes, place)?;
+    let request = PermitRequest { bytes: bytes as u64, partition: Some(partition), future: Some(future.clone()) };
+    let permit = producer.in_flight().acquire(request, || deadline, |began| producer.unreached(began))?;
+    producer.send(partition, &RawBytes(record.as_bytes()), bytes, permit)?;
     Ok(future)
 }
 
-/// Fills info topics through one client, which is kept for a moment, as topics are often created one after the other.
+/// Writes info topics through one client, which is kept for a few seconds, as topics are often created one
+/// after the other.
 struct InfoWriter {
     connection: Connection,
     clients: Arc<ProducerClients>,
@@ -271,26 +285,26 @@ struct InfoWriter {
 
 impl InfoWriter {
     const IDLE_LIMIT: Duration = Duration::from_secs(5);
-    /// A record is delivered within this time or never. It fits between the half of a lease, up to which a creator
-    /// begins to write, and its end, from which on others may take what is there.
+    /// A record is delivered within this time in ms or never. A creator starts to write in the first half of its
+    /// lease, and at the end of the lease others may use what is stored: this time fits between both.
     const DELIVERY: &str = "10000";
-    /// Long enough to find all records of an info topic together. It's never waited out.
+    /// Long enough to have all records of an info topic in one batch, which is sent as soon as it is full.
     const LINGER: &str = "1000";
 
     fn write(&self, kafka_name: &str, records: &[&str], deadline: Deadline) -> Result<()> {
-        let doing = |error: Error| error.context(format_args!("writing to {kafka_name:?}"));
-        let producer = self.producer(kafka_name).map_err(doing)?;
-        await_topic(&producer, kafka_name, deadline).map_err(doing)?;
+        let context = |error: Error| error.context(format_args!("writing to {kafka_name:?}"));
+        let producer = self.producer(kafka_name).map_err(context)?;
+        await_topic(&producer, kafka_name, deadline).map_err(context)?;
         if let Some(record) = records.iter().find(|record| record.len() > producer.max_record()) {
-            let why = format!(
+            let reason = format!(
                 "a record of {} bytes, more than the {} that kafka.message.max.bytes allows",
                 record.len(),
                 producer.max_record()
             );
-            return Err(doing(Error::new(Kind::TooLarge, why)));
+            return Err(context(Error::new(Kind::TooLarge, reason)));
         }
         let sent: Vec<_> = records.iter().map(|record| send(&producer, record, deadline)).collect();
-        // All are waited for, whatever became of the first: what is still on its way must be known to be.
+        // Waits for all records even if the first one failed: the error must say if some may still be stored.
         let mut outcome = Ok(());
         for sent in sent {
             let stored = sent.and_then(|future| future.wait(deadline)).map_err(|error| match error.kind() {
@@ -298,24 +312,24 @@ impl InfoWriter {
                 _ => error,
             });
             outcome = match (outcome, stored) {
-                // What may still come weighs more than what went wrong.
+                // That a record may still be stored is more important than another failure.
                 (Err(_), Err(later)) if later.kind() == Kind::Unreachable => Err(later),
                 (Ok(()), stored) => stored,
                 (outcome, _) => outcome,
             };
         }
-        outcome.map_err(doing)
+        outcome.map_err(context)
     }
 
     fn producer(&self, kafka_name: &str) -> Result<KafkaProducer> {
         let mut settings = ClientSettings { name: "info topics".to_owned(), ..ClientSettings::default() };
-        // The three records of an info topic are a batch, which goes out when it's complete: that is exactly three, not the
-        // least that producers of events have.
+        // The three records of an info topic are one batch, which is sent when it has exactly three: less than the
+        // minimum of event producers.
         settings.kafka.set("batch.num.messages", InfoTopic::RECORDS.to_string());
         for (name, value) in [
             ("linger.ms", Self::LINGER),
             ("delivery.timeout.ms", Self::DELIVERY),
-            // What the driver sets for its producers must not part the three, nor have them wait for room.
+            // The driver's properties must neither split the batch nor make its records wait for a limit.
             ("batch.size", "1000000"),
             ("queue.buffering.max.messages", "0"),
             ("queue.buffering.max.kbytes", "2147483647"),
@@ -326,14 +340,15 @@ impl InfoWriter {
     }
 }
 
-/// A topic just made may not be known everywhere, and the client may know one of that name which was deleted.
+/// Waits until brokers know the topic. A new topic is not known everywhere at once, and the client may know a
+/// deleted one of this name.
 fn await_topic(producer: &KafkaProducer, kafka_name: &str, deadline: Deadline) -> Result<()> {
     const PAUSE: Duration = Duration::from_millis(10);
     let give_up = Deadline::after(Duration::from_secs(5)).sooner(deadline);
     while producer.partition_count(deadline)?.is_none() {
         if give_up.has_passed() {
-            let why = format!("Kafka has no topic {kafka_name:?}; somebody may have deleted it");
-            return Err(Error::new(Kind::UnknownTopic, why));
+            let reason = format!("Kafka has no topic {kafka_name:?}; somebody may have deleted it");
+            return Err(Error::new(Kind::UnknownTopic, reason));
         }
         thread::sleep(PAUSE);
     }
@@ -343,12 +358,12 @@ fn await_topic(producer: &KafkaProducer, kafka_name: &str, deadline: Deadline) -
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::admin::NewTopic;
     use crate::config::{DriverSettings, Properties};
-    use crate::services::Services;
+    use crate::support::services::Services;
+    use crate::topics::NewTopic;
 
     #[test]
-    fn topic_without_a_leader_is_an_error_of_its_own() {
+    fn topic_without_leader_is_its_own_error() {
         let settings = DriverSettings::parse(r#"{"embedded": {}, "timeout_ms": 30000}"#).unwrap();
         let connection = Connection::new(&settings, Services::default()).unwrap();
         let info_topics = KafkaInfoTopics::new(&connection);
@@ -359,7 +374,7 @@ mod tests {
             embedded.create_topic(&NewTopic { kafka_name, partitions: 1, replication: 1, config }).unwrap();
             info_topics.write(topic, &["1", "2", "3"], Deadline::after(Duration::from_secs(30))).unwrap();
         }
-        embedded.take_leader_away(c"leaderless");
+        embedded.remove_leader(c"leaderless");
 
         let read = |topics: &[(&str, u32)], limit| {
             info_topics.reader().unwrap().read_all(topics, InfoTopic::RECORDS, Deadline::after(limit))
@@ -369,6 +384,6 @@ mod tests {
         assert_eq!(records, [Some(3), None, Some(3)]);
         let error = found[1].as_ref().unwrap_err();
         assert!(error.message().contains("leaderless"), "{error}");
-        assert!(read(&[("leaderless", 1)], Duration::from_secs(1)).is_err(), "alone it is waited for");
+        assert!(read(&[("leaderless", 1)], Duration::from_secs(1)).is_err(), "a single topic is waited for");
     }
 }

@@ -1,40 +1,22 @@
-//! The only room that knows librdkafka: clients and the threads that serve them, records in and out, admin
-//! requests, the embedded cluster. Everything above speaks of events, topics and errors.
+//! The only module that uses librdkafka: clients and their serving threads, producing and consuming records,
+//! admin requests, the embedded cluster. The modules above know events, topics and errors.
 
 mod admin;
 mod buffer;
 mod certificate;
 mod client;
-/// What it declares of librdkafka is nothing of the plugin's header.
-///
-/// cbindgen:ignore
-mod codes;
-mod conf;
-mod connection_health;
 mod consumer;
 mod embedded;
-mod errors;
-mod first_contact;
-/// cbindgen:ignore
-mod handle;
 mod info;
-mod log_messages;
-mod names;
-mod native;
+pub mod librdkafka;
 mod overdue;
 /// cbindgen:ignore
 #[cfg(all(test, feature = "patched"))]
-#[path = "patches/tests.rs"]
+#[path = "patches/tests/mod.rs"]
 mod patch_tests;
-#[cfg(all(target_os = "linux", any(target_arch = "x86_64", target_arch = "aarch64")))]
-mod pipe;
 /// cbindgen:ignore
 mod producer;
-/// cbindgen:ignore
-mod sockets;
-mod teardown;
 mod token;
-mod topic_id;
 
 use std::sync::{Arc, Weak};
 use std::time::Duration;
@@ -43,7 +25,8 @@ use once_cell::sync::OnceCell;
 use parking_lot::Mutex;
 use serde::Serialize;
 
-// What librdkafka is linked with: Rust's linker is told only of crates that are named. `handle` names openssl-sys.
+// The libraries that librdkafka is linked with: Rust links only crates that the code names. `handle` names
+// openssl-sys.
 #[cfg(feature = "oidc")]
 use curl_sys as _;
 use libz_sys as _;
@@ -53,34 +36,35 @@ use zstd_sys as _;
 pub use admin::{EmbeddedAdmin, KafkaAdmin};
 pub use buffer::EncodedRecord;
 use client::{Client, ClientRole, ServedClient};
-pub use consumer::{KafkaConsumer, Payload, Pin, RawRecord};
+pub use consumer::KafkaConsumer;
 pub use embedded::EmbeddedCluster;
-use handle::Handle;
 pub use info::KafkaInfoTopics;
-pub use native::Message;
+use librdkafka::handle::Handle;
+use librdkafka::{conf, log_messages};
 pub use overdue::WhenOverdue;
 pub use producer::{KafkaProducer, ProducerClients};
 
-use crate::auth::{TokenSource, token_source};
+use crate::auth::token_source;
 use crate::config::{DriverSettings, MskSettings, Properties};
-use crate::error::Result;
-use crate::log_throttle::Throttled;
-use crate::services::Services;
+use crate::support::error::Result;
+use crate::support::log_throttle::Throttled;
+use crate::support::services::Services;
+use crate::support::token::TokenSource;
 
-/// How long a client that no producer uses waits for the next one.
+/// How long a producers' client without members waits for the next one.
 const IDLE_LIMIT: Duration = Duration::from_secs(60);
 
-/// What every client of one driver is made from.
+/// What all clients of one driver are created from.
 #[derive(Clone)]
 pub struct Connection {
-    /// The driver's properties, the embedded cluster's address included.
+    /// The driver's properties, including the embedded cluster's address.
     pub properties: Properties,
     pub services: Services,
-    /// Kept for as long as a client may use it.
+    /// Kept alive as long as a client may use it.
     pub embedded: Option<Arc<EmbeddedCluster>>,
-    /// Who makes tokens, where clients show such.
+    /// The source of tokens, if clients need them.
     pub tokens: Option<Arc<dyn TokenSource>>,
-    /// What each client needs for MSK's tokens, whatever its own properties say.
+    /// The settings for MSK's tokens, which override each client's own properties.
     pub msk: Option<MskSettings>,
     /// The driver's `timeout_ms`.
     pub timeout: Duration,
@@ -88,14 +72,14 @@ pub struct Connection {
     pub connect_timeout: Duration,
     /// The driver's `exit_flush_ms`.
     pub exit_flush: Duration,
-    /// Tells this driver's clients from others' in the brokers' logs.
+    /// Distinguishes this driver's clients in the brokers' logs.
     pub instance: String,
     /// The clients that this driver's producers share.
     producers: Arc<ProducerClients>,
     /// All clients of this driver.
     pub clients: Arc<Clients>,
     /// The client for admin requests, which also reads info topics.
-    control: Arc<OnceCell<Arc<ServedClient>>>,
+    admin: Arc<OnceCell<Arc<ServedClient>>>,
 }
 
 impl Connection {
@@ -111,7 +95,7 @@ impl Connection {
         }
         let instance = uuid::Uuid::new_v4().simple().to_string();
         let tokens = token_source(settings, &services)?;
-        // Unknown properties and wrong values are the configuration's fault: said now, not at the first call.
+        // Reports unknown properties and wrong values now and not at the first call.
         conf::check(&properties, tokens.is_some())?;
         Ok(Connection {
             properties,
@@ -125,20 +109,20 @@ impl Connection {
             instance,
             producers: ProducerClients::new(IDLE_LIMIT),
             clients: Arc::default(),
-            control: Arc::default(),
+            admin: Arc::default(),
         })
     }
 }
 
-/// The clients of one driver, to be counted.
+/// The clients of one driver, for its resource counts.
 #[derive(Default)]
 pub struct Clients(Mutex<Vec<Weak<Handle>>>);
 
-/// What a driver's clients take.
+/// The resources of a driver's clients.
 #[derive(Debug, Default, Clone, Copy, PartialEq, Eq, Serialize)]
 pub struct Resources {
     pub clients: usize,
-    /// librdkafka's, and those of the plugin that serve them.
+    /// librdkafka's threads and the plugin's serving threads.
     pub threads: usize,
     pub connections: usize,
 }
@@ -162,28 +146,28 @@ impl Clients {
 }
 
 impl Connection {
-    /// `None` where producers can't share: without patches librdkafka flushes all topics of a client, so that they would end
-    /// each other's linger.
+    /// `None` if producers can't share clients: without patches librdkafka flushes all topics of a client, so that
+    /// producers would end each other's linger.
     pub fn clients_of_producers(&self) -> Option<&Arc<ProducerClients>> {
         cfg!(feature = "patched").then_some(&self.producers)
     }
 
-    /// The client for all that a driver asks the brokers for by itself.
-    fn control(&self) -> Result<Arc<ServedClient>> {
+    /// The admin client. Created at its first use.
+    fn admin_client(&self) -> Result<Arc<ServedClient>> {
         let start = || {
             let mut properties = self.properties.clone();
-            // A topic with too few records shows by its end, one whose first records are gone by an error.
+            // Reports the end of a topic with too few records, and an error if its first records are missing.
             properties.set("enable.partition.eof", "true");
             properties.set("auto.offset.reset", "error");
-            // Whoever reads next waits until the broker has answered the request before, which waits for records that
-            // never come.
+            // A broker processes one fetch request of a connection after the other, and an open one waits for
+            // records that never arrive. The next read would wait that long.
             properties.set("fetch.wait.max.ms", "10");
             properties.set("fetch.min.bytes", "1");
-            // A broker may hear of a new topic later than the client; that passes soon.
+            // A broker may learn of a new topic a little later than the client.
             properties.set("fetch.error.backoff.ms", "20");
             Client::new(self, ClientRole::Admin, "", properties).and_then(ServedClient::start).map(Arc::new)
         };
-        self.control.get_or_try_init(start).cloned()
+        self.admin.get_or_try_init(start).cloned()
     }
 }
 

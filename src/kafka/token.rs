@@ -1,6 +1,6 @@
-//! Tokens for a client that shows them to brokers: librdkafka says on the client's queue, which a thread of ours serves
-//! whether or not the host does anything, when it needs the next one: at 80 % of the last one's life, and 10 s after a
-//! failure.
+//! Tokens that a client sends to brokers. librdkafka requests the next one on the client's queue, which a
+//! thread of the plugin serves even if the host is idle: at 80 % of the current token's lifetime, and 10 s
+//! after a failure.
 
 use std::ffi::{CString, c_char};
 use std::sync::{Arc, Weak};
@@ -8,25 +8,25 @@ use std::time::UNIX_EPOCH;
 
 use rdkafka::bindings as rd;
 
-use super::codes::Code;
-use super::errors;
-use super::handle::Handle;
-use super::native::{c_string, text};
-use crate::auth::{Token, TokenSource};
-use crate::completions::spawn;
-use crate::error::{Error, Kind, Result};
+use crate::kafka::librdkafka::codes::Code;
+use crate::kafka::librdkafka::errors;
+use crate::kafka::librdkafka::handle::Handle;
+use crate::kafka::librdkafka::text::{c_string, text};
+use crate::support::error::{Error, Kind, Result};
+use crate::support::threads::spawn;
+use crate::support::token::{Token, TokenSource};
 
-/// Why a client needs another token.
+/// Why a client needs a new token.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Cause {
-    /// It has none yet, or its last one ends soon.
+    /// It has none yet, or the current one expires soon.
     Due,
-    /// A broker has refused the last one.
+    /// A broker has refused the current one.
     Refused,
 }
 
-/// Gets a token and hands it over, on a thread of its own: a look-up of credentials, or a host, may take its time.
-/// What fails is told as an error of the client.
+/// Gets a token and sets it, on a thread of its own, since a lookup of credentials or the host may be slow. A
+/// failure is reported as an error of the client.
 pub fn renew(
     client: &Arc<Handle>,
     cause: Cause,
@@ -35,29 +35,29 @@ pub fn renew(
     config: String,
     log: Arc<dyn log::Log>,
 ) {
-    // A client that nobody needs any more need not wait for its token.
+    // Weak, so that a client that is not used any more can end without waiting for its token.
     let (weak, name, source) = (Arc::downgrade(client), name.to_owned(), source.clone());
     let started = spawn("octopus-token", move || {
         if cause == Cause::Refused {
-            source.note_refusal();
+            source.note_rejection();
         }
         let outcome = source.token(&config);
-        if hand_over(&weak, outcome) {
+        if set_or_fail(&weak, outcome) {
             log::debug!(logger: &*log, target: &name, "has a new token");
         }
     });
     if let Err(error) = started {
-        refuse(client, &error);
+        report_failure(client, &error);
     }
 }
 
-fn hand_over(client: &Weak<Handle>, outcome: Result<Token>) -> bool {
+fn set_or_fail(client: &Weak<Handle>, outcome: Result<Token>) -> bool {
     let Some(client) = client.upgrade() else { return false };
-    let handed_over = outcome.and_then(|token| set(&client, &token));
-    if let Err(error) = &handed_over {
-        refuse(&client, error);
+    let result = outcome.and_then(|token| set(&client, &token));
+    if let Err(error) = &result {
+        report_failure(&client, error);
     }
-    handed_over.is_ok()
+    result.is_ok()
 }
 
 fn set(client: &Handle, token: &Token) -> Result<()> {
@@ -69,8 +69,8 @@ fn set(client: &Handle, token: &Token) -> Result<()> {
     }
     let expires = token.expires.duration_since(UNIX_EPOCH).unwrap_or_default().as_millis();
     let (value, principal) = (c_string(&token.value)?, c_string(&token.principal)?);
-    let mut why = [0 as c_char; 256];
-    // SAFETY: the client is alive; all texts are copied; the buffer is as long as said.
+    let mut reason = [0 as c_char; 256];
+    // SAFETY: `client` is alive; all texts are copied; the buffer has the given length.
     let code = unsafe {
         rd::rd_kafka_oauthbearer_set_token(
             client.as_ptr(),
@@ -79,8 +79,8 @@ fn set(client: &Handle, token: &Token) -> Result<()> {
             principal.as_ptr(),
             std::ptr::null_mut(),
             0,
-            why.as_mut_ptr(),
-            why.len(),
+            reason.as_mut_ptr(),
+            reason.len(),
         )
     };
     let code = Code::from(code);
@@ -89,14 +89,14 @@ fn set(client: &Handle, token: &Token) -> Result<()> {
             client.note_token();
             Ok(())
         }
-        // SAFETY: librdkafka terminates the text.
-        _ => Err(errors::error(code, &unsafe { text(why.as_ptr()) }.replace(&token.value, crate::config::MASK))),
+        // SAFETY: the call failed, so librdkafka has written a NUL-terminated text.
+        _ => Err(errors::error(code, &unsafe { text(reason.as_ptr()) }.replace(&token.value, crate::config::MASK))),
     }
 }
 
-fn refuse(client: &Handle, error: &Error) {
-    // A NUL in a host's reason must not hide the reason.
-    let why = CString::new(error.message().replace('\0', "\\0")).unwrap_or_default();
-    // SAFETY: the client is alive; the text is copied. It fails only for clients that show no tokens.
-    unsafe { rd::rd_kafka_oauthbearer_set_token_failure(client.as_ptr(), why.as_ptr()) };
+fn report_failure(client: &Handle, error: &Error) {
+    // The host's reason may contain a NUL character.
+    let reason = CString::new(error.message().replace('\0', "\\0")).unwrap_or_default();
+    // SAFETY: `client` is alive; the text is copied. The call fails only for clients without tokens.
+    unsafe { rd::rd_kafka_oauthbearer_set_token_failure(client.as_ptr(), reason.as_ptr()) };
 }

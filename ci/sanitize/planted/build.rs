@@ -1,4 +1,4 @@
-//! Compiles the faults in C with the flags that librdkafka gets.
+//! Compiles the faults in C with the flags of librdkafka.
 
 use std::env;
 use std::process::Command;

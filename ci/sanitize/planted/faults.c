@@ -1,4 +1,4 @@
-/* Faults on purpose, in C. What they use is volatile, so that no optimizer takes them away. */
+/* Deliberate faults in C. Their variables are volatile, so that the optimizer keeps the faults. */
 #include <limits.h>
 #include <stdlib.h>
 

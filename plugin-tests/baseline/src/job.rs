@@ -1,4 +1,4 @@
-//! What one process measures, and what it tells of it: a line of JSON each way.
+//! The job of one measuring process and its figures. Both are passed as one line of JSON.
 
 use std::collections::BTreeMap;
 
@@ -15,9 +15,9 @@ pub struct Job {
     pub partitions: u32,
     /// Bytes of data in each event.
     pub data: usize,
-    /// Properties of librdkafka's.
+    /// Properties of librdkafka.
     pub kafka: BTreeMap<String, String>,
-    /// Whether the topic is one without an info topic.
+    /// Whether the topic has no info topic.
     pub is_bare: bool,
     pub work: Work,
 }
@@ -25,15 +25,15 @@ pub struct Job {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Side {
-    /// librdkafka alone, from C's point of view, as it is published.
+    /// librdkafka as published, used the way a C program uses it.
     Baseline,
-    /// The same with the patches that the plugin has.
+    /// The same with the plugin's patches.
     Patched,
-    /// liboctopus.so, opened by `dlopen`.
+    /// liboctopus.so, loaded by `dlopen`.
     Plugin,
     /// C++ Octopus, through the C++ Diaspora API.
     CppOctopus,
-    /// liboctopus.so, through the same.
+    /// liboctopus.so, through the C++ Diaspora API.
     ThroughCpp,
 }
 
@@ -52,33 +52,34 @@ impl Side {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Work {
-    /// So many events as fast as they go, by so many threads, then a flush.
+    /// Pushes `events` events as fast as possible from `threads` threads, then flushes.
     Push { events: u64, threads: usize },
-    /// So many, of which never more than `window` wait for their delivery.
+    /// Pushes `events` events with at most `window` of them awaiting their delivery.
     PushInWindow { events: u64, window: usize },
-    /// One at a time, each waited for.
+    /// Pushes one event at a time and waits for its delivery.
     PushAndWait { times: u64 },
-    /// At a steady rate, whatever the deliveries do.
+    /// Pushes at a steady rate that does not depend on the deliveries (an open loop).
     PushAtRate { rate: Rate, seconds: u64 },
-    /// So many events that are there already.
+    /// Pulls `events` events that are in the topic already.
     Pull { events: u64, by: Pulling },
-    /// From before a push at a steady rate to after the pull.
+    /// Measures the time from before a push, at a steady rate, to after its pull.
     EndToEnd { per_second: u64, seconds: u64 },
-    /// From nothing to the first event that is known to be delivered.
+    /// Measures the time from the start of the process to the first delivered event.
     FirstPush,
-    /// From nothing to the first event that is there already.
+    /// Measures the time from the start of the process to the first event that is pulled from a
+    /// filled topic.
     FirstEvent,
-    /// A producer and a consumer of which nobody wants anything.
+    /// Keeps a producer and a consumer idle.
     Idle { seconds: u64 },
-    /// So many events that no broker takes.
+    /// Pushes `events` events while no broker is reachable.
     InFlight { events: u64 },
-    /// A consumer that nobody reads.
+    /// Keeps a consumer from which nothing is pulled.
     Unread { seconds: u64 },
-    /// One event that is held while the rest of the topic is read.
+    /// Holds one event while the rest of the topic is pulled.
     OneHeld { events: u64 },
-    /// A producer and a consumer made, used and closed, so many times.
+    /// Creates, uses and closes a producer and a consumer `times` times.
     OpenAndClose { times: u64 },
-    /// All topics that there are.
+    /// Lists all topics.
     List,
 }
 
@@ -86,7 +87,7 @@ pub enum Work {
 #[serde(rename_all = "snake_case")]
 pub enum Rate {
     PerSecond(u64),
-    /// Of what librdkafka alone reaches with nothing to slow it down; the runner knows how much that is.
+    /// Of the highest rate of librdkafka without Octopus, which the runner measures.
     Percent(u64),
 }
 
@@ -104,25 +105,26 @@ impl Rate {
 pub enum Pulling {
     One,
     Many,
-    /// As many, against librdkafka's fastest way.
+    /// As `Many`, compared with librdkafka's fastest function, `rd_kafka_consume_batch_queue`.
     Batch,
 }
 
-/// What was measured. Times are in microseconds, memory in KiB.
+/// The result of a measurement. Times are in microseconds, memory is in KiB.
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
 pub struct Figures {
     pub events: u64,
     /// User and system time of all threads.
     pub cpu: f64,
     pub wall: f64,
-    /// Resident memory beyond what there was before: at its highest, and at the end.
+    /// Growth of the resident memory: its peak, and its value at the end.
     pub peak: u64,
     pub growth: i64,
-    /// Beyond what there was before, at the end; of clients, while they were there.
+    /// Growth of the number of threads and of descriptors at the end; in [`Work::Idle`], while the
+    /// clients exist.
     pub threads: i64,
     pub descriptors: i64,
     pub times: Option<Times>,
-    /// How late pushes at a steady rate began.
+    /// How late the pushes of a steady rate began.
     pub slip: Option<Times>,
 }
 
@@ -131,7 +133,7 @@ impl Figures {
         self.cpu / self.events.max(1) as f64
     }
 
-    /// Events in a second.
+    /// Events per second.
     pub fn rate(&self) -> f64 {
         self.events as f64 * 1e6 / self.wall
     }
@@ -155,7 +157,8 @@ impl Times {
     }
 }
 
-/// An event's bytes as they are in Kafka, so that both sides send the same: the layout of docs/architecture.md, "The record".
+/// The bytes of an event's record in Kafka, so that both sides send the same bytes. Their layout is
+/// in docs/architecture.md, "The record".
 pub struct Event {
     pub record: Vec<u8>,
 }
@@ -171,7 +174,7 @@ impl Event {
         record.extend_from_slice(&(data as u64).to_le_bytes());
         record.extend_from_slice(&(METADATA as u64).to_le_bytes());
         record.extend_from_slice(br#"{"detector":7,"frame":123456789}"#);
-        // What a detector sends compresses neither perfectly nor not at all.
+        // The data of a detector compresses, but not perfectly.
         record.extend((0..data).map(|at| (at * at / 97) as u8));
         Event { record }
     }
@@ -184,12 +187,12 @@ impl Event {
         &self.record[Self::DATA_AT..]
     }
 
-    /// Puts a number in front of the data.
+    /// Writes `number` over the first 8 bytes of the data.
     pub fn stamp(&mut self, number: u64) {
         self.record[Self::DATA_AT..][..8].copy_from_slice(&number.to_le_bytes());
     }
 
-    /// The number in front of an event's data, by its record.
+    /// Returns the number at the start of the data of the event in `record`.
     pub fn stamp_in(record: &[u8]) -> u64 {
         Self::stamp_of(record.get(Self::DATA_AT..).unwrap_or_default())
     }
@@ -204,7 +207,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn an_events_parts_are_where_the_layout_says() {
+    fn event_parts_match_record_layout() {
         let mut event = Event::new(16);
         event.stamp(77);
         assert_eq!(event.metadata().len(), METADATA);
@@ -214,7 +217,7 @@ mod tests {
     }
 
     #[test]
-    fn a_distributions_figures_are_elements_of_it() {
+    fn quantiles_are_elements_of_distribution() {
         let times = Times::of((1..=1000).rev().map(f64::from).collect()).unwrap();
         assert_eq!((times.median, times.p99, times.p999, times.max), (501.0, 990.0, 999.0, 1000.0));
         assert_eq!(Times::of(Vec::new()), None);

@@ -1,14 +1,15 @@
-//! What both sides of a benchmark share, and librdkafka's side: docs/performance.md.
+//! The code that both sides of a benchmark share, and the baseline side: librdkafka without
+//! Octopus. See docs/performance.md.
 
-// Linked only if it is named.
+// A crate that nothing refers to is not linked.
 #[cfg(test)]
 use unpatched_librdkafka as _;
 
+pub mod backend;
 pub mod job;
 pub mod librdkafka;
 mod measure;
-pub mod side;
 mod usage;
 
-pub use measure::{ROLE, job_in, measure, tell};
-pub use usage::Before;
+pub use measure::{ROLE, job_in, measure, print_figures};
+pub use usage::Measurement;

@@ -1,5 +1,6 @@
-//! librdkafka alone, used as a careful program in C would: a topic object that is kept, reports served now and then and not with
-//! each push, records by a consumer's poll or in batches.
+//! librdkafka without Octopus, used as an efficient C program uses it: it keeps the topic object,
+//! serves delivery reports every 256 pushes instead of at each push, and consumes with
+//! `rd_kafka_consumer_poll` or in batches.
 
 use std::ffi::{CStr, CString, c_void};
 use std::ptr::{NonNull, null, null_mut};
@@ -11,12 +12,14 @@ use rdkafka::types::{
     RDKafka, RDKafkaConfRes, RDKafkaMessage, RDKafkaQueue, RDKafkaRespErr, RDKafkaTopic, RDKafkaType,
 };
 
+use crate::backend::{
+    Backend, BenchConsumer, BenchProducer, DeliveryTimes, MAX_BATCH, POLL_INTERVAL, PulledEvents, TIMEOUT,
+};
 use crate::job::{Event, Job};
-use crate::side::{BATCH, Consuming, Measured, PATIENCE, Producing, SLICE, Seen, Told};
 
-/// Pushes between two looks for reports.
-const UNSERVED: u64 = 256;
-const SLICE_MS: i32 = SLICE.as_millis() as i32;
+/// The number of pushes between two polls for delivery reports.
+const PUSHES_PER_POLL: u64 = 256;
+const POLL_INTERVAL_MS: i32 = POLL_INTERVAL.as_millis() as i32;
 
 fn client(
     kind: RDKafkaType,
@@ -25,7 +28,8 @@ fn client(
     prepare: impl FnOnce(*mut rd::rd_kafka_conf_t),
 ) -> NonNull<RDKafka> {
     let mut why = [0; 512];
-    // SAFETY: a new configuration, which the client takes over; texts outlive the calls that read them.
+    // SAFETY: `conf` is new and live until `rd_kafka_new` takes it over; the C strings outlive the
+    // calls that read them; `why` has the size that is passed.
     unsafe {
         let conf = rd::rd_kafka_conf_new();
         let bootstrap = [("bootstrap.servers", job.bootstrap.as_str())];
@@ -43,7 +47,7 @@ fn client(
 
 pub struct Librdkafka;
 
-impl Measured for Librdkafka {
+impl Backend for Librdkafka {
     type Opened = ();
     type Producer = Producer;
     type Consumer = Consumer;
@@ -70,20 +74,22 @@ pub struct Producer {
 struct Reports {
     delivered: AtomicU64,
     failed: AtomicU64,
-    told: OnceLock<&'static Told>,
+    times: OnceLock<&'static DeliveryTimes>,
 }
 
-// SAFETY: librdkafka's clients and topics may be used by any threads at the same time.
+// SAFETY: librdkafka's functions on clients and topics are thread-safe.
 unsafe impl Sync for Producer {}
 
-/// The message's opaque is its number and 1, if somebody wants to be told.
+/// Counts a delivery report. The opaque of a message is its number plus 1 if the delivery is timed,
+/// else NULL.
 unsafe extern "C" fn report(_: *mut RDKafka, message: *const RDKafkaMessage, reports: *mut c_void) {
-    // SAFETY: librdkafka lends the message for this call; the opaque is `Reports`, which is never freed.
+    // SAFETY: librdkafka keeps `message` live during this callback; `reports` is the leaked
+    // `Reports` that `Producer::new` set as the opaque.
     let (message, reports) = unsafe { (&*message, &*reports.cast::<Reports>()) };
     let is_delivered = message.err == RDKafkaRespErr::RD_KAFKA_RESP_ERR_NO_ERROR;
     (if is_delivered { &reports.delivered } else { &reports.failed }).fetch_add(1, Ordering::Release);
-    if let (Some(told), Some(number)) = (reports.told.get(), (message._private as u64).checked_sub(1)) {
-        told.note(number);
+    if let (Some(times), Some(number)) = (reports.times.get(), (message._private as u64).checked_sub(1)) {
+        times.record(number);
     }
 }
 
@@ -91,21 +97,23 @@ impl Producer {
     pub fn new(job: &Job) -> Self {
         let reports: &'static Reports = Box::leak(Box::default());
         let client = client(RDKafkaType::RD_KAFKA_PRODUCER, job, &[("enable.idempotence", "true")], |conf| {
-            // SAFETY: a live configuration; the function has the type asked for, the opaque lives for ever.
+            // SAFETY: `conf` is live until `rd_kafka_new`; `report` has the callback's type;
+            // `reports` is leaked.
             unsafe {
                 rd::rd_kafka_conf_set_dr_msg_cb(conf, Some(report));
                 rd::rd_kafka_conf_set_opaque(conf, std::ptr::from_ref(reports).cast_mut().cast());
             }
         });
         let name = CString::new(job.topic.as_str()).unwrap();
-        // SAFETY: a live client; NULL means the default settings.
+        // SAFETY: `client` is live, `name` outlives the call; NULL selects the default settings.
         let topic = unsafe { rd::rd_kafka_topic_new(client.as_ptr(), name.as_ptr(), null_mut()) };
         Producer { client, topic: NonNull::new(topic).unwrap(), partitions: job.partitions.into(), reports }
     }
 
     fn produce(&self, number: u64, event: &Event, opaque: u64) {
         loop {
-            // SAFETY: live handles; the payload is copied within the call; the opaque is a number.
+            // SAFETY: `self` owns the live topic; MSG_F_COPY copies the payload before the call
+            // returns; the opaque is a number that is never dereferenced.
             let refused = unsafe {
                 rd::rd_kafka_produce(
                     self.topic.as_ptr(),
@@ -121,59 +129,60 @@ impl Producer {
             if refused == 0 {
                 return;
             }
-            // SAFETY: reads a thread-local.
+            // SAFETY: has no preconditions; it reads a thread-local.
             let why = unsafe { rd::rd_kafka_last_error() };
             assert!(why == RDKafkaRespErr::RD_KAFKA_RESP_ERR__QUEUE_FULL, "{why:?}");
-            self.poll(SLICE_MS);
+            self.poll(POLL_INTERVAL_MS);
         }
     }
 
     fn poll(&self, millis: i32) {
-        // SAFETY: a live client.
+        // SAFETY: `self` owns the live client.
         unsafe { rd::rd_kafka_poll(self.client.as_ptr(), millis) };
     }
 
-    /// So many events have been delivered.
+    /// Waits until `events` events are delivered.
     fn await_delivered(&self, events: u64) {
         while self.reports.delivered.load(Ordering::Acquire) < events {
-            self.poll(SLICE_MS);
+            self.poll(POLL_INTERVAL_MS);
             assert_eq!(self.reports.failed.load(Ordering::Acquire), 0, "deliveries failed");
         }
     }
 }
 
-impl Producing for Producer {
-    /// How many deliveries there are by then: those of one partition come in the order of the pushes.
-    type Ticket = u64;
+impl BenchProducer for Producer {
+    /// The number of deliveries to wait for: those of one partition are reported in the order of
+    /// their pushes.
+    type Delivery = u64;
 
     fn push(&self, number: u64, event: &Event) {
         self.produce(number, event, 0);
-        if number % UNSERVED == UNSERVED - 1 {
+        if number % PUSHES_PER_POLL == PUSHES_PER_POLL - 1 {
             self.poll(0);
         }
     }
 
-    fn push_for_ticket(&self, number: u64, event: &Event) -> u64 {
+    fn push_tracked(&self, number: u64, event: &Event) -> u64 {
         self.push(number, event);
         number + 1
     }
 
-    fn wait(&self, ticket: u64) {
-        self.await_delivered(ticket);
+    fn wait(&self, delivery: u64) {
+        self.await_delivered(delivery);
     }
 
-    fn push_told(&self, number: u64, event: &Event, told: &'static Told) {
-        self.reports.told.get_or_init(|| told);
+    fn push_timed(&self, number: u64, event: &Event, times: &'static DeliveryTimes) {
+        self.reports.times.get_or_init(|| times);
         self.produce(number, event, number + 1);
     }
 
     fn serve(&self) {
-        self.poll(SLICE_MS);
+        self.poll(POLL_INTERVAL_MS);
     }
 
     fn flush(&self) {
-        // SAFETY: a live client.
-        let ended = unsafe { rd::rd_kafka_flush(self.client.as_ptr(), PATIENCE.as_millis() as i32) };
+        // SAFETY: `self` owns the live client.
+        let ended = unsafe { rd::rd_kafka_flush(self.client.as_ptr(), TIMEOUT.as_millis() as i32) };
         assert!(ended == RDKafkaRespErr::RD_KAFKA_RESP_ERR_NO_ERROR, "{ended:?}");
         assert_eq!(self.reports.failed.load(Ordering::Acquire), 0, "deliveries failed");
     }
@@ -183,7 +192,7 @@ impl Producing for Producer {
 
 impl Drop for Producer {
     fn drop(&mut self) {
-        // SAFETY: made once, destroyed once, the topic first.
+        // SAFETY: `self` owns both handles and destroys each once, the topic before its client.
         unsafe {
             rd::rd_kafka_topic_destroy(self.topic.as_ptr());
             rd::rd_kafka_destroy(self.client.as_ptr());
@@ -196,11 +205,11 @@ pub struct Consumer {
     queue: NonNull<RDKafkaQueue>,
     topic: CString,
     partitions: u32,
-    batch: [*mut RDKafkaMessage; BATCH],
+    batch: [*mut RDKafkaMessage; MAX_BATCH],
 }
 
 impl Consumer {
-    /// With what the plugin sets: docs/configuration.md, "Consumers".
+    /// Sets the properties that the plugin sets: docs/configuration.md, "Consumers".
     pub fn new(job: &Job) -> Self {
         let ours = [
             ("group.id", job.topic.as_str()),
@@ -211,13 +220,13 @@ impl Consumer {
             ("check.crcs", "true"),
         ];
         let client = client(RDKafkaType::RD_KAFKA_CONSUMER, job, &ours, |_| ());
-        // SAFETY: a live client.
+        // SAFETY: `client` is live.
         let queue = unsafe {
             rd::rd_kafka_poll_set_consumer(client.as_ptr());
             rd::rd_kafka_queue_get_consumer(client.as_ptr())
         };
         let topic = CString::new(job.topic.as_str()).unwrap();
-        let batch = [null_mut(); BATCH];
+        let batch = [null_mut(); MAX_BATCH];
         let consumer =
             Consumer { client, queue: NonNull::new(queue).unwrap(), topic, partitions: job.partitions, batch };
         consumer.assign();
@@ -225,12 +234,13 @@ impl Consumer {
     }
 
     fn assign(&self) {
-        // SAFETY: a live client; the list is copied by the call that takes it, and destroyed once.
+        // SAFETY: `self` owns the live client; `rd_kafka_assign` copies the list, which is
+        // destroyed once.
         let assigned = unsafe {
             let list = rd::rd_kafka_topic_partition_list_new(self.partitions as i32);
             for partition in 0..self.partitions as i32 {
                 let added = rd::rd_kafka_topic_partition_list_add(list, self.topic.as_ptr(), partition);
-                // Asks where the group stands, as the plugin does.
+                // Starts at the group's committed offset, as the plugin does.
                 (*added).offset = rd::RD_KAFKA_OFFSET_STORED.into();
             }
             let assigned = rd::rd_kafka_assign(self.client.as_ptr(), list);
@@ -241,13 +251,13 @@ impl Consumer {
     }
 }
 
-impl Seen {
-    /// Looks at a message and gives it back.
+impl PulledEvents {
+    /// Counts a message, reads its stamp and destroys it.
     ///
-    /// # Safety
-    /// It is one of librdkafka's that nobody has given back.
+    /// # Safety `message` is a message of librdkafka that is not destroyed yet, and the caller does
+    /// not use it afterwards.
     unsafe fn take(&mut self, message: *mut RDKafkaMessage) {
-        // SAFETY: the caller's promise; the payload has so many bytes.
+        // SAFETY: `message` is live (fn contract); its payload has `len` bytes.
         unsafe {
             assert!((*message).err == RDKafkaRespErr::RD_KAFKA_RESP_ERR_NO_ERROR, "{:?}", (*message).err);
             let record = std::slice::from_raw_parts((*message).payload.cast::<u8>(), (*message).len);
@@ -259,12 +269,12 @@ impl Seen {
     }
 }
 
-/// A message that is given back when it is dropped.
+/// An owned message, which is destroyed when it is dropped.
 pub struct Held(*mut RDKafkaMessage);
 
 impl Drop for Held {
     fn drop(&mut self) {
-        // SAFETY: ours, and given back once.
+        // SAFETY: `self` owns the message and destroys it once.
         unsafe { rd::rd_kafka_message_destroy(self.0) };
     }
 }
@@ -272,15 +282,15 @@ impl Drop for Held {
 impl Consumer {
     fn next(&self) -> *mut RDKafkaMessage {
         for _ in 0..1_000 {
-            // SAFETY: a live client.
-            let message = unsafe { rd::rd_kafka_consumer_poll(self.client.as_ptr(), PATIENCE.as_millis() as i32) };
+            // SAFETY: `self` owns the live client.
+            let message = unsafe { rd::rd_kafka_consumer_poll(self.client.as_ptr(), TIMEOUT.as_millis() as i32) };
             assert!(!message.is_null(), "no event came");
-            // SAFETY: a message of librdkafka's that nobody has given back.
+            // SAFETY: `message` is not NULL and not destroyed yet.
             if unsafe { (*message).err } != RDKafkaRespErr::RD_KAFKA_RESP_ERR_NOT_COORDINATOR {
                 return message;
             }
-            // The broker was still making its topic for groups, and the consumer has no place to begin at.
-            // SAFETY: as above; given back once.
+            // The broker was still creating `__consumer_offsets`, so the consumer has no committed
+            // offset. SAFETY: `message` is live, and destroyed once, here.
             unsafe { rd::rd_kafka_message_destroy(message) };
             self.assign();
         }
@@ -288,37 +298,40 @@ impl Consumer {
     }
 }
 
-impl Consuming for Consumer {
+impl BenchConsumer for Consumer {
     type Held = Held;
 
     fn hold(&mut self) -> Held {
         Held(self.next())
     }
 
-    fn pull(&mut self) -> Seen {
-        let mut seen = Seen::default();
-        // SAFETY: fresh from the client.
-        unsafe { seen.take(self.next()) };
-        seen
+    fn pull(&mut self) -> PulledEvents {
+        let mut pulled = PulledEvents::default();
+        // SAFETY: `next` returns a live message that nothing else destroys.
+        unsafe { pulled.take(self.next()) };
+        pulled
     }
 
-    /// What a consumer has in librdkafka is `rd_kafka_consumer_poll`.
-    fn pull_many(&mut self) -> Seen {
+    /// librdkafka's function for consumers of a group, `rd_kafka_consumer_poll`, returns one
+    /// message.
+    fn pull_many(&mut self) -> PulledEvents {
         self.pull()
     }
 
-    /// With a queue's function for batches, which leaves out what is done for each message of a consumer's.
-    fn pull_batch(&mut self) -> Seen {
-        let mut seen = Seen::default();
-        // SAFETY: a live queue, and room for so many messages, which are taken once.
+    /// Uses the batch function of the queue, which skips the work that `rd_kafka_consumer_poll`
+    /// does for each message.
+    fn pull_batch(&mut self) -> PulledEvents {
+        let mut pulled = PulledEvents::default();
+        // SAFETY: `self` owns the live queue; `batch` has space for `MAX_BATCH` messages; each of
+        // the `count` returned messages is live and is destroyed once, by `take`.
         unsafe {
             let batch = self.batch.as_mut_ptr();
-            let count = rd::rd_kafka_consume_batch_queue(self.queue.as_ptr(), SLICE_MS, batch, BATCH);
+            let count = rd::rd_kafka_consume_batch_queue(self.queue.as_ptr(), POLL_INTERVAL_MS, batch, MAX_BATCH);
             for &message in self.batch.iter().take(count.max(0) as usize) {
-                seen.take(message);
+                pulled.take(message);
             }
         }
-        seen
+        pulled
     }
 
     fn close(self) {}
@@ -326,7 +339,7 @@ impl Consuming for Consumer {
 
 impl Drop for Consumer {
     fn drop(&mut self) {
-        // SAFETY: made once, destroyed once, the queue first.
+        // SAFETY: `self` owns both handles and destroys each once, the queue before its client.
         unsafe {
             rd::rd_kafka_queue_destroy(self.queue.as_ptr());
             rd::rd_kafka_consumer_close(self.client.as_ptr());

@@ -1,4 +1,4 @@
-//! What this process uses: time of processors, memory, threads, descriptors.
+//! The resources that this process uses: CPU time, memory, threads and descriptors.
 
 use std::fs;
 use std::mem::MaybeUninit;
@@ -7,80 +7,82 @@ use std::time::{Duration, Instant};
 
 use crate::job::Figures;
 
-/// What there was before something that is measured.
-pub struct Before {
+/// The resource usage at the start of a measurement.
+pub struct Measurement {
     cpu: f64,
     wall: Instant,
-    now: Now,
+    at_start: Snapshot,
 }
 
-struct Now {
+struct Snapshot {
     memory: i64,
     threads: i64,
     descriptors: i64,
 }
 
-impl Before {
-    pub fn now() -> Self {
-        // Later peaks count from here.
+impl Measurement {
+    pub fn start() -> Self {
+        // Resets the peak resident set size: proc_pid_clear_refs(5).
         let _ = fs::write("/proc/self/clear_refs", "5");
-        Before { now: Now::look(), cpu: cpu(), wall: Instant::now() }
+        Measurement { at_start: Snapshot::read(), cpu: cpu(), wall: Instant::now() }
     }
 
-    pub fn until_now(&self, events: u64) -> Figures {
+    pub fn figures(&self, events: u64) -> Figures {
         let (wall, cpu) = (self.wall.elapsed(), cpu() - self.cpu);
-        let now = Now::look();
+        let now = Snapshot::read();
         Figures {
             events,
             cpu,
             wall: wall.as_nanos() as f64 / 1e3,
-            peak: (status("VmHWM:") - self.now.memory).max(0) as u64,
-            growth: now.memory - self.now.memory,
-            threads: now.threads - self.now.threads,
-            descriptors: now.descriptors - self.now.descriptors,
+            peak: (status("VmHWM:") - self.at_start.memory).max(0) as u64,
+            growth: now.memory - self.at_start.memory,
+            threads: now.threads - self.at_start.threads,
+            descriptors: now.descriptors - self.at_start.descriptors,
             ..Figures::default()
         }
     }
 }
 
-impl Now {
-    fn look() -> Self {
+impl Snapshot {
+    fn read() -> Self {
         let descriptors = fs::read_dir("/proc/self/fd").map_or(0, Iterator::count) as i64;
-        Now { memory: status("VmRSS:"), threads: status("Threads:"), descriptors }
+        Snapshot { memory: status("VmRSS:"), threads: status("Threads:"), descriptors }
     }
 }
 
-/// Once nothing goes on behind the scenes, where clients that are closed go, and nothing is kept that nobody uses: as many threads have been
-/// there for a second, and the allocator has given its free pages back, of which it keeps megabytes more or less, by which threads met in it.
+/// Waits until the closed clients are gone, which end in the background: until the number of
+/// threads has been constant for a second. Then has the allocator return its free pages, of which
+/// it keeps some megabytes, depending on which threads used which arena.
 pub fn settle() {
     wait_for_threads_to_go();
-    // SAFETY: may be called at any time; what is in use stays.
+    // SAFETY: `malloc_trim` has no preconditions; it releases only free pages.
     unsafe { libc::malloc_trim(0) };
 }
 
 fn wait_for_threads_to_go() {
-    const QUIET: usize = 10;
-    let mut last = [0; QUIET];
-    for look in 0..10 * QUIET {
-        last[look % QUIET] = Now::look().threads;
-        if look >= QUIET && last.iter().all(|threads| *threads == last[0]) {
+    const SAMPLES: usize = 10;
+    let mut last = [0; SAMPLES];
+    for sample in 0..10 * SAMPLES {
+        last[sample % SAMPLES] = Snapshot::read().threads;
+        if sample >= SAMPLES && last.iter().all(|threads| *threads == last[0]) {
             return;
         }
         thread::sleep(Duration::from_millis(100));
     }
 }
 
-/// A line of /proc/self/status, whose numbers of bytes are KiB.
+/// Returns the number in a line of /proc/self/status. Sizes are in KiB there.
 fn status(line: &str) -> i64 {
     let status = fs::read_to_string("/proc/self/status").unwrap_or_default();
     let number = status.lines().find_map(|it| it.strip_prefix(line)?.split_whitespace().next()?.parse().ok());
     number.unwrap_or(0)
 }
 
-/// User and system time of all threads, in microseconds.
+/// Returns the user and system time of all threads, in microseconds.
 fn cpu() -> f64 {
     let mut usage = MaybeUninit::<libc::rusage>::zeroed();
-    // SAFETY: room for the struct, of which zeros are valid values.
+    // SAFETY: `usage` is large enough for an `rusage`, for which all zeros are a valid value, so it
+    // is initialized even if the call fails.
     let usage = unsafe {
         libc::getrusage(libc::RUSAGE_SELF, usage.as_mut_ptr());
         usage.assume_init()

@@ -1,83 +1,91 @@
-//! Row 8: every error code that brokers can answer with, on the way of an event: to a produce request, to a producer that
-//! asks for its id, to one that asks who leads a partition. The brokers are librdkafka's mock cluster.
+//! Row 8: every error code that a broker can return while an event is produced: in the response to
+//! a produce request, to the request for a producer id, and to the metadata request for the
+//! leaders. The brokers are librdkafka's mock cluster.
 
+mod environment;
 mod expected;
-mod scenes;
-mod stage;
+mod scenarios;
 
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use expected::{Fate, fate};
-use scenes::Scene;
-use stage::Stage;
+use environment::Environment;
+use expected::{ExpectedResult, expected_result};
+use scenarios::Scenario;
 
-use super::host::{held, share_out};
-use super::mock::{HANGS_UP, codes_of_brokers};
+use super::host::{lock, run_in_parallel};
+use super::mock::{DISCONNECT, broker_error_codes};
 use crate::run::{Result, Run, Tally, check};
 
-/// The scenes mostly wait.
+/// Many, since the scenarios mostly wait.
 const THREADS: usize = 12;
 
 pub fn run(run: &Run) -> Result<Tally> {
-    let known: Vec<i32> = codes_of_brokers().chain([HANGS_UP]).collect();
+    let known: Vec<i32> = broker_error_codes().chain([DISCONNECT]).collect();
     check(known.len() > 100, format_args!("librdkafka knows more than {} codes", known.len()))?;
-    let mut scenes = scenes_of(run, &known);
-    // The long ones first, so that none is left over for one thread.
-    run.chance().shuffle(&mut scenes);
-    scenes.sort_by_key(|scene| !scene.is_long());
-    run.say(format_args!("{} codes in {} scenes", known.len(), scenes.len()));
+    let mut scenarios = scenarios_of(run, &known);
+    // The long scenarios first, so that no thread runs one alone at the end.
+    run.rng().shuffle(&mut scenarios);
+    scenarios.sort_by_key(|scenario| !scenario.is_long());
+    run.report(format_args!("{} codes in {} scenarios", known.len(), scenarios.len()));
 
     let (events, failed) = (AtomicU64::new(0), Mutex::new(Vec::new()));
-    let work = |stage: &mut Stage, scene: &Scene| {
-        run.keep(format_args!("{scene:?} begins"));
-        match scene.play(stage) {
+    let work = |environment: &mut Environment, scenario: &Scenario| {
+        run.log(format_args!("{scenario:?} begins"));
+        match scenario.run(environment) {
             Ok(seen) => drop(events.fetch_add(seen, Ordering::Relaxed)),
             Err(why) => {
-                run.say(format_args!("{scene:?}: {why}"));
-                held(&failed).push(format!("{scene:?}: {why}"));
-                // What was left unanswered must not be the next one's.
-                *stage = Stage::set()?;
+                run.report(format_args!("{scenario:?}: {why}"));
+                lock(&failed).push(format!("{scenario:?}: {why}"));
+                // The failed scenario may leave errors queued at the brokers, so the next one gets
+                // new brokers.
+                *environment = Environment::start()?;
             }
         }
-        stage.heard.keep(run);
+        environment.callback_log.write_to(run);
         Ok(())
     };
-    share_out(THREADS, &scenes, |_| Stage::set(), work)?;
-    let failed = held(&failed);
-    let of_all = format_args!("{} of {} scenes failed:\n{}", failed.len(), scenes.len(), failed.join("\n"));
+    run_in_parallel(THREADS, &scenarios, |_| Environment::start(), work)?;
+    let failed = lock(&failed);
+    let of_all = format_args!("{} of {} scenarios failed:\n{}", failed.len(), scenarios.len(), failed.join("\n"));
     check(failed.is_empty(), of_all)?;
-    let lasting = scenes.iter().filter(|scene| scene.is_long()).count();
+    let lasting = scenarios.iter().filter(|scenario| scenario.is_long()).count();
     Ok(Tally {
         events: events.into_inner(),
-        notes: vec![format!("{} codes, {} scenes, {lasting} of them until events time out", known.len(), scenes.len())],
+        notes: vec![format!(
+            "{} codes, {} scenarios, {lasting} of them until events time out",
+            known.len(),
+            scenarios.len()
+        )],
     })
 }
 
-/// In CI each code is answered once to a produce request, and the rest is a sample.
-fn scenes_of(run: &Run, known: &[i32]) -> Vec<Scene> {
-    let of = |scene: fn(i32) -> Scene, codes: &[i32]| codes.iter().copied().map(scene).collect::<Vec<_>>();
-    let mut chance = run.chance();
+/// In CI each code is returned once to a produce request; the other scenarios are a sample.
+fn scenarios_of(run: &Run, known: &[i32]) -> Vec<Scenario> {
+    let of = |scenario: fn(i32) -> Scenario, codes: &[i32]| codes.iter().copied().map(scenario).collect::<Vec<_>>();
+    let mut rng = run.rng();
     let mut sample = |codes: &[i32], share: usize| {
         let mut codes = codes.to_vec();
-        chance.shuffle(&mut codes);
+        rng.shuffle(&mut codes);
         codes.truncate(run.pick(share, usize::MAX));
         codes
     };
-    let sent_again: Vec<i32> = known.iter().copied().filter(|code| matches!(fate(*code), Fate::SentAgain)).collect();
-    let by_kafka: Vec<i32> = known.iter().copied().filter(|code| *code != HANGS_UP).collect();
-    let ending: Vec<i32> = by_kafka.iter().copied().filter(|code| expected::ends_without_id(*code).is_some()).collect();
-    // A gap is closed by sending again what came behind it; what ends the producer leaves none.
-    let gaps: Vec<i32> = by_kafka.iter().copied().filter(|code| scenes::leaves_a_gap(*code)).collect();
+    let retried: Vec<i32> =
+        known.iter().copied().filter(|code| matches!(expected_result(*code), ExpectedResult::Retried)).collect();
+    let by_kafka: Vec<i32> = known.iter().copied().filter(|code| *code != DISCONNECT).collect();
+    let fatal: Vec<i32> =
+        by_kafka.iter().copied().filter(|code| expected::producer_id_failure(*code).is_some()).collect();
+    // Events after a gap are sent again, which closes it; a fatal error leaves no gap.
+    let gaps: Vec<i32> = by_kafka.iter().copied().filter(|code| scenarios::leaves_a_gap(*code)).collect();
     [
-        of(Scene::Once, known),
-        of(Scene::Lasting, &sample(&sent_again, 6)),
-        of(Scene::Gap, &sample(&gaps, 12)),
-        of(Scene::NoId, &ending),
-        of(Scene::NoId, &sample(&by_kafka, 10)),
-        of(Scene::NeverAnId, &sample(&by_kafka, 3)),
-        of(Scene::NoLeader, &sample(&by_kafka, 12)),
-        vec![Scene::Away, Scene::Slow],
+        of(Scenario::ProduceOnce, known),
+        of(Scenario::ProduceAlways, &sample(&retried, 6)),
+        of(Scenario::ProduceGap, &sample(&gaps, 12)),
+        of(Scenario::ProducerIdOnce, &fatal),
+        of(Scenario::ProducerIdOnce, &sample(&by_kafka, 10)),
+        of(Scenario::ProducerIdAlways, &sample(&by_kafka, 3)),
+        of(Scenario::Metadata, &sample(&by_kafka, 12)),
+        vec![Scenario::BrokersDown, Scenario::SlowBrokers],
     ]
     .concat()
 }

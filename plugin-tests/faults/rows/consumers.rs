@@ -1,4 +1,4 @@
-//! Rows 11 to 13: consumers that die, acknowledge in any order, come and go.
+//! Rows 11 to 13: consumers that are killed, acknowledge out of order, join and leave.
 
 use std::collections::BTreeMap;
 use std::thread::sleep;
@@ -8,58 +8,60 @@ use serde_json::json;
 
 use crate::brokers::Brokers;
 use crate::journal::Entry;
-use crate::oracle::{Evidence, Rules, Work, judge};
+use crate::oracle::{Evidence, Rules, WorkerJournal, judge};
 use crate::run::{Result, Run, Tally, check};
-use crate::scene::{Cast, PATIENCE, Scene};
+use crate::scenario::{MAX_WAIT, Participants, Scenario};
 use crate::worker::Command;
 
-/// A member that dies is missed soon.
+/// A short session timeout, so that the group soon notices a killed member.
 fn short_session() -> serde_json::Value {
     json!({"session.timeout.ms": 6000, "heartbeat.interval.ms": 1000})
 }
 
-fn no_consumers() -> Cast {
-    Cast { consumers: 0, largest: 5_000, ..Cast::default() }
+fn no_consumers() -> Participants {
+    Participants { consumers: 0, max_data: 5_000, ..Participants::default() }
 }
 
-/// Row 11.
+/// Row 11: consumers are killed after a random number of acknowledgements.
 pub fn killed(run: &Run, brokers: &mut Brokers) -> Result<Tally> {
-    let mut chance = run.chance();
-    let mut scene = Scene::open(run, brokers, no_consumers())?;
+    let mut rng = run.rng();
+    let mut scenario = Scenario::open(run, brokers, no_consumers())?;
     let kills = run.pick(2, 8);
     for kill in 0..kills {
-        let place = scene.add_consumer(chance.u32(20..=1000), false, short_session())?;
-        let mut left = chance.u32(1..300);
-        let consumer = &mut scene.consumers()[place];
-        // Some news at a time: the last of them is then a little old, at any moment of its work.
+        let index = scenario.add_consumer(rng.u32(20..=1000), false, short_session())?;
+        let mut left = rng.u32(1..300);
+        let consumer = &mut scenario.consumers()[index];
+        // In steps of 20, so that the counted acknowledgements lag behind, and the kill comes at
+        // any moment of the worker's loop.
         while left > 0 {
-            let acknowledged = consumer.await_entry("an event is acknowledged", PATIENCE, |entry| {
+            let acknowledged = consumer.await_entry("an event is acknowledged", MAX_WAIT, |entry| {
                 matches!(entry, Entry::Acknowledged { .. }).then_some(())
             });
             acknowledged?;
             left = left.saturating_sub(20);
         }
-        run.say(format_args!("killing consumer {kill}"));
+        run.report(format_args!("killing consumer {kill}"));
         consumer.kill()?;
     }
-    scene.add_consumer(1000, false, short_session())?;
-    let evidence = scene.end(brokers)?;
+    scenario.add_consumer(1000, false, short_session())?;
+    let evidence = scenario.end(brokers)?;
     let events = judge(&evidence, &Rules::default())?;
-    for (place, consumed) in evidence.consumers.iter().enumerate().skip(1) {
-        starts_in_time(place, consumed, &evidence.consumers[..place])?;
+    for (index, journal) in evidence.consumers.iter().enumerate().skip(1) {
+        check_start_offsets(index, journal, &evidence.consumers[..index])?;
     }
     Ok(Tally { events, notes: vec![format!("{kills} killed")] })
 }
 
-/// In each partition a consumer begins no later than behind what those before it have acknowledged.
-fn starts_in_time(place: usize, consumed: &Work, before: &[Work]) -> Result<()> {
-    let acknowledged = highest(before.iter().flat_map(|consumed| &consumed.entries), |entry| match entry {
+/// Checks that the consumer started each partition no later than after the last event that the
+/// consumers before it acknowledged.
+fn check_start_offsets(index: usize, journal: &WorkerJournal, before: &[WorkerJournal]) -> Result<()> {
+    let acknowledged = max_offsets(before.iter().flat_map(|journal| &journal.entries), |entry| match entry {
         Entry::Acknowledging { partition, id, .. } => Some((*partition, *id)),
         _ => None,
     });
     let mut first = BTreeMap::new();
-    for entry in &consumed.entries {
-        if let Entry::Got { partition, id, .. } = entry {
+    for entry in &journal.entries {
+        if let Entry::Received { partition, id, .. } = entry {
             first.entry(*partition).or_insert(*id);
         }
     }
@@ -67,110 +69,117 @@ fn starts_in_time(place: usize, consumed: &Work, before: &[Work]) -> Result<()> 
         let latest = acknowledged.get(&partition).map_or(0, |id| id + 1);
         check(
             first <= latest,
-            format_args!("consumer {place} starts partition {partition} at {latest} or before, not at {first}"),
+            format_args!("consumer {index} starts partition {partition} at {latest} or before, not at {first}"),
         )
     })
 }
 
-fn highest<'a>(
+fn max_offsets<'a>(
     entries: impl Iterator<Item = &'a Entry>,
     of: impl Fn(&Entry) -> Option<(u32, u64)>,
 ) -> BTreeMap<u32, u64> {
-    let mut highest = BTreeMap::new();
+    let mut max_offsets = BTreeMap::new();
     for (partition, id) in entries.filter_map(of) {
-        let so_far = highest.entry(partition).or_insert(id);
+        let so_far = max_offsets.entry(partition).or_insert(id);
         *so_far = id.max(*so_far);
     }
-    highest
+    max_offsets
 }
 
-/// Row 12. Members acknowledge in any order what they hold, also what they held when the partition was taken away.
+/// Row 12. Members acknowledge their events in random order, including events of partitions that
+/// they have lost.
 pub fn out_of_order(run: &Run, brokers: &mut Brokers) -> Result<Tally> {
-    let cast = no_consumers();
-    let most_members = cast.partitions as usize;
-    let mut scene = Scene::open(run, brokers, cast)?;
-    let group = scene.topic.clone();
-    let mut lowest = BTreeMap::new();
+    let participants = no_consumers();
+    let max_members = participants.partitions as usize;
+    let mut scenario = Scenario::open(run, brokers, participants)?;
+    let group = scenario.topic.clone();
+    let mut previous = BTreeMap::new();
     for _ in 0..run.pick(3, 12) {
-        let newest = scene.add_consumer(0, true, json!({}))?;
-        // One more would have no partition.
-        if let Some(oldest) = newest.checked_sub(most_members) {
-            scene.consumers()[oldest].tell(Command::Stop);
+        let newest = scenario.add_consumer(0, true, json!({}))?;
+        // A further member would have no partition.
+        if let Some(oldest) = newest.checked_sub(max_members) {
+            scenario.consumers()[oldest].send(Command::Stop);
         }
-        scene.await_flow(PATIENCE)?;
+        scenario.await_flow(MAX_WAIT)?;
         sleep(Duration::from_millis(1_500));
-        never_goes_back(&mut lowest, brokers.committed(&group, &scene.topic)?)?;
+        check_no_regression(&mut previous, brokers.committed(&group, &scenario.topic)?)?;
     }
-    let evidence = scene.end(brokers)?;
-    let mut events = judge(&evidence, &Rules { acknowledged_comes_again: false, ..Rules::default() })?;
-    events += evidence.consumers.iter().map(|consumed| consumed.entries.len() as u64).sum::<u64>();
+    let evidence = scenario.end(brokers)?;
+    let mut events = judge(&evidence, &Rules { may_redeliver_acknowledged: false, ..Rules::default() })?;
+    events += evidence.consumers.iter().map(|journal| journal.entries.len() as u64).sum::<u64>();
     let committed = brokers.committed(&group, &group)?;
-    never_goes_back(&mut lowest, committed.clone())?;
-    stands_at_the_highest(&evidence, &committed)?;
-    let stale = evidence.seen().filter(|entry| matches!(entry, Entry::Stale { .. })).count();
-    check(stale > 0, "some events were acknowledged after their partition was taken away")?;
+    check_no_regression(&mut previous, committed.clone())?;
+    check_committed_offsets(&evidence, &committed)?;
+    let stale = evidence.consumer_entries().filter(|entry| matches!(entry, Entry::Stale { .. })).count();
+    check(stale > 0, "some events were acknowledged after their partition was revoked")?;
     Ok(Tally { events, notes: vec![format!("{stale} stale")] })
 }
 
-/// Behind the highest acknowledgement that was taken; or, if the partition came back to the same member before anybody else had
-/// it, one that came in between, which was told to be stale.
-fn stands_at_the_highest(evidence: &Evidence, committed: &BTreeMap<u32, u64>) -> Result<()> {
-    let taken = |entry: &Entry| match entry {
+/// The group's committed offset follows the highest acknowledgement that was accepted. If a
+/// partition returned to the same member before another one had it, an acknowledgement in between
+/// may count although it was reported as stale.
+fn check_committed_offsets(evidence: &Evidence, committed: &BTreeMap<u32, u64>) -> Result<()> {
+    let acknowledged = |entry: &Entry| match entry {
         Entry::Acknowledged { partition, id, .. } => Some((*partition, *id)),
         _ => None,
     };
-    let taken_or_stale = |entry: &Entry| match entry {
+    let acknowledged_or_stale = |entry: &Entry| match entry {
         Entry::Stale { partition, id } => Some((*partition, *id)),
-        other => taken(other),
+        other => acknowledged(other),
     };
-    let (least, most) = (highest(evidence.seen(), taken), highest(evidence.seen(), taken_or_stale));
-    for (partition, least) in &least {
-        let (stands, least, most) = (committed.get(partition).copied().unwrap_or(0), least + 1, most[partition] + 1);
+    let (min, max) = (
+        max_offsets(evidence.consumer_entries(), acknowledged),
+        max_offsets(evidence.consumer_entries(), acknowledged_or_stale),
+    );
+    for (partition, min) in &min {
+        let (offset, min, max) = (committed.get(partition).copied().unwrap_or(0), min + 1, max[partition] + 1);
         check(
-            (least..=most).contains(&stands),
-            format_args!("the group stands at {least} to {most} in partition {partition}, not at {stands}"),
+            (min..=max).contains(&offset),
+            format_args!("the group's committed offset of partition {partition} is {min} to {max}, not {offset}"),
         )?;
     }
     Ok(())
 }
 
-fn never_goes_back(lowest: &mut BTreeMap<u32, u64>, committed: BTreeMap<u32, u64>) -> Result<()> {
-    for (partition, before) in lowest.iter() {
+fn check_no_regression(previous: &mut BTreeMap<u32, u64>, committed: BTreeMap<u32, u64>) -> Result<()> {
+    for (partition, before) in previous.iter() {
         let now = committed.get(partition).copied().unwrap_or(0);
         check(
             now >= *before,
-            format_args!("the group stands at {before} or later in partition {partition}, not at {now}"),
+            format_args!("the group's committed offset of partition {partition} is {before} or higher, not {now}"),
         )?;
     }
-    *lowest = committed;
+    *previous = committed;
     Ok(())
 }
 
-/// Row 13.
+/// Row 13: members join and leave every 2 s.
 pub fn rebalances(run: &Run, brokers: &mut Brokers) -> Result<Tally> {
-    let how_long = run.pick(Duration::from_secs(14), Duration::from_mins(3));
-    let mut chance = run.chance();
-    let mut scene = Scene::open(run, brokers, Cast { partitions: 6, ..no_consumers() })?;
-    let mut members = vec![scene.add_consumer(1000, false, json!({}))?];
-    scene.await_flow(PATIENCE)?;
+    let duration = run.pick(Duration::from_secs(14), Duration::from_mins(3));
+    let mut rng = run.rng();
+    let mut scenario = Scenario::open(run, brokers, Participants { partitions: 6, ..no_consumers() })?;
+    let mut members = vec![scenario.add_consumer(1000, false, json!({}))?];
+    scenario.await_flow(MAX_WAIT)?;
     let (started, mut changes) = (Instant::now(), 0);
-    while started.elapsed() < how_long {
+    while started.elapsed() < duration {
         sleep(Duration::from_secs(2));
         changes += 1;
-        if members.len() < 2 || (members.len() < 5 && chance.bool()) {
-            members.push(scene.add_consumer(chance.u32(500..=1000), chance.u32(..4) == 0, json!({}))?);
+        if members.len() < 2 || (members.len() < 5 && rng.bool()) {
+            members.push(scenario.add_consumer(rng.u32(500..=1000), rng.u32(..4) == 0, json!({}))?);
         } else {
-            let leaving = members.swap_remove(chance.usize(..members.len()));
-            scene.consumers()[leaving].tell(Command::Stop);
+            let leaving = members.swap_remove(rng.usize(..members.len()));
+            scenario.consumers()[leaving].send(Command::Stop);
         }
     }
-    let evidence = scene.end(brokers)?;
-    let events = judge(&evidence, &Rules { acknowledged_comes_again: false, ..Rules::default() })?;
-    let (seen, again) =
-        (evidence.seen().filter(|entry| matches!(entry, Entry::Got { .. })).count(), evidence.log.len());
+    let evidence = scenario.end(brokers)?;
+    let events = judge(&evidence, &Rules { may_redeliver_acknowledged: false, ..Rules::default() })?;
+    let (seen, again) = (
+        evidence.consumer_entries().filter(|entry| matches!(entry, Entry::Received { .. })).count(),
+        evidence.log.len(),
+    );
     let again = seen.saturating_sub(again);
     Ok(Tally {
         events: events + seen as u64,
-        notes: vec![format!("{changes} joined or left, {again} events came again")],
+        notes: vec![format!("{changes} joined or left, {again} events redelivered")],
     })
 }

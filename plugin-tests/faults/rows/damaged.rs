@@ -1,4 +1,5 @@
-//! Row 26: batches that can't be decoded, in each codec, damaged in each way, on the way from the broker and on its disk.
+//! Row 26: record batches that can't be decoded, for each codec and each kind of damage, in transit
+//! and on the broker's disk.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -13,16 +14,16 @@ use crate::damage::{Kind, Pattern};
 use crate::damaged_log::Batch;
 use crate::proxy::NetworkFault;
 use crate::run::{OrFail as _, Result, Run, Tally, check};
-use crate::scene::make_topic;
+use crate::scenario::create_topic;
 
 const CODECS: [&str; 5] = ["none", "gzip", "snappy", "lz4", "zstd"];
 const PARTITIONS: u32 = 3;
-const RECORDS_OF_A_BATCH: u64 = 3;
-/// How long nothing may come while there is something to tell.
-const SILENCE: Duration = Duration::from_secs(20);
-/// The same of what is damaged on the way, on a machine that does nothing else. What is damaged on disk can hide what follows from the
-/// broker, which is looked for in several steps.
-const SHORT_SILENCE: Duration = Duration::from_secs(5);
+const RECORDS_PER_BATCH: u64 = 3;
+/// How long a consumer may go without an event or an error.
+const MAX_SILENCE: Duration = Duration::from_secs(20);
+/// The same for damage in transit, on a machine that runs nothing else. Damage on disk may hide the
+/// records after it from the broker, which takes the consumer several steps to get past.
+const MAX_SILENCE_IN_TRANSIT: Duration = Duration::from_secs(5);
 const PULL: Duration = Duration::from_millis(200);
 
 /// Row 26.
@@ -30,8 +31,8 @@ pub fn run(run: &Run, brokers: &mut Brokers) -> Result<Tally> {
     let mut tally = Tally::default();
     let codecs = if run.full { CODECS.to_vec() } else { vec![CODECS[run.seed as usize % CODECS.len()]] };
     for codec in codecs {
-        for (place, seeds) in [(Place::OnTheWay, run.pick(10, 1_000)), (Place::OnDisk, run.pick(0, 20))] {
-            // In short, what is on disk is left to the suite, `damaged_data::`.
+        for (place, seeds) in [(Location::InTransit, run.pick(10, 1_000)), (Location::OnDisk, run.pick(0, 20))] {
+            // In the short form, damage on disk is left to the suite (`damaged_data::`).
             if seeds == 0 {
                 continue;
             }
@@ -44,25 +45,25 @@ pub fn run(run: &Run, brokers: &mut Brokers) -> Result<Tally> {
 }
 
 #[derive(Debug, Default, Clone, Copy, PartialEq)]
-enum Place {
+enum Location {
     #[default]
-    OnTheWay,
+    InTransit,
     OnDisk,
 }
 
-fn read_damaged(run: &Run, brokers: &mut Brokers, codec: &str, place: Place, seeds: u64) -> Result<Account> {
+fn read_damaged(run: &Run, brokers: &mut Brokers, codec: &str, place: Location, seeds: u64) -> Result<Account> {
     let topic = format!("row-26-{:x}-{codec}-{place:?}", run.seed).to_lowercase();
-    make_topic(&brokers.bootstrap(), &topic, PARTITIONS, 1)?;
+    create_topic(&brokers.bootstrap(), &topic, PARTITIONS, 1)?;
     let log_lines = Arc::new(AtomicU64::new(0));
     let driver = driver(brokers, &log_lines)?;
-    // Each second one of them is damaged.
+    // Every second batch is damaged.
     let batches = 2 * Kind::ALL.len() as u64 * seeds.div_ceil(u64::from(PARTITIONS)) + 1;
     write(&driver, &topic, codec, batches)?;
 
-    let pattern = Pattern { records_of_a_batch: RECORDS_OF_A_BATCH, seed: run.seed };
+    let pattern = Pattern { records_per_batch: RECORDS_PER_BATCH, seed: run.seed };
     match place {
-        Place::OnTheWay => brokers.set(NetworkFault::Damage(pattern)),
-        Place::OnDisk => {
+        Location::InTransit => brokers.set_network_fault(NetworkFault::Damage(pattern)),
+        Location::OnDisk => {
             for partition in 0..PARTITIONS {
                 for mut batch in Batch::all(&brokers.data_of(0), &topic, partition) {
                     if pattern.apply_to_batch(&mut batch.bytes) {
@@ -73,25 +74,25 @@ fn read_damaged(run: &Run, brokers: &mut Brokers, codec: &str, place: Place, see
         }
     }
     let opened = driver.open_topic(&topic).or_fail("opening the topic")?;
-    // Each damaged batch is fetched again, with what follows.
+    // Small fetches, since each damaged batch is fetched again together with what follows it.
     let consumer = opened.consumer(&topic).kafka("max.partition.fetch.bytes", 8_000).make();
-    let consumer = consumer.or_fail("making a consumer")?;
+    let consumer = consumer.or_fail("creating a consumer")?;
     let began = Instant::now();
-    let account = Account::of(&consumer, pattern, place, batches * RECORDS_OF_A_BATCH);
-    brokers.set(NetworkFault::None);
+    let account = Account::of(&consumer, pattern, place, batches * RECORDS_PER_BATCH);
+    brokers.set_network_fault(NetworkFault::None);
     let account = account?;
-    consumer.close(SILENCE).or_fail("closing the consumer")?;
+    consumer.close(MAX_SILENCE).or_fail("closing the consumer")?;
     let lines = log_lines.load(Ordering::Relaxed);
-    run.say(format_args!(
+    run.report(format_args!(
         "{topic}: {} delivered, {account}, in {:.1} s, {lines} log lines",
         account.delivered,
         began.elapsed().as_secs_f64()
     ));
     check(
-        !run.full || place == Place::OnDisk || account.silence < SHORT_SILENCE,
-        format_args!("each batch is delivered or reported in {SHORT_SILENCE:?}, not {:?}", account.silence),
+        !run.full || place == Location::OnDisk || account.silence < MAX_SILENCE_IN_TRANSIT,
+        format_args!("each batch is delivered or reported in {MAX_SILENCE_IN_TRANSIT:?}, not {:?}", account.silence),
     )?;
-    check(lines < 100, format_args!("the log has a line for each kind of trouble, not {lines}"))?;
+    check(lines < 100, format_args!("the log has one line per kind of damage, not {lines}"))?;
     Ok(account)
 }
 
@@ -102,17 +103,17 @@ fn driver(brokers: &Brokers, lines: &Arc<AtomicU64>) -> Result<Driver> {
     let builder = octopus.driver_builder(config).log(move |_, _, _| {
         lines.fetch_add(1, Ordering::Relaxed);
     });
-    builder.create().or_fail("making a driver")
+    builder.create().or_fail("creating a driver")
 }
 
-/// The same number of batches to each partition, of numbered events.
+/// Writes the same number of batches, of numbered events, to each partition.
 fn write(driver: &Driver, topic: &str, codec: &str, batches: u64) -> Result<()> {
     let opened = driver.open_topic(topic).or_fail("opening the topic")?;
     let producer = opened.producer("p").kafka("linger.ms", 60_000).kafka("compression.type", codec);
-    let producer = producer.make().or_fail("making a producer")?;
+    let producer = producer.make().or_fail("creating a producer")?;
     for batch in 0..batches {
-        for record in 0..RECORDS_OF_A_BATCH {
-            let offset = batch * RECORDS_OF_A_BATCH + record;
+        for record in 0..RECORDS_PER_BATCH {
+            let offset = batch * RECORDS_PER_BATCH + record;
             let text = text_of(offset);
             let data = [record as u8; 100];
             for partition in 0..PARTITIONS {
@@ -120,26 +121,26 @@ fn write(driver: &Driver, topic: &str, codec: &str, batches: u64) -> Result<()> 
                 producer.push_forget(&event).or_fail("pushing")?;
             }
         }
-        producer.flush().or_fail("flushing")?.wait(SILENCE).or_fail("waiting for a flush")?;
+        producer.flush().or_fail("flushing")?.wait(MAX_SILENCE).or_fail("waiting for a flush")?;
     }
     Ok(())
 }
 
-/// JSON.
+/// The metadata of an event: a JSON string that compresses well.
 fn text_of(offset: u64) -> String {
     format!("\"event {offset}, as compressible as text is, as text is\"")
 }
 
-/// What became of each offset.
+/// What happened to each offset.
 #[derive(Debug, Default)]
 struct Account {
-    place: Place,
+    place: Location,
     delivered: u64,
     reported: u64,
     malformed: u64,
-    /// The longest time in which nothing came.
+    /// The longest time without an event or an error.
     silence: Duration,
-    /// Neither delivered nor in a damaged batch that was reported.
+    /// Offsets that were neither delivered nor part of a reported batch.
     missing: Vec<(u64, Kind)>,
 }
 
@@ -157,17 +158,20 @@ impl std::fmt::Display for Account {
 
 impl Account {
     /// Reads until each offset below `end` was delivered or reported, in order.
-    fn of(consumer: &Consumer, pattern: Pattern, place: Place, end: u64) -> Result<Self> {
+    fn of(consumer: &Consumer, pattern: Pattern, place: Location, end: u64) -> Result<Self> {
         let mut account = Account { place, ..Account::default() };
         let mut next: BTreeMap<u32, u64> = (0..PARTITIONS).map(|partition| (partition, 0)).collect();
-        let mut heard = Instant::now();
+        let mut last_result = Instant::now();
         while next.values().any(|next| *next < end) {
-            check(heard.elapsed() < SILENCE, format_args!("something is told, after {next:?} of {end}: {account:?}"))?;
+            check(
+                last_result.elapsed() < MAX_SILENCE,
+                format_args!("an event or an error arrives, at {next:?} of {end}: {account:?}"),
+            )?;
             match consumer.next(PULL) {
                 Ok(None) => continue,
                 Ok(Some(event)) => {
                     let (partition, id) = (event.partition(), event.id());
-                    account.pass(&mut next, partition, id, id + 1, pattern)?;
+                    account.advance(&mut next, partition, id, id + 1, pattern)?;
                     account.delivered += 1;
                     let is_intact = pattern.kind_of(id).is_none();
                     let text = event.metadata().unwrap_or_default();
@@ -185,39 +189,39 @@ impl Account {
                         .filter_map(|offset| pattern.kind_of(offset))
                         .any(Kind::hides_the_end);
                     check(
-                        (skipped.first..=skipped.last).all(is_exact) || (place == Place::OnDisk && hides_more),
-                        format_args!("only damaged offsets are passed over: {error}"),
+                        (skipped.first..=skipped.last).all(is_exact) || (place == Location::OnDisk && hides_more),
+                        format_args!("only damaged offsets are skipped: {error}"),
                     )?;
-                    account.pass(&mut next, skipped.partition, skipped.first, skipped.last + 1, pattern)?;
+                    account.advance(&mut next, skipped.partition, skipped.first, skipped.last + 1, pattern)?;
                     account.reported += 1;
                 }
                 Err(error) if error.status == Status::TooLarge => {
-                    // By its checksum it is intact, and by its codec's header larger than the limit: the host passes over it.
+                    // The checksum is right, and the codec's header claims a size above the limit:
+                    // it is the host that skips such a batch.
                     for (&partition, place) in &mut next {
                         if pattern.kind_of(*place).is_some() {
-                            *place = (*place / RECORDS_OF_A_BATCH + 1) * RECORDS_OF_A_BATCH;
-                            consumer
-                                .seek(partition, *place)
-                                .or_fail("seeking what is behind a batch that is too large")?;
+                            *place = (*place / RECORDS_PER_BATCH + 1) * RECORDS_PER_BATCH;
+                            consumer.seek(partition, *place).or_fail("seeking past a batch that is too large")?;
                         }
                     }
                     account.reported += 1;
                 }
-                Err(error) => return Err(crate::run::Failure::new(format_args!("no other error comes than {error}"))),
+                Err(error) => return Err(crate::run::Failure::new(format_args!("pulling: unexpected error: {error}"))),
             }
-            account.silence = account.silence.max(heard.elapsed());
-            heard = Instant::now();
+            account.silence = account.silence.max(last_result.elapsed());
+            last_result = Instant::now();
         }
         check(account.reported > 0, "damage is reported")?;
         check(
             account.missing.len() as u64 == account.malformed,
-            format_args!("each record that does not come is reported: {account:?}"),
+            format_args!("each record that is not delivered is reported: {account:?}"),
         )?;
         Ok(account)
     }
 
-    /// From where it was to `to`, by way of `from`: what is in between was malformed, and is in a damaged batch.
-    fn pass(
+    /// Advances the position of a partition past `from..to`. Offsets between the position and
+    /// `from` must be in damaged batches: they were malformed.
+    fn advance(
         &mut self,
         next: &mut BTreeMap<u32, u64>,
         partition: u32,
@@ -230,11 +234,12 @@ impl Account {
         let is_malformed = from > *place && (*place..from).all(|offset| pattern.kind_of(offset).is_some());
         check(
             is_next || is_malformed,
-            format_args!("offset {place} of partition {partition} comes next, not {from}: {self:?}"),
+            format_args!("offset {place} of partition {partition} is next, not {from}: {self:?}"),
         )?;
-        // A broker passes over a batch on its disk whose base offset is too low, as over what compaction has removed.
+        // A broker skips a batch on its disk whose base offset is too low, as it skips offsets that
+        // compaction has removed.
         let is_hidden = |offset: &u64| {
-            self.place == Place::OnDisk && matches!(pattern.kind_of(*offset), Some(Kind::Bit | Kind::BaseOffset))
+            self.place == Location::OnDisk && matches!(pattern.kind_of(*offset), Some(Kind::Bit | Kind::BaseOffset))
         };
         let missing = (*place..from).filter(|offset| !is_hidden(offset));
         self.missing.extend(missing.filter_map(|offset| Some((offset, pattern.kind_of(offset)?))));

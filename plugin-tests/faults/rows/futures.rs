@@ -1,5 +1,6 @@
-//! Row 20: threads wait on futures of their own, drop them, poll them, are told of them, wait after a close, and wait by twos
-//! on one. None hangs, and each has one result. The Kafka is the embedded one.
+//! Row 20: threads wait for futures of their own, drop them, poll them, receive their completion
+//! callbacks, wait after a close, and wait with two threads for one future. None hangs, and each
+//! has exactly one result. The embedded Kafka is used.
 
 mod reading;
 mod writing;
@@ -12,14 +13,15 @@ use std::time::{Duration, Instant};
 use octopus_loader::{Driver, TopicOptions};
 use serde_json::json;
 
-use super::host::{Heard, held};
+use super::host::{CallbackLog, lock};
 use crate::run::{Failure, OrFail, Result, Run, Tally, check};
 
 const THREADS: usize = 16;
-/// Beyond that a future hangs.
-const PATIENCE: Duration = Duration::from_secs(30);
+/// A future that is pending for longer counts as hanging.
+const MAX_WAIT: Duration = Duration::from_secs(30);
 
-/// What one thread is at; the watchdog looks at it, and tells of it when it stands.
+/// The progress of one thread. The watchdog fails the row when it stops, and names the current
+/// operation.
 #[derive(Default)]
 pub struct Progress {
     futures: AtomicU64,
@@ -28,66 +30,67 @@ pub struct Progress {
 }
 
 impl Progress {
-    /// One more future has its result, or was dropped; the next thing is this.
+    /// Counts a future that is done or dropped, and sets the next operation.
     pub fn step(&self, next: &'static str) {
         self.futures.fetch_add(1, Ordering::Relaxed);
         self.begin(next);
     }
 
     pub fn begin(&self, doing: &'static str) {
-        *held(&self.doing) = doing;
+        *lock(&self.doing) = doing;
     }
 }
 
-/// What became of each way to treat a future.
+/// Counters that all threads share.
 #[derive(Default)]
 pub struct Shared {
-    /// Completions that were asked for, and that were called.
-    pub asked: AtomicU64,
-    pub told: AtomicU64,
-    /// Completions that found something else than there must be.
+    /// The number of completion callbacks that were registered, and that were called.
+    pub requested: AtomicU64,
+    pub called: AtomicU64,
+    /// Wrong results that completion callbacks found.
     pub wrong: Mutex<Vec<String>>,
     pub events: AtomicU64,
 }
 
 pub fn run(run: &Run) -> Result<Tally> {
     let wanted = run.pick(30_000, 1_000_000);
-    let heard = Heard::default();
-    let driver = heard.driver(json!({"embedded": {}, "disable_info_topic": true}))?;
+    let callback_log = CallbackLog::default();
+    let driver = callback_log.driver(json!({"embedded": {}, "disable_info_topic": true}))?;
     let shared = Arc::new(Shared::default());
     let (mut workers, mut progress) = (Vec::new(), Vec::new());
     let began = Instant::now();
     for number in 0..THREADS {
         let worker = Worker::prepare(&driver, number, run, wanted / THREADS as u64, shared.clone())?;
         progress.push(worker.progress.clone());
-        // Not scoped: one that hangs can't be waited for.
-        workers.push(thread::spawn(move || worker.work()));
+        // Not scoped threads: a scope would wait for a thread that hangs.
+        workers.push(thread::spawn(move || worker.run()));
     }
     drop(driver);
     watch(run, &progress, began)?;
     for worker in workers {
         worker.join().map_err(|_| Failure::new("a thread that waited for futures panicked"))??;
     }
-    let (asked, deadline) = (shared.asked.load(Ordering::Relaxed), Instant::now() + PATIENCE);
-    while shared.told.load(Ordering::Relaxed) < asked && Instant::now() < deadline {
+    let (requested, deadline) = (shared.requested.load(Ordering::Relaxed), Instant::now() + MAX_WAIT);
+    while shared.called.load(Ordering::Relaxed) < requested && Instant::now() < deadline {
         thread::sleep(Duration::from_millis(10));
     }
-    let told = shared.told.load(Ordering::Relaxed);
-    check(told == asked, format_args!("each of {asked} completions is called once, not {told} in all"))?;
-    let wrong = held(&shared.wrong);
-    check(wrong.is_empty(), format_args!("completions found: {}", wrong.join("; ")))?;
+    let called = shared.called.load(Ordering::Relaxed);
+    check(called == requested, format_args!("each of {requested} completions is called once, not {called} in all"))?;
+    let wrong = lock(&shared.wrong);
+    check(wrong.is_empty(), format_args!("wrong results in completions: {}", wrong.join("; ")))?;
     let futures: u64 = progress.iter().map(|progress| progress.futures.load(Ordering::Relaxed)).sum();
-    check(futures >= wanted, format_args!("{wanted} futures were looked at, not {futures}"))?;
-    heard.keep(run);
+    check(futures >= wanted, format_args!("{wanted} futures were checked, not {futures}"))?;
+    callback_log.write_to(run);
     let rate = futures as f64 / began.elapsed().as_secs_f64();
-    let notes = vec![format!("{futures} futures by {THREADS} threads, {asked} with a completion, {rate:.0} a second")];
+    let notes =
+        vec![format!("{futures} futures by {THREADS} threads, {requested} with a completion, {rate:.0} a second")];
     Ok(Tally { events: shared.events.load(Ordering::Relaxed), notes })
 }
 
-/// Returns when all have ended; fails when one stands still.
+/// Returns when all threads have ended; fails when one makes no progress.
 fn watch(run: &Run, progress: &[Arc<Progress>], began: Instant) -> Result<()> {
     let mut seen: Vec<(u64, Instant)> = progress.iter().map(|_| (0, began)).collect();
-    let mut spoke = began;
+    let mut last_report = began;
     loop {
         let mut running = false;
         for (number, (progress, seen)) in progress.iter().zip(&mut seen).enumerate() {
@@ -99,61 +102,62 @@ fn watch(run: &Run, progress: &[Arc<Progress>], began: Instant) -> Result<()> {
             if futures != seen.0 {
                 *seen = (futures, Instant::now());
             }
-            let doing = *held(&progress.doing);
-            let stands = format_args!("thread {number} hangs behind {futures} futures, at: {doing}");
-            check(seen.1.elapsed() < PATIENCE, stands)?;
+            let doing = *lock(&progress.doing);
+            let hangs = format_args!("thread {number} hangs after {futures} futures while {doing}");
+            check(seen.1.elapsed() < MAX_WAIT, hangs)?;
         }
         if !running {
             return Ok(());
         }
-        if spoke.elapsed() > Duration::from_secs(30) {
-            spoke = Instant::now();
+        if last_report.elapsed() > Duration::from_secs(30) {
+            last_report = Instant::now();
             let counts: Vec<u64> = seen.iter().map(|(futures, _)| *futures).collect();
-            run.say(format_args!("futures of each thread: {counts:?}"));
+            run.report(format_args!("futures of each thread: {counts:?}"));
         }
         thread::sleep(Duration::from_millis(20));
     }
 }
 
-/// One thread, with a topic of its own, so that its events are its own.
+/// One thread with a topic of its own.
 struct Worker {
     writer: writing::Writer,
     reader: reading::Reader,
     progress: Arc<Progress>,
-    chance: fastrand::Rng,
+    rng: fastrand::Rng,
     futures: u64,
 }
 
 impl Worker {
     fn prepare(driver: &Driver, number: usize, run: &Run, futures: u64, shared: Arc<Shared>) -> Result<Self> {
         let name = format!("futures-{number}");
-        driver.create_topic(&name, &TopicOptions::default().replication(1)).or_fail("making a topic")?;
+        driver.create_topic(&name, &TopicOptions::default().replication(1)).or_fail("creating a topic")?;
         let topic = driver.open_topic(&name).or_fail("opening a topic")?;
         let progress = Arc::new(Progress::default());
-        let consumer = topic.consumer(&name).targets(&[0]).make().or_fail("making a consumer")?;
+        let consumer = topic.consumer(&name).targets(&[0]).make().or_fail("creating a consumer")?;
         Ok(Worker {
             reader: reading::Reader::new(consumer, progress.clone(), shared.clone()),
             writer: writing::Writer::new(topic, progress.clone(), shared)?,
             progress,
-            chance: fastrand::Rng::with_seed(run.seed.wrapping_add(number as u64)),
+            rng: fastrand::Rng::with_seed(run.seed.wrapping_add(number as u64)),
             futures,
         })
     }
 
-    fn work(mut self) -> Result<()> {
-        let result = self.work_through();
+    fn run(mut self) -> Result<()> {
+        let result = self.run_to_end();
         self.progress.ended.store(true, Ordering::Release);
         result
     }
 
-    fn work_through(&mut self) -> Result<()> {
+    fn run_to_end(&mut self) -> Result<()> {
         while self.progress.futures.load(Ordering::Relaxed) < self.futures {
-            let count = self.chance.usize(1..=200);
-            self.writer.push(&mut self.chance, count)?;
-            self.writer.flush(&mut self.chance)?;
-            // Reading keeps up with writing: the embedded Kafka keeps only the newest events.
-            self.reader.read(&mut self.chance, self.writer.written())?;
-            if self.chance.u32(..100) == 0 {
+            let count = self.rng.usize(1..=200);
+            self.writer.push(&mut self.rng, count)?;
+            self.writer.flush(&mut self.rng)?;
+            // The embedded Kafka keeps only the newest events, so reading must keep up with
+            // writing.
+            self.reader.read(&mut self.rng, self.writer.written())?;
+            if self.rng.u32(..100) == 0 {
                 self.writer.close()?;
             }
         }

@@ -1,5 +1,5 @@
-//! What the rows that bring their own Kafka share: a driver that is listened to, time limits that are kept, and work for
-//! several threads.
+//! What the rows that start their own Kafka share: a driver whose callbacks are recorded, checks of
+//! time limits, and a pool of threads for jobs.
 
 use std::fmt::Display;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
@@ -11,7 +11,7 @@ use serde_json::Value;
 
 use crate::run::{Failure, OrFail, Result, Run, check};
 
-/// What a call may take beyond the time that it was given.
+/// How much longer than its limit a call may take.
 pub const GRACE: Duration = Duration::from_millis(250);
 
 pub fn octopus() -> Result<Library> {
@@ -19,89 +19,90 @@ pub fn octopus() -> Result<Library> {
     OCTOPUS.get_or_init(plugin_tests::open_library).clone().or_fail("loading Octopus")
 }
 
-/// What a driver told its host, outside of calls.
+/// What a driver has passed to the host's callbacks.
 #[derive(Clone, Default)]
-pub struct Heard {
+pub struct CallbackLog {
     lines: Arc<Mutex<Vec<String>>>,
     fatal: Arc<Mutex<Vec<(String, i32)>>>,
 }
 
-impl Heard {
-    /// A driver of this configuration, whose log is kept here.
+impl CallbackLog {
+    /// Creates a driver whose log lines and fatal errors are recorded here.
     pub fn driver(&self, config: Value) -> Result<Driver> {
         let (lines, fatal) = (self.lines.clone(), self.fatal.clone());
         octopus()?
             .driver_builder(config)
-            .log(move |level, source, text| held(&lines).push(format!("{level:?} {source}: {text}")))
-            .fatal(move |client, code, _| held(&fatal).push((client.to_owned(), code)))
+            .log(move |level, source, text| lock(&lines).push(format!("{level:?} {source}: {text}")))
+            .fatal(move |client, code, _| lock(&fatal).push((client.to_owned(), code)))
             .create()
-            .or_fail("making a driver")
+            .or_fail("creating a driver")
     }
 
-    /// The codes that ended this client; more than one is a defect.
-    pub fn ends_of(&self, client: &str) -> Vec<i32> {
-        held(&self.fatal).iter().filter(|(name, _)| name.contains(client)).map(|(_, code)| *code).collect()
+    /// The codes of this client's fatal errors; more than one is a defect.
+    pub fn fatal_codes(&self, client: &str) -> Vec<i32> {
+        lock(&self.fatal).iter().filter(|(name, _)| name.contains(client)).map(|(_, code)| *code).collect()
     }
 
-    /// Whether this client's log says so.
-    pub fn of(&self, client: &str, said: &str) -> bool {
-        held(&self.lines).iter().any(|line| line.contains(client) && line.contains(said))
+    /// Whether a log line of this client contains `text`.
+    pub fn has_line(&self, client: &str, text: &str) -> bool {
+        lock(&self.lines).iter().any(|line| line.contains(client) && line.contains(text))
     }
 
-    /// Puts the log into the run's.
-    pub fn keep(&self, run: &Run) {
-        let lines = std::mem::take(&mut *held(&self.lines));
-        lines.into_iter().for_each(|line| run.keep(line));
+    /// Moves the recorded log lines to the run's log.
+    pub fn write_to(&self, run: &Run) {
+        let lines = std::mem::take(&mut *lock(&self.lines));
+        lines.into_iter().for_each(|line| run.log(line));
     }
 }
 
-pub fn held<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
+pub fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// Makes a call that has so long, and fails if it took longer.
+/// Makes a call that must return within the limit.
 pub fn within<T>(limit: Duration, what: impl Display, call: impl FnOnce() -> T) -> Result<T> {
-    let limit = Limit::begin(limit);
+    let limit = TimeLimit::begin(limit);
     let result = call();
-    limit.is_kept().or_fail(what)?;
+    limit.check().or_fail(what)?;
     Ok(result)
 }
 
-/// A time limit that begins now.
-pub struct Limit {
+/// A time limit that starts now.
+pub struct TimeLimit {
     limit: Duration,
     began: Instant,
-    stood: Duration,
+    stall: Duration,
 }
 
-impl Limit {
+impl TimeLimit {
     pub fn begin(limit: Duration) -> Self {
-        Limit { limit, stood: machine_stood(), began: Instant::now() }
+        TimeLimit { limit, stall: machine_stall(), began: Instant::now() }
     }
 
-    /// Fails once it is over, with the grace, and with as long as no thread of this process would have been woken in time
-    /// either: on a machine that does other things too, that is not the call's doing.
-    pub fn is_kept(&self) -> Result<()> {
+    /// Fails if the limit, the grace and the machine's stall have passed. A stall delays every
+    /// thread of this process, so it is not the call's fault.
+    pub fn check(&self) -> Result<()> {
         let (took, limit) = (self.began.elapsed(), self.limit);
         if took <= limit + GRACE {
             return Ok(());
         }
-        // A watch that is late itself has not said so yet.
+        // The watching thread may itself be late; it gets time to record its delay.
         std::thread::sleep(GRACE);
-        let stood = machine_stood() - self.stood;
+        let stall = machine_stall() - self.stall;
         check(
-            took <= limit + GRACE + stood,
-            format_args!("had {limit:?} and took {took:?}; the machine stood for {stood:?}"),
+            took <= limit + GRACE + stall,
+            format_args!("had {limit:?} and took {took:?}; the machine stalled for {stall:?}"),
         )
     }
 }
 
-/// For how long in all a thread that sleeps and wakes was woken too late, as a measure of what every thread suffers.
-fn machine_stood() -> Duration {
+/// The sum of the delays with which a thread that sleeps was woken. It measures how much the
+/// machine delays every thread.
+fn machine_stall() -> Duration {
     const NAP: Duration = Duration::from_millis(5);
-    /// What is usual.
+    /// The usual delay of a wake-up.
     const SLACK: Duration = Duration::from_millis(10);
-    static STOOD_MICROS: AtomicU64 = AtomicU64::new(0);
+    static STALL_MICROS: AtomicU64 = AtomicU64::new(0);
     static WATCH: Once = Once::new();
     WATCH.call_once(|| {
         std::thread::spawn(|| {
@@ -109,16 +110,16 @@ fn machine_stood() -> Duration {
                 let began = Instant::now();
                 std::thread::sleep(NAP);
                 let late = began.elapsed().saturating_sub(NAP + SLACK);
-                STOOD_MICROS.fetch_add(late.as_micros() as u64, Ordering::Relaxed);
+                STALL_MICROS.fetch_add(late.as_micros() as u64, Ordering::Relaxed);
             }
         });
     });
-    Duration::from_micros(STOOD_MICROS.load(Ordering::Relaxed))
+    Duration::from_micros(STALL_MICROS.load(Ordering::Relaxed))
 }
 
-/// Does each job once, on so many threads, each of which has something of its own to do it with. The first failure
-/// ends it.
-pub fn share_out<J: Sync, S>(
+/// Runs each job once on this many threads, each with a value of its own. Stops at the first
+/// failure.
+pub fn run_in_parallel<J: Sync, S>(
     threads: usize,
     jobs: &[J],
     make: impl Fn(usize) -> Result<S> + Sync,
@@ -132,7 +133,7 @@ pub fn share_out<J: Sync, S>(
             scope.spawn(move || {
                 let done = make(thread).and_then(|mut own| {
                     while let Some(job) = jobs.get(next.fetch_add(1, Ordering::Relaxed)) {
-                        if held(failure).is_some() {
+                        if lock(failure).is_some() {
                             break;
                         }
                         work(&mut own, job)?;
@@ -140,7 +141,7 @@ pub fn share_out<J: Sync, S>(
                     Ok(())
                 });
                 if let Err(why) = done {
-                    held(failure).get_or_insert(why);
+                    lock(failure).get_or_insert(why);
                 }
             });
         }

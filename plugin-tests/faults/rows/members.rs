@@ -1,5 +1,5 @@
-//! Row 31: members of a group that stop, continue, join and leave, by each protocol of Kafka's for groups, while another topic is
-//! read under the same group name.
+//! Row 31: members of a group that are stopped, continued, join and leave, with each of Kafka's
+//! group protocols, while another topic is read under the same group name.
 
 use std::thread::sleep;
 use std::time::{Duration, Instant};
@@ -10,12 +10,12 @@ use crate::brokers::Brokers;
 use crate::journal::Entry;
 use crate::oracle::{Evidence, Rules, judge};
 use crate::run::{Result, Run, Tally, check};
-use crate::scene::{Cast, PATIENCE, Scene};
+use crate::scenario::{MAX_WAIT, Participants, Scenario};
 use crate::worker::Command;
 
-/// Longer than the session of a member, where the member says how long that is.
+/// Longer than the session timeout, for the protocols in which the member sets it.
 const STOPPED: Duration = Duration::from_secs(8);
-/// Some heartbeats, by which members hear of a rebalance.
+/// Some heartbeat intervals, by which members learn of a rebalance.
 const SETTLED: Duration = Duration::from_secs(4);
 const MAX_MEMBERS: usize = 3;
 
@@ -24,7 +24,7 @@ enum Protocol {
     Static,
     Cooperative,
     StaticCooperative,
-    /// KIP-848, in which the broker says how long a session is.
+    /// KIP-848, in which the broker sets the session timeout.
     Consumer,
 }
 
@@ -41,7 +41,7 @@ impl Protocol {
         }
     }
 
-    /// Of the other topic.
+    /// The suffix of the other topic's scenario.
     fn other_suffix(self) -> &'static str {
         match self {
             Protocol::Static => "-static-other",
@@ -81,90 +81,98 @@ pub fn run(run: &Run, brokers: &mut Brokers) -> Result<Tally> {
 }
 
 fn members_come_and_go(run: &Run, brokers: &mut Brokers, protocol: Protocol) -> Result<Tally> {
-    let mut chance = run.chance();
-    let cast = Cast { consumers: 0, largest: 2_000, suffix: protocol.suffix(), ..Cast::default() };
-    let mut scene = Scene::open(run, brokers, cast)?;
-    let cast = Cast { producers: 1, consumers: 0, rate: 50, suffix: protocol.other_suffix(), ..Cast::default() };
-    let mut other_topic = Scene::open(run, brokers, cast)?;
-    other_topic.add_consumer_of(&scene.topic, 1000, false, protocol.properties(0))?;
+    let mut rng = run.rng();
+    let participants =
+        Participants { consumers: 0, max_data: 2_000, suffix: protocol.suffix(), ..Participants::default() };
+    let mut scenario = Scenario::open(run, brokers, participants)?;
+    let participants = Participants {
+        producers: 1,
+        consumers: 0,
+        rate: 50,
+        suffix: protocol.other_suffix(),
+        ..Participants::default()
+    };
+    let mut other_topic = Scenario::open(run, brokers, participants)?;
+    other_topic.add_consumer_of(&scenario.topic, 1000, false, protocol.properties(0))?;
     let started = Instant::now();
     let mut instances = 0;
-    // The place and the instance of each.
+    // The index and the instance number of each member.
     let mut members = Vec::new();
-    let mut join = |scene: &mut Scene, members: &mut Vec<(usize, usize)>, instance: Option<usize>| {
+    let mut join = |scenario: &mut Scenario, members: &mut Vec<(usize, usize)>, instance: Option<usize>| {
         let instance = instance.unwrap_or_else(|| {
             instances += 1;
             instances
         });
-        members.push((scene.add_consumer(1000, false, protocol.properties(instance))?, instance));
-        scene.await_flow(PATIENCE)
+        members.push((scenario.add_consumer(1000, false, protocol.properties(instance))?, instance));
+        scenario.await_flow(MAX_WAIT)
     };
-    join(&mut scene, &mut members, None)?;
-    join(&mut scene, &mut members, None)?;
+    join(&mut scenario, &mut members, None)?;
+    join(&mut scenario, &mut members, None)?;
     for _ in 0..run.pick(3, 10) {
-        let at = chance.usize(..members.len());
-        match chance.u32(..4) {
-            0 if members.len() < MAX_MEMBERS => drop(join(&mut scene, &mut members, None)?),
+        let at = rng.usize(..members.len());
+        match rng.u32(..4) {
+            0 if members.len() < MAX_MEMBERS => drop(join(&mut scenario, &mut members, None)?),
             1 if members.len() > 1 => {
-                let (place, instance) = members.swap_remove(at);
-                // A member that stood still may not know yet that the group has gone on without it.
-                scene.await_settled_group(SETTLED, PATIENCE)?;
-                leave(&mut scene, place)?;
-                run.say(format_args!("member {instance} left{}", protocol.suffix()));
-                if chance.bool() {
-                    join(&mut scene, &mut members, Some(instance))?;
+                let (index, instance) = members.swap_remove(at);
+                // A member that was stopped may not know yet that the group has rebalanced without
+                // it.
+                scenario.await_settled_group(SETTLED, MAX_WAIT)?;
+                leave(&mut scenario, index)?;
+                run.report(format_args!("member {instance} left{}", protocol.suffix()));
+                if rng.bool() {
+                    join(&mut scenario, &mut members, Some(instance))?;
                 }
             }
             _ => {
-                let (place, instance) = members[at];
-                run.say(format_args!("member {instance} stops{}", protocol.suffix()));
-                let member = &mut scene.consumers()[place];
+                let (index, instance) = members[at];
+                run.report(format_args!("member {instance} stops{}", protocol.suffix()));
+                let member = &mut scenario.consumers()[index];
                 member.signal(libc::SIGSTOP)?;
                 sleep(STOPPED);
                 member.signal(libc::SIGCONT)?;
             }
         }
-        scene.await_flow(PATIENCE)?;
+        scenario.await_flow(MAX_WAIT)?;
     }
-    // A commit in the middle of a rebalance is refused, which `close` has to tell.
-    scene.await_settled_group(SETTLED, PATIENCE)?;
-    for (place, _) in members {
-        no_busy_loop(&mut scene, place, started.elapsed())?;
+    // A commit during a rebalance is rejected, and `close` would report that.
+    scenario.await_settled_group(SETTLED, MAX_WAIT)?;
+    for (index, _) in members {
+        check_no_busy_loop(&mut scenario, index, started.elapsed())?;
     }
-    other_topic.await_flow(PATIENCE)?;
-    no_busy_loop(&mut other_topic, 0, started.elapsed())?;
+    other_topic.await_flow(MAX_WAIT)?;
+    check_no_busy_loop(&mut other_topic, 0, started.elapsed())?;
     let mut events = 0;
-    for scene in [scene, other_topic] {
-        let evidence = scene.end(brokers)?;
+    for scenario in [scenario, other_topic] {
+        let evidence = scenario.end(brokers)?;
         events += judge(&evidence, &Rules::default())?;
-        closes_well(&evidence)?;
+        check_closed_without_error(&evidence)?;
     }
     Ok(Tally { events, notes: vec![format!("{instances} members{}", protocol.suffix())] })
 }
 
-/// All that it has acknowledged is committed when it leaves.
-fn leave(scene: &mut Scene, place: usize) -> Result<()> {
-    let member = &mut scene.consumers()[place];
-    member.tell(Command::Stop);
-    member.await_end(PATIENCE)
+/// Stops a member and waits for it: everything that it acknowledged is then committed.
+fn leave(scenario: &mut Scenario, index: usize) -> Result<()> {
+    let member = &mut scenario.consumers()[index];
+    member.send(Command::Stop);
+    member.await_end(MAX_WAIT)
 }
 
-fn no_busy_loop(scene: &mut Scene, place: usize, elapsed: Duration) -> Result<()> {
-    let used = scene.consumers()[place].processor_time()?;
+fn check_no_busy_loop(scenario: &mut Scenario, index: usize, elapsed: Duration) -> Result<()> {
+    let used = scenario.consumers()[index].processor_time()?;
     check(
         used < elapsed.mul_f64(0.6),
-        format_args!("member {place} uses the processor for what it has to do, not for {used:?} of {elapsed:?}"),
+        format_args!("member {index} uses less than 60 % of a CPU, not {used:?} in {elapsed:?}"),
     )
 }
 
-/// Each member left when everything worked again: what failed before, while it stood still, is of no interest then.
-fn closes_well(evidence: &Evidence) -> Result<()> {
-    for (place, member) in evidence.consumers.iter().enumerate() {
-        let said = member.entries.iter().find_map(|entry| match entry {
-            Entry::Called { what, said, .. } if what == "close" => Some(said.as_str()),
+/// Each member was closed when everything worked again, so earlier failures no longer matter.
+fn check_closed_without_error(evidence: &Evidence) -> Result<()> {
+    for (index, member) in evidence.consumers.iter().enumerate() {
+        let outcome = member.entries.iter().find_map(|entry| match entry {
+            Entry::Called { what, outcome, .. } if what == "close" => Some(outcome.as_str()),
             _ => None,
         });
-        check(said == Some("Ok"), format_args!("member {place} closes without an error, not with {said:?}"))?;
+        check(outcome == Some("Ok"), format_args!("member {index} closes without an error, not with {outcome:?}"))?;
     }
     Ok(())
 }

@@ -1,27 +1,31 @@
-//! Row 0: an oracle that never finds anything would pass everything.
+//! Row 0: checks that the oracle finds a corrupted run, since one that finds nothing would pass
+//! every row.
 
 use crate::brokers::Brokers;
 use crate::oracle::{Rules, judge};
 use crate::run::{Failure, Result, Run, Tally};
-use crate::scene::{Cast, Scene};
-use crate::worker::Spoil;
+use crate::scenario::{Participants, Scenario};
+use crate::worker::Corruption;
 
 pub fn run(run: &Run, brokers: &mut Brokers) -> Result<Tally> {
-    let wrongs = [
+    let cases = [
         (None, "", "-clean"),
-        (Some(Spoil::Lose), "lost: ", "-lost"),
-        (Some(Spoil::Double), "doubled: ", "-doubled"),
-        (Some(Spoil::Swap), "swapped: ", "-swapped"),
-        (Some(Spoil::Swallow), "swallowed: ", "-swallowed"),
+        (Some(Corruption::Lose), "lost: ", "-lost"),
+        (Some(Corruption::Duplicate), "duplicated: ", "-duplicated"),
+        (Some(Corruption::Reorder), "reordered: ", "-reordered"),
+        (Some(Corruption::OmitResult), "unreported: ", "-unreported"),
     ];
     let mut events = 0;
-    for (spoil, wanted, suffix) in wrongs {
-        let mut scene = Scene::open(run, brokers, Cast { spoil, suffix, producers: 1, ..Cast::default() })?;
-        scene.await_number(110)?;
-        match (spoil, judge(&scene.end(brokers)?, &Rules::default())) {
+    for (corruption, wanted, suffix) in cases {
+        let mut scenario =
+            Scenario::open(run, brokers, Participants { corruption, suffix, producers: 1, ..Participants::default() })?;
+        scenario.await_number(110)?;
+        match (corruption, judge(&scenario.end(brokers)?, &Rules::default())) {
             (None, clean) => events += clean?,
-            (Some(_), Err(found)) if found.0.contains(wanted) => run.say(format_args!("found: {found}")),
-            (Some(spoil), other) => return Err(Failure(format!("{spoil:?} is found as {wanted:?}, not as {other:?}"))),
+            (Some(_), Err(found)) if found.0.contains(wanted) => run.report(format_args!("found: {found}")),
+            (Some(corruption), other) => {
+                return Err(Failure(format!("{corruption:?} is reported as {wanted:?}, not as {other:?}")));
+            }
         }
     }
     Ok(Tally { events, notes: Vec::new() })

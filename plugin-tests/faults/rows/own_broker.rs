@@ -1,5 +1,5 @@
-//! One real broker of the row's own, started by ci/kafka.sh, that can be stopped where it stands. Without a proxy: its threads and
-//! descriptors would be counted where those of this process are.
+//! One real broker of the row's own, started by ci/kafka.sh, that can be paused. It has no proxy,
+//! whose threads and descriptors would be counted as this process'.
 
 use std::fs;
 use std::io::{BufRead as _, BufReader};
@@ -19,7 +19,7 @@ pub struct OwnBroker {
 
 impl OwnBroker {
     pub fn start() -> Result<Self> {
-        /// The very first start fetches Kafka's jars.
+        /// The first start downloads Kafka's jars.
         const LIMIT: Duration = Duration::from_mins(5);
         let mut script = Command::new(SCRIPT)
             .stdin(Stdio::piped())
@@ -27,7 +27,7 @@ impl OwnBroker {
             .spawn()
             .or_fail(format_args!("running {SCRIPT}"))?;
         let stdout = script.stdout.take();
-        // Complete before anything can fail, so that a failure ends the script.
+        // Constructed before anything can fail, so that its `drop` ends the script.
         let mut broker = OwnBroker { script, bootstrap: String::new() };
         let (ready, is_ready) = mpsc::channel();
         thread::spawn(move || {
@@ -36,32 +36,32 @@ impl OwnBroker {
         });
         let line = is_ready.recv_timeout(LIMIT).or_fail(format_args!("waiting {LIMIT:?} for {SCRIPT}"))?;
         broker.bootstrap = (line.strip_prefix("READY "))
-            .ok_or_else(|| Failure::new(format_args!("{SCRIPT} starts a broker, it says why not on stderr")))?
+            .ok_or_else(|| Failure::new(format_args!("{SCRIPT} started no broker, see stderr")))?
             .to_owned();
         Ok(broker)
     }
 
-    /// It keeps its connections and says nothing.
-    pub fn stop(&self) -> Result<()> {
+    /// The broker keeps its connections and sends nothing.
+    pub fn pause(&self) -> Result<()> {
         self.signal(libc::SIGSTOP)
     }
 
-    pub fn go_on(&self) -> Result<()> {
+    pub fn resume(&self) -> Result<()> {
         self.signal(libc::SIGCONT)
     }
 
     fn signal(&self, signal: i32) -> Result<()> {
         let brokers = self.brokers()?;
-        check(!brokers.is_empty(), "the broker runs")?;
+        check(!brokers.is_empty(), "the broker is running")?;
         for pid in brokers {
-            // SAFETY: a signal to a process that the script has started.
+            // SAFETY: `kill` has no memory preconditions; the pid is a running child of the script.
             let failed = unsafe { libc::kill(pid, signal) };
-            check(failed == 0, format_args!("signal {signal} reaches the broker"))?;
+            check(failed == 0, format_args!("signal {signal} is sent to the broker"))?;
         }
         Ok(())
     }
 
-    /// The script's children that are Java's.
+    /// The script's child processes that run Java.
     fn brokers(&self) -> Result<Vec<i32>> {
         let script = self.script.id();
         let children = fs::read_to_string(format!("/proc/{script}/task/{script}/children"))
@@ -74,8 +74,8 @@ impl OwnBroker {
 
 impl Drop for OwnBroker {
     fn drop(&mut self) {
-        let _ = self.go_on();
-        // The script ends with its stdin, and the broker with the script.
+        let _ = self.resume();
+        // The script exits when its stdin is closed, and ends the broker.
         drop(self.script.stdin.take());
         let script = &mut self.script;
         let ended = eventually("the broker ends", Duration::from_secs(20), || Ok(script.try_wait().ok().flatten()));

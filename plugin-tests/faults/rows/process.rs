@@ -1,21 +1,21 @@
-//! What this process has: memory, threads, descriptors.
+//! Resources of this process: memory, threads, descriptors.
 
 use std::fs;
 
 use crate::run::{Failure, OrFail, Result};
 
-/// Bytes of memory that are really there.
+/// The resident memory in bytes.
 pub fn resident() -> Result<u64> {
-    let statm = fs::read_to_string("/proc/self/statm").or_fail("reading how much memory there is")?;
+    let statm = fs::read_to_string("/proc/self/statm").or_fail("reading /proc/self/statm")?;
     let pages = statm.split(' ').nth(1).and_then(|pages| pages.parse::<u64>().ok());
-    let pages = pages.ok_or_else(|| Failure::new(format_args!("a number of pages in {statm:?}")))?;
-    // SAFETY: asks for a constant.
+    let pages = pages.ok_or_else(|| Failure::new(format_args!("/proc/self/statm has a number of pages: {statm:?}")))?;
+    // SAFETY: `sysconf` has no preconditions; it returns a constant of the system.
     Ok(pages * unsafe { libc::sysconf(libc::_SC_PAGESIZE) } as u64)
 }
 
-/// Bytes that the allocator has handed out, whatever it keeps besides.
+/// The bytes that the allocator has handed out.
 pub fn allocated() -> u64 {
-    // SAFETY: callable at any time.
+    // SAFETY: `mallinfo2` has no preconditions and is thread-safe in glibc.
     let heap = unsafe { libc::mallinfo2() };
     (heap.uordblks + heap.hblkhd) as u64
 }
@@ -24,16 +24,16 @@ pub fn threads() -> Result<usize> {
     count("/proc/self/task")
 }
 
-/// The one that the counting takes included.
+/// Includes the descriptor that the counting itself uses.
 pub fn descriptors() -> Result<usize> {
     count("/proc/self/fd")
 }
 
 fn count(folder: &str) -> Result<usize> {
-    Ok(fs::read_dir(folder).or_fail(format_args!("looking into {folder}"))?.count())
+    Ok(fs::read_dir(folder).or_fail(format_args!("listing {folder}"))?.count())
 }
 
-/// What the threads are called, to tell whose they are.
+/// The names of the threads, which show who created them.
 pub fn thread_names() -> String {
     let tasks = fs::read_dir("/proc/self/task").into_iter().flatten().flatten();
     let mut names: Vec<String> = tasks.filter_map(|task| fs::read_to_string(task.path().join("comm")).ok()).collect();

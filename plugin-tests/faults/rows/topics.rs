@@ -1,5 +1,5 @@
-//! Row 14: what administrators do to a topic that is in use. Each time the host hears of it, by an error or by what is documented;
-//! it never gets less than is there without a word.
+//! Row 14: administrative changes to a topic that is in use. The host is informed of each, by an
+//! error or as documented; no records are lost silently.
 
 use std::thread::sleep;
 use std::time::{Duration, Instant};
@@ -10,63 +10,64 @@ use serde_json::json;
 use crate::brokers::{Brokers, kafka_tool};
 use crate::numbered::{number_of, push};
 use crate::run::{Failure, OrFail as _, Result, Run, Tally, check};
-use crate::scene::{PATIENCE, make_topic};
+use crate::scenario::{MAX_WAIT, create_topic};
 
 const PULL: Duration = Duration::from_millis(500);
-/// How long a client may take to notice what has become of a topic.
-const NOTICE: Duration = Duration::from_secs(60);
+/// How long a client may take to notice a change of the topic.
+const MAX_NOTICE_TIME: Duration = Duration::from_secs(60);
 
 pub fn run(run: &Run, brokers: &mut Brokers) -> Result<Tally> {
-    let stage = Stage::open(run, brokers)?;
-    let mut events = stage.expired()?;
-    events += stage.grown()?;
-    events += stage.deleted()?;
-    events += stage.made_again(false)?;
-    events += stage.made_again(true)?;
+    let environment = Environment::open(run, brokers)?;
+    let mut events = environment.expired()?;
+    events += environment.partitions_added()?;
+    events += environment.deleted()?;
+    events += environment.recreated(false)?;
+    events += environment.recreated(true)?;
     Ok(Tally { events, notes: Vec::new() })
 }
 
-struct Stage<'a> {
+struct Environment<'a> {
     run: &'a Run,
     brokers: &'a Brokers,
     driver: Driver,
 }
 
-impl<'a> Stage<'a> {
+impl<'a> Environment<'a> {
     fn open(run: &'a Run, brokers: &'a Brokers) -> Result<Self> {
         let octopus = plugin_tests::open_library().or_fail("loading the library")?;
         let config = json!({"kafka": {"bootstrap.servers": brokers.bootstrap()}, "timeout_ms": 30_000});
         let log = run.folder.join("plugin.log");
-        let log = std::sync::Mutex::new(std::fs::File::create(log).or_fail("making a log")?);
+        let log = std::sync::Mutex::new(std::fs::File::create(log).or_fail("creating a log")?);
         let builder = octopus.driver_builder(config).log(move |level, source, message| {
             use std::io::Write as _;
             if let Ok(mut log) = log.lock() {
                 let _ = writeln!(log, "{} {level:?} {source}: {message}", crate::journal::now());
             }
         });
-        Ok(Stage { run, brokers, driver: builder.create().or_fail("making a driver")? })
+        Ok(Environment { run, brokers, driver: builder.create().or_fail("creating a driver")? })
     }
 
     fn topic(&self, name: &str, partitions: u32) -> Result<String> {
         let topic = format!("row-14-{:x}-{name}", self.run.seed);
-        make_topic(&self.brokers.bootstrap(), &topic, partitions, 1)?;
+        create_topic(&self.brokers.bootstrap(), &topic, partitions, 1)?;
         Ok(topic)
     }
 
     fn producer(&self, topic: &str) -> Result<Producer> {
         let topic = self.driver.open_topic(topic).or_fail(format_args!("opening {topic}"))?;
-        topic.producer("p").kafka("delivery.timeout.ms", 90_000).make().or_fail("making a producer")
+        topic.producer("p").kafka("delivery.timeout.ms", 90_000).make().or_fail("creating a producer")
     }
 
     fn consumer(&self, topic: &str) -> Result<Consumer> {
-        self.patient_consumer(topic, 500)
+        self.consumer_with_backoff(topic, 500)
     }
 
-    /// `patience`: how many milliseconds pass between two fetches when one went wrong.
-    fn patient_consumer(&self, topic: &str, patience: u32) -> Result<Consumer> {
+    /// `backoff_ms`: the pause between a fetch that failed and the next one.
+    fn consumer_with_backoff(&self, topic: &str, backoff_ms: u32) -> Result<Consumer> {
         let opened = self.driver.open_topic(topic).or_fail(format_args!("opening {topic}"))?;
-        let consumer = opened.consumer(topic).kafka("queued.min.messages", 1).kafka("fetch.error.backoff.ms", patience);
-        consumer.make().or_fail("making a consumer")
+        let consumer =
+            opened.consumer(topic).kafka("queued.min.messages", 1).kafka("fetch.error.backoff.ms", backoff_ms);
+        consumer.make().or_fail("creating a consumer")
     }
 
     fn topic_tool(&self, args: &[&str]) -> Result<()> {
@@ -75,44 +76,46 @@ impl<'a> Stage<'a> {
         kafka_tool("org.apache.kafka.tools.TopicCommand", &args).map(drop)
     }
 
-    /// Records that go before they were read are named by one error, and the next pull reads on.
+    /// Records that were deleted before they were read are named by one error, and the next pull
+    /// continues after them.
     fn expired(&self) -> Result<u64> {
-        let (topic, mut chance) = (self.topic("expired", 1)?, self.run.chance());
-        let (read, kept, all) = (chance.u64(1..20), chance.u64(40..80), 100);
+        let (topic, mut rng) = (self.topic("expired", 1)?, self.run.rng());
+        let (read, kept, all) = (rng.u64(1..20), rng.u64(40..80), 100);
         push(&self.producer(&topic)?, 0..all)?;
         let first = self.consumer(&topic)?;
         for number in 0..read {
             expect_event(&first, number)?.acknowledge().or_fail("acknowledging")?;
         }
-        first.close(PATIENCE).or_fail("closing the consumer")?;
+        first.close(MAX_WAIT).or_fail("closing the consumer")?;
         let offsets =
             format!(r#"{{"version": 1, "partitions": [{{"topic": "{topic}", "partition": 0, "offset": {kept}}}]}}"#);
         let file = self.run.folder.join("offsets.json");
-        std::fs::write(&file, offsets).or_fail("writing which records are to go")?;
+        std::fs::write(&file, offsets).or_fail("writing the offsets up to which records are deleted")?;
         let (bootstrap, file) = (self.brokers.bootstrap(), file.display().to_string());
         let args = ["--bootstrap-server", &bootstrap, "--offset-json-file", &file];
         kafka_tool("org.apache.kafka.tools.DeleteRecordsCommand", &args)?;
 
         let second = self.consumer(&topic)?;
-        let error = expect_error(&second, "what is gone", |error| error.status == Status::RecordsLost)?;
+        let error = expect_error(&second, "records are gone", |error| error.status == Status::RecordsLost)?;
         let named = format!("offsets {read} to {} of partition 0", kept - 1);
-        check(error.message.contains(&named), format_args!("the error says {named:?}: {error}"))?;
+        check(error.message.contains(&named), format_args!("the error contains {named:?}: {error}"))?;
         (kept..all).try_for_each(|number| expect_event(&second, number).map(drop))?;
-        self.run.say(format_args!("expired: {error}"));
+        self.run.report(format_args!("expired: {error}"));
         Ok(all)
     }
 
-    /// A consumer reads partitions that came later from their beginning; who opens the topic anew writes to them.
-    fn grown(&self) -> Result<u64> {
+    /// A consumer reads added partitions from their beginning; a producer of a newly opened topic
+    /// writes to them.
+    fn partitions_added(&self) -> Result<u64> {
         let topic = self.topic("grown", 1)?;
         let (old, consumer) = (self.producer(&topic)?, self.consumer(&topic)?);
         push(&old, 0..10)?;
         (0..10).try_for_each(|number| expect_event(&consumer, number).map(drop))?;
         self.topic_tool(&["--alter", "--topic", &topic, "--partitions", "3"])?;
-        let new = crate::run::eventually("all three partitions are seen", NOTICE, || {
-            let opened = self.driver.open_topic(&topic).or_fail("opening the topic anew")?;
+        let new = crate::run::eventually("all three partitions are seen", MAX_NOTICE_TIME, || {
+            let opened = self.driver.open_topic(&topic).or_fail("opening the topic again")?;
             match opened.partition_count() {
-                3 => opened.producer("new").make().or_fail("making a producer").map(Some),
+                3 => opened.producer("new").make().or_fail("creating a producer").map(Some),
                 _ => Ok(None),
             }
         })?;
@@ -122,20 +125,22 @@ impl<'a> Stage<'a> {
         let started = Instant::now();
         while !missing.is_empty() {
             check(
-                started.elapsed() < NOTICE,
-                format_args!("all events of a topic that grew come, not all but {missing:?}"),
+                started.elapsed() < MAX_NOTICE_TIME,
+                format_args!("all events arrive after partitions were added, {missing:?} are missing"),
             )?;
             if let Some(event) = consumer.next(PULL).or_fail("pulling")? {
                 let number = number_of(&event)?;
-                check(missing.remove(&number), format_args!("event {number} comes once"))?;
+                check(missing.remove(&number), format_args!("event {number} arrives once"))?;
             }
         }
-        self.run
-            .say(format_args!("grown: all partitions read {:.1} s after the push", started.elapsed().as_secs_f64()));
+        self.run.report(format_args!(
+            "partitions added: all are read {:.1} s after the push",
+            started.elapsed().as_secs_f64()
+        ));
         Ok(50)
     }
 
-    /// Once the topic is gone, pushes fail and pulls say so, again and again.
+    /// After the topic was deleted, each push and each pull reports it.
     fn deleted(&self) -> Result<u64> {
         let topic = self.topic("deleted", 1)?;
         let (producer, consumer) = (self.producer(&topic)?, self.consumer(&topic)?);
@@ -145,59 +150,66 @@ impl<'a> Stage<'a> {
         for _ in 0..self.run.pick(1, 3) {
             let pushed = producer.push(&NewEvent::text("10")).map_err(Ok::<Error, Failure>);
             let failed = match pushed {
-                Ok(push) => push.wait(NOTICE),
+                Ok(push) => push.wait(MAX_NOTICE_TIME),
                 Err(refused) => Err(refused?),
             };
             match failed {
-                Err(error) if error.status == Status::UnknownTopic => self.run.keep(format_args!("push: {error}")),
-                other => return Err(Failure(format!("a push to a topic that is gone says so, not {other:?}"))),
+                Err(error) if error.status == Status::UnknownTopic => self.run.log(format_args!("push: {error}")),
+                other => {
+                    return Err(Failure(format!("a push to a deleted topic fails with UnknownTopic, not {other:?}")));
+                }
             }
             expect_error(&consumer, "the topic is gone", |error| error.status == Status::UnknownTopic)?;
         }
-        self.run.say("deleted: said by pushes and pulls");
+        self.run.report("deleted: reported by pushes and pulls");
         Ok(10)
     }
 
-    /// A topic of the same name is another history: what is in it is read from its beginning, by who was there before, too.
-    fn made_again(&self, with_more: bool) -> Result<u64> {
+    /// A topic that was recreated under the same name is read from its beginning, also by consumers
+    /// of the old one.
+    fn recreated(&self, with_more: bool) -> Result<u64> {
         let topic = self.topic(if with_more { "again-more" } else { "again-less" }, 1)?;
-        // Until a patient one fetches again, there is more in the new topic than it read of the old one: it can't tell by offsets.
-        let consumer = self.patient_consumer(&topic, if with_more { 8_000 } else { 500 })?;
+        // With the long backoff, the new topic has more records than were read of the old one
+        // before the consumer fetches again: offsets don't reveal the change.
+        let consumer = self.consumer_with_backoff(&topic, if with_more { 8_000 } else { 500 })?;
         push(&self.producer(&topic)?, 0..50)?;
         for number in 0..50 {
             expect_event(&consumer, number)?.acknowledge().or_fail("acknowledging")?;
         }
-        consumer.commit(PATIENCE).or_fail("committing")?;
+        consumer.commit(MAX_WAIT).or_fail("committing")?;
         if with_more {
-            // At once, so that clients don't see that it was gone.
+            // Without a pause, so that clients don't notice the deletion.
             self.driver.delete_topic(&topic).or_fail("deleting the topic")?;
-            make_topic(&self.brokers.bootstrap(), &topic, 1, 1)?;
+            create_topic(&self.brokers.bootstrap(), &topic, 1, 1)?;
         } else {
             self.topic_tool(&["--delete", "--topic", &topic])?;
-            sleep(Duration::from_millis(self.run.chance().u64(0..3_000)));
+            sleep(Duration::from_millis(self.run.rng().u64(0..3_000)));
             self.topic_tool(&["--create", "--topic", &topic, "--partitions", "1"])?;
         }
         let count = if with_more { 120 } else { 20 };
         let wanted = 1_000..1_000 + count;
-        // The old producer may still think that the topic is gone, and may say so.
+        // A producer of the old topic could still report it as deleted.
         push(&self.producer(&topic)?, wanted.clone())?;
         let mut missing: std::collections::BTreeSet<u64> = wanted.collect();
-        let (started, mut told) = (Instant::now(), Vec::new());
-        while !missing.is_empty() && started.elapsed() < NOTICE {
+        let (started, mut errors) = (Instant::now(), Vec::new());
+        while !missing.is_empty() && started.elapsed() < MAX_NOTICE_TIME {
             match consumer.next(PULL) {
                 Ok(None) => {}
                 Ok(Some(event)) => {
                     missing.remove(&number_of(&event)?);
                 }
-                Err(error) => told.push(error.to_string()),
+                Err(error) => errors.push(error.to_string()),
             }
         }
-        told.dedup();
-        self.run.say(format_args!("made again with {count}: {} came, told {told:?}", count as usize - missing.len()));
+        errors.dedup();
+        self.run.report(format_args!(
+            "recreated with {count} events: {} arrived, errors {errors:?}",
+            count as usize - missing.len()
+        ));
         check(
             missing.is_empty(),
             format_args!(
-                "all events of a topic made again come, not {} of {count}; told: {told:?}",
+                "all events of a recreated topic arrive, not {} of {count}; errors: {errors:?}",
                 count as usize - missing.len()
             ),
         )?;
@@ -206,10 +218,10 @@ impl<'a> Stage<'a> {
 }
 
 fn expect_event(consumer: &Consumer, number: u64) -> Result<octopus_loader::Event> {
-    let event = consumer.next(PATIENCE).or_fail(format_args!("pulling event {number}"))?;
-    let event = event.ok_or_else(|| Failure(format!("event {number} never came")))?;
+    let event = consumer.next(MAX_WAIT).or_fail(format_args!("pulling event {number}"))?;
+    let event = event.ok_or_else(|| Failure(format!("event {number} never arrived")))?;
     let got = number_of(&event)?;
-    check(got == number, format_args!("event {number} comes next, not {got}"))?;
+    check(got == number, format_args!("event {number} is next, not {got}"))?;
     Ok(event)
 }
 
@@ -218,8 +230,8 @@ fn expect_error(consumer: &Consumer, what: &str, wanted: impl Fn(&Error) -> bool
     loop {
         match consumer.next(PULL) {
             Err(error) if wanted(&error) => return Ok(error),
-            Ok(None) if started.elapsed() < NOTICE => {}
-            other => return Err(Failure(format!("a pull says that {what}, not {other:?}"))),
+            Ok(None) if started.elapsed() < MAX_NOTICE_TIME => {}
+            other => return Err(Failure(format!("a pull reports that {what}, not {other:?}"))),
         }
     }
 }

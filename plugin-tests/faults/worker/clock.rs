@@ -1,4 +1,4 @@
-//! Whether a call kept its time limit, on a machine that is late itself now and then.
+//! Checks whether a call kept its time limit, on a machine that is itself delayed now and then.
 
 use std::fs;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -7,24 +7,25 @@ use std::time::{Duration, Instant};
 
 use crate::journal::{Entry, Journal};
 
-/// What a call may take beyond its limit.
+/// How much longer than its limit a call may take.
 const GRACE: Duration = Duration::from_millis(250);
 const BEAT: Duration = Duration::from_millis(5);
-/// A beat that has not come by then does not come.
-const LATEST_BEAT: Duration = Duration::from_secs(30);
-/// Beats that are remembered: of the last minute and a half, which no call here takes longer than.
-const REMEMBERED: usize = 20_000;
+/// How long `lateness_since` waits for the next beat at most.
+const MAX_BEAT_DELAY: Duration = Duration::from_secs(30);
+/// Enough beats for the last 90 s, which is longer than any call here takes.
+const MAX_BEATS: usize = 20_000;
 
-/// A thread that looks again and again for how long nothing could be done on this machine: how late it was let run itself, and
-/// for how long, by the kernel's pressure figures, any thread waited for a processor. A thread that waits may hold the lock that a
-/// call needs, so a call can be late though its own thread could run.
+/// A thread that measures, beat by beat, how long the machine could not run what it should: how
+/// late the thread itself was woken, and how long any thread waited for a CPU (the kernel's
+/// pressure stall information). A waiting thread may hold a lock that a call needs, so a call can
+/// be late although its own thread could run.
 #[derive(Clone, Default)]
 pub struct Clock(Arc<Mutex<Vec<Beat>>>);
 
 #[derive(Clone, Copy)]
 struct Beat {
     at: Instant,
-    /// All lateness and all waiting for processors so far.
+    /// The sums of all delays and of all waiting for a CPU so far.
     late: Duration,
     waited: Duration,
 }
@@ -38,14 +39,15 @@ impl Clock {
             let mut last = Instant::now();
             loop {
                 thread::sleep(BEAT);
-                // From beat to beat: this process may be stopped anywhere in between.
+                // Measured from beat to beat, since the process may be stopped at any point in
+                // between.
                 let at = Instant::now();
                 late += (at - last).saturating_sub(BEAT);
                 last = at;
                 let beat = Beat { at, late, waited: waited_for_processors() };
                 let mut beats = beats.lock().unwrap_or_else(PoisonError::into_inner);
-                if beats.len() >= REMEMBERED {
-                    beats.drain(..REMEMBERED / 4);
+                if beats.len() >= MAX_BEATS {
+                    beats.drain(..MAX_BEATS / 4);
                 }
                 beats.push(beat);
             }
@@ -53,7 +55,8 @@ impl Clock {
         clock
     }
 
-    /// Runs `call`, and writes it down if it is later than its limit allows. What it took.
+    /// Runs `call`, and writes a `Late` entry if it took longer than permitted. Returns how long it
+    /// took.
     pub fn time<T>(&self, journal: &Journal, what: &str, limit: Duration, call: impl FnOnce() -> T) -> (T, Duration) {
         let started = Instant::now();
         let result = call();
@@ -69,11 +72,11 @@ impl Clock {
         (result, took)
     }
 
-    /// For how long the machine could not do what it should between then and now.
+    /// How long the machine was delayed between `since` and now.
     fn lateness_since(&self, since: Instant) -> Duration {
         let now = Instant::now();
-        // Of a process that was stopped this thread may run before the one of the beats.
-        while self.last_beat().is_none_or(|beat| beat.at < now) && now.elapsed() < LATEST_BEAT {
+        // After the process was stopped, this thread may run before the thread that measures.
+        while self.last_beat().is_none_or(|beat| beat.at < now) && now.elapsed() < MAX_BEAT_DELAY {
             thread::sleep(BEAT);
         }
         let beats = self.0.lock().unwrap_or_else(PoisonError::into_inner);
@@ -87,9 +90,10 @@ impl Clock {
     }
 }
 
-/// `some avg10=1.09 avg60=0.28 avg300=0.08 total=31337`, in microseconds; nothing where the kernel doesn't tell.
+/// Reads `some avg10=1.09 avg60=0.28 avg300=0.08 total=31337` (microseconds); zero if the kernel
+/// has no pressure stall information.
 fn waited_for_processors() -> Duration {
-    let told = fs::read_to_string("/proc/pressure/cpu").unwrap_or_default();
-    let total = told.lines().next().and_then(|some| some.split_once("total=")?.1.parse().ok());
+    let text = fs::read_to_string("/proc/pressure/cpu").unwrap_or_default();
+    let total = text.lines().next().and_then(|some| some.split_once("total=")?.1.parse().ok());
     Duration::from_micros(total.unwrap_or(0))
 }

@@ -1,5 +1,6 @@
-//! A producer or a consumer in a process of its own: a host of the plugin that does one thing and writes down what becomes of
-//! it. It takes commands, a line each, from its standard input, and ends when that ends.
+//! A worker process: a host of the plugin that runs one producer or one consumer and records the
+//! results in its journal. It reads commands from its standard input, one per line, and exits when
+//! that is closed.
 
 mod clock;
 mod consume;
@@ -22,17 +23,17 @@ pub use event::Content;
 use crate::journal::{Entry, Journal, now};
 use crate::run::{Failure, OrFail as _, Result};
 
-/// The first argument of a process that is a worker; the second is its job.
-pub const ROLE: &str = "--worker";
+/// The first argument of a worker process; the second is its job.
+pub const WORKER_ARGUMENT: &str = "--worker";
 
-/// What a worker is to do.
+/// The task of a worker.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct Job {
     pub bootstrap: String,
     pub topic: String,
     pub journal: PathBuf,
     pub seed: u64,
-    /// Further properties of the producer or the consumer.
+    /// Additional Kafka properties of the producer or the consumer.
     pub kafka: Value,
     /// The driver's `timeout_ms`.
     pub timeout_ms: u64,
@@ -41,58 +42,59 @@ pub struct Job {
 
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub enum Role {
-    Produce(Producing),
-    Consume(Consuming),
+    Produce(ProducerJob),
+    Consume(ConsumerJob),
 }
 
 #[derive(Debug, Clone, Serialize, Deserialize)]
-pub struct Producing {
-    /// Which producer of the run it is; its events say so.
+pub struct ProducerJob {
+    /// The producer's number in its scenario, which its events contain.
     pub producer: u32,
-    /// Events a second.
+    /// Events per second.
     pub rate: u32,
-    /// The most data in an event, in bytes.
-    pub largest: usize,
-    /// How long a push may remain without a result, from then on it is unanswered.
-    pub answer_within_ms: u64,
-    /// One wrong that is done on purpose, to see that it is found.
-    pub spoil: Option<Spoil>,
+    /// The maximum size of an event's data, in bytes.
+    pub max_data: usize,
+    /// How long a push may be pending until it counts as unresolved.
+    pub result_timeout_ms: u64,
+    /// A defect that the worker introduces deliberately, so that row 0 can check that the oracle
+    /// finds it.
+    pub corruption: Option<Corruption>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-pub enum Spoil {
-    /// Says of an event that it was delivered, and never pushes it.
+pub enum Corruption {
+    /// Records an event as delivered without pushing it.
     Lose,
     /// Pushes an event twice.
-    Double,
+    Duplicate,
     /// Pushes two events of a partition in the wrong order.
-    Swap,
-    /// Says nothing of what became of an event.
-    Swallow,
+    Reorder,
+    /// Records no result of an event.
+    OmitResult,
 }
 
 #[derive(Debug, Clone, Serialize, Deserialize)]
-pub struct Consuming {
+pub struct ConsumerJob {
     pub group: String,
-    /// Of a thousand events, so many are acknowledged; the others by a later one, or by nobody.
+    /// How many of a thousand events are acknowledged, at random.
     pub acknowledged_in_1000: u32,
-    /// Whether what it holds back comes in any order.
+    /// Whether events are held and acknowledged in random order.
     pub out_of_order: bool,
 }
 
-/// What a worker is told while it works.
+/// What a row sends to a running worker.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Command {
-    /// Flushes, and waits at most so long.
+    /// Flush (a consumer: commit), with this time limit.
     Flush(Duration),
-    /// Closes, and waits at most so long.
+    /// Close, with this time limit.
     Close(Duration),
-    /// Finishes what it has begun, and ends.
+    /// Finish what was begun, then exit.
     Stop,
 }
 
-/// What all workers have.
-struct Post {
+/// What producers and consumers share.
+struct WorkerContext {
     job: Job,
     journal: Arc<Journal>,
     topic: Topic,
@@ -100,8 +102,8 @@ struct Post {
     commands: Receiver<Command>,
 }
 
-pub fn work(job: &str) -> ExitCode {
-    match serde_json::from_str(job).or_fail("reading the job").and_then(do_job) {
+pub fn run(job: &str) -> ExitCode {
+    match serde_json::from_str(job).or_fail("reading the job").and_then(run_job) {
         Ok(()) => ExitCode::SUCCESS,
         Err(why) => {
             eprintln!("worker: {why}");
@@ -110,7 +112,7 @@ pub fn work(job: &str) -> ExitCode {
     }
 }
 
-fn do_job(job: Job) -> Result<()> {
+fn run_job(job: Job) -> Result<()> {
     let journal = Arc::new(Journal::create(&job.journal)?);
     let octopus = plugin_tests::open_library().or_fail("loading the library")?;
     let config = json!({"kafka": {"bootstrap.servers": job.bootstrap}, "timeout_ms": job.timeout_ms});
@@ -118,33 +120,34 @@ fn do_job(job: Job) -> Result<()> {
     let driver = octopus
         .driver_builder(config)
         .log(|level, source, message| eprintln!("{} {level:?} {source}: {message}", now()))
-        .rebalance(move |_, how, partitions| {
-            let (how, partitions) = (format!("{how:?}"), partitions.to_vec());
-            rebalanced.write(&Entry::Rebalanced { how, partitions, at: now() });
+        .rebalance(move |_, kind, partitions| {
+            let (kind, partitions) = (format!("{kind:?}"), partitions.to_vec());
+            rebalanced.write(&Entry::Rebalanced { kind, partitions, at: now() });
         })
         .create()
-        .or_fail("making the driver")?;
+        .or_fail("creating the driver")?;
     let topic = driver.open_topic(&job.topic).or_fail("opening the topic")?;
-    let post = Post { commands: listen(), topic, _driver: driver, journal: journal.clone(), job: job.clone() };
+    let context =
+        WorkerContext { commands: listen(), topic, _driver: driver, journal: journal.clone(), job: job.clone() };
     match job.role {
-        Role::Produce(producing) => produce::work(&post, &producing)?,
-        Role::Consume(consuming) => consume::work(&post, &consuming)?,
+        Role::Produce(producer_job) => produce::run(&context, &producer_job)?,
+        Role::Consume(consumer_job) => consume::run(&context, &consumer_job)?,
     }
     journal.write(&Entry::Ended);
     Ok(())
 }
 
 fn listen() -> Receiver<Command> {
-    let (tell, commands) = mpsc::channel();
+    let (sender, commands) = mpsc::channel();
     std::thread::spawn(move || {
         for line in std::io::stdin().lock().lines().map_while(std::result::Result::ok) {
             match Command::read(&line) {
-                Ok(command) if tell.send(command).is_err() => return,
+                Ok(command) if sender.send(command).is_err() => return,
                 Ok(_) => {}
                 Err(why) => eprintln!("worker: {why}"),
             }
         }
-        let _ = tell.send(Command::Stop);
+        let _ = sender.send(Command::Stop);
     });
     commands
 }
@@ -165,7 +168,7 @@ impl Command {
             "flush" => Ok(Command::Flush(limit)),
             "close" => Ok(Command::Close(limit)),
             "stop" => Ok(Command::Stop),
-            _ => Err(Failure(format!("there is no command {line:?}"))),
+            _ => Err(Failure(format!("unknown command {line:?}"))),
         }
     }
 }

@@ -1,4 +1,4 @@
-//! Addresses of brokers that are wrong, and names that resolve to several.
+//! Wrong broker addresses, and host names that resolve to several addresses.
 
 use std::net::{TcpListener, TcpStream};
 use std::os::fd::AsRawFd as _;
@@ -10,17 +10,19 @@ use octopus_loader::{Error, NewEvent, Producer, Status, Topic};
 use serde_json::json;
 
 use crate::kafka::{Kafka, unique};
-use crate::support::{Log, PATIENCE, SLOWNESS, driver_with, one_replica, topic};
+use crate::support::{Log, SLOWNESS, TIMEOUT, driver_with, one_replica, topic};
 
 const CONNECT_TIMEOUT: Duration = Duration::from_millis(2000);
-/// What a report may come later, on a busy machine.
+/// The delay that a busy machine may add to a report.
 const SLACK: Duration = Duration::from_millis(1500 * SLOWNESS as u64);
 
-/// A port that doesn't answer: the queue of connections that nobody accepts is full, so that Linux drops what comes.
+/// An address that does not respond: the listener's accept queue is full, so Linux drops further
+/// SYN packets.
 fn silent_address() -> &'static str {
     static SILENT: LazyLock<(TcpListener, Vec<TcpStream>, String)> = LazyLock::new(|| {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-        // SAFETY: a socket that is open.
+        // SAFETY: `listen` has no memory preconditions; `listener` owns the open socket during the
+        // call.
         assert_eq!(unsafe { libc::listen(listener.as_raw_fd(), 0) }, 0);
         let address = listener.local_addr().unwrap();
         let connect = || TcpStream::connect_timeout(&address, Duration::from_millis(300));
@@ -34,7 +36,7 @@ fn unreachable() -> String {
     format!("127.0.0.1:1,nowhere.invalid:9092,{}", silent_address())
 }
 
-/// A call reports in time, and lists the three addresses with their reasons.
+/// Checks that a call fails in time with an error that lists the three addresses and their reasons.
 fn check_report<T>(call: &str, report: impl FnOnce() -> Result<T, Error>) {
     let began = Instant::now();
     let Err(error) = report() else { panic!("{call} succeeded") };
@@ -51,7 +53,7 @@ fn check_report<T>(call: &str, report: impl FnOnce() -> Result<T, Error>) {
     assert!(took < CONNECT_TIMEOUT + SLACK, "{call} took {took:?}");
 }
 
-/// Forwards connections until the test's process ends.
+/// Forwards connections until the test process ends.
 fn forward(listener: TcpListener, to: &'static str) {
     thread::spawn(move || {
         for client in listener.incoming().flatten() {
@@ -89,21 +91,21 @@ fn wait_without_a_reachable_broker_lists_each_address() {
 
     let producer = producer_to(&topic, &unreachable());
     let push = producer.push(&NewEvent::json("kept")).unwrap();
-    check_report("push and wait", || push.wait(PATIENCE));
+    check_report("push and wait", || push.wait(TIMEOUT));
     assert!(!push.is_done().unwrap(), "the event is kept");
-    check_report("flush and wait", || producer.flush().unwrap().wait(PATIENCE));
-    check_report("close", || producer.close(PATIENCE));
+    check_report("flush and wait", || producer.flush().unwrap().wait(TIMEOUT));
+    check_report("close", || producer.close(TIMEOUT));
 
     let full = topic.producer("full").kafka("bootstrap.servers", unreachable());
     let full = full.kafka("queue.buffering.max.messages", 1).make().unwrap();
     full.push_forget(&NewEvent::json("first")).unwrap();
-    check_report("push without room", || full.push_forget(&NewEvent::json("second")));
+    check_report("push at the in-flight limit", || full.push_forget(&NewEvent::json("second")));
 
     let consumer = topic.consumer(&unique("unreached")).kafka("bootstrap.servers", unreachable()).make().unwrap();
-    check_report("pull", || consumer.pull().unwrap().wait(PATIENCE));
+    check_report("pull", || consumer.pull().unwrap().wait(TIMEOUT));
     check_report("committed", || consumer.committed(0));
     let began = Instant::now();
-    consumer.close(PATIENCE).unwrap();
+    consumer.close(TIMEOUT).unwrap();
     assert!(began.elapsed() < CONNECT_TIMEOUT + SLACK, "closing took {:?}", began.elapsed());
 }
 
@@ -121,37 +123,37 @@ fn unreached_client_logs_one_warning_within_two_seconds() {
     let refused = producer_to(&topic, "127.0.0.1:1");
     refused.push_forget(&NewEvent::json("kept")).unwrap();
     std::thread::sleep(Duration::from_secs(3));
-    let is_loud = |line: &str| line.starts_with("warning") || line.starts_with("error");
-    assert_eq!(log.count(|line| is_loud(line) && line.contains("127.0.0.1:1")), 1, "{log:?}");
+    let is_reported = |line: &str| line.starts_with("warning") || line.starts_with("error");
+    assert_eq!(log.count(|line| is_reported(line) && line.contains("127.0.0.1:1")), 1, "{log:?}");
 }
 
 #[test]
 fn events_pushed_before_the_first_contact_are_delivered_later() {
-    let topic = topic("patient", 1);
+    let topic = topic("late-contact", 1);
     let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
     let address = format!("127.0.0.1:{port}");
     let driver = driver_with(json!({"connect_timeout_ms": 500}), &Log::default());
     let topic = driver.open_topic(topic.name()).unwrap();
     let producer = producer_to(&topic, &address);
-    let push = producer.push(&NewEvent::json("patient")).unwrap();
-    assert_eq!(push.wait(PATIENCE).unwrap_err().status, Status::Unreachable);
+    let push = producer.push(&NewEvent::json("kept")).unwrap();
+    assert_eq!(push.wait(TIMEOUT).unwrap_err().status, Status::Unreachable);
     forward(TcpListener::bind(&address).unwrap(), Kafka::shared().bootstrap());
-    let end = Instant::now() + PATIENCE;
-    while let Err(error) = push.wait(PATIENCE) {
+    let end = Instant::now() + TIMEOUT;
+    while let Err(error) = push.wait(TIMEOUT) {
         assert_eq!(error.status, Status::Unreachable, "{error}");
         assert!(Instant::now() < end, "never delivered: {error}");
     }
 }
 
 #[test]
-fn localhost_with_one_address_that_refuses_is_no_error_and_no_delay() {
+fn localhost_with_one_refusing_address_connects_without_delay() {
     let port = Kafka::shared().bootstrap().rsplit(':').next().unwrap();
     let (log, made) = (Log::default(), topic("localhost", 1));
     let driver = driver_with(json!({"kafka": {"bootstrap.servers": format!("localhost:{port}")}}), &log);
     let topic = driver.open_topic(made.name()).unwrap();
     let producer = topic.producer("localhost").make().unwrap();
     let began = Instant::now();
-    producer.push(&NewEvent::json("quick")).unwrap().wait(PATIENCE).unwrap();
+    producer.push(&NewEvent::json("quick")).unwrap().wait(TIMEOUT).unwrap();
     assert!(began.elapsed() < Duration::from_millis(300 * u64::from(SLOWNESS)), "{:?}", began.elapsed());
     assert_eq!(log.count(|line| line.contains("refused") && !line.starts_with("debug")), 0, "{log:?}");
 }

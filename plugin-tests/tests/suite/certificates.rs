@@ -1,4 +1,5 @@
-//! Authorities and certificates for the tests, made anew in each run, as files that brokers, clients and web servers read.
+//! Certificate authorities and certificates, created in each test run, as files for brokers,
+//! clients and web servers.
 
 use std::path::PathBuf;
 use std::process::Command;
@@ -11,7 +12,7 @@ use rcgen::{
 
 use crate::kafka::unique;
 
-/// Guards the clients' keys.
+/// The password of encrypted client keys.
 pub const KEY_PASSWORD: &str = "octopus-test-secret-of-the-key";
 
 pub struct Authority {
@@ -40,7 +41,7 @@ impl Authority {
         &self.file
     }
 
-    /// For a server or client of that host name or address.
+    /// Issues a certificate for a server or client with this host name or address.
     pub fn certificate(&self, name: &str, host: &str) -> Pair {
         self.signed(name, params_of(name, Some(host)))
     }
@@ -60,14 +61,14 @@ impl Authority {
 }
 
 impl Pair {
-    /// Key and certificate in one file, as brokers want them.
+    /// The key and the certificate in one file, the format that brokers expect.
     pub fn both(&self) -> String {
         write("both", &(fs::read_to_string(&self.key).unwrap() + &fs::read_to_string(&self.certificate).unwrap()))
     }
 
-    /// The same, its key guarded by [`KEY_PASSWORD`].
-    pub fn with_guarded_key(&self) -> Pair {
-        let key = write("guarded", "");
+    /// The same certificate, with its key encrypted by [`KEY_PASSWORD`].
+    pub fn with_encrypted_key(&self) -> Pair {
+        let key = write("encrypted", "");
         let password = format!("pass:{KEY_PASSWORD}");
         let arguments =
             ["pkcs8", "-topk8", "-v2", "aes-256-cbc", "-in", &self.key, "-out", &key, "-passout", &password];

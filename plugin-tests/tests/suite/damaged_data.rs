@@ -1,4 +1,5 @@
-//! Record batches that can't be decoded: what a consumer reports, what it skips, and where it goes on.
+//! Record batches that can't be decoded: what a consumer reports, what it skips, and where it
+//! continues.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -11,14 +12,15 @@ use serde_json::json;
 use crate::damaged_log::{self, Batch};
 use crate::hosts::{reading_programs, run_host};
 use crate::kafka::{Kafka, unique};
-use crate::support::{Log, PATIENCE, driver_with, eventually, topic_of};
+use crate::support::{Log, TIMEOUT, driver_with, eventually, topic_of};
 
-const EVENTS_OF_A_BATCH: u64 = 3;
+const EVENTS_PER_BATCH: u64 = 3;
 const BATCHES: u64 = 6;
-/// The offsets of the batch that is damaged.
+/// The offsets of the damaged batch.
 const DAMAGED: SkippedOffsets = SkippedOffsets { partition: 0, first: 6, last: 8 };
 
-/// A broker whose log can be changed. It ends with the test process, which keeps its standard input open.
+/// A broker whose log the tests can change. It ends with the test process, which holds its stdin
+/// open.
 struct Broker {
     kafka: Kafka,
     folder: PathBuf,
@@ -39,36 +41,37 @@ impl Broker {
     }
 }
 
-/// A topic of batches of three numbered events each.
-fn topic_of_batches(compression: &str) -> (Topic, Producer) {
+/// Creates a topic with batches of three numbered events each.
+fn topic_with_batches(compression: &str) -> (Topic, Producer) {
     let topic = topic_of(&BROKER.driver, "damaged", 1);
     let producer =
         topic.producer("writer").kafka("linger.ms", 60_000).kafka("compression.type", compression).make().unwrap();
     for batch in 0..BATCHES {
-        write_batch(&producer, batch * EVENTS_OF_A_BATCH);
+        write_batch(&producer, batch * EVENTS_PER_BATCH);
     }
     for batch in 0..BATCHES {
-        let found = BROKER.batch(&topic, batch * EVENTS_OF_A_BATCH);
-        assert_eq!((found.base_offset, found.record_count), (batch * EVENTS_OF_A_BATCH, EVENTS_OF_A_BATCH as u32));
+        let found = BROKER.batch(&topic, batch * EVENTS_PER_BATCH);
+        assert_eq!((found.base_offset, found.record_count), (batch * EVENTS_PER_BATCH, EVENTS_PER_BATCH as u32));
     }
     (topic, producer)
 }
 
 fn write_batch(producer: &Producer, first: u64) {
-    for number in first..first + EVENTS_OF_A_BATCH {
+    for number in first..first + EVENTS_PER_BATCH {
         let event = json!({"number": number, "text": "as compressible as text is, as text is"});
         producer.push_forget(&NewEvent::json(&event).data(&[number as u8; 100])).unwrap();
     }
-    producer.flush().unwrap().wait(PATIENCE).unwrap();
+    producer.flush().unwrap().wait(TIMEOUT).unwrap();
 }
 
-/// Reads and acknowledges until `count` events came. Gives their ids, and the errors in between.
+/// Reads and acknowledges events until `count` have arrived. Returns their ids, and the errors in
+/// between.
 fn read_with_errors(consumer: &Consumer, count: usize) -> (Vec<u64>, Vec<Error>) {
     let started = Instant::now();
     let (mut ids, mut errors) = (Vec::new(), Vec::new());
     while ids.len() < count {
-        assert!(started.elapsed() < PATIENCE, "only {ids:?} came, and {errors:?}");
-        match consumer.next(PATIENCE) {
+        assert!(started.elapsed() < TIMEOUT, "only {ids:?} arrived, and {errors:?}");
+        match consumer.next(TIMEOUT) {
             Ok(Some(event)) => {
                 assert_eq!(event.json().unwrap()["number"], event.id());
                 event.acknowledge().unwrap();
@@ -81,32 +84,32 @@ fn read_with_errors(consumer: &Consumer, count: usize) -> (Vec<u64>, Vec<Error>)
     (ids, errors)
 }
 
-fn all_but(skipped: SkippedOffsets) -> Vec<u64> {
-    (0..BATCHES * EVENTS_OF_A_BATCH).filter(|id| !(skipped.first..=skipped.last).contains(id)).collect()
+fn all_ids_except(skipped: SkippedOffsets) -> Vec<u64> {
+    (0..BATCHES * EVENTS_PER_BATCH).filter(|id| !(skipped.first..=skipped.last).contains(id)).collect()
 }
 
-/// Damages the third of six batches, and looks at what a consumer makes of it.
+/// Damages the third of six batches, and checks that a consumer reports and skips it.
 fn assert_is_reported_and_skipped(what: &str, compression: &str, damage: impl FnOnce(&mut Batch)) {
-    let (topic, _producer) = topic_of_batches(compression);
+    let (topic, _producer) = topic_with_batches(compression);
     let mut batch = BROKER.batch(&topic, DAMAGED.first);
     damage(&mut batch);
     batch.write();
 
-    read_all_but_what_is_damaged(what, &topic.consumer(&unique("reader")).make().unwrap(), DAMAGED);
+    assert_reads_all_except(what, &topic.consumer(&unique("reader")).make().unwrap(), DAMAGED);
 }
 
-/// Expects one report of the damage, and all other events.
-fn read_all_but_what_is_damaged(what: &str, consumer: &Consumer, damaged: SkippedOffsets) {
-    let expected = all_but(damaged);
+/// Expects one report of the damaged offsets, and all other events.
+fn assert_reads_all_except(what: &str, consumer: &Consumer, damaged: SkippedOffsets) {
+    let expected = all_ids_except(damaged);
     let (ids, errors) = read_with_errors(consumer, expected.len());
     assert_eq!(ids, expected, "{what}");
     let skipped: Vec<_> = errors.iter().map(|error| (error.status, error.skipped, error.retriable)).collect();
     assert_eq!(skipped, [(Status::DamagedData, Some(damaged), false)], "{what}: {errors:?}");
-    let end = BATCHES * EVENTS_OF_A_BATCH;
+    let end = BATCHES * EVENTS_PER_BATCH;
     assert_eq!((consumer.position(0).unwrap(), consumer.lag(0).unwrap()), (end, 0), "{what}");
-    consumer.commit(PATIENCE).unwrap();
+    consumer.commit(TIMEOUT).unwrap();
     assert_eq!(consumer.committed(0).unwrap(), Some(end), "{what}");
-    consumer.close(PATIENCE).unwrap();
+    consumer.close(TIMEOUT).unwrap();
 }
 
 #[test]
@@ -133,7 +136,7 @@ fn batch_with_a_wrong_header_is_reported_once_and_skipped() {
     });
 }
 
-/// Offsets are not part of the checksum.
+/// The checksum does not cover the base offset.
 #[test]
 fn batch_with_a_wrong_offset_is_reported_once_and_skipped() {
     for (byte, bit) in [(0, 0x80), (2, 1), (5, 1), (7, 1), (7, 2), (7, 4), (7, 8), (7, 16)] {
@@ -143,43 +146,45 @@ fn batch_with_a_wrong_offset_is_reported_once_and_skipped() {
     }
 }
 
-/// Nothing behind it is in the same response, unless the consumer asks for more than one batch.
+/// With small fetches, the damaged batch is the only one in its fetch response.
 #[test]
 fn batch_that_claims_offsets_of_the_next_is_reported() {
     for claimed in [1, 2, 3, 6, 9] {
-        assert_is_noticed(&format!("base offset too high by {claimed}"), |batch| batch.bytes[7] += claimed);
-        assert_is_noticed(&format!("last offset too high by {claimed}"), |batch| {
-            batch.set_number(damaged_log::LAST_OFFSET_DELTA, EVENTS_OF_A_BATCH as u32 - 1 + u32::from(claimed));
+        assert_is_reported_by_all_fetch_sizes(&format!("base offset too high by {claimed}"), |batch| {
+            batch.bytes[7] += claimed
+        });
+        assert_is_reported_by_all_fetch_sizes(&format!("last offset too high by {claimed}"), |batch| {
+            batch.set_number(damaged_log::LAST_OFFSET_DELTA, EVENTS_PER_BATCH as u32 - 1 + u32::from(claimed));
             batch.renew_checksum();
         });
     }
 }
 
-/// However many batches come in one response.
-fn assert_is_noticed(what: &str, damage: impl Fn(&mut Batch)) {
-    let (topic, _producer) = topic_of_batches("none");
+/// Reads with fetch sizes from one batch to all batches in a response.
+fn assert_is_reported_by_all_fetch_sizes(what: &str, damage: impl Fn(&mut Batch)) {
+    let (topic, _producer) = topic_with_batches("none");
     let mut batch = BROKER.batch(&topic, DAMAGED.first);
     damage(&mut batch);
     batch.write();
     for bytes in [1, 1_000, 1_000_000] {
         let consumer = topic.consumer(&unique("reader")).kafka("max.partition.fetch.bytes", bytes);
-        read_all_but_what_is_damaged(&format!("{what}, fetched by {bytes} bytes"), &consumer.make().unwrap(), DAMAGED);
+        assert_reads_all_except(&format!("{what}, fetched by {bytes} bytes"), &consumer.make().unwrap(), DAMAGED);
     }
 }
 
 #[test]
 fn batch_with_a_wrong_record_is_reported_once_and_skipped() {
-    let with_first_record = |what: &str, length: [u8; 2]| {
+    let check_record_length = |what: &str, length: [u8; 2]| {
         assert_is_reported_and_skipped(what, "none", |batch| {
-            // Each record is longer than 63 bytes, so that its length takes two.
+            // Each record is longer than 63 bytes, so its length takes two bytes.
             assert!(batch.bytes[damaged_log::RECORDS] & 0x80 != 0);
             batch.bytes[damaged_log::RECORDS..damaged_log::RECORDS + 2].copy_from_slice(&length);
             batch.renew_checksum();
         });
     };
-    with_first_record("a record that is longer than the batch", [0xfe, 0x7f]);
-    with_first_record("a record with a negative length", [0x81, 0x00]);
-    with_first_record("a record that is shorter than its key and value", [0x90, 0x00]);
+    check_record_length("a record that is longer than the batch", [0xfe, 0x7f]);
+    check_record_length("a record with a negative length", [0x81, 0x00]);
+    check_record_length("a record that is shorter than its key and value", [0x90, 0x00]);
     assert_is_reported_and_skipped("a record with a byte more or less", "none", |batch| {
         batch.bytes[damaged_log::RECORDS] ^= 2;
         batch.renew_checksum();
@@ -187,7 +192,7 @@ fn batch_with_a_wrong_record_is_reported_once_and_skipped() {
 }
 
 #[test]
-fn compressed_batch_that_is_damaged_is_reported_once_and_skipped() {
+fn damaged_compressed_batch_is_reported_once_and_skipped() {
     for codec in ["gzip", "snappy", "lz4", "zstd"] {
         assert_is_reported_and_skipped(codec, codec, |batch| {
             let last = batch.bytes.len() - 10;
@@ -200,7 +205,8 @@ fn compressed_batch_that_is_damaged_is_reported_once_and_skipped() {
     }
 }
 
-/// A stored block that is not the last one, and nothing behind it: what waits for the end waits for ever.
+/// A stored block that is not marked as the last one, with nothing behind it: a decoder that waits
+/// for the last block never finishes.
 #[test]
 fn gzip_stream_without_an_end_is_reported_once_and_skipped() {
     assert_is_reported_and_skipped("gzip without an end", "gzip", |batch| {
@@ -213,9 +219,9 @@ fn gzip_stream_without_an_end_is_reported_once_and_skipped() {
     });
 }
 
-/// The header of the gzip stream has a name, as long as it takes for the batch to keep its size.
+/// A file name in the header of the gzip stream pads it, so that the batch keeps its size.
 #[test]
-fn batch_that_decompresses_to_nothing_is_reported_once_and_skipped() {
+fn batch_decompressing_to_nothing_is_reported_and_skipped() {
     assert_is_reported_and_skipped("gzip of nothing", "gzip", |batch| {
         let records = &mut batch.bytes[damaged_log::RECORDS..];
         let (header, end) = ([0x1f, 0x8b, 8, 8, 0, 0, 0, 0, 0, 3], [0, 3, 0, 0, 0, 0, 0, 0, 0, 0, 0]);
@@ -225,27 +231,27 @@ fn batch_that_decompresses_to_nothing_is_reported_once_and_skipped() {
     });
 }
 
-/// The formats of before Kafka 0.11, which brokers send as they are on their disks.
+/// Message sets from before Kafka 0.11, which brokers send as they are stored on disk.
 #[test]
 fn events_in_messages_of_old_formats_are_read() {
     for (magic, is_compressed) in [(0, false), (0, true), (1, false), (1, true)] {
-        let (topic, _) = topic_of_messages(magic, is_compressed);
+        let (topic, _) = topic_with_messages(magic, is_compressed);
         let consumer = topic.consumer(&unique("reader")).make().unwrap();
-        let (ids, errors) = read_with_errors(&consumer, (BATCHES * EVENTS_OF_A_BATCH) as usize);
+        let (ids, errors) = read_with_errors(&consumer, (BATCHES * EVENTS_PER_BATCH) as usize);
         assert_eq!(
             (ids, errors),
-            ((0..BATCHES * EVENTS_OF_A_BATCH).collect(), vec![]),
+            ((0..BATCHES * EVENTS_PER_BATCH).collect(), vec![]),
             "version {magic}, compressed: {is_compressed}"
         );
     }
 }
 
 #[test]
-fn message_of_an_old_format_that_is_damaged_is_reported_once_and_skipped() {
+fn damaged_old_format_message_is_reported_once_and_skipped() {
     let second = SkippedOffsets { partition: 0, first: 7, last: 7 };
     for magic in [0, 1] {
         let assert_is_reported = |what: &str, is_compressed, fetched: &[u32], damage: &dyn Fn(&mut [u8])| {
-            let (topic, mut batches) = topic_of_messages(magic, is_compressed);
+            let (topic, mut batches) = topic_with_messages(magic, is_compressed);
             let batch = &mut batches[2];
             let (begin, skipped) = if is_compressed { (0, DAMAGED) } else { (batch.second_message(), second) };
             damage(&mut batch.bytes[begin..]);
@@ -254,7 +260,7 @@ fn message_of_an_old_format_that_is_damaged_is_reported_once_and_skipped() {
                 let consumer =
                     topic.consumer(&unique("reader")).kafka("max.partition.fetch.bytes", bytes).make().unwrap();
                 let what = format!("version {magic}, compressed: {is_compressed}, fetched by {bytes} bytes: {what}");
-                read_all_but_what_is_damaged(&what, &consumer, skipped);
+                assert_reads_all_except(&what, &consumer, skipped);
             }
         };
         for is_compressed in [false, true] {
@@ -263,7 +269,8 @@ fn message_of_an_old_format_that_is_damaged_is_reported_once_and_skipped() {
                 message[damaged_log::OLD_CHECKSUM] ^= 1
             });
             for (byte, bit) in [(0, 0x80), (2, 1), (5, 1), (7, 1), (7, 2), (7, 4), (7, 8), (7, 16)] {
-                // Kafka's broker fails all fetches behind a compressed message with a negative offset.
+                // Kafka's broker fails all fetches after a compressed message with a negative
+                // offset.
                 if is_compressed && byte == 0 {
                     continue;
                 }
@@ -274,9 +281,9 @@ fn message_of_an_old_format_that_is_damaged_is_reported_once_and_skipped() {
     }
 }
 
-/// A topic of batches that are messages of an old format on the broker's disk.
-fn topic_of_messages(magic: u8, is_compressed: bool) -> (Topic, Vec<Batch>) {
-    let (topic, _producer) = topic_of_batches("none");
+/// Creates a topic whose batches are messages of an old format on the broker's disk.
+fn topic_with_messages(magic: u8, is_compressed: bool) -> (Topic, Vec<Batch>) {
+    let (topic, _producer) = topic_with_batches("none");
     let mut batches = Batch::all(&BROKER.folder, topic.name(), 0);
     for batch in &mut batches {
         batch.turn_into_messages(magic, is_compressed);
@@ -285,20 +292,21 @@ fn topic_of_messages(magic: u8, is_compressed: bool) -> (Topic, Vec<Batch>) {
     (topic, batches)
 }
 
-/// The broker itself reads lengths, and finds its way by them: what is behind a damaged one may be out of its reach.
+/// The broker follows the lengths of batches to find an offset, so it may not find the batches
+/// after a damaged length.
 #[test]
-fn batch_that_the_broker_cannot_read_is_reported_once_and_skipped() {
+fn batch_unreadable_by_the_broker_is_reported_and_skipped() {
     for length in [0, 48, 60, 200, 0x7000_0000, u32::MAX] {
-        let (topic, producer) = topic_of_batches("none");
+        let (topic, producer) = topic_with_batches("none");
         let mut batch = BROKER.batch(&topic, DAMAGED.first);
         batch.set_number(damaged_log::LENGTH, length);
         batch.write();
         let consumer = topic.consumer(&unique("reader")).make().unwrap();
         let started = Instant::now();
-        let end = BATCHES * EVENTS_OF_A_BATCH;
+        let end = BATCHES * EVENTS_PER_BATCH;
         let (mut ids, mut skipped) = (Vec::new(), Vec::<SkippedOffsets>::new());
         while ids.last().copied().max(skipped.last().map(|skipped| skipped.last)) < Some(end - 1) {
-            assert!(started.elapsed() < PATIENCE, "length {length}: only {ids:?} came, {skipped:?} are skipped");
+            assert!(started.elapsed() < TIMEOUT, "length {length}: only {ids:?} arrived, {skipped:?} are skipped");
             match consumer.next(Duration::from_millis(200)) {
                 Ok(event) => ids.extend(event.map(|event| event.id())),
                 Err(error) => {
@@ -310,24 +318,24 @@ fn batch_that_the_broker_cannot_read_is_reported_once_and_skipped() {
         let [skipped] = skipped[..] else { panic!("length {length}: {skipped:?}") };
         assert_eq!(skipped.first, DAMAGED.first, "length {length}");
         assert!(skipped.last >= DAMAGED.last, "length {length}: {skipped:?}");
-        assert_eq!(ids, all_but(skipped), "length {length}: {skipped:?}");
+        assert_eq!(ids, all_ids_except(skipped), "length {length}: {skipped:?}");
         println!("length {length}: {skipped:?} in {:?}", started.elapsed());
         write_batch(&producer, end);
     }
 }
 
 #[test]
-fn damage_at_the_end_is_reported_and_what_is_written_later_is_read() {
-    let (topic, producer) = topic_of_batches("none");
-    let first = (BATCHES - 1) * EVENTS_OF_A_BATCH;
-    let end = BATCHES * EVENTS_OF_A_BATCH;
+fn damage_at_the_end_is_reported_and_later_records_are_read() {
+    let (topic, producer) = topic_with_batches("none");
+    let first = (BATCHES - 1) * EVENTS_PER_BATCH;
+    let end = BATCHES * EVENTS_PER_BATCH;
     let mut batch = BROKER.batch(&topic, first);
     *batch.bytes.last_mut().unwrap() ^= 1;
     batch.write();
     let consumer = topic.consumer(&unique("reader")).make().unwrap();
     let (ids, errors) = read_with_errors(&consumer, first as usize);
     assert_eq!((ids, errors), ((0..first).collect(), vec![]));
-    let error = consumer.next(PATIENCE).unwrap_err();
+    let error = consumer.next(TIMEOUT).unwrap_err();
     let skipped = SkippedOffsets { partition: 0, first, last: end - 1 };
     assert_eq!((error.status, error.skipped), (Status::DamagedData, Some(skipped)), "{error}");
     assert_eq!(consumer.position(0).unwrap(), end);
@@ -337,8 +345,8 @@ fn damage_at_the_end_is_reported_and_what_is_written_later_is_read() {
 }
 
 #[test]
-fn consumer_that_stops_at_damage_goes_on_when_it_seeks() {
-    let (topic, _producer) = topic_of_batches("none");
+fn consumer_stopped_at_damage_continues_after_a_seek() {
+    let (topic, _producer) = topic_with_batches("none");
     let mut batch = BROKER.batch(&topic, DAMAGED.first);
     *batch.bytes.last_mut().unwrap() ^= 1;
     batch.write();
@@ -361,8 +369,8 @@ fn consumer_that_stops_at_damage_goes_on_when_it_seeks() {
 }
 
 #[test]
-fn unknown_ways_to_treat_damage_are_refused_by_name() {
-    let (topic, _producer) = topic_of_batches("none");
+fn unknown_on_damaged_value_is_rejected() {
+    let (topic, _producer) = topic_with_batches("none");
     for value in [json!("ignore"), json!(1), json!(null)] {
         let error = topic.consumer("reader").option("on_damaged", value).make().unwrap_err();
         assert_eq!(error.status, Status::InvalidConfiguration);
@@ -370,10 +378,10 @@ fn unknown_ways_to_treat_damage_are_refused_by_name() {
     }
 }
 
-/// As their users write them: a loop around one call, in each language.
+/// Programs as users write them: a loop around one call, in each language.
 #[test]
-fn ordinary_programs_skip_what_is_damaged_and_read_on() {
-    let (topic, _producer) = topic_of_batches("none");
+fn ordinary_programs_skip_damaged_batches_and_continue() {
+    let (topic, _producer) = topic_with_batches("none");
     let mut batch = BROKER.batch(&topic, DAMAGED.first);
     let last = batch.bytes.len() - 10;
     batch.bytes[last] ^= 0x40;
@@ -385,9 +393,9 @@ fn ordinary_programs_skip_what_is_damaged_and_read_on() {
         events(0..DAMAGED.first),
         DAMAGED.first,
         DAMAGED.last,
-        events(DAMAGED.last + 1..BATCHES * EVENTS_OF_A_BATCH),
+        events(DAMAGED.last + 1..BATCHES * EVENTS_PER_BATCH),
     );
-    let wanted = all_but(DAMAGED).len().to_string();
+    let wanted = all_ids_except(DAMAGED).len().to_string();
     for (language, mut program) in reading_programs() {
         program.args([BROKER.kafka.bootstrap(), topic.name(), &unique("reading"), &wanted]);
         assert_eq!(run_host(&program), expected, "{language}");

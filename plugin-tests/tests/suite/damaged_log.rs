@@ -1,6 +1,6 @@
-//! Changes record batches on a broker's disk: the bytes of the batch with a given offset, with or without a new checksum.
-//! The formats are Kafka's: record batches (<https://kafka.apache.org/documentation/#recordbatch>), and the message sets of
-//! before Kafka 0.11 (<https://kafka.apache.org/documentation/#messageset>).
+//! Changes the bytes of record batches on a broker's disk, with or without a new checksum. The
+//! formats are Kafka's: record batches (<https://kafka.apache.org/documentation/#recordbatch>), and
+//! message sets from before Kafka 0.11 (<https://kafka.apache.org/documentation/#messageset>).
 
 use std::fs::{self, File};
 use std::os::unix::fs::FileExt as _;
@@ -8,11 +8,11 @@ use std::path::{Path, PathBuf};
 
 use serde_json::json;
 
-/// Places in a batch, in bytes from its beginning.
+/// Positions of fields in a batch, in bytes from its beginning.
 pub const LENGTH: usize = 8;
 pub const MAGIC: usize = 16;
 pub const CHECKSUM: usize = 17;
-/// In a message of an old format.
+/// The position in a message of an old format.
 pub const OLD_CHECKSUM: usize = 12;
 pub const ATTRIBUTES: usize = 21;
 pub const LAST_OFFSET_DELTA: usize = 23;
@@ -30,15 +30,16 @@ pub struct Batch {
 }
 
 impl Batch {
-    /// The batch with this offset in the first segment of a partition of the broker that has this folder.
+    /// Finds the batch with this offset in a partition's first segment. `broker` is the broker's
+    /// folder.
     pub fn find(broker: &Path, topic: &str, partition: u32, offset: u64) -> Batch {
         let mut batches = Batch::all(broker, topic, partition).into_iter();
-        let has_it =
+        let has_offset =
             |batch: &Batch| (batch.base_offset..batch.base_offset + u64::from(batch.record_count)).contains(&offset);
-        batches.find(has_it).unwrap_or_else(|| panic!("offset {offset} is not in {topic} [{partition}]"))
+        batches.find(has_offset).unwrap_or_else(|| panic!("offset {offset} is not in {topic} [{partition}]"))
     }
 
-    /// The batches of the first segment, in order.
+    /// Returns the batches of a partition's first segment, in order.
     pub fn all(broker: &Path, topic: &str, partition: u32) -> Vec<Batch> {
         let segment = broker.join(format!("{topic}-{partition}/00000000000000000000.log"));
         let log = fs::read(&segment).unwrap_or_else(|error| panic!("{}: {error}", segment.display()));
@@ -59,7 +60,7 @@ impl Batch {
         batches
     }
 
-    /// Makes the checksum that of the bytes as they are now.
+    /// Recomputes the checksum over the current bytes.
     pub fn renew_checksum(&mut self) {
         let checksum = crc32c(&self.bytes[ATTRIBUTES..]);
         self.bytes[CHECKSUM..ATTRIBUTES].copy_from_slice(&checksum.to_be_bytes());
@@ -69,7 +70,8 @@ impl Batch {
         self.bytes[place..place + 4].copy_from_slice(&value.to_be_bytes());
     }
 
-    /// Puts messages of an old format in their place, as many and in as many bytes, in one compressed message or by themselves.
+    /// Replaces the batch by as many messages of an old format, in as many bytes: separate
+    /// messages, or one compressed message that contains them.
     pub fn turn_into_messages(&mut self, magic: u8, is_compressed: bool) {
         let (count, size) = (u64::from(self.record_count), self.bytes.len());
         let base = self.base_offset;
@@ -77,34 +79,34 @@ impl Batch {
             self.bytes = messages(magic, base..base + count, base, size);
             return;
         }
-        // Version 1 has offsets within the set.
+        // Messages of version 1 have offsets relative to the set.
         let first = if magic == 0 { base } else { 0 };
         let inner = messages(magic, first..first + count, base, size - overhead(magic) - GZIP_OVERHEAD);
         self.bytes = message(magic, base + count - 1, GZIP, &stored_by_gzip(&inner));
         assert_eq!(self.bytes.len(), size);
     }
 
-    /// Where it begins.
+    /// The position at which the second message begins.
     pub fn second_message(&self) -> usize {
         LENGTH + 4 + number(&self.bytes, LENGTH) as usize
     }
 
-    /// Writes the bytes back to where they were. A broker sends them from there.
+    /// Writes the bytes back to the segment, from which the broker sends them.
     pub fn write(&self) {
         File::options().write(true).open(&self.segment).unwrap().write_all_at(&self.bytes, self.position).unwrap();
     }
 }
 
-/// The codec in a message's attributes.
+/// The codec id in a message's attributes.
 const GZIP: u8 = 1;
 const GZIP_OVERHEAD: usize = 23;
 
-/// What a message has beside its value.
+/// The size of a message without its value.
 fn overhead(magic: u8) -> usize {
     if magic == 0 { 26 } else { 34 }
 }
 
-/// Events with these offsets, and the numbers from `first` on, in `size` bytes.
+/// Encodes events with these offsets, numbered from `first`, in `size` bytes.
 fn messages(magic: u8, offsets: std::ops::Range<u64>, first: u64, size: usize) -> Vec<u8> {
     let count = (offsets.end - offsets.start) as usize;
     let place = |index: usize| size * index / count;
@@ -130,7 +132,7 @@ fn message(magic: u8, offset: u64, attributes: u8, value: &[u8]) -> Vec<u8> {
     [&offset.to_be_bytes()[..], &size.to_be_bytes(), &checksum(&CRC32, &checked).to_be_bytes(), &checked].concat()
 }
 
-/// The value of an event's record, with as much data as it takes.
+/// Encodes the value of an event's record, padded with data to `size` bytes.
 fn event(number: u64, size: usize) -> Vec<u8> {
     let text = json!({"number": number}).to_string();
     let metadata = [&(text.len() as u64).to_le_bytes()[..], text.as_bytes()].concat();
@@ -138,7 +140,7 @@ fn event(number: u64, size: usize) -> Vec<u8> {
     [&(metadata.len() as u64).to_le_bytes()[..], &(data.len() as u64).to_le_bytes(), &metadata, &data].concat()
 }
 
-/// In one block that is not compressed.
+/// Encodes a gzip stream with one block that is not compressed.
 fn stored_by_gzip(bytes: &[u8]) -> Vec<u8> {
     let (header, size) = ([0x1f, 0x8b, 8, 0, 0, 0, 0, 0, 0, 3, 1], bytes.len() as u16);
     let end = [checksum(&CRC32, bytes), bytes.len() as u32].map(u32::to_le_bytes).concat();
@@ -158,7 +160,7 @@ fn checksum(table: &[u32; 256], bytes: &[u8]) -> u32 {
 }
 
 static CRC32C: [u32; 256] = table(0x82f6_3b78);
-/// That of gzip and of messages.
+/// The table of the checksum of gzip and of old messages.
 static CRC32: [u32; 256] = table(0xedb8_8320);
 
 const fn table(polynomial: u32) -> [u32; 256] {

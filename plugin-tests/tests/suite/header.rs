@@ -1,5 +1,5 @@
-//! include/octopus.h is what cbindgen makes of src/abi, and compiles alone as C11 and C++17 without a warning; so do the
-//! headers for C++.
+//! include/octopus.h matches the output of cbindgen for src/abi, and compiles alone as C11 and
+//! C++17 without warnings. So do the C++ headers.
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -18,43 +18,43 @@ fn generated() -> String {
 }
 
 #[test]
-fn the_header_is_what_cbindgen_makes_of_the_sources() {
+fn header_matches_the_output_of_cbindgen() {
     let path = root().join("include/octopus.h");
     let generated = generated();
     if env::var_os("OCTOPUS_WRITE_HEADER").is_some() {
         fs::write(&path, &generated).expect("writing include/octopus.h");
     }
-    let committed = fs::read_to_string(&path).expect("include/octopus.h is there");
+    let committed = fs::read_to_string(&path).expect("include/octopus.h exists");
     assert!(
         committed == generated,
-        "include/octopus.h is not what cbindgen makes of src/abi: run OCTOPUS_WRITE_HEADER=1 cargo test --test suite header"
+        "include/octopus.h differs from the output of cbindgen for src/abi: run OCTOPUS_WRITE_HEADER=1 cargo test --test suite header"
     );
 }
 
-fn compiles_alone(header: &Path, compiler: &str, standard: &str, language: &str) {
+fn check_compiles_alone(header: &Path, compiler: &str, standard: &str, language: &str) {
     let output = Command::new(compiler)
         .args([standard, "-Wall", "-Wextra", "-Wpedantic", "-Werror", "-fsyntax-only", "-x", language])
         .arg(header)
         .output()
-        .unwrap_or_else(|why| panic!("{compiler} could not be run: {why}"));
-    let complaints = String::from_utf8_lossy(&output.stderr);
-    assert!(output.status.success(), "{compiler} {standard} {}: {complaints}", header.display());
+        .unwrap_or_else(|why| panic!("running {compiler} failed: {why}"));
+    let messages = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{compiler} {standard} {}: {messages}", header.display());
 }
 
 #[test]
-fn the_header_compiles_alone_as_c11_and_as_cpp17_without_a_warning() {
+fn header_compiles_alone_as_c11_and_cpp17_without_warnings() {
     let header = root().join("include/octopus.h");
-    compiles_alone(&header, "cc", "-std=c11", "c");
-    compiles_alone(&header, "c++", "-std=c++17", "c++");
+    check_compiles_alone(&header, "cc", "-std=c11", "c");
+    check_compiles_alone(&header, "c++", "-std=c++17", "c++");
 }
 
 #[test]
-fn each_header_for_cpp_compiles_alone_as_cpp17_and_cpp20_without_a_warning() {
-    let parts = fs::read_dir(root().join("include/octopus")).expect("include/octopus is there");
+fn cpp_headers_compile_alone_as_cpp17_and_cpp20() {
+    let parts = fs::read_dir(root().join("include/octopus")).expect("include/octopus exists");
     let parts: Vec<_> = parts.map(|part| part.expect("a part").path()).collect();
     assert!(parts.len() > 10, "{parts:?}");
     for header in parts.iter().chain([&root().join("include/octopus.hpp")]) {
-        compiles_alone(header, "c++", "-std=c++17", "c++");
-        compiles_alone(header, "c++", "-std=c++20", "c++");
+        check_compiles_alone(header, "c++", "-std=c++17", "c++");
+        check_compiles_alone(header, "c++", "-std=c++20", "c++");
     }
 }

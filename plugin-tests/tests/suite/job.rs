@@ -1,4 +1,4 @@
-//! The main job of a program that uses Octopus (examples/job.rs), run as a process of its own.
+//! Runs a typical program that uses Octopus (examples/job.rs) as a process of its own.
 
 use std::io::{BufRead as _, BufReader};
 use std::path::{Path, PathBuf};
@@ -8,14 +8,14 @@ use std::{env, fs};
 
 use serde_json::Value;
 
-use crate::support::{keep, octopus};
+use crate::support::{octopus, save_output};
 
-/// A program that does the job with this configuration, and has only these variables in its environment; besides, those of
-/// the sanitizer that it may have been built with.
+/// The command that runs the job with this configuration. Its environment has only `variables`, and
+/// the options of the sanitizer that it may have been built with.
 pub fn job(config: &Value, arguments: &[&str], variables: &[(&str, &str)]) -> Command {
     let mut command = Command::new(job_program());
     command.arg(config.to_string()).args(arguments).env_clear().env("OCTOPUS_LIBRARY", octopus().path());
-    command.env("HOME", folder("nobodys-home")).envs(variables.iter().copied());
+    command.env("HOME", folder("empty-home")).envs(variables.iter().copied());
     command.envs(env::vars().filter(|(name, _)| name.ends_with("SAN_OPTIONS")));
     command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
     command
@@ -34,29 +34,30 @@ pub fn folder(name: &str) -> PathBuf {
     folder
 }
 
-/// The whole job; its log.
+/// Runs the whole job and returns its log.
 pub fn run_job(config: &Value, variables: &[(&str, &str)]) -> String {
     let mut running = Running::start(job(config, &["work", "1"], variables));
     running.expect("WORKED");
-    running.go_on();
+    running.close_input();
     running.expect("DONE");
     running.end()
 }
 
-/// One question to the brokers: what the program printed, and its log.
-pub fn look(config: &Value, variables: &[(&str, &str)]) -> (String, String) {
-    ended(job(config, &["look"], variables).spawn().unwrap())
+/// Runs the job's `look` command, a single request to the brokers. Returns its output and its log.
+pub fn run_look_command(config: &Value, variables: &[(&str, &str)]) -> (String, String) {
+    wait_for_output(job(config, &["look"], variables).spawn().unwrap())
 }
 
-/// What a program printed, and its log.
-pub fn ended(child: Child) -> (String, String) {
+/// Waits for a program to exit. Returns its output and its log.
+pub fn wait_for_output(child: Child) -> (String, String) {
     let output = child.wait_with_output().unwrap();
     let (printed, log) = (String::from_utf8(output.stdout).unwrap(), String::from_utf8(output.stderr).unwrap());
-    printed.lines().chain(log.lines()).for_each(keep);
+    printed.lines().chain(log.lines()).for_each(save_output);
     (printed, log)
 }
 
-/// A job that works, or waits for its input to end with everything open.
+/// A job that is running. When its work is done, it waits for the end of its input with all handles
+/// open.
 pub struct Running {
     child: Child,
     input: Option<ChildStdin>,
@@ -68,26 +69,26 @@ impl Running {
     pub fn start(mut command: Command) -> Self {
         let mut child = command.spawn().unwrap();
         let log: Arc<Mutex<String>> = Arc::default();
-        let (mut from, kept) = (BufReader::new(child.stderr.take().unwrap()), log.clone());
+        let (mut from, saved) = (BufReader::new(child.stderr.take().unwrap()), log.clone());
         std::thread::spawn(move || {
             let mut line = String::new();
             while from.read_line(&mut line).is_ok_and(|read| read > 0) {
-                keep(line.trim_end());
-                kept.lock().unwrap().push_str(&line);
+                save_output(line.trim_end());
+                saved.lock().unwrap().push_str(&line);
                 line.clear();
             }
         });
         Running { input: child.stdin.take(), output: BufReader::new(child.stdout.take().unwrap()), child, log }
     }
 
-    pub fn expect(&mut self, wanted: &str) {
+    pub fn expect(&mut self, expected: &str) {
         let mut line = String::new();
         self.output.read_line(&mut line).unwrap();
-        keep(line.trim_end());
-        assert_eq!(line.trim_end(), wanted, "{}", self.log());
+        save_output(line.trim_end());
+        assert_eq!(line.trim_end(), expected, "{}", self.log());
     }
 
-    pub fn go_on(&mut self) {
+    pub fn close_input(&mut self) {
         self.input = None;
     }
 
@@ -100,12 +101,12 @@ impl Running {
         self.log.lock().unwrap().clone()
     }
 
-    pub fn count(&self, wanted: &str) -> usize {
-        self.log().lines().filter(|line| line.contains(wanted)).count()
+    pub fn count(&self, text: &str) -> usize {
+        self.log().lines().filter(|line| line.contains(text)).count()
     }
 }
 
-/// A test that fails leaves no job behind.
+/// A failing test ends its job.
 impl Drop for Running {
     fn drop(&mut self) {
         let _ = self.child.kill();

@@ -1,4 +1,5 @@
-//! Intact records that exceed a limit of the consumer: they are not skipped, and each pull names the property.
+//! Intact records that exceed a limit of the consumer: it does not skip them, and each pull names
+//! the limiting property.
 
 use std::time::{Duration, Instant};
 
@@ -6,10 +7,10 @@ use octopus_loader::{Consumer, Error, NewEvent, Status, Topic, TopicOptions};
 use serde_json::json;
 
 use crate::kafka::{Kafka, unique};
-use crate::support::{Log, PATIENCE, SLOWNESS, driver_with};
+use crate::support::{Log, SLOWNESS, TIMEOUT, driver_with};
 
-/// How long a pull may go without naming the limit.
-const REPORTED: Duration = Duration::from_secs(10 * SLOWNESS as u64);
+/// The time within which pulls report the limit.
+const REPORT_TIMEOUT: Duration = Duration::from_secs(10 * SLOWNESS as u64);
 
 fn topic_for_large_events(kafka: &Kafka, partitions: u32) -> Topic {
     let settings = json!({"kafka": {"bootstrap.servers": kafka.bootstrap()}, "disable_info_topic": true});
@@ -23,8 +24,8 @@ fn topic_for_large_events(kafka: &Kafka, partitions: u32) -> Topic {
     driver.open_topic(&name).unwrap()
 }
 
-/// The error that pulls report again and again.
-fn standing_error(consumer: &Consumer) -> Error {
+/// Returns the persistent error, once three pulls have reported it.
+fn persistent_error(consumer: &Consumer) -> Error {
     let started = Instant::now();
     let mut times = 0;
     loop {
@@ -34,11 +35,11 @@ fn standing_error(consumer: &Consumer) -> Error {
                 return error;
             }
         }
-        assert!(started.elapsed() < 3 * REPORTED, "{times} pulls report it");
+        assert!(started.elapsed() < 3 * REPORT_TIMEOUT, "only {times} pulls reported an error");
     }
 }
 
-/// The bytes that the error asks for.
+/// The size that the error message states as required.
 fn required(error: &Error, unit: &str) -> usize {
     let (before, _) = error.message.split_once(unit).unwrap();
     before.rsplit(' ').next().unwrap().parse().unwrap()
@@ -51,32 +52,32 @@ fn each_codec_obeys_the_limit_on_decompressed_bytes_exactly() {
         let producer = topic.producer("").kafka("compression.type", codec).kafka("message.max.bytes", 20_000_000);
         let producer = producer.make().unwrap();
         let event = NewEvent::json(&json!(codec)).data(&[b'a'; 5_000_000]).partition(partition);
-        producer.push(&event).unwrap().wait(PATIENCE).unwrap();
+        producer.push(&event).unwrap().wait(TIMEOUT).unwrap();
         let consumer = |limit: usize| {
             let consumer = topic.consumer(&unique("reader")).targets(&[partition as u32]);
             consumer.kafka("fetch.decompressed.max.bytes", limit).make().unwrap()
         };
-        let error = standing_error(&consumer(4_000_000));
+        let error = persistent_error(&consumer(4_000_000));
         assert_eq!((error.status, error.retriable), (Status::TooLarge, false), "{codec}: {error}");
         assert!(error.message.contains("fetch.decompressed.max.bytes=4000000"), "{codec}: {error}");
         let required = required(&error, " bytes when it is decompressed");
         assert!((5_000_000..5_000_000 + 100).contains(&required), "{codec}: {error}");
-        let error = standing_error(&consumer(required - 1));
+        let error = persistent_error(&consumer(required - 1));
         assert!(error.message.contains(&format!("has {required} bytes")), "{codec}: {error}");
-        let event = consumer(required).next(PATIENCE).unwrap().expect("it is not too large");
+        let event = consumer(required).next(TIMEOUT).unwrap().expect("it is not too large");
         assert_eq!(event.data().len(), 5_000_000, "{codec}");
     }
 }
 
 #[test]
-fn batch_larger_than_a_response_may_be_is_reported_and_other_partitions_go_on() {
+fn oversized_batch_is_reported_and_other_partitions_continue() {
     for kafka in [Kafka::shared(), Kafka::cluster_of_three()] {
         let topic = topic_for_large_events(kafka, 3);
         let producer = topic.producer("").kafka("message.max.bytes", 20_000_000).make().unwrap();
         let push = |partition: u64, size: usize| {
             let data = vec![b'a'; size];
             let event = NewEvent::json(&json!(size)).data(&data).partition(partition);
-            producer.push(&event).unwrap().wait(PATIENCE).unwrap();
+            producer.push(&event).unwrap().wait(TIMEOUT).unwrap();
         };
         push(0, 10);
         push(0, 5_000_000);
@@ -90,24 +91,24 @@ fn batch_larger_than_a_response_may_be_is_reported_and_other_partitions_go_on() 
         let mut small = 0;
         let started = Instant::now();
         while small < 3 {
-            assert!(started.elapsed() < PATIENCE, "{small} of the small events came");
+            assert!(started.elapsed() < TIMEOUT, "only {small} of the small events arrived");
             small += usize::from(matches!(limited.next(Duration::from_millis(500)), Ok(Some(_))));
         }
-        let error = standing_error(&limited);
+        let error = persistent_error(&limited);
         assert_eq!((error.status, error.retriable), (Status::TooLarge, false), "{error}");
         assert!(error.message.contains("receive.message.max.bytes=1000512"), "{error}");
         assert!(error.message.contains("offset 1 of partition 0"), "{error}");
         let required = required(&error, " bytes, receive.message.max.bytes");
-        // What comes later in the others is not held up.
+        // Later events of the other partitions arrive, too.
         push(1, 20);
         push(2, 20);
         let started = Instant::now();
         while small < 5 {
-            assert!(started.elapsed() < PATIENCE, "{small} of the small events came");
+            assert!(started.elapsed() < TIMEOUT, "only {small} of the small events arrived");
             small += usize::from(matches!(limited.next(Duration::from_millis(500)), Ok(Some(_))));
         }
         let unlimited = consumer(required);
-        let sizes = (0..6).map(|_| unlimited.next(PATIENCE).unwrap().expect("none is too large").data().len());
+        let sizes = (0..6).map(|_| unlimited.next(TIMEOUT).unwrap().expect("none is too large").data().len());
         assert!(sizes.sum::<usize>() > 5_000_000);
     }
 }

@@ -1,5 +1,6 @@
-//! The library within a process: how that ends with everything open, from which threads it is used, what else is loaded.
-//! The hosts are programs of their own, whose status says that all they looked at was so.
+//! The library within a process: exits with open handles, uses from different threads, and other
+//! loaded libraries. The hosts are separate programs; their exit status reports whether their
+//! checks passed.
 
 use std::fs;
 use std::path::Path;
@@ -9,17 +10,17 @@ use std::time::Duration;
 use serde_json::{Value, json};
 
 use crate::hosts::{
-    C, LIMIT_WITH_VALGRIND, careless_of_leaks, compile, compile_linked, library, run, run_careless_of_leaks, run_host,
-    with_valgrind,
+    C, VALGRIND_TIMEOUT, compile, compile_linked, library, run, run_host, run_without_leak_check, with_valgrind,
+    without_leak_check,
 };
 use crate::kafka::{Kafka, unique};
 use crate::secured::mutual_tls;
 
-/// For a host that ends at once.
-const SOON: Duration = Duration::from_secs(60);
+/// The timeout of a host that exits at once.
+const EXIT_TIMEOUT: Duration = Duration::from_secs(60);
 
-/// How the host in leaving.c ends, and with which status.
-const WAYS: [(&str, i32); 12] = [
+/// The ways in which the host in leaving.c ends, and its exit statuses.
+const EXITS: [(&str, i32); 12] = [
     ("main returns", 3),
     ("exit", 3),
     ("_exit", 3),
@@ -33,7 +34,7 @@ const WAYS: [(&str, i32); 12] = [
     ("in statistics", 4),
     ("in a rebalance", 4),
 ];
-const AT_THE_END: (&str, i32) = ("using all at the end", 6);
+const IN_EXIT_HANDLERS: (&str, i32) = ("using all at the end", 6);
 
 fn embedded() -> Value {
     json!({"embedded": {}, "kafka": {"statistics.interval.ms": 100}})
@@ -49,84 +50,88 @@ fn tls() -> Value {
     config
 }
 
-fn leave(ways: &[(&str, i32)], config: &Value) {
+fn check_exits(exits: &[(&str, i32)], config: &Value) {
     let host = compile(&C, "leaving.c", &unique("leaving"), &["-D_DEFAULT_SOURCE", "-pthread", "-ldl"]);
-    for (way, status) in ways {
-        ends_with(
+    for (exit, status) in exits {
+        check_exit_status(
             *status,
-            Command::new(&host).arg(library()).args([way, config.to_string().as_str(), &unique("leaving")]),
+            Command::new(&host).arg(library()).args([exit, config.to_string().as_str(), &unique("leaving")]),
         );
     }
 }
 
-/// Runs a host to its end, whose status or signal has to be this one.
-fn ends_with(status: i32, host: &Command) -> String {
+/// Runs a host, and checks that it exits with this status, or 128 plus the number of a signal.
+fn check_exit_status(status: i32, host: &Command) -> String {
     let script = r#"expected=$1; shift; "$@"; status=$?; [ $status = $expected ] || { echo "status $status, not $expected"; exit 1; }"#;
-    let host = careless_of_leaks(host);
+    let host = without_leak_check(host);
     let mut command = Command::new("sh");
     command.args(["-c", script, "sh", &status.to_string()]).arg(host.get_program()).args(host.get_args());
-    run(if with_valgrind() { LIMIT_WITH_VALGRIND } else { SOON }, &command)
+    run(if with_valgrind() { VALGRIND_TIMEOUT } else { EXIT_TIMEOUT }, &command)
+}
+
+/// The host also closes the library with `dlclose` before it exits.
+#[test]
+fn host_exits_in_any_way_with_open_handles() {
+    check_exits(&EXITS, &embedded());
+    check_exits(&EXITS, &plaintext());
 }
 
 #[test]
-fn a_host_can_leave_in_any_way_with_everything_open_and_the_library_closed() {
-    leave(&WAYS, &embedded());
-    leave(&WAYS, &plaintext());
+fn host_exits_in_any_way_while_its_clients_use_tls() {
+    check_exits(&EXITS, &tls());
 }
 
 #[test]
-fn a_host_can_leave_in_any_way_while_its_clients_speak_tls() {
-    leave(&WAYS, &tls());
-}
-
-#[test]
-fn what_runs_at_a_hosts_end_can_still_push_make_drivers_and_close_everything() {
+fn exit_handlers_can_push_create_drivers_and_close() {
     for config in [embedded(), plaintext(), tls()] {
-        leave(&[AT_THE_END], &config);
+        check_exits(&[IN_EXIT_HANDLERS], &config);
     }
 }
 
 #[test]
-fn destructors_of_static_objects_and_of_thread_locals_can_still_push_and_close() {
+fn static_and_thread_local_destructors_can_push_and_close() {
     let host = compile_linked("statics.cpp", &unique("statics"), &[]);
     for config in [embedded(), plaintext(), tls()] {
         const LAST_DESTRUCTOR_OF_ALL: i32 = 6;
-        ends_with(LAST_DESTRUCTOR_OF_ALL, Command::new(&host).args([config.to_string(), unique("statics")]));
+        check_exit_status(LAST_DESTRUCTOR_OF_ALL, Command::new(&host).args([config.to_string(), unique("statics")]));
     }
 }
 
+/// Other threads can use the objects that an ended thread created.
 #[test]
-fn threads_that_end_leave_no_event_and_no_thread_behind_and_others_use_what_they_made() {
+fn ended_threads_leave_no_event_and_no_thread_behind() {
     let host = compile(&C, "threads.c", &unique("threads"), &["-D_DEFAULT_SOURCE", "-pthread", "-ldl"]);
     let printed = run_host(Command::new(host).arg(library()).args([plaintext().to_string(), unique("threads")]));
     assert_eq!(printed, "800 events of 200 threads, each once, and no thread is left\n");
 }
 
+/// Children of fork, _Fork, vfork and posix_spawn, created while the parent's events are in flight.
 #[test]
-fn processes_made_in_any_way_while_events_are_in_flight_are_told_and_the_parent_loses_nothing() {
+fn child_processes_get_errors_and_the_parent_loses_no_event() {
     let host = compile(&C, "forking.c", &unique("forking"), &["-D_GNU_SOURCE", "-pthread", "-ldl"]);
     for config in [plaintext(), tls()] {
         let printed =
-            run_careless_of_leaks(Command::new(&host).arg(library()).args([config.to_string(), unique("forking")]));
-        assert_eq!(printed, "each child was told, and the parent lost nothing\n");
+            run_without_leak_check(Command::new(&host).arg(library()).args([config.to_string(), unique("forking")]));
+        assert_eq!(printed, "calls in each child returned OCTOPUS_FORKED, and the parent lost no events\n");
     }
 }
 
+/// Opening the library twice gives the same instance; opening a copy of the file gives another one.
 #[test]
-fn the_library_opened_again_is_the_same_and_a_copy_of_it_is_an_instance_of_its_own() {
+fn reopened_library_is_shared_and_a_copy_is_separate() {
     let host = compile(&C, "twice.c", &unique("twice"), &["-D_DEFAULT_SOURCE", "-pthread", "-ldl"]);
     let copy = Path::new(env!("CARGO_TARGET_TMPDIR")).join(unique("copy"));
     fs::copy(library(), &copy).unwrap();
     for config in [embedded(), plaintext(), tls()] {
         let mut command = Command::new(&host);
         command.arg(library()).arg(&copy).args([config.to_string(), unique("twice")]);
-        assert_eq!(run_careless_of_leaks(&command), "two instances, each with its own events\n");
+        assert_eq!(run_without_leak_check(&command), "two instances, each with its own events\n");
     }
     fs::remove_file(copy).unwrap();
 }
 
 #[test]
-fn the_plugin_works_beside_another_librdkafka_and_another_openssl_at_the_same_time() {
+fn plugin_works_beside_another_librdkafka_and_openssl() {
     let host = compile(&C, "neighbour.c", &unique("neighbour"), &["-D_DEFAULT_SOURCE", "-pthread", "-ldl"]);
     let (plaintext, tls) = (plaintext(), tls());
     for loaded in ["first", "last"] {
@@ -136,12 +141,13 @@ fn the_plugin_works_beside_another_librdkafka_and_another_openssl_at_the_same_ti
             let mut command = Command::new(&host);
             command.arg(library()).args([loaded, &config.to_string(), &unique("neighbour")]);
             command.args(of_kafka("bootstrap.servers")).args(certificates.iter().filter_map(|name| of_kafka(name)));
-            assert_eq!(run_careless_of_leaks(&command), "both libraries wrote, and all records were read\n");
+            assert_eq!(run_without_leak_check(&command), "both libraries wrote, and all records were read\n");
         }
     }
 }
 
-/// The size of its thread-local storage, which is a part of the stack of every thread in the process.
+/// The size of the library's thread-local storage, which takes a part of the stack of every thread
+/// in the process.
 fn thread_local_storage() -> u64 {
     const PT_TLS: u32 = 7;
     const SEGMENT: usize = 56;

@@ -1,4 +1,5 @@
-//! The tests of Octopus as a plugin: the built library, loaded by path, against a real Kafka.
+//! Tests of Octopus as a plugin: they load the built library by its path and run it against a real
+//! Kafka.
 
 mod addresses;
 mod authorization;
@@ -7,11 +8,11 @@ mod commits;
 mod component_edges;
 mod components;
 mod consuming;
+mod corrupted_responses;
 mod damaged_data;
 mod damaged_log;
 mod fetch_errors;
 mod forked_children;
-mod garbled;
 mod growing;
 mod header;
 mod hosts;
@@ -19,6 +20,7 @@ mod job;
 mod kafka;
 mod limits;
 mod loading;
+mod mock_service;
 mod msk;
 mod pools;
 mod positions;
@@ -27,16 +29,19 @@ mod process_exit;
 mod processing;
 mod producing;
 mod proxy;
+mod pulls;
 mod records;
 mod recreated_topics;
 mod resource_limits;
+mod sasl;
 mod secured;
 mod services;
 mod shared_clients;
-mod stand_in;
+mod source_order;
 mod support;
 mod tokens;
 mod topic_lifecycle;
 mod topic_service;
+mod topic_service_identity;
 mod topics;
 mod transactions;

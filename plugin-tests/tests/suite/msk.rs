@@ -1,4 +1,5 @@
-//! Amazon MSK's access control: a broker that checks tokens as MSK does, and each way that credentials are found.
+//! IAM access control of Amazon MSK: a broker that checks tokens as MSK does, and each source of
+//! credentials.
 
 use std::fs;
 use std::path::PathBuf;
@@ -9,9 +10,9 @@ use std::time::{Duration, Instant};
 use octopus_loader::Status;
 use serde_json::{Value, json};
 
-use crate::job::{Running, folder, job, look};
+use crate::job::{Running, folder, job, run_look_command};
 use crate::kafka::{Kafka, class_folder, unique};
-use crate::stand_in::{Request, StandIn};
+use crate::mock_service::{MockService, Request};
 use crate::support::{eventually, octopus};
 
 const REGION: &str = "eu-central-1";
@@ -23,7 +24,7 @@ const ANOTHER_SECRET: &str = "octopus-test-secret-of-somebody-else";
 const CONTAINER_TOKEN: &str = "octopus-test-secret-of-a-container";
 const METADATA_SESSION: &str = "octopus-test-secret-metadata-session";
 
-/// A broker that lets in who shows a token signed with the test's credentials.
+/// A broker that accepts clients whose token is signed with the test's credentials.
 struct Msk {
     kafka: Kafka,
     log: PathBuf,
@@ -69,18 +70,18 @@ impl Msk {
         json!({"kafka": kafka, "aws_msk_iam": iam})
     }
 
-    /// What the checker said of tokens.
-    fn said(&self) -> Vec<String> {
+    /// The checker's log: one line per token.
+    fn token_log(&self) -> Vec<String> {
         let text = fs::read_to_string(&self.log).unwrap_or_default();
         text.lines().map(str::to_owned).collect()
     }
 
     fn accepted(&self) -> usize {
-        self.said().iter().filter(|line| line.starts_with("accepted")).count()
+        self.token_log().iter().filter(|line| line.starts_with("accepted")).count()
     }
 }
 
-/// Writes a file, and gives its path.
+/// Writes a file, and returns its path.
 fn file(name: &str, text: &str) -> String {
     let path = folder("msk").join(unique(name));
     fs::write(&path, text).unwrap();
@@ -92,10 +93,11 @@ fn credentials_in_the_environment() -> Vec<(&'static str, &'static str)> {
 }
 
 #[test]
-fn the_main_job_goes_on_through_a_hundred_renewals_of_tokens_while_its_consumers_are_idle() {
+fn main_job_survives_a_hundred_token_renewals_while_idle() {
     const RENEWALS: usize = 100;
     let msk = Msk::start();
-    // With their administrators, readers and writers of info topics, each driver has five clients.
+    // Including its admin client and the reader and writer of info topics, each driver has five
+    // clients.
     let config = msk.config(json!({"region": REGION, "expiry_seconds": 10}));
     let mut job = Running::start(job(&config, &["work", "4"], &credentials_in_the_environment()));
     job.expect("WORKED");
@@ -105,12 +107,12 @@ fn the_main_job_goes_on_through_a_hundred_renewals_of_tokens_while_its_consumers
         assert!(Instant::now() < limit, "renewals: {}\n{}", job.count("has a new token"), job.log());
         std::thread::sleep(Duration::from_millis(100));
     }
-    let again = msk.accepted() - before;
-    assert!(again > RENEWALS, "connections showed new tokens {again} times while nothing was pushed or pulled");
-    job.go_on();
+    let renewals = msk.accepted() - before;
+    assert!(renewals > RENEWALS, "connections sent new tokens only {renewals} times while idle");
+    job.close_input();
     job.expect("DONE");
     job.end();
-    let refused: Vec<_> = msk.said().into_iter().filter(|line| !line.starts_with("accepted")).collect();
+    let refused: Vec<_> = msk.token_log().into_iter().filter(|line| !line.starts_with("accepted")).collect();
     assert_eq!(refused, [""; 0]);
 }
 
@@ -123,7 +125,7 @@ fn time(when: &str) -> String {
     String::from_utf8(output.stdout).unwrap().trim().to_owned()
 }
 
-/// Credentials as instance metadata and containers give them.
+/// Credentials in the format of instance metadata and containers.
 fn as_json() -> String {
     as_json_with(SECRET_KEY, &in_an_hour())
 }
@@ -134,7 +136,7 @@ fn as_json_with(secret: &str, expiration: &str) -> String {
     .to_string()
 }
 
-/// And as AWS' token service gives them.
+/// Credentials in the format of AWS' Security Token Service.
 fn as_xml(action: &str) -> String {
     format!(
         "<{action}Response xmlns=\"https://sts.amazonaws.com/doc/2011-06-15/\"><{action}Result><Credentials>\
@@ -146,8 +148,8 @@ fn as_xml(action: &str) -> String {
     )
 }
 
-fn metadata_service() -> StandIn {
-    StandIn::start(|request| match request.line.as_str() {
+fn metadata_service() -> MockService {
+    MockService::start(|request| match request.line.as_str() {
         "PUT /latest/api/token" => (200, METADATA_SESSION.to_owned()),
         line if line.contains("/security-credentials/the-role") => (200, as_json()),
         line if line.ends_with("/security-credentials/") => (200, "the-role".to_owned()),
@@ -155,8 +157,8 @@ fn metadata_service() -> StandIn {
     })
 }
 
-fn token_service() -> StandIn {
-    StandIn::start(|request: &Request| {
+fn token_service() -> MockService {
+    MockService::start(|request: &Request| {
         let action = ["AssumeRoleWithWebIdentity", "AssumeRole"];
         match action.into_iter().find(|action| request.body.contains(&format!("Action={action}&"))) {
             Some(action) => (200, as_xml(action)),
@@ -165,47 +167,48 @@ fn token_service() -> StandIn {
     })
 }
 
-/// Runs a program that asks the broker one question, with these variables only.
-fn looks(iam: Value, variables: &[(&str, &str)]) -> (String, String) {
-    look(&Msk::shared().config(iam), variables)
+/// Runs a program that sends a single request to the broker, with these environment variables only.
+fn run_look(iam: Value, variables: &[(&str, &str)]) -> (String, String) {
+    run_look_command(&Msk::shared().config(iam), variables)
 }
 
-fn gets_in(way: &str, iam: Value, variables: &[(&str, &str)]) {
-    let (printed, log) = looks(iam, variables);
-    assert_eq!(printed, "LOOKED false\n", "{way}: {log}");
+fn assert_accepted(source: &str, iam: Value, variables: &[(&str, &str)]) {
+    let (printed, log) = run_look(iam, variables);
+    assert_eq!(printed, "LOOKED false\n", "{source}: {log}");
 }
 
 #[test]
 fn credentials_are_found_in_the_environment() {
-    gets_in("environment", json!({"region": REGION}), &credentials_in_the_environment());
+    assert_accepted("environment", json!({"region": REGION}), &credentials_in_the_environment());
 }
 
+/// A profile that the configuration names takes precedence over the environment.
 #[test]
-fn credentials_are_found_in_shared_files_and_a_profile_that_is_named_goes_before_the_environment() {
+fn credentials_are_found_in_shared_files_and_named_profiles() {
     let keys = format!(
         "aws_access_key_id = {ACCESS_KEY}\naws_secret_access_key = {SECRET_KEY}\naws_session_token = {SESSION_TOKEN}\n"
     );
     let shared = file("credentials", &format!("[default]\n{keys}"));
-    gets_in("shared file", json!({"region": REGION}), &[("AWS_SHARED_CREDENTIALS_FILE", &shared)]);
+    assert_accepted("shared file", json!({"region": REGION}), &[("AWS_SHARED_CREDENTIALS_FILE", &shared)]);
     let named =
         file("credentials", &format!("[default]\naws_access_key_id = X\naws_secret_access_key = Y\n[work]\n{keys}"));
-    let elsewhere = [
+    let variables = [
         ("AWS_SHARED_CREDENTIALS_FILE", named.as_str()),
-        ("AWS_ACCESS_KEY_ID", "SOMEBODYELSE"),
+        ("AWS_ACCESS_KEY_ID", "ANOTHERACCESSKEY"),
         ("AWS_SECRET_ACCESS_KEY", ANOTHER_SECRET),
     ];
-    gets_in("named profile", json!({"region": REGION, "profile": "work"}), &elsewhere);
+    assert_accepted("named profile", json!({"region": REGION, "profile": "work"}), &variables);
     let script = format!(
         "printf '%s' '{}'",
         json!({"Version": 1, "AccessKeyId": ACCESS_KEY, "SecretAccessKey": SECRET_KEY, "SessionToken": SESSION_TOKEN})
     );
     let script = file("credentials.sh", &script);
     let config = file("config", &format!("[default]\ncredential_process = /bin/sh {script}\n"));
-    gets_in("credential process", json!({"region": REGION}), &[("AWS_CONFIG_FILE", &config)]);
+    assert_accepted("credential process", json!({"region": REGION}), &[("AWS_CONFIG_FILE", &config)]);
 }
 
 #[test]
-fn credentials_are_had_for_a_web_identity() {
+fn credentials_are_obtained_for_a_web_identity() {
     let (service, identity) = (token_service(), file("identity", "octopus-test-secret-identity"));
     let variables = [
         ("AWS_WEB_IDENTITY_TOKEN_FILE", identity.as_str()),
@@ -213,13 +216,14 @@ fn credentials_are_had_for_a_web_identity() {
         ("AWS_ROLE_SESSION_NAME", "pod"),
         ("AWS_ENDPOINT_URL_STS", &service.url("")),
     ];
-    gets_in("web identity", json!({"region": REGION}), &variables);
+    assert_accepted("web identity", json!({"region": REGION}), &variables);
     assert!(service.requests()[0].body.contains("octopus-test-secret-identity"));
 }
 
-/// A broker takes no second token from somebody else on a connection, and the session's name is part of who somebody is.
+/// The session name is a part of the principal, and a broker rejects a token of another principal
+/// when a connection re-authenticates.
 #[test]
-fn session_without_a_name_has_the_same_one_each_time() {
+fn default_session_name_is_the_same_each_time() {
     let (service, identity) = (token_service(), file("identity", "octopus-test-secret-identity"));
     let url = service.url("");
     let role = "arn:aws:iam::1:role/pod";
@@ -228,19 +232,20 @@ fn session_without_a_name_has_the_same_one_each_time() {
         ("AWS_ROLE_ARN", role),
         ("AWS_ENDPOINT_URL_STS", url.as_str()),
     ];
-    gets_in("web identity", json!({"region": REGION}), &variables);
+    assert_accepted("web identity", json!({"region": REGION}), &variables);
     let by_identity = format!("role_arn = {role}\nweb_identity_token_file = {identity}\n");
     let profile = file("config", &format!("[profile work]\n{by_identity}[default]\nregion = {REGION}\n"));
     let variables = [("AWS_CONFIG_FILE", profile.as_str()), ("AWS_ENDPOINT_URL_STS", url.as_str())];
-    gets_in("web identity of a profile", json!({"region": REGION, "profile": "work"}), &variables);
+    assert_accepted("web identity of a profile", json!({"region": REGION, "profile": "work"}), &variables);
     let by_role = format!("[default]\nrole_arn = {role}\nsource_profile = keys\n");
-    let keys = format!("[profile keys]\naws_access_key_id = SOMEBODYELSE\naws_secret_access_key = {ANOTHER_SECRET}\n");
+    let keys =
+        format!("[profile keys]\naws_access_key_id = ANOTHERACCESSKEY\naws_secret_access_key = {ANOTHER_SECRET}\n");
     let profile = file("config", &format!("{by_role}{keys}"));
     let variables = [("AWS_CONFIG_FILE", profile.as_str()), ("AWS_ENDPOINT_URL_STS", url.as_str())];
-    gets_in("role of a profile", json!({"region": REGION}), &variables);
+    assert_accepted("role of a profile", json!({"region": REGION}), &variables);
     let named = file("config", &format!("{by_role}role_session_name = beamline\n{keys}"));
     let variables = [("AWS_CONFIG_FILE", named.as_str()), ("AWS_ENDPOINT_URL_STS", url.as_str())];
-    gets_in("role of a profile with a name", json!({"region": REGION}), &variables);
+    assert_accepted("role of a profile with a name", json!({"region": REGION}), &variables);
 
     let name = |request: &Request| {
         let name = request.body.split('&').find_map(|pair| pair.strip_prefix("RoleSessionName="));
@@ -250,15 +255,17 @@ fn session_without_a_name_has_the_same_one_each_time() {
     assert_eq!(names, ["octopus", "octopus", "octopus", "beamline"]);
 }
 
+/// The look-up reads the container's authorization token again, as it may have changed.
 #[test]
-fn refused_credentials_are_looked_up_again_at_once_with_the_container_token_of_that_moment() {
+fn refused_credentials_are_looked_up_again_at_once() {
     let token = file("container-token", "octopus-test-secret-first");
-    let given = token.clone();
-    // The first credentials are of no use; whoever was given them gets a new token for the container.
-    let service = StandIn::start(move |request| {
+    let token_file = token.clone();
+    // The broker refuses the first credentials. The service that hands them out replaces the
+    // container's token.
+    let service = MockService::start(move |request| {
         let shows = |token: &str| request.headers.contains(&format!("authorization: {token}"));
         if shows("octopus-test-secret-first") {
-            fs::write(&given, CONTAINER_TOKEN).unwrap();
+            fs::write(&token_file, CONTAINER_TOKEN).unwrap();
             (200, as_json_with(ANOTHER_SECRET, &in_an_hour()))
         } else if shows(CONTAINER_TOKEN) {
             (200, as_json())
@@ -271,40 +278,43 @@ fn refused_credentials_are_looked_up_again_at_once_with_the_container_token_of_t
         [("AWS_CONTAINER_CREDENTIALS_FULL_URI", url.as_str()), ("AWS_CONTAINER_AUTHORIZATION_TOKEN_FILE", &token)];
     Msk::shared();
     let began = Instant::now();
-    gets_in("container", json!({"region": REGION}), &variables);
+    assert_accepted("container", json!({"region": REGION}), &variables);
     assert!(began.elapsed() < Duration::from_secs(10), "{:?}", began.elapsed());
     assert_eq!(service.requests().len(), 2);
 }
 
 #[test]
-fn credentials_that_end_within_a_minute_are_not_used() {
-    let service = StandIn::start(|_| (200, as_json_with(SECRET_KEY, &time("+30 seconds"))));
+fn credentials_expiring_within_a_minute_are_not_used() {
+    let service = MockService::start(|_| (200, as_json_with(SECRET_KEY, &time("+30 seconds"))));
     let url = service.url("/credentials");
-    let (printed, log) = looks(json!({"region": REGION}), &[("AWS_CONTAINER_CREDENTIALS_FULL_URI", &url)]);
+    let (printed, log) = run_look(json!({"region": REGION}), &[("AWS_CONTAINER_CREDENTIALS_FULL_URI", &url)]);
     assert!(printed.contains("FAILED") && printed.contains("too soon for a token"), "{printed}\n{log}");
 }
 
 #[test]
-fn access_key_that_brokers_do_not_know_yet_is_shown_again_until_they_do() {
+fn access_key_not_yet_known_to_brokers_is_retried() {
     let known_once = folder("msk").join(unique("known"));
     let msk = Msk::start_with(&format!("knownOnce=\"{}\"", known_once.display()));
-    // Longer than a refusal is waited for otherwise.
-    let until_known = Duration::from_secs(8);
+    // Longer than a client waits after the refusal of other credentials.
+    let unknown_for = Duration::from_secs(8);
     let creating = std::thread::spawn({
         let config = msk.config(json!({"region": REGION}));
-        move || look(&config, &[("AWS_ACCESS_KEY_ID", ACCESS_KEY), ("AWS_SECRET_ACCESS_KEY", SECRET_KEY)])
+        move || run_look_command(&config, &[("AWS_ACCESS_KEY_ID", ACCESS_KEY), ("AWS_SECRET_ACCESS_KEY", SECRET_KEY)])
     });
-    eventually("the key is refused", || msk.said().iter().any(|line| line == "refused the key is not known yet"));
-    std::thread::sleep(until_known);
+    eventually("the key is refused", || msk.token_log().iter().any(|line| line == "refused the key is not known yet"));
+    std::thread::sleep(unknown_for);
     fs::write(&known_once, "").unwrap();
     let (printed, log) = creating.join().unwrap();
     assert_eq!(printed, "LOOKED false\n", "{log}");
-    assert!(log.contains("refuses the token") || log.contains("invalid_token"), "nothing told of the refusals: {log}");
+    assert!(
+        log.contains("refuses the token") || log.contains("invalid_token"),
+        "the refusals are not in the log: {log}"
+    );
 }
 
 #[test]
-fn credentials_are_had_from_a_container() {
-    let service = StandIn::start(|request| match request.line.as_str() {
+fn credentials_are_obtained_from_a_container() {
+    let service = MockService::start(|request| match request.line.as_str() {
         "GET /credentials" if request.headers.contains(&format!("authorization: {CONTAINER_TOKEN}")) => {
             (200, as_json())
         }
@@ -314,95 +324,105 @@ fn credentials_are_had_from_a_container() {
         ("AWS_CONTAINER_CREDENTIALS_FULL_URI", service.url("/credentials")),
         ("AWS_CONTAINER_AUTHORIZATION_TOKEN", CONTAINER_TOKEN.to_owned()),
     ];
-    gets_in("container", json!({"region": REGION}), &variables.each_ref().map(|(name, value)| (*name, value.as_str())));
+    assert_accepted(
+        "container",
+        json!({"region": REGION}),
+        &variables.each_ref().map(|(name, value)| (*name, value.as_str())),
+    );
 }
 
 #[test]
-fn credentials_are_had_from_instance_metadata_once_for_many_tokens() {
+fn instance_metadata_credentials_serve_many_tokens() {
     let service = metadata_service();
     let url = service.url("");
-    gets_in("instance metadata", json!({"region": REGION}), &[("AWS_EC2_METADATA_SERVICE_ENDPOINT", &url)]);
-    let asked = |line: &str| service.requests().iter().filter(|request| request.line.contains(line)).count();
+    assert_accepted("instance metadata", json!({"region": REGION}), &[("AWS_EC2_METADATA_SERVICE_ENDPOINT", &url)]);
+    let request_count = |line: &str| service.requests().iter().filter(|request| request.line.contains(line)).count();
     let session = format!("x-aws-ec2-metadata-token: {METADATA_SESSION}");
     assert!(service.requests().iter().any(|request| request.headers.contains(&session)));
-    assert_eq!(asked("/the-role"), 1);
+    assert_eq!(request_count("/the-role"), 1);
 
     let config = Msk::shared().config(json!({"region": REGION, "expiry_seconds": 10}));
     let mut job = Running::start(job(&config, &["work", "1"], &[("AWS_EC2_METADATA_SERVICE_ENDPOINT", &url)]));
     eventually("more tokens than clients", || job.count("has a new token") > 6);
-    job.go_on();
+    job.close_input();
     job.expect("WORKED");
     job.expect("DONE");
     job.end();
-    assert_eq!(asked("/the-role"), 2, "a program looks its credentials up once");
+    assert_eq!(request_count("/the-role"), 2, "a process looks up its credentials once");
 }
 
 #[test]
-fn a_role_is_taken_on_with_the_credentials_found() {
+fn role_is_assumed_with_the_credentials_found() {
     let service = token_service();
     let url = service.url("");
     let variables = [
-        ("AWS_ACCESS_KEY_ID", "SOMEBODYELSE"),
+        ("AWS_ACCESS_KEY_ID", "ANOTHERACCESSKEY"),
         ("AWS_SECRET_ACCESS_KEY", ANOTHER_SECRET),
         ("AWS_ENDPOINT_URL_STS", url.as_str()),
     ];
     let role = json!({"region": REGION, "role_arn": "arn:aws:iam::1:role/writer", "role_session_name": "beamline"});
-    gets_in("role", role, &variables);
-    let asked = &service.requests()[0];
-    assert!(asked.body.contains("RoleSessionName=beamline") && asked.body.contains("role%2Fwriter"), "{asked:?}");
-    assert!(asked.headers.iter().any(|header| header.starts_with("authorization:") && header.contains("SOMEBODYELSE")));
+    assert_accepted("role", role, &variables);
+    let request = &service.requests()[0];
+    assert!(request.body.contains("RoleSessionName=beamline") && request.body.contains("role%2Fwriter"), "{request:?}");
+    assert!(
+        request
+            .headers
+            .iter()
+            .any(|header| header.starts_with("authorization:") && header.contains("ANOTHERACCESSKEY"))
+    );
 }
 
 #[test]
-fn credentials_that_cannot_be_found_are_told_with_the_places_that_were_looked_at() {
-    // Nothing answers there, as on a laptop.
-    let nobody = [("AWS_EC2_METADATA_DISABLED", "true")];
-    let (printed, log) = looks(json!({"region": REGION}), &nobody);
+fn missing_credentials_error_lists_the_sources_tried() {
+    // No instance metadata service responds, as on a laptop.
+    let variables = [("AWS_EC2_METADATA_DISABLED", "true")];
+    let (printed, log) = run_look(json!({"region": REGION}), &variables);
     for word in ["FAILED", "aws_msk_iam", "credentials", "environment", "profile", "instance metadata"] {
         assert!(printed.contains(word), "{word}: {printed}\n{log}");
     }
-    let (printed, _) = looks(json!({"region": REGION, "profile": "no-such-profile"}), &nobody);
+    let (printed, _) = run_look(json!({"region": REGION, "profile": "no-such-profile"}), &variables);
     assert!(printed.contains("FAILED") && printed.contains("no-such-profile"), "{printed}");
 }
 
 #[test]
-fn a_place_of_credentials_that_hangs_is_given_up_and_named() {
-    let service = StandIn::start(|_| {
+fn hanging_credential_source_times_out_and_is_named() {
+    let service = MockService::start(|_| {
         std::thread::sleep(Duration::from_secs(60));
         (500, String::new())
     });
     let msk = Msk::shared();
     let hanging = [("AWS_CONTAINER_CREDENTIALS_FULL_URI", service.url("/credentials"))];
     let (began, config) = (Instant::now(), msk.config(json!({"region": REGION})));
-    let (printed, log) = look(&config, &hanging.each_ref().map(|(name, value)| (*name, value.as_str())));
+    let (printed, log) = run_look_command(&config, &hanging.each_ref().map(|(name, value)| (*name, value.as_str())));
     assert!(printed.contains("FAILED") && printed.contains("looking up AWS credentials"), "{printed}\n{log}");
-    // 20 s for the look-up, and up to 10 s for the call that waits behind it to see that.
+    // 20 s for the look-up, and up to 10 s until the call that waits for it returns.
     assert!(began.elapsed() < Duration::from_secs(40), "{:?}", began.elapsed());
 }
 
 #[test]
-fn a_signature_that_the_broker_refuses_is_told_as_such() {
+fn signature_refused_by_the_broker_is_reported() {
     let mut variables = credentials_in_the_environment();
     variables[1].1 = ANOTHER_SECRET;
-    let (printed, log) = looks(json!({"region": REGION}), &variables);
+    let (printed, log) = run_look(json!({"region": REGION}), &variables);
     for word in ["FAILED", "refuses the token", "aws_msk_iam.region", "clock"] {
         assert!(printed.contains(word), "{word}: {printed}\n{log}");
     }
-    assert!(Msk::shared().said().iter().any(|line| line == "refused the signature is wrong"));
+    assert!(Msk::shared().token_log().iter().any(|line| line == "refused the signature is wrong"));
 }
 
 #[test]
-fn tokens_from_two_places_and_tokens_from_nowhere_are_refused_when_the_driver_is_made() {
-    let of = |settings: Value| {
+fn driver_with_two_token_sources_or_none_is_rejected() {
+    let builder_with = |settings: Value| {
         let mut config = json!({"kafka": {"bootstrap.servers": "127.0.0.1:1"}});
         config.as_object_mut().unwrap().extend(settings.as_object().unwrap().clone());
         octopus().driver_builder(config)
     };
-    let both = of(json!({"aws_msk_iam": {"region": REGION}})).token(|_| Err("never asked".to_owned())).create();
+    let both =
+        builder_with(json!({"aws_msk_iam": {"region": REGION}})).token(|_| Err("never called".to_owned())).create();
     let error = both.map(drop).unwrap_err();
     assert_eq!(error.status, Status::InvalidConfiguration);
     assert!(error.message.contains("aws_msk_iam") && error.message.contains("services.token"), "{error}");
-    let nobody = octopus().driver(json!({"kafka": {"bootstrap.servers": "x", "sasl.mechanism": "OAUTHBEARER"}}));
-    let error = nobody.map(drop).unwrap_err();
+    let none = octopus().driver(json!({"kafka": {"bootstrap.servers": "x", "sasl.mechanism": "OAUTHBEARER"}}));
+    let error = none.map(drop).unwrap_err();
     assert!(error.message.contains("kafka.sasl.mechanism") && error.message.contains("aws_msk_iam"), "{error}");
 }

@@ -1,4 +1,4 @@
-//! Thread pools, and producers that prepare their events on them.
+//! Thread pools, and producers that prepare events on them.
 
 use std::ffi::c_void;
 use std::ptr::{null, null_mut};
@@ -11,9 +11,9 @@ use octopus_loader::{HIGHEST_PRIORITY, HostPool, NewEvent, Status, Task, ThreadP
 use serde_json::json;
 
 use crate::kafka::unique;
-use crate::support::{PATIENCE, driver, octopus, read, topic};
+use crate::support::{TIMEOUT, driver, octopus, read, topic};
 
-/// Keeps the only thread of a pool busy until what it returns is dropped.
+/// Keeps the only thread of a pool busy until the returned sender is dropped.
 fn occupy(pool: &ThreadPool) -> mpsc::Sender<()> {
     let (release, until) = mpsc::channel::<()>();
     let (started, has_started) = mpsc::channel();
@@ -22,12 +22,13 @@ fn occupy(pool: &ThreadPool) -> mpsc::Sender<()> {
         let _ = until.recv();
     })
     .unwrap();
-    has_started.recv_timeout(PATIENCE).unwrap();
+    has_started.recv_timeout(TIMEOUT).unwrap();
     release
 }
 
+/// `HIGHEST_PRIORITY`, the default, goes before all other priorities.
 #[test]
-fn higher_priorities_go_first_the_default_ahead_of_all_and_equals_in_the_order_they_came() {
+fn tasks_run_by_priority_then_in_submission_order() {
     let pool = octopus().thread_pool(1).unwrap();
     let release = occupy(&pool);
     let (sender, done) = mpsc::channel();
@@ -43,24 +44,24 @@ fn higher_priorities_go_first_the_default_ahead_of_all_and_equals_in_the_order_t
 }
 
 #[test]
-fn a_pool_has_its_number_of_threads_and_uses_them_at_the_same_time() {
+fn pool_runs_tasks_on_all_its_threads_concurrently() {
     let pool = octopus().thread_pool(4).unwrap();
     assert_eq!(pool.thread_count().unwrap(), 4);
-    let all_there = Arc::new(std::sync::Barrier::new(5));
+    let all_running = Arc::new(std::sync::Barrier::new(5));
     for _ in 0..4 {
-        let barrier = all_there.clone();
+        let barrier = all_running.clone();
         pool.submit(0, move || {
             barrier.wait();
         })
         .unwrap();
     }
-    all_there.wait();
+    all_running.wait();
     let error = octopus().thread_pool(1_000_000).unwrap_err();
     assert!(error.status == Status::InvalidArgument && error.message.contains("4096"), "{error}");
 }
 
 #[test]
-fn the_default_pool_is_one_without_threads_and_runs_work_in_the_caller() {
+fn default_pool_has_no_threads_and_runs_tasks_in_the_caller() {
     let pool = driver().default_thread_pool().unwrap();
     assert_eq!((pool.thread_count().unwrap(), pool.pending().unwrap()), (0, 0));
     let (sender, done) = mpsc::channel();
@@ -68,8 +69,9 @@ fn the_default_pool_is_one_without_threads_and_runs_work_in_the_caller() {
     assert_eq!(done.try_recv().unwrap(), thread::current().id());
 }
 
+/// Releasing the pool does not cancel the tasks that are submitted already.
 #[test]
-fn threads_that_submit_at_the_same_time_have_all_their_tasks_run_once_also_after_the_release() {
+fn concurrently_submitted_tasks_run_once_even_after_release() {
     let pool = octopus().thread_pool(3).unwrap();
     let count = Arc::new(AtomicUsize::new(0));
     thread::scope(|scope| {
@@ -86,16 +88,16 @@ fn threads_that_submit_at_the_same_time_have_all_their_tasks_run_once_also_after
         }
     });
     drop(pool);
-    crate::support::eventually("all have run", || count.load(Ordering::Relaxed) == 2_000);
+    crate::support::eventually("all tasks have run", || count.load(Ordering::Relaxed) == 2_000);
 }
 
-/// Numbered events from several threads: each thread's numbers must come in order in each partition.
+/// Pushes numbered events from several threads, each to one partition, and flushes.
 fn push_from_threads(producer: &octopus_loader::Producer, threads: u64, count: u64) {
     thread::scope(|scope| {
         for thread in 0..threads {
             scope.spawn(move || {
                 for number in 0..count {
-                    // Larger and smaller ones, which take longer and shorter to prepare.
+                    // Large and small events take different times to prepare.
                     let data = vec![0; if number % 10 == 0 { 5_000 } else { 5 }];
                     producer
                         .push_forget(&NewEvent::json(&json!([thread, number])).data(&data).partition(thread))
@@ -104,7 +106,7 @@ fn push_from_threads(producer: &octopus_loader::Producer, threads: u64, count: u
             });
         }
     });
-    producer.flush().unwrap().wait(PATIENCE).unwrap();
+    producer.flush().unwrap().wait(TIMEOUT).unwrap();
 }
 
 #[test]
@@ -129,7 +131,7 @@ fn strict_order_holds_on_a_pool_of_several_threads() {
 }
 
 #[test]
-fn in_loose_order_everything_arrives_once() {
+fn loose_order_delivers_each_event_once() {
     let topic = topic("loose", 1);
     let pool = octopus().thread_pool(4).unwrap();
     let producer = topic.producer("loose").loose().pool(&pool).make().unwrap();
@@ -144,49 +146,44 @@ fn in_loose_order_everything_arrives_once() {
 }
 
 #[test]
-fn a_burst_beyond_the_room_waits_for_it_also_on_a_pool() {
-    let topic = topic("pool-room", 1);
+fn burst_beyond_the_in_flight_limit_waits_on_a_pool() {
+    let topic = topic("pool-in-flight-limit", 1);
     let pool = octopus().thread_pool(2).unwrap();
     let producer = topic.producer("burst").pool(&pool).kafka("queue.buffering.max.messages", 100).make().unwrap();
     push_from_threads(&producer, 3, 1_000);
     assert_eq!(read(&topic.consumer(&unique("group")).make().unwrap(), 3_000).len(), 3_000);
 }
 
+/// A task that waited for an event or a flush of its own pool would deadlock, so these calls fail.
+/// Waiting for another producer works.
 #[test]
-fn in_a_pools_task_its_own_producers_push_and_what_would_wait_for_the_pool_says_so() {
+fn pool_task_can_push_but_not_wait_for_its_own_pool() {
     let (one, other) = (topic("pool-task", 1), topic("pool-task-other", 1));
     let pool = octopus().thread_pool(1).unwrap();
     let producer = Arc::new(one.producer("inside").pool(&pool).make().unwrap());
     let elsewhere = other.producer("elsewhere").make().unwrap();
-    let (sender, told) = mpsc::channel();
+    let (sender, results) = mpsc::channel();
     let inside = producer.clone();
     pool.submit(0, move || {
         let push = inside.push(&NewEvent::default()).unwrap();
-        let refused = [push.wait(PATIENCE).map(drop), inside.flush().unwrap().wait(PATIENCE), inside.close(PATIENCE)];
-        let waited = elsewhere.push(&NewEvent::default()).unwrap().wait(PATIENCE);
+        let refused = [push.wait(TIMEOUT).map(drop), inside.flush().unwrap().wait(TIMEOUT), inside.close(TIMEOUT)];
+        let waited = elsewhere.push(&NewEvent::default()).unwrap().wait(TIMEOUT);
         sender.send((refused, waited)).unwrap();
     })
     .unwrap();
-    let (refused, waited) = told.recv_timeout(PATIENCE).unwrap();
+    let (refused, waited) = results.recv_timeout(TIMEOUT).unwrap();
     assert!(refused.into_iter().all(|result| result.unwrap_err().status == Status::WouldDeadlock));
     waited.expect("another producer can be waited for");
-    producer.close(PATIENCE).unwrap();
+    producer.close(TIMEOUT).unwrap();
 }
 
 #[test]
-fn in_a_pools_task_a_push_without_room_does_not_wait_for_it() {
-    let topic = topic("pool-no-room", 1);
+fn push_at_the_in_flight_limit_in_a_pool_task_does_not_wait() {
+    let topic = topic("pool-at-limit", 1);
     let pool = octopus().thread_pool(1).unwrap();
-    let producer = Arc::new(
-        topic
-            .producer("inside")
-            .pool(&pool)
-            .kafka("queue.buffering.max.messages", 2)
-            .kafka("linger.ms", 10_000)
-            .make()
-            .unwrap(),
-    );
-    let (sender, told) = mpsc::channel();
+    let producer = topic.producer("inside").pool(&pool).kafka("queue.buffering.max.messages", 2);
+    let producer = Arc::new(producer.kafka("linger.ms", 10_000).make().unwrap());
+    let (sender, results) = mpsc::channel();
     let inside = producer.clone();
     pool.submit(0, move || {
         let statuses: Vec<_> =
@@ -194,11 +191,11 @@ fn in_a_pools_task_a_push_without_room_does_not_wait_for_it() {
         sender.send(statuses).unwrap();
     })
     .unwrap();
-    assert_eq!(told.recv_timeout(PATIENCE).unwrap(), [Ok(()), Ok(()), Err(Status::WouldBlock)]);
-    producer.close(PATIENCE).unwrap();
+    assert_eq!(results.recv_timeout(TIMEOUT).unwrap(), [Ok(()), Ok(()), Err(Status::WouldBlock)]);
+    producer.close(TIMEOUT).unwrap();
 }
 
-/// A thread of the host's, and what it was told to do with tasks.
+/// A thread of the host, and how the pool treats tasks: it runs, refuses or drops them.
 #[derive(Default)]
 struct OwnThread {
     refuses: AtomicBool,
@@ -237,7 +234,7 @@ fn run_tasks() -> mpsc::Sender<Task> {
 }
 
 #[test]
-fn a_pool_of_the_hosts_prepares_events_and_processes_them() {
+fn host_pool_prepares_and_processes_events() {
     let host = Arc::new(OwnThread::default());
     let pool = octopus().host_pool(Hosted(host)).unwrap();
     assert_eq!((pool.thread_count().unwrap(), pool.pending().unwrap()), (1, 42));
@@ -246,7 +243,7 @@ fn a_pool_of_the_hosts_prepares_events_and_processes_them() {
     push_from_threads(&producer, 2, 500);
     let consumer = topic.consumer(&unique("group")).make().unwrap();
     let (count, here) = (AtomicUsize::new(0), thread::current().id());
-    let bounds = octopus_loader::Bounds { timeout: PATIENCE, max_events: 1_000 };
+    let bounds = octopus_loader::Bounds { timeout: TIMEOUT, max_events: 1_000 };
     consumer
         .process(bounds, Some(&pool), |event| {
             assert!(event.is_some() && thread::current().id() != here);
@@ -257,32 +254,32 @@ fn a_pool_of_the_hosts_prepares_events_and_processes_them() {
     assert_eq!(count.into_inner(), 1_000);
     let (sender, done) = mpsc::channel();
     pool.submit(0, move || sender.send(()).unwrap()).unwrap();
-    done.recv_timeout(PATIENCE).unwrap();
+    done.recv_timeout(TIMEOUT).unwrap();
 }
 
 #[test]
-fn a_hosts_pool_that_refuses_fails_that_push_and_that_process_and_nothing_else() {
+fn task_refused_by_host_pool_fails_only_its_call() {
     let host = Arc::new(OwnThread::default());
     let pool = octopus().host_pool(Hosted(host.clone())).unwrap();
     let topic = topic("refusing-pool", 1);
     let producer = topic.producer("hosted").pool(&pool).make().unwrap();
-    producer.push(&NewEvent::json(&0)).unwrap().wait(PATIENCE).unwrap();
+    producer.push(&NewEvent::json(&0)).unwrap().wait(TIMEOUT).unwrap();
     host.refuses.store(true, Ordering::SeqCst);
     let error = producer.push(&NewEvent::json(&1)).unwrap_err();
-    assert!(error.status == Status::CallbackFailed && error.message.contains("refuses"), "{error}");
-    producer.flush().unwrap().wait(PATIENCE).expect("what was refused in the call is not told again");
+    assert!(error.status == Status::CallbackFailed && error.message.contains("rejected a task"), "{error}");
+    producer.flush().unwrap().wait(TIMEOUT).expect("a flush does not report an error that push returned");
     let consumer = topic.consumer(&unique("group")).make().unwrap();
-    let bounds = octopus_loader::Bounds { timeout: PATIENCE, max_events: 1 };
+    let bounds = octopus_loader::Bounds { timeout: TIMEOUT, max_events: 1 };
     let error = consumer.process(bounds, Some(&pool), |_| Ok(octopus_loader::Flow::Continue)).unwrap_err();
     assert_eq!(error.status, Status::CallbackFailed, "{error}");
     host.refuses.store(false, Ordering::SeqCst);
-    producer.push(&NewEvent::json(&2)).unwrap().wait(PATIENCE).unwrap();
+    producer.push(&NewEvent::json(&2)).unwrap().wait(TIMEOUT).unwrap();
     let numbers: Vec<_> = read(&consumer, 2).iter().map(|event| event.json().unwrap()).collect();
-    assert_eq!(numbers, [0, 2], "what was not processed was not lost either");
+    assert_eq!(numbers, [0, 2], "the refused processing lost no event");
 }
 
 #[test]
-fn a_task_that_a_hosts_pool_drops_fails_its_push_and_keeps_no_other_waiting() {
+fn task_dropped_by_host_pool_fails_only_its_push() {
     let host = Arc::new(OwnThread::default());
     let pool = octopus().host_pool(Hosted(host.clone())).unwrap();
     let topic = topic("dropping-pool", 1);
@@ -290,15 +287,15 @@ fn a_task_that_a_hosts_pool_drops_fails_its_push_and_keeps_no_other_waiting() {
     host.drops.store(true, Ordering::SeqCst);
     let dropped = producer.push(&NewEvent::json(&1)).unwrap();
     host.drops.store(false, Ordering::SeqCst);
-    producer.push(&NewEvent::json(&2)).unwrap().wait(PATIENCE).unwrap();
-    let error = dropped.wait(PATIENCE).unwrap_err();
+    producer.push(&NewEvent::json(&2)).unwrap().wait(TIMEOUT).unwrap();
+    let error = dropped.wait(TIMEOUT).unwrap_err();
     assert!(error.status == Status::CallbackFailed && error.message.contains("dropped"), "{error}");
-    assert!(producer.flush().unwrap().wait(PATIENCE).unwrap_err().message.contains("1 of the events"));
-    producer.close(PATIENCE).unwrap();
+    assert!(producer.flush().unwrap().wait(TIMEOUT).unwrap_err().message.contains("1 of the events"));
+    producer.close(TIMEOUT).unwrap();
 }
 
 #[test]
-fn a_producer_that_is_released_still_delivers_what_its_pool_has_to_prepare() {
+fn released_producer_delivers_events_pending_on_its_pool() {
     let topic = topic("pool-release", 1);
     let pool = octopus().thread_pool(1).unwrap();
     let release = occupy(&pool);
@@ -312,66 +309,67 @@ fn a_producer_that_is_released_still_delivers_what_its_pool_has_to_prepare() {
 }
 
 #[test]
-fn a_producer_of_batches_of_one_does_not_crawl() {
+fn producer_with_batches_of_one_is_not_slow() {
     let topic = topic("batch-of-one", 1);
     let producer = topic.producer("small").batch_size(1).max_batches(2).make().unwrap();
     let started = std::time::Instant::now();
     for number in 0..50_000 {
         producer.push_forget(&NewEvent::json(&number)).unwrap();
     }
-    producer.flush().unwrap().wait(PATIENCE).unwrap();
-    // One record a request would take the better part of a minute.
-    assert!(started.elapsed() < PATIENCE / 3, "{:?}", started.elapsed());
+    producer.flush().unwrap().wait(TIMEOUT).unwrap();
+    // With one record per request it would take most of a minute.
+    assert!(started.elapsed() < TIMEOUT / 3, "{:?}", started.elapsed());
     let consumer = topic.consumer(&unique("group")).batch_size(1).max_batches(2).make().unwrap();
     assert_eq!(read(&consumer, 50_000).len(), 50_000);
 }
 
 #[test]
-fn a_task_may_submit_to_its_pool_and_release_it() {
+fn task_can_submit_to_its_pool_and_release_it() {
     let pool = Arc::new(octopus().thread_pool(1).unwrap());
     let (sender, ran) = mpsc::channel();
-    let its_own = pool.clone();
+    let inner = pool.clone();
     pool.submit(HIGHEST_PRIORITY, move || {
-        its_own.submit(HIGHEST_PRIORITY, move || sender.send(()).unwrap()).unwrap();
-        drop(its_own);
+        inner.submit(HIGHEST_PRIORITY, move || sender.send(()).unwrap()).unwrap();
+        drop(inner);
     })
     .unwrap();
     drop(pool);
-    ran.recv_timeout(PATIENCE).unwrap();
+    ran.recv_timeout(TIMEOUT).unwrap();
 }
 
 #[test]
-fn the_bytes_of_an_event_are_copied_before_push_returns_whenever_the_pool_gets_to_it() {
+fn event_bytes_are_copied_before_push_returns() {
     let topic = topic("copied", 1);
     let pool = octopus().thread_pool(1).unwrap();
-    let let_go = occupy(&pool);
+    let release = occupy(&pool);
     let producer = topic.producer("p").pool(&pool).make().unwrap();
     let mut data = vec![1; 1_000];
     let push = producer.push(&NewEvent::text("{}").data(&data)).unwrap();
     data.fill(2);
     assert!(!push.is_done().unwrap());
-    drop(let_go);
-    push.wait(PATIENCE).unwrap();
+    drop(release);
+    push.wait(TIMEOUT).unwrap();
     let consumer = topic.consumer(&unique("reader")).make().unwrap();
     assert_eq!(read(&consumer, 1)[0].data(), [1; 1_000]);
 }
 
 unsafe extern "C" fn count(context: *mut c_void) {
-    // SAFETY: every context in these tests is a counter that outlives what it is given to.
+    // SAFETY: the only test that passes `count` passes an `AtomicUsize` that outlives each call.
     unsafe { &*context.cast::<AtomicUsize>() }.fetch_add(1, Ordering::Relaxed);
 }
 
+/// Calls take ownership of a task or a host pool, also if they reject their arguments.
 #[test]
-fn what_is_refused_for_its_arguments_was_taken_over_and_is_destroyed_once() {
-    // SAFETY: the tables live until the process ends.
+fn task_with_invalid_arguments_is_destroyed_once() {
+    // SAFETY: `octopus_api` guarantees that the tables live until the process ends.
     let table = unsafe { &*octopus().api().thread_pool };
     let (create, submit, from_host, release) =
         (table.create.unwrap(), table.submit.unwrap(), table.from_host.unwrap(), table.release.unwrap());
     let destroyed = AtomicUsize::new(0);
     let context = (&raw const destroyed).cast_mut().cast();
     let (mut pool, mut error) = (null_mut(), null_mut());
-    let nothing_to_run = octopus_task { function: None, context, destroy: Some(count) };
-    let nothing_to_submit_to = octopus_pool_functions {
+    let empty_task = octopus_task { function: None, context, destroy: Some(count) };
+    let empty_pool = octopus_pool_functions {
         size: size_of::<octopus_pool_functions>() as u64,
         context,
         destroy: Some(count),
@@ -379,31 +377,32 @@ fn what_is_refused_for_its_arguments_was_taken_over_and_is_destroyed_once() {
         pending: None,
         thread_count: None,
     };
-    // SAFETY: pointers are NULL or valid during the calls, and the handle is released once.
+    // SAFETY: all pointers are NULL or point to locals that outlive the calls; `pool` is live until
+    // its only `release`.
     unsafe {
-        assert_eq!(create(1, null_mut(), null_mut()), OCTOPUS_INVALID_ARGUMENT, "nowhere to write the pool");
+        assert_eq!(create(1, null_mut(), null_mut()), OCTOPUS_INVALID_ARGUMENT, "the pool's output pointer is NULL");
         assert_eq!(create(1, &mut pool, &mut error), OCTOPUS_OK);
         assert_eq!(submit(pool, null(), HIGHEST_PRIORITY, null_mut()), OCTOPUS_INVALID_ARGUMENT);
-        assert_eq!(submit(null(), &nothing_to_run, HIGHEST_PRIORITY, null_mut()), OCTOPUS_INVALID_ARGUMENT);
-        assert_eq!(submit(pool, &nothing_to_run, HIGHEST_PRIORITY, null_mut()), OCTOPUS_INVALID_ARGUMENT);
+        assert_eq!(submit(null(), &empty_task, HIGHEST_PRIORITY, null_mut()), OCTOPUS_INVALID_ARGUMENT);
+        assert_eq!(submit(pool, &empty_task, HIGHEST_PRIORITY, null_mut()), OCTOPUS_INVALID_ARGUMENT);
         assert_eq!(destroyed.load(Ordering::Relaxed), 2);
         release(pool);
         assert_eq!(from_host(null(), &mut pool, null_mut()), OCTOPUS_INVALID_ARGUMENT);
-        assert_eq!(from_host(&nothing_to_submit_to, &mut pool, null_mut()), OCTOPUS_INVALID_ARGUMENT);
+        assert_eq!(from_host(&empty_pool, &mut pool, null_mut()), OCTOPUS_INVALID_ARGUMENT);
     }
     assert_eq!(destroyed.into_inner(), 3);
 }
 
-/// A pool of the host's that runs everything in the call, but panics when it is told to.
+/// A pool of the host that runs tasks inside `submit`, or panics if `panics` is set.
 #[derive(Default)]
-struct AtOnce {
+struct InlinePool {
     panics: Arc<AtomicBool>,
     priorities: Arc<Mutex<Vec<u64>>>,
 }
 
-impl HostPool for AtOnce {
+impl HostPool for InlinePool {
     fn submit(&self, task: Task, priority: u64) -> Result<(), Task> {
-        assert!(!self.panics.load(Ordering::SeqCst), "as this test wants");
+        assert!(!self.panics.load(Ordering::SeqCst), "the test requested a panic");
         self.priorities.lock().unwrap().push(priority);
         task.run();
         Ok(())
@@ -419,34 +418,34 @@ impl HostPool for AtOnce {
 }
 
 #[test]
-fn on_a_hosts_pool_without_threads_pushes_and_waits_are_as_on_none() {
-    let topic = topic("at-once", 1);
-    let host = AtOnce::default();
+fn host_pool_without_threads_behaves_like_no_pool() {
+    let topic = topic("inline-pool", 1);
+    let host = InlinePool::default();
     let priorities = host.priorities.clone();
     let pool = octopus().host_pool(host).unwrap();
     let producer = topic.producer("p").pool(&pool).make().unwrap();
-    let (sender, told) = mpsc::channel();
+    let (sender, results) = mpsc::channel();
     pool.submit(7, move || {
         let push = producer.push(&NewEvent::text("{}")).unwrap();
-        sender.send(push.wait(PATIENCE).unwrap().id).unwrap();
+        sender.send(push.wait(TIMEOUT).unwrap().id).unwrap();
     })
     .unwrap();
-    assert_eq!(told.try_recv(), Ok(Some(0)), "it has run when submit returns");
-    assert_eq!(priorities.lock().unwrap().first(), Some(&7), "what it means is the host's business");
+    assert_eq!(results.try_recv(), Ok(Some(0)), "the task has run when submit returns");
+    assert_eq!(priorities.lock().unwrap().first(), Some(&7), "the host pool gets the priority as submitted");
 }
 
 #[test]
-fn a_task_that_a_hosts_pool_panics_over_is_destroyed_once_and_so_is_the_pool() {
-    let host = AtOnce::default();
+fn panic_in_host_pool_destroys_task_and_pool_once() {
+    let host = InlinePool::default();
     let (panics, alive) = (host.panics.clone(), Arc::downgrade(&host.priorities));
     let pool = octopus().host_pool(host).unwrap();
     let (sender, ran) = mpsc::channel();
     panics.store(true, Ordering::SeqCst);
     let lost = sender.clone();
-    pool.submit(HIGHEST_PRIORITY, move || lost.send("lost").unwrap()).expect("it was taken over, for better or worse");
+    pool.submit(HIGHEST_PRIORITY, move || lost.send("lost").unwrap()).expect("the call took ownership of the task");
     panics.store(false, Ordering::SeqCst);
     pool.submit(HIGHEST_PRIORITY, move || sender.send("run").unwrap()).unwrap();
-    assert_eq!(ran.iter().collect::<Vec<_>>(), ["run"], "and nobody keeps the task that was lost");
+    assert_eq!(ran.iter().collect::<Vec<_>>(), ["run"], "the lost task is destroyed");
     drop(pool);
     assert!(alive.upgrade().is_none());
 }

@@ -1,4 +1,5 @@
-//! Programs that push events and end, without waiting for a delivery: what they pushed is in Kafka.
+//! Programs that push events and exit without waiting for delivery: the plugin delivers the events
+//! at process exit.
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -7,16 +8,17 @@ use std::{env, fs};
 
 use serde_json::{Value, json};
 
-use crate::hosts::{C, SANITIZED, careless_of_leaks, compile, compile_linked, library, run};
+use crate::hosts::{C, SANITIZED, compile, compile_linked, library, run, without_leak_check};
 use crate::kafka::{Kafka, create_topic, kcat_read, unique};
 use crate::secured::{mutual, mutual_tls};
 
-const LIMIT: Duration = Duration::from_secs(120);
+const EXIT_TIMEOUT: Duration = Duration::from_secs(120);
 
-/// What a host left behind.
-struct Ended {
-    /// Pushes that the plugin accepted.
+/// The outcome of a host process.
+struct Outcome {
+    /// The number of pushes that the plugin accepted.
     accepted: u64,
+    /// The number of records in the topic.
     delivered: u64,
     stderr: String,
     took: Duration,
@@ -30,24 +32,24 @@ fn host() -> PathBuf {
     compile(&C, "exiting.c", &unique("exiting"), &["-D_DEFAULT_SOURCE", "-pthread", "-ldl"])
 }
 
-/// Runs `exiting.c`, or a host with the same arguments after the library.
-fn run_host(host: &Command, way: &str, events: u64, config: &Value, producer_options: &Value) -> Ended {
+/// Runs `exiting.c`, or another host that takes the same arguments; `way` is how it exits.
+fn run_host(host: &Command, way: &str, events: u64, config: &Value, producer_options: &Value) -> Outcome {
     let kafka = if config["kafka"]["security.protocol"].is_null() { Kafka::shared() } else { mutual() };
     let topic = unique("exiting");
     create_topic(kafka.internal(), &topic, 1, &[]);
-    let counter = Path::new(env!("CARGO_TARGET_TMPDIR")).join(unique("counter"));
-    let began = Instant::now();
+    let counter_file = Path::new(env!("CARGO_TARGET_TMPDIR")).join(unique("counter"));
+    let started = Instant::now();
     let mut command = Command::new("sh");
     command.args(["-c", r#"exec "$@" 2>&1"#, "sh"]).arg(host.get_program()).args(host.get_args());
-    command.args([way, &events.to_string(), &config.to_string(), &topic]).arg(&counter);
+    command.args([way, &events.to_string(), &config.to_string(), &topic]).arg(&counter_file);
     command.envs(host.get_envs().filter_map(|(name, value)| Some((name, value?))));
     command.env("PRODUCER_OPTIONS", producer_options.to_string());
-    let stderr = run(LIMIT, &command);
-    let took = began.elapsed();
-    let counted = fs::read(&counter).unwrap();
-    fs::remove_file(counter).unwrap();
-    Ended {
-        accepted: u64::from_ne_bytes(counted[..8].try_into().unwrap()),
+    let stderr = run(EXIT_TIMEOUT, &command);
+    let took = started.elapsed();
+    let counter = fs::read(&counter_file).unwrap();
+    fs::remove_file(counter_file).unwrap();
+    Outcome {
+        accepted: u64::from_ne_bytes(counter[..8].try_into().unwrap()),
         delivered: kcat_read(kafka.internal(), &topic).len() as u64,
         stderr,
         took,
@@ -57,14 +59,14 @@ fn run_host(host: &Command, way: &str, events: u64, config: &Value, producer_opt
 fn c_host(program: &Path) -> Command {
     let mut command = Command::new(program);
     command.arg(library());
-    careless_of_leaks(&command)
+    without_leak_check(&command)
 }
 
 fn check_all_delivered(host: &Command, way: &str, events: u64, config: &Value) {
-    let ended = run_host(host, way, events, config, &json!({}));
-    assert!(ended.accepted >= events, "{way}: {} pushes were accepted", ended.accepted);
-    assert_eq!(ended.delivered, ended.accepted, "{way}: {}", ended.stderr);
-    assert!(!ended.stderr.contains("process exit"), "{way}: {}", ended.stderr);
+    let outcome = run_host(host, way, events, config, &json!({}));
+    assert!(outcome.accepted >= events, "{way}: {} pushes were accepted", outcome.accepted);
+    assert_eq!(outcome.delivered, outcome.accepted, "{way}: {}", outcome.stderr);
+    assert!(!outcome.stderr.contains("process exit"), "{way}: {}", outcome.stderr);
 }
 
 #[test]
@@ -104,10 +106,10 @@ fn exit_with_long_linger_delivers_all_events() {
 fn exit_while_threads_push_loses_no_accepted_event() {
     const THREADS: u64 = 4;
     let program = host();
-    let ended = run_host(&c_host(&program), "threads", 1000, &plaintext(), &json!({}));
-    // A thread can be between its push and its counting when the process is gone.
-    assert!((ended.accepted..=ended.accepted + THREADS).contains(&ended.delivered), "{}", ended.stderr);
-    assert!(!ended.stderr.contains("process exit"), "{}", ended.stderr);
+    let outcome = run_host(&c_host(&program), "threads", 1000, &plaintext(), &json!({}));
+    // The process may end between a thread's push and its increment of the counter.
+    assert!((outcome.accepted..=outcome.accepted + THREADS).contains(&outcome.delivered), "{}", outcome.stderr);
+    assert!(!outcome.stderr.contains("process exit"), "{}", outcome.stderr);
 }
 
 #[test]
@@ -115,13 +117,13 @@ fn exit_without_a_reachable_broker_reports_the_count_in_one_line() {
     let program = host();
     let mut config = plaintext();
     config["exit_flush_ms"] = json!(1500);
-    let nowhere = json!({"kafka": {"bootstrap.servers": "127.0.0.1:1"}});
-    let ended = run_host(&c_host(&program), "return", 1000, &config, &nowhere);
-    let reports: Vec<_> = ended.stderr.lines().filter(|line| line.contains("process exit")).collect();
-    let [report] = reports[..] else { panic!("not one line of process exit in:\n{}", ended.stderr) };
+    let unreachable = json!({"kafka": {"bootstrap.servers": "127.0.0.1:1"}});
+    let outcome = run_host(&c_host(&program), "return", 1000, &config, &unreachable);
+    let reports: Vec<_> = outcome.stderr.lines().filter(|line| line.contains("process exit")).collect();
+    let [report] = reports[..] else { panic!("expected one line about the process exit in:\n{}", outcome.stderr) };
     assert!(report.starts_with("[octopus:error] process exit: 1000 events were not delivered: producer"), "{report}");
     assert!(report.contains("within exit_flush_ms (1500): ") && report.contains("127.0.0.1:1"), "{report}");
-    assert!((Duration::from_millis(1500)..Duration::from_secs(10)).contains(&ended.took), "{:?}", ended.took);
+    assert!((Duration::from_millis(1500)..Duration::from_secs(10)).contains(&outcome.took), "{:?}", outcome.took);
 }
 
 #[test]
@@ -129,17 +131,17 @@ fn exit_flush_of_zero_neither_waits_nor_reports() {
     let program = host();
     let mut config = plaintext();
     config["exit_flush_ms"] = json!(0);
-    let nowhere = json!({"kafka": {"bootstrap.servers": "127.0.0.1:1", "linger.ms": 60_000}});
-    let ended = run_host(&c_host(&program), "return", 1000, &config, &nowhere);
-    assert!(!ended.stderr.contains("process exit"), "{}", ended.stderr);
-    assert_eq!(ended.delivered, 0);
+    let unreachable = json!({"kafka": {"bootstrap.servers": "127.0.0.1:1", "linger.ms": 60_000}});
+    let outcome = run_host(&c_host(&program), "return", 1000, &config, &unreachable);
+    assert!(!outcome.stderr.contains("process exit"), "{}", outcome.stderr);
+    assert_eq!(outcome.delivered, 0);
 }
 
 #[test]
 fn exit_of_a_cpp_host_delivers_all_events() {
     let program = compile_linked("exiting.cpp", &unique("exiting-cpp"), &[]);
     for way in ["return", "static"] {
-        check_all_delivered(&careless_of_leaks(&Command::new(&program)), way, 1000, &plaintext());
+        check_all_delivered(&without_leak_check(&Command::new(&program)), way, 1000, &plaintext());
     }
 }
 
@@ -148,7 +150,7 @@ fn exit_of_a_sanitized_host_delivers_all_events() {
     let flags = [&SANITIZED[..], &["-D_DEFAULT_SOURCE", "-pthread", "-ldl"]].concat();
     let program = compile(&C, "exiting.c", &unique("exiting-sanitized"), &flags);
     let mut host = c_host(&program);
-    // What it has is meant to be left open.
+    // The host exits with open handles on purpose.
     host.env("ASAN_OPTIONS", "detect_leaks=0");
     for way in ["return", "release", "statistics"] {
         let mut config = plaintext();

@@ -1,4 +1,4 @@
-//! Events that come to a function: process, completions, and several at once.
+//! `process`, completion callbacks, and calls that push or pull several events.
 
 use std::collections::HashSet;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
@@ -10,23 +10,23 @@ use octopus_loader::{Bounds, Error, Flow, NewEvent, Status, Topic};
 use serde_json::json;
 
 use crate::kafka::unique;
-use crate::support::{A_MOMENT, PATIENCE, eventually, nothing_comes, octopus, read, topic};
+use crate::support::{SHORT_WAIT, TIMEOUT, eventually, has_no_event, octopus, read, topic};
 
 fn fill(topic: &Topic, count: u64) {
     let producer = topic.producer("filler").make().unwrap();
     for number in 0..count {
         producer.push_forget(&NewEvent::json(&number)).unwrap();
     }
-    producer.flush().unwrap().wait(PATIENCE).unwrap();
+    producer.flush().unwrap().wait(TIMEOUT).unwrap();
 }
 
-/// Events to process, and not longer than `PATIENCE` without one.
+/// Bounds of `max_events` events, and of [`TIMEOUT`] without an event.
 fn at_most(max_events: u64) -> Bounds {
-    Bounds { timeout: PATIENCE, max_events }
+    Bounds { timeout: TIMEOUT, max_events }
 }
 
 #[test]
-fn each_event_is_processed_once_on_the_threads_of_the_pool_given() {
+fn process_with_a_pool_runs_each_event_once_on_its_threads() {
     let topic = topic("process", 3);
     fill(&topic, 600);
     let consumer = topic.consumer(&unique("group")).make().unwrap();
@@ -34,8 +34,8 @@ fn each_event_is_processed_once_on_the_threads_of_the_pool_given() {
     let (seen, threads) = (Mutex::new(HashSet::new()), Mutex::new(HashSet::new()));
     consumer
         .process(at_most(600), Some(&pool), |event| {
-            let event = event.expect("events are there");
-            assert!(seen.lock().unwrap().insert((event.partition(), event.id())), "{event:?} came twice");
+            let event = event.expect("an event");
+            assert!(seen.lock().unwrap().insert((event.partition(), event.id())), "{event:?} was processed twice");
             threads.lock().unwrap().insert(thread::current().id());
             event.acknowledge()?;
             Ok(Flow::Continue)
@@ -44,12 +44,12 @@ fn each_event_is_processed_once_on_the_threads_of_the_pool_given() {
     assert_eq!(seen.lock().unwrap().len(), 600);
     let threads = threads.into_inner().unwrap();
     assert!(!threads.contains(&thread::current().id()) && threads.len() <= 4, "{threads:?}");
-    consumer.commit(PATIENCE).unwrap();
+    consumer.commit(TIMEOUT).unwrap();
     assert!((0..3).all(|partition| consumer.committed(partition).unwrap() == Some(200)));
 }
 
 #[test]
-fn without_a_pool_events_are_processed_in_the_caller_and_in_order() {
+fn process_without_a_pool_runs_in_order_on_the_caller() {
     let topic = topic("process-here", 1);
     fill(&topic, 50);
     let consumer = topic.consumer(&unique("group")).make().unwrap();
@@ -64,8 +64,9 @@ fn without_a_pool_events_are_processed_in_the_caller_and_in_order() {
     assert_eq!(ids.into_inner().unwrap(), (0..50).collect::<Vec<_>>());
 }
 
+/// The consumer has already taken events for the pool; after the stop the next pulls return them.
 #[test]
-fn a_stop_from_whichever_thread_ends_processing_and_what_was_not_processed_comes_next() {
+fn stop_on_any_thread_leaves_unprocessed_events_for_pulls() {
     let topic = topic("process-stop", 1);
     fill(&topic, 500);
     for threads in [0, 1, 4] {
@@ -81,53 +82,55 @@ fn a_stop_from_whichever_thread_ends_processing_and_what_was_not_processed_comes
             .unwrap();
         let mut all = processed.into_inner().unwrap();
         let rest: Vec<u64> = read(&consumer, 500 - all.len()).iter().map(|event| event.id()).collect();
-        assert!(rest.is_sorted(), "{threads} threads: in order");
+        assert!(rest.is_sorted(), "{threads} threads: the remaining events are out of order");
         all.extend(rest);
-        assert_eq!(all.len(), 500, "{threads} threads: nothing is lost, nothing comes twice");
-        assert!(nothing_comes(&consumer));
+        assert_eq!(all.len(), 500, "{threads} threads: events are lost or duplicated");
+        assert!(has_no_event(&consumer));
     }
 }
 
 #[test]
-fn a_stop_ends_processing_while_it_waits_for_ever_for_the_next_event() {
-    /// Long enough for the caller to be waiting for another event, and early in its wait.
-    const EARLY: Duration = Duration::from_millis(100);
-    /// Unwoken, the caller would look only when a slice of its wait ends, some 400 ms after the stop.
-    const AT_ONCE: Duration = Duration::from_millis(150);
+fn stop_interrupts_an_unbounded_wait_for_the_next_event() {
+    /// After this time the caller waits for another event, and is early in its wait.
+    const STOP_DELAY: Duration = Duration::from_millis(100);
+    /// Without a wakeup the caller would notice the stop when the current slice of its wait ends,
+    /// some 400 ms later.
+    const MAX_DELAY: Duration = Duration::from_millis(150);
     let topic = topic("process-wait", 1);
     fill(&topic, 1);
     let pool = octopus().thread_pool(1).unwrap();
-    let stop_takes = || {
+    let measure_stop = || {
         let consumer = topic.consumer(&unique("group")).make().unwrap();
         let stopped = Mutex::new(None);
         consumer
             .process(Bounds::default(), Some(&pool), |_| {
-                thread::sleep(EARLY);
+                thread::sleep(STOP_DELAY);
                 *stopped.lock().unwrap() = Some(Instant::now());
                 Ok(Flow::Stop)
             })
             .unwrap();
         stopped.into_inner().unwrap().unwrap().elapsed()
     };
-    // The quickest of several, since a loaded machine may delay any one of them.
-    let quickest = (0..5).map(|_| stop_takes()).min().unwrap();
-    assert!(quickest < AT_ONCE, "the quickest stop took {quickest:?}");
+    // A loaded machine may delay any one stop, but not all of them.
+    let fastest = (0..5).map(|_| measure_stop()).min().unwrap();
+    assert!(fastest < MAX_DELAY, "the fastest stop took {fastest:?}");
 }
 
+/// The processor is called without an event, so that it can stop.
 #[test]
-fn without_events_the_processor_is_called_at_each_time_out_so_that_it_can_stop() {
+fn process_without_events_calls_the_processor_at_each_timeout() {
     let topic = topic("process-idle", 1);
     fill(&topic, 2);
     for threads in [0, 2] {
         let consumer = topic.consumer(&unique("group")).make().unwrap();
         let pool = octopus().thread_pool(threads).unwrap();
-        let (events, time_outs) = (AtomicUsize::new(0), AtomicUsize::new(0));
+        let (events, timeouts) = (AtomicUsize::new(0), AtomicUsize::new(0));
         let bounds = Bounds { timeout: Duration::from_millis(20), max_events: 100 };
         consumer
             .process(bounds, Some(&pool), |event| {
                 if event.is_some() {
                     events.fetch_add(1, Ordering::Relaxed);
-                } else if time_outs.fetch_add(1, Ordering::Relaxed) >= 3 && events.load(Ordering::Relaxed) == 2 {
+                } else if timeouts.fetch_add(1, Ordering::Relaxed) >= 3 && events.load(Ordering::Relaxed) == 2 {
                     return Ok(Flow::Stop);
                 }
                 Ok(Flow::Continue)
@@ -138,7 +141,7 @@ fn without_events_the_processor_is_called_at_each_time_out_so_that_it_can_stop()
 }
 
 #[test]
-fn a_processor_that_fails_ends_processing_with_its_failure_and_spoils_nothing() {
+fn failed_processor_ends_process_and_keeps_the_consumer_usable() {
     let topic = topic("process-fail", 1);
     fill(&topic, 100);
     for threads in [0, 4] {
@@ -150,12 +153,13 @@ fn a_processor_that_fails_ends_processing_with_its_failure_and_spoils_nothing() 
         };
         let error = consumer.process(at_most(100), Some(&pool), failing).unwrap_err();
         assert!(error.message.contains("no peak"), "{error}");
-        assert!(consumer.next(PATIENCE).unwrap().is_some(), "the consumer goes on");
+        assert!(consumer.next(TIMEOUT).unwrap().is_some(), "the consumer is still usable");
     }
 }
 
+/// A host in C may return any number.
 #[test]
-fn what_c_returns_other_than_go_on_and_stop_fails_processing_with_the_number() {
+fn unknown_processor_result_fails_process_with_its_number() {
     let topic = topic("process-number", 1);
     fill(&topic, 3);
     let consumer = topic.consumer(&unique("group")).make().unwrap();
@@ -167,7 +171,7 @@ fn what_c_returns_other_than_go_on_and_stop_fails_processing_with_the_number() {
 }
 
 #[test]
-fn processing_ends_after_so_many_events_and_none_is_taken_beyond() {
+fn process_with_max_events_takes_no_event_beyond_it() {
     let topic = topic("process-max", 1);
     fill(&topic, 20);
     let consumer = topic.consumer(&unique("group")).make().unwrap();
@@ -177,52 +181,52 @@ fn processing_ends_after_so_many_events_and_none_is_taken_beyond() {
         count.fetch_add(1, Ordering::Relaxed);
         Ok(Flow::Continue)
     };
-    for (max, sum) in [(0, 0), (7, 7), (5, 12)] {
-        consumer.process(at_most(max), Some(&pool), counting).unwrap();
-        assert_eq!(count.load(Ordering::Relaxed), sum);
+    for (max_events, total) in [(0, 0), (7, 7), (5, 12)] {
+        consumer.process(at_most(max_events), Some(&pool), counting).unwrap();
+        assert_eq!(count.load(Ordering::Relaxed), total);
     }
     assert_eq!(read(&consumer, 1)[0].id(), 12);
 }
 
 #[test]
-fn a_second_process_at_the_same_time_is_refused_and_a_later_one_is_not() {
+fn concurrent_process_is_rejected_and_a_later_one_is_not() {
     let topic = topic("process-twice", 1);
     fill(&topic, 2);
     let consumer = topic.consumer(&unique("group")).make().unwrap();
     let nested = Mutex::new(None);
-    let again = || consumer.process(at_most(1), None, |_| Ok(Flow::Continue));
+    let process_one = || consumer.process(at_most(1), None, |_| Ok(Flow::Continue));
     consumer
         .process(at_most(1), None, |_| {
-            *nested.lock().unwrap() = Some(again());
+            *nested.lock().unwrap() = Some(process_one());
             Ok(Flow::Continue)
         })
         .unwrap();
-    let refused = nested.into_inner().unwrap().unwrap().unwrap_err();
-    assert!(refused.status == Status::InvalidArgument && refused.message.contains("processed already"), "{refused}");
-    again().unwrap();
+    let rejected = nested.into_inner().unwrap().unwrap().unwrap_err();
+    assert!(rejected.status == Status::InvalidArgument && rejected.message.contains("still running"), "{rejected}");
+    process_one().unwrap();
 }
 
 #[test]
-fn closing_ends_processing_that_waits_for_an_event() {
+fn close_ends_a_process_that_waits_for_an_event() {
     let topic = topic("process-close", 1);
     let consumer = topic.consumer(&unique("group")).make().unwrap();
-    let is_at_it = AtomicBool::new(false);
+    let has_started = AtomicBool::new(false);
     thread::scope(|scope| {
         let processing = scope.spawn(|| {
             let bounds = Bounds { timeout: Duration::from_millis(50), ..Bounds::default() };
             consumer.process(bounds, None, |_| {
-                is_at_it.store(true, Ordering::Relaxed);
+                has_started.store(true, Ordering::Relaxed);
                 Ok(Flow::Continue)
             })
         });
-        eventually("it processes", || is_at_it.load(Ordering::Relaxed));
-        consumer.close(PATIENCE).unwrap();
+        eventually("processing starts", || has_started.load(Ordering::Relaxed));
+        consumer.close(TIMEOUT).unwrap();
         assert_eq!(processing.join().unwrap().unwrap_err().status, Status::Closed);
     });
 }
 
 #[test]
-fn in_a_task_of_a_pool_processing_on_that_pool_would_wait_for_itself() {
+fn process_in_a_task_of_its_own_pool_would_deadlock() {
     let topic = topic("process-inside", 1);
     let consumer = Arc::new(topic.consumer(&unique("group")).make().unwrap());
     let pool = Arc::new(octopus().thread_pool(1).unwrap());
@@ -232,11 +236,11 @@ fn in_a_task_of_a_pool_processing_on_that_pool_would_wait_for_itself() {
         sender.send(inner.process(at_most(1), Some(&on), |_| Ok(Flow::Continue))).unwrap();
     })
     .unwrap();
-    assert_eq!(result.recv_timeout(PATIENCE).unwrap().unwrap_err().status, Status::WouldDeadlock);
+    assert_eq!(result.recv_timeout(TIMEOUT).unwrap().unwrap_err().status, Status::WouldDeadlock);
 }
 
 #[test]
-fn a_malformed_record_ends_processing_and_the_next_process_goes_on_behind_it() {
+fn malformed_record_ends_process_and_is_skipped_afterwards() {
     let topic = topic("process-malformed", 1);
     fill(&topic, 1);
     crate::kafka::kcat_write(crate::kafka::Kafka::shared().bootstrap(), topic.name(), 0, b"no event");
@@ -248,23 +252,23 @@ fn a_malformed_record_ends_processing_and_the_next_process_goes_on_behind_it() {
 }
 
 #[test]
-fn several_events_come_at_once_or_none_in_time() {
+fn pull_many_returns_several_events_or_none_at_its_timeout() {
     let topic = topic("pull-many", 1);
     fill(&topic, 100);
     let consumer = topic.consumer(&unique("group")).make().unwrap();
     let mut ids = Vec::new();
     while ids.len() < 100 {
-        let events = consumer.pull_many(30, PATIENCE).unwrap();
+        let events = consumer.pull_many(30, TIMEOUT).unwrap();
         assert!((1..=30).contains(&events.len()));
         ids.extend(events.iter().map(|event| event.id()));
     }
     assert_eq!(ids, (0..100).collect::<Vec<_>>());
-    assert!(consumer.pull_many(30, A_MOMENT).unwrap().is_empty());
-    assert!(consumer.pull_many(0, PATIENCE).unwrap().is_empty(), "none asked for");
+    assert!(consumer.pull_many(30, SHORT_WAIT).unwrap().is_empty());
+    assert!(consumer.pull_many(0, TIMEOUT).unwrap().is_empty(), "a limit of 0 events");
 }
 
 #[test]
-fn what_stands_behind_events_that_were_taken_at_once_is_told_by_the_next_call() {
+fn pull_many_reports_an_error_after_the_events_before_it() {
     let topic = topic("pull-many-malformed", 1);
     fill(&topic, 2);
     crate::kafka::kcat_write(crate::kafka::Kafka::shared().bootstrap(), topic.name(), 0, b"no event");
@@ -272,7 +276,7 @@ fn what_stands_behind_events_that_were_taken_at_once_is_told_by_the_next_call() 
     let consumer = topic.consumer(&unique("group")).make().unwrap();
     let (mut ids, mut errors) = (Vec::new(), Vec::new());
     while ids.len() < 4 {
-        match consumer.pull_many(10, PATIENCE) {
+        match consumer.pull_many(10, TIMEOUT) {
             Ok(events) => ids.extend(events.iter().map(|event| event.id())),
             Err(error) => errors.push((ids.len(), error.status)),
         }
@@ -281,7 +285,7 @@ fn what_stands_behind_events_that_were_taken_at_once_is_told_by_the_next_call() 
 }
 
 #[test]
-fn threads_that_pull_many_from_one_consumer_get_each_event_once() {
+fn concurrent_pull_many_returns_each_event_once() {
     let topic = topic("pull-many-threads", 4);
     fill(&topic, 4_000);
     let consumer = topic.consumer(&unique("group")).make().unwrap();
@@ -290,7 +294,7 @@ fn threads_that_pull_many_from_one_consumer_get_each_event_once() {
         for _ in 0..4 {
             scope.spawn(|| {
                 while seen.lock().unwrap().len() < 4_000 {
-                    for event in consumer.pull_many(100, A_MOMENT).unwrap() {
+                    for event in consumer.pull_many(100, SHORT_WAIT).unwrap() {
                         assert!(seen.lock().unwrap().insert((event.partition(), event.id())));
                     }
                 }
@@ -300,7 +304,7 @@ fn threads_that_pull_many_from_one_consumer_get_each_event_once() {
 }
 
 #[test]
-fn several_events_are_pushed_in_one_call_in_order_and_it_stops_at_the_first_that_is_refused() {
+fn push_many_keeps_order_and_stops_at_the_first_rejection() {
     let topic = topic("push-many", 1);
     let producer = topic.producer("many").make().unwrap();
     let data: Vec<[u8; 8]> = (0..1_000_u64).map(u64::to_le_bytes).collect();
@@ -308,21 +312,21 @@ fn several_events_are_pushed_in_one_call_in_order_and_it_stops_at_the_first_that
     let (pushes, result) = producer.push_many(&events);
     result.unwrap();
     for (number, push) in (0..).zip(&pushes) {
-        assert_eq!(push.wait(PATIENCE).unwrap().id, Some(number));
+        assert_eq!(push.wait(TIMEOUT).unwrap().id, Some(number));
     }
-    let with_a_bad_one = [NewEvent::json(&1), NewEvent::json(&2), NewEvent::text("no JSON"), NewEvent::json(&3)];
-    let (pushes, result) = producer.push_many(&with_a_bad_one);
+    let with_an_invalid_event = [NewEvent::json(&1), NewEvent::json(&2), NewEvent::text("no JSON"), NewEvent::json(&3)];
+    let (pushes, result) = producer.push_many(&with_an_invalid_event);
     assert_eq!((pushes.len(), result.unwrap_err().status), (2, Status::InvalidMetadata));
     let (none, result) = producer.push_many(&[]);
     assert!(none.is_empty() && result.is_ok());
-    producer.close(PATIENCE).unwrap();
+    producer.close(TIMEOUT).unwrap();
     let consumer = topic.consumer(&unique("group")).make().unwrap();
     assert_eq!(read(&consumer, 1_002)[1_001].json().unwrap(), json!(2));
-    assert!(nothing_comes(&consumer));
+    assert!(has_no_event(&consumer));
 }
 
 #[test]
-fn threads_that_push_many_at_the_same_time_lose_nothing_and_keep_their_own_order() {
+fn concurrent_push_many_keeps_each_threads_order() {
     let topic = topic("push-many-threads", 1);
     let producer = topic.producer("many").make().unwrap();
     thread::scope(|scope| {
@@ -336,7 +340,7 @@ fn threads_that_push_many_at_the_same_time_lose_nothing_and_keep_their_own_order
             });
         }
     });
-    producer.close(PATIENCE).unwrap();
+    producer.close(TIMEOUT).unwrap();
     let mut next = [0; 4];
     for event in read(&topic.consumer(&unique("group")).make().unwrap(), 4_000) {
         let numbers = event.json().unwrap();
@@ -347,10 +351,10 @@ fn threads_that_push_many_at_the_same_time_lose_nothing_and_keep_their_own_order
 }
 
 #[test]
-fn a_push_and_a_flush_call_when_they_are_done_once_and_never_in_the_registering_call() {
+fn completions_run_once_and_never_in_the_registering_call() {
     let topic = topic("completions", 1);
     let producer = topic.producer("completing").kafka("linger.ms", 50).make().unwrap();
-    let (sender, told) = mpsc::channel();
+    let (sender, results) = mpsc::channel();
     let here = thread::current().id();
     for number in 0..200_u64 {
         let sender = sender.clone();
@@ -362,16 +366,16 @@ fn a_push_and_a_flush_call_when_they_are_done_once_and_never_in_the_registering_
         .unwrap();
     }
     let flush = producer.flush().unwrap();
-    flush.wait(PATIENCE).unwrap();
+    flush.wait(TIMEOUT).unwrap();
     let flushed = sender.clone();
     flush.on_complete(move |flush| flushed.send(flush.wait(Duration::ZERO).ok().map(|()| 999)).unwrap()).unwrap();
     drop(sender);
-    let ids: Vec<_> = told.iter().map(Option::unwrap).collect();
-    assert_eq!(ids, (0..200).chain([999]).collect::<Vec<_>>(), "each once, in the order that they were done");
+    let ids: Vec<_> = results.iter().map(Option::unwrap).collect();
+    assert_eq!(ids, (0..200).chain([999]).collect::<Vec<_>>(), "each completion runs once, in the order of completion");
 }
 
 #[test]
-fn a_push_that_fails_calls_with_its_failure() {
+fn completion_of_a_failed_push_gets_its_error() {
     let topic = topic("completion-failure", 1);
     let kafka = crate::kafka::Kafka::shared();
     let name = unique("small");
@@ -379,67 +383,67 @@ fn a_push_that_fails_calls_with_its_failure() {
     let small = crate::support::driver().open_topic(&name).unwrap();
     drop(topic);
     let producer = small.producer("failing").make().unwrap();
-    let (sender, told) = mpsc::channel();
+    let (sender, results) = mpsc::channel();
     let push = producer.push(&NewEvent::default().data(&[0; 5_000])).unwrap();
     push.on_complete(move |push| sender.send(push.wait(Duration::ZERO)).unwrap()).unwrap();
     drop(push);
-    assert_eq!(told.recv_timeout(PATIENCE).unwrap().unwrap_err().status, Status::TooLarge);
+    assert_eq!(results.recv_timeout(TIMEOUT).unwrap().unwrap_err().status, Status::TooLarge);
 }
 
 #[test]
-fn a_pull_calls_with_its_event_and_can_be_asked_for_again_from_there() {
+fn completion_of_a_pull_gets_its_event_and_can_pull_again() {
     let topic = topic("pull-completion", 1);
     fill(&topic, 50);
     let consumer = Arc::new(topic.consumer(&unique("group")).make().unwrap());
-    let (sender, told) = mpsc::channel();
-    pull_on(consumer.clone(), sender, 50);
-    let ids: Vec<_> = (0..50).map(|_| told.recv_timeout(PATIENCE).unwrap()).collect();
+    let (sender, results) = mpsc::channel();
+    pull_in_completions(consumer.clone(), sender, 50);
+    let ids: Vec<_> = (0..50).map(|_| results.recv_timeout(TIMEOUT).unwrap()).collect();
     assert_eq!(ids, (0..50).collect::<Vec<_>>());
 }
 
-/// Takes `count` events, one after the other, each asked for when the one before has come.
-fn pull_on(consumer: Arc<octopus_loader::Consumer>, sender: mpsc::Sender<u64>, count: usize) {
+/// Pulls `count` events; the completion of each pull starts the next one.
+fn pull_in_completions(consumer: Arc<octopus_loader::Consumer>, sender: mpsc::Sender<u64>, count: usize) {
     if count == 0 {
         return;
     }
-    let ticket = consumer.pull().unwrap();
-    ticket
-        .on_complete(move |ticket| {
-            sender.send(ticket.wait(Duration::ZERO).unwrap().expect("its event").id()).unwrap();
-            pull_on(consumer, sender, count - 1);
-        })
-        .unwrap();
+    let pull = consumer.pull().unwrap();
+    pull.on_complete(move |pull| {
+        sender.send(pull.wait(Duration::ZERO).unwrap().expect("an event").id()).unwrap();
+        pull_in_completions(consumer, sender, count - 1);
+    })
+    .unwrap();
 }
 
 #[test]
-fn pulls_that_wait_for_an_event_are_called_with_closed_when_their_consumer_ends() {
+fn close_completes_pending_pulls_with_closed() {
     let topic = topic("pull-closed", 1);
     let consumer = topic.consumer(&unique("group")).make().unwrap();
-    let (sender, told) = mpsc::channel();
+    let (sender, results) = mpsc::channel();
     for _ in 0..3 {
         let sender = sender.clone();
         consumer.pull().unwrap().on_complete(move |pull| sender.send(pull.wait(Duration::ZERO)).unwrap()).unwrap();
     }
-    consumer.close(PATIENCE).unwrap();
+    consumer.close(TIMEOUT).unwrap();
     for _ in 0..3 {
-        assert_eq!(told.recv_timeout(PATIENCE).unwrap().unwrap_err().status, Status::Closed);
+        assert_eq!(results.recv_timeout(TIMEOUT).unwrap().unwrap_err().status, Status::Closed);
     }
 }
 
+/// A completion runs on a plugin thread: calls that would wait for such a thread fail there.
 #[test]
-fn in_a_completion_what_would_wait_for_the_plugin_says_so_and_a_push_goes_on() {
+fn waiting_in_a_completion_would_deadlock_but_push_works() {
     let topic = topic("completion-thread", 1);
     let producer = Arc::new(topic.producer("pushing").make().unwrap());
-    let (sender, told) = mpsc::channel();
-    let again = producer.clone();
+    let (sender, results) = mpsc::channel();
+    let inner = producer.clone();
     let push = producer.push(&NewEvent::default()).unwrap();
     push.on_complete(move |_| {
-        let push = again.push(&NewEvent::default()).unwrap();
-        sender.send((push.wait(PATIENCE).unwrap_err().status, again.close(PATIENCE).unwrap_err().status)).unwrap();
+        let push = inner.push(&NewEvent::default()).unwrap();
+        sender.send((push.wait(TIMEOUT).unwrap_err().status, inner.close(TIMEOUT).unwrap_err().status)).unwrap();
     })
     .unwrap();
     let would_deadlock = (Status::WouldDeadlock, Status::WouldDeadlock);
-    assert_eq!(told.recv_timeout(PATIENCE).unwrap(), would_deadlock);
-    producer.close(PATIENCE).unwrap();
+    assert_eq!(results.recv_timeout(TIMEOUT).unwrap(), would_deadlock);
+    producer.close(TIMEOUT).unwrap();
     assert_eq!(crate::kafka::kcat_read(crate::kafka::Kafka::shared().bootstrap(), topic.name()).len(), 2);
 }

@@ -1,5 +1,6 @@
-//! A Kafka behind a TCP proxy that can hold its traffic or cut it off, hold one client at one of its requests, or spoil an
-//! answer. The broker advertises the proxy's port, so that clients stay on it.
+//! A Kafka broker behind a TCP proxy. The proxy can pause or disconnect all traffic, hold back one
+//! request of a client or the response to it, and corrupt a response. The broker advertises the
+//! proxy's port, so that clients never connect to the broker directly.
 
 use std::io::{Read, Write};
 use std::net::{Shutdown, TcpListener, TcpStream};
@@ -18,12 +19,12 @@ pub struct ProxiedKafka {
 
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Traffic {
-    Flows,
-    Held,
-    Broken,
+    Flowing,
+    Paused,
+    Disconnected,
 }
 
-/// Kafka's requests, by their numbers in its protocol.
+/// Kafka's API keys.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Request {
     Produce = 0,
@@ -35,31 +36,32 @@ pub enum Request {
     CreateTopics = 19,
 }
 
-/// What a trap keeps from going on: the request, or, when the broker has done it, its answer.
+/// The message that a fault injection holds back: the request, so that the broker never sees it, or
+/// the response, so that the broker has processed the request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Held {
+pub enum HeldMessage {
     Request,
-    Answer,
+    Response,
 }
 
-/// Waits for one client's request of a kind, the `nth` from 1 on, and lets nothing of it, or no answer to it, pass.
-pub struct Trap {
+/// Holds back one client's `nth` request of a kind, counted from 1, or the response to it.
+pub struct FaultInjection {
     client_id: String,
     request: Request,
     nth: usize,
-    held: Held,
-    state: Mutex<TrapState>,
-    sprung: Condvar,
+    held: HeldMessage,
+    state: Mutex<FaultState>,
+    has_fired: Condvar,
 }
 
 #[derive(Default)]
-struct TrapState {
+struct FaultState {
     seen: usize,
-    sprung: bool,
+    has_fired: bool,
 }
 
-/// Has a function change one answer to a request of a kind, the first that it finds fit.
-pub struct Spoiler {
+/// Changes one response to a request of a kind: the first for which `change` returns true.
+pub struct ResponseCorruption {
     client_id: String,
     request: Request,
     change: fn(&mut Vec<u8>) -> bool,
@@ -67,12 +69,11 @@ pub struct Spoiler {
 }
 
 struct Proxy {
-    traps: Mutex<Vec<Arc<Trap>>>,
-    spoilers: Mutex<Vec<Arc<Spoiler>>>,
+    faults: Mutex<Vec<Arc<FaultInjection>>>,
+    corruptions: Mutex<Vec<Arc<ResponseCorruption>>>,
     traffic: Mutex<Traffic>,
     changed: Condvar,
     open: Mutex<Vec<TcpStream>>,
-    /// Connections that clients have made.
     accepted: AtomicUsize,
 }
 
@@ -82,9 +83,9 @@ impl ProxiedKafka {
         let address = listener.local_addr().expect("the proxy's port").to_string();
         let kafka = Kafka::start(&["--set", &format!("advertised.listeners=CLIENT://{address}")]);
         let proxy = Arc::new(Proxy {
-            traps: Mutex::default(),
-            spoilers: Mutex::default(),
-            traffic: Mutex::new(Traffic::Flows),
+            faults: Mutex::default(),
+            corruptions: Mutex::default(),
+            traffic: Mutex::new(Traffic::Flowing),
             changed: Condvar::new(),
             open: Mutex::default(),
             accepted: AtomicUsize::new(0),
@@ -102,46 +103,62 @@ impl ProxiedKafka {
         &self.address
     }
 
-    /// How many connections clients have made so far.
+    /// The number of connections that clients have made so far.
     pub fn connections_made(&self) -> usize {
         self.proxy.accepted.load(Ordering::Relaxed)
     }
 
-    /// Bytes wait in the proxy; connections stay.
-    pub fn hold(&self) {
-        self.proxy.set(Traffic::Held);
+    /// Holds all bytes back in the proxy; connections stay open.
+    pub fn pause(&self) {
+        self.proxy.set(Traffic::Paused);
     }
 
-    pub fn let_go(&self) {
-        self.proxy.set(Traffic::Flows);
+    pub fn resume(&self) {
+        self.proxy.set(Traffic::Flowing);
     }
 
-    /// For the client with this `client.id`; set before it begins.
-    pub fn trap(&self, client_id: &str, request: Request, nth: usize, held: Held) -> Arc<Trap> {
-        let trap = Arc::new(Trap {
+    /// Applies to the client with this `client.id`. Call it before the client sends such a request.
+    pub fn inject_fault(
+        &self,
+        client_id: &str,
+        request: Request,
+        nth: usize,
+        held: HeldMessage,
+    ) -> Arc<FaultInjection> {
+        let fault = Arc::new(FaultInjection {
             client_id: client_id.to_owned(),
             request,
             nth,
             held,
             state: Mutex::default(),
-            sprung: Condvar::new(),
+            has_fired: Condvar::new(),
         });
-        self.proxy.traps.lock().unwrap().push(trap.clone());
-        trap
+        self.proxy.faults.lock().unwrap().push(fault.clone());
+        fault
     }
 
-    /// For the client with this `client.id`, or any for an empty one. The function is given whole answers, behind their length, until
-    /// it says that it has changed one.
-    pub fn spoil(&self, client_id: &str, request: Request, change: fn(&mut Vec<u8>) -> bool) -> Arc<Spoiler> {
-        let spoiler =
-            Arc::new(Spoiler { client_id: client_id.to_owned(), request, change, is_done: AtomicBool::new(false) });
-        self.proxy.spoilers.lock().unwrap().push(spoiler.clone());
-        spoiler
+    /// Applies to the client with this `client.id`, or to all if it is empty. `change` is called
+    /// with whole responses, including their 4 bytes of length, until it returns true: it changed
+    /// one.
+    pub fn corrupt_response(
+        &self,
+        client_id: &str,
+        request: Request,
+        change: fn(&mut Vec<u8>) -> bool,
+    ) -> Arc<ResponseCorruption> {
+        let corruption = Arc::new(ResponseCorruption {
+            client_id: client_id.to_owned(),
+            request,
+            change,
+            is_done: AtomicBool::new(false),
+        });
+        self.proxy.corruptions.lock().unwrap().push(corruption.clone());
+        corruption
     }
 
-    /// Connections are cut, and new ones as soon as they are made.
-    pub fn break_off(&self) {
-        self.proxy.set(Traffic::Broken);
+    /// Closes all connections, and new ones as soon as they are accepted.
+    pub fn disconnect(&self) {
+        self.proxy.set(Traffic::Disconnected);
         for stream in self.proxy.open.lock().unwrap().drain(..) {
             let _ = stream.shutdown(Shutdown::Both);
         }
@@ -156,11 +173,11 @@ impl Proxy {
 
     fn connect(self: &Arc<Self>, client: TcpStream, broker: &str) {
         self.accepted.fetch_add(1, Ordering::Relaxed);
-        if *self.traffic.lock().unwrap() == Traffic::Broken {
+        if *self.traffic.lock().unwrap() == Traffic::Disconnected {
             return;
         }
         let Ok(server) = TcpStream::connect(broker) else { return };
-        let awaited = Arc::new(Awaited::default());
+        let awaited = Arc::new(AwaitedResponses::default());
         for (from, to, side) in [(&client, &server, Side::Client), (&server, &client, Side::Broker)] {
             let (Ok(from), Ok(to)) = (from.try_clone(), to.try_clone()) else { return };
             let (proxy, awaited) = (self.clone(), awaited.clone());
@@ -169,17 +186,18 @@ impl Proxy {
         self.open.lock().unwrap().extend([client, server]);
     }
 
-    /// Passes on whole messages, each a length and so many bytes.
-    fn pump(&self, mut from: TcpStream, mut to: TcpStream, side: Side, awaited: &Awaited) {
+    /// Forwards whole messages: Kafka precedes each with its length.
+    fn pump(&self, mut from: TcpStream, mut to: TcpStream, side: Side, awaited: &AwaitedResponses) {
         while let Some(mut message) = read_message(&mut from) {
-            let held = self.traffic.lock().unwrap();
-            drop(self.changed.wait_while(held, |traffic| *traffic == Traffic::Held).unwrap());
-            let passes = match side {
-                Side::Client => self.request_passes(&message, awaited),
-                Side::Broker => awaited.answer_passes(&mut message),
+            let traffic = self.traffic.lock().unwrap();
+            drop(self.changed.wait_while(traffic, |traffic| *traffic == Traffic::Paused).unwrap());
+            let is_forwarded = match side {
+                Side::Client => self.process_request(&message, awaited),
+                Side::Broker => awaited.process_response(&mut message),
             };
-            if !passes {
-                // What comes behind it waits too: the client gets no further on this connection.
+            if !is_forwarded {
+                // A held message blocks the ones behind it too: the connection makes no more
+                // progress.
                 while read_message(&mut from).is_some() {}
                 break;
             }
@@ -191,30 +209,34 @@ impl Proxy {
         let _ = to.shutdown(Shutdown::Both);
     }
 
-    fn request_passes(&self, message: &[u8], awaited: &Awaited) -> bool {
-        let Some((request, number, client_id)) = read_header(message) else { return true };
-        for spoiler in self.spoilers.lock().unwrap().iter().filter(|spoiler| spoiler.is_meant(request, client_id)) {
-            awaited.spoiled.lock().unwrap().push((number, spoiler.clone()));
+    /// False if the request is held back.
+    fn process_request(&self, message: &[u8], awaited: &AwaitedResponses) -> bool {
+        let Some((request, correlation_id, client_id)) = read_header(message) else { return true };
+        for corruption in
+            self.corruptions.lock().unwrap().iter().filter(|corruption| corruption.applies_to(request, client_id))
+        {
+            awaited.corrupted.lock().unwrap().push((correlation_id, corruption.clone()));
         }
-        let traps = self.traps.lock().unwrap().clone();
-        let Some(trap) = traps.iter().find(|trap| trap.is_meant(request, client_id)) else { return true };
-        if !trap.counts_to_it() {
+        let faults = self.faults.lock().unwrap().clone();
+        let Some(fault) = faults.iter().find(|fault| fault.applies_to(request, client_id)) else { return true };
+        if !fault.count_request() {
             return true;
         }
-        if trap.held == Held::Answer {
-            awaited.held.lock().unwrap().push((number, trap.clone()));
+        if fault.held == HeldMessage::Response {
+            awaited.held.lock().unwrap().push((correlation_id, fault.clone()));
             return true;
         }
-        trap.spring();
+        fault.fire();
         false
     }
 }
 
-/// Of one connection, by the numbers that answers carry of their requests.
+/// The responses of one connection that a fault applies to, by the correlation ids of their
+/// requests.
 #[derive(Default)]
-struct Awaited {
-    held: Mutex<Vec<(i32, Arc<Trap>)>>,
-    spoiled: Mutex<Vec<(i32, Arc<Spoiler>)>>,
+struct AwaitedResponses {
+    held: Mutex<Vec<(i32, Arc<FaultInjection>)>>,
+    corrupted: Mutex<Vec<(i32, Arc<ResponseCorruption>)>>,
 }
 
 #[derive(Clone, Copy)]
@@ -223,40 +245,41 @@ enum Side {
     Broker,
 }
 
-impl Trap {
-    /// Waits until the client is held; false if it takes longer than that.
-    pub fn wait(&self, at_most: Duration) -> bool {
+impl FaultInjection {
+    /// Waits until the message is held back; false after `timeout`.
+    pub fn wait(&self, timeout: Duration) -> bool {
         let state = self.state.lock().unwrap();
-        self.sprung.wait_timeout_while(state, at_most, |state| !state.sprung).unwrap().0.sprung
+        self.has_fired.wait_timeout_while(state, timeout, |state| !state.has_fired).unwrap().0.has_fired
     }
 
-    fn is_meant(&self, request: i16, client_id: &[u8]) -> bool {
+    fn applies_to(&self, request: i16, client_id: &[u8]) -> bool {
         self.request as i16 == request && self.client_id.as_bytes() == client_id
     }
 
-    fn counts_to_it(&self) -> bool {
+    /// True for the request that the fault applies to.
+    fn count_request(&self) -> bool {
         let mut state = self.state.lock().unwrap();
         state.seen += 1;
         state.seen == self.nth
     }
 
-    fn spring(&self) {
-        self.state.lock().unwrap().sprung = true;
-        self.sprung.notify_all();
+    fn fire(&self) {
+        self.state.lock().unwrap().has_fired = true;
+        self.has_fired.notify_all();
     }
 }
 
-impl Spoiler {
+impl ResponseCorruption {
     pub fn is_done(&self) -> bool {
         self.is_done.load(Ordering::Acquire)
     }
 
-    fn is_meant(&self, request: i16, client_id: &[u8]) -> bool {
+    fn applies_to(&self, request: i16, client_id: &[u8]) -> bool {
         let is_any = self.client_id.is_empty();
         self.request as i16 == request && (is_any || self.client_id.as_bytes() == client_id) && !self.is_done()
     }
 
-    fn spoil(&self, message: &mut Vec<u8>) {
+    fn apply(&self, message: &mut Vec<u8>) {
         if !self.is_done() && (self.change)(message) {
             let length = message.len() as u32 - 4;
             message[..4].copy_from_slice(&length.to_be_bytes());
@@ -265,27 +288,28 @@ impl Spoiler {
     }
 }
 
-impl Awaited {
-    fn answer_passes(&self, message: &mut Vec<u8>) -> bool {
-        let number = message.get(4..8).and_then(|bytes| bytes.try_into().ok()).map(i32::from_be_bytes);
-        self.spoiled.lock().unwrap().retain(|(awaited, spoiler)| {
-            let is_this = Some(*awaited) == number;
+impl AwaitedResponses {
+    /// False if the response is held back.
+    fn process_response(&self, message: &mut Vec<u8>) -> bool {
+        let correlation_id = message.get(4..8).and_then(|bytes| bytes.try_into().ok()).map(i32::from_be_bytes);
+        self.corrupted.lock().unwrap().retain(|(awaited, corruption)| {
+            let is_this = Some(*awaited) == correlation_id;
             if is_this {
-                spoiler.spoil(message);
+                corruption.apply(message);
             }
             !is_this
         });
-        match self.held.lock().unwrap().iter().find(|(held, _)| Some(*held) == number) {
+        match self.held.lock().unwrap().iter().find(|(held, _)| Some(*held) == correlation_id) {
             None => true,
-            Some((_, trap)) => {
-                trap.spring();
+            Some((_, fault)) => {
+                fault.fire();
                 false
             }
         }
     }
 }
 
-/// With its length in front; None at the end.
+/// Reads one message with its length in front; None at the end of the stream.
 fn read_message(from: &mut TcpStream) -> Option<Vec<u8>> {
     let mut message = vec![0; 4];
     from.read_exact(&mut message).ok()?;
@@ -295,10 +319,11 @@ fn read_message(from: &mut TcpStream) -> Option<Vec<u8>> {
     Some(message)
 }
 
-/// A request's kind, number and client: 2 bytes of kind, 2 of version, 4 of number, 2 of the name's length, the name.
+/// A request's API key, correlation id and client id. The header consists of the API key (2 bytes),
+/// the API version (2), the correlation id (4), the length of the client id (2) and the client id.
 fn read_header(message: &[u8]) -> Option<(i16, i32, &[u8])> {
-    let kind = i16::from_be_bytes(message.get(4..6)?.try_into().ok()?);
-    let number = i32::from_be_bytes(message.get(8..12)?.try_into().ok()?);
+    let api_key = i16::from_be_bytes(message.get(4..6)?.try_into().ok()?);
+    let correlation_id = i32::from_be_bytes(message.get(8..12)?.try_into().ok()?);
     let length = i16::from_be_bytes(message.get(12..14)?.try_into().ok()?);
-    Some((kind, number, message.get(14..14 + usize::try_from(length).ok()?)?))
+    Some((api_key, correlation_id, message.get(14..14 + usize::try_from(length).ok()?)?))
 }

@@ -1,4 +1,5 @@
-//! Topics that are deleted and created again under their names, below drivers, producers and consumers that are open.
+//! Topics that are deleted and recreated under the same name while drivers, producers and consumers
+//! are open.
 
 use std::fs;
 use std::path::Path;
@@ -16,10 +17,10 @@ use serde_json::json;
 use crate::hosts::{reading_programs, run_host};
 use crate::kafka::{self, Kafka, unique};
 use crate::proxy::{ProxiedKafka, Request};
-use crate::support::{Log, PATIENCE, driver_with, eventually, octopus, one_replica, read};
+use crate::support::{Log, TIMEOUT, driver_with, eventually, octopus, one_replica, read};
 
-/// Within which open handles use the new topic.
-const PICKED_UP: Duration = Duration::from_secs(30);
+/// Within this time open handles use the new topic.
+const MAX_PICKUP_TIME: Duration = Duration::from_secs(30);
 
 fn bare_driver(bootstrap: &str) -> Driver {
     let config = json!({"kafka": {"bootstrap.servers": bootstrap}, "disable_info_topic": true});
@@ -30,7 +31,7 @@ fn push(producer: &Producer, numbers: std::ops::Range<u64>) {
     for number in numbers {
         producer.push_forget(&NewEvent::json(&json!({"number": number}))).unwrap();
     }
-    producer.flush().unwrap().wait(PATIENCE).unwrap();
+    producer.flush().unwrap().wait(TIMEOUT).unwrap();
 }
 
 fn number(event: &Event) -> u64 {
@@ -42,18 +43,22 @@ fn create(driver: &Driver, name: &str) -> Topic {
     driver.open_topic(name).unwrap()
 }
 
-/// Deletes the topic, and creates it again before clients notice.
+/// Deletes the topic and creates it again before clients notice the deletion.
 fn recreate(driver: &Driver, name: &str) {
     driver.delete_topic(name).unwrap();
     eventually("the name to be free", || driver.create_topic(name, &one_replica()).is_ok());
 }
 
-/// Reads until events with all these numbers have come. Gives the numbers of all that came, and the errors in between.
+/// Reads until events with all numbers in `wanted` have arrived. Returns the numbers of all events
+/// and the errors.
 fn read_all(consumer: &Consumer, wanted: std::ops::Range<u64>) -> (Vec<u64>, Vec<Error>) {
     let started = Instant::now();
     let (mut numbers, mut errors) = (Vec::new(), Vec::new());
     while !wanted.clone().all(|number| numbers.contains(&number)) {
-        assert!(started.elapsed() < PICKED_UP, "{wanted:?}: only {numbers:?} came, and {errors:?}");
+        assert!(
+            started.elapsed() < MAX_PICKUP_TIME,
+            "{wanted:?}: only {numbers:?} arrived, with the errors {errors:?}"
+        );
         match consumer.next(Duration::from_millis(500)) {
             Ok(Some(event)) => numbers.push(number(&event)),
             Ok(None) => {}
@@ -63,9 +68,10 @@ fn read_all(consumer: &Consumer, wanted: std::ops::Range<u64>) -> (Vec<u64>, Vec
     (numbers, errors)
 }
 
-/// Each restart of a broker raises the leader epochs of its partitions; those of the new topic begin at 0.
+/// Each restart of a broker raises the leader epochs of its partitions; those of a new topic begin
+/// at 0.
 #[test]
-fn recreated_topic_with_a_lower_leader_epoch_is_used_by_open_handles() {
+fn open_handles_use_a_recreated_topic_with_lower_epoch() {
     let folder = Path::new(env!("CARGO_TARGET_TMPDIR")).join("recreated");
     let _ = fs::remove_dir_all(&folder);
     let folder = folder.to_str().unwrap();
@@ -85,29 +91,31 @@ fn recreated_topic_with_a_lower_leader_epoch_is_used_by_open_handles() {
     push(&producer, 3..6);
     read_all(&consumer, 3..6);
 
-    // By somebody else.
     let other = driver_with(settings, &Log::default());
     recreate(&other, &name);
     let started = Instant::now();
-    // Those on their way may fail.
+    // Pushes that are in flight during the deletion may fail.
     eventually("a push to be delivered", || {
         let pushed = producer.push(&NewEvent::json(&json!({"number": 100})));
         pushed.and_then(|future| future.wait(Duration::from_secs(5))).is_ok()
     });
     push(&producer, 101..106);
     read_all(&consumer, 100..106);
-    assert!(started.elapsed() < PICKED_UP, "{:?}", started.elapsed());
+    assert!(started.elapsed() < MAX_PICKUP_TIME, "{:?}", started.elapsed());
     assert!(driver.list_topics().unwrap().get(&name).is_some());
     driver.open_topic(&name).unwrap();
     create(&driver, &unique("another"));
 }
 
+/// A consumer of the new topic reports lost records and reads all events instead of starting at the
+/// offset of the old topic.
 #[test]
-fn acknowledgement_of_a_deleted_topic_does_not_skip_events_of_the_new_one() {
+fn commit_from_a_deleted_topic_skips_nothing_in_the_new_one() {
     let driver = bare_driver(Kafka::shared().bootstrap());
-    // A broker that hears late of the deletion forgets what was committed before it did.
+    // A broker that learns late of the deletion then also deletes offsets that were committed
+    // meanwhile, so that several attempts may be necessary.
     let committed = std::iter::repeat_with(|| commit_into_a_recreated_topic(&driver)).take(20).flatten().next();
-    let (name, group) = committed.expect("no commit came after the broker knew of the deletion");
+    let (name, group) = committed.expect("a commit after the broker learned of the deletion");
     push(&driver.open_topic(&name).unwrap().producer("new").make().unwrap(), 100..160);
 
     let consumer = driver.open_topic(&name).unwrap().consumer(&group).make().unwrap();
@@ -118,7 +126,8 @@ fn acknowledgement_of_a_deleted_topic_does_not_skip_events_of_the_new_one() {
     assert!(errors[0].message.contains(&name) && errors[0].message.contains(&group), "{}", errors[0]);
 }
 
-/// Kafka commits by name: what a consumer read of the old topic, into the new one. Gives topic and group if the position is there.
+/// Acknowledges an event of a deleted topic. Kafka stores committed offsets by topic name, so that
+/// the offset can apply to the new topic. Returns the topic and the group if it does.
 fn commit_into_a_recreated_topic(driver: &Driver) -> Option<(String, String)> {
     let (name, group) = (unique("acknowledged"), unique("group"));
     let topic = create(driver, &name);
@@ -127,14 +136,14 @@ fn commit_into_a_recreated_topic(driver: &Driver) -> Option<(String, String)> {
     let events = read(&consumer, 20);
     recreate(driver, &name);
     events[19].acknowledge().ok()?;
-    consumer.commit(PATIENCE).unwrap();
+    consumer.commit(TIMEOUT).unwrap();
     drop(consumer);
     (kafka::committed_offset(Kafka::shared().bootstrap(), &group, &name, 0) == Some(20)).then_some((name, group))
 }
 
-/// Other clients commit without metadata, or with their own.
+/// Other clients commit without metadata or with metadata of their own.
 #[test]
-fn committed_positions_of_other_clients_count() {
+fn offsets_committed_by_other_clients_are_used() {
     let bootstrap = Kafka::shared().bootstrap();
     let driver = bare_driver(bootstrap);
     for metadata in ["", "octopus", "{\"by\": \"another client\"}"] {
@@ -156,7 +165,7 @@ fn committed_positions_of_other_clients_count() {
     }
 }
 
-/// By Kafka's own tool for topics, and another client of groups.
+/// Kafka's tool for topics and another client's query for committed offsets agree on the id.
 #[test]
 fn commit_has_the_topic_id_in_its_metadata() {
     let bootstrap = Kafka::shared().bootstrap();
@@ -166,7 +175,7 @@ fn commit_has_the_topic_id_in_its_metadata() {
     let group = unique("group");
     let consumer = topic.consumer(&group).make().unwrap();
     read(&consumer, 1)[0].acknowledge().unwrap();
-    consumer.close(PATIENCE).unwrap();
+    consumer.close(TIMEOUT).unwrap();
 
     let described = kafka::topic_config(bootstrap, &name);
     let id = described.split_once("TopicId: ").unwrap().1.split_whitespace().next().unwrap();
@@ -174,20 +183,20 @@ fn commit_has_the_topic_id_in_its_metadata() {
         ClientConfig::new().set("bootstrap.servers", bootstrap).set("group.id", &group).create().unwrap();
     let mut offsets = TopicPartitionList::new();
     offsets.add_partition(&name, 0);
-    let committed = other.committed_offsets(offsets, PATIENCE).unwrap();
+    let committed = other.committed_offsets(offsets, TIMEOUT).unwrap();
     let committed = committed.find_partition(&name, 0).unwrap();
     assert_eq!((committed.offset(), committed.metadata()), (Offset::Offset(1), &*format!("octopus topic-id={id}")));
 }
 
-/// A consumer that is there all the time starts over in the new topic, and what it acknowledged in the old one is dropped.
+/// The consumer stays open meanwhile. Acknowledgements of events of the old topic are stale.
 #[test]
 fn consumer_starts_over_in_a_recreated_topic() {
     assert_starts_over("classic");
 }
 
-/// There the broker assigns partitions by the topics' ids.
+/// With `group.protocol=consumer` the broker assigns partitions by topic id.
 #[test]
-fn member_of_the_new_group_protocol_starts_over_in_a_recreated_topic() {
+fn consumer_protocol_member_starts_over_in_a_recreated_topic() {
     assert_starts_over("consumer");
 }
 
@@ -201,55 +210,56 @@ fn assert_starts_over(group_protocol: &str) {
     recreate(&driver, &name);
     push(&driver.open_topic(&name).unwrap().producer("new").make().unwrap(), 100..130);
     let (numbers, errors) = read_all(&consumer, 100..130);
-    let from_the_start = numbers.iter().rposition(|number| *number == 100).unwrap();
-    assert_eq!(numbers[from_the_start..], (100..130).collect::<Vec<_>>(), "{numbers:?}");
+    let start = numbers.iter().rposition(|number| *number == 100).unwrap();
+    assert_eq!(numbers[start..], (100..130).collect::<Vec<_>>(), "{numbers:?}");
     assert!(errors.iter().any(|error| error.status == Status::RecordsLost), "{errors:?}");
     assert_eq!(old[9].acknowledge().unwrap_err().status, Status::Stale);
-    consumer.commit(PATIENCE).unwrap();
+    consumer.commit(TIMEOUT).unwrap();
     assert_eq!(consumer.committed(0).unwrap(), None);
 }
 
-type Id = [u8; 16];
+type TopicId = [u8; 16];
 
-/// A broker that lags behind: it tells of the topic before.
-struct Lagging {
-    before: Id,
-    now: Id,
-    /// How often it has done so.
-    times: u32,
+/// The state of a broker that lags behind and reports the id of the deleted topic.
+struct LaggingBroker {
+    old: TopicId,
+    new: TopicId,
+    /// How often the broker reported the old id.
+    reports: u32,
 }
 
-static LAGGING: Mutex<Option<Lagging>> = Mutex::new(None);
+static LAGGING: Mutex<Option<LaggingBroker>> = Mutex::new(None);
 
-fn report_the_topic_before(response: &mut [u8]) {
+fn report_old_topic_id(response: &mut [u8]) {
     let mut lagging = LAGGING.lock().unwrap();
-    let Some(Lagging { before, now, times }) = &mut *lagging else { return };
-    for at in 0..response.len().saturating_sub(now.len()) {
-        if response[at..].starts_with(now) {
-            response[at..at + now.len()].copy_from_slice(before);
-            *times += 1;
+    let Some(LaggingBroker { old, new, reports }) = &mut *lagging else { return };
+    for at in 0..response.len().saturating_sub(new.len()) {
+        if response[at..].starts_with(new) {
+            response[at..at + new.len()].copy_from_slice(old);
+            *reports += 1;
         }
     }
 }
 
-fn topic_id(bootstrap: &str, name: &str) -> Id {
+fn topic_id(bootstrap: &str, name: &str) -> TopicId {
     let described = kafka::topic_config(bootstrap, name);
     let id = described.split_once("TopicId: ").unwrap().1.split_whitespace().next().unwrap();
     URL_SAFE_NO_PAD.decode(id).unwrap().try_into().unwrap()
 }
 
+/// Metadata responses with the id of the deleted topic are ignored.
 #[test]
 fn replaced_topic_is_not_used_again_when_a_broker_lags_behind() {
     let kafka = ProxiedKafka::start();
-    kafka.spoil("lagging", Request::Metadata, |response| {
-        report_the_topic_before(response);
-        // The next one, too.
+    kafka.corrupt_response("lagging", Request::Metadata, |response| {
+        report_old_topic_id(response);
+        // The next responses are to be changed too.
         false
     });
     let driver = bare_driver(kafka.bootstrap());
     let name = unique("lagging");
     let topic = create(&driver, &name);
-    let before = topic_id(kafka.bootstrap(), &name);
+    let old = topic_id(kafka.bootstrap(), &name);
     push(&topic.producer("writer").make().unwrap(), 0..10);
     let consumer = topic.consumer(&unique("group")).kafka("client.id", "lagging").make().unwrap();
     read_all(&consumer, 0..10);
@@ -258,17 +268,18 @@ fn replaced_topic_is_not_used_again_when_a_broker_lags_behind() {
     push(&producer, 100..110);
     read_all(&consumer, 100..110);
 
-    let now = topic_id(kafka.bootstrap(), &name);
-    *LAGGING.lock().unwrap() = Some(Lagging { before, now, times: 0 });
-    let times = || LAGGING.lock().unwrap().as_ref().map_or(0, |lagging| lagging.times);
+    let new = topic_id(kafka.bootstrap(), &name);
+    *LAGGING.lock().unwrap() = Some(LaggingBroker { old, new, reports: 0 });
+    let reports = || LAGGING.lock().unwrap().as_ref().map_or(0, |lagging| lagging.reports);
     let (mut numbers, mut errors) = (Vec::new(), Vec::new());
-    // The consumer asks for the id, learns of the old one, and asks for the leaders.
-    eventually("the consumer to hear of the old topic", || {
+    // Three metadata responses: the consumer requests the topic id, receives the old one and
+    // requests the leaders.
+    eventually("the consumer to receive the old topic id", || {
         match consumer.next(Duration::from_millis(100)) {
             Ok(event) => numbers.extend(event.iter().map(number)),
             Err(error) => errors.push(error),
         }
-        times() >= 3
+        reports() >= 3
     });
     push(&producer, 110..120);
     let (more, further_errors) = read_all(&consumer, 110..120);
@@ -278,7 +289,7 @@ fn replaced_topic_is_not_used_again_when_a_broker_lags_behind() {
     assert!(errors.is_empty(), "{errors:?}");
 }
 
-/// As their users write them: a loop around one call, in each language.
+/// The programs are those that users write: a loop around one call, in each language.
 #[test]
 fn ordinary_programs_read_on_in_a_recreated_topic() {
     let bootstrap = Kafka::shared().bootstrap();

@@ -1,18 +1,20 @@
-//! Threads and descriptors that the system refuses: an error that names the limit, and afterwards everything works.
+//! Threads, descriptors and memory that the system refuses: each failure is an error that names the
+//! limit, and afterwards everything works.
 
 use std::process::Command;
 
 use serde_json::{Value, json};
 
-use crate::hosts::{C, compile, library, run_careless_of_leaks};
+use crate::hosts::{C, compile, library, run_without_leak_check};
 use crate::kafka::{Kafka, create_topic, unique};
 
-/// Runs the program with the limit at each place from `first` on, and returns how many processes met it.
+/// Runs `limits.c` with the limit of `kind` at `first`, at `first + step` and so on, each in a
+/// process of its own, until no limit is reached. Returns the number of processes that reached it.
 pub fn check_limits(kind: &str, first: u32, step: u32, config: &Value) -> u32 {
     let host = compile(&C, "limits.c", &unique("limits"), &["-D_GNU_SOURCE", "-pthread", "-ldl", "-rdynamic"]);
     let mut command = Command::new(host);
     command.arg(library()).args([config.to_string(), unique("limits"), kind.to_owned()]);
-    let printed = run_careless_of_leaks(command.args([first, step].map(|number| number.to_string())));
+    let printed = run_without_leak_check(command.args([first, step].map(|number| number.to_string())));
     printed.trim().parse().unwrap_or_else(|_| panic!("{kind}: {printed}"))
 }
 
@@ -20,7 +22,8 @@ fn kafka() -> Value {
     json!({"kafka": {"bootstrap.servers": Kafka::shared().bootstrap()}, "disable_info_topic": true})
 }
 
-/// The last number at which a process met the limit says how many threads the program has created.
+/// The number of processes that reached the limit is the number of threads that the program
+/// creates.
 #[test]
 fn any_thread_that_cannot_be_created_is_an_error() {
     let met = check_limits("thread", 1, 1, &kafka());
@@ -35,8 +38,8 @@ fn no_more_threads_is_an_error_until_there_are_more() {
 
 #[test]
 fn limit_of_the_user_is_an_error_until_it_is_raised() {
-    // SAFETY: asks for a number.
-    assert_eq!(unsafe { libc::geteuid() }, 0, "another user's limit can be set by root only");
+    // SAFETY: `geteuid` has no preconditions and always succeeds.
+    assert_eq!(unsafe { libc::geteuid() }, 0, "only root can set the limit of another user");
     let met = check_limits("user", 1, 3, &kafka());
     assert!(met > 4, "{met}");
 }
@@ -54,7 +57,7 @@ fn an_embedded_kafka_that_cannot_be_started_is_an_error() {
     assert!(check_limits("descriptors", 1, 2, &config) > 6);
 }
 
-/// As it is sent, and as small a response as what compresses well is: there it is decompressing that needs the memory.
+/// A compressed response is small, so that its decompression is what lacks memory.
 #[test]
 fn no_memory_for_a_large_event_is_an_error_until_there_is_some() {
     let host = compile(&C, "memory.c", &unique("memory"), &["-D_GNU_SOURCE", "-ldl"]);
@@ -70,7 +73,7 @@ fn no_memory_for_a_large_event_is_an_error_until_there_is_some() {
             },
             "disable_info_topic": true,
         });
-        let printed = run_careless_of_leaks(Command::new(&host).arg(library()).args([config.to_string(), topic]));
+        let printed = run_without_leak_check(Command::new(&host).arg(library()).args([config.to_string(), topic]));
         assert_eq!(printed, "the event came when there was memory\n", "{compression}");
     }
 }

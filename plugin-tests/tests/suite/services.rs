@@ -1,4 +1,5 @@
-//! The host's services, configuration that is refused, servers that do not answer, and the library as it is loaded.
+//! The services of the host, invalid configuration, unreachable servers, the embedded Kafka, and
+//! the library as it is loaded.
 
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
@@ -7,16 +8,16 @@ use octopus_loader::{Library, NewEvent, Producer, Rebalance, Status, TopicOption
 use serde_json::{Value, json};
 
 use crate::kafka::{Kafka, unique};
-use crate::support::{Log, PATIENCE, driver_with, eventually, octopus, one_replica, read, topic_of};
+use crate::support::{Log, TIMEOUT, driver_with, eventually, octopus, one_replica, read, topic_of};
 
-/// An address of this machine where nothing listens.
-fn nobody() -> String {
+/// A local address on which nothing listens.
+fn unused_address() -> String {
     let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     listener.local_addr().unwrap().to_string()
 }
 
 #[test]
-fn the_library_is_loaded_by_path_and_says_what_it_is() {
+fn library_loaded_by_path_reports_its_version_and_features() {
     let octopus = Library::open(octopus().path()).unwrap();
     assert_eq!(octopus.version(), env!("CARGO_PKG_VERSION"));
     assert!(octopus.librdkafka_version().starts_with("2."), "{}", octopus.librdkafka_version());
@@ -27,7 +28,7 @@ fn the_library_is_loaded_by_path_and_says_what_it_is() {
 }
 
 #[test]
-fn messages_of_librdkafka_and_of_octopus_come_to_the_hosts_log() {
+fn messages_of_librdkafka_and_octopus_reach_the_hosts_log() {
     let log = Log::default();
     let driver = driver_with(json!({"kafka": {"debug": "topic"}, "no_such_key": 1}), &log);
     assert_eq!(log.count(|line| line.contains("warn") && line.contains("no_such_key")), 1, "{log:?}");
@@ -36,7 +37,7 @@ fn messages_of_librdkafka_and_of_octopus_come_to_the_hosts_log() {
 }
 
 #[test]
-fn a_secret_reaches_neither_log_nor_description_nor_error() {
+fn secrets_appear_in_no_log_description_or_error() {
     let log = Log::default();
     let secrets = json!({"kafka": {"sasl.password": "hunter2", "ssl.key.password": "hunter2", "debug": "all"}});
     let driver = driver_with(secrets, &log);
@@ -47,14 +48,15 @@ fn a_secret_reaches_neither_log_nor_description_nor_error() {
     assert_eq!(description["timeout_ms"], 30_000);
     assert!(!description.to_string().contains("hunter2"));
     assert!(!log.text().contains("hunter2"));
-    let wrong = json!({"kafka": {"bootstrap.servers": "x:1", "ssl.key.pem": "hunter2"}});
-    if let Err(error) = octopus().driver(wrong) {
+    let invalid = json!({"kafka": {"bootstrap.servers": "x:1", "ssl.key.pem": "hunter2"}});
+    if let Err(error) = octopus().driver(invalid) {
         assert!(!error.message.contains("hunter2"), "{error}");
     }
 }
 
+/// The internal latency is the time that events waited inside of librdkafka (`int_latency`).
 #[test]
-fn statistics_come_as_json_with_the_clients_name_and_tell_how_long_events_waited_inside() {
+fn statistics_have_the_client_name_and_internal_latency() {
     let seen = Arc::new(Mutex::new(Vec::new()));
     let sink = seen.clone();
     let driver = octopus()
@@ -66,22 +68,24 @@ fn statistics_come_as_json_with_the_clients_name_and_tell_how_long_events_waited
         .unwrap();
     let topic = topic_of(&driver, "statistics", 1);
     let producer = topic.producer("detector").make().unwrap();
-    producer.push(&NewEvent::text("{}")).unwrap().wait(PATIENCE).unwrap();
+    producer.push(&NewEvent::text("{}")).unwrap().wait(TIMEOUT).unwrap();
     let statistics_with = |what: &dyn Fn(&Value) -> bool| {
         seen.lock().unwrap().iter().any(|(client, json): &(String, String)| {
             client == "producer \"detector\"" && what(&serde_json::from_str(json).unwrap())
         })
     };
-    eventually("statistics of the producer", || statistics_with(&|of| of["txmsgs"] == 1));
-    let waited = |broker: &Value| {
+    eventually("statistics of the producer", || statistics_with(&|statistics| statistics["txmsgs"] == 1));
+    let has_latency = |broker: &Value| {
         let latency = &broker["int_latency"];
         latency["cnt"] != 0 && latency["avg"].as_i64().is_some_and(|micros| (1..60_000_000).contains(&micros))
     };
-    eventually("how long it waited", || statistics_with(&|of| of["brokers"].as_object().unwrap().values().any(waited)));
+    eventually("the internal latency", || {
+        statistics_with(&|statistics| statistics["brokers"].as_object().unwrap().values().any(has_latency))
+    });
 }
 
 #[test]
-fn rebalances_are_told_to_the_host() {
+fn rebalances_are_reported_to_the_host() {
     let seen = Arc::new(Mutex::new(Vec::new()));
     let sink = seen.clone();
     let driver = octopus()
@@ -92,15 +96,15 @@ fn rebalances_are_told_to_the_host() {
         .create()
         .unwrap();
     let group = unique("group");
-    let consumer = topic_of(&driver, "told", 2).consumer(&group).make().unwrap();
+    let consumer = topic_of(&driver, "rebalances", 2).consumer(&group).make().unwrap();
     eventually("the assignment", || !seen.lock().unwrap().is_empty());
-    consumer.close(PATIENCE).unwrap();
+    consumer.close(TIMEOUT).unwrap();
     let expected = [(group.clone(), Rebalance::Assigned, vec![0, 1]), (group, Rebalance::Revoked, vec![0, 1])];
     assert_eq!(*seen.lock().unwrap(), expected);
 }
 
 #[test]
-fn configuration_that_is_wrong_is_refused_naming_the_key() {
+fn invalid_configuration_is_rejected_with_its_key() {
     for (config, named) in [
         ("", "not JSON"),
         ("{]", "not JSON"),
@@ -124,8 +128,8 @@ fn configuration_that_is_wrong_is_refused_naming_the_key() {
 }
 
 #[test]
-fn a_server_that_does_not_answer_is_named_within_the_time_limit() {
-    let address = nobody();
+fn unreachable_server_is_named_within_the_timeout() {
+    let address = unused_address();
     let config = json!({"kafka": {"bootstrap.servers": address}, "timeout_ms": 1_000});
     let driver = octopus().driver_builder(config).log(|_, _, _| {}).create().unwrap();
     let started = Instant::now();
@@ -141,8 +145,9 @@ fn a_server_that_does_not_answer_is_named_within_the_time_limit() {
     assert!(started.elapsed() < Duration::from_secs(6), "{:?}", started.elapsed());
 }
 
+/// All topics of a driver share its embedded Kafka; another driver has another one.
 #[test]
-fn the_embedded_kafka_is_shared_by_all_that_a_driver_makes_and_by_nothing_else() {
+fn embedded_kafka_belongs_to_one_driver() {
     let one = octopus().driver(json!({"embedded": {"brokers": 3, "partitions": 4}})).unwrap();
     let other = octopus().driver(json!({"embedded": {}})).unwrap();
     one.create_topic("t", &Default::default()).unwrap();
@@ -165,28 +170,29 @@ fn embedded_kafka_with_the_consumer_protocol_reads_events() {
 }
 
 #[test]
-fn the_embedded_kafka_tells_of_the_records_that_it_dropped() {
+fn embedded_kafka_reports_dropped_records() {
     let driver = octopus().driver(json!({"embedded": {}})).unwrap();
     driver.create_topic("small", &Default::default()).unwrap();
     let topic = driver.open_topic("small").unwrap();
     let producer = topic.producer("p").make().unwrap();
     let push = |count: usize| {
         (0..count).for_each(|_| producer.push_forget(&NewEvent::text("{}").data(&[0; 100_000])).unwrap());
-        producer.flush().unwrap().wait(PATIENCE).unwrap();
+        producer.flush().unwrap().wait(TIMEOUT).unwrap();
     };
     push(1);
     let first = topic.consumer("group").make().unwrap();
     read(&first, 1)[0].acknowledge().unwrap();
-    first.close(PATIENCE).unwrap();
+    first.close(TIMEOUT).unwrap();
     push(100);
     let second = topic.consumer("group").make().unwrap();
-    let error = second.next(PATIENCE).map(drop).unwrap_err();
+    let error = second.next(TIMEOUT).map(drop).unwrap_err();
     assert_eq!(error.status, Status::RecordsLost, "{error}");
     read(&second, 1);
 }
 
+/// Producers, consumers, futures and events keep working after their driver and topic are released.
 #[test]
-fn handles_can_be_released_in_any_order_and_what_was_made_from_them_goes_on() {
+fn handles_can_be_released_in_any_order() {
     let driver = driver_with(json!({}), &Log::default());
     let topic = topic_of(&driver, "orphans", 1);
     let producer = topic.producer("p").make().unwrap();
@@ -195,41 +201,42 @@ fn handles_can_be_released_in_any_order_and_what_was_made_from_them_goes_on() {
     drop(topic);
     let push = producer.push(&NewEvent::text("{}").data(&[1; 100_000])).unwrap();
     drop(producer);
-    push.wait(PATIENCE).unwrap();
+    push.wait(TIMEOUT).unwrap();
     let event = read(&consumer, 1).remove(0);
-    let ticket = consumer.pull().unwrap();
+    let pull = consumer.pull().unwrap();
     drop(consumer);
-    assert_eq!(ticket.wait(PATIENCE).map(drop).unwrap_err().status, Status::Closed);
-    drop(ticket);
+    assert_eq!(pull.wait(TIMEOUT).map(drop).unwrap_err().status, Status::Closed);
+    drop(pull);
     assert_eq!(event.data().len(), 100_000);
 }
 
 #[test]
-fn librdkafkas_messages_for_debugging_come_only_to_who_asked_for_them() {
-    for (settings, come) in [(json!({}), false), (json!({"kafka": {"debug": "msg"}}), true)] {
+fn debug_messages_of_librdkafka_are_logged_only_on_request() {
+    for (settings, is_logged) in [(json!({}), false), (json!({"kafka": {"debug": "msg"}}), true)] {
         let log = Log::default();
         let topic = topic_of(&driver_with(settings, &log), "debugging", 1);
-        let producer = topic.producer("told").make().unwrap();
-        producer.push(&NewEvent::default()).unwrap().wait(PATIENCE).unwrap();
-        producer.close(PATIENCE).unwrap();
-        let told = log.count(|line| line.starts_with("debug producer") && !line.contains("confwarn"));
-        assert_eq!(told > 0, come, "{log:?}");
+        let producer = topic.producer("p").make().unwrap();
+        producer.push(&NewEvent::default()).unwrap().wait(TIMEOUT).unwrap();
+        producer.close(TIMEOUT).unwrap();
+        let lines = log.count(|line| line.starts_with("debug producer") && !line.contains("confwarn"));
+        assert_eq!(lines > 0, is_logged, "{log:?}");
     }
 }
 
+/// The statistics callback runs on a plugin thread: `wait` and `close` fail there.
 #[test]
-fn on_a_thread_of_the_plugin_what_would_wait_for_the_plugin_says_so() {
+fn waiting_on_a_plugin_thread_would_deadlock() {
     let seen: Arc<Mutex<Vec<Status>>> = Arc::default();
     let producer: Arc<Mutex<Option<Producer>>> = Arc::default();
-    let (sink, inside) = (seen.clone(), producer.clone());
+    let (sink, inner) = (seen.clone(), producer.clone());
     let driver = octopus()
         .driver_builder(json!({"embedded": {}, "kafka": {"statistics.interval.ms": 100}}))
         .statistics(move |client, _| {
-            if let (true, Some(producer)) = (client.starts_with("producer"), &*inside.lock().unwrap()) {
+            if let (true, Some(producer)) = (client.starts_with("producer"), &*inner.lock().unwrap()) {
                 let flush = producer.flush().unwrap();
                 let push = producer.push(&NewEvent::text("{}")).unwrap();
-                let statuses = [push.wait(PATIENCE).map(drop), flush.wait(PATIENCE), producer.close(PATIENCE)];
-                // Nothing is in flight at first, so a flush may have its result already.
+                let statuses = [push.wait(TIMEOUT).map(drop), flush.wait(TIMEOUT), producer.close(TIMEOUT)];
+                // The flush may succeed at once, because nothing is in flight at first.
                 sink.lock()
                     .unwrap()
                     .extend(statuses.map(|result| result.map_or_else(|error| error.status, |()| Status::Ok)));
@@ -238,12 +245,12 @@ fn on_a_thread_of_the_plugin_what_would_wait_for_the_plugin_says_so() {
         .create()
         .unwrap();
     driver.create_topic("t", &TopicOptions::default()).unwrap();
-    let made = driver.open_topic("t").unwrap().producer("p").make().unwrap();
-    *producer.lock().unwrap() = Some(made);
-    eventually("three answers", || seen.lock().unwrap().len() >= 3);
-    let answers = seen.lock().unwrap()[..3].to_vec();
-    assert_eq!((answers[0], answers[2]), (Status::WouldDeadlock, Status::WouldDeadlock));
-    assert!([Status::Ok, Status::WouldDeadlock].contains(&answers[1]));
+    let new_producer = driver.open_topic("t").unwrap().producer("p").make().unwrap();
+    *producer.lock().unwrap() = Some(new_producer);
+    eventually("three results", || seen.lock().unwrap().len() >= 3);
+    let statuses = seen.lock().unwrap()[..3].to_vec();
+    assert_eq!((statuses[0], statuses[2]), (Status::WouldDeadlock, Status::WouldDeadlock));
+    assert!([Status::Ok, Status::WouldDeadlock].contains(&statuses[1]));
     let producer = producer.lock().unwrap().take().unwrap();
-    producer.close(PATIENCE).expect("the refusal changed nothing");
+    producer.close(TIMEOUT).expect("the producer is still usable");
 }

@@ -1,4 +1,4 @@
-//! Producers with the same properties share a Kafka client, and nothing else.
+//! Producers with the same properties share one Kafka client and nothing else.
 
 use std::time::{Duration, Instant};
 
@@ -7,7 +7,7 @@ use serde_json::json;
 
 use crate::kafka::{Kafka, kcat_read, unique};
 use crate::proxy::ProxiedKafka;
-use crate::support::{Log, PATIENCE, driver_with, eventually, one_replica, topic_of};
+use crate::support::{Log, TIMEOUT, driver_with, eventually, one_replica, topic_of};
 
 const LINGER: Duration = Duration::from_secs(4);
 
@@ -22,7 +22,7 @@ fn resources(driver: &Driver) -> [u64; 3] {
 }
 
 fn deliver(producer: &Producer) {
-    producer.push(&NewEvent::text("1")).unwrap().wait(PATIENCE).unwrap();
+    producer.push(&NewEvent::text("1")).unwrap().wait(TIMEOUT).unwrap();
 }
 
 #[test]
@@ -31,7 +31,7 @@ fn one_more_producer_takes_no_thread_and_no_connection() {
     let topics: Vec<_> = (0..5).map(|_| topic_of(&driver, &unique("shared"), 3)).collect();
     let first = topics[0].producer("first").make().unwrap();
     deliver(&first);
-    // Those that only created topics and found brokers have gone.
+    // The clients that created topics and bootstrapped end on their own.
     eventually("the client of info topics and bootstrap connections to end", || resources(&driver)[0] == 2);
     let before = resources(&driver);
     let others: Vec<_> =
@@ -50,16 +50,17 @@ fn one_more_producer_takes_no_thread_and_no_connection() {
 }
 
 #[test]
-fn client_that_is_neither_shared_nor_dedicated_is_refused() {
+fn client_that_is_neither_shared_nor_dedicated_is_rejected() {
     let driver = lingering_driver();
     let topic = topic_of(&driver, &unique("shared"), 1);
-    let Err(error) = topic.producer("p").option("client", "own").make() else { panic!("it was taken") };
+    let Err(error) = topic.producer("p").option("client", "own").make() else { panic!("the option was accepted") };
     assert_eq!(error.status, Status::InvalidConfiguration);
     assert!(error.message.contains("client") && error.message.contains("\"dedicated\""), "{error}");
 }
 
-/// Two producers of one client: what `act` does with the first one leaves the second one's event lingering.
-fn leaves_others_lingering(act: impl FnOnce(&Producer)) {
+/// Checks that `call` on one of two producers of a client does not end the linger of the other
+/// one's event.
+fn check_other_linger(call: impl FnOnce(&Producer)) {
     let driver = lingering_driver();
     let [busy, quiet] = [(); 2].map(|()| {
         let name = unique("linger");
@@ -68,63 +69,64 @@ fn leaves_others_lingering(act: impl FnOnce(&Producer)) {
     });
     deliver(&busy);
     deliver(&quiet);
-    let began = Instant::now();
+    let started = Instant::now();
     let lingering = quiet.push(&NewEvent::text("1")).unwrap();
-    act(&busy);
-    assert!(began.elapsed() < LINGER / 2, "it acted at once");
-    assert!(!lingering.is_done().unwrap(), "the other's event was sent along");
+    call(&busy);
+    assert!(started.elapsed() < LINGER / 2, "the call waited for the linger");
+    assert!(!lingering.is_done().unwrap(), "the event of the other producer was sent too");
     eventually("the linger to end", || lingering.is_done().unwrap());
-    assert!(began.elapsed() > LINGER / 2, "the other's linger was cut short");
+    assert!(started.elapsed() > LINGER / 2, "the linger of the other producer ended early");
 }
 
 #[test]
 fn flush_leaves_the_linger_of_other_producers_alone() {
-    leaves_others_lingering(|busy| {
+    check_other_linger(|busy| {
         busy.push_forget(&NewEvent::text("1")).unwrap();
-        busy.flush().unwrap().wait(PATIENCE).unwrap();
+        busy.flush().unwrap().wait(TIMEOUT).unwrap();
     });
 }
 
 #[test]
 fn wait_leaves_the_linger_of_other_producers_alone() {
-    leaves_others_lingering(deliver);
+    check_other_linger(deliver);
 }
 
 #[test]
 fn close_leaves_the_linger_of_other_producers_alone() {
-    leaves_others_lingering(|busy| {
+    check_other_linger(|busy| {
         busy.push_forget(&NewEvent::text("1")).unwrap();
-        busy.close(PATIENCE).unwrap();
+        busy.close(TIMEOUT).unwrap();
     });
 }
 
 #[test]
 fn failure_leaves_the_linger_of_other_producers_alone() {
-    leaves_others_lingering(|busy| {
-        let refused = busy.push(&NewEvent::text("1").data(&[7; 5_000])).unwrap();
-        assert_eq!(refused.wait(PATIENCE).unwrap_err().status, Status::TooLarge);
+    check_other_linger(|busy| {
+        let rejected = busy.push(&NewEvent::text("1").data(&[7; 5_000])).unwrap();
+        assert_eq!(rejected.wait(TIMEOUT).unwrap_err().status, Status::TooLarge);
         deliver(busy);
     });
 }
 
 #[test]
-fn producer_over_its_limit_keeps_no_other_from_pushing() {
+fn producer_at_its_limit_does_not_block_other_producers() {
     let driver = driver_with(
         json!({"kafka": {"bootstrap.servers": Kafka::shared().bootstrap(), "linger.ms": 2000}, "timeout_ms": 500}),
         &Log::default(),
     );
     let topic = topic_of(&driver, &unique("limit"), 1);
     let limited = topic.producer("limited").kafka("queue.buffering.max.messages", 3).make().unwrap();
-    let free = topic.producer("free").make().unwrap();
+    let unlimited = topic.producer("unlimited").make().unwrap();
     (0..3).for_each(|_| limited.push_forget(&NewEvent::text("1")).unwrap());
     assert_eq!(limited.push_forget(&NewEvent::text("1")).unwrap_err().status, Status::Unreachable);
-    (0..10).for_each(|_| free.push_forget(&NewEvent::text("1")).unwrap());
-    free.flush().unwrap().wait(PATIENCE).unwrap();
+    (0..10).for_each(|_| unlimited.push_forget(&NewEvent::text("1")).unwrap());
+    unlimited.flush().unwrap().wait(TIMEOUT).unwrap();
 }
 
-/// The broker refuses some of one producer's events for good, again and again, while another one pushes.
+/// The broker permanently rejects some events of one producer while another one pushes: none of the
+/// other's events is lost, duplicated or reordered.
 #[test]
-fn refused_events_double_and_reorder_none_of_another_producer() {
+fn rejected_events_of_one_producer_leave_others_in_order() {
     const EVENTS: usize = 3_000;
     let driver = driver_with(
         json!({"kafka": {"bootstrap.servers": Kafka::shared().bootstrap(), "linger.ms": 1}}),
@@ -132,7 +134,7 @@ fn refused_events_double_and_reorder_none_of_another_producer() {
     );
     let small = unique("small");
     driver.create_topic(&small, &one_replica().option("config", json!({"max.message.bytes": 2000}))).unwrap();
-    let refused = driver.open_topic(&small).unwrap().producer("refused").make().unwrap();
+    let rejecting = driver.open_topic(&small).unwrap().producer("rejecting").make().unwrap();
     let other = topic_of(&driver, &unique("other"), 2);
     let good = other.producer("good").make().unwrap();
     let mut pushed = Vec::new();
@@ -140,22 +142,22 @@ fn refused_events_double_and_reorder_none_of_another_producer() {
         good.push_forget(&NewEvent::text(&number.to_string()).partition(number as u64)).unwrap();
         if number % 100 == 0 {
             let size = if number % 200 == 0 { 5_000 } else { 10 };
-            pushed.push((size, refused.push(&NewEvent::text("{}").data(&vec![7; size])).unwrap()));
+            pushed.push((size, rejecting.push(&NewEvent::text("{}").data(&vec![7; size])).unwrap()));
         }
     }
-    good.flush().unwrap().wait(PATIENCE).unwrap();
+    good.flush().unwrap().wait(TIMEOUT).unwrap();
     for (size, push) in pushed {
-        match push.wait(PATIENCE) {
+        match push.wait(TIMEOUT) {
             Ok(_) => assert_eq!(size, 10),
-            // One that shares a batch with one that is too large.
+            // Kafka rejects whole batches, so that small events can fail together with large ones.
             Err(error) => assert_eq!(error.status, Status::TooLarge, "{error}"),
         }
     }
-    deliver(&refused);
-    let there = kcat_read(Kafka::shared().internal(), other.name());
-    assert_eq!(there.len(), EVENTS);
+    deliver(&rejecting);
+    let records = kcat_read(Kafka::shared().internal(), other.name());
+    assert_eq!(records.len(), EVENTS);
     for partition in 0..2 {
-        let numbers: Vec<usize> = there
+        let numbers: Vec<usize> = records
             .iter()
             .filter(|record| record.partition == partition)
             .map(|record| {
@@ -170,50 +172,51 @@ fn refused_events_double_and_reorder_none_of_another_producer() {
     }
 }
 
-/// A producer is released with an event that is overdue, while another one's event waits for the same broker.
+/// A producer is released with an overdue event while the events of another one wait for the same
+/// broker. The others are delivered.
 #[test]
-fn producer_that_ends_with_overdue_events_takes_none_of_another_along() {
+fn release_with_overdue_events_keeps_those_of_others() {
     let kafka = ProxiedKafka::start();
     let properties = json!({"bootstrap.servers": kafka.bootstrap(), "linger.ms": 1, "socket.timeout.ms": 60_000});
     let driver = driver_with(json!({"kafka": properties}), &Log::default());
-    let [hasty, patient] = [(); 2].map(|()| topic_of(&driver, &unique("overdue"), 1));
-    let impatient = hasty.producer("impatient").kafka("delivery.timeout.ms", 1500).make().unwrap();
-    let waiting = patient.producer("waiting").kafka("delivery.timeout.ms", 50_000).make().unwrap();
-    deliver(&impatient);
-    deliver(&waiting);
+    let [short_topic, long_topic] = [(); 2].map(|()| topic_of(&driver, &unique("overdue"), 1));
+    let short = short_topic.producer("short-timeout").kafka("delivery.timeout.ms", 1500).make().unwrap();
+    let long = long_topic.producer("long-timeout").kafka("delivery.timeout.ms", 50_000).make().unwrap();
+    deliver(&short);
+    deliver(&long);
     eventually("the client of info topics to end", || resources(&driver)[0] == 2);
 
-    kafka.hold();
-    let overdue = impatient.push(&NewEvent::text("2")).unwrap();
-    let pushes: Vec<_> = (0..20).map(|_| waiting.push(&NewEvent::text("2")).unwrap()).collect();
-    assert_eq!(overdue.wait(PATIENCE).unwrap_err().persisted, Persisted::Possibly);
-    drop(impatient);
-    // Long enough for the serving thread to see that it is gone.
+    kafka.pause();
+    let overdue = short.push(&NewEvent::text("2")).unwrap();
+    let pushes: Vec<_> = (0..20).map(|_| long.push(&NewEvent::text("2")).unwrap()).collect();
+    assert_eq!(overdue.wait(TIMEOUT).unwrap_err().persisted, Persisted::Possibly);
+    drop(short);
+    // Meanwhile the serving thread notices the release.
     assert!(pushes[0].wait(Duration::from_millis(1500)).is_err());
-    kafka.let_go();
+    kafka.resume();
     for (number, push) in pushes.iter().enumerate() {
-        assert_eq!(push.wait(PATIENCE).unwrap().id, Some(number as u64 + 1));
+        assert_eq!(push.wait(TIMEOUT).unwrap().id, Some(number as u64 + 1));
     }
-    assert_eq!(kcat_read(kafka.bootstrap(), patient.name()).len(), 21);
-    assert!(kcat_read(kafka.bootstrap(), hasty.name()).len() <= 2);
-    let again = hasty.producer("again").kafka("delivery.timeout.ms", 1500).make().unwrap();
-    deliver(&again);
+    assert_eq!(kcat_read(kafka.bootstrap(), long_topic.name()).len(), 21);
+    assert!(kcat_read(kafka.bootstrap(), short_topic.name()).len() <= 2);
+    let second = short_topic.producer("second").kafka("delivery.timeout.ms", 1500).make().unwrap();
+    deliver(&second);
 }
 
-/// The client has known the topic with fewer partitions, from a producer before.
+/// The client knows the deleted topic, which had fewer partitions, from an earlier producer.
 #[test]
-fn producer_of_a_topic_that_was_made_again_pushes_to_its_new_partitions_at_once() {
+fn producer_of_a_recreated_topic_uses_its_new_partitions() {
     let driver = lingering_driver();
-    let name = unique("again");
+    let name = unique("recreated");
     let mut producers = Vec::new();
     for partitions in 1..4 {
         driver.create_topic(&name, &one_replica().partitions(partitions)).unwrap();
         let producer = driver.open_topic(&name).unwrap().producer("p").make().unwrap();
         let push = producer.push(&NewEvent::text("1").partition(u64::from(partitions) - 1)).unwrap();
-        assert_eq!(push.wait(PATIENCE).unwrap().partition, partitions - 1);
-        // What went before stays, and keeps the client.
+        assert_eq!(push.wait(TIMEOUT).unwrap().partition, partitions - 1);
+        // The producer stays open and keeps the client alive.
         producers.push(producer);
         driver.delete_topic(&name).unwrap();
     }
-    eventually("the client of info topics to end, and no other", || resources(&driver)[0] == 2);
+    eventually("only the client of info topics to end", || resources(&driver)[0] == 2);
 }

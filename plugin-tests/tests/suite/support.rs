@@ -1,4 +1,4 @@
-//! What the tests share: the loaded library, drivers on the test's Kafka, a log to look into.
+//! Shared helpers of the tests: the loaded library, drivers on the test's Kafka, a log to inspect.
 
 use std::fmt;
 use std::fs::{self, File};
@@ -11,40 +11,41 @@ use serde_json::{Value, json};
 
 use crate::kafka::{Kafka, unique};
 
-/// How many times as long things may take, where the tests or the plugin are watched at work (ci/sanitize.sh).
+/// The factor by which timeouts grow when a sanitizer or valgrind slows the plugin down
+/// (ci/sanitize.sh).
 pub const SLOWNESS: u32 = match option_env!("OCTOPUS_TEST_SLOWNESS") {
     Some(number) => match u32::from_str_radix(number, 10) {
         Ok(number) => number,
-        Err(_) => panic!("OCTOPUS_TEST_SLOWNESS is no number"),
+        Err(_) => panic!("OCTOPUS_TEST_SLOWNESS is not a number"),
     },
     None => 1,
 };
-/// Long enough for anything that should happen at all, on a busy machine.
-pub const PATIENCE: Duration = Duration::from_secs(30 * SLOWNESS as u64);
-/// Long enough to see that nothing comes.
-pub const A_MOMENT: Duration = Duration::from_millis(300);
+/// Long enough, on a busy machine, for everything that is expected to happen.
+pub const TIMEOUT: Duration = Duration::from_secs(30 * SLOWNESS as u64);
+/// How long a test waits to see that no event arrives.
+pub const SHORT_WAIT: Duration = Duration::from_millis(300);
 
 pub fn octopus() -> &'static Library {
     static OCTOPUS: LazyLock<Library> = LazyLock::new(|| {
-        octopus_loader::set_text_observer(keep);
+        octopus_loader::set_text_observer(save_output);
         plugin_tests::open_library().expect("the built library")
     });
     &OCTOPUS
 }
 
-/// Keeps what the plugin said, in a log, an error or a description, to be searched for secrets after all tests
-/// (ci/secrets.sh).
-pub fn keep(text: &str) {
-    static KEPT: LazyLock<Mutex<File>> = LazyLock::new(|| {
+/// Saves a log line, an error message or a description of the plugin to a file that ci/secrets.sh
+/// searches for secrets after all tests.
+pub fn save_output(text: &str) {
+    static SAVED: LazyLock<Mutex<File>> = LazyLock::new(|| {
         let folder = concat!(env!("CARGO_TARGET_TMPDIR"), "/logs");
         fs::create_dir_all(folder).unwrap();
         Mutex::new(File::create(format!("{folder}/suite-{}.log", std::process::id())).unwrap())
     });
-    // In one write, so that lines of several threads stay apart.
-    let _ = KEPT.lock().unwrap_or_else(PoisonError::into_inner).write_all(format!("{text}\n").as_bytes());
+    // A single write keeps the lines of several threads apart.
+    let _ = SAVED.lock().unwrap_or_else(PoisonError::into_inner).write_all(format!("{text}\n").as_bytes());
 }
 
-/// A driver on the shared Kafka, with further settings.
+/// Creates a driver on the shared Kafka with additional settings.
 pub fn driver_with(settings: Value, log: &Log) -> Driver {
     let mut config = json!({"kafka": {"bootstrap.servers": Kafka::shared().bootstrap()}, "timeout_ms": 30_000});
     merge(&mut config, settings);
@@ -75,7 +76,7 @@ pub fn one_replica() -> TopicOptions {
     TopicOptions::default().replication(1)
 }
 
-/// A new topic of so many partitions on the shared Kafka.
+/// Creates a topic with a unique name on the shared Kafka and opens it.
 pub fn topic(name: &str, partitions: u32) -> Topic {
     topic_of(&driver(), name, partitions)
 }
@@ -86,21 +87,31 @@ pub fn topic_of(driver: &Driver, name: &str, partitions: u32) -> Topic {
     driver.open_topic(&name).unwrap()
 }
 
-/// The next `count` events; fails when they don't come.
+/// Pushes events with the numbers 0 to `count` - 1 to partition 0.
+pub fn push_numbers(topic: &Topic, count: u64) {
+    let producer = topic.producer("numbers").make().unwrap();
+    for number in 0..count {
+        producer.push_forget(&NewEvent::json(&number).partition(0)).unwrap();
+    }
+    producer.flush().unwrap().wait(TIMEOUT).unwrap();
+}
+
+/// Reads the next `count` events; fails if they don't arrive in time.
 pub fn read(consumer: &Consumer, count: usize) -> Vec<Event> {
     (0..count)
-        .map(|index| match consumer.next(PATIENCE).unwrap() {
+        .map(|index| match consumer.next(TIMEOUT).unwrap() {
             Some(event) => event,
-            None => panic!("only {index} of {count} events came"),
+            None => panic!("only {index} of {count} events arrived"),
         })
         .collect()
 }
 
-pub fn nothing_comes(consumer: &Consumer) -> bool {
-    consumer.next(A_MOMENT).unwrap().is_none()
+pub fn has_no_event(consumer: &Consumer) -> bool {
+    consumer.next(SHORT_WAIT).unwrap().is_none()
 }
 
-/// Pushes `count` numbered events round the partitions and reads them back, each in its place and in order.
+/// Pushes `count` numbered events, one partition after the other, and checks that each is read back
+/// from its partition and in order.
 pub fn round_trip(topic: &Topic, count: usize) {
     let producer = topic.producer("round trip").make().unwrap();
     let partitions = u64::from(topic.partition_count());
@@ -111,7 +122,7 @@ pub fn round_trip(topic: &Topic, count: usize) {
             )
             .unwrap();
     }
-    producer.flush().unwrap().wait(PATIENCE).unwrap();
+    producer.flush().unwrap().wait(TIMEOUT).unwrap();
     let consumer = topic.consumer(&unique("round-trip")).make().unwrap();
     let mut next: Vec<u64> = (0..partitions).collect();
     for event in read(&consumer, count) {
@@ -120,20 +131,20 @@ pub fn round_trip(topic: &Topic, count: usize) {
         assert_eq!(event.data(), expected.to_le_bytes());
         *expected += partitions;
     }
-    assert!(nothing_comes(&consumer));
-    consumer.close(PATIENCE).unwrap();
+    assert!(has_no_event(&consumer));
+    consumer.close(TIMEOUT).unwrap();
 }
 
-/// Polls until `holds`; fails with `what` when it takes too long.
-pub fn eventually(what: &str, mut holds: impl FnMut() -> bool) {
+/// Polls until `condition` is true; fails with `what` after [`TIMEOUT`].
+pub fn eventually(what: &str, mut condition: impl FnMut() -> bool) {
     let started = std::time::Instant::now();
-    while !holds() {
-        assert!(started.elapsed() < PATIENCE, "it never came to this: {what}");
+    while !condition() {
+        assert!(started.elapsed() < TIMEOUT, "timed out waiting for: {what}");
         std::thread::sleep(Duration::from_millis(10));
     }
 }
 
-/// What a driver logged, in lower case: `level source: message`.
+/// The log lines of a driver, in lower case: `level source: message`.
 #[derive(Clone, Default)]
 pub struct Log(Arc<Mutex<Vec<String>>>);
 
@@ -142,8 +153,8 @@ impl Log {
         self.0.lock().unwrap().push(line);
     }
 
-    pub fn count(&self, wanted: impl Fn(&str) -> bool) -> usize {
-        self.0.lock().unwrap().iter().filter(|line| wanted(line)).count()
+    pub fn count(&self, matches: impl Fn(&str) -> bool) -> usize {
+        self.0.lock().unwrap().iter().filter(|line| matches(line)).count()
     }
 
     pub fn text(&self) -> String {

@@ -1,5 +1,5 @@
-//! Tokens that the host provides, and those that librdkafka gets for itself by OIDC, at a broker that takes any token
-//! that says whose it is and when it ends.
+//! Tokens of the host, and tokens that librdkafka fetches by OIDC. The broker accepts any unsigned
+//! token that has a subject and an expiry.
 
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, LazyLock, Mutex};
@@ -9,10 +9,10 @@ use octopus_loader::{Library, NewEvent, Token};
 use serde_json::{Value, json};
 
 use crate::kafka::{Kafka, unique};
-use crate::stand_in::StandIn;
-use crate::support::{Log, PATIENCE, eventually, octopus, one_replica, read, round_trip, topic_of};
+use crate::mock_service::MockService;
+use crate::support::{Log, TIMEOUT, eventually, octopus, one_replica, read, round_trip, topic_of};
 
-/// A broker that throws out who shows no new token within five seconds.
+/// A broker that disconnects clients that do not reauthenticate within five seconds.
 fn broker() -> &'static Kafka {
     static BROKER: LazyLock<Kafka> = LazyLock::new(|| {
         let listener = |name: &str, value: &str| format!("listener.name.client.oauthbearer.{name}={value}");
@@ -40,7 +40,7 @@ fn config(kafka: Value) -> Value {
     json!({"kafka": config, "timeout_ms": 30_000})
 }
 
-/// An unsigned JSON Web Token of so many seconds, and its end.
+/// An unsigned JSON Web Token that expires in `seconds`, and its expiry in milliseconds.
 fn jwt(seconds: u64) -> (String, i64) {
     let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_secs();
     let part = |json: Value| base64url(json.to_string().as_bytes());
@@ -65,16 +65,17 @@ fn logged(octopus: &Library, config: Value, log: &Log) -> octopus_loader::Driver
     octopus.driver_builder(config).log(move |level, source, message| log.push(format!("{level:?} {source}: {message}")))
 }
 
+/// The tokens are renewed while the host makes no call, and appear in no log.
 #[test]
-fn a_hosts_tokens_let_all_clients_in_and_are_asked_for_again_while_the_host_does_nothing() {
-    let (asked, log, shown) = (Arc::new(AtomicUsize::new(0)), Log::default(), Arc::new(Mutex::new(Vec::new())));
-    let (counted, kept) = (asked.clone(), shown.clone());
+fn host_tokens_authenticate_all_clients_and_are_renewed() {
+    let (calls, log, tokens) = (Arc::new(AtomicUsize::new(0)), Log::default(), Arc::new(Mutex::new(Vec::new())));
+    let (counter, sink) = (calls.clone(), tokens.clone());
     let driver = logged(octopus(), config(json!({"sasl.oauthbearer.config": "for=tests"})), &log)
         .token(move |config| {
             assert_eq!(config, "for=tests");
-            counted.fetch_add(1, Ordering::SeqCst);
+            counter.fetch_add(1, Ordering::SeqCst);
             let (value, expires_ms) = jwt(5);
-            kept.lock().unwrap().push(value.clone());
+            sink.lock().unwrap().push(value.clone());
             Ok(Token { value, principal: "octopus".to_owned(), expires_ms })
         })
         .create()
@@ -82,24 +83,25 @@ fn a_hosts_tokens_let_all_clients_in_and_are_asked_for_again_while_the_host_does
     let topic = topic_of(&driver, "host-tokens", 2);
     let consumer = topic.consumer(&unique("idle")).make().unwrap();
     round_trip(&topic, 1_000);
-    let before = asked.load(Ordering::SeqCst);
-    // The administrator, the reader and the writer of info topics and the consumer, at least twice each.
-    eventually("tokens are renewed", || asked.load(Ordering::SeqCst) >= before + 8);
-    assert_eq!(read(&consumer, 1_000).len(), 1_000, "an idle consumer is still let in");
-    assert!(!driver.describe().unwrap().to_string().contains("for=tests"), "what the host is given may be a secret");
-    for token in shown.lock().unwrap().iter() {
+    let before = calls.load(Ordering::SeqCst);
+    // Four clients (admin, reader and writer of info topics, consumer) renew at least twice each.
+    eventually("tokens are renewed", || calls.load(Ordering::SeqCst) >= before + 8);
+    assert_eq!(read(&consumer, 1_000).len(), 1_000, "the idle consumer is no longer authenticated");
+    assert!(!driver.describe().unwrap().to_string().contains("for=tests"), "sasl.oauthbearer.config may be a secret");
+    for token in tokens.lock().unwrap().iter() {
         assert!(!log.text().contains(token), "a token was logged");
     }
 }
 
+/// Each call that needs a token reports the host's reason.
 #[test]
-fn a_host_without_a_token_is_told_by_the_calls_that_suffer_until_it_has_one() {
-    let (has_one, log) = (Arc::new(AtomicBool::new(false)), Log::default());
-    let asked = has_one.clone();
+fn host_without_a_token_fails_calls_until_it_has_one() {
+    let (has_token, log) = (Arc::new(AtomicBool::new(false)), Log::default());
+    let is_available = has_token.clone();
     let mut settings = config(json!({}));
     settings["timeout_ms"] = json!(3_000);
     let driver = logged(octopus(), settings, &log)
-        .token(move |_| match asked.load(Ordering::SeqCst) {
+        .token(move |_| match is_available.load(Ordering::SeqCst) {
             false => Err("the vault is sealed".to_owned()),
             true => {
                 let (value, expires_ms) = jwt(60);
@@ -113,20 +115,20 @@ fn a_host_without_a_token_is_told_by_the_calls_that_suffer_until_it_has_one() {
         assert!(error.message.contains("the vault is sealed") && error.message.contains("services.token"), "{error}");
     }
     assert!(log.count(|line| line.contains("the vault is sealed")) > 0, "{log:?}");
-    has_one.store(true, Ordering::SeqCst);
-    // librdkafka asks again 10 s after a refusal.
+    has_token.store(true, Ordering::SeqCst);
+    // librdkafka retries 10 s after a failure.
     eventually("the host has a token", || driver.topic_exists("x").is_ok());
 }
 
 #[test]
-fn tokens_that_are_no_use_are_refused_with_the_reason() {
-    let ended = |seconds_ago: i64| {
+fn unusable_tokens_are_rejected_with_the_reason() {
+    let expired = |seconds_ago: i64| {
         let (value, expires_ms) = jwt(0);
         Token { value, principal: String::new(), expires_ms: expires_ms - 1000 * seconds_ago }
     };
-    let nothing = Token { value: String::new(), principal: String::new(), expires_ms: i64::MAX };
-    let before_1970 = Token { expires_ms: -1, ..ended(0) };
-    let cases = [(ended(100), "clock is wrong"), (nothing, "the token is empty"), (before_1970, "1970")];
+    let empty = Token { value: String::new(), principal: String::new(), expires_ms: i64::MAX };
+    let before_1970 = Token { expires_ms: -1, ..expired(0) };
+    let cases = [(expired(100), "clock is wrong"), (empty, "the token is empty"), (before_1970, "1970")];
     for (token, reason) in cases {
         let log = Log::default();
         let driver = logged(octopus(), config(json!({})), &log).token(move |_| Ok(token.clone())).create().unwrap();
@@ -135,32 +137,33 @@ fn tokens_that_are_no_use_are_refused_with_the_reason() {
     }
 }
 
+/// The driver is released while the callback of the host does not return.
 #[test]
-fn a_provider_of_tokens_that_hangs_keeps_nobody_from_ending() {
-    let (release, hung) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicBool::new(false)));
-    let (released, hangs) = (release.clone(), hung.clone());
+fn hanging_token_provider_does_not_block_release() {
+    let (release, is_called) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicBool::new(false)));
+    let (is_released, call_flag) = (release.clone(), is_called.clone());
     let mut settings = config(json!({}));
     settings["timeout_ms"] = json!(1_000);
     let driver = octopus()
         .driver_builder(settings)
         .token(move |_| {
-            hangs.store(true, Ordering::SeqCst);
-            while !released.load(Ordering::SeqCst) {
+            call_flag.store(true, Ordering::SeqCst);
+            while !is_released.load(Ordering::SeqCst) {
                 std::thread::sleep(Duration::from_millis(10));
             }
             Err("too late".to_owned())
         })
         .create()
         .unwrap();
-    eventually("it is asked", || hung.load(Ordering::SeqCst));
+    eventually("the provider is called", || is_called.load(Ordering::SeqCst));
     driver.topic_exists("x").unwrap_err();
     drop(driver);
     release.store(true, Ordering::SeqCst);
 }
 
 #[test]
-fn librdkafka_gets_tokens_by_oidc_for_itself_and_renews_them() {
-    let service = StandIn::start(|request| match request.line.as_str() {
+fn oidc_tokens_are_fetched_and_renewed_by_librdkafka() {
+    let service = MockService::start(|request| match request.line.as_str() {
         "POST /token" => (200, json!({"access_token": jwt(5).0, "token_type": "bearer", "expires_in": 5}).to_string()),
         _ => (404, String::new()),
     });
@@ -176,10 +179,10 @@ fn librdkafka_gets_tokens_by_oidc_for_itself_and_renews_them() {
     driver.create_topic(&name, &one_replica()).unwrap();
     let topic = driver.open_topic(&name).unwrap();
     let producer = topic.producer("writer").make().unwrap();
-    producer.push(&NewEvent::json(&0)).unwrap().wait(PATIENCE).unwrap();
+    producer.push(&NewEvent::json(&0)).unwrap().wait(TIMEOUT).unwrap();
     let before = service.requests().len();
     eventually("tokens are renewed", || service.requests().len() >= before + 4);
-    producer.push(&NewEvent::json(&1)).unwrap().wait(PATIENCE).unwrap();
+    producer.push(&NewEvent::json(&1)).unwrap().wait(TIMEOUT).unwrap();
     assert!(!log.text().contains("octopus-test-secret-of-the-client"));
     assert!(!driver.describe().unwrap().to_string().contains("octopus-test-secret-of-the-client"));
 }

@@ -1,4 +1,5 @@
-//! How topics come to be when creators race, fail or die, how they go, and how they are listed.
+//! Creation of topics by racing, failing and killed creators; deletion, emptying and listing of
+//! topics.
 
 use std::process::{Child, Command};
 use std::sync::Barrier;
@@ -9,13 +10,14 @@ use octopus_loader::{Driver, NewEvent, Status};
 use serde_json::{Value, json};
 
 use crate::kafka::{self, Kafka, unique};
-use crate::proxy::{Held, ProxiedKafka, Request, Trap};
-use crate::support::{Log, PATIENCE, driver, driver_with, eventually, octopus, one_replica};
+use crate::proxy::{FaultInjection, HeldMessage, ProxiedKafka, Request};
+use crate::support::{Log, TIMEOUT, driver, driver_with, eventually, octopus, one_replica};
 
-/// How long an info topic without its topic belongs to whoever made it.
+/// How long an info topic without its topic is reserved for its creator.
 const LEASE: Duration = Duration::from_secs(30);
 
-/// A component that tells who made it; of a type that nobody provides, which making a topic doesn't mind.
+/// A component that identifies the creator of a topic. No component of its type is registered,
+/// which only pushes require.
 fn mark(of: impl Into<Value>) -> Value {
     json!({"type": "mark", "of": of.into()})
 }
@@ -25,8 +27,9 @@ fn components_in_kafka(bootstrap: &str, info_topic: &str) -> Vec<Value> {
     records.iter().map(|record| serde_json::from_slice(&record.value).unwrap()).collect()
 }
 
+/// The other creators get the error that the topic exists.
 #[test]
-fn of_eight_creators_one_makes_the_topic_and_it_has_that_ones_components() {
+fn one_of_eight_creators_wins_and_its_components_are_stored() {
     let name = unique("race");
     let drivers: Vec<_> = (0..8).map(|_| driver()).collect();
     let start = Barrier::new(drivers.len());
@@ -36,9 +39,9 @@ fn of_eight_creators_one_makes_the_topic_and_it_has_that_ones_components() {
     };
     let create = &create;
     let outcomes: Vec<_> = thread::scope(|scope| {
-        let racing: Vec<_> =
+        let creators: Vec<_> =
             drivers.iter().enumerate().map(|(index, driver)| scope.spawn(move || create(index, driver))).collect();
-        racing.into_iter().map(|one| one.join().unwrap()).collect()
+        creators.into_iter().map(|creator| creator.join().unwrap()).collect()
     });
     let winners: Vec<_> = (0..8).filter(|index| outcomes[*index].is_ok()).collect();
     assert_eq!(winners.len(), 1, "{outcomes:?}");
@@ -50,56 +53,58 @@ fn of_eight_creators_one_makes_the_topic_and_it_has_that_ones_components() {
     assert_eq!(topic.components()["validator"], mark(winners[0]));
     assert_eq!(topic.partition_count() as usize, winners[0] + 1);
     let info = components_in_kafka(Kafka::shared().bootstrap(), &format!("__info_{name}"));
-    assert_eq!(info.len(), 3, "nobody else wrote: {info:?}");
+    assert_eq!(info.len(), 3, "another creator wrote to the info topic: {info:?}");
 }
 
+/// The creator is killed before or after the broker processes each of its requests. The topic has
+/// the components of the creator that created it.
 #[test]
-fn a_creator_may_be_killed_after_any_step_and_another_makes_the_topic() {
+fn creator_killed_at_any_step_is_succeeded_by_another() {
     let kafka = ProxiedKafka::start();
-    // The first topic that a creator makes is the info topic.
+    // A creator creates the info topic first and the topic second.
     let steps = [
-        (Request::CreateTopics, 1, Held::Request),
-        (Request::CreateTopics, 1, Held::Answer),
-        (Request::Produce, 1, Held::Request),
-        (Request::Produce, 1, Held::Answer),
-        (Request::CreateTopics, 2, Held::Request),
-        (Request::CreateTopics, 2, Held::Answer),
+        (Request::CreateTopics, 1, HeldMessage::Request),
+        (Request::CreateTopics, 1, HeldMessage::Response),
+        (Request::Produce, 1, HeldMessage::Request),
+        (Request::Produce, 1, HeldMessage::Response),
+        (Request::CreateTopics, 2, HeldMessage::Request),
+        (Request::CreateTopics, 2, HeldMessage::Response),
     ];
     let kafka = &kafka;
     thread::scope(|scope| {
         for step in steps {
-            scope.spawn(move || kill_at_and_create_again(kafka, step));
+            scope.spawn(move || kill_and_create_again(kafka, step));
         }
     });
 }
 
-fn kill_at_and_create_again(kafka: &ProxiedKafka, step: (Request, usize, Held)) {
+fn kill_and_create_again(kafka: &ProxiedKafka, step: (Request, usize, HeldMessage)) {
     let name = unique("killed");
-    let trap = kafka.trap(&name, step.0, step.1, step.2);
-    Creator::start(kafka, &name).kill_when(&trap);
+    let fault = kafka.inject_fault(&name, step.0, step.1, step.2);
+    Creator::start(kafka, &name).kill_when(&fault);
     if step.0 == Request::Produce {
-        let left = components_in_kafka(kafka.bootstrap(), &format!("__info_{name}")).len();
-        let written = if step.2 == Held::Answer { 3 } else { 0 };
-        assert_eq!(left, written, "{step:?}: one request writes all records");
+        let records = components_in_kafka(kafka.bootstrap(), &format!("__info_{name}")).len();
+        let written = if step.2 == HeldMessage::Response { 3 } else { 0 };
+        assert_eq!(records, written, "{step:?}: one request writes all records");
     }
 
-    // Of the usual 60 s the first one's lease takes half.
+    // The lease of the killed creator takes half of the default timeout of 60 s.
     let config = json!({"kafka": {"bootstrap.servers": kafka.bootstrap()}, "timeout_ms": 180_000});
     let driver = octopus().driver(config).unwrap();
-    let maker = match driver.create_topic(&name, &one_replica().validator(mark("second"))) {
+    let winner = match driver.create_topic(&name, &one_replica().validator(mark("second"))) {
         Ok(()) => "second",
         Err(error) if error.status == Status::TopicExists => "first",
         Err(error) => panic!("{step:?}: {error}"),
     };
-    let was_made = step == (Request::CreateTopics, 2, Held::Answer);
-    assert_eq!(maker == "first", was_made, "{step:?}: the topic has those components that it was made with");
-    assert_eq!(driver.open_topic(&name).unwrap().components()["validator"], mark(maker), "{step:?}");
+    let is_created = step == (Request::CreateTopics, 2, HeldMessage::Response);
+    assert_eq!(winner == "first", is_created, "{step:?}");
+    assert_eq!(driver.open_topic(&name).unwrap().components()["validator"], mark(winner), "{step:?}");
     let info = components_in_kafka(kafka.bootstrap(), &format!("__info_{name}"));
     let default = json!({"type": "default"});
-    assert_eq!(info, [mark(maker), default.clone(), default], "{step:?}");
+    assert_eq!(info, [mark(winner), default.clone(), default], "{step:?}");
 }
 
-/// A process that makes a topic whose name is also its `client.id`.
+/// A process that creates a topic; its `client.id` is the name of the topic.
 struct Creator(Child);
 
 impl Creator {
@@ -112,17 +117,17 @@ impl Creator {
         Creator(process.expect("the creator is built"))
     }
 
-    fn kill_when(mut self, trap: &Trap) {
-        let held = trap.wait(PATIENCE);
-        // SIGKILL: nothing of it gets a chance to tidy up.
+    fn kill_when(mut self, fault: &FaultInjection) {
+        let held = fault.wait(TIMEOUT);
+        // SIGKILL leaves the process no chance to clean up.
         self.0.kill().unwrap();
         self.0.wait().unwrap();
-        assert!(held, "the creator never came to where it should be killed");
+        assert!(held, "the creator never sent the request at which it is killed");
     }
 }
 
 #[test]
-fn a_left_over_older_than_a_lease_is_taken_over_at_once() {
+fn orphaned_info_topic_after_its_lease_is_taken_over_at_once() {
     let kafka = Kafka::shared();
     let name = unique("stale");
     let info = format!("__info_{name}");
@@ -134,8 +139,9 @@ fn a_left_over_older_than_a_lease_is_taken_over_at_once() {
     assert_eq!(driver().open_topic(&name).unwrap().components()["validator"], mark("new"));
 }
 
+/// At most one of them succeeds, and the topic has the components of exactly one.
 #[test]
-fn of_eight_creators_that_find_a_left_over_one_at_most_succeeds_and_the_topic_has_one_ones_components() {
+fn one_of_eight_creators_takes_over_an_orphaned_info_topic() {
     let kafka = Kafka::shared();
     let name = unique("stale-race");
     let info = format!("__info_{name}");
@@ -144,18 +150,20 @@ fn of_eight_creators_that_find_a_left_over_one_at_most_succeeds_and_the_topic_ha
     let outcomes: Vec<_> = thread::scope(|scope| {
         let name = &name;
         let create = move |index: u32| driver().create_topic(name, &one_replica().validator(mark(index)));
-        let racing: Vec<_> = (0..8).map(|index| scope.spawn(move || create(index))).collect();
-        racing.into_iter().map(|one| one.join().unwrap()).collect()
+        let creators: Vec<_> = (0..8).map(|index| scope.spawn(move || create(index))).collect();
+        creators.into_iter().map(|creator| creator.join().unwrap()).collect()
     });
-    let maker = driver().open_topic(&name).unwrap().components()["validator"]["of"].clone();
+    let creator = driver().open_topic(&name).unwrap().components()["validator"]["of"].clone();
     let winners: Vec<_> = (0..8).filter(|index| outcomes[*index].is_ok()).collect();
-    // Nobody has to: two that come within milliseconds can both be told that the other made it.
-    assert!(winners.len() <= 1 && winners.iter().all(|winner| maker == json!(winner)), "{maker}: {outcomes:?}");
-    assert!(maker.is_u64(), "{maker}");
+    // No creator has to succeed: two that start within milliseconds can each receive the error that
+    // the topic exists.
+    assert!(winners.len() <= 1 && winners.iter().all(|winner| creator == json!(winner)), "{creator}: {outcomes:?}");
+    assert!(creator.is_u64(), "{creator}");
 }
 
+/// A topic that cannot be an info topic blocks the creation and is not changed.
 #[test]
-fn a_topic_of_something_else_that_is_named_like_an_info_topic_survives() {
+fn foreign_topic_named_like_an_info_topic_is_kept() {
     let kafka = Kafka::shared();
     let (several, full) = (unique("several"), unique("full"));
     kafka::create_topic(kafka.bootstrap(), &format!("__info_{several}"), 2, &[]);
@@ -172,7 +180,7 @@ fn a_topic_of_something_else_that_is_named_like_an_info_topic_survives() {
 }
 
 #[test]
-fn a_creator_without_time_to_wait_for_another_says_so() {
+fn create_with_a_short_timeout_reports_another_creator() {
     let kafka = Kafka::shared();
     let name = unique("busy");
     kafka::create_topic(kafka.bootstrap(), &format!("__info_{name}"), 1, &[]);
@@ -183,7 +191,7 @@ fn a_creator_without_time_to_wait_for_another_says_so() {
 }
 
 #[test]
-fn a_name_that_begins_like_an_info_topics_is_neither_made_nor_deleted() {
+fn name_with_the_info_topic_prefix_is_rejected() {
     let name = unique("own");
     driver().create_topic(&name, &one_replica()).unwrap();
     let info = format!("__info_{name}");
@@ -197,7 +205,7 @@ fn a_name_that_begins_like_an_info_topics_is_neither_made_nor_deleted() {
 }
 
 #[test]
-fn a_deleted_topic_is_gone_with_its_info_topic_and_its_name_can_be_used_again_at_once() {
+fn deleted_topic_frees_its_name_and_info_topic_at_once() {
     let driver = driver();
     let name = unique("deleted");
     for round in 0..3 {
@@ -212,8 +220,9 @@ fn a_deleted_topic_is_gone_with_its_info_topic_and_its_name_can_be_used_again_at
     }
 }
 
+/// The deletion of a topic that exists only in another namespace is an error that names it.
 #[test]
-fn deleting_an_unknown_topic_is_an_error_that_names_it_and_other_namespaces_are_left_alone() {
+fn deleting_a_topic_affects_only_its_namespace() {
     let name = unique("spaces");
     let lab = driver_with(json!({"namespace": "lab"}), &Log::default());
     lab.create_topic(&name, &one_replica()).unwrap();
@@ -228,7 +237,7 @@ fn deleting_an_unknown_topic_is_an_error_that_names_it_and_other_namespaces_are_
 }
 
 #[test]
-fn a_topic_without_an_info_topic_is_deleted_too() {
+fn topic_without_info_topic_can_be_deleted() {
     let kafka = Kafka::shared();
     let name = unique("plain");
     kafka::create_topic(kafka.bootstrap(), &name, 2, &[]);
@@ -236,8 +245,10 @@ fn a_topic_without_an_info_topic_is_deleted_too() {
     assert!(!driver().topic_exists(&name).unwrap());
 }
 
+/// Topics with a missing or invalid info topic have default components, and a warning is logged
+/// once.
 #[test]
-fn a_namespaces_topics_are_listed_with_their_components_and_nothing_else_is() {
+fn list_topics_returns_a_namespaces_topics_with_components() {
     let kafka = Kafka::shared();
     let (space, log) = (unique("space"), Log::default());
     let driver = driver_with(json!({"namespace": space}), &log);
@@ -246,16 +257,17 @@ fn a_namespaces_topics_are_listed_with_their_components_and_nothing_else_is() {
     driver.create_topic("b", &one_replica()).unwrap();
     driver_with(json!({"namespace": format!("{space}.inner")}), &log).create_topic("c", &one_replica()).unwrap();
     self::driver().create_topic(&unique("elsewhere"), &one_replica()).unwrap();
-    // Without an info topic; with one that is short, one that is garbled, and one without its topic.
+    // A topic without an info topic, one whose info topic is incomplete, one whose info topic is
+    // invalid, and an info topic without its topic.
     kafka::create_topic(kafka.bootstrap(), &format!("{space}.bare"), 1, &[]);
-    for name in ["short", "garbled", "orphan"] {
+    for name in ["short", "invalid", "orphan"] {
         kafka::create_topic(kafka.bootstrap(), &format!("{space}.__info_{name}"), 1, &[]);
     }
-    for name in ["short", "garbled"] {
+    for name in ["short", "invalid"] {
         kafka::create_topic(kafka.bootstrap(), &format!("{space}.{name}"), 1, &[]);
     }
     for record in [&b"{}"[..], b"not JSON", b"{}"] {
-        kafka::kcat_write(kafka.bootstrap(), &format!("{space}.__info_garbled"), 0, record);
+        kafka::kcat_write(kafka.bootstrap(), &format!("{space}.__info_invalid"), 0, record);
     }
 
     let default = json!({"type": "default"});
@@ -264,9 +276,9 @@ fn a_namespaces_topics_are_listed_with_their_components_and_nothing_else_is() {
     a["serializer"] = serializer;
     for _ in 0..2 {
         let listed = driver.list_topics().unwrap();
-        assert_eq!(listed, json!({"a": a, "b": plain(1), "short": plain(1), "garbled": plain(1)}));
+        assert_eq!(listed, json!({"a": a, "b": plain(1), "short": plain(1), "invalid": plain(1)}));
     }
-    for (name, why) in [("short", "lacks records"), ("garbled", "not json")] {
+    for (name, why) in [("short", "lacks records"), ("invalid", "not json")] {
         let warned =
             log.count(|line| line.contains("warn") && line.contains(&format!("\"{name}\"")) && line.contains(why));
         assert_eq!(warned, 1, "{name}: {log:?}");
@@ -274,28 +286,29 @@ fn a_namespaces_topics_are_listed_with_their_components_and_nothing_else_is() {
 }
 
 #[test]
-fn a_topic_is_made_without_waiting_for_more_records_of_its_info_topic() {
+fn topic_creation_does_not_linger_on_its_info_topic() {
     let driver = driver();
-    // The quickest of several, since a busy machine may delay any one of them; a linger would delay each by a second.
-    let takes = || {
+    // A busy machine may delay any one creation, but not all of them; a linger would delay each by
+    // a second.
+    let measure_creation = || {
         let started = Instant::now();
         driver.create_topic(&unique("quickly"), &one_replica()).unwrap();
         started.elapsed()
     };
-    let quickest = (0..5).map(|_| takes()).min().unwrap();
-    assert!(quickest < Duration::from_millis(600), "{quickest:?}");
+    let fastest = (0..5).map(|_| measure_creation()).min().unwrap();
+    assert!(fastest < Duration::from_millis(600), "{fastest:?}");
 }
 
 #[test]
 fn five_hundred_topics_are_listed_within_three_seconds() {
     const TOPICS: usize = 500;
-    const MAKERS: usize = 8;
+    const CREATORS: usize = 8;
     let driver = driver_with(json!({"namespace": unique("many"), "timeout_ms": 60_000}), &Log::default());
     thread::scope(|scope| {
-        for maker in 0..MAKERS {
+        for creator in 0..CREATORS {
             let driver = &driver;
             scope.spawn(move || {
-                for number in (maker..TOPICS).step_by(MAKERS) {
+                for number in (creator..TOPICS).step_by(CREATORS) {
                     driver.create_topic(&format!("t{number}"), &one_replica().validator(mark(number))).unwrap();
                 }
             });
@@ -303,47 +316,47 @@ fn five_hundred_topics_are_listed_within_three_seconds() {
     });
     let started = Instant::now();
     let listed = driver.list_topics().unwrap();
-    let taken = started.elapsed();
-    println!("listed {TOPICS} topics in {taken:?}");
+    let duration = started.elapsed();
+    println!("listed {TOPICS} topics in {duration:?}");
     assert_eq!(listed.as_object().unwrap().len(), TOPICS);
     for number in 0..TOPICS {
         assert_eq!(listed[format!("t{number}")]["validator"], mark(number));
     }
-    assert!(taken < Duration::from_secs(3), "{taken:?}");
+    assert!(duration < Duration::from_secs(3), "{duration:?}");
 }
 
 #[test]
-fn an_info_topic_that_expires_or_is_compacted_is_warned_of_once() {
+fn expiring_or_compacted_info_topic_is_warned_of_once() {
     let kafka = Kafka::shared();
-    for (config, shown) in [
+    for (config, setting) in [
         (&[][..], "retention.ms=604800000"),
         (&[("retention.ms", "-1"), ("cleanup.policy", "compact")], "cleanup.policy=compact"),
         (&[("retention.ms", "-1"), ("retention.bytes", "1000")], "retention.bytes=1000"),
     ] {
         let (name, log) = (unique("expiring"), Log::default());
         kafka::create_topic(kafka.bootstrap(), &name, 1, &[]);
-        // As C++ Octopus would.
+        // C++ Octopus creates the info topic without these settings.
         kafka::create_topic(kafka.bootstrap(), &format!("__info_{name}"), 1, config);
         let driver = driver_with(json!({}), &log);
         (0..3).for_each(|_| drop(driver.open_topic(&name).unwrap()));
-        let warned = |line: &str| line.contains("warn") && line.contains(shown) && line.contains("retention.ms=-1");
-        assert_eq!(log.count(warned), 1, "{shown}: {log:?}");
+        let warned = |line: &str| line.contains("warn") && line.contains(setting) && line.contains("retention.ms=-1");
+        assert_eq!(log.count(warned), 1, "{setting}: {log:?}");
     }
     let (name, log) = (unique("kept"), Log::default());
     let driver = driver_with(json!({}), &log);
     driver.create_topic(&name, &one_replica()).unwrap();
     driver.open_topic(&name).unwrap();
-    assert_eq!(log.count(|line| line.contains("warn")), 0, "ours are kept: {log:?}");
+    assert_eq!(log.count(|line| line.contains("warn")), 0, "a warning about an info topic of this library: {log:?}");
 }
 
 #[test]
-fn the_embedded_kafka_lists_topics_and_says_that_it_deletes_none() {
+fn embedded_kafka_lists_topics_but_cannot_delete_them() {
     let driver = octopus().driver(json!({"embedded": {}})).unwrap();
     assert_eq!(driver.list_topics().unwrap(), json!({}));
     let outcomes: Vec<_> = thread::scope(|scope| {
         let create = |index: u32| driver.create_topic("raced", &one_replica().validator(mark(index)));
-        let racing: Vec<_> = (0..4).map(|index| scope.spawn(move || create(index))).collect();
-        racing.into_iter().map(|one| one.join().unwrap()).collect()
+        let creators: Vec<_> = (0..4).map(|index| scope.spawn(move || create(index))).collect();
+        creators.into_iter().map(|creator| creator.join().unwrap()).collect()
     });
     assert_eq!(outcomes.iter().filter(|outcome| outcome.is_ok()).count(), 1, "{outcomes:?}");
     driver.create_topic("two", &one_replica().partitions(2)).unwrap();
@@ -356,31 +369,32 @@ fn the_embedded_kafka_lists_topics_and_says_that_it_deletes_none() {
     assert_eq!(driver.delete_topic("none").unwrap_err().status, Status::UnknownTopic);
 }
 
+/// Its records are deleted; open producers and consumers keep working.
 #[test]
-fn an_emptied_topic_has_its_components_and_no_records_and_what_is_open_goes_on() {
+fn emptied_topic_keeps_components_and_open_handles() {
     let (driver, name, kept) = (driver(), unique("emptied"), json!({"note": "kept"}));
     driver.create_topic(&name, &one_replica().partitions(3).selector(kept.clone())).unwrap();
     let topic = driver.open_topic(&name).unwrap();
     let (producer, consumer) = (topic.producer("p").make().unwrap(), topic.consumer(&unique("group")).make().unwrap());
     let push = |number: u64| {
-        producer.push(&NewEvent::json(&number).partition(number % 3)).unwrap().wait(PATIENCE).unwrap();
+        producer.push(&NewEvent::json(&number).partition(number % 3)).unwrap().wait(TIMEOUT).unwrap();
     };
     (0..30).for_each(push);
     driver.empty_topic(&name).unwrap();
     assert_eq!(kafka::kcat_read(Kafka::shared().bootstrap(), &name), []);
     assert_eq!(driver.open_topic(&name).unwrap().components()["selector"], kept);
     push(30);
-    // What it had not read is lost to it, which it is told; it may have fetched some before.
+    // The consumer reports the lost events as an error; it may have prefetched some of them.
     eventually("the new event is read", || {
-        consumer.next(PATIENCE).is_ok_and(|event| event.expect("an event").json().unwrap() == json!(30))
+        consumer.next(TIMEOUT).is_ok_and(|event| event.expect("an event").json().unwrap() == json!(30))
     });
     driver.empty_topic(&name).unwrap();
-    driver.empty_topic(&name).expect("an empty one can be emptied");
+    driver.empty_topic(&name).expect("an empty topic can be emptied");
 }
 
 #[test]
-fn emptying_an_unknown_topic_or_an_info_topic_is_refused() {
-    let (driver, name) = (driver(), unique("never-made"));
+fn emptying_an_unknown_topic_or_info_topic_is_rejected() {
+    let (driver, name) = (driver(), unique("never-created"));
     let error = driver.empty_topic(&name).unwrap_err();
     assert_eq!(error.status, Status::UnknownTopic, "{error}");
     assert!(error.message.contains(&name), "{error}");

@@ -1,4 +1,4 @@
-//! Topics: made with their components, found again, refused with a reason.
+//! Creating and opening topics with their components, and the errors of both.
 
 use std::time::{Duration, Instant};
 
@@ -9,7 +9,7 @@ use crate::kafka::{self, Kafka, unique};
 use crate::support::{Log, driver, driver_with, octopus, one_replica};
 
 #[test]
-fn a_topic_has_the_partitions_asked_for_and_its_components_come_back_as_they_were_given() {
+fn created_topic_has_its_partitions_and_components() {
     let driver = driver();
     let name = unique("components");
     let validator = json!({"type": "schema", "schema": {"type": "object", "required": ["energy"]}, "note": [1.5]});
@@ -27,7 +27,7 @@ fn a_topic_has_the_partitions_asked_for_and_its_components_come_back_as_they_wer
 }
 
 #[test]
-fn the_info_topic_holds_the_three_components_at_offsets_0_to_2_and_never_expires() {
+fn info_topic_holds_three_components_and_never_expires() {
     let kafka = Kafka::shared();
     let name = unique("info");
     let serializer = json!({"schema": {}, "type": "schema"});
@@ -51,7 +51,7 @@ fn the_info_topic_holds_the_three_components_at_offsets_0_to_2_and_never_expires
 }
 
 #[test]
-fn an_existing_topic_is_an_error_that_names_it_and_leaves_it_as_it_was() {
+fn creating_an_existing_topic_is_an_error_and_changes_nothing() {
     let driver = driver();
     let name = unique("twice");
     let validator = json!({"type": "schema", "schema": {}});
@@ -63,8 +63,9 @@ fn an_existing_topic_is_an_error_that_names_it_and_leaves_it_as_it_was() {
     assert_eq!((topic.partition_count(), &topic.components()["validator"]), (2, &validator));
 }
 
+/// A topic that another program has created without Octopus exists already.
 #[test]
-fn a_topic_that_something_else_made_is_not_made_again_and_no_info_topic_is_left_for_it() {
+fn creating_over_a_foreign_topic_leaves_no_info_topic() {
     let kafka = Kafka::shared();
     let name = unique("foreign");
     kafka::create_topic(kafka.bootstrap(), &name, 1, &[]);
@@ -73,20 +74,21 @@ fn a_topic_that_something_else_made_is_not_made_again_and_no_info_topic_is_left_
 }
 
 #[test]
-fn looking_for_a_topic_and_opening_it_never_make_it() {
+fn exists_and_open_never_create_the_topic() {
     let (name, log) = (unique("unknown"), Log::default());
     let driver = driver_with(json!({"open_retry_ms": 0}), &log);
     assert!(!driver.topic_exists(&name).unwrap());
     let error = driver.open_topic(&name).unwrap_err();
     assert_eq!(error.status, Status::UnknownTopic);
     assert!(error.message.contains(&name), "{error}");
-    // The broker would make one for whoever lets it: nobody did.
+    // The broker auto-creates topics for metadata requests that allow it; those of Octopus do not.
     assert!(!driver.topic_exists(&name).unwrap());
     assert!(!driver.topic_exists(&format!("__info_{name}")).unwrap());
 }
 
+/// A topic that is created meanwhile is opened.
 #[test]
-fn an_unknown_topic_is_looked_for_until_the_retry_time_is_over() {
+fn open_retries_an_unknown_topic_for_open_retry_ms() {
     let name = unique("late");
     let driver = driver_with(json!({"open_retry_ms": 60_000}), &Log::default());
     std::thread::scope(|scope| {
@@ -95,13 +97,13 @@ fn an_unknown_topic_is_looked_for_until_the_retry_time_is_over() {
         assert_eq!(opened.join().unwrap().unwrap(), 2);
     });
     let started = Instant::now();
-    let impatient = driver_with(json!({"open_retry_ms": 300}), &Log::default());
-    assert_eq!(impatient.open_topic(&unique("never")).unwrap_err().status, Status::UnknownTopic);
+    let short_retry = driver_with(json!({"open_retry_ms": 300}), &Log::default());
+    assert_eq!(short_retry.open_topic(&unique("never")).unwrap_err().status, Status::UnknownTopic);
     assert!(started.elapsed() >= Duration::from_millis(300));
 }
 
 #[test]
-fn a_topic_without_an_info_topic_opens_with_default_components_and_one_warning() {
+fn topic_without_info_topic_opens_with_defaults_and_a_warning() {
     let kafka = Kafka::shared();
     let (name, log) = (unique("plain"), Log::default());
     kafka::create_topic(kafka.bootstrap(), &name, 2, &[]);
@@ -114,21 +116,25 @@ fn a_topic_without_an_info_topic_opens_with_default_components_and_one_warning()
 }
 
 #[test]
-fn a_topic_whose_info_topic_is_short_opens_with_default_components_and_a_warning() {
+fn short_info_topic_opens_with_defaults_and_a_warning() {
     let kafka = Kafka::shared();
     let (name, log) = (unique("short"), Log::default());
     kafka::create_topic(kafka.bootstrap(), &name, 1, &[]);
     kafka::create_topic(kafka.bootstrap(), &format!("__info_{name}"), 1, &[]);
     kafka::kcat_write(kafka.bootstrap(), &format!("__info_{name}"), 0, br#"{"type":"schema"}"#);
     let topic = driver_with(json!({}), &log).open_topic(&name).unwrap();
-    assert_eq!(topic.components()["validator"], json!({"type": "default"}), "all or nothing");
+    assert_eq!(
+        topic.components()["validator"],
+        json!({"type": "default"}),
+        "components of an incomplete info topic are not used"
+    );
     assert_eq!(log.count(|line| line.contains("warning") && line.contains("lacks records")), 1, "{log:?}");
 }
 
 #[test]
-fn an_info_record_that_is_no_component_is_an_error_that_names_it() {
+fn invalid_info_record_is_an_error_that_names_its_component() {
     let kafka = Kafka::shared();
-    let name = unique("garbled");
+    let name = unique("invalid");
     kafka::create_topic(kafka.bootstrap(), &name, 1, &[]);
     kafka::create_topic(kafka.bootstrap(), &format!("__info_{name}"), 1, &[]);
     for record in [&b"{}"[..], b"not JSON", b"{}"] {
@@ -140,7 +146,7 @@ fn an_info_record_that_is_no_component_is_an_error_that_names_it() {
 }
 
 #[test]
-fn with_a_namespace_topic_and_info_topic_have_it_in_front() {
+fn namespace_prefixes_topic_and_info_topic() {
     let name = unique("scan");
     let driver = driver_with(json!({"namespace": "lab"}), &Log::default());
     driver.create_topic(&name, &one_replica()).unwrap();
@@ -152,7 +158,7 @@ fn with_a_namespace_topic_and_info_topic_have_it_in_front() {
 }
 
 #[test]
-fn without_an_info_topic_only_default_components_are_accepted() {
+fn disabled_info_topic_accepts_only_default_components() {
     let (name, log) = (unique("bare"), Log::default());
     let driver = driver_with(json!({"disable_info_topic": true}), &log);
     let schema = json!({"type": "schema", "schema": {}});
@@ -163,22 +169,27 @@ fn without_an_info_topic_only_default_components_are_accepted() {
     driver.create_topic(&name, &one_replica()).unwrap();
     assert!(!driver.topic_exists(&format!("__info_{name}")).unwrap());
     driver.open_topic(&name).unwrap();
-    assert_eq!(log.count(|line| line.contains("warning")), 0, "it is as wanted: {log:?}");
+    assert_eq!(log.count(|line| line.contains("warning")), 0, "a warning about the absence of the info topic: {log:?}");
     let other = unique("own");
     driver.create_topic(&other, &one_replica().option("disable_info_topic", false).validator(schema.clone())).unwrap();
-    assert_eq!(driver.open_topic(&other).unwrap().components()["validator"], schema, "the topic's setting wins");
+    assert_eq!(
+        driver.open_topic(&other).unwrap().components()["validator"],
+        schema,
+        "the option of the topic overrides that of the driver"
+    );
 }
 
+/// After an invalid setting neither the topic nor its info topic exists.
 #[test]
-fn settings_of_the_kafka_topic_are_passed_on_and_a_wrong_one_leaves_nothing_behind() {
+fn topic_config_is_passed_to_kafka_and_rolled_back_if_wrong() {
     let kafka = Kafka::shared();
     let name = unique("configured");
     driver().create_topic(&name, &one_replica().option("config", json!({"max.message.bytes": 4321}))).unwrap();
     assert!(kafka::topic_config(kafka.bootstrap(), &name).contains("max.message.bytes=4321"));
 
     let name = unique("misconfigured");
-    let wrong = one_replica().option("config", json!({"no.such.setting": 1}));
-    let error = driver().create_topic(&name, &wrong).unwrap_err();
+    let invalid = one_replica().option("config", json!({"no.such.setting": 1}));
+    let error = driver().create_topic(&name, &invalid).unwrap_err();
     assert!(error.message.contains("no.such.setting"), "{error}");
     assert!(!driver().topic_exists(&name).unwrap());
     assert!(!driver().topic_exists(&format!("__info_{name}")).unwrap());
@@ -186,13 +197,14 @@ fn settings_of_the_kafka_topic_are_passed_on_and_a_wrong_one_leaves_nothing_behi
 }
 
 #[test]
-fn more_replicas_than_brokers_is_an_error_that_says_which_option_to_set() {
+fn more_replicas_than_brokers_names_the_option() {
     let error = driver().create_topic(&unique("replicas"), &TopicOptions::default()).unwrap_err();
     assert!(error.message.contains("replication_factor"), "{error}");
 }
 
+/// The name of the info topic, which has a prefix, must be valid too.
 #[test]
-fn a_name_that_kafka_refuses_is_refused_with_the_rule() {
+fn invalid_topic_name_is_rejected_with_the_rule() {
     for name in ["", ".", "a b", "ümlaut", &"x".repeat(250)] {
         for error in [
             driver().create_topic(name, &one_replica()).unwrap_err(),
@@ -204,12 +216,12 @@ fn a_name_that_kafka_refuses_is_refused_with_the_rule() {
         }
     }
     let error = driver().create_topic(&"x".repeat(245), &one_replica()).unwrap_err();
-    assert!(error.message.contains("prefixes included"), "its info topic's name would be too long: {error}");
+    assert!(error.message.contains("prefixes included"), "the name of the info topic would be too long: {error}");
 }
 
 #[test]
-fn options_and_components_that_are_wrong_are_refused_by_name_and_nothing_is_made() {
-    let name = unique("wrong");
+fn invalid_options_are_rejected_by_name_before_creation() {
+    let name = unique("invalid");
     for (options, named) in [
         (one_replica().option("num_partitions", 0), "num_partitions"),
         (one_replica().option("num_partitions", "many"), "num_partitions"),
@@ -223,16 +235,16 @@ fn options_and_components_that_are_wrong_are_refused_by_name_and_nothing_is_made
     }
     assert!(!driver().topic_exists(&name).unwrap());
     driver().create_topic(&name, &one_replica().option("num_partitions", "3")).unwrap();
-    assert_eq!(driver().open_topic(&name).unwrap().partition_count(), 3, "text is taken where a number is meant");
+    assert_eq!(driver().open_topic(&name).unwrap().partition_count(), 3, "a number in a string is accepted");
 }
 
 #[test]
-fn a_topic_replicated_over_three_brokers_is_made_opened_and_used() {
+fn topic_replicated_over_three_brokers_works() {
     let cluster = Kafka::cluster_of_three();
     let name = unique("replicated");
     let driver = octopus().driver(json!({"kafka": {"bootstrap.servers": cluster.bootstrap()}})).unwrap();
     driver.create_topic(&name, &TopicOptions::default().partitions(6)).unwrap();
-    assert!(kafka::topic_config(cluster.bootstrap(), &name).contains("ReplicationFactor: 3"), "the default");
+    assert!(kafka::topic_config(cluster.bootstrap(), &name).contains("ReplicationFactor: 3"), "the default is not 3");
     let topic = driver.open_topic(&name).unwrap();
     crate::support::round_trip(&topic, 600);
 }

@@ -1,5 +1,5 @@
-//! Credentials by AWS' own crates: environment, shared files and profiles, single sign-on, web identity, container,
-//! instance metadata, and a role taken on with them.
+//! Credentials by AWS' own crates: environment, shared files and profiles, single sign-on, web
+//! identity, container, instance metadata, and a role that is assumed with them.
 
 use std::error::Error as StdError;
 use std::time::Duration;
@@ -21,16 +21,17 @@ use aws_types::os_shim_internal::{Env, Fs};
 use tokio::runtime::{Builder, Runtime};
 
 use crate::config::{DEFAULT_SESSION_NAME, MskSettings};
-use crate::error::{Error, Kind, Result};
-use crate::name_lookup::AsyncResolver;
-use crate::resource_limit;
+use crate::support::error::{Error, Kind, Result};
+use crate::support::name_lookup::AsyncResolver;
+use crate::support::resource_limit;
 
-/// How long the whole chain may take. A laptop outside AWS has no instance metadata, which takes the longest to find out.
-const LONGEST_LOOK_UP: Duration = Duration::from_secs(20);
+/// The time limit of the whole chain. The slowest case is a machine outside AWS, where the request
+/// for instance metadata times out.
+const LOOK_UP_TIMEOUT: Duration = Duration::from_secs(20);
 
 pub struct Provider {
     settings: MskSettings,
-    /// Serves one look-up at a time, on the thread that asks.
+    /// Runs one look-up at a time, on the calling thread.
     runtime: Runtime,
 }
 
@@ -44,23 +45,24 @@ impl Provider {
     }
 
     pub fn look_up(&self) -> Result<Credentials> {
-        let doing = |error: Error| error.context(format_args!("looking up AWS credentials ({})", self.places()));
+        let context = |error: Error| error.context(format_args!("looking up AWS credentials ({})", self.sources()));
         self.runtime
             .block_on(async {
-                let looked = tokio::time::timeout(LONGEST_LOOK_UP, async {
-                    // Made anew, since AWS' crates read the shared files once: keys in them may have been replaced.
+                let look_up = tokio::time::timeout(LOOK_UP_TIMEOUT, async {
+                    // A new chain each time: AWS' crates read the shared files once, and keys in
+                    // them may have been replaced.
                     self.chain()
                         .await
                         .provide_credentials()
                         .await
-                        .map_err(|why| Error::new(Kind::Kafka, with_causes(&why)).retriable(true))
+                        .map_err(|cause| Error::new(Kind::Kafka, with_causes(&cause)).retriable(true))
                 });
-                looked.await.unwrap_or_else(|_| {
-                    let why = format!("no answer within {} s", LONGEST_LOOK_UP.as_secs());
-                    Err(Error::new(Kind::Unreachable, why).retriable(true))
+                look_up.await.unwrap_or_else(|_| {
+                    let reason = format!("no response within {} s", LOOK_UP_TIMEOUT.as_secs());
+                    Err(Error::new(Kind::Unreachable, reason).retriable(true))
                 })
             })
-            .map_err(doing)
+            .map_err(context)
     }
 
     async fn chain(&self) -> SharedCredentialsProvider {
@@ -71,9 +73,10 @@ impl Provider {
         let config = ProviderConfig::without_region().with_region(Some(region.clone())).with_http_client(https.clone());
         let profiles = ProfileFileCredentialsProvider::builder().profile_files(profiles_with_session_names().await);
         let provider = match &self.settings.profile {
-            // Whoever names a profile means it, also where the environment has credentials, which the chain would prefer.
+            // A configured profile takes precedence over credentials in the environment, which the
+            // chain would prefer.
             Some(name) => SharedCredentialsProvider::new(profiles.profile_name(name).configure(&config).build()),
-            None => SharedCredentialsProvider::new(usual_chain(profiles.configure(&config).build(), &config)),
+            None => SharedCredentialsProvider::new(default_chain(profiles.configure(&config).build(), &config)),
         };
         let Some(role) = &self.settings.role else { return provider };
         let config = aws_config::defaults(BehaviorVersion::v2026_01_12())
@@ -86,7 +89,7 @@ impl Provider {
         SharedCredentialsProvider::new(role.configure(&config).build().await)
     }
 
-    fn places(&self) -> String {
+    fn sources(&self) -> String {
         let from = match &self.settings.profile {
             Some(profile) => format!("the profile {profile:?}"),
             None => "environment, profile, web identity, container, instance metadata".to_owned(),
@@ -98,8 +101,9 @@ impl Provider {
     }
 }
 
-/// The order of AWS' own default chain, which would make up another session name each time that it takes on a role.
-fn usual_chain(profiles: ProfileFileCredentialsProvider, config: &ProviderConfig) -> CredentialsProviderChain {
+/// The order of AWS' own default chain, which generates another session name each time that it
+/// assumes a role.
+fn default_chain(profiles: ProfileFileCredentialsProvider, config: &ProviderConfig) -> CredentialsProviderChain {
     CredentialsProviderChain::first_try("Environment", EnvironmentVariableCredentialsProvider::new())
         .or_else("Profile", profiles)
         .or_else("WebIdentityToken", web_identity(config))
@@ -107,8 +111,8 @@ fn usual_chain(profiles: ProfileFileCredentialsProvider, config: &ProviderConfig
         .or_else("Ec2InstanceMetadata", ImdsCredentialsProvider::builder().configure(config).build())
 }
 
-/// The session's name becomes part of the principal, and a broker lets nobody in whose principal changes between the
-/// first token of a connection and the next.
+/// The session name becomes part of the principal, and a broker rejects a connection whose
+/// principal changes from one token to the next.
 fn web_identity(config: &ProviderConfig) -> WebIdentityTokenCredentialsProvider {
     let builder = WebIdentityTokenCredentialsProvider::builder().configure(config);
     let variable = |name: &str| std::env::var(name).ok();
@@ -121,16 +125,16 @@ fn web_identity(config: &ProviderConfig) -> WebIdentityTokenCredentialsProvider 
                 session_name: session_name.unwrap_or_else(|| DEFAULT_SESSION_NAME.to_owned()),
             })
         }
-        // It says itself which of them is missing.
+        // The provider itself reports which of them is missing.
         _ => builder,
     }
     .build()
 }
 
-/// The shared files as they are, and a session name for each profile that has a role and no name for its sessions.
+/// The shared files, with a session name added to each profile that has a role and no session name.
 async fn profiles_with_session_names() -> EnvConfigFiles {
     let files = EnvConfigFiles::default();
-    // What is wrong with the files is said by whoever reads them next.
+    // The provider, which reads the files next, reports their errors.
     let Ok(found) = profile::load(&Fs::real(), &Env::real(), &files, None).await else { return files };
     let nameless = found.profiles().filter(|name| {
         let has = |key| found.get_profile(name).is_some_and(|profile| profile.get(key).is_some());
@@ -141,21 +145,21 @@ async fn profiles_with_session_names() -> EnvConfigFiles {
     EnvConfigFiles::builder()
         .include_default_config_file(true)
         .include_default_credentials_file(true)
-        // Sections of this kind of file are named without the word "profile".
+        // In this kind of file, section names do not begin with the word "profile".
         .with_contents(EnvConfigFileKind::Credentials, names)
         .build()
 }
 
-/// What AWS' crates say at the top is that it didn't work; why is further down.
+/// The text of an error and its sources. The errors of AWS' crates state the reason in a source.
 fn with_causes(error: &dyn StdError) -> String {
     let mut text = error.to_string();
     let mut cause = error.source();
-    while let Some(why) = cause {
-        let why_text = why.to_string();
-        if !text.contains(&why_text) {
-            text = format!("{text}: {why_text}");
+    while let Some(source) = cause {
+        let source_text = source.to_string();
+        if !text.contains(&source_text) {
+            text = format!("{text}: {source_text}");
         }
-        cause = why.source();
+        cause = source.source();
     }
     text
 }

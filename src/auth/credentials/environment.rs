@@ -1,9 +1,10 @@
-//! Credentials from the environment, the one place that needs no further code: for builds without the feature `aws`.
+//! Credentials from the environment, for builds without the feature `aws`: the one source that
+//! needs no AWS crates.
 
 use aws_credential_types::Credentials;
 
 use crate::config::MskSettings;
-use crate::error::{Error, Kind, Result};
+use crate::support::error::{Error, Kind, Result};
 
 pub struct Provider;
 
@@ -47,21 +48,22 @@ mod tests {
     use super::*;
 
     fn settings(profile: Option<&str>) -> MskSettings {
-        let life = std::time::Duration::from_secs(900);
-        MskSettings { region: "us-east-1".to_owned(), profile: profile.map(str::to_owned), role: None, life }
+        let lifetime = std::time::Duration::from_secs(900);
+        MskSettings { region: "us-east-1".to_owned(), profile: profile.map(str::to_owned), role: None, lifetime }
     }
 
     #[test]
-    fn a_build_without_aws_chain_takes_no_profile_and_says_what_is_missing() {
+    fn profile_needs_the_feature_aws() {
         let error = Provider::new(&settings(Some("work"))).err().map(|error| error.message().to_owned()).unwrap();
         assert!(error.contains("aws_msk_iam.profile") && error.contains("\"aws\""), "{error}");
     }
 
     #[test]
-    fn a_build_without_aws_chain_names_the_variable_that_is_not_set() {
-        // Nobody sets these where tests run; setting them here would be for the whole process.
-        let looked = Provider::new(&settings(None)).and_then(|provider| provider.look_up());
-        let error = looked.map(drop).unwrap_err();
+    fn missing_environment_variable_is_named() {
+        // The variables are not set where tests run. A test must not unset them: they belong to the
+        // whole process.
+        let found = Provider::new(&settings(None)).and_then(|provider| provider.look_up());
+        let error = found.map(drop).unwrap_err();
         assert!(error.message().contains("AWS_ACCESS_KEY_ID is not set"), "{error}");
     }
 }

@@ -4,7 +4,7 @@ use serde::Deserialize;
 
 use super::*;
 
-/// What AWS' own signer made of the same input; plugin-tests/python/msk_vectors.py says how.
+/// The output of AWS' own signer for the same input, created by plugin-tests/python/msk_vectors.py.
 #[derive(Deserialize)]
 struct Vectors {
     access_key: String,
@@ -22,7 +22,7 @@ struct Vector {
     expires_ms: u64,
 }
 
-const LIFE: Duration = Duration::from_secs(900);
+const LIFETIME: Duration = Duration::from_secs(900);
 
 fn vectors() -> Vectors {
     serde_json::from_str(include_str!("vectors.json")).unwrap()
@@ -32,12 +32,12 @@ fn decoded(token: &Token) -> String {
     String::from_utf8(URL_SAFE_NO_PAD.decode(&token.value).unwrap()).unwrap()
 }
 
-/// The parameters of a signed address, as they are written.
+/// The query parameters of a signed URL, without unescaping.
 fn parameters(url: &str) -> BTreeMap<&str, &str> {
     url.split_once('?').unwrap().1.split('&').map(|pair| pair.split_once('=').unwrap()).collect()
 }
 
-/// What was signed, put together again from the address.
+/// The signed text, reconstructed from the URL.
 fn canonical_request(url: &str) -> String {
     let host = url.strip_prefix("https://").unwrap().split('/').next().unwrap();
     let signed: Vec<_> = parameters(url)
@@ -50,13 +50,13 @@ fn canonical_request(url: &str) -> String {
 }
 
 #[test]
-fn tokens_are_those_of_aws_own_signer_but_for_the_user_agent() {
+fn token_equals_that_of_the_aws_signer() {
     let Vectors { access_key, secret_key, vectors } = vectors();
     assert!(vectors.len() >= 6);
     for vector in vectors {
         let credentials = Credentials::new(&access_key, &secret_key, vector.session_token, None, "test");
         let now = UNIX_EPOCH + Duration::from_secs(vector.seconds) + Duration::from_millis(999);
-        let token = presign(&vector.region, LIFE, &credentials, now).unwrap();
+        let token = presign(&vector.region, LIFETIME, &credentials, now).unwrap();
         let url = decoded(&token);
 
         assert_eq!(canonical_request(&url), vector.canonical_request, "{}", vector.region);
@@ -64,7 +64,7 @@ fn tokens_are_those_of_aws_own_signer_but_for_the_user_agent() {
         assert_eq!(ours["X-Amz-Signature"], theirs["X-Amz-Signature"], "{}", vector.region);
         assert_eq!(ours.keys().collect::<Vec<_>>(), theirs.keys().collect::<Vec<_>>());
         assert_eq!(ours["User-Agent"], USER_AGENT);
-        assert!(!url.split_once("User-Agent=").unwrap().1.contains('&'), "it is appended after signing");
+        assert!(!url.split_once("User-Agent=").unwrap().1.contains('&'), "the user agent is not the last parameter");
         assert_eq!(token.expires, UNIX_EPOCH + Duration::from_millis(vector.expires_ms));
         assert!(!token.value.contains(['=', '+', '/']), "base64url without padding");
         assert_eq!(token.principal, access_key);
@@ -72,20 +72,20 @@ fn tokens_are_those_of_aws_own_signer_but_for_the_user_agent() {
 }
 
 #[test]
-fn a_token_lives_as_long_as_was_asked_for_and_no_longer_than_the_credentials_that_signed_it() {
+fn token_expires_no_later_than_its_credentials() {
     let now = UNIX_EPOCH + Duration::from_secs(1_800_000_000);
-    let life = Duration::from_secs(60);
+    let lifetime = Duration::from_secs(60);
     let ending_in = |seconds| Credentials::new("key", "secret", None, Some(now + Duration::from_secs(seconds)), "test");
-    let token = presign("us-east-1", life, &ending_in(3600), now).unwrap();
+    let token = presign("us-east-1", lifetime, &ending_in(3600), now).unwrap();
     assert_eq!(parameters(&decoded(&token))["X-Amz-Expires"], "60");
-    assert_eq!(token.expires, now + life);
-    assert_eq!(presign("us-east-1", life, &ending_in(20), now).unwrap().expires, now + Duration::from_secs(20));
+    assert_eq!(token.expires, now + lifetime);
+    assert_eq!(presign("us-east-1", lifetime, &ending_in(20), now).unwrap().expires, now + Duration::from_secs(20));
 }
 
 #[test]
-fn a_token_is_not_shown_when_it_is_debugged() {
+fn debug_output_hides_the_token() {
     let credentials = Credentials::new("key", "octopus-test-secret", None, None, "test");
-    let token = presign("us-east-1", LIFE, &credentials, SystemTime::now()).unwrap();
+    let token = presign("us-east-1", LIFETIME, &credentials, SystemTime::now()).unwrap();
     let shown = format!("{token:?}");
     assert!(!shown.contains(&token.value), "{shown}");
 }

@@ -1,4 +1,4 @@
-//! What a host has at hand all the time, and its callbacks, which do what a script says.
+//! The handles that all inputs share, and callbacks of a host, which behave as a script says.
 
 use std::cell::Cell;
 use std::ffi::c_void;
@@ -6,32 +6,33 @@ use std::ptr::{null, null_mut};
 use std::sync::LazyLock;
 
 use super::super::input::Input;
-use super::super::memory::{Memory, meant};
+use super::super::memory::{Memory, bytes_of};
 use crate::abi::*;
 
-/// The type of the components that the host provides.
+/// The type of the components that the host registers.
 const BY_HOST: &str = "by host";
-/// The one partition that is read.
-const READ: u32 = 2;
+/// The partition that the consumer reads.
+const READ_PARTITION: u32 = 2;
 
 pub struct Host {
     pub driver: *mut octopus_driver,
     pub topic: *mut octopus_topic,
-    /// No producer can be made of it, unless its options mend that, so all that is asked for is looked at, and quickly.
-    pub picky: *mut octopus_topic,
+    /// Its configuration makes the creation of a producer fail after all arguments are checked,
+    /// unless the options of the producer correct it.
+    pub rejecting: *mut octopus_topic,
     pub plain: *mut octopus_producer,
     pub small: *mut octopus_producer,
     pub by_host: *mut octopus_producer,
     pub consumer: *mut octopus_consumer,
-    /// What it reads.
+    /// The partition that `consumer` reads.
     pub partition: u32,
     pub events: Vec<*mut octopus_event>,
     pub pool: *mut octopus_thread_pool,
 }
 
-// SAFETY: handles may be used from any thread.
+// SAFETY: the ABI allows the use of handles on any thread.
 unsafe impl Send for Host {}
-// SAFETY: also at the same time.
+// SAFETY: the ABI allows the concurrent use of handles.
 unsafe impl Sync for Host {}
 
 fn ok(status: octopus_status, error: *mut octopus_error) {
@@ -40,7 +41,8 @@ fn ok(status: octopus_status, error: *mut octopus_error) {
 
 pub fn sized<T: Growing>() -> T {
     let mut value = std::mem::MaybeUninit::<T>::zeroed();
-    // SAFETY: `Growing` types begin with their size, and zeros are valid for the rest.
+    // SAFETY: `Growing` types begin with a `u64` for their size, and zeros are valid for their
+    // other fields.
     unsafe {
         value.as_mut_ptr().cast::<u64>().write(size_of::<T>() as u64);
         value.assume_init()
@@ -48,7 +50,7 @@ pub fn sized<T: Growing>() -> T {
 }
 
 impl Host {
-    /// Made once and used by all inputs: two Kafkas inside the plugin, and a handle of each kind.
+    /// Created once and used by all inputs: two embedded Kafkas, and a handle of each kind.
     pub fn get() -> &'static Host {
         static HOST: LazyLock<Host> = LazyLock::new(Host::new);
         &HOST
@@ -61,43 +63,43 @@ impl Host {
         {
             let mut error = null_mut();
             let name = octopus_text::of(BY_HOST);
-            // SAFETY: live locals and handles.
+            // SAFETY: all pointers are to live locals, and all handles are live.
             unsafe { ok((DRIVER.register_component.unwrap())(driver, kind, name, &component, &mut error), error) };
         }
         let topic = open(driver, "plain", octopus_text::EMPTY);
         let by_host = open(driver, "by-host", octopus_text::of(r#"{"type": "by host"}"#));
         let small = octopus_text::of(r#"{"kafka": {"message.max.bytes": 1000}}"#);
-        // Producers are idempotent, and so want all acknowledgements.
-        let never = r#"{"embedded": {}, "disable_info_topic": true, "kafka": {"acks": 1}}"#;
+        // Producers are idempotent, which requires `acks=all`.
+        let invalid = r#"{"embedded": {}, "disable_info_topic": true, "kafka": {"acks": 1}}"#;
         let plain = producer(topic, octopus_text::EMPTY);
         let read = open(driver, "read", octopus_text::EMPTY);
         let (consumer, events) = events(read, producer(read, octopus_text::EMPTY));
         let mut pool = null_mut();
         let mut error = null_mut();
-        // SAFETY: live locals.
+        // SAFETY: all pointers are to live locals.
         unsafe { ok((THREAD_POOL.create.unwrap())(0, &mut pool, &mut error), error) };
         Host {
             driver,
             topic,
-            picky: open(self::driver(never), "picky", octopus_text::EMPTY),
+            rejecting: open(self::driver(invalid), "rejecting", octopus_text::EMPTY),
             plain,
             small: producer(topic, small),
             by_host: producer(by_host, octopus_text::EMPTY),
             consumer,
-            partition: READ,
+            partition: READ_PARTITION,
             events,
             pool,
         }
     }
 }
 
-unsafe extern "C" fn hear_nothing(_: *mut c_void, _: i32, _: octopus_text, _: octopus_text) {}
+unsafe extern "C" fn ignore_log(_: *mut c_void, _: i32, _: octopus_text, _: octopus_text) {}
 
 fn driver(config: &'static str) -> *mut octopus_driver {
     let (mut driver, mut error) = (null_mut(), null_mut());
     let mut services: octopus_host_services = sized();
-    services.log.function = Some(hear_nothing);
-    // SAFETY: live locals.
+    services.log.function = Some(ignore_log);
+    // SAFETY: all pointers are to live locals.
     unsafe {
         ok((DRIVER.create.unwrap())(octopus_text::of(config), &services, &mut driver, &mut error), error);
     }
@@ -109,7 +111,7 @@ fn open(driver: *mut octopus_driver, name: &'static str, components: octopus_tex
     let mut args: octopus_create_topic_args = sized();
     (args.validator, args.selector, args.serializer) = (components, components, components);
     let name = octopus_text::of(name);
-    // SAFETY: live locals and handles.
+    // SAFETY: all pointers are to live locals, and all handles are live.
     unsafe {
         ok((DRIVER.create_topic.unwrap())(driver, name, &args, &mut error), error);
         ok((DRIVER.open_topic.unwrap())(driver, name, &mut topic, &mut error), error);
@@ -121,22 +123,24 @@ fn producer(topic: *mut octopus_topic, options: octopus_text) -> *mut octopus_pr
     let (mut producer, mut error) = (null_mut(), null_mut());
     let mut args: octopus_producer_args = sized();
     args.options = options;
-    // SAFETY: live locals and handles.
+    // SAFETY: all pointers are to live locals, and all handles are live.
     unsafe { ok((TOPIC.make_producer.unwrap())(topic, &args, &mut producer, &mut error), error) };
     producer
 }
 
-/// A consumer of a topic that inputs don't push to, and what it read there. Releases the producer.
+/// A consumer of a topic that inputs do not push to, and the events that it has pulled. Releases
+/// the producer.
 fn events(
     topic: *mut octopus_topic,
     producer: *mut octopus_producer,
 ) -> (*mut octopus_consumer, Vec<*mut octopus_event>) {
     let large = vec![7; 10_000];
     let mut events = Vec::new();
-    let (mut consumer, mut error, target) = (null_mut(), null_mut(), READ);
+    let (mut consumer, mut error, target) = (null_mut(), null_mut(), READ_PARTITION);
     let mut args: octopus_consumer_args = sized();
     (args.name, args.targets, args.target_count) = (octopus_text::of("reader"), &target, 1);
-    // SAFETY: live locals and handles; futures are released once.
+    // SAFETY: all pointers are to live locals, all handles are live, and each future is released
+    // once.
     unsafe {
         ok((TOPIC.make_consumer.unwrap())(topic, &args, &mut consumer, &mut error), error);
         for data in [&b""[..], b"some", &large] {
@@ -144,7 +148,7 @@ fn events(
             let segment = octopus_bytes::view(data);
             let mut push: octopus_push_args = sized();
             (push.segments, push.segment_count) = (&segment, 1);
-            (push.partition, push.has_partition) = (READ.into(), 1);
+            (push.partition, push.has_partition) = (READ_PARTITION.into(), 1);
             ok((PRODUCER.push.unwrap())(producer, &push, null_mut(), &mut error), error);
             ok((CONSUMER.pull.unwrap())(consumer, &mut future, &mut error), error);
             ok((FUTURE.wait.unwrap())(future, 20_000, &mut error), error);
@@ -157,11 +161,11 @@ fn events(
     (consumer, events)
 }
 
-/// What the host's callbacks do, and what was done with them.
+/// The behavior of the callbacks of the host, and counts of their calls.
 pub struct Script {
     status: octopus_status,
     appended: Vec<octopus_bytes>,
-    why: octopus_text,
+    reason: octopus_text,
     pub partition: u32,
     pub called: Cell<u32>,
     pub destroyed: Cell<u32>,
@@ -175,8 +179,8 @@ impl Script {
         };
         let appended = (0..input.one_of(3)).map(|_| memory.bytes(input)).collect();
         let partition = if input.is() { u32::from(input.one_of(2)) } else { input.number() as u32 };
-        let why = memory.text(input);
-        Box::new(Script { status, appended, why, partition, called: Cell::new(0), destroyed: Cell::new(0) })
+        let reason = memory.text(input);
+        Box::new(Script { status, appended, reason, partition, called: Cell::new(0), destroyed: Cell::new(0) })
     }
 
     pub fn context(&self) -> *mut c_void {
@@ -187,33 +191,34 @@ impl Script {
         self.status
     }
 
-    /// Whether a function that appends and returns so has failed.
+    /// Whether a call of a function with this script fails.
     pub fn fails(&self) -> bool {
-        // SAFETY: the memory lives as long as the input.
-        self.status < 0 || self.appended.iter().any(|bytes| unsafe { meant(*bytes) }.is_none())
+        // SAFETY: `appended` is from a `Memory` that lives as long as the input.
+        self.status < 0 || self.appended.iter().any(|bytes| unsafe { bytes_of(*bytes) }.is_none())
     }
 
     pub fn appended_size(&self) -> usize {
-        // SAFETY: as above.
-        self.appended.iter().filter_map(|bytes| unsafe { meant(*bytes) }).map(<[u8]>::len).sum()
+        // SAFETY: `appended` is from a `Memory` that lives as long as the input.
+        self.appended.iter().filter_map(|bytes| unsafe { bytes_of(*bytes) }).map(<[u8]>::len).sum()
     }
 
     /// # Safety
-    /// The reply of a running call.
-    unsafe fn answer(&self, reply: *const octopus_component_reply) -> octopus_status {
+    /// `reply` is the reply of a call that is running.
+    unsafe fn reply_to(&self, reply: *const octopus_component_reply) -> octopus_status {
         self.called.set(self.called.get() + 1);
-        // SAFETY: as above; the memory lives as long as the input.
+        // SAFETY: `reply` is valid during the call (fn contract); `appended` and `reason` are from
+        // a `Memory` that lives as long as the input.
         unsafe {
             let reply = &*reply;
             for bytes in &self.appended {
                 (reply.append.unwrap())(reply.token, *bytes);
             }
-            (reply.refuse.unwrap())(reply.token, self.why);
+            (reply.refuse.unwrap())(reply.token, self.reason);
         }
         self.status
     }
 
-    /// Has the host's components play by this script while `body` runs.
+    /// Runs `body`. During it, the components of the host behave as this script says.
     pub fn direct<R>(&self, body: impl FnOnce() -> R) -> R {
         CURRENT.set(self);
         let result = body();
@@ -226,15 +231,18 @@ thread_local! {
     static CURRENT: Cell<*const Script> = const { Cell::new(null()) };
 }
 
+/// The script of a callback: `context`, or the script that directs this thread if that is NULL.
+///
 /// # Safety
-/// A context of a live script, or the script that directs this thread, if there is one.
+/// `context` is NULL or points to a script that lives for `'a`.
 unsafe fn script<'a>(context: *mut c_void) -> Option<&'a Script> {
-    // SAFETY: the caller's promise.
+    // SAFETY: `context` is NULL or a live script (fn contract); `direct` resets `CURRENT` before
+    // its script is dropped.
     unsafe { if context.is_null() { CURRENT.get() } else { context.cast_const().cast::<Script>() }.as_ref() }
 }
 
 pub unsafe extern "C" fn destroy(context: *mut c_void) {
-    // SAFETY: scripts outlive what is made of them.
+    // SAFETY: `context` is a script, which outlives the objects that call this.
     if let Some(script) = unsafe { script(context) } {
         script.destroyed.set(script.destroyed.get() + 1);
     }
@@ -246,12 +254,13 @@ pub unsafe extern "C" fn prepare(
     segment_count: u64,
     reply: *const octopus_component_reply,
 ) -> octopus_status {
-    // SAFETY: a running call; the segments live during it.
+    // SAFETY: the library calls this with `segment_count` live segments and a valid reply;
+    // `context` is NULL or a live script.
     unsafe {
         for at in 0..segment_count as usize {
-            meant(*segments.add(at)).expect("data that was given");
+            bytes_of(*segments.add(at)).expect("the segments of the event");
         }
-        script(context).map_or(OCTOPUS_OK, |script| script.answer(reply))
+        script(context).map_or(OCTOPUS_OK, |script| script.reply_to(reply))
     }
 }
 
@@ -262,11 +271,11 @@ pub unsafe extern "C" fn choose(
     partition: *mut u32,
     reply: *const octopus_component_reply,
 ) -> octopus_status {
-    // SAFETY: a running call.
+    // SAFETY: the library calls this with valid arguments; the context is NULL or a live script.
     unsafe {
         let Some(script) = script(context) else { return OCTOPUS_OK };
         partition.write(script.partition);
-        script.answer(reply)
+        script.reply_to(reply)
     }
 }
 
@@ -286,7 +295,7 @@ unsafe extern "C" fn validate(
     segment_count: u64,
     reply: *const octopus_component_reply,
 ) -> octopus_status {
-    // SAFETY: a running call.
+    // SAFETY: the library calls this with valid arguments; the context is NULL or a live script.
     unsafe {
         metadata.read("metadata").expect("metadata is UTF-8");
         prepare(instance, segments, segment_count, reply)
@@ -301,7 +310,7 @@ unsafe extern "C" fn select(
     partition: *mut u32,
     reply: *const octopus_component_reply,
 ) -> octopus_status {
-    // SAFETY: a running call.
+    // SAFETY: the library calls this with valid arguments; the context is NULL or a live script.
     unsafe { choose(instance, requested, partitions, partition, reply) }
 }
 
@@ -310,8 +319,8 @@ unsafe extern "C" fn serialize(
     _: octopus_text,
     reply: *const octopus_component_reply,
 ) -> octopus_status {
-    // SAFETY: a running call.
-    unsafe { script(instance).map_or(OCTOPUS_OK, |script| script.answer(reply)) }
+    // SAFETY: the library calls this with valid arguments; the context is NULL or a live script.
+    unsafe { script(instance).map_or(OCTOPUS_OK, |script| script.reply_to(reply)) }
 }
 
 unsafe extern "C" fn deserialize(
@@ -319,11 +328,11 @@ unsafe extern "C" fn deserialize(
     _: octopus_bytes,
     reply: *const octopus_component_reply,
 ) -> octopus_status {
-    // SAFETY: a running call.
-    unsafe { script(instance).map_or(OCTOPUS_OK, |script| script.answer(reply)) }
+    // SAFETY: the library calls this with valid arguments; the context is NULL or a live script.
+    unsafe { script(instance).map_or(OCTOPUS_OK, |script| script.reply_to(reply)) }
 }
 
-/// All functions that any kind of component needs.
+/// A component with the functions of all roles.
 pub fn component() -> octopus_component {
     octopus_component {
         make: Some(make),

@@ -1,11 +1,17 @@
-//! The slots of the C ABI, called as a host may call them: structs of any size, NULL, pointers that are not aligned, texts that are
-//! none, numbers at their edges, callbacks that fail. Memory is what C's rules demand. What each call must return is worked
-//! out a second time here, where that can be said simply.
+//! Fuzzes the slots of the C ABI with everything that a host can pass: structs of any size, NULL,
+//! misaligned pointers, invalid texts, extreme numbers, callbacks that fail. The memory is always
+//! valid by the rules of C. Where that is simple, the expected result is computed independently
+//! here.
+
+#![allow(
+    clippy::multiple_unsafe_ops_per_block,
+    reason = "a target calls a sequence of ABI functions under one precondition"
+)]
 
 mod host;
+mod ownership;
 mod pushing;
 mod results;
-mod taking_over;
 
 use std::ptr::null_mut;
 
@@ -14,13 +20,13 @@ use super::memory::Memory;
 use crate::abi::*;
 use host::Host;
 
-/// Calls in one input: state that they leave in a handle meets the next ones.
-const MOST_CALLS: usize = 6;
+/// Several calls in one input, so that a call can depend on the state that an earlier one left.
+const MAX_CALLS: usize = 6;
 
 pub fn abi(input: &[u8]) {
     let mut input = Input::new(input);
     let host = Host::get();
-    for _ in 0..MOST_CALLS {
+    for _ in 0..MAX_CALLS {
         if input.is_used_up() {
             break;
         }
@@ -28,16 +34,16 @@ pub fn abi(input: &[u8]) {
         match input.one_of(12) {
             0..=3 => pushing::push(host, &mut memory, &mut input),
             4..=6 => pushing::push_many(host, &mut memory, &mut input),
-            7 => taking_over::make_client(host, &mut memory, &mut input),
-            8 => taking_over::create(host, &mut memory, &mut input),
-            9 => taking_over::pool(host, &mut memory, &mut input),
+            7 => ownership::make_client(host, &mut memory, &mut input),
+            8 => ownership::create(host, &mut memory, &mut input),
+            9 => ownership::pool(host, &mut memory, &mut input),
             10 => results::view(host, &mut memory, &mut input),
-            _ => results::ask(host, &mut memory, &mut input),
+            _ => results::query(host, &mut memory, &mut input),
         }
     }
 }
 
-/// Calls a slot that may fail, and looks at what comes back.
+/// Calls a slot that may fail, and checks its status and error.
 fn call(
     memory: &mut Memory,
     input: &mut Input,
@@ -45,22 +51,26 @@ fn call(
 ) -> octopus_status {
     let place = match input.one_of(4) {
         0 => null_mut(),
-        // Overwritten unread.
+        // A slot must overwrite the pointer without reading it.
         _ => memory.array(&[std::ptr::dangling_mut::<octopus_error>()]),
     };
     let status = slot(place);
     let wants_error = !place.is_null();
-    // SAFETY: NULL, or written by the slot.
+    // SAFETY: `place` is not NULL, and the slot has written to it.
     let error = if wants_error { unsafe { place.read() } } else { null_mut() };
-    let why = describe(error, status);
-    assert!((OCTOPUS_FORKED + 1..=OCTOPUS_WOULD_BLOCK).contains(&status), "status {status}: {why}");
-    assert_eq!(!error.is_null(), wants_error && status < OCTOPUS_OK, "an error object is there for a failure only");
+    let message = describe(error, status);
+    assert!((OCTOPUS_FORKED + 1..=OCTOPUS_WOULD_BLOCK).contains(&status), "status {status}: {message}");
+    assert_eq!(
+        !error.is_null(),
+        wants_error && status < OCTOPUS_OK,
+        "status {status}: an error object exists exactly for a failure"
+    );
     status
 }
 
-/// All that an error says, which is then released.
+/// Checks an error, releases it, and returns its message.
 fn describe(error: *mut octopus_error, status: octopus_status) -> String {
-    // SAFETY: NULL, or a live error until its release.
+    // SAFETY: `error` is NULL or live until its release at the end; the functions accept NULL.
     unsafe {
         let code = (ERROR.code.unwrap())(error);
         let message = (ERROR.message.unwrap())(error).read("message").expect("a message is UTF-8").to_owned();
@@ -80,7 +90,7 @@ fn describe(error: *mut octopus_error, status: octopus_status) -> String {
     }
 }
 
-/// A place for a result, NULL, or none that a result can be written to; and what is there before.
+/// A pointer for a result that contains `before`, or NULL, or a misaligned pointer.
 fn output<T: Copy>(memory: &mut Memory, input: &mut Input, before: T) -> *mut T {
     match input.one_of(16) {
         0 => null_mut(),

@@ -1,46 +1,47 @@
-//! `push` and `push_many`, with what each must say.
+//! `push` and `push_many`, and the outcome that each event must have.
 
 use std::ptr::null_mut;
 
 use super::super::input::Input;
-use super::super::memory::{Memory, known, meant};
+use super::super::memory::{Memory, bytes_of, known};
 use super::host::{Host, Script, choose, destroy, prepare, sized};
 use super::results;
 use super::{call, is_place, output};
 use crate::abi::*;
 
-/// What must come of one event.
+/// The required outcome of one event.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Outcome {
-    Refused(octopus_status),
-    /// Queued, and its future fails at once.
+enum ExpectedOutcome {
+    Rejected(octopus_status),
+    /// `push` succeeds, and the future fails at once.
     Failed(octopus_status),
     Queued,
 }
 
-/// Of the small producer: the least that librdkafka takes, less what it adds to each record.
+/// The record size limit of the small producer: the minimum of `message.max.bytes`, less the
+/// overhead of librdkafka.
 const SMALL_RECORD: usize = 1_000 - 36;
 
-/// Who is pushed to.
+/// The producer of a call.
 struct Target {
     producer: *mut octopus_producer,
-    most: usize,
+    max_record: usize,
     by_host: bool,
 }
 
 impl Target {
     fn read(host: &Host, input: &mut Input) -> Self {
-        let most = 1_000_000 - 36;
+        let max_record = 1_000_000 - 36;
         match input.one_of(8) {
-            0 => Target { producer: null_mut(), most, by_host: false },
-            1 | 2 => Target { producer: host.small, most: SMALL_RECORD, by_host: false },
-            3 | 4 => Target { producer: host.by_host, most, by_host: true },
-            _ => Target { producer: host.plain, most, by_host: false },
+            0 => Target { producer: null_mut(), max_record, by_host: false },
+            1 | 2 => Target { producer: host.small, max_record: SMALL_RECORD, by_host: false },
+            3 | 4 => Target { producer: host.by_host, max_record, by_host: true },
+            _ => Target { producer: host.plain, max_record, by_host: false },
         }
     }
 }
 
-/// An event as a host gives it, and the script of its preparation.
+/// An event of a host, and the script of its preparation.
 fn event(memory: &mut Memory, input: &mut Input) -> (octopus_push_args, Box<Script>) {
     let script = Script::read(memory, input);
     let mut event: octopus_push_args = sized();
@@ -70,74 +71,77 @@ fn event(memory: &mut Memory, input: &mut Input) -> (octopus_push_args, Box<Scri
     (event, script)
 }
 
-/// What must come of an event of which the plugin knows this.
+/// The required outcome of an event, as the plugin reads it.
 ///
 /// # Safety
-/// What it points to is from [`Memory`].
-unsafe fn outcome(target: &Target, event: &octopus_push_args, script: &Script, director: &Script) -> Outcome {
-    let refused = Outcome::Refused;
-    let failed = Outcome::Failed(OCTOPUS_CALLBACK_FAILED);
-    // SAFETY: the caller's promise.
+/// The pointers in `event` are NULL, misaligned, or from a live [`Memory`].
+unsafe fn outcome(target: &Target, event: &octopus_push_args, script: &Script, director: &Script) -> ExpectedOutcome {
+    let rejected = ExpectedOutcome::Rejected;
+    let failed = ExpectedOutcome::Failed(OCTOPUS_CALLBACK_FAILED);
+    // SAFETY: the pointers are NULL, misaligned, or from a live `Memory` (fn contract); arrays have
+    // the stated lengths.
     unsafe {
         let preparation = known(event.preparation);
         let is_prepared = !event.preparation.is_null();
         if target.producer.is_null() || is_prepared && preparation.is_none_or(|own| own.prepare.is_none()) {
-            return refused(OCTOPUS_INVALID_ARGUMENT);
+            return rejected(OCTOPUS_INVALID_ARGUMENT);
         }
         if event.segments.is_null() && event.segment_count > 0 || !event.segments.is_aligned() {
-            return refused(OCTOPUS_INVALID_ARGUMENT);
+            return rejected(OCTOPUS_INVALID_ARGUMENT);
         }
         let mut data_size = 0;
         for at in 0..event.segment_count as usize {
-            let Some(segment) = meant(*event.segments.add(at)) else { return refused(OCTOPUS_INVALID_ARGUMENT) };
+            let Some(segment) = bytes_of(*event.segments.add(at)) else { return rejected(OCTOPUS_INVALID_ARGUMENT) };
             data_size += segment.len();
         }
         if let Some(own) = preparation {
             return match () {
-                () if event.metadata.size > 0 => refused(OCTOPUS_INVALID_ARGUMENT),
-                () if 16 + data_size > target.most => Outcome::Failed(OCTOPUS_TOO_LARGE),
+                () if event.metadata.size > 0 => rejected(OCTOPUS_INVALID_ARGUMENT),
+                () if 16 + data_size > target.max_record => ExpectedOutcome::Failed(OCTOPUS_TOO_LARGE),
                 () if script.fails() => failed,
-                () if 16 + script.appended_size() + data_size > target.most => Outcome::Failed(OCTOPUS_TOO_LARGE),
-                () if own.select.is_some() && script.partition >= PARTITIONS_OF_A_TOPIC => failed,
-                () if own.select.is_none() && target.by_host => chosen_by(director),
-                () => Outcome::Queued,
+                () if 16 + script.appended_size() + data_size > target.max_record => {
+                    ExpectedOutcome::Failed(OCTOPUS_TOO_LARGE)
+                }
+                () if own.select.is_some() && script.partition >= PARTITION_COUNT => failed,
+                () if own.select.is_none() && target.by_host => outcome_of_selection(director),
+                () => ExpectedOutcome::Queued,
             };
         }
-        let Some(metadata) = meant(event.metadata) else { return refused(OCTOPUS_INVALID_ARGUMENT) };
+        let Some(metadata) = bytes_of(event.metadata) else { return rejected(OCTOPUS_INVALID_ARGUMENT) };
         let is_text = event.metadata_is_serialized == 0;
         let text = match std::str::from_utf8(metadata) {
             _ if event.metadata.data.is_null() => "{}",
             Ok(text) => text,
-            Err(_) if is_text => return refused(OCTOPUS_INVALID_METADATA),
+            Err(_) if is_text => return rejected(OCTOPUS_INVALID_METADATA),
             Err(_) => "",
         };
         let metadata_size = if is_text { 8 + text.len() } else { metadata.len() };
         match () {
-            () if 16 + metadata_size + data_size > target.most => refused(OCTOPUS_TOO_LARGE),
-            () if is_text && crate::json::check(text).is_err() => refused(OCTOPUS_INVALID_METADATA),
-            () if target.by_host && is_text && director.fails() => refused(OCTOPUS_CALLBACK_FAILED),
-            () if target.by_host => chosen_by(director),
-            () => Outcome::Queued,
+            () if 16 + metadata_size + data_size > target.max_record => rejected(OCTOPUS_TOO_LARGE),
+            () if is_text && crate::json::check(text).is_err() => rejected(OCTOPUS_INVALID_METADATA),
+            () if target.by_host && is_text && director.fails() => rejected(OCTOPUS_CALLBACK_FAILED),
+            () if target.by_host => outcome_of_selection(director),
+            () => ExpectedOutcome::Queued,
         }
     }
 }
 
-/// The topics have so many.
-const PARTITIONS_OF_A_TOPIC: u32 = 3;
+/// The number of partitions of each topic.
+const PARTITION_COUNT: u32 = 3;
 
-fn chosen_by(director: &Script) -> Outcome {
-    if director.fails() || director.partition >= PARTITIONS_OF_A_TOPIC {
-        return Outcome::Failed(OCTOPUS_CALLBACK_FAILED);
+fn outcome_of_selection(director: &Script) -> ExpectedOutcome {
+    if director.fails() || director.partition >= PARTITION_COUNT {
+        return ExpectedOutcome::Failed(OCTOPUS_CALLBACK_FAILED);
     }
-    Outcome::Queued
+    ExpectedOutcome::Queued
 }
 
-/// How often a preparation must have been destroyed by the end of the call that it was given to.
+/// How many times a preparation must have been destroyed at the end of the call.
 ///
 /// # Safety
-/// NULL, misaligned, or from [`Memory`].
-unsafe fn destroyed(preparation: *const octopus_preparation) -> u32 {
-    // SAFETY: the caller's promise.
+/// `preparation` is NULL, misaligned, or from a live [`Memory`].
+unsafe fn expected_destructions(preparation: *const octopus_preparation) -> u32 {
+    // SAFETY: `preparation` is NULL, misaligned, or from a live `Memory` (fn contract).
     unsafe { known(preparation) }.is_some_and(|own| own.destroy.is_some() && !own.context.is_null()).into()
 }
 
@@ -147,31 +151,35 @@ pub fn push(host: &Host, memory: &mut Memory, input: &mut Input) {
     let (event, script) = event(memory, input);
     let event = memory.growing(input, event);
     let future = output(memory, input, null_mut::<octopus_future>());
-    // SAFETY: pointers are NULL, misaligned or from `memory`, handles are live.
+    // SAFETY: pointers are NULL, misaligned or from `memory`; handles are NULL or live.
     unsafe {
         let seen = known(event);
         let expected = match &seen {
-            _ if !future.is_null() && !is_place(future) => Outcome::Refused(OCTOPUS_INVALID_ARGUMENT),
-            None => Outcome::Refused(OCTOPUS_INVALID_ARGUMENT),
+            _ if !future.is_null() && !is_place(future) => ExpectedOutcome::Rejected(OCTOPUS_INVALID_ARGUMENT),
+            None => ExpectedOutcome::Rejected(OCTOPUS_INVALID_ARGUMENT),
             Some(seen) => outcome(&target, seen, &script, &director),
         };
         let status = director
             .direct(|| call(memory, input, |error| (PRODUCER.push.unwrap())(target.producer, event, future, error)));
         let given = match expected {
-            Outcome::Refused(refusal) => {
-                assert_eq!(status, refusal);
+            ExpectedOutcome::Rejected(rejection) => {
+                assert_eq!(status, rejection);
                 null_mut()
             }
             _ if future.is_null() => null_mut(),
             _ => future.read(),
         };
-        if !matches!(expected, Outcome::Refused(_)) {
+        if !matches!(expected, ExpectedOutcome::Rejected(_)) {
             assert_eq!(status, OCTOPUS_OK, "{expected:?}");
         }
         if is_place(future) {
-            assert_eq!(future.read(), given, "a result is written on success only");
+            assert_eq!(future.read(), given, "a result was written without success");
         }
-        assert_eq!(script.destroyed.get(), seen.map_or(0, |seen| destroyed(seen.preparation)), "{expected:?}");
+        assert_eq!(
+            script.destroyed.get(),
+            seen.map_or(0, |seen| expected_destructions(seen.preparation)),
+            "{expected:?}"
+        );
         check_future(memory, input, expected, given);
     }
 }
@@ -187,10 +195,10 @@ pub fn push_many(host: &Host, memory: &mut Memory, input: &mut Input) {
         1 => memory.misaligned(events.len() * size),
         _ => memory.growing_array(&events, size),
     };
-    // The first one says how far they are apart.
+    // The size of the first element is the stride, so all elements must have the same size.
     let other = usize::from(input.byte());
     if size >= 8 && (1..events.len()).contains(&other) && is_place(array) {
-        // SAFETY: within the array.
+        // SAFETY: `other` is below the length of the array, whose elements have `size` bytes.
         unsafe { array.byte_add(other * size).cast::<u64>().write_unaligned(input.number()) };
     }
     let futures = match input.one_of(4) {
@@ -201,17 +209,17 @@ pub fn push_many(host: &Host, memory: &mut Memory, input: &mut Input) {
     let pushed = output(memory, input, u64::MAX);
     let status = director.direct(|| {
         call(memory, input, |error| {
-            // SAFETY: pointers are NULL, misaligned or from `memory`, handles are live.
+            // SAFETY: pointers are NULL, misaligned or from `memory`; handles are NULL or live.
             unsafe { (PRODUCER.push_many.unwrap())(target.producer, array, count, futures, pushed, error) }
         })
     });
 
-    // SAFETY: as above; futures were written as far as `pushed` says.
+    // SAFETY: pointers are as above; `push_many` has written as many futures as `pushed` says.
     unsafe {
-        // As far as they can be read, they are the plugin's.
+        // The plugin owns the preparations of all elements that it can read.
         let readable = elements(array, count);
         for (index, script) in scripts.iter().enumerate() {
-            let expected = readable.get(index).map_or(0, |event| destroyed(event.preparation));
+            let expected = readable.get(index).map_or(0, |event| expected_destructions(event.preparation));
             assert_eq!(script.destroyed.get(), expected, "preparation {index} of {count}");
         }
         let places_are_wrong = !is_place(pushed) || (!futures.is_null() && !futures.is_aligned());
@@ -223,7 +231,7 @@ pub fn push_many(host: &Host, memory: &mut Memory, input: &mut Input) {
         let mut outcomes = Vec::new();
         for (index, script) in scripts.iter().enumerate() {
             match readable.get(index).map(|event| outcome(&target, event, script, &director)) {
-                Some(Outcome::Refused(status)) => expected = status,
+                Some(ExpectedOutcome::Rejected(status)) => expected = status,
                 None => expected = OCTOPUS_INVALID_ARGUMENT,
                 Some(outcome) => outcomes.push(outcome),
             }
@@ -240,16 +248,16 @@ pub fn push_many(host: &Host, memory: &mut Memory, input: &mut Input) {
     }
 }
 
-/// The events of an array up to the first that can't be one.
+/// The events of an array, up to the first invalid one.
 ///
 /// # Safety
-/// NULL, misaligned, or from [`Memory`].
+/// `array` is NULL, misaligned, or from a live [`Memory`] with `count` elements.
 unsafe fn elements(array: *const octopus_push_args, count: u64) -> Vec<octopus_push_args> {
     let mut elements = Vec::new();
     if array.is_null() || !array.is_aligned() || count == 0 {
         return elements;
     }
-    // SAFETY: the first eight bytes are there in any case; the others are looked at only within the array.
+    // SAFETY: the array has at least eight bytes, and `count` elements of `stride` bytes.
     unsafe {
         let stride = array.cast::<u64>().read();
         for index in 0..count {
@@ -267,16 +275,16 @@ unsafe fn elements(array: *const octopus_push_args, count: u64) -> Vec<octopus_p
 }
 
 /// # Safety
-/// NULL, or a future to be released.
-unsafe fn check_future(memory: &mut Memory, input: &mut Input, outcome: Outcome, future: *mut octopus_future) {
+/// `future` is NULL, or a future that the caller does not use afterwards: it is released.
+unsafe fn check_future(memory: &mut Memory, input: &mut Input, outcome: ExpectedOutcome, future: *mut octopus_future) {
     if future.is_null() {
         return;
     }
-    if let Outcome::Failed(expected) = outcome {
-        // SAFETY: live.
+    if let ExpectedOutcome::Failed(expected) = outcome {
+        // SAFETY: `future` is live (fn contract).
         let status = call(memory, input, |error| unsafe { (FUTURE.wait.unwrap())(future, 0, error) });
         assert_eq!(status, expected);
     }
-    // SAFETY: live.
+    // SAFETY: `future` is live and not used afterwards (fn contract).
     unsafe { results::use_future(memory, input, future) };
 }

@@ -1,4 +1,4 @@
-//! What comes back: futures, events, and what consumers and drivers are asked for.
+//! Calls on results: futures, events, and queries of consumers and drivers.
 
 use std::ffi::c_void;
 use std::ptr::null_mut;
@@ -9,12 +9,13 @@ use super::host::{Host, sized};
 use super::{call, is_place, output};
 use crate::abi::*;
 
-/// Asks a future for this and that, and releases it.
+/// Calls functions of a future, and releases it.
 ///
 /// # Safety
-/// A future of a push, to be released.
+/// `future` is a live future of a push that the caller does not use afterwards.
 pub unsafe fn use_future(memory: &mut Memory, input: &mut Input, future: *mut octopus_future) {
-    // SAFETY: the future is live until its last release; places are NULL, misaligned or from `memory`.
+    // SAFETY: the future is live until its release at the end (fn contract); pointers are NULL,
+    // misaligned or from `memory`.
     unsafe {
         for _ in 0..input.one_of(3) {
             match input.one_of(7) {
@@ -54,17 +55,18 @@ pub unsafe fn use_future(memory: &mut Memory, input: &mut Input, future: *mut oc
 }
 
 unsafe extern "C" fn completed(context: *mut c_void, _: *mut octopus_future) {
-    // SAFETY: made in `complete`, and not destroyed yet.
+    // SAFETY: `context` is the box from `complete`, which is destroyed after this call.
     unsafe { *context.cast::<u64>() += 1 };
 }
 
 unsafe extern "C" fn destroy_box(context: *mut c_void) {
-    // SAFETY: made by a box, destroyed once: a second time shows to the sanitizer, none at all as a leak.
+    // SAFETY: `context` is from `Box::into_raw`, and the ABI destroys it once. The sanitizer
+    // reports a second destruction, or none.
     drop(unsafe { Box::from_raw(context.cast::<u64>()) });
 }
 
 /// # Safety
-/// A live future.
+/// `future` is live.
 unsafe fn complete(memory: &mut Memory, input: &mut Input, future: *mut octopus_future) {
     let function = (input.one_of(4) > 0).then_some(completed as unsafe extern "C" fn(_, _));
     let place = match input.one_of(8) {
@@ -75,16 +77,16 @@ unsafe fn complete(memory: &mut Memory, input: &mut Input, future: *mut octopus_
             memory.array(&[octopus_completion { function, context, destroy: Some(destroy_box) }])
         }
     };
-    // SAFETY: as above.
+    // SAFETY: `future` is live (fn contract); `place` is NULL, misaligned or from `memory`.
     let status = call(memory, input, |error| unsafe { (FUTURE.on_complete.unwrap())(future, place, error) });
     assert_eq!(status == OCTOPUS_OK, is_place(place) && function.is_some());
 }
 
-/// The view of an event, in structs of any size, is what it is in ours.
+/// Views an event in structs of any size, and compares them with the full struct.
 pub fn view(host: &Host, memory: &mut Memory, input: &mut Input) {
     let event = match input.one_of(8) {
         0 => null_mut(),
-        which => host.events[usize::from(which) % host.events.len()],
+        number => host.events[usize::from(number) % host.events.len()],
     };
     let before: octopus_event_view = octopus_event_view { id: 77, partition: 77, ..sized() };
     let size = memory.size_of_a_host::<octopus_event_view>(input);
@@ -93,7 +95,8 @@ pub fn view(host: &Host, memory: &mut Memory, input: &mut Input) {
         1 => memory.misaligned(size_of::<octopus_event_view>()),
         _ => memory.growing_array(&[before], size),
     };
-    // SAFETY: places are NULL, misaligned or from `memory`, which is `size` bytes long; the events are live.
+    // SAFETY: `place` is NULL, misaligned, or from `memory` with at least `size` bytes; the events
+    // are live.
     unsafe {
         let untouched: Vec<u8> =
             if is_place(place) { std::slice::from_raw_parts(place.cast(), size.max(8)).to_vec() } else { Vec::new() };
@@ -110,7 +113,7 @@ pub fn view(host: &Host, memory: &mut Memory, input: &mut Input) {
             let written = if is_possible { 8..size.min(whole.len()) } else { 0..0 };
             assert_eq!(now[written.clone()], whole[written.clone()]);
             let end = written.end.max(8).min(now.len());
-            assert!(now[..8] == untouched[..8] && now[end..] == untouched[end..], "the rest is the host's");
+            assert!(now[..8] == untouched[..8] && now[end..] == untouched[end..], "bytes of the host were changed");
         }
         if !event.is_null() && input.is() {
             (EVENT.retain.unwrap())(event);
@@ -121,10 +124,11 @@ pub fn view(host: &Host, memory: &mut Memory, input: &mut Input) {
     }
 }
 
-/// Getters and what is answered without a broker.
-pub fn ask(host: &Host, memory: &mut Memory, input: &mut Input) {
+/// Calls that need no broker.
+pub fn query(host: &Host, memory: &mut Memory, input: &mut Input) {
     let consumer = if input.one_of(8) == 0 { null_mut() } else { host.consumer };
-    // SAFETY: places are NULL, misaligned or from `memory`, as long as is said; handles are NULL or live.
+    // SAFETY: pointers are NULL, misaligned, or from `memory` with the stated lengths; handles are
+    // NULL or live.
     unsafe {
         match input.one_of(12) {
             0 => {
@@ -134,7 +138,7 @@ pub fn ask(host: &Host, memory: &mut Memory, input: &mut Input) {
                     1 => memory.misaligned(max as usize * 8),
                     _ => memory.array(&vec![null_mut(); max as usize]),
                 };
-                // Nobody pushes to what it reads, so there is nothing.
+                // No input pushes to the topic of the consumer, so there is no event.
                 let status =
                     call(memory, input, |error| (CONSUMER.pull_many.unwrap())(consumer, max, 0, events, count, error));
                 assert!(status != OCTOPUS_OK || max == 0 && is_place(count) && count.read() == 0, "status {status}");
@@ -180,7 +184,7 @@ pub fn ask(host: &Host, memory: &mut Memory, input: &mut Input) {
                     1 => call(memory, input, |error| (CONSUMER.lag.unwrap())(consumer, other, place, error)),
                     _ => call(memory, input, |error| (CONSUMER.seek.unwrap())(consumer, other, offset, error)),
                 };
-                assert!(status < OCTOPUS_OK, "partition {other} is another's: {status}");
+                assert!(status < OCTOPUS_OK, "partition {other} is not assigned: {status}");
             }
             4 => {
                 let place = output(memory, input, 7_u64);
@@ -228,21 +232,21 @@ pub fn ask(host: &Host, memory: &mut Memory, input: &mut Input) {
                 }
             }
             10 => process(consumer, memory, input),
-            _ => nothing(input),
+            _ => call_with_null(input),
         }
     }
 }
 
 use crate::abi::string::STRING as STRING_API;
 
-/// Has no event; the first time-out ends it.
+/// Called at the first timeout, without an event. Stops `process`.
 unsafe extern "C" fn process_none(_: *mut c_void, event: *mut octopus_event) -> i32 {
-    assert!(event.is_null(), "nobody pushes what it reads");
+    assert!(event.is_null(), "there is an event");
     OCTOPUS_PROCESS_STOP
 }
 
 /// # Safety
-/// NULL or live.
+/// `consumer` is NULL or live.
 unsafe fn process(consumer: *mut octopus_consumer, memory: &mut Memory, input: &mut Input) {
     let function = (input.one_of(4) > 0).then_some(process_none as unsafe extern "C" fn(_, _) -> i32);
     let place = match input.one_of(8) {
@@ -253,19 +257,20 @@ unsafe fn process(consumer: *mut octopus_consumer, memory: &mut Memory, input: &
             memory.array(&[octopus_processor { function, context, destroy: Some(destroy_box) }])
         }
     };
-    let most = input.number();
+    let max_events = input.number();
     let status = call(memory, input, |error| {
-        // SAFETY: the processor is NULL, misaligned, or from `memory`.
-        unsafe { (CONSUMER.process.unwrap())(consumer, place, 0, most, std::ptr::null(), error) }
+        // SAFETY: `consumer` is NULL or live (fn contract); the processor is NULL, misaligned or
+        // from `memory`.
+        unsafe { (CONSUMER.process.unwrap())(consumer, place, 0, max_events, std::ptr::null(), error) }
     });
     assert_eq!(status == OCTOPUS_OK, !consumer.is_null() && is_place(place) && function.is_some(), "status {status}");
 }
 
-/// What does nothing.
-fn nothing(input: &mut Input) {
+/// Functions that do nothing for NULL.
+fn call_with_null(input: &mut Input) {
     let major = input.number() as u32;
     assert_eq!(octopus_register(major).is_null(), major != OCTOPUS_ABI_MAJOR);
-    // SAFETY: all of these take NULL.
+    // SAFETY: all of these functions accept NULL.
     unsafe {
         (ERROR.release.unwrap())(null_mut());
         (STRING_API.release.unwrap())(null_mut());

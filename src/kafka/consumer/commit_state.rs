@@ -1,96 +1,99 @@
-//! The state of commits, of unsubscribing and of the end, shared by the thread that serves a consumer and those who wait for it.
+//! The progress of commits, of unsubscribing and of closing: shared by the consumer thread and the host's
+//! threads that wait for it.
 
 use std::collections::BTreeSet;
 
-use crate::error::Error;
-use crate::protection::Protection;
+use crate::support::error::Error;
+use crate::support::protection::Protection;
 
 #[derive(Default)]
 pub struct CommitState {
-    /// Commits asked for by the host, and how many of these are answered.
+    /// The number of commits that the host has requested, and how many of these are completed.
     pub requested: u64,
-    pub answered: u64,
-    /// Commits that were sent.
+    pub completed: u64,
+    /// The number of commits that were sent.
     sent: u64,
     commit_failure: Option<CommitFailure>,
-    /// The host wants no more records; and that is done.
-    pub unsubscribe: bool,
+    /// Whether the host has requested to unsubscribe, and whether that is done.
+    pub unsubscribe_requested: bool,
     pub unsubscribed: bool,
     pub closed: bool,
 }
 
-/// A failure that nobody has been told of, and that no later commit has made up for.
+/// A failure that was not reported yet and that no later commit has superseded.
 struct CommitFailure {
     error: Error,
-    /// Of the commit, in the order of sending: what was sent before makes up for nothing.
+    /// The number of the failed commit in the order of sending. Commits that were sent earlier don't supersede
+    /// the failure.
     number: u64,
-    /// Partitions whose positions were not committed since.
-    held: BTreeSet<u32>,
-    /// Partitions that were taken away with positions that are not committed: others read these events again, which any later
-    /// commit shows to be over.
-    gone: BTreeSet<u32>,
-    /// What no commit makes up for.
+    /// Assigned partitions whose positions were not committed since.
+    assigned: BTreeSet<u32>,
+    /// Partitions that were revoked before their positions were committed. Another member reads these events
+    /// again, so that any later commit shows that the group has recovered.
+    revoked: BTreeSet<u32>,
+    /// No later commit supersedes the failure.
     is_final: bool,
 }
 
 impl CommitState {
-    /// The number of the commit that is sent now.
-    pub fn commit_is_sent(&mut self) -> u64 {
+    /// Counts a commit that is being sent, and returns its number.
+    pub fn begin_commit(&mut self) -> u64 {
         self.sent += 1;
         self.sent
     }
 
-    /// `held` and `gone`: its partitions that this consumer still has, and those that it has no more.
-    pub fn commit_failed(&mut self, number: u64, error: Error, held: BTreeSet<u32>, gone: BTreeSet<u32>) {
-        if held.is_empty() && gone.is_empty() {
-            return self.failed(error);
+    /// Records a failed commit. `assigned` are its partitions that this consumer still has, `revoked` the
+    /// others.
+    pub fn commit_failed(&mut self, number: u64, error: Error, assigned: BTreeSet<u32>, revoked: BTreeSet<u32>) {
+        if assigned.is_empty() && revoked.is_empty() {
+            return self.fail_permanently(error);
         }
         match &mut self.commit_failure {
             Some(failure) if failure.is_final => {}
             Some(failure) => {
                 failure.error = error;
                 failure.number = failure.number.max(number);
-                failure.held.extend(held);
-                failure.gone.extend(gone);
+                failure.assigned.extend(assigned);
+                failure.revoked.extend(revoked);
             }
-            none => *none = Some(CommitFailure { error, number, held, gone, is_final: false }),
+            none => *none = Some(CommitFailure { error, number, assigned, revoked, is_final: false }),
         }
     }
 
-    /// A failure that counts whatever is committed later.
-    pub fn failed(&mut self, error: Error) {
-        let (held, gone) = Default::default();
-        self.commit_failure = Some(CommitFailure { error, number: self.sent, held, gone, is_final: true });
+    /// Records a failure that no later commit supersedes.
+    pub fn fail_permanently(&mut self, error: Error) {
+        let (assigned, revoked) = Default::default();
+        self.commit_failure = Some(CommitFailure { error, number: self.sent, assigned, revoked, is_final: true });
     }
 
-    /// What was acknowledged before is committed with it.
+    /// Records the commit of a partition. It includes everything that was acknowledged before.
     pub fn commit_succeeded(&mut self, number: u64, partition: u32) {
         let Some(failure) = self.commit_failure.as_mut().filter(|failure| failure.number < number) else { return };
-        failure.held.remove(&partition);
-        failure.gone.clear();
+        failure.assigned.remove(&partition);
+        failure.revoked.clear();
         self.forget_superseded_failure();
     }
 
-    /// The group stands past all that was acknowledged in the partition.
+    /// Records that the committed offset of a partition includes everything that was acknowledged there.
     pub fn found_committed(&mut self, partition: u32) {
         let Some(failure) = &mut self.commit_failure else { return };
-        failure.held.remove(&partition);
-        failure.gone.remove(&partition);
+        failure.assigned.remove(&partition);
+        failure.revoked.remove(&partition);
         self.forget_superseded_failure();
     }
 
     fn forget_superseded_failure(&mut self) {
         let is_superseded =
-            |failure: &CommitFailure| failure.held.is_empty() && failure.gone.is_empty() && !failure.is_final;
+            |failure: &CommitFailure| failure.assigned.is_empty() && failure.revoked.is_empty() && !failure.is_final;
         if self.commit_failure.as_ref().is_some_and(is_superseded) && Protection::SupersededFailure.is_on() {
             self.commit_failure = None;
         }
     }
 
-    /// These partitions are others' now.
-    pub fn taken_away(&mut self, partitions: &[u32]) {
+    /// Records that these partitions were revoked.
+    pub fn partitions_revoked(&mut self, partitions: &[u32]) {
         let Some(failure) = &mut self.commit_failure else { return };
-        failure.gone.extend(partitions.iter().copied().filter(|partition| failure.held.remove(partition)));
+        failure.revoked.extend(partitions.iter().copied().filter(|partition| failure.assigned.remove(partition)));
     }
 
     pub fn has_failure(&self) -> bool {
@@ -105,20 +108,20 @@ impl CommitState {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::error::Kind;
+    use crate::support::error::Kind;
 
     fn failure() -> Error {
         Error::new(Kind::Kafka, "not committed")
     }
 
-    fn state_with_failure(held: &[u32], gone: &[u32]) -> CommitState {
+    fn state_with_failure(assigned: &[u32], revoked: &[u32]) -> CommitState {
         let mut commit_state = CommitState::default();
-        commit_state.commit_failed(1, failure(), held.iter().copied().collect(), gone.iter().copied().collect());
+        commit_state.commit_failed(1, failure(), assigned.iter().copied().collect(), revoked.iter().copied().collect());
         commit_state
     }
 
     #[test]
-    fn commit_failure_is_reported_unless_its_partitions_are_committed_later() {
+    fn commit_failure_is_reported_unless_superseded() {
         let mut commit_state = state_with_failure(&[0, 1], &[]);
         commit_state.commit_succeeded(2, 2);
         commit_state.commit_succeeded(2, 0);
@@ -132,9 +135,9 @@ mod tests {
     }
 
     #[test]
-    fn any_later_commit_makes_up_for_partitions_that_were_taken_away() {
+    fn any_later_commit_supersedes_failure_of_revoked_partitions() {
         let mut commit_state = state_with_failure(&[1], &[]);
-        commit_state.taken_away(&[1]);
+        commit_state.partitions_revoked(&[1]);
         assert!(commit_state.has_failure(), "without a later commit it is reported");
         commit_state.commit_succeeded(2, 0);
         assert!(commit_state.take_commit_failure().is_none());
@@ -147,7 +150,7 @@ mod tests {
     }
 
     #[test]
-    fn partition_that_is_found_committed_makes_up_for_its_failure() {
+    fn partition_found_committed_supersedes_its_failure() {
         let mut commit_state = state_with_failure(&[0], &[1]);
         commit_state.found_committed(0);
         assert!(commit_state.has_failure());
@@ -166,9 +169,9 @@ mod tests {
     }
 
     #[test]
-    fn commit_that_was_sent_before_makes_up_for_nothing() {
+    fn earlier_commit_does_not_supersede_failure() {
         let mut commit_state = CommitState::default();
-        let [earlier, failing, later] = [(); 3].map(|()| commit_state.commit_is_sent());
+        let [earlier, failing, later] = [(); 3].map(|()| commit_state.begin_commit());
         commit_state.commit_failed(failing, failure(), BTreeSet::new(), BTreeSet::from([0]));
         commit_state.commit_succeeded(earlier, 0);
         assert!(commit_state.has_failure());
@@ -177,9 +180,9 @@ mod tests {
     }
 
     #[test]
-    fn failure_of_no_commit_is_not_made_up_for() {
+    fn permanent_failure_is_not_superseded() {
         let mut commit_state = CommitState::default();
-        commit_state.failed(failure());
+        commit_state.fail_permanently(failure());
         commit_state.commit_failed(1, Error::new(Kind::Kafka, "another"), BTreeSet::from([0]), BTreeSet::new());
         commit_state.commit_succeeded(2, 0);
         assert_eq!(commit_state.take_commit_failure().unwrap().message(), "not committed");

@@ -1,20 +1,21 @@
-//! librdkafka's consumer: a member of a group, or a reader of partitions that the host names. The host's threads take
-//! the records.
+//! librdkafka's consumer: a member of a group, or a reader of the partitions that the host names. The host's
+//! threads read the records.
 //!
-//! One thread of ours, the attendant, serves rebalances, commits and errors, so that an idle host keeps its
-//! partitions. Records go another way: each assigned partition's queue is forwarded to a data queue, which the
-//! host's threads read in batches. The batch and the data queue are behind one lock; the attendant takes it for
-//! the length of a rebalance, so that no record of a partition that was taken away is handed out afterwards.
+//! A thread of the plugin, the consumer thread, serves rebalances, commits and errors, so that an idle host
+//! keeps its partitions. Records take another path: each assigned partition's queue is forwarded to the
+//! data queue, which the host's threads read in batches. One lock protects the batch and the data queue. The
+//! consumer thread holds it during a rebalance, so that no record of a revoked partition is returned
+//! afterwards.
 
-mod asking;
 mod commit_state;
 mod committing;
 mod consumer_thread;
 mod damage;
 mod fetch_failures;
-mod history;
-mod pinned;
+mod queries;
 mod reading;
+mod rebalance;
+mod topic_identity;
 
 use std::collections::VecDeque;
 use std::ffi::CString;
@@ -27,148 +28,85 @@ use rdkafka::bindings as rd;
 
 use commit_state::CommitState;
 use fetch_failures::FetchFailures;
-use history::History;
-pub use pinned::Pin;
-use pinned::PinnedResponses;
+use topic_identity::TopicIdentity;
 
+use super::Connection;
 use super::client::{Client, ClientRole, IDLE};
-use super::native::{FetchResponse, Message, Queue, c_string};
-use super::{Connection, conf};
-use crate::completions::spawn;
 use crate::config::{ClientSettings, Properties};
-use crate::deadline::Deadline;
-use crate::error::{Error, Kind, Result};
-use crate::flagged::Flagged;
-use crate::positions::{Assignment, Positions};
+use crate::kafka::librdkafka::conf;
+use crate::kafka::librdkafka::message::Message;
+use crate::kafka::librdkafka::pinned::PinnedResponses;
+use crate::kafka::librdkafka::queue::Queue;
+use crate::kafka::librdkafka::record::RawRecord;
+use crate::kafka::librdkafka::text::c_string;
+use crate::positions::Positions;
+use crate::support::deadline::Deadline;
+use crate::support::error::{Error, Kind, Result};
+use crate::support::flagged::Flagged;
+use crate::support::threads::spawn;
 
-/// "Ask the group": where it stands is librdkafka's to find out.
+/// Makes librdkafka request the committed offset of the group.
 const OFFSET_INVALID: i64 = rd::RD_KAFKA_OFFSET_INVALID as i64;
 const OFFSET_BEGINNING: i64 = rd::RD_KAFKA_OFFSET_BEGINNING as i64;
 const OFFSET_END: i64 = rd::RD_KAFKA_OFFSET_END as i64;
-/// A record up to this size is copied; a larger one stays in the answer that it came in, unless too many answers are kept.
-const LARGEST_COPIED: usize = 1024;
 
+/// A consumer of one topic.
 pub struct KafkaConsumer {
     shared: Arc<Shared>,
-}
-
-/// One record as it came, and by which assignment.
-pub struct RawRecord<'a> {
-    pub payload: Payload<'a>,
-    pub partition: u32,
-    pub offset: u64,
-    /// Milliseconds since 1970; -1 when unknown.
-    pub timestamp_ms: i64,
-    pub assignment: Assignment,
-}
-
-/// The bytes of a record, where librdkafka put them.
-pub enum Payload<'a> {
-    Fetched(Fetched<'a>),
-    #[cfg(any(test, fuzzing))]
-    Given(&'a [u8]),
-}
-
-impl Payload<'_> {
-    pub fn bytes(&self) -> &[u8] {
-        match self {
-            Payload::Fetched(fetched) => fetched.message.payload(),
-            #[cfg(any(test, fuzzing))]
-            Payload::Given(bytes) => bytes,
-        }
-    }
-
-    /// The answer that they are in, if they are so many that they had better stay there.
-    pub fn answer(&self) -> Option<FetchResponse> {
-        match self {
-            Payload::Fetched(fetched) if fetched.message.payload().len() > LARGEST_COPIED => fetched.message.answer(),
-            _ => None,
-        }
-    }
-
-    /// As [`pin`](Self::pin), also if it is one too many; `None` if they are in no response that can be kept.
-    pub fn pin_in_any_case(&self) -> Option<Pin> {
-        match self {
-            Payload::Fetched(Fetched { consumer, message }) => consumer.answers.pin_in_any_case(message.answer()?),
-            #[cfg(any(test, fuzzing))]
-            Payload::Given(_) => None,
-        }
-    }
-
-    /// Keeps their answer; `None` if it would be one too many.
-    pub fn pin(&self, answer: FetchResponse) -> Option<Pin> {
-        match self {
-            Payload::Fetched(Fetched { consumer, .. }) => consumer.answers.pin(answer),
-            #[cfg(any(test, fuzzing))]
-            Payload::Given(_) => None,
-        }
-    }
-}
-
-/// A message that goes before the consumer does, unless its answer is pinned.
-pub struct Fetched<'a> {
-    message: Message,
-    consumer: &'a Shared,
-}
-
-impl Fetched<'_> {
-    /// # Safety
-    /// The message goes before the client of the pin does, which is one of its answer.
-    pub unsafe fn keep(self, pin: &Pin) -> Message {
-        assert!(pin.is_of(&self.consumer.client.handle), "a pin is for the records that it was made for");
-        self.message
-    }
 }
 
 struct Shared {
     topic: String,
     c_topic: CString,
     group: String,
-    /// The partitions that the host named; none: the group gives them.
+    /// The partitions that the host named; if none, the group assigns them.
     targets: Vec<u32>,
-    /// Where to begin if nothing is committed, as librdkafka names it.
+    /// Where to start if nothing is committed: one of librdkafka's logical offsets.
     start: i64,
-    /// Damaged records are not skipped.
+    /// Whether reading stops at damaged records instead of skipping them.
     stops_at_damage: bool,
     positions: Arc<Positions>,
-    /// Taken from librdkafka and not handed out yet. It goes before the client.
+    /// Messages from librdkafka that no reader has taken yet. Dropped before the client.
     batch: Mutex<VecDeque<Message>>,
-    /// Set while the attendant wants the batch's lock: readers give it up.
+    /// Set while the consumer thread wants the batch's lock: readers release it.
     rebalancing: AtomicBool,
     closing: AtomicBool,
-    /// Nothing is handed out any more, though the consumer is not closed.
+    /// Whether reading has ended although the consumer is not closed.
     unsubscribed: AtomicBool,
     commit_state: Mutex<CommitState>,
+    /// Signals changes of `commit_state`.
     changed: Condvar,
-    /// An error that goes on until somebody changes something: said by every call until a record comes.
-    standing: Flagged<Error>,
+    /// An error that lasts until somebody changes something: each pull reports it until a record arrives.
+    persistent_error: Flagged<Error>,
     fetch_failures: FetchFailures,
-    /// Which topic of its name it is.
-    history: Mutex<History>,
-    /// ErrorInner once, by whoever reads next.
-    news: Flagged<Error>,
-    /// Since when no broker is reachable.
-    cut_off: Flagged<Instant>,
-    /// How long brokers may be away before a pull says so.
+    /// Which topic of this name the positions belong to.
+    topic_identity: Mutex<TopicIdentity>,
+    /// An error that the next read reports once.
+    pending_error: Flagged<Error>,
+    /// When the last broker became unreachable, unless one is reachable.
+    unreachable_since: Flagged<Instant>,
+    /// How long brokers may be unreachable before pulls report it.
     timeout: Duration,
-    answers: PinnedResponses,
+    responses: PinnedResponses,
+    /// The queue of messages.
     data: Queue,
+    /// The queue of the consumer thread.
     events: Queue,
     client: Client,
 }
 
 impl KafkaConsumer {
-    /// Joins the group named by the settings, or takes the partitions named there, and starts to read.
+    /// Joins the group that the settings name, or assigns the partitions that they name, and starts fetching.
     pub fn open(connection: &Connection, topic: &str, settings: &ClientSettings) -> Result<Self> {
         let properties = consumer_properties(connection, settings);
         let overridden = ["enable.auto.commit", "enable.auto.offset.store"]
             .into_iter()
             .filter(|key| settings.kafka.get(key).or(connection.properties.get(key)).is_some_and(|v| v == "true"));
-        let start = start_by(properties.get("auto.offset.reset"));
-        // What the host keeps may take as much again as what is fetched ahead.
-        let wanted = conf::native(&properties)?;
-        let most_kept = conf::effective_number(&wanted, "queued.max.messages.kbytes")?.saturating_mul(1024);
-        let most_kept = usize::try_from(most_kept).unwrap_or(usize::MAX);
+        let start = start_offset(properties.get("auto.offset.reset"));
+        // Pinned responses may take as much memory as the prefetched messages.
+        let config = conf::native(&properties)?;
+        let max_pinned = conf::effective_number(&config, "queued.max.messages.kbytes")?.saturating_mul(1024);
+        let max_pinned = usize::try_from(max_pinned).unwrap_or(usize::MAX);
         let client = Client::new(connection, ClientRole::Consumer, &settings.name, properties)?;
         for key in overridden {
             log::warn!(
@@ -193,13 +131,13 @@ impl KafkaConsumer {
             unsubscribed: AtomicBool::new(false),
             commit_state: Mutex::default(),
             changed: Condvar::new(),
-            standing: Flagged::default(),
+            persistent_error: Flagged::default(),
             fetch_failures: FetchFailures::default(),
-            history: Mutex::new(History::new(connection.embedded.is_none())),
-            news: Flagged::default(),
-            cut_off: Flagged::default(),
+            topic_identity: Mutex::new(TopicIdentity::new(connection.embedded.is_none())),
+            pending_error: Flagged::default(),
+            unreachable_since: Flagged::default(),
             timeout: connection.timeout,
-            answers: PinnedResponses::new(most_kept, &client.handle),
+            responses: PinnedResponses::new(max_pinned, &client.handle),
             data: Queue::new(&client.handle)?,
             events,
             client,
@@ -207,73 +145,75 @@ impl KafkaConsumer {
         if shared.targets.is_empty() {
             shared.subscribe()?;
         }
-        let attended = shared.clone();
-        spawn("octopus-consumer", move || attended.run())?;
+        let served = shared.clone();
+        spawn("octopus-consumer", move || served.run())?;
         Ok(KafkaConsumer { shared })
     }
 
-    /// The next record; none when `interrupted` turned true, which [`wake`](Self::wake) has looked at; `TimedOut` when
-    /// none came in time. What was skipped is an error once, then it goes on.
+    /// The next record; `None` if `interrupted` returns true, which [`wake`](Self::wake) makes a sleeping reader
+    /// check; `TimedOut` at the deadline. Skipped records are an error once, then reading goes on.
     pub fn next(&self, deadline: Deadline, interrupted: impl Fn() -> bool) -> Result<Option<RawRecord<'_>>> {
         self.shared.next(deadline, interrupted)
     }
 
-    /// The next record if that was taken along with one before it: in no time, and without asking for the time.
-    pub fn look(&self) -> Option<Result<RawRecord<'_>>> {
-        self.shared.look()
+    /// The next record if it is available already. Neither waits nor reads the clock.
+    pub fn try_next(&self) -> Option<Result<RawRecord<'_>>> {
+        self.shared.try_next()
     }
 
-    /// Takes along what else is there, without waiting, at most `most` records; an error that stands behind them, if one does.
-    pub fn take_more<'a>(&'a self, most: usize, records: &mut Vec<RawRecord<'a>>) -> Option<Error> {
-        self.shared.take_more(most, records)
+    /// Reads the records that are available, at most `max_records`, without waiting. Returns the error that
+    /// follows them, if there is one.
+    pub fn read_available<'a>(&'a self, max_records: usize, records: &mut Vec<RawRecord<'a>>) -> Option<Error> {
+        self.shared.read_available(max_records, records)
     }
 
-    /// Has a reader that sleeps look whether it should go on.
+    /// Wakes a sleeping reader, which then checks `interrupted`.
     pub fn wake(&self) {
         self.shared.data.wake();
     }
 
-    /// The offset that should come next in a partition of ours.
+    /// The next offset of an assigned partition.
     pub fn position(&self, partition: u32, limit: Deadline) -> Result<u64> {
         self.shared.position(partition, limit)
     }
 
-    /// Where the group stands; `None` where nothing is committed.
+    /// The committed offset of the group; `None` if nothing is committed.
     pub fn committed(&self, partition: u32, limit: Deadline) -> Result<Option<u64>> {
         self.shared.committed(partition, limit)
     }
 
-    /// The first offset that is kept, and the one after the last.
+    /// The low and the high watermark of a partition.
     pub fn offsets(&self, partition: u32, limit: Deadline) -> Result<(u64, u64)> {
         self.shared.offsets(partition, limit)
     }
 
-    /// Goes on at this offset; `forget` is called when nothing that was read before is handed out any more.
+    /// Continues at this offset. Calls `forget` when no record that was read before can be returned any more.
     pub fn seek(&self, partition: u32, offset: u64, limit: Deadline, forget: impl FnOnce()) -> Result<()> {
         self.shared.seek(partition, offset, limit, forget)
     }
 
-    /// Commits, gives the partitions up, leaves the group, and waits until that is done.
+    /// Commits, gives up the partitions, leaves the group, and waits until that is done.
     pub fn unsubscribe(&self, limit: Deadline) -> Result<()> {
         self.shared.unsubscribe(limit)
     }
 
-    /// Begins to commit and leave, in the background; whoever waits for a record is told. What was read stays valid.
+    /// Starts to commit and leave in the background. Waiting pulls return. Records that were read stay valid.
     pub fn start_closing(&self) {
         self.shared.start_closing();
     }
 
-    /// What events acknowledge to; it outlives the client.
+    /// The positions, in which events are acknowledged. They outlive the client.
     pub fn positions(&self) -> &Arc<Positions> {
         &self.shared.positions
     }
 
-    /// Commits what was acknowledged before this call, and waits for the answer.
+    /// Commits what was acknowledged before this call, and waits for the result.
     pub fn commit(&self, deadline: Deadline) -> Result<()> {
         self.shared.commit(deadline)
     }
 
-    /// Commits, leaves the group, and waits until that is done; what remains at the deadline is done without.
+    /// Commits, leaves the group, and waits until that is done. After the deadline it continues in the
+    /// background.
     pub fn close(&self, deadline: Deadline) -> Result<()> {
         self.shared.start_closing();
         let mut commit_state = self.shared.commit_state.lock();
@@ -288,7 +228,7 @@ impl KafkaConsumer {
 }
 
 impl Drop for KafkaConsumer {
-    /// Commits and leaves in the background. What was read stays valid.
+    /// Commits and leaves in the background. Records that were read stay valid.
     fn drop(&mut self) {
         self.shared.start_closing();
     }
@@ -299,13 +239,14 @@ fn consumer_properties(connection: &Connection, settings: &ClientSettings) -> Pr
     properties.set("auto.offset.reset", "earliest");
     properties.set("enable.partition.eof", "false");
     properties.set("topic.metadata.refresh.interval.ms", "10000");
-    // A consumer whose prefetch was full should not idle for a second once there is room again.
+    // A consumer whose prefetch queue was full should not idle for the default of 1 s once it has space.
     properties.set_default("fetch.queue.backoff.ms", "10");
-    // A bit that turned on the way would otherwise be handed out as the event's.
+    // Otherwise a bit that flipped in transit would be returned as the event's data.
     properties.set_default("check.crcs", "true");
     let protocol = settings.kafka.get("group.protocol").or(properties.get("group.protocol"));
     if connection.embedded.is_some() && protocol.is_none_or(|protocol| !protocol.eq_ignore_ascii_case("consumer")) {
-        // The mock cluster lets whoever comes after the last member wait for nearly a session's length.
+        // In the mock cluster, a consumer that joins after the last member has left waits for nearly the whole
+        // session timeout.
         properties.set_default("session.timeout.ms", "2500");
         properties.set_default("heartbeat.interval.ms", "400");
     }
@@ -319,9 +260,10 @@ fn consumer_properties(connection: &Connection, settings: &ClientSettings) -> Pr
     properties
 }
 
-/// What librdkafka would do that has found nothing committed; "error", for one, is left to it.
-fn start_by(policy: Option<&str>) -> i64 {
-    let is_one_of = |names: [&str; 3]| policy.is_some_and(|it| names.iter().any(|name| name.eq_ignore_ascii_case(it)));
+/// The logical offset of `auto.offset.reset`; other policies, such as "error", are left to librdkafka.
+fn start_offset(policy: Option<&str>) -> i64 {
+    let is_one_of =
+        |names: [&str; 3]| policy.is_some_and(|policy| names.iter().any(|name| name.eq_ignore_ascii_case(policy)));
     if is_one_of(["earliest", "smallest", "beginning"]) {
         OFFSET_BEGINNING
     } else if is_one_of(["latest", "largest", "end"]) {
@@ -331,11 +273,11 @@ fn start_by(policy: Option<&str>) -> i64 {
     }
 }
 
-/// Events to have at hand, when the batch parameters say so: librdkafka fetches on while it holds fewer.
+/// The number of events to prefetch, if the batch parameters give it: librdkafka fetches while it holds fewer.
 fn prefetch(settings: &ClientSettings) -> Option<u64> {
-    /// With fewer at hand, the next fetch would begin only when the host has nothing left to do.
-    const LEAST: u64 = 1_000;
-    const MOST: u64 = 10_000_000;
+    /// With fewer, the next fetch would start only when the host has no record left.
+    const MIN_EVENTS: u64 = 1_000;
+    const MAX_EVENTS: u64 = 10_000_000;
     let has_preference = settings.batch_size != 0 && settings.batch_size != u64::MAX && settings.max_batches != 0;
-    has_preference.then(|| settings.batch_size.saturating_mul(settings.max_batches).clamp(LEAST, MOST))
+    has_preference.then(|| settings.batch_size.saturating_mul(settings.max_batches).clamp(MIN_EVENTS, MAX_EVENTS))
 }

@@ -1,4 +1,4 @@
-//! The host's side of a consumer: its threads take records here, one after the other.
+//! Reading: the host's threads take records here, one thread at a time.
 
 use std::collections::VecDeque;
 use std::sync::atomic::Ordering;
@@ -8,34 +8,35 @@ use parking_lot::MutexGuard;
 use rdkafka::bindings as rd;
 use rdkafka::types::RDKafkaErrorCode;
 
-use super::{Fetched, Payload, RawRecord, Shared};
-use crate::deadline::{Deadline, as_millis_rounded_up};
-use crate::error::{Error, Kind, OffsetRange, Result};
+use super::Shared;
 use crate::kafka::client::IDLE;
-use crate::kafka::codes::Code;
-use crate::kafka::errors;
-use crate::kafka::native::Message;
-use crate::positions::{self, Assignment, Step};
-use crate::protection::Protection;
-use crate::resource_limit;
+use crate::kafka::librdkafka::codes::Code;
+use crate::kafka::librdkafka::errors;
+use crate::kafka::librdkafka::message::Message;
+use crate::kafka::librdkafka::record::{Fetched, Payload, RawRecord};
+use crate::positions::{self, Assignment, DeliveryOrder};
+use crate::support::deadline::{Deadline, as_millis_rounded_up};
+use crate::support::error::{Error, Kind, OffsetRange, Result};
+use crate::support::protection::Protection;
+use crate::support::resource_limit;
 
-/// Records taken from librdkafka at once.
+/// How many messages one call takes from librdkafka.
 const BATCH: usize = 256;
-/// How long a reader sleeps at most before it looks whether it should stop.
-const READER_SLICE: Duration = Duration::from_millis(500);
+/// How long a reader sleeps before it checks again if it should stop.
+const MAX_SLEEP: Duration = Duration::from_millis(500);
 
-/// What came of one look at the data queue.
-pub(super) enum Reading<'a> {
+/// The outcome of reading one message from the data queue.
+pub(super) enum ReadOutcome<'a> {
     Record(RawRecord<'a>),
     Failure(Error),
-    /// For the log only: librdkafka recovers by itself.
-    Remark(Error),
+    /// An error for the log only: librdkafka recovers by itself.
+    Warning(Error),
     Nothing,
 }
 
 impl Shared {
     pub(super) fn next(&self, deadline: Deadline, interrupted: impl Fn() -> bool) -> Result<Option<RawRecord<'_>>> {
-        // A clock can cost as much as all else that a pull does.
+        // Reading the clock can cost as much as the rest of a pull.
         let began = (!self.client.has_reached()).then(Instant::now);
         loop {
             if self.closing.load(Ordering::Acquire) || self.unsubscribed.load(Ordering::Acquire) {
@@ -45,10 +46,10 @@ impl Shared {
                 return Ok(None);
             }
             match self.read_one(deadline) {
-                Reading::Record(record) => return Ok(Some(record)),
-                Reading::Failure(error) => return Err(error),
-                Reading::Remark(error) => self.remark(&error),
-                Reading::Nothing => {}
+                ReadOutcome::Record(record) => return Ok(Some(record)),
+                ReadOutcome::Failure(error) => return Err(error),
+                ReadOutcome::Warning(error) => self.log_warning(&error),
+                ReadOutcome::Nothing => {}
             }
             self.check_persistent_error(deadline, began)?;
             if deadline.has_passed() {
@@ -57,10 +58,11 @@ impl Shared {
         }
     }
 
-    /// The next of those that were taken along, if it can be had at once; whatever else there is to say, [`next`](Self::next) says.
-    pub(super) fn look(&self) -> Option<Result<RawRecord<'_>>> {
+    /// The next message of the batch, if it is a record. [`next`](Self::next) handles and reports everything
+    /// else.
+    pub(super) fn try_next(&self) -> Option<Result<RawRecord<'_>>> {
         let is_ended = self.closing.load(Ordering::Acquire) || self.unsubscribed.load(Ordering::Acquire);
-        if is_ended || self.rebalancing.load(Ordering::Acquire) || self.news.is_some() {
+        if is_ended || self.rebalancing.load(Ordering::Acquire) || self.pending_error.is_some() {
             return None;
         }
         let mut batch = self.batch.try_lock()?;
@@ -68,29 +70,31 @@ impl Shared {
         if let Some(next) = batch.front() {
             next.prefetch_payload();
         }
-        match self.examine(message, &mut batch, &mut self.positions.turn()) {
-            Reading::Record(record) => return Some(Ok(record)),
-            Reading::Failure(error) => return Some(Err(error)),
-            Reading::Remark(error) => self.remark(&error),
-            Reading::Nothing => {}
+        match self.examine(message, &mut batch, &mut self.positions.lock()) {
+            ReadOutcome::Record(record) => return Some(Ok(record)),
+            ReadOutcome::Failure(error) => return Some(Err(error)),
+            ReadOutcome::Warning(error) => self.log_warning(&error),
+            ReadOutcome::Nothing => {}
         }
         None
     }
 
-    /// Takes along what else is there, in one turn, at most `most` records. Ends at what is no record, which may be an error.
-    pub(super) fn take_more<'a>(&'a self, most: usize, records: &mut Vec<RawRecord<'a>>) -> Option<Error> {
-        match self.read_more(most, records) {
-            Reading::Failure(error) => return Some(error),
-            Reading::Remark(error) => self.remark(&error),
-            Reading::Record(_) | Reading::Nothing => {}
+    /// Reads the available records, at most `max_records`, under one lock of the batch. Ends at a message that
+    /// is no record, which may be an error.
+    pub(super) fn read_available<'a>(&'a self, max_records: usize, records: &mut Vec<RawRecord<'a>>) -> Option<Error> {
+        match self.read_available_records(max_records, records) {
+            ReadOutcome::Failure(error) => return Some(error),
+            ReadOutcome::Warning(error) => self.log_warning(&error),
+            ReadOutcome::Record(_) | ReadOutcome::Nothing => {}
         }
         None
     }
 
-    fn read_more<'a>(&'a self, most: usize, records: &mut Vec<RawRecord<'a>>) -> Reading<'a> {
-        let Some(mut batch) = self.reading_turn(Deadline::PASSED) else { return Reading::Nothing };
-        let enough = records.len().saturating_add(most);
-        // In between two batches a rebalance gets its turn, and who acknowledges the positions.
+    fn read_available_records<'a>(&'a self, max_records: usize, records: &mut Vec<RawRecord<'a>>) -> ReadOutcome<'a> {
+        let Some(mut batch) = self.lock_batch(Deadline::PASSED) else { return ReadOutcome::Nothing };
+        let enough = records.len().saturating_add(max_records);
+        // The lock of the positions is released after each batch, for threads that acknowledge events, and a
+        // rebalance ends the loop.
         while records.len() < enough && !self.rebalancing.load(Ordering::Acquire) {
             if batch.is_empty() {
                 self.drain_available(&mut batch);
@@ -98,52 +102,52 @@ impl Shared {
             if batch.is_empty() {
                 break;
             }
-            let mut positions = self.positions.turn();
+            let mut positions = self.positions.lock();
             while records.len() < enough
                 && let Some(message) = batch.pop_front()
             {
                 message.prefetch_payload();
                 match self.examine(message, &mut batch, &mut positions) {
-                    Reading::Record(record) => records.push(record),
-                    Reading::Nothing => {}
+                    ReadOutcome::Record(record) => records.push(record),
+                    ReadOutcome::Nothing => {}
                     other => return other,
                 }
             }
         }
-        Reading::Nothing
+        ReadOutcome::Nothing
     }
 
-    fn remark(&self, error: &Error) {
+    fn log_warning(&self, error: &Error) {
         log::warn!(logger: self.client.log(), target: &self.client.name(), "{error}");
     }
 
-    fn read_one(&self, deadline: Deadline) -> Reading<'_> {
-        let Some(mut batch) = self.reading_turn(deadline) else { return Reading::Nothing };
-        if let Some(news) = self.news.take() {
-            return Reading::Failure(news);
+    fn read_one(&self, deadline: Deadline) -> ReadOutcome<'_> {
+        let Some(mut batch) = self.lock_batch(deadline) else { return ReadOutcome::Nothing };
+        if let Some(error) = self.pending_error.take() {
+            return ReadOutcome::Failure(error);
         }
-        match self.take_message(&mut batch, deadline) {
-            Some(message) => self.examine(message, &mut batch, &mut self.positions.turn()),
-            None => Reading::Nothing,
+        match self.next_message(&mut batch, deadline) {
+            Some(message) => self.examine(message, &mut batch, &mut self.positions.lock()),
+            None => ReadOutcome::Nothing,
         }
     }
 
-    /// The lock on batch and data queue; `None` at the deadline or when the attendant should have it first.
-    fn reading_turn(&self, deadline: Deadline) -> Option<MutexGuard<'_, VecDeque<Message>>> {
+    /// Locks batch and data queue. `None` at the deadline or if the consumer thread wants the lock.
+    fn lock_batch(&self, deadline: Deadline) -> Option<MutexGuard<'_, VecDeque<Message>>> {
         if self.rebalancing.load(Ordering::Acquire) {
             std::thread::sleep(deadline.remaining(Duration::from_millis(1)));
             return None;
         }
-        self.batch.try_lock().or_else(|| self.batch.try_lock_for(deadline.remaining(READER_SLICE)))
+        self.batch.try_lock().or_else(|| self.batch.try_lock_for(deadline.remaining(MAX_SLEEP)))
     }
 
-    /// Blocks for one message only, then takes along what else is there.
-    fn take_message(&self, batch: &mut VecDeque<Message>, deadline: Deadline) -> Option<Message> {
+    /// Waits for one message, then drains what else is available.
+    fn next_message(&self, batch: &mut VecDeque<Message>, deadline: Deadline) -> Option<Message> {
         if batch.is_empty() {
-            let at_most = as_millis_rounded_up(deadline.remaining(READER_SLICE));
-            // SAFETY: the queue is alive; the message is ours.
-            let first = unsafe { rd::rd_kafka_consume_queue(self.data.as_ptr(), at_most) };
-            // SAFETY: from this client, which goes after the batch.
+            let timeout_ms = as_millis_rounded_up(deadline.remaining(MAX_SLEEP));
+            // SAFETY: `self` keeps the queue alive; this function owns the message.
+            let first = unsafe { rd::rd_kafka_consume_queue(self.data.as_ptr(), timeout_ms) };
+            // SAFETY: the message has no other owner; the batch is dropped before the client (`Shared`).
             batch.extend(unsafe { Message::from_raw(first) });
             if !batch.is_empty() {
                 self.drain_available(batch);
@@ -154,84 +158,97 @@ impl Shared {
 
     fn drain_available(&self, batch: &mut VecDeque<Message>) {
         let mut more = [std::ptr::null_mut(); BATCH];
-        // SAFETY: the queue is alive and the array as long as said; the batch's lock keeps others out.
+        // SAFETY: `self` keeps the queue alive; the array has the given length; the caller holds the batch's lock.
         let count = unsafe { rd::rd_kafka_consume_batch_queue(self.data.as_ptr(), 0, more.as_mut_ptr(), BATCH) };
         for message in &more[..usize::try_from(count).unwrap_or(0)] {
-            // SAFETY: from this client, which goes after the batch, and ours.
+            // SAFETY: the message has no other owner; the batch is dropped before the client (`Shared`).
             if let Some(message) = unsafe { Message::from_raw(*message) } {
                 batch.push_back(message);
             }
         }
     }
 
-    fn examine(&self, message: Message, batch: &mut VecDeque<Message>, positions: &mut positions::Turn) -> Reading<'_> {
+    /// Turns a message into a record or an error, and advances the position.
+    fn examine(
+        &self,
+        message: Message,
+        batch: &mut VecDeque<Message>,
+        positions: &mut positions::PositionsGuard,
+    ) -> ReadOutcome<'_> {
         if message.error().is_error() {
             return self.read_error(&message, positions);
         }
         let (Ok(partition), Ok(offset)) = (u32::try_from(message.partition()), u64::try_from(message.offset())) else {
-            return Reading::Nothing;
+            return ReadOutcome::Nothing;
         };
         let assignment = match positions.deliver(partition, offset) {
-            Step::InOrder(assignment) => assignment,
-            Step::Skipped(_, expected) if self.are_lost(partition, expected) => {
-                positions.go_back_to(partition, offset);
+            DeliveryOrder::InOrder(assignment) => assignment,
+            DeliveryOrder::Skipped(_, expected) if self.are_removed(partition, expected) => {
+                positions.set_next(partition, offset);
                 batch.push_front(message);
-                return Reading::Failure(self.records_lost(partition, expected, offset));
+                return ReadOutcome::Failure(self.removed_records_error(partition, expected, offset));
             }
-            // Offsets that no record ever had (a transaction's marker, say) are no loss.
-            Step::Skipped(assignment, _) => assignment,
-            Step::Behind(expected) => {
+            // Offsets without records, such as those of transaction markers, are no loss.
+            DeliveryOrder::Skipped(assignment, _) => assignment,
+            DeliveryOrder::Behind(expected) => {
                 positions.start_over_at(partition, offset);
                 batch.push_front(message);
-                return Reading::Failure(self.started_over(partition, offset, expected));
+                return ReadOutcome::Failure(self.log_truncation_error(partition, offset, expected));
             }
-            Step::NotOurs => return Reading::Nothing,
+            DeliveryOrder::NotAssigned => return ReadOutcome::Nothing,
         };
-        self.standing.clear();
-        self.cut_off.clear();
-        Reading::Record(self.raw_record(message, partition, offset, assignment))
+        self.persistent_error.clear();
+        self.unreachable_since.clear();
+        ReadOutcome::Record(self.raw_record(message, partition, offset, assignment))
     }
 
-    /// The position is not there any more, and librdkafka goes on at `next`, where the partition begins now.
-    fn read_from_elsewhere(&self, partition: u32, next: u64, positions: &mut positions::Turn) -> Reading<'_> {
+    /// The position is outside of the partition, and librdkafka continues at `next`, the first offset now.
+    fn handle_offset_out_of_range(
+        &self,
+        partition: u32,
+        next: u64,
+        positions: &mut positions::PositionsGuard,
+    ) -> ReadOutcome<'_> {
         match positions.next(partition) {
             Some(expected) if expected < next => {
                 positions.pass_to(partition, next);
-                Reading::Failure(self.records_lost(partition, expected, next))
+                ReadOutcome::Failure(self.removed_records_error(partition, expected, next))
             }
             Some(expected) if expected > next => {
                 positions.start_over_at(partition, next);
-                Reading::Failure(self.started_over(partition, next, expected))
+                ReadOutcome::Failure(self.log_truncation_error(partition, next, expected))
             }
-            _ => Reading::Nothing,
+            _ => ReadOutcome::Nothing,
         }
     }
 
-    /// Records of a partition come from a lower offset on than before, so that they are others than those that were read.
+    /// The error of a partition that delivers lower offsets than those that were read: its records from there
+    /// on are other ones.
     #[cold]
-    fn started_over(&self, partition: u32, from: u64, expected: u64) -> Error {
+    fn log_truncation_error(&self, partition: u32, from: u64, expected: u64) -> Error {
         if self.is_topic_replaced() {
             return self.topic_was_recreated(&[partition]);
         }
-        let why = format!(
-            "reading topic {:?}: partition {partition} lost its records from some offset on that had been read up to {expected}, and \
-             has others there now (a broker that lacked them became its leader); reading goes on at offset {from}",
+        let reason = format!(
+            "reading topic {:?}: partition {partition} was truncated: records that had been read up to offset {expected} \
+             were lost, and others have their offsets now (a broker that lacked them became the leader); reading goes on at \
+             offset {from}",
             self.topic
         );
-        Error::new(Kind::RecordsLost, why)
+        Error::new(Kind::RecordsLost, reason)
     }
 
     fn raw_record(&self, message: Message, partition: u32, offset: u64, assignment: Assignment) -> RawRecord<'_> {
         let timestamp_ms = message.timestamp();
-        let payload = Payload::Fetched(Fetched { message, consumer: self });
+        let payload = Payload::Fetched(Fetched::new(message, &self.responses));
         RawRecord { payload, partition, offset, timestamp_ms, assignment }
     }
 
-    /// Whether the topic begins behind the offset.
+    /// Whether the partition starts after this offset.
     #[cold]
-    fn are_lost(&self, partition: u32, expected: u64) -> bool {
+    fn are_removed(&self, partition: u32, expected: u64) -> bool {
         let (mut low, mut high) = (0_i64, 0_i64);
-        // SAFETY: client and name are alive; the places are writable; it answers from memory.
+        // SAFETY: `self` keeps client and name alive; both pointers are writable. The call reads cached values.
         let code = unsafe {
             rd::rd_kafka_get_watermark_offsets(
                 self.client.handle.as_ptr(),
@@ -245,7 +262,7 @@ impl Shared {
     }
 
     #[cold]
-    fn records_lost(&self, partition: u32, from: u64, to: u64) -> Error {
+    fn removed_records_error(&self, partition: u32, from: u64, to: u64) -> Error {
         let offsets = OffsetRange { partition, first: from, last: to - 1 };
         let error = Error::new(
             Kind::RecordsLost,
@@ -255,12 +272,12 @@ impl Shared {
                 self.topic, offsets.last
             ),
         );
-        error.skipping(offsets)
+        error.with_skipped(offsets)
     }
 
-    /// An error that stands where a record would: told to the host if it lasts.
+    /// Handles an error in the place of a record. The host gets it if it is persistent.
     #[cold]
-    fn read_error(&self, message: &Message, positions: &mut positions::Turn) -> Reading<'_> {
+    fn read_error(&self, message: &Message, positions: &mut positions::PositionsGuard) -> ReadOutcome<'_> {
         if Protection::DamagedData.is_on()
             && let (Some((first, last)), Ok(partition)) =
                 (message.damaged_offsets(), u32::try_from(message.partition()))
@@ -274,14 +291,16 @@ impl Shared {
                     if Protection::PassedOffsets.is_on() {
                         positions.pass_to(partition, next);
                     }
-                    return Reading::Nothing;
+                    return ReadOutcome::Nothing;
                 }
-                RDKafkaErrorCode::OffsetOutOfRange => return self.read_from_elsewhere(partition, next, positions),
+                RDKafkaErrorCode::OffsetOutOfRange => {
+                    return self.handle_offset_out_of_range(partition, next, positions);
+                }
                 _ => {}
             }
         }
         let error = match code {
-            // For what it decompresses; it tries again until there is memory.
+            // librdkafka lacks memory to decompress a batch, and retries.
             RDKafkaErrorCode::CriticalSystemResource => resource_limit::of_errno(message.error_text(), libc::ENOMEM),
             _ => errors::error(message.error(), &message.error_text()),
         };
@@ -290,22 +309,22 @@ impl Shared {
             && Protection::TooLarge.is_on()
             && let Ok(partition) = u32::try_from(message.partition())
         {
-            // Intact, and larger than a limit of this client: it is not skipped.
+            // The batch is intact but larger than a limit of this client, so that it is not skipped.
             positions.block(partition, error.clone());
-            return Reading::Failure(error);
+            return ReadOutcome::Failure(error);
         }
-        if errors::is_standing(code) || code == RDKafkaErrorCode::CriticalSystemResource {
-            self.standing.set(error.clone());
-            return Reading::Failure(error);
+        if errors::is_persistent(code) || code == RDKafkaErrorCode::CriticalSystemResource {
+            self.persistent_error.set(error.clone());
+            return ReadOutcome::Failure(error);
         }
-        if errors::is_of_broker(code) {
+        if errors::is_broker_error(code) {
             self.fetch_failures.add(&error);
         }
-        Reading::Remark(error)
+        ReadOutcome::Warning(error)
     }
 
-    /// What keeps records from coming, if something lasting does; said each time, but, unless it ended the client,
-    /// not before the host has waited as long as it wanted to, so that a loop of pulls does not spin.
+    /// The persistent error that prevents records, if there is one. Each pull reports it, but only at its
+    /// deadline, unless it is fatal, so that a loop of pulls is no busy loop.
     fn check_persistent_error(&self, deadline: Deadline, began: Option<Instant>) -> Result<()> {
         if let Some(fatal) = self.client.fatal() {
             return Err(fatal);
@@ -319,8 +338,8 @@ impl Shared {
         if !deadline.is_never() && !deadline.has_passed() {
             return Ok(());
         }
-        if let Some(standing) = self.standing.get().or_else(|| self.positions.obstacle()) {
-            return Err(standing);
+        if let Some(error) = self.persistent_error.get().or_else(|| self.positions.obstacle()) {
+            return Err(error);
         }
         if let Some(failure) = self.fetch_failures.persistent() {
             return Err(failure);
@@ -334,32 +353,33 @@ impl Shared {
         Ok(())
     }
 
-    /// For so long that the host is told.
+    /// Whether brokers have been unreachable for so long that pulls report it.
     pub(super) fn are_brokers_away(&self) -> bool {
-        self.cut_off.get().is_some_and(|since| since.elapsed() >= self.timeout)
+        self.unreachable_since.get().is_some_and(|since| since.elapsed() >= self.timeout)
     }
 
+    /// Requests a commit from the consumer thread and waits for its result.
     pub(super) fn commit(&self, deadline: Deadline) -> Result<()> {
         let mut commit_state = self.commit_state.lock();
         commit_state.requested += 1;
-        let mine = commit_state.requested;
+        let request = commit_state.requested;
         let began = Instant::now();
         self.events.wake();
         loop {
-            if commit_state.answered >= mine {
+            if commit_state.completed >= request {
                 return commit_state.take_commit_failure().map_or(Ok(()), Err);
             }
             if self.closing.load(Ordering::Acquire) {
                 return Err(Error::from_kind(Kind::Closed));
             }
             if deadline.has_passed() {
-                let why = commit_state.take_commit_failure();
-                let why = why.or_else(|| Some(self.client.persistent_error()?.context(self.committing())));
-                return Err(why.unwrap_or_else(|| Error::from_kind(Kind::TimedOut)));
+                let error = commit_state.take_commit_failure();
+                let error = error.or_else(|| Some(self.client.persistent_error()?.context(self.commit_operation())));
+                return Err(error.unwrap_or_else(|| Error::from_kind(Kind::TimedOut)));
             }
             self.changed.wait_for(&mut commit_state, deadline.remaining(IDLE));
             if let Some(error) =
-                MutexGuard::unlocked(&mut commit_state, || self.client.unreached(Some(began), self.committing()))
+                MutexGuard::unlocked(&mut commit_state, || self.client.unreached(Some(began), self.commit_operation()))
             {
                 return Err(error);
             }

@@ -1,22 +1,22 @@
-//! The clients of a driver's producers: one for all producers with the same properties.
+//! The clients of a driver's producers: producers with the same properties share one.
 
 use std::collections::HashMap;
-use std::sync::{Arc, Weak};
+use std::sync::Arc;
 use std::time::Duration;
 
 use parking_lot::Mutex;
 
-use super::member::Member;
-use super::serving::{MakeMember, ProducerClient};
+use super::shared_client::member::Member;
+use super::shared_client::{ClientPool, MakeMember, Pool, ProducerClient};
 use crate::config::Properties;
-use crate::error::Result;
 use crate::kafka::Connection;
+use crate::support::error::Result;
 
-/// Clients that producers can join, by their properties.
+/// The clients that producers can join, by their properties.
 pub struct ProducerClients {
     clients: Mutex<HashMap<Properties, Arc<ProducerClient>>>,
     /// How long a client without members waits for the next one.
-    pub idle_limit: Duration,
+    idle_limit: Duration,
 }
 
 impl ProducerClients {
@@ -24,7 +24,8 @@ impl ProducerClients {
         Arc::new(ProducerClients { clients: Mutex::default(), idle_limit })
     }
 
-    /// Makes a producer a member of the client with these properties, which is created if there is none that can be used.
+    /// Makes a producer a member of the client with these properties. Creates the client if there is none or it
+    /// accepts no more members.
     pub fn join(
         self: &Arc<Self>,
         connection: &Connection,
@@ -36,13 +37,19 @@ impl ProducerClients {
         if let Some(member) = clients.get(&properties).and_then(|client| client.join(make)) {
             return Ok(member);
         }
-        let (client, member) = ProducerClient::start(connection, name, properties.clone(), Arc::downgrade(self), make)?;
+        let pool: Pool = Arc::downgrade(&(self.clone() as Arc<dyn ClientPool>));
+        let (client, member) = ProducerClient::start(connection, name, properties.clone(), pool, make)?;
         clients.insert(properties, client);
         Ok(member)
     }
+}
 
-    /// Takes out a client that has no members, if that is still so: no producer joins it from then on.
-    pub fn take_out(&self, client: &Arc<ProducerClient>) -> bool {
+impl ClientPool for ProducerClients {
+    fn idle_limit(&self) -> Duration {
+        self.idle_limit
+    }
+
+    fn remove_unused(&self, client: &Arc<ProducerClient>) -> bool {
         let mut clients = self.clients.lock();
         if client.has_members() {
             return false;
@@ -53,10 +60,8 @@ impl ProducerClients {
 }
 
 impl Drop for ProducerClients {
-    /// Nobody will join: clients without members end.
+    /// No producer can join any more: wakes the serving threads, so that clients without members end.
     fn drop(&mut self) {
         self.clients.get_mut().values().for_each(|client| client.client.main.wake());
     }
 }
-
-pub type Pool = Weak<ProducerClients>;

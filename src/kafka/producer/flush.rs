@@ -1,41 +1,45 @@
-//! Sending what lingers in a topic, without waiting for it.
+//! How the linger is cut short: flushing a topic sends its lingering records at once, without waiting for
+//! their delivery.
 
 use std::time::Duration;
 
 use parking_lot::Mutex;
 use rdkafka::bindings as rd;
 
-#[cfg(not(feature = "patched"))]
-use crate::deadline::as_millis_rounded_up;
 use crate::kafka::client::Client;
-use crate::kafka::native::TopicHandle;
+use crate::kafka::librdkafka::topic_handle::TopicHandle;
+#[cfg(not(feature = "patched"))]
+use crate::support::deadline::as_millis_rounded_up;
 
-/// The flushes of one producer's topic, one at a time. Whether events are left that have no partition yet, since the topic is not known:
-/// these linger unless the topic is flushed again.
+/// The flushes of one producer's topic, one at a time. The value is whether events without a partition are
+/// left, as the topic is not known yet: they linger until the topic is flushed again.
 #[derive(Default)]
 pub struct TopicFlush(Mutex<bool>);
 
 impl TopicFlush {
+    /// Whether the last flush has left events that linger.
     pub fn has_left_events(&self) -> bool {
         *self.0.lock()
     }
 
-    /// What is pushed later lingers again. Returns whether events are left.
+    /// Sends the lingering records of the topic. Records that are pushed later linger again. Returns whether
+    /// events are left.
     #[cfg(feature = "patched")]
     pub fn flush(&self, _: &Client, topic: &TopicHandle, _: Duration) -> bool {
         let mut has_left_events = self.0.lock();
-        // SAFETY: the topic is alive.
+        // SAFETY: `topic` keeps the topic alive.
         *has_left_events = unsafe { octopus_flush_topic(topic.as_ptr()) } > 0;
         *has_left_events
     }
 
-    /// While librdkafka flushes, it takes linger.ms as over, for all topics of the client. It returns early when nothing is in flight.
+    /// Without patches librdkafka ignores `linger.ms` for all topics of the client while it flushes. It returns
+    /// early if nothing is in flight.
     #[cfg(not(feature = "patched"))]
-    pub fn flush(&self, client: &Client, _: &TopicHandle, at_most: Duration) -> bool {
+    pub fn flush(&self, client: &Client, _: &TopicHandle, timeout: Duration) -> bool {
         if let Some(mut has_left_events) = self.0.try_lock() {
             *has_left_events = true;
-            // SAFETY: the client is alive.
-            unsafe { rd::rd_kafka_flush(client.handle.as_ptr(), as_millis_rounded_up(at_most)) };
+            // SAFETY: `client` keeps the client alive.
+            unsafe { rd::rd_kafka_flush(client.handle.as_ptr(), as_millis_rounded_up(timeout)) };
         }
         true
     }
@@ -43,6 +47,6 @@ impl TopicFlush {
 
 #[cfg(feature = "patched")]
 unsafe extern "C" {
-    /// Patch 0035.
+    /// Added by 0035-hook-flush-topic.patch.
     fn octopus_flush_topic(topic: *mut rd::rd_kafka_topic_t) -> std::ffi::c_int;
 }

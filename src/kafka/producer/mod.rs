@@ -1,12 +1,11 @@
-//! librdkafka's producer: records in. The only file that calls `rd_kafka_produce`.
+//! librdkafka's producer: it queues records. This is the only file that calls `rd_kafka_produce`.
 //!
-//! Producers with the same properties share a client (`clients`), each as a member of its own (`member`). One thread per
-//! client (`serving`) takes delivery reports and hands them to the members.
+//! Producers with the same properties share a client (`shared_client`), of which each is a member. One
+//! thread per client, the serving thread, receives delivery reports and passes them to the members.
 
 mod clients;
 mod flush;
-mod member;
-mod serving;
+mod shared_client;
 #[cfg(all(test, feature = "patched"))]
 mod tests;
 
@@ -17,44 +16,48 @@ use std::time::{Duration, Instant};
 use rdkafka::bindings as rd;
 use rdkafka::config::NativeClientConfig;
 
+use super::Connection;
 use super::buffer::{Buffer, EncodedRecord};
-use super::codes;
-use super::native::TopicHandle;
 use super::overdue::{self, WhenOverdue};
-use super::{Connection, conf, errors};
 use crate::config::{ClientSettings, Properties};
-use crate::deadline::Deadline;
-use crate::error::{Error, Kind, Result};
-use crate::future::{FlushLinger, Future};
-use crate::in_flight::{InFlight, Limits, Place, Report};
-use crate::process_exit;
+use crate::delivery::future::Future;
+use crate::delivery::in_flight::{InFlight, Limits, Permit, Report};
+use crate::delivery::promise::FlushLinger;
+use crate::kafka::librdkafka::codes;
+use crate::kafka::librdkafka::topic_handle::TopicHandle;
+use crate::kafka::librdkafka::{conf, errors};
 use crate::record::Record;
-use crate::thread_pool::Mark;
+use crate::support::deadline::Deadline;
+use crate::support::error::{Error, Kind, Result};
+use crate::support::process_exit;
+use crate::support::thread_pool::PoolId;
 pub use clients::ProducerClients;
-use member::{Member, Slot};
-use serving::ProducerClient;
+use shared_client::ProducerClient;
+use shared_client::member::{Member, MemberSlot};
 
-/// What librdkafka adds to a record at most, and counts against `message.max.bytes`: `RD_KAFKAP_MESSAGE_V2_MAX_OVERHEAD`
-/// in its rdkafka_proto.h, all numbers of a record at their longest.
+/// The maximum overhead of a record that librdkafka counts against `message.max.bytes`:
+/// `RD_KAFKAP_MESSAGE_V2_MAX_OVERHEAD` in its rdkafka_proto.h, with all varints at their longest.
 const RECORD_OVERHEAD: usize = 36;
-/// The largest batch that librdkafka takes.
+/// The largest `batch.num.messages` that librdkafka accepts.
 const MAX_BATCH_EVENTS: u64 = 1_000_000;
-/// With smaller ones a producer would crawl: at most five requests are in flight, each with one batch of a partition.
-/// How long events wait for company is `linger.ms`, not this.
+/// The minimum for `batch.num.messages`. At most five requests are in flight, each with one batch of a
+/// partition, so that smaller batches would make a producer slow. How long events wait for others of their
+/// batch is set by `linger.ms`, not by this.
 const MIN_BATCH_EVENTS: u64 = 1_000;
 
-/// How long creating a producer waits for what the brokers know of its topic, if its client knows something older.
-const REFRESH: Duration = Duration::from_secs(1);
+/// How long creating a producer waits for metadata of its topic, if the client may have outdated metadata.
+const METADATA_REFRESH_TIMEOUT: Duration = Duration::from_secs(1);
 
+/// A producer of one topic.
 pub struct KafkaProducer {
     topic_name: String,
     topic: TopicHandle,
     member: Arc<Member>,
-    slot: Slot,
+    slot: MemberSlot,
     max_record: usize,
-    /// The thread pool that prepares what is sent.
-    pool: Mark,
-    /// Closes the member.
+    /// The thread pool that prepares the records.
+    pool: PoolId,
+    /// Closes the member when it is dropped.
     _open: Open,
 }
 
@@ -67,54 +70,58 @@ impl KafkaProducer {
         clients: Option<&Arc<ProducerClients>>,
     ) -> Result<Self> {
         let mut properties = connection.properties.overlaid_with(&settings.kafka);
-        // What was acknowledged by Kafka is there once and in order, whatever is retried meanwhile.
+        // Kafka stores each acknowledged record once and in order, despite retries.
         properties.set("enable.idempotence", "true");
         if settings.batch_size > 0 {
             let batched = settings.batch_size.clamp(MIN_BATCH_EVENTS, MAX_BATCH_EVENTS);
             properties.set("batch.num.messages", batched.to_string());
         }
-        if let Some(events) = events_held(settings) {
+        if let Some(events) = max_events_in_flight(settings) {
             properties.set_default("queue.buffering.max.messages", events.to_string());
         }
-        let wanted = conf::native(&properties)?;
-        check_linger(&properties, &wanted)?;
+        let config = conf::native(&properties)?;
+        check_linger(&properties, &config)?;
         let overdue_after = match overdue {
-            WhenOverdue::Keep => overdue::take_limit(&mut properties)?,
+            WhenOverdue::Keep => overdue::take_delivery_timeout(&mut properties)?,
             WhenOverdue::Drop => None,
         };
         let limits = Limits {
-            events: match conf::effective_number(&wanted, "queue.buffering.max.messages")? {
+            events: match conf::effective_number(&config, "queue.buffering.max.messages")? {
                 0 => u64::MAX,
                 events => events,
             },
-            bytes: conf::effective_number(&wanted, "queue.buffering.max.kbytes")?.saturating_mul(1024),
+            bytes: conf::effective_number(&config, "queue.buffering.max.kbytes")?.saturating_mul(1024),
         };
-        // Room is counted here, where a push can wait for it and be woken; librdkafka's own limits lie above.
+        // The in-flight limit is enforced by `InFlight`, on which a push can wait and be woken. librdkafka's own
+        // limits are out of its way.
         properties.set("queue.buffering.max.messages", "0");
         properties.set("queue.buffering.max.kbytes", i32::MAX.to_string());
 
         if process_exit::has_begun() {
             return Err(Error::from_kind(Kind::Closed));
         }
-        let max_message = conf::effective_number(&wanted, "message.max.bytes")? as usize;
-        // With it one event that fails ends the client.
-        let is_alone = settings.is_dedicated || conf::effective(&wanted, "enable.gapless.guarantee")? == "true";
+        let max_message = conf::effective_number(&config, "message.max.bytes")? as usize;
+        debug_assert!(max_message >= RECORD_OVERHEAD, "librdkafka accepts no message.max.bytes below 1000");
+        // With gapless guarantee one failed event is a fatal error of the client.
+        let needs_own_client = settings.is_dedicated || conf::effective(&config, "enable.gapless.guarantee")? == "true";
         let make = |slot, client: &Arc<ProducerClient>| {
             Member::new(slot, client.clone(), &settings.name, topic_name, InFlight::new(limits), overdue_after)
         };
         let member = match clients {
-            Some(clients) if !is_alone => clients.join(connection, &settings.name, properties, &make)?,
-            _ => ProducerClient::start(connection, &settings.name, properties, Weak::new(), &make)?.1,
+            Some(clients) if !needs_own_client => clients.join(connection, &settings.name, properties, &make)?,
+            _ => {
+                ProducerClient::start(connection, &settings.name, properties, Weak::<ProducerClients>::new(), &make)?.1
+            }
         };
-        // From here on the member is closed by being dropped.
+        // From here on, an error return closes the member.
         let open = Open(member.clone());
         let topic = member.topic()?;
         if member.has_old_topic() {
-            // The client may know it as it was before partitions were added, or before it was deleted and made again. What
-            // fails here, fails a push, too.
-            let _ = member.client().partition_count(topic_name, Deadline::after(REFRESH));
+            // The client's metadata may be older than new partitions, or than a topic that was deleted and created
+            // again. An error here is also an error of the first push.
+            let _ = member.client().partition_count(topic_name, Deadline::after(METADATA_REFRESH_TIMEOUT));
         }
-        // Info topics' records belong to a call that waits for them.
+        // The call that writes an info topic waits for its records, so that they need no flush at exit.
         if overdue == WhenOverdue::Keep {
             let flushed: Weak<Member> = Arc::downgrade(&member);
             process_exit::register(flushed, connection.exit_flush)?;
@@ -126,52 +133,54 @@ impl KafkaProducer {
             slot: member.slot(),
             member,
             max_record: max_message.saturating_sub(RECORD_OVERHEAD),
-            pool: Mark::NONE,
+            pool: PoolId::NONE,
         })
     }
 
-    /// Tells that a thread pool prepares what is sent: waiting there for a delivery could be waiting for itself.
-    pub fn prepared_on(self, pool: Mark) -> Self {
-        if pool != Mark::NONE {
+    /// Sets the thread pool that prepares the records. Waiting for a delivery on one of its threads could be a
+    /// deadlock, so that futures reject it.
+    pub fn prepared_on(self, pool: PoolId) -> Self {
+        if pool != PoolId::NONE {
             self.mark_prepared_elsewhere();
         }
         KafkaProducer { pool, ..self }
     }
 
-    /// From now on, events that were pushed may be sent later, by other threads.
+    /// From now on, other threads may send pushed events later.
     pub fn mark_prepared_elsewhere(&self) {
         self.member.mark_prepared_elsewhere();
     }
 
-    /// As Kafka knows the topic now. What this client knew of it is brought up to date, which matters to one that
-    /// used a topic of this name that has been deleted since.
+    /// The number of partitions of the topic, `None` if there is no such topic. Refreshes the client's metadata,
+    /// which matters if it knows a topic of this name that has been deleted since.
     pub fn partition_count(&self, deadline: Deadline) -> Result<Option<u32>> {
         self.member.client().partition_count(&self.topic_name, deadline)
     }
 
-    /// Fails while something stands between this client and the brokers that time doesn't heal: what would join what
-    /// is in flight is told why it can't leave.
-    pub fn check_way(&self) -> Result<()> {
-        let doing = |why: Error| why.context(format_args!("reaching the brokers of topic {:?}", self.topic_name));
-        self.member.client().check_way().map_err(doing)
+    /// Fails while a persistent failure prevents connections to the brokers. New pushes are then rejected with
+    /// its reason.
+    pub fn check_connection(&self) -> Result<()> {
+        let context = |error: Error| error.context(format_args!("reaching the brokers of topic {:?}", self.topic_name));
+        self.member.client().check_connection().map_err(context)
     }
 
-    /// The error for whoever waits since `began` for room, as no broker was ever reached.
+    /// The error of a push that has waited for the in-flight limit since `began`, if no broker was ever reached.
     pub fn unreached(&self, began: Instant) -> Option<Error> {
-        self.member.client().unreached(Some(began), "waiting for room among the events in flight")
+        self.member.client().unreached(Some(began), "waiting for the in-flight limit")
     }
 
     pub fn in_flight(&self) -> &InFlight {
         &self.member.in_flight
     }
 
-    /// How often its events were flushed until now.
+    /// The number of flushes so far.
     #[inline]
     pub fn flushes(&self) -> u32 {
         self.member.flushes()
     }
 
-    /// After a push that began when there were so many flushes: one that came meanwhile may have missed its event.
+    /// Flushes again if the number of flushes has changed since a push began, as that flush may have missed its
+    /// event. `flushes` is the number at the beginning of the push.
     #[inline]
     pub fn flush_after(&self, flushes: u32) {
         if self.member.flushes() != flushes {
@@ -184,65 +193,67 @@ impl KafkaProducer {
         self.max_record
     }
 
-    /// Settled by the delivery report of the event that takes its place with it.
+    /// A future that the delivery report of its event settles.
     pub fn future(&self) -> Arc<Future> {
         Arc::new(Future::delivery(self.waker(), self.pool))
     }
 
-    /// As [`future`](Self::future), but waiting for it doesn't cut the linger short, which records need that shall go
-    /// together with others.
+    /// As [`future`](Self::future), but waiting for it does not end the linger: for records that must be sent in
+    /// one batch.
     pub fn lingering_future(&self) -> Arc<Future> {
         Arc::new(Future::delivery(Weak::<Member>::new(), self.pool))
     }
 
-    /// Encodes the record and queues it in the place that was taken for its `size`.
-    pub fn send(&self, partition: u32, record: &impl Record, size: usize, place: Place) -> Result<()> {
-        let sent = self.encode_and_produce(partition, record, size, place);
+    /// Encodes and queues the record. `permit` is the permit for its `size`, which is released on failure.
+    pub fn send(&self, partition: u32, record: &impl Record, size: usize, permit: Permit) -> Result<()> {
+        let sent = self.encode_and_produce(partition, record, size, permit);
         if sent.is_err() {
-            self.member.in_flight.give_back(place, size as u64);
+            self.member.in_flight.release(permit, size as u64);
         }
         sent
     }
 
-    /// The bytes of a record of this size, to be sent later.
+    /// Encodes a record of this size, to be sent later.
     pub fn encode(&self, record: &impl Record, size: usize) -> Result<EncodedRecord> {
         let mut buffer = Buffer::with_capacity(size)?;
         record.encode(|bytes| buffer.append(bytes));
         Ok(EncodedRecord(buffer))
     }
 
-    /// Queues a record; its delivery report tells what became of it. On an error that is the caller's to tell.
-    pub fn send_encoded(&self, partition: u32, record: EncodedRecord, place: Place) -> Result<()> {
-        self.member.in_flight.sending(place, partition);
-        self.produce(partition, Bytes::ToKeep(record.0), place)
+    /// Queues a record. Its delivery report settles its future; on an error the caller does.
+    pub fn send_encoded(&self, partition: u32, record: EncodedRecord, permit: Permit) -> Result<()> {
+        self.member.in_flight.mark_sending(permit, partition);
+        self.produce(partition, Bytes::ToOwn(record.0), permit)
     }
 
-    /// Tells that an event can't be sent, and gives its room back. The next flush tells of it, unless its failure was told
-    /// before.
-    pub fn fail(&self, place: Place, error: Error) {
-        // What is made ready before it is sent has a place to itself, which knows its bytes.
-        self.member.in_flight.settle(&mut vec![Report { place, bytes: 0, result: Err(error) }]);
+    /// Reports that an event can't be sent, and releases its permit. The next flush reports the failure, unless
+    /// it was reported before.
+    pub fn fail(&self, permit: Permit, error: Error) {
+        // An event that is prepared before it is sent has a permit of its own, which has its number of bytes.
+        self.member.in_flight.settle(&mut vec![Report { permit, bytes: 0, result: Err(error) }]);
     }
 
-    fn encode_and_produce(&self, partition: u32, record: &impl Record, size: usize, place: Place) -> Result<()> {
-        if size <= LARGEST_COPIED_TWICE {
+    fn encode_and_produce(&self, partition: u32, record: &impl Record, size: usize, permit: Permit) -> Result<()> {
+        if size <= MAX_SCRATCH_RECORD {
             let sent = SCRATCH.try_with(|scratch| {
                 let scratch = &mut *scratch.borrow_mut();
                 scratch.clear();
                 record.encode(|bytes| scratch.extend_from_slice(bytes));
-                self.produce(partition, Bytes::ToCopy(scratch), place)
+                self.produce(partition, Bytes::ToCopy(scratch), permit)
             });
-            // As a thread ends the scratch goes first, and what the host has run then may still push.
+            // The scratch memory of a thread that ends may be destroyed before a thread-local of the host that
+            // still pushes.
             if let Ok(result) = sent {
                 return result;
             }
         }
         let mut buffer = Buffer::with_capacity(size)?;
         record.encode(|bytes| buffer.append(bytes));
-        self.produce(partition, Bytes::ToKeep(buffer), place)
+        self.produce(partition, Bytes::ToOwn(buffer), permit)
     }
 
-    /// Settled when everything sent before is delivered or has failed; sends what lingers, waited on or not.
+    /// Ends the linger, whether or not the host waits for the returned future. It settles when all events that
+    /// were sent before are delivered or have failed.
     pub fn flush(&self) -> Arc<Future> {
         let flush = Arc::new(Future::flush(self.waker(), self.pool));
         self.member.in_flight.flush(flush.clone());
@@ -250,14 +261,14 @@ impl KafkaProducer {
         flush
     }
 
-    fn produce(&self, partition: u32, bytes: Bytes, place: Place) -> Result<()> {
+    fn produce(&self, partition: u32, bytes: Bytes, permit: Permit) -> Result<()> {
         let (flags, payload, size) = match &bytes {
             Bytes::ToCopy(scratch) => (rd::RD_KAFKA_MSG_F_COPY, scratch.as_ptr().cast_mut(), scratch.len()),
-            Bytes::ToKeep(buffer) => (rd::RD_KAFKA_MSG_F_FREE, buffer.start.as_ptr(), buffer.size),
+            Bytes::ToOwn(buffer) => (rd::RD_KAFKA_MSG_F_FREE, buffer.start.as_ptr(), buffer.size),
         };
-        // SAFETY: topic and client are alive; the payload has `size` bytes, is copied or, from then on, librdkafka's
-        // to free; the opaque is a number.
-        let refused = unsafe {
+        // SAFETY: `self.topic` keeps topic and client alive. `payload` has `size` bytes. librdkafka copies them, or,
+        // if the call succeeds, owns and frees them. The opaque pointer is a number and never dereferenced.
+        let result = unsafe {
             rd::rd_kafka_produce(
                 self.topic.as_ptr(),
                 partition as i32,
@@ -266,23 +277,26 @@ impl KafkaProducer {
                 size,
                 std::ptr::null(),
                 0,
-                self.slot.opaque(place),
+                self.slot.opaque(permit),
             )
         };
-        if refused == 0 {
-            if let Bytes::ToKeep(buffer) = bytes {
-                buffer.give_away();
+        if result == 0 {
+            if let Bytes::ToOwn(buffer) = bytes {
+                buffer.forget();
             }
             return Ok(());
         }
-        Err(self.refusal(partition, size))
+        Err(self.rejection(partition, size))
     }
 
-    fn refusal(&self, partition: u32, size: usize) -> Error {
+    /// The error of a record that librdkafka has not queued.
+    fn rejection(&self, partition: u32, size: usize) -> Error {
         let error = match self.member.client().fatal() {
             Some(fatal) => fatal,
-            // SAFETY: reads a thread-local.
-            None => errors::gone(unsafe { codes::rd_kafka_last_error() }).unwrap_or_else(errors::last_error),
+            // SAFETY: has no precondition; reads a thread-local.
+            None => {
+                errors::deleted_topic_error(unsafe { codes::rd_kafka_last_error() }).unwrap_or_else(errors::last_error)
+            }
         };
         error.context(format_args!("pushing {size} bytes to partition {partition} of topic {:?}", self.topic_name))
     }
@@ -293,27 +307,28 @@ impl KafkaProducer {
     }
 }
 
-/// While there is one, the member takes events.
+/// Keeps the member open: dropping it closes the member.
 struct Open(Arc<Member>);
 
 impl Drop for Open {
-    /// What is in flight is still delivered, by the serving thread.
+    /// The serving thread still delivers the events in flight.
     fn drop(&mut self) {
         self.0.close();
     }
 }
 
-/// Events that may be in flight, when the batch parameters say so; never so few that a usual program crawls.
-fn events_held(settings: &ClientSettings) -> Option<u64> {
-    const LEAST: u64 = 10_000;
-    const MOST: u64 = 10_000_000;
+/// The in-flight limit of events, if the batch parameters give it. The minimum keeps usual programs fast.
+fn max_events_in_flight(settings: &ClientSettings) -> Option<u64> {
+    const MIN_EVENTS: u64 = 10_000;
+    const MAX_EVENTS: u64 = 10_000_000;
     let has_preference = settings.batch_size != 0 && settings.batch_size != u64::MAX && settings.max_batches != 0;
-    has_preference.then(|| settings.batch_size.saturating_mul(settings.max_batches).clamp(LEAST, MOST))
+    has_preference.then(|| settings.batch_size.saturating_mul(settings.max_batches).clamp(MIN_EVENTS, MAX_EVENTS))
 }
 
-/// librdkafka finds this one only when the topic is used, and says no more than "invalid argument".
+/// Checks that the linger is shorter than the delivery timeout. librdkafka checks it only when the topic is
+/// used, with the error "invalid argument".
 fn check_linger(properties: &Properties, config: &NativeClientConfig) -> Result<()> {
-    // A topic's property: a client's configuration does not tell its default, which is CONFIGURATION.md's.
+    // The default of CONFIGURATION.md: it is a topic's property, which a client's configuration does not have.
     let delivery = properties.get("delivery.timeout.ms").or(properties.get("message.timeout.ms")).unwrap_or("300000");
     let linger = conf::effective(config, "linger.ms")?;
     match (linger.parse::<f64>(), delivery.parse::<f64>()) {
@@ -325,15 +340,16 @@ fn check_linger(properties: &Properties, config: &NativeClientConfig) -> Result<
     }
 }
 
-/// Up to here a record is built in scratch memory, which librdkafka copies into one allocation with its message:
-/// for small records that is cheaper than an allocation of their own.
-const LARGEST_COPIED_TWICE: usize = 16 * 1024;
+/// The largest record that is encoded into scratch memory, in bytes. librdkafka copies it into the allocation
+/// of its message, which is cheaper for small records than an allocation of their own.
+const MAX_SCRATCH_RECORD: usize = 16 * 1024;
 
 thread_local! {
     static SCRATCH: RefCell<Vec<u8>> = const { RefCell::new(Vec::new()) };
 }
 
+/// The bytes of a record for librdkafka.
 enum Bytes<'a> {
     ToCopy(&'a [u8]),
-    ToKeep(Buffer),
+    ToOwn(Buffer),
 }

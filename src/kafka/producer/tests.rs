@@ -1,4 +1,4 @@
-//! What becomes of the producers of a client that fails.
+//! The producers of a client that fails.
 
 use std::sync::Arc;
 
@@ -7,8 +7,8 @@ use rdkafka::bindings as rd;
 
 use super::*;
 use crate::config::DriverSettings;
-use crate::in_flight::Claim;
-use crate::services::Services;
+use crate::delivery::in_flight::PermitRequest;
+use crate::support::services::Services;
 
 type FatalNames = Arc<Mutex<Vec<String>>>;
 
@@ -30,13 +30,14 @@ fn producer(connection: &Connection, name: &str, options: &str) -> KafkaProducer
 fn eventually(what: &str, holds: impl Fn() -> bool) {
     let began = Instant::now();
     while !holds() {
-        assert!(began.elapsed() < std::time::Duration::from_secs(20), "waited in vain for {what}");
+        assert!(began.elapsed() < std::time::Duration::from_secs(20), "timeout while waiting for {what}");
         std::thread::sleep(std::time::Duration::from_millis(5));
     }
 }
 
+/// A producer that is created later gets a new client, and a client with other properties is unaffected.
 #[test]
-fn fatal_error_is_reported_once_for_each_producer_and_the_next_one_gets_a_new_client() {
+fn fatal_error_is_reported_once_per_producer() {
     let names = FatalNames::default();
     let connection = connection(&names);
     let producers = ["a", "b"].map(|name| producer(&connection, name, "{}"));
@@ -44,7 +45,7 @@ fn fatal_error_is_reported_once_for_each_producer_and_the_next_one_gets_a_new_cl
     assert_eq!(connection.clients.resources().clients, 2);
 
     let code = rd::rd_kafka_resp_err_t::RD_KAFKA_RESP_ERR_OUT_OF_ORDER_SEQUENCE_NUMBER;
-    // SAFETY: the client is alive, the text is copied.
+    // SAFETY: `producers` keep the client alive; the text is copied.
     unsafe {
         rd::rd_kafka_test_fatal_error(producers[0].member.client().handle.as_ptr(), code, c"planted".as_ptr());
     }
@@ -53,14 +54,15 @@ fn fatal_error_is_reported_once_for_each_producer_and_the_next_one_gets_a_new_cl
     assert!(next.member.client().fatal().is_none());
     assert!(other.member.client().fatal().is_none());
     for failed in &producers {
-        let refused = failed.member.in_flight.take_without_waiting(Claim { bytes: 1, partition: None, future: None });
+        let refused = failed.member.in_flight.try_acquire(PermitRequest { bytes: 1, partition: None, future: None });
         assert_eq!(refused.unwrap_err().message().matches("planted").count(), 1);
     }
     assert_eq!(*names.lock(), ["producer \"a\"", "producer \"b\""]);
 }
 
+/// With `enable.gapless.guarantee` one failed event is a fatal error of the client.
 #[test]
-fn producer_whose_failed_event_ends_its_client_shares_it_with_nobody() {
+fn producer_with_gapless_guarantee_has_its_own_client() {
     let connection = connection(&FatalNames::default());
     let gapless = r#"{"kafka": {"enable.gapless.guarantee": true}}"#;
     let producers = ["a", "b"].map(|name| producer(&connection, name, gapless));

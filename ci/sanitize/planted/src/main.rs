@@ -1,4 +1,5 @@
-//! Loads the library with the faults as a host loads the plugin, and has one committed: `planted LIBRARY FAULT`.
+//! Loads the library with the faults as a host loads the plugin, and runs one: `planted LIBRARY
+//! FAULT`.
 
 use std::env;
 use std::ffi::{CString, c_char, c_int, c_void};
@@ -15,14 +16,14 @@ fn main() {
     let arguments: Vec<_> =
         env::args().skip(1).map(|text| CString::new(text).expect("no NUL in an argument")).collect();
     let [path, fault] = &arguments[..] else { panic!("usage: planted LIBRARY FAULT") };
-    // SAFETY: a C string; the library has no constructors.
+    // SAFETY: `path` is a live C string; the library has no constructors.
     let library = unsafe { dlopen(path.as_ptr(), RTLD_NOW) };
     assert!(!library.is_null(), "{path:?} could not be loaded");
-    // SAFETY: just opened; a C string.
+    // SAFETY: `library` is open; the name is a C string.
     let commit = unsafe { dlsym(library, c"commit".as_ptr()) };
     assert!(!commit.is_null(), "{path:?} has no function commit");
-    // SAFETY: what src/lib.rs exports by this name is of this type.
+    // SAFETY: src/lib.rs exports `commit` with this type.
     let commit: unsafe extern "C" fn(*const c_char) = unsafe { transmute(commit) };
-    // SAFETY: a C string.
+    // SAFETY: `fault` is a live C string.
     unsafe { commit(fault.as_ptr()) };
 }

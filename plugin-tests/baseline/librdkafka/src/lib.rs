@@ -1,6 +1,7 @@
-//! Nothing in Rust: a program that has `use unpatched_librdkafka as _;` is linked with librdkafka as published.
+//! Links a program that has `use unpatched_librdkafka as _;` with librdkafka as published. Contains
+//! no Rust code.
 
-// Linked only if they are named.
+// A crate that nothing refers to is not linked.
 use curl_sys as _;
 use libz_sys as _;
 use openssl_sys as _;

@@ -1,4 +1,4 @@
-//! Futures of pulls, which are tickets: what is dropped has taken nothing.
+//! Futures of pulls: a pull that is dropped before it is done takes no event.
 
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, mpsc};
@@ -7,12 +7,12 @@ use std::time::Duration;
 
 use octopus_loader::{Consumer, Event, Pull, Status};
 
-use super::{PATIENCE, Progress, Shared};
+use super::{MAX_WAIT, Progress, Shared};
 use crate::run::{Failure, OrFail, Result, check};
 
 pub struct Reader {
     consumer: Consumer,
-    /// The offset of the event that comes next.
+    /// The offset of the next event.
     next: u64,
     progress: Arc<Progress>,
     shared: Arc<Shared>,
@@ -23,69 +23,68 @@ impl Reader {
         Reader { consumer, next: 0, progress, shared }
     }
 
-    /// Pulls until all that was written was read, each event once and in order, however tickets are treated.
-    pub fn read(&mut self, chance: &mut fastrand::Rng, written: u64) -> Result<()> {
+    /// Pulls until all written events were read, each once and in order, however each pull is used.
+    pub fn read(&mut self, rng: &mut fastrand::Rng, written: u64) -> Result<()> {
         while self.next < written {
-            let ticket = self.consumer.pull().or_fail("pulling")?;
-            match chance.u8(..6) {
+            let pull = self.consumer.pull().or_fail("pulling")?;
+            match rng.u8(..6) {
                 0 => {
                     self.progress.begin("waiting for an event");
-                    let event = ticket.wait(PATIENCE);
-                    self.take(event)?;
+                    let event = pull.wait(MAX_WAIT);
+                    self.check_next(event)?;
                 }
-                1 => drop(ticket),
+                1 => drop(pull),
                 2 => {
-                    // What a test took and nobody asked for is handed back.
-                    ticket.is_done().or_fail("testing a pull")?;
-                    drop(ticket);
+                    // A pull that has its event is dropped: the event returns to the consumer.
+                    pull.is_done().or_fail("testing a pull")?;
+                    drop(pull);
                 }
                 3 => {
-                    self.progress.begin("asking a pull");
-                    while !ticket.is_done().or_fail("testing a pull")? {
+                    self.progress.begin("polling a pull");
+                    while !pull.is_done().or_fail("testing a pull")? {
                         thread::yield_now();
                     }
-                    let event = ticket.wait(Duration::ZERO);
-                    self.take(event)?;
+                    let event = pull.wait(Duration::ZERO);
+                    self.check_next(event)?;
                 }
-                4 => self.by_twos(&ticket)?,
-                _ => self.be_told(&ticket)?,
+                4 => self.wait_on_two_threads(&pull)?,
+                _ => self.complete_by_callback(&pull)?,
             }
             self.progress.step("between futures");
         }
         Ok(())
     }
 
-    /// One ticket is for one event, whoever waits.
-    fn by_twos(&mut self, ticket: &Pull) -> Result<()> {
-        self.progress.begin("waiting for an event by twos");
+    /// A pull has one event, which both threads receive.
+    fn wait_on_two_threads(&mut self, pull: &Pull) -> Result<()> {
+        self.progress.begin("waiting for an event on two threads");
         let both = thread::scope(|scope| {
-            let other = scope.spawn(|| ticket.wait(PATIENCE));
-            let own = ticket.wait(PATIENCE);
+            let other = scope.spawn(|| pull.wait(MAX_WAIT));
+            let own = pull.wait(MAX_WAIT);
             other.join().map(|others| (own, others))
         });
         let (own, others) = both.map_err(|_| Failure::new("a thread that waited panicked"))?;
-        let id = others.or_fail("waiting for an event by twos")?.map(|event| event.id());
-        check(id == Some(self.next), format_args!("both get event {}, not the other one {id:?}", self.next))?;
-        self.take(own)
+        let id = others.or_fail("waiting for an event on two threads")?.map(|event| event.id());
+        check(id == Some(self.next), format_args!("both threads receive event {}, not {id:?}", self.next))?;
+        self.check_next(own)
     }
 
-    fn be_told(&mut self, ticket: &Pull) -> Result<()> {
-        self.progress.begin("being told of an event");
-        let (told, hear) = mpsc::channel();
+    fn complete_by_callback(&mut self, pull: &Pull) -> Result<()> {
+        self.progress.begin("waiting for a completion");
+        let (sender, receiver) = mpsc::channel();
         let shared = self.shared.clone();
-        shared.asked.fetch_add(1, Ordering::Relaxed);
-        ticket
-            .on_complete(move |ticket| {
-                shared.told.fetch_add(1, Ordering::Relaxed);
-                let _ = told.send(ticket.wait(Duration::ZERO));
-            })
-            .or_fail("asking to be told of an event")?;
-        let event = hear.recv_timeout(PATIENCE).or_fail("waiting to be told of an event")?;
-        self.take(event)?;
-        check(hear.recv_timeout(Duration::ZERO).is_err(), "a completion is called once")
+        shared.requested.fetch_add(1, Ordering::Relaxed);
+        pull.on_complete(move |pull| {
+            shared.called.fetch_add(1, Ordering::Relaxed);
+            let _ = sender.send(pull.wait(Duration::ZERO));
+        })
+        .or_fail("registering a completion of a pull")?;
+        let event = receiver.recv_timeout(MAX_WAIT).or_fail("waiting for the completion of a pull")?;
+        self.check_next(event)?;
+        check(receiver.recv_timeout(Duration::ZERO).is_err(), "a completion is called once")
     }
 
-    fn take(&mut self, event: octopus_loader::Result<Option<Event>>) -> Result<()> {
+    fn check_next(&mut self, event: octopus_loader::Result<Option<Event>>) -> Result<()> {
         let event = event.or_fail(format_args!("waiting for event {}", self.next))?;
         let id = event.map(|event| event.id());
         check(id == Some(self.next), format_args!("event {} comes next, not {id:?}", self.next))?;
@@ -93,17 +92,17 @@ impl Reader {
         Ok(())
     }
 
-    /// A ticket that is waited for as its consumer goes ends, too.
+    /// A pull that is pending when its consumer closes ends, too.
     pub fn close(&self) -> Result<()> {
-        let ticket = self.consumer.pull().or_fail("pulling")?;
+        let pull = self.consumer.pull().or_fail("pulling")?;
         self.progress.begin("waiting for an event while closing");
-        let waits = ticket.clone();
-        let waiting = thread::spawn(move || waits.wait(PATIENCE).map(drop));
-        self.consumer.close(PATIENCE).or_fail("closing a consumer")?;
+        let waits = pull.clone();
+        let waiting = thread::spawn(move || waits.wait(MAX_WAIT).map(drop));
+        self.consumer.close(MAX_WAIT).or_fail("closing a consumer")?;
         let ended = waiting.join().map_err(|_| Failure::new("a thread that waited panicked"))?;
-        for ended in [ended, ticket.wait(PATIENCE).map(drop)] {
-            let is = ended.as_ref().is_err_and(|error| error.status == Status::Closed);
-            check(is, format_args!("a ticket of a closed consumer says so, not {ended:?}"))?;
+        for ended in [ended, pull.wait(MAX_WAIT).map(drop)] {
+            let is_expected = ended.as_ref().is_err_and(|error| error.status == Status::Closed);
+            check(is_expected, format_args!("a pull of a closed consumer fails with Closed, not {ended:?}"))?;
         }
         Ok(())
     }

@@ -1,4 +1,4 @@
-//! Addresses at which nobody speaks Kafka.
+//! Addresses without a reachable broker.
 
 use std::io;
 use std::net::{SocketAddr, TcpListener, TcpStream};
@@ -9,53 +9,63 @@ use std::time::Duration;
 use crate::run::{Failure, OrFail, Result};
 
 pub struct Address {
-    pub is: &'static str,
+    pub description: &'static str,
     /// `host:port`.
-    pub at: String,
-    /// What keeps it as it is.
-    _held: Vec<OwnedFd>,
+    pub address: String,
+    /// Sockets that keep the port in its state.
+    _descriptors: Vec<OwnedFd>,
 }
 
 impl Address {
-    /// Whoever connects is refused.
+    /// Refuses connections.
     pub fn closed() -> Result<Self> {
         let listener = TcpListener::bind("127.0.0.1:0").or_fail("finding a free port")?;
-        let at = listener.local_addr().or_fail("asking for a port")?.to_string();
-        Ok(Address { is: "a closed port", at, _held: Vec::new() })
+        let address = listener.local_addr().or_fail("getting the listener's port")?.to_string();
+        Ok(Address { description: "a closed port", address, _descriptors: Vec::new() })
     }
 
-    /// Connections are taken, and nothing is said.
+    /// Accepts connections and sends nothing.
     pub fn silent() -> Result<Self> {
         let listener = TcpListener::bind("127.0.0.1:0").or_fail("finding a free port")?;
-        let at = listener.local_addr().or_fail("asking for a port")?.to_string();
-        // They live as long as the process: hanging up would say something.
+        let address = listener.local_addr().or_fail("getting the listener's port")?.to_string();
+        // The connections stay open as long as the process: closing them would be a response.
         thread::spawn(move || listener.incoming().for_each(std::mem::forget));
-        Ok(Address { is: "a port that says nothing", at, _held: Vec::new() })
+        Ok(Address { description: "a port that sends nothing", address, _descriptors: Vec::new() })
     }
 
-    /// Reserved for names that don't exist (RFC 2606).
+    /// A host name that can't be resolved (`.invalid` is reserved, RFC 2606).
     pub fn unknown() -> Self {
-        Address { is: "a name that nobody has", at: "nobody.invalid:9092".to_owned(), _held: Vec::new() }
+        Address {
+            description: "an unknown host name",
+            address: "nobody.invalid:9092".to_owned(),
+            _descriptors: Vec::new(),
+        }
     }
 
-    /// Of a broker that will go.
-    pub fn left(at: String) -> Self {
-        Address { is: "a broker that went", at, _held: Vec::new() }
+    /// The address of a broker that will go down.
+    pub fn of_lost_broker(address: String) -> Self {
+        Address { description: "a broker that went down", address, _descriptors: Vec::new() }
     }
 
-    /// Packets are dropped, as by a firewall: the queue of a listener that takes no connection is full.
-    pub fn full() -> Result<Self> {
+    /// Drops packets as a firewall does: the listener's queue is full, and nothing accepts
+    /// connections.
+    pub fn dropping_packets() -> Result<Self> {
         let listener = TcpListener::bind("127.0.0.1:0").or_fail("finding a free port")?;
-        // SAFETY: a socket of ours, which listens already; this makes its queue shorter.
+        // SAFETY: `listener` keeps the descriptor open; `listen` on a listening socket only changes
+        // its backlog.
         let failed = unsafe { libc::listen(listener.as_raw_fd(), 0) };
         if failed != 0 {
-            return Err(Failure::new(format_args!("shortening a queue: {}", io::Error::last_os_error())));
+            return Err(Failure::new(format_args!("shortening a listener's queue: {}", io::Error::last_os_error())));
         }
-        let address: SocketAddr = listener.local_addr().or_fail("asking for a port")?;
-        let mut held = vec![OwnedFd::from(listener)];
+        let address: SocketAddr = listener.local_addr().or_fail("getting the listener's port")?;
+        let mut descriptors = vec![OwnedFd::from(listener)];
         while let Ok(connection) = TcpStream::connect_timeout(&address, Duration::from_millis(300)) {
-            held.push(OwnedFd::from(connection));
+            descriptors.push(OwnedFd::from(connection));
         }
-        Ok(Address { is: "a port that drops packets", at: address.to_string(), _held: held })
+        Ok(Address {
+            description: "a port that drops packets",
+            address: address.to_string(),
+            _descriptors: descriptors,
+        })
     }
 }

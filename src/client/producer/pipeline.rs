@@ -1,0 +1,370 @@
+//! Checks, prepares and sends the events of a producer. Preparing runs in the caller or on the
+//! thread pool; in strict order, events are sent in push order.
+
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
+
+use super::NewEvent;
+use super::stages::{Content, PreparedEvent, PreparedRecord, SelectorMetadata, UnpreparedEvent, text_at};
+use crate::client::preparation::Preparation;
+use crate::client::topic::Topic;
+use crate::components::{DefaultSelector, Provided, Selector};
+use crate::delivery::future::Future;
+use crate::delivery::in_flight::{Permit, PermitRequest};
+use crate::delivery::sequencer::{SequenceSlot, Sequencer};
+use crate::json;
+use crate::kafka::{EncodedRecord, KafkaProducer};
+use crate::record::{EventRecord, HEADER, LENGTH_PREFIX, Metadata, Record};
+use crate::support::deadline::Deadline;
+use crate::support::error::{Error, Kind, Result};
+use crate::support::thread_pool::{HIGHEST_PRIORITY, PoolId, RejectedTask, ThreadPool};
+
+/// The parts of a producer that preparing and sending need. Tasks of the pool keep it alive until
+/// the last event is dispatched.
+pub struct PushPipeline {
+    pub topic: Arc<Topic>,
+    pub selection: Selection,
+    /// The error of each push of JSON metadata, if a component is missing.
+    pub json_error: Option<Error>,
+    pub pool: Arc<ThreadPool>,
+    /// The pool's id if the pool has threads; else tasks run in `push`, and this is `NONE`.
+    pub pool_id: PoolId,
+    pub is_strict: bool,
+    /// It owns the host's selector, so that the dispatching thread uses the selector without a
+    /// lock.
+    pub sequencer: Sequencer<PreparedEvent, Option<Box<dyn Selector>>>,
+    pub records: KafkaProducer,
+}
+
+pub enum Selection {
+    Default(DefaultSelector),
+    /// The host's selector, or the host's preparation of each event.
+    Host,
+    /// The selector is missing: only pushes that name a partition succeed.
+    Unavailable(Error),
+}
+
+impl PushPipeline {
+    pub fn push<R: Record>(self: &Arc<Self>, event: &NewEvent<R>) -> Result<Option<Arc<Future>>> {
+        let size = self.check_size(&event.record)?;
+        self.check_metadata(&event.record.metadata())?;
+        if self.pool_id != PoolId::NONE {
+            return self.push_on_pool(self.copy(event, size)?, size, self.future_for(event));
+        }
+        if let Metadata::Json(text) = event.record.metadata() {
+            self.validate(text, || event.record.data())?;
+        }
+        if self.needs_host_component(&event.record) {
+            return self.push_with_host_component(event, size);
+        }
+        let partition = self.select_partition(event.partition, "", None)?;
+        let future = self.future_for(event);
+        let flushes = self.records.flushes();
+        let permit = self.acquire_permit(size, Some(partition), &future)?;
+        self.records.send(partition, &event.record, size, permit)?;
+        self.records.flush_after(flushes);
+        Ok(future)
+    }
+
+    fn future_for<R>(&self, event: &NewEvent<R>) -> Option<Arc<Future>> {
+        event.wants_future.then(|| self.records.future())
+    }
+
+    /// Whether the host serializes this event or selects its partition.
+    fn needs_host_component(&self, record: &impl Record) -> bool {
+        matches!(self.selection, Selection::Host)
+            || (matches!(self.topic.parts().serializer, Provided::Custom(_))
+                && matches!(record.metadata(), Metadata::Json(_)))
+    }
+
+    /// Prepares and sends the event in the caller, with the host's serializer or selector.
+    fn push_with_host_component<R: Record>(
+        self: &Arc<Self>,
+        event: &NewEvent<R>,
+        size: usize,
+    ) -> Result<Option<Arc<Future>>> {
+        self.records.mark_prepared_elsewhere();
+        let record = self.serialize(self.copy(event, size)?)?;
+        self.finish_in_caller(Ok(record), self.future_for(event))
+    }
+
+    pub fn push_prepared<R: Record>(
+        self: &Arc<Self>,
+        event: &NewEvent<R>,
+        preparation: Box<dyn Preparation>,
+    ) -> Result<Option<Arc<Future>>> {
+        let (data, partition, future) = (event.record.data(), event.partition, self.future_for(event));
+        match self.check_size(&event.record) {
+            Ok(size) if self.pool_id != PoolId::NONE => {
+                let content = Content::HostPrepared { preparation, data: data.concat() };
+                self.push_on_pool(UnpreparedEvent { content, partition }, size, future)
+            }
+            Ok(_) => {
+                self.records.mark_prepared_elsewhere();
+                self.finish_in_caller(self.run_preparation(preparation, &data, partition), future)
+            }
+            Err(too_large) => self.finish_in_caller(Err(too_large), future),
+        }
+    }
+
+    /// Sends an event that was prepared in the caller, or fails its future.
+    fn finish_in_caller(
+        &self,
+        record: Result<PreparedRecord>,
+        future: Option<Arc<Future>>,
+    ) -> Result<Option<Arc<Future>>> {
+        let size = record.as_ref().map_or(0, |prepared| prepared.record.bytes().len());
+        let permit = self.acquire_permit(size, None, &future)?;
+        self.finish(None, PreparedEvent { record, permit });
+        Ok(future)
+    }
+
+    fn push_on_pool(
+        self: &Arc<Self>,
+        event: UnpreparedEvent,
+        size: usize,
+        future: Option<Arc<Future>>,
+    ) -> Result<Option<Arc<Future>>> {
+        let permit = self.acquire_permit(size, None, &future)?;
+        // The slot is reserved last: waiting for a permit with a slot would block later events,
+        // whose permits can't be released before this slot is completed.
+        let task = PrepareTask {
+            permit,
+            slot: self.is_strict.then(|| self.sequencer.reserve()),
+            event: Some(event),
+            size,
+            pipeline: self.clone(),
+        };
+        if self.pool_id.is_on_this_thread() {
+            // A task of the pool pushes this event. Another task might wait for that task's thread,
+            // so the event is prepared here.
+            task.run();
+            return Ok(future);
+        }
+        if let Err(RejectedTask { error, task }) = self.pool.submit(Box::new(move || task.run()), HIGHEST_PRIORITY) {
+            let error = error.context("submitting an event to the thread pool").context(self.pushing());
+            // This push returns the error, so no flush has to report it.
+            self.records.in_flight().report_early(vec![(permit, None)]);
+            drop(task);
+            return Err(error);
+        }
+        Ok(future)
+    }
+
+    fn copy<R: Record>(&self, event: &NewEvent<R>, size: usize) -> Result<UnpreparedEvent> {
+        let content = match (event.record.metadata(), &self.topic.parts().serializer) {
+            (Metadata::Json(text), Provided::Custom(serializer)) => Content::Raw {
+                serializer: serializer.clone(),
+                metadata: text.to_owned(),
+                data: event.record.data().concat(),
+            },
+            (Metadata::Json(text), _) => {
+                let start = HEADER + LENGTH_PREFIX;
+                Content::Encoded(self.records.encode(&event.record, size)?, Some(start..start + text.len()))
+            }
+            (Metadata::Serialized(_), _) => Content::Encoded(self.records.encode(&event.record, size)?, None),
+        };
+        Ok(UnpreparedEvent { content, partition: event.partition })
+    }
+
+    /// Validates the event and makes its record, on the pool.
+    fn prepare(&self, event: UnpreparedEvent) -> Result<PreparedRecord> {
+        match &event.content {
+            Content::Encoded(record, Some(text)) => {
+                let (bytes, end) = (record.bytes(), text.end);
+                self.validate(text_at(bytes, text), || vec![&bytes[end..]])?;
+            }
+            Content::Encoded(_, None) => {}
+            Content::Raw { metadata, data, .. } => self.validate(metadata, || vec![data])?,
+            Content::HostPrepared { .. } => {} // the host validates it when it serializes it
+        }
+        self.serialize(event)
+    }
+
+    fn run_preparation(
+        &self,
+        mut preparation: Box<dyn Preparation>,
+        data: &[&[u8]],
+        partition: Option<u64>,
+    ) -> Result<PreparedRecord> {
+        let metadata = preparation.prepare(data).map_err(|error| error.context(self.pushing()))?;
+        let record = self.encode_serialized(&metadata, data)?;
+        Ok(PreparedRecord { record, metadata: SelectorMetadata::Unknown, partition, preparation: Some(preparation) })
+    }
+
+    fn encode_serialized(&self, metadata: &[u8], data: &[&[u8]]) -> Result<EncodedRecord> {
+        let record = EventRecord::new(Metadata::Serialized(metadata), data.iter().copied());
+        let size = self.check_size(&record)?;
+        self.records.encode(&record, size)
+    }
+
+    fn validate<'a>(&self, metadata: &str, data: impl FnOnce() -> Vec<&'a [u8]>) -> Result<()> {
+        let Provided::Custom(validator) = &self.topic.parts().validator else { return Ok(()) };
+        let data = if validator.wants_data() { data() } else { Vec::new() };
+        validator.validate(metadata, &data).map_err(|error| error.context(self.pushing()))
+    }
+
+    fn serialize(&self, event: UnpreparedEvent) -> Result<PreparedRecord> {
+        let partition = event.partition;
+        match event.content {
+            Content::Raw { serializer, metadata, data } => {
+                let serialized = serializer.serialize(&metadata).map_err(|error| error.context(self.pushing()))?;
+                let record = self.encode_serialized(&serialized, &[&data])?;
+                Ok(PreparedRecord { record, metadata: SelectorMetadata::Owned(metadata), partition, preparation: None })
+            }
+            Content::Encoded(record, text) => {
+                let metadata = text.map_or(SelectorMetadata::Unknown, SelectorMetadata::Within);
+                Ok(PreparedRecord { record, metadata, partition, preparation: None })
+            }
+            Content::HostPrepared { preparation, data } => self.run_preparation(preparation, &[&data], partition),
+        }
+    }
+
+    fn acquire_permit(&self, size: usize, partition: Option<u32>, future: &Option<Arc<Future>>) -> Result<Permit> {
+        let in_flight = self.records.in_flight();
+        let request = PermitRequest { bytes: size as u64, partition, future: future.clone() };
+        if self.pool_id.is_on_this_thread() {
+            return in_flight.try_acquire(request);
+        }
+        let fail_fast = |began| self.records.unreached(began).map(|error| error.context(self.pushing()));
+        in_flight.acquire(request, || Deadline::after(self.topic.context().timeout), fail_fast)
+    }
+
+    /// Dispatches a prepared event, in its slot if it has one. The host's selector and preparations
+    /// always need a slot, since they select the partition of one event at a time.
+    fn finish(&self, slot: Option<SequenceSlot>, prepared: PreparedEvent) {
+        let host_selects = matches!(self.selection, Selection::Host)
+            || prepared.record.as_ref().is_ok_and(|prepared| prepared.preparation.is_some());
+        let slot = slot.or_else(|| host_selects.then(|| self.sequencer.reserve()));
+        match slot {
+            Some(slot) => self.sequencer.complete(slot, prepared, |selector, prepared| {
+                self.dispatch(prepared, selector.as_mut());
+            }),
+            None => self.dispatch(prepared, None),
+        }
+    }
+
+    /// Sends a prepared event. If that fails, the event's future fails.
+    fn dispatch(&self, prepared: PreparedEvent, selector: Option<&mut Box<dyn Selector>>) {
+        let PreparedEvent { record, permit } = prepared;
+        let sent = catch_unwind(AssertUnwindSafe(|| {
+            let PreparedRecord { record, metadata, partition, mut preparation } = record?;
+            if let Some(partition) = self.select_by_preparation(partition, preparation.as_mut())? {
+                return self.records.send_encoded(partition, record, permit);
+            }
+            let text = match &metadata {
+                SelectorMetadata::Within(range) => text_at(record.bytes(), range),
+                SelectorMetadata::Owned(text) => text,
+                SelectorMetadata::Unknown => "",
+            };
+            let partition = self.select_partition(partition, text, selector)?;
+            self.records.send_encoded(partition, record, permit)
+        }));
+        let failure = match sent {
+            Ok(Ok(())) => return,
+            Ok(Err(error)) => error,
+            Err(_) => Error::new(Kind::Panicked, "sending an event: a panic inside Octopus; report this as a bug"),
+        };
+        self.records.fail(permit, failure);
+    }
+
+    fn check_size(&self, record: &impl Record) -> Result<usize> {
+        let max = self.records.max_record();
+        match record.size() {
+            Some(size) if size <= max => Ok(size),
+            size => Err(Error::new(
+                Kind::TooLarge,
+                format!(
+                    "the event's record has {} bytes, above the limit of {max} that kafka.message.max.bytes sets; \
+                     raise this property and the Kafka topic's max.message.bytes",
+                    size.map_or("too many".to_owned(), |size| size.to_string()),
+                ),
+            )
+            .context(self.pushing())),
+        }
+    }
+
+    fn check_metadata(&self, metadata: &Metadata) -> Result<()> {
+        let Metadata::Json(text) = metadata else { return Ok(()) };
+        if let Some(error) = &self.json_error {
+            return Err(error.clone().context(self.pushing()));
+        }
+        json::check(text).map_err(|reason| {
+            Error::new(Kind::InvalidMetadata, format!("the metadata is not JSON: {reason}")).context(self.pushing())
+        })
+    }
+
+    fn select_by_preparation(
+        &self,
+        requested: Option<u64>,
+        preparation: Option<&mut Box<dyn Preparation>>,
+    ) -> Result<Option<u32>> {
+        let Some(preparation) = preparation else { return Ok(None) };
+        preparation.select(requested, self.topic.partition_count()).map_err(|error| error.context(self.pushing()))
+    }
+
+    fn select_partition(
+        &self,
+        requested: Option<u64>,
+        metadata: &str,
+        selector: Option<&mut Box<dyn Selector>>,
+    ) -> Result<u32> {
+        let partitions = self.topic.partition_count();
+        match (&self.selection, selector) {
+            (Selection::Default(selector), _) => Ok(selector.select(requested, partitions)),
+            (Selection::Host, Some(selector)) => {
+                selector.select(metadata, requested, partitions).map_err(|error| error.context(self.pushing()))
+            }
+            (Selection::Host, None) => Err(Error::new(Kind::Component, "the topic's selector is in use")),
+            // The host has the selector itself: a partition that it names comes from that selector.
+            (Selection::Unavailable(missing_selector), _) => match requested {
+                Some(partition) if partition < u64::from(partitions) => Ok(partition as u32),
+                Some(partition) => {
+                    let reason = format!("partition {partition} does not exist, there are {partitions}");
+                    Err(Error::invalid(reason).context(self.pushing()))
+                }
+                None => Err(missing_selector.clone().context(self.pushing())),
+            },
+        }
+    }
+
+    pub fn pushing(&self) -> String {
+        format!("pushing to topic {:?}", self.topic.name())
+    }
+}
+
+/// The pool's task of preparing one event. Dropping it without running it fails the event's future
+/// and completes its slot.
+struct PrepareTask {
+    pipeline: Arc<PushPipeline>,
+    permit: Permit,
+    slot: Option<SequenceSlot>,
+    event: Option<UnpreparedEvent>,
+    /// The bytes that the permit counts.
+    size: usize,
+}
+
+impl PrepareTask {
+    fn run(mut self) {
+        let Some(event) = self.event.take() else { return };
+        let record = catch_unwind(AssertUnwindSafe(|| self.pipeline.prepare(event))).unwrap_or_else(|_| {
+            Err(Error::new(Kind::Panicked, "preparing an event: a panic inside Octopus; report this as a bug"))
+        });
+        if let Ok(prepared) = &record
+            && prepared.record.bytes().len() != self.size
+        {
+            self.pipeline.records.in_flight().resize(self.permit, prepared.record.bytes().len() as u64);
+        }
+        self.pipeline.finish(self.slot.take(), PreparedEvent { record, permit: self.permit });
+    }
+}
+
+impl Drop for PrepareTask {
+    fn drop(&mut self) {
+        if self.event.take().is_some() {
+            let error = Error::new(Kind::HostCallback, "the thread pool dropped the task that prepares the event");
+            let record = Err(error.context(self.pipeline.pushing()));
+            self.pipeline.finish(self.slot.take(), PreparedEvent { record, permit: self.permit });
+        }
+    }
+}

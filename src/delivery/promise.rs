@@ -1,0 +1,167 @@
+//! A result that arrives once and stays.
+
+use std::sync::Weak;
+use std::time::{Duration, Instant};
+
+use crate::support::callbacks::{CallbackBatch, Completion};
+use crate::support::deadline::Deadline;
+use crate::support::error::{Error, Kind, Result};
+use crate::support::sync::{Condvar, Mutex};
+
+/// The producer queue that a promise waits for. Waiting ends its linger, since a wait that lasts
+/// for `linger.ms` gains nothing.
+pub trait FlushLinger: Send + Sync {
+    /// Sends the records that linger. Returns when nothing is in flight or after `at_most`; at once
+    /// if another thread flushes. Returns whether records may be left, so that another call is
+    /// needed.
+    fn flush_linger(&self, at_most: Duration) -> bool;
+    /// The error if no broker was ever reached. `began` is when the wait began, which continues for
+    /// a while in case a broker is reached yet; without it, the wait is over.
+    fn unreached(&self, began: Option<Instant>) -> Option<Error>;
+}
+
+/// A result that arrives once and stays.
+pub struct Promise<T> {
+    slot: Mutex<Slot<T>>,
+    arrived: Condvar,
+}
+
+struct Slot<T> {
+    result: Option<Result<T>>,
+    /// The completions to call when the result arrives.
+    completions: Vec<Completion>,
+}
+
+impl<T: Clone> Promise<T> {
+    pub(super) fn new() -> Self {
+        Promise { slot: Mutex::new(Slot { result: None, completions: Vec::new() }), arrived: Condvar::new() }
+    }
+
+    /// Stores the first result and queues the completions. It queues them under the promise's lock,
+    /// so that completions are called in the order in which they were registered.
+    pub(super) fn settle(&self, result: Result<T>, callbacks: &CallbackBatch) {
+        let mut slot = self.slot.lock();
+        if slot.result.is_some() {
+            return;
+        }
+        slot.result = Some(result);
+        callbacks.enqueue(std::mem::take(&mut slot.completions));
+        drop(slot);
+        self.arrived.notify_all();
+    }
+
+    pub(super) fn get(&self) -> Option<Result<T>> {
+        self.slot.lock().result.clone()
+    }
+
+    pub(super) fn is_settled(&self) -> bool {
+        self.slot.lock().result.is_some()
+    }
+
+    pub(super) fn on_settled(&self, completion: Completion) {
+        let mut slot = self.slot.lock();
+        if slot.result.is_none() {
+            return slot.completions.push(completion);
+        }
+        drop(slot);
+        CallbackBatch::default().enqueue([completion]);
+    }
+
+    pub(super) fn wait(&self, deadline: Deadline, queue: &Weak<dyn FlushLinger>) -> Result<T> {
+        // Long enough for a round trip to a nearby broker; short enough that no other flush waits
+        // long.
+        const LINGER_FLUSH: Duration = Duration::from_millis(1);
+        const MAX_PAUSE: Duration = Duration::from_millis(64);
+        let mut pause = Duration::from_millis(1);
+        let mut began = None;
+        let mut lingers = true;
+        loop {
+            if let Some(result) = self.get() {
+                return result;
+            }
+            if deadline.has_passed() {
+                let unreached = began.and_then(|_| queue.upgrade()?.unreached(None));
+                return Err(unreached.unwrap_or_else(|| Error::from_kind(Kind::TimedOut)));
+            }
+            if let Some(queue) = queue.upgrade() {
+                lingers = lingers && queue.flush_linger(deadline.remaining(LINGER_FLUSH));
+                // The clock is read only here: most results are there already, and reading it would
+                // cost as much as everything else.
+                if let Some(error) = queue.unreached(Some(*began.get_or_insert_with(Instant::now))) {
+                    return Err(error);
+                }
+            }
+            let mut slot = self.slot.lock();
+            if slot.result.is_none() {
+                self.arrived.wait_for(&mut slot, deadline.remaining(pause));
+            }
+            pause = (pause * 2).min(MAX_PAUSE);
+        }
+    }
+}
+
+#[cfg(all(test, feature = "loom"))]
+mod models {
+    use loom::sync::Arc as ModelledArc;
+    use loom::sync::atomic::{AtomicUsize, Ordering as ModelledOrdering};
+    use loom::thread;
+
+    use super::*;
+
+    struct NoQueue;
+
+    impl FlushLinger for NoQueue {
+        fn flush_linger(&self, _: Duration) -> bool {
+            false
+        }
+
+        fn unreached(&self, _: Option<Instant>) -> Option<Error> {
+            None
+        }
+    }
+
+    /// The first result is the one that every wait returns, and no wait misses its arrival.
+    #[test]
+    fn every_wait_returns_the_first_result() {
+        loom::model(|| {
+            let promise = ModelledArc::new(Promise::<u32>::new());
+            let (first, second) = (promise.clone(), promise.clone());
+            let settling = thread::spawn(move || {
+                first.settle(Ok(1), &CallbackBatch::default());
+                first.settle(Ok(2), &CallbackBatch::default());
+            });
+            let wait = |promise: &Promise<u32>| {
+                let no_queue: Weak<dyn FlushLinger> = Weak::<NoQueue>::new();
+                promise.wait(Deadline::NEVER, &no_queue).unwrap()
+            };
+            let waiting = thread::spawn(move || wait(&second));
+            assert_eq!(wait(&promise), 1);
+            assert_eq!(waiting.join().unwrap(), 1);
+            settling.join().unwrap();
+        });
+    }
+
+    /// A completion that is registered while the result arrives is queued once, by the registering
+    /// thread or by the settling one.
+    #[test]
+    fn completion_is_queued_once() {
+        struct Counted(ModelledArc<AtomicUsize>);
+        impl Drop for Counted {
+            fn drop(&mut self) {
+                self.0.fetch_add(1, ModelledOrdering::Relaxed);
+            }
+        }
+        loom::model(|| {
+            let gone = ModelledArc::new(AtomicUsize::new(0));
+            let promise = ModelledArc::new(Promise::<u32>::new());
+            let settled = promise.clone();
+            let settling = thread::spawn(move || settled.settle(Ok(1), &CallbackBatch::default()));
+            let counted = Counted(gone.clone());
+            // Without the thread that calls completions, a queued completion is dropped at once.
+            promise.on_settled(Box::new(move || drop(counted)));
+            settling.join().unwrap();
+            assert!(promise.slot.lock().completions.is_empty());
+            assert_eq!(gone.load(ModelledOrdering::Relaxed), 1);
+        });
+    }
+}

@@ -1,0 +1,158 @@
+//! What happens when partitions are assigned to a consumer and when they are revoked.
+
+use std::collections::VecDeque;
+use std::sync::atomic::Ordering;
+
+use rdkafka::bindings as rd;
+use rdkafka::types::RDKafkaErrorCode;
+
+use super::{OFFSET_INVALID, Shared};
+use crate::kafka::librdkafka::codes::{self, Code};
+use crate::kafka::librdkafka::errors;
+use crate::kafka::librdkafka::message::Message;
+use crate::kafka::librdkafka::partitions::PartitionList;
+use crate::kafka::librdkafka::queue::{Queue, QueueEvent};
+use crate::kafka::librdkafka::text::text;
+use crate::support::error::Result;
+use crate::support::services::Rebalance;
+
+impl Shared {
+    /// Assigns the partitions that the host named, at the group's committed offsets, without joining the group.
+    pub(super) fn assign_targets(&self) {
+        let committed = self.committed_offsets(&self.targets);
+        self.refresh_metadata();
+        if let Err(error) = self.while_readers_wait(|_| self.assign(&self.targets, &committed)) {
+            self.persistent_error.set(error.context(format_args!("assigning partitions {:?}", self.targets)));
+        }
+    }
+
+    /// Runs `work` while no reader holds the batch: sleeping readers are woken and release its lock, new ones
+    /// wait.
+    pub(super) fn while_readers_wait<T>(&self, work: impl FnOnce(&mut VecDeque<Message>) -> T) -> T {
+        self.rebalancing.store(true, Ordering::Release);
+        self.data.wake();
+        let mut batch = self.batch.lock();
+        let result = work(&mut batch);
+        drop(batch);
+        self.rebalancing.store(false, Ordering::Release);
+        result
+    }
+
+    /// Processes an assignment or a revocation of the group.
+    pub(super) fn rebalance(&self, event: &QueueEvent) {
+        let assigning = RDKafkaErrorCode::from(event.error()) == RDKafkaErrorCode::AssignPartitions;
+        let partitions: Vec<u32> =
+            event.partitions().iter().filter_map(|part| u32::try_from(part.partition).ok()).collect();
+        let committed = if assigning { self.committed_offsets(&partitions) } else { Vec::new() };
+        let (kind, result) = self.while_readers_wait(|batch| {
+            if assigning {
+                return (Rebalance::Assigned, self.assign(&partitions, &committed));
+            }
+            // SAFETY: `self` keeps the client alive.
+            let lost = unsafe { rd::rd_kafka_assignment_lost(self.client.handle.as_ptr()) } != 0;
+            (if lost { Rebalance::Lost } else { Rebalance::Revoked }, self.revoke(&partitions, lost, batch))
+        });
+
+        if !assigning {
+            self.commit_state.lock().partitions_revoked(&partitions);
+        }
+        if let Err(error) = result {
+            log::error!(logger: self.client.log(), target: &self.client.name(), "rebalance: {error}");
+            if assigning {
+                self.persistent_error.set(error);
+            }
+        }
+        log::info!(logger: self.client.log(), target: &self.client.name(), "{kind:?} partitions {partitions:?}");
+        if let Some(callback) = &self.client.services().rebalance {
+            callback(&self.group, kind, &partitions);
+        }
+    }
+
+    /// Starts fetching these partitions at their committed offsets.
+    fn assign(&self, partitions: &[u32], committed: &[(u32, Option<u64>)]) -> Result<()> {
+        let generation = self.generation();
+        let mut starts = Vec::with_capacity(partitions.len());
+        for &partition in partitions {
+            // Before fetching starts, so that no message arrives on the consumer thread's queue.
+            Queue::of_partition(&self.client.handle, &self.c_topic, partition as i32)?.forward_to(&self.data);
+            if self.positions.is_stopped(partition) {
+                self.pause(partition, false);
+            }
+            let known = committed.iter().find(|(of, _)| *of == partition).map(|(_, offset)| *offset);
+            // If it is known that nothing is committed, librdkafka need not request the offset before it
+            // determines the start.
+            let default_start = if known.is_some() { self.start } else { OFFSET_INVALID };
+            if self.positions.is_acknowledged_up_to(partition, known.flatten()) {
+                self.commit_state.lock().found_committed(partition);
+            }
+            let next = self.positions.assign(partition, generation, known.flatten());
+            starts.push((partition as i32, next.map_or(default_start, |offset| offset as i64)));
+        }
+        self.persistent_error.clear();
+        self.unreachable_since.clear();
+        self.topic_identity.lock().request_now();
+        self.change_assignment(starts, rd::rd_kafka_incremental_assign, true)
+    }
+
+    /// Commits the acknowledged positions, unless the assignment is lost, and gives up the partitions.
+    pub(super) fn revoke(&self, partitions: &[u32], lost: bool, batch: &mut VecDeque<Message>) -> Result<()> {
+        let offsets = self.positions.revoke(partitions);
+        let committed = if lost { Ok(()) } else { self.commit_before_revocation(&offsets) };
+        let changed = self.change_assignment(
+            partitions.iter().map(|partition| (*partition as i32, 0)),
+            rd::rd_kafka_incremental_unassign,
+            false,
+        );
+        batch.retain(|message| {
+            u32::try_from(message.partition()).map_or(true, |partition| self.positions.is_assigned(partition))
+        });
+        changed.and(committed)
+    }
+
+    /// Passes the changed assignment to librdkafka, as the group's rebalance protocol requires: the difference
+    /// for a cooperative one, else the whole assignment.
+    fn change_assignment(
+        &self,
+        partitions: impl IntoIterator<Item = (i32, i64)>,
+        change_incrementally: unsafe extern "C" fn(
+            *mut rd::rd_kafka_t,
+            *const rd::rd_kafka_topic_partition_list_t,
+        ) -> *mut rd::rd_kafka_error_t,
+        assigning: bool,
+    ) -> Result<()> {
+        let list = PartitionList::new(&self.c_topic, partitions)?;
+        let client = self.client.handle.as_ptr();
+        // SAFETY: `self` keeps the client alive; the text is static.
+        let protocol = unsafe { text(rd::rd_kafka_rebalance_protocol(client)) };
+        if protocol != "COOPERATIVE" {
+            let all = if assigning { list.as_ptr().cast_const() } else { std::ptr::null() };
+            // SAFETY: client and list are alive; the list is copied; NULL removes the assignment.
+            let code = unsafe { rd::rd_kafka_assign(client, all) };
+            return if Code::from(code).is_error() { Err(errors::error(code, "")) } else { Ok(()) };
+        }
+        // SAFETY: client and list are alive; the list is copied; this function owns and destroys the error.
+        unsafe {
+            let error = change_incrementally(client, list.as_ptr());
+            if error.is_null() {
+                return Ok(());
+            }
+            let result = errors::error(codes::rd_kafka_error_code(error), &text(rd::rd_kafka_error_string(error)));
+            rd::rd_kafka_error_destroy(error);
+            Err(result)
+        }
+    }
+
+    /// The generation of the group; -1 for a consumer that is not a member.
+    pub(super) fn generation(&self) -> i32 {
+        // SAFETY: `self` keeps the client alive; this function owns and destroys the metadata.
+        unsafe {
+            let metadata = rd::rd_kafka_consumer_group_metadata(self.client.handle.as_ptr());
+            if metadata.is_null() {
+                return -1;
+            }
+            let generation = rd::rd_kafka_consumer_group_metadata_generation_id(metadata);
+            rd::rd_kafka_consumer_group_metadata_destroy(metadata);
+            generation
+        }
+    }
+}

@@ -1,0 +1,121 @@
+//! librdkafka's configuration from properties. Its errors name the property and never contain a secret.
+
+use rdkafka::ClientConfig;
+use rdkafka::config::NativeClientConfig;
+use rdkafka::error::KafkaError;
+use rdkafka::types::RDKafkaConfRes;
+
+use crate::config::{MASK, Properties, is_secret};
+use crate::support::error::{Error, Kind, Result};
+
+/// The configuration with these properties.
+pub fn native(properties: &Properties) -> Result<NativeClientConfig> {
+    let config: ClientConfig = properties.iter().map(|(name, value)| (name.to_owned(), value.to_owned())).collect();
+    config.create_native_config().map_err(|error| match error {
+        KafkaError::ClientConfig(problem, reason, name, value) => property_error(problem, &reason, &name, &value),
+        other => Error::new(Kind::Configuration, other.to_string()),
+    })
+}
+
+fn property_error(problem: RDKafkaConfRes, reason: &str, name: &str, value: &str) -> Error {
+    let key = format!("kafka.{name}");
+    if matches!(problem, RDKafkaConfRes::RD_KAFKA_CONF_UNKNOWN) {
+        return Error::configuration(key, "librdkafka has no property of this name; see its CONFIGURATION.md");
+    }
+    if is_secret(name) {
+        return Error::configuration(key, reason.replace(value, MASK));
+    }
+    Error::configuration(key, format_args!("{reason} (given: {value:?})"))
+}
+
+/// Uses the system's CA certificates unless the properties name others. The bundled OpenSSL looks in a
+/// directory that no distribution uses; `probe` makes librdkafka look in those of all distributions.
+/// OpenSSL's own environment variables have precedence.
+pub fn use_system_certificates(properties: &mut Properties) {
+    if ["SSL_CERT_FILE", "SSL_CERT_DIR"].iter().any(|name| std::env::var_os(name).is_some()) {
+        return;
+    }
+    let has =
+        |name: &str, part: &str| properties.get(name).is_some_and(|value| value.to_ascii_lowercase().contains(part));
+    let (brokers, identity_provider) = (has("security.protocol", "ssl"), has("sasl.oauthbearer.method", "oidc"));
+    for (scope, is_used) in [("ssl", brokers), ("https", identity_provider)] {
+        if is_used && properties.get(&format!("{scope}.ca.pem")).is_none() {
+            properties.set_default(&format!("{scope}.ca.location"), "probe");
+        }
+    }
+}
+
+/// Rejects properties that librdkafka accepts but this build does not support.
+pub fn check_supported(properties: &Properties, has_tokens: bool) -> Result<()> {
+    let is = |name: &str, value: &str| properties.get(name).is_some_and(|given| given.eq_ignore_ascii_case(value));
+    let has_own_tokens = is("sasl.oauthbearer.method", "oidc") || is("enable.sasl.oauthbearer.unsecure.jwt", "true");
+    if is("sasl.mechanism", "OAUTHBEARER") && !has_own_tokens && !has_tokens {
+        return Err(Error::configuration(
+            "kafka.sasl.mechanism",
+            "OAUTHBEARER needs tokens, and there is no source of tokens; give \"aws_msk_iam\" for Amazon MSK, or \
+             \"sasl.oauthbearer.method\": \"oidc\" with its properties, or have the host provide them (services.token)",
+        ));
+    }
+    Ok(())
+}
+
+/// Fails for unknown properties, wrong values and unsupported settings.
+pub fn check(properties: &Properties, has_tokens: bool) -> Result<()> {
+    check_supported(properties, has_tokens)?;
+    native(properties).map(drop)
+}
+
+/// The effective value of a property, after librdkafka's defaults and aliases.
+pub fn effective(config: &NativeClientConfig, name: &str) -> Result<String> {
+    config
+        .get(name)
+        .map(|value| value.trim_end_matches('\0').to_owned())
+        .map_err(|reason| Error::configuration(format_args!("kafka.{name}"), reason))
+}
+
+pub fn effective_number(config: &NativeClientConfig, name: &str) -> Result<u64> {
+    let value = effective(config, name)?;
+    value
+        .parse()
+        .map_err(|_| Error::configuration(format_args!("kafka.{name}"), format_args!("{value:?} is not a number")))
+}
+
+/// librdkafka's `builtin.features`: comma-separated.
+pub fn built_in_features() -> String {
+    native(&Properties::default()).and_then(|config| effective(&config, "builtin.features")).unwrap_or_default()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use super::*;
+
+    /// A feature that a build has lost, for example because of a missing header, fails this test.
+    #[test]
+    fn built_in_features_are_those_of_the_cargo_features() {
+        let mut expected = BTreeSet::from(["gzip", "lz4", "plugins", "regex", "sasl", "sasl_plain", "snappy"]);
+        for (is_on, names) in [
+            (cfg!(feature = "tls"), &["ssl", "sasl_scram", "sasl_oauthbearer"] as &[_]),
+            (cfg!(feature = "oidc"), &["http", "oidc"]),
+            (cfg!(feature = "zstd"), &["zstd"]),
+        ] {
+            expected.extend(names.iter().filter(|_| is_on));
+        }
+        assert_eq!(built_in_features().split(',').collect::<BTreeSet<_>>(), expected);
+    }
+
+    #[test]
+    fn version_has_the_number_of_the_last_patch() {
+        let patches = std::fs::read_dir(concat!(env!("CARGO_MANIFEST_DIR"), "/src/kafka/patches")).unwrap();
+        let number = |name: String| name.split_once('-').and_then(|(number, _)| number.parse::<u32>().ok());
+        let last = patches.filter_map(|entry| number(entry.unwrap().file_name().into_string().unwrap())).max().unwrap();
+        let version = crate::kafka::librdkafka_version();
+        let (published, patch) = match version.split_once("+octopus.") {
+            Some((published, patch)) => (published, Some(patch.to_owned())),
+            None => (version.as_str(), None),
+        };
+        assert_eq!(patch, cfg!(feature = "patched").then(|| last.to_string()), "{version}");
+        assert_eq!(published.split('.').count(), 3, "{version}");
+    }
+}

@@ -1,0 +1,175 @@
+//! librdkafka's error codes as the library's errors, and the properties of codes.
+
+use rdkafka::types::RDKafkaErrorCode;
+
+use super::codes::{self, Code};
+use super::text::text;
+use crate::support::error::{Error, Kind};
+
+/// librdkafka's description of a code.
+pub fn describe(code: Code) -> String {
+    // SAFETY: returns a static text for any number.
+    unsafe { text(codes::rd_kafka_err2str(code)) }
+}
+
+/// The error for `code`. Its message is librdkafka's description, followed by `reason` if there is one.
+pub fn error(code: impl Into<Code>, reason: &str) -> Error {
+    let code = code.into();
+    let known = RDKafkaErrorCode::from(code);
+    let description = describe(code);
+    let message = match reason {
+        "" => description,
+        reason if reason.contains(&description) => reason.to_owned(),
+        reason => format!("{description}: {reason}"),
+    };
+    Error::new(kind(known), message).with_kafka_code(code.number()).retriable(is_retriable(known))
+}
+
+/// The error of the calling thread's last failed call.
+pub fn last_error() -> Error {
+    // SAFETY: has no precondition; reads a thread-local.
+    error(unsafe { codes::rd_kafka_last_error() }, "")
+}
+
+fn kind(code: RDKafkaErrorCode) -> Kind {
+    use RDKafkaErrorCode::*;
+    match code {
+        UnknownTopic | UnknownTopicOrPartition => Kind::UnknownTopic,
+        TopicAlreadyExists => Kind::TopicExists,
+        MessageSizeTooLarge => Kind::TooLarge,
+        code if is_unreachable(code) => Kind::Unreachable,
+        InvalidTopic => Kind::InvalidArgument,
+        _ => Kind::Kafka,
+    }
+}
+
+/// Whether the same call may succeed later without intervention: connection errors, Kafka's
+/// `RetriableException`s except for an unknown topic, and rebalances.
+pub fn is_retriable(code: RDKafkaErrorCode) -> bool {
+    use RDKafkaErrorCode::*;
+    if is_unreachable(code) {
+        return true;
+    }
+    matches!(
+        code,
+        MessageTimedOut
+            | QueueFull
+            | WaitingForCoordinator
+            | InProgress
+            | InvalidMessage
+            | LeaderNotAvailable
+            | NotLeaderForPartition
+            | RequestTimedOut
+            | ReplicaNotAvailable
+            | NetworkException
+            | CoordinatorLoadInProgress
+            | CoordinatorNotAvailable
+            | NotCoordinator
+            | NotEnoughReplicas
+            | NotEnoughReplicasAfterAppend
+            | RebalanceInProgress
+            | NotController
+            | ConcurrentTransactions
+            | KafkaStorageError
+            | FetchSessionIdNotFound
+            | InvalidFetchSessionEpoch
+            | ListenerNotFound
+            | FencedLeaderEpoch
+            | UnknownLeaderEpoch
+            | OffsetNotAvailable
+            | PreferredLeaderNotAvailable
+            | EligibleLeadersNotAvailable
+            | ElectionNotNeeded
+            | UnstableOffsetCommit
+            | ThrottlingQuotaExceeded
+            | UnknownTopicId
+    )
+}
+
+/// Whether no broker could be reached or none responded. A request times out in a queue
+/// (`TimedOutQueue`) if no connection has sent it in time.
+pub fn is_unreachable(code: RDKafkaErrorCode) -> bool {
+    use RDKafkaErrorCode::*;
+    matches!(code, BrokerTransportFailure | AllBrokersDown | Resolve | OperationTimedOut | TimedOutQueue)
+}
+
+/// The error of a partition that librdkafka has removed because the topic was deleted or has fewer
+/// partitions now, which librdkafka's own texts don't say.
+pub fn deleted_topic_error(code: Code) -> Option<Error> {
+    use RDKafkaErrorCode::{BrokerDestroy, UnknownPartition};
+    let reason = "the topic or this partition no longer exists: the topic was deleted, or deleted and created again";
+    matches!(code.into(), BrokerDestroy | UnknownPartition)
+        .then(|| Error::new(Kind::UnknownTopic, reason).with_kafka_code(code.number()))
+}
+
+/// Whether a response leaves open if the broker has stored a record: it says so, it can't be parsed, or its
+/// code is unknown to librdkafka.
+pub fn is_outcome_unknown(code: Code) -> bool {
+    use RDKafkaErrorCode::{BadCompression, BadMessage, NetworkException, Underflow, Unknown};
+    matches!(code.into(), Unknown | NetworkException | BadCompression | BadMessage | Underflow)
+}
+
+/// Whether a group's coordinator is moving to another broker or still loading its state, so that the request
+/// is to be repeated.
+pub fn is_coordinator_moving(code: Code) -> bool {
+    use RDKafkaErrorCode::{CoordinatorLoadInProgress, CoordinatorNotAvailable, NotCoordinator};
+    matches!(code.into(), CoordinatorLoadInProgress | CoordinatorNotAvailable | NotCoordinator)
+}
+
+/// Whether the coordinator rejected a commit because of a rebalance that is under way, or that this member
+/// has not taken part in yet.
+pub fn is_rejected_in_rebalance(error: &Error) -> bool {
+    use RDKafkaErrorCode::{IllegalGeneration, RebalanceInProgress};
+    [IllegalGeneration, RebalanceInProgress].iter().any(|code| error.kafka_code() == Some(*code as i32))
+}
+
+/// Whether an error of a topic or a group persists until somebody changes something, so that each call
+/// reports it. Errors of connections are those of `ConnectionHealth`.
+pub fn is_persistent(code: RDKafkaErrorCode) -> bool {
+    use RDKafkaErrorCode::*;
+    matches!(
+        code,
+        TopicAuthorizationFailed
+            | GroupAuthorizationFailed
+            | ClusterAuthorizationFailed
+            | UnknownTopicOrPartition
+            | UnknownTopic
+            | InvalidGroupId
+            | InconsistentGroupProtocol
+            | Fatal
+    )
+}
+
+/// Whether a broker sent the code; the others are errors of the client itself.
+pub fn is_broker_error(code: RDKafkaErrorCode) -> bool {
+    code == RDKafkaErrorCode::Unknown || code as i32 > 0
+}
+
+#[cfg(test)]
+mod tests {
+    use rdkafka::bindings::rd_kafka_resp_err_t;
+
+    use super::*;
+
+    #[test]
+    fn timeout_in_queue_or_of_response_is_a_retriable_unreachable() {
+        use rd_kafka_resp_err_t::*;
+        for code in [RD_KAFKA_RESP_ERR__TIMED_OUT, RD_KAFKA_RESP_ERR__TIMED_OUT_QUEUE, RD_KAFKA_RESP_ERR__TRANSPORT] {
+            let error = error(code, "");
+            assert_eq!((error.kind(), error.is_retriable()), (Kind::Unreachable, true), "{error}");
+        }
+    }
+
+    #[test]
+    fn retriable_codes_are_those_of_kafka_except_unknown_topic() {
+        // The `RetriableException`s of Kafka 4.3's Errors.java that librdkafka has names for.
+        let by_kafka =
+            [2, 5, 6, 7, 9, 13, 14, 15, 16, 19, 20, 41, 51, 56, 70, 71, 72, 74, 75, 78, 80, 83, 84, 88, 89, 100];
+        let rebalance_in_progress = 27;
+        for number in (-1..=130).filter(|number| *number != 0) {
+            let Ok(code) = rd_kafka_resp_err_t::try_from(number) else { continue };
+            let expected = by_kafka.contains(&number) || number == rebalance_in_progress;
+            assert_eq!(is_retriable(code.into()), expected, "{}", describe(code.into()));
+        }
+    }
+}

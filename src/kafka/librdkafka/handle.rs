@@ -1,0 +1,200 @@
+//! librdkafka's client instance: created with all of its threads or not at all, and destroyed once.
+
+use std::ffi::c_char;
+#[cfg(feature = "patched")]
+use std::ffi::c_int;
+use std::fmt::Display;
+use std::ptr::NonNull;
+use std::sync::{Arc, OnceLock};
+use std::time::Instant;
+
+use rdkafka::bindings as rd;
+use rdkafka::config::NativeClientConfig;
+use rdkafka::types::RDKafkaErrorCode;
+
+use super::sockets::{self, Descriptors};
+use super::teardown::{self, Teardown};
+use super::text::text;
+use super::{codes, log_messages};
+use crate::support::error::{Error, Kind};
+use crate::support::fork::is_forked_child;
+use crate::support::protection::Protection;
+use crate::support::{resource_limit, stack};
+
+/// A client instance. All objects created from it must be destroyed before it; each type of this module that
+/// wraps such an object holds an `Arc` of the handle.
+pub struct Handle {
+    client: NonNull<rd::rd_kafka_t>,
+    has_token_since: OnceLock<Instant>,
+    descriptors: Arc<Descriptors>,
+}
+
+// SAFETY: librdkafka's client handle may be used from any thread at the same time (INTRODUCTION.md, "Threads").
+unsafe impl Send for Handle {}
+// SAFETY: as above.
+unsafe impl Sync for Handle {}
+
+/// Why a client was not created.
+#[derive(Debug)]
+pub enum NotCreated {
+    /// librdkafka rejects the configuration, for this reason.
+    Rejected(String),
+    /// A resource limit prevented a thread or a descriptor.
+    Limited(Error),
+}
+
+impl NotCreated {
+    /// `operation` is the context of a limit's error; `rejected` makes the error of a rejected configuration,
+    /// which depends on where the configuration comes from.
+    pub fn into_error(self, operation: impl Display, rejected: impl FnOnce(String) -> Error) -> Error {
+        match self {
+            NotCreated::Rejected(reason) => rejected(reason),
+            NotCreated::Limited(error) => error.context(operation),
+        }
+    }
+}
+
+impl Handle {
+    /// Creates a client from a copy of this configuration, which `adapt` may change.
+    pub fn create(
+        kind: rd::rd_kafka_type_t,
+        config: &NativeClientConfig,
+        adapt: impl FnOnce(*mut rd::rd_kafka_conf_t),
+    ) -> std::result::Result<Self, NotCreated> {
+        // By default OpenSSL frees its state in an exit handler, while clients and the host's own exit
+        // handlers still use it. The first initialization of the process decides; openssl-sys' omits the handler.
+        #[cfg(feature = "tls")]
+        openssl_sys::init();
+        teardown::reserve().map_err(NotCreated::Limited)?;
+        let descriptors = Arc::<Descriptors>::default();
+        let mut reason = [0 as c_char; 512];
+        // SAFETY: `config` is alive and copied. librdkafka owns the copy on success; on failure it is destroyed
+        // here. The buffer has the given length. `Teardown` keeps `descriptors` until the client is destroyed.
+        let client = unsafe {
+            let copy = rd::rd_kafka_conf_dup(config.ptr());
+            adapt(copy);
+            sockets::record_sockets(copy, &descriptors);
+            let create = || rd::rd_kafka_new(kind, copy, reason.as_mut_ptr(), reason.len());
+            NonNull::new(stack::with(stack::FOR_CLIENT, create)).ok_or_else(|| {
+                rd::rd_kafka_conf_destroy(copy);
+                not_created(&text(reason.as_ptr()))
+            })?
+        };
+        // From here on, dropping the handle destroys the client.
+        let handle = Handle { client, has_token_since: OnceLock::new(), descriptors };
+        match handle.missing_threads() {
+            Some(error) => Err(NotCreated::Limited(error)),
+            None => Ok(handle),
+        }
+    }
+
+    pub fn as_ptr(&self) -> *mut rd::rd_kafka_t {
+        self.client.as_ptr()
+    }
+
+    /// When this client received its first token.
+    pub fn has_token_since(&self) -> Option<Instant> {
+        self.has_token_since.get().copied()
+    }
+
+    pub fn note_token(&self) {
+        self.has_token_since.get_or_init(Instant::now);
+    }
+
+    /// Whether this client ever had a usable connection. Without patches this is unknown; true is presumed.
+    pub fn has_reached_broker(&self) -> bool {
+        #[cfg(feature = "patched")]
+        // SAFETY: `self` keeps the client alive.
+        return unsafe { octopus_has_reached_broker(self.as_ptr()) } != 0;
+        #[cfg(not(feature = "patched"))]
+        true
+    }
+
+    /// The resource limit that currently prevents a thread, a socket or the memory of a response. librdkafka
+    /// retries; the error ends when it succeeds.
+    pub fn limit_error(&self) -> Option<Error> {
+        if !Protection::ResourceLimit.is_on() {
+            return None;
+        }
+        self.missing_threads().or_else(|| self.descriptors.limit_error()).or_else(|| self.missing_memory())
+    }
+
+    /// The number of connections, including those that are being established.
+    pub fn connections(&self) -> usize {
+        self.descriptors.count()
+    }
+
+    /// The number of librdkafka's threads for this client; 0 without patches, where it is unknown.
+    pub fn threads(&self) -> usize {
+        #[cfg(feature = "patched")]
+        // SAFETY: `self` keeps the client alive.
+        return usize::try_from(unsafe { octopus_thread_cnt(self.as_ptr()) }).unwrap_or(0);
+        #[cfg(not(feature = "patched"))]
+        0
+    }
+
+    /// The error of broker threads that could not be created yet. Without patches librdkafka neither retries
+    /// nor reports them.
+    fn missing_threads(&self) -> Option<Error> {
+        #[cfg(feature = "patched")]
+        {
+            let mut errno = 0;
+            // SAFETY: `self` keeps the client alive; `errno` is writable.
+            let missing = unsafe { octopus_pending_threads(self.as_ptr(), &mut errno) };
+            (missing > 0).then(|| {
+                resource_limit::of_errno(format_args!("creating {missing} of librdkafka's threads for brokers"), errno)
+            })
+        }
+        #[cfg(not(feature = "patched"))]
+        None
+    }
+
+    fn missing_memory(&self) -> Option<Error> {
+        #[cfg(feature = "patched")]
+        {
+            // SAFETY: `self` keeps the client alive.
+            let bytes = unsafe { octopus_lacks_memory_of(self.as_ptr()) };
+            (bytes > 0).then(|| {
+                resource_limit::of_errno(format_args!("allocating {bytes} bytes for a fetch response"), libc::ENOMEM)
+            })
+        }
+        #[cfg(not(feature = "patched"))]
+        None
+    }
+}
+
+fn not_created(reason: &str) -> NotCreated {
+    // SAFETY: has no precondition; reads a thread-local.
+    let code = unsafe { codes::rd_kafka_last_error() };
+    match log_messages::errno_of_limit(reason) {
+        Some(errno) => NotCreated::Limited(resource_limit::of_errno(reason, errno)),
+        None if RDKafkaErrorCode::from(code) == RDKafkaErrorCode::CriticalSystemResource => {
+            NotCreated::Limited(Error::new(Kind::ResourceLimit, reason.to_owned()).retriable(true))
+        }
+        None => NotCreated::Rejected(reason.to_owned()),
+    }
+}
+
+#[cfg(feature = "patched")]
+unsafe extern "C" {
+    /// Patch 0027.
+    fn octopus_has_reached_broker(client: *mut rd::rd_kafka_t) -> c_int;
+    /// Patch 0031.
+    fn octopus_pending_threads(client: *mut rd::rd_kafka_t, errno: *mut c_int) -> c_int;
+    /// Patch 0037.
+    fn octopus_thread_cnt(client: *mut rd::rd_kafka_t) -> c_int;
+    /// Patch 0033.
+    fn octopus_lacks_memory_of(client: *mut rd::rd_kafka_t) -> i32;
+}
+
+impl Drop for Handle {
+    /// Destroying waits for librdkafka's threads, so that it never runs on a thread of the host.
+    fn drop(&mut self) {
+        let teardown = Teardown { client: self.client, descriptors: self.descriptors.clone() };
+        if is_forked_child() {
+            // The threads that it would wait for exist only in the parent.
+            return std::mem::forget(teardown);
+        }
+        teardown.start();
+    }
+}

@@ -1,0 +1,23 @@
+//! librdkafka's objects as owned values, its error codes and configuration, and the meaning of its
+//! log messages.
+
+/// cbindgen:ignore
+pub mod codes;
+pub mod conf;
+pub mod errors;
+/// cbindgen:ignore
+pub mod handle;
+pub mod log_messages;
+pub mod message;
+pub mod partitions;
+pub mod pinned;
+#[cfg(all(target_os = "linux", any(target_arch = "x86_64", target_arch = "aarch64")))]
+mod pipe;
+pub mod queue;
+pub mod record;
+/// cbindgen:ignore
+pub mod sockets;
+mod teardown;
+pub mod text;
+pub mod topic_handle;
+pub mod topic_id;

@@ -1,0 +1,131 @@
+//! Metadata: responses that arrive while a client or its last broker goes away.
+
+use std::net::{Shutdown, TcpListener, TcpStream};
+use std::ptr::null_mut;
+use std::sync::{Arc, Mutex};
+use std::thread;
+use std::time::Duration;
+
+use rdkafka::bindings as rd;
+use rdkafka::mocking::MockCluster;
+use rdkafka::types::RDKafkaRespErr;
+
+use super::{PATIENCE, RawClient, wait_until};
+
+/// Patch 0003: the main thread has checked that the client is alive, and parses the response after
+/// `rd_kafka_destroy` has begun.
+#[test]
+fn describe_topics_response_during_destroy_is_discarded() {
+    let cluster = MockCluster::new(1).unwrap();
+    cluster.create_topic("described", 1, 1).unwrap();
+    let client = RawClient::new(
+        rd::rd_kafka_type_t::RD_KAFKA_PRODUCER,
+        &[("bootstrap.servers", &cluster.bootstrap_servers()), ("debug", "generic,admin")],
+    );
+    client.gate.close("waiting for response from broker: Success");
+    // SAFETY: `client` is alive; name and options are copied; the request has its own reference to the queue.
+    unsafe {
+        // The request would go to the controller by default, which the mock cluster does not have.
+        let options =
+            rd::rd_kafka_AdminOptions_new(client.as_ptr(), rd::rd_kafka_admin_op_t::RD_KAFKA_ADMIN_OP_DESCRIBETOPICS);
+        let set = rd::rd_kafka_AdminOptions_set_broker(options, 1, null_mut(), 0);
+        assert_eq!(set, RDKafkaRespErr::RD_KAFKA_RESP_ERR_NO_ERROR);
+        let queue = rd::rd_kafka_queue_new(client.as_ptr());
+        let mut names = [c"described".as_ptr()];
+        let topics = rd::rd_kafka_TopicCollection_of_topic_names(names.as_mut_ptr(), names.len());
+        rd::rd_kafka_DescribeTopics(client.as_ptr(), topics, options, queue);
+        rd::rd_kafka_TopicCollection_destroy(topics);
+        rd::rd_kafka_AdminOptions_destroy(options);
+        rd::rd_kafka_queue_destroy(queue);
+    }
+    client.gate.wait_until_reached();
+    client.gate.open_at("Interrupting timers");
+    drop(client);
+}
+
+/// A TCP proxy whose address stays the same while its target changes.
+struct Forwarder {
+    address: String,
+    target: Arc<Mutex<String>>,
+    open: Arc<Mutex<Vec<TcpStream>>>,
+}
+
+impl Forwarder {
+    fn start(target: String) -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let address = listener.local_addr().unwrap().to_string();
+        let (target, open) = (Arc::new(Mutex::new(target)), Arc::new(Mutex::new(Vec::new())));
+        let forwarder = Forwarder { address, target: target.clone(), open: open.clone() };
+        thread::spawn(move || {
+            for client in listener.incoming().flatten() {
+                let Ok(server) = TcpStream::connect(target.lock().unwrap().as_str()) else { continue };
+                for (mut from, mut to) in [
+                    (client.try_clone().unwrap(), server.try_clone().unwrap()),
+                    (server.try_clone().unwrap(), client.try_clone().unwrap()),
+                ] {
+                    thread::spawn(move || {
+                        let _ = std::io::copy(&mut from, &mut to);
+                        let _ = to.shutdown(Shutdown::Both);
+                    });
+                }
+                open.lock().unwrap().extend([client, server]);
+            }
+        });
+        forwarder
+    }
+
+    fn redirect(&self, target: String) {
+        *self.target.lock().unwrap() = target;
+        for stream in self.open.lock().unwrap().drain(..) {
+            let _ = stream.shutdown(Shutdown::Both);
+        }
+    }
+}
+
+/// Patch 0013: all brokers go down while the main thread processes a successful metadata response. The known
+/// broker stays down, so that only the bootstrap server can be reached.
+#[test]
+fn bootstrap_servers_are_used_if_brokers_go_down_during_metadata() {
+    let (before, after) = (MockCluster::new(1).unwrap(), MockCluster::new(1).unwrap());
+    before.create_topic("before", 1, 1).unwrap();
+    after.create_topic("after", 1, 1).unwrap();
+    let forwarder = Forwarder::start(before.bootstrap_servers());
+    let client = RawClient::new(
+        rd::rd_kafka_type_t::RD_KAFKA_PRODUCER,
+        &[
+            ("bootstrap.servers", &forwarder.address),
+            ("reconnect.backoff.max.ms", "200"),
+            ("topic.metadata.refresh.interval.ms", "-1"),
+            ("debug", "metadata"),
+        ],
+    );
+    wait_until("the first cluster", || client.sees_topic("before", PATIENCE));
+
+    client.gate.close("===== Received metadata");
+    thread::scope(|scope| {
+        // The blocked response may be this one or one to a request of the client itself.
+        scope.spawn(|| client.sees_topic("before", PATIENCE));
+        client.gate.wait_until_reached();
+        forwarder.redirect(after.bootstrap_servers());
+        before.broker_down(-1).unwrap();
+        wait_until("all brokers are down", || {
+            // SAFETY: `client` is alive; queue and event are owned and destroyed here.
+            unsafe {
+                let queue = rd::rd_kafka_queue_get_main(client.as_ptr());
+                let event = rd::rd_kafka_queue_poll(queue, 100);
+                rd::rd_kafka_queue_destroy(queue);
+                let is_down = !event.is_null()
+                    && rd::rd_kafka_event_error(event) == RDKafkaRespErr::RD_KAFKA_RESP_ERR__ALL_BROKERS_DOWN;
+                if !event.is_null() {
+                    rd::rd_kafka_event_destroy(event);
+                }
+                is_down
+            }
+        });
+        client.gate.open();
+    });
+
+    wait_until("the second cluster, through the bootstrap server", || {
+        client.sees_topic("after", Duration::from_secs(1))
+    });
+}
