@@ -134,7 +134,8 @@ int main(int argc, char **argv)
         first_event(topic);
     else
         return 2;
-    // Ends without releasing the library's objects, since their teardown is not part of the measurement.
+    // Ends without releasing the library's objects, since their teardown is not part of the
+    // measurement.
     std::fflush(nullptr);
     _exit(0);
 }

@@ -1,7 +1,9 @@
 //! Damage to record batches, in a fetch response or on a broker's disk. It is deterministic: the
 //! same batch is always damaged in the same way.
 
-use crate::damaged_log::{ATTRIBUTES, CHECKSUM, LAST_OFFSET_DELTA, LENGTH, MAGIC, RECORD_COUNT, RECORDS, crc32c};
+use octopus_testkit::log_segment::{
+    ATTRIBUTES, CHECKSUM, LAST_OFFSET_DELTA, LENGTH, MAGIC, RECORD_COUNT, RECORDS, crc32c,
+};
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Kind {
@@ -51,20 +53,20 @@ impl Pattern {
         (number % 2 == 1).then(|| Kind::ALL[(number / 2) as usize % Kind::ALL.len()])
     }
 
-    /// Damages the batches in a broker's response and returns how many it damaged.
-    pub fn apply(self, response: &mut [u8]) -> u64 {
-        let (mut at, mut count) = (0, 0);
+    /// Damages the batches in a broker's response.
+    pub fn apply(self, response: &mut [u8]) {
+        let mut at = 0;
         while at + RECORDS < response.len() {
             let Some(size) = size_of_batch(&response[at..]) else {
                 at += 1;
                 continue;
             };
-            count += u64::from(self.apply_to_batch(&mut response[at..at + size]));
+            self.apply_to_batch(&mut response[at..at + size]);
             at += size;
         }
-        count
     }
 
+    /// Returns whether the batch is one of those that are damaged.
     pub fn apply_to_batch(self, batch: &mut [u8]) -> bool {
         let base_offset = u64::from_be_bytes(batch[..LENGTH].try_into().expect("eight bytes"));
         let Some(kind) = self.kind_of(base_offset) else { return false };

@@ -4,8 +4,9 @@ use std::fmt;
 use std::thread::sleep;
 use std::time::Duration;
 
+use octopus_testkit::proxy::{Direction, NetworkFault};
+
 use crate::brokers::Brokers;
-use crate::proxy::{Direction, NetworkFault};
 use crate::run::{Result, eventually};
 use crate::scenario::{MAX_WAIT, Scenario};
 

@@ -5,17 +5,12 @@
 
 mod brokers;
 mod damage;
-// The suite uses the functions that are unused here.
-#[allow(dead_code)]
-#[path = "../tests/suite/damaged_log.rs"]
-mod damaged_log;
 mod fault;
 mod journal;
 mod numbered;
 mod options;
 mod oracle;
 mod protections;
-mod proxy;
 mod rows;
 mod run;
 mod scenario;

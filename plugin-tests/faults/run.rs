@@ -5,12 +5,11 @@ use std::fs::{self, File};
 use std::io::Write as _;
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
+/// A row fails with a violated invariant, or with why it could not check it.
+pub use octopus_testkit::{Failure, OrFail, Result, check, eventually};
 use serde::{Deserialize, Serialize};
-
-/// The error describes a violated invariant, or why the row could not check it.
-pub type Result<T> = std::result::Result<T, Failure>;
 
 /// One run of one row.
 pub struct Run {
@@ -33,10 +32,6 @@ pub struct Tally {
     /// Measurements for the table, e.g. "back after 4.2 s".
     pub notes: Vec<String>,
 }
-
-/// An error with the operation that failed.
-#[derive(Debug, Clone, Serialize, Deserialize)]
-pub struct Failure(pub String);
 
 impl Run {
     /// Creates the run's folder.
@@ -66,45 +61,5 @@ impl Run {
     pub fn log(&self, text: impl Display) {
         let line = format!("{:>9.3} {text}\n", self.started.elapsed().as_secs_f64());
         let _ = self.log.lock().unwrap_or_else(PoisonError::into_inner).write_all(line.as_bytes());
-    }
-}
-
-impl Failure {
-    pub fn new(text: impl Display) -> Self {
-        Failure(text.to_string())
-    }
-}
-
-impl Display for Failure {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str(&self.0)
-    }
-}
-
-/// Adds the operation that failed to an error.
-pub trait OrFail<T> {
-    fn or_fail(self, doing: impl Display) -> Result<T>;
-}
-
-impl<T, E: Display> OrFail<T> for std::result::Result<T, E> {
-    fn or_fail(self, doing: impl Display) -> Result<T> {
-        self.map_err(|why| Failure(format!("{doing}: {why}")))
-    }
-}
-
-/// Fails with `expected`, a statement of what should hold, if it doesn't.
-pub fn check(holds: bool, expected: impl Display) -> Result<()> {
-    if holds { Ok(()) } else { Err(Failure::new(expected)) }
-}
-
-/// Calls `look` every 20 ms until it returns a value.
-pub fn eventually<T>(what: impl Display, timeout: Duration, mut look: impl FnMut() -> Result<Option<T>>) -> Result<T> {
-    let started = Instant::now();
-    loop {
-        if let Some(found) = look()? {
-            return Ok(found);
-        }
-        check(started.elapsed() < timeout, format_args!("timed out after {timeout:?} waiting until {what}"))?;
-        std::thread::sleep(Duration::from_millis(20));
     }
 }

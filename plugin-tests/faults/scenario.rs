@@ -10,7 +10,7 @@ use std::time::Duration;
 use octopus_loader::TopicOptions;
 use serde_json::{Value, json};
 
-use crate::brokers::Brokers;
+use crate::brokers::{Brokers, read_log};
 use crate::journal::{Entry, Reader, now};
 use crate::oracle::{Evidence, WorkerJournal};
 use crate::run::{Failure, OrFail as _, Result, Run, check, eventually};
@@ -209,7 +209,7 @@ impl<'a> Scenario<'a> {
         for producer in &mut self.producers {
             producer.await_end(limit)?;
         }
-        let log = brokers.read(&self.topic)?;
+        let log = read_log(brokers, &self.topic)?;
         self.await_all_seen(log.len())?;
         for consumer in &mut self.consumers {
             consumer.send(Command::Stop);

@@ -193,11 +193,10 @@ pub unsafe trait Growing: Copy {
         let mut copy = std::mem::MaybeUninit::<Self>::zeroed();
         let bytes = usize::try_from(size).unwrap_or(usize::MAX).min(size_of::<Self>());
         // SAFETY: `bytes` is at most the host's size, so readable (fn contract), and at most the
-        // size of `copy`. The rest is zero, which is valid (trait contract).
-        unsafe {
-            std::ptr::copy_nonoverlapping(from.cast::<u8>(), copy.as_mut_ptr().cast::<u8>(), bytes);
-            Ok(copy.assume_init())
-        }
+        // size of `copy`.
+        unsafe { std::ptr::copy_nonoverlapping(from.cast::<u8>(), copy.as_mut_ptr().cast::<u8>(), bytes) };
+        // SAFETY: the bytes beyond those of the host are zero, which is valid (trait contract).
+        Ok(unsafe { copy.assume_init() })
     }
 
     /// Reads an element of the host's array. The size of the first element is the stride of the
@@ -237,8 +236,9 @@ pub unsafe trait Growing: Copy {
         // SAFETY: `bytes` is at most the size of `self` and at most the host's size, for which `to`
         // is writable (fn contract).
         let copy_behind_size = |bytes: usize| unsafe {
-            let head = size_of::<u64>();
-            std::ptr::copy_nonoverlapping(source.cast::<u8>().add(head), to.cast::<u8>().add(head), bytes - head);
+            const HEAD: usize = size_of::<u64>();
+            let (source, to) = (source.cast::<u8>().wrapping_add(HEAD), to.cast::<u8>().wrapping_add(HEAD));
+            std::ptr::copy_nonoverlapping(source, to, bytes - HEAD);
         };
         // As in `read`: a constant size needs no call of memcpy.
         if size >= size_of::<Self>() as u64 {

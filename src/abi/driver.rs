@@ -1,21 +1,18 @@
 //! ABI slots of drivers. Each slot validates its arguments, makes one call into
-//! [`crate::client::driver`] and converts the result.
+//! `crate::client::driver` and converts the result.
 
-use std::sync::Arc;
+mod slots;
 
-use super::args::{Growing, check_output, octopus_text};
-use super::component::{HostComponent, octopus_component};
+use super::args::{Growing, octopus_text};
+use super::component::octopus_component;
 use super::error_handle::octopus_error;
-use super::forked_child::{forward, forward_creation};
-use super::guard::{call, guard, refuse};
-use super::handle::{self, handle};
+use super::handle::handle;
 use super::services::octopus_host_services;
 use super::status::octopus_status;
-use super::string::{self, octopus_string};
+use super::string::octopus_string;
 use super::thread_pool::octopus_thread_pool;
 use super::topic::octopus_topic;
 use crate::client::driver::Driver;
-use crate::support::services::Services;
 
 /// A driver: one configuration of a Kafka cluster, from which everything else is created.
 ///
@@ -284,196 +281,15 @@ pub struct octopus_driver_api {
 
 pub static DRIVER: octopus_driver_api = octopus_driver_api {
     size: size_of::<octopus_driver_api>() as u64,
-    create: Some(create),
-    create_topic: Some(create_topic),
-    open_topic: Some(open_topic),
-    delete_topic: Some(delete_topic),
-    topic_exists: Some(topic_exists),
-    list_topics: Some(list_topics),
-    default_thread_pool: Some(default_thread_pool),
-    register_component: Some(register_component),
-    describe: Some(describe),
-    release: Some(release),
-    empty_topic: Some(empty_topic),
+    create: Some(slots::create),
+    create_topic: Some(slots::create_topic),
+    open_topic: Some(slots::open_topic),
+    delete_topic: Some(slots::delete_topic),
+    topic_exists: Some(slots::topic_exists),
+    list_topics: Some(slots::list_topics),
+    default_thread_pool: Some(slots::default_thread_pool),
+    register_component: Some(slots::register_component),
+    describe: Some(slots::describe),
+    release: Some(slots::release),
+    empty_topic: Some(slots::empty_topic),
 };
-
-unsafe extern "C" fn create(
-    config: octopus_text,
-    services: *const octopus_host_services,
-    driver: *mut *mut octopus_driver,
-    error: *mut *mut octopus_error,
-) -> octopus_status {
-    forward_creation!(driver.create(config, services, driver, error), error);
-    // SAFETY: all pointers are NULL or valid during this call (contract of the slot).
-    unsafe {
-        guard(error, || {
-            // First, because the plugin owns the callbacks even if the rest fails.
-            let services = match services.is_null() {
-                true => Services::default(),
-                false => octopus_host_services::read(services, "services")?.into_services()?,
-            };
-            check_output(driver, "driver")?;
-            handle::write(Arc::new(Driver::create(config.read("config")?, services)?), driver);
-            Ok(())
-        })
-    }
-}
-
-unsafe extern "C" fn create_topic(
-    driver: *const octopus_driver,
-    name: octopus_text,
-    args: *const octopus_create_topic_args,
-    error: *mut *mut octopus_error,
-) -> octopus_status {
-    forward!(refuse(error); driver.create_topic(driver, name, args, error));
-    // SAFETY: the handle is NULL or live, and all pointers are NULL or valid during this call
-    // (contract of the slot).
-    unsafe {
-        call(driver, error, |driver: &Arc<Driver>| {
-            let name = name.read("name")?;
-            if args.is_null() {
-                return driver.create_topic(name, None, [None; 3]);
-            }
-            let args = octopus_create_topic_args::read(args, "args")?;
-            let components = [
-                args.validator.read_optional("validator")?,
-                args.selector.read_optional("selector")?,
-                args.serializer.read_optional("serializer")?,
-            ];
-            driver.create_topic(name, args.options.read_optional("options")?, components)
-        })
-    }
-}
-
-unsafe extern "C" fn open_topic(
-    driver: *const octopus_driver,
-    name: octopus_text,
-    topic: *mut *mut octopus_topic,
-    error: *mut *mut octopus_error,
-) -> octopus_status {
-    forward!(refuse(error); driver.open_topic(driver, name, topic, error));
-    // SAFETY: the handle is NULL or live, and all pointers are NULL or valid during this call
-    // (contract of the slot).
-    unsafe {
-        call(driver, error, |driver: &Arc<Driver>| {
-            check_output(topic, "topic")?;
-            handle::write(Arc::new(driver.open_topic(name.read("name")?)?), topic);
-            Ok(())
-        })
-    }
-}
-
-unsafe extern "C" fn delete_topic(
-    driver: *const octopus_driver,
-    name: octopus_text,
-    error: *mut *mut octopus_error,
-) -> octopus_status {
-    forward!(refuse(error); driver.delete_topic(driver, name, error));
-    // SAFETY: the handle is NULL or live, and all pointers are NULL or valid during this call
-    // (contract of the slot).
-    unsafe { call(driver, error, |driver: &Arc<Driver>| driver.delete_topic(name.read("name")?)) }
-}
-
-unsafe extern "C" fn empty_topic(
-    driver: *const octopus_driver,
-    name: octopus_text,
-    error: *mut *mut octopus_error,
-) -> octopus_status {
-    forward!(refuse(error); driver.empty_topic(driver, name, error));
-    // SAFETY: the handle is NULL or live, and all pointers are NULL or valid during this call
-    // (contract of the slot).
-    unsafe { call(driver, error, |driver: &Arc<Driver>| driver.empty_topic(name.read("name")?)) }
-}
-
-unsafe extern "C" fn topic_exists(
-    driver: *const octopus_driver,
-    name: octopus_text,
-    exists: *mut i32,
-    error: *mut *mut octopus_error,
-) -> octopus_status {
-    forward!(refuse(error); driver.topic_exists(driver, name, exists, error));
-    // SAFETY: the handle is NULL or live, and all pointers are NULL or valid during this call
-    // (contract of the slot).
-    unsafe {
-        call(driver, error, |driver: &Arc<Driver>| {
-            check_output(exists, "exists")?;
-            exists.write(driver.topic_exists(name.read("name")?)?.into());
-            Ok(())
-        })
-    }
-}
-
-unsafe extern "C" fn list_topics(
-    driver: *const octopus_driver,
-    json: *mut *mut octopus_string,
-    error: *mut *mut octopus_error,
-) -> octopus_status {
-    forward!(refuse(error); driver.list_topics(driver, json, error));
-    // SAFETY: the handle is NULL or live, and all pointers are NULL or valid during this call
-    // (contract of the slot).
-    unsafe {
-        call(driver, error, |driver: &Arc<Driver>| {
-            check_output(json, "json")?;
-            string::write(driver.list_topics()?, json);
-            Ok(())
-        })
-    }
-}
-
-unsafe extern "C" fn default_thread_pool(
-    driver: *const octopus_driver,
-    pool: *mut *mut octopus_thread_pool,
-    error: *mut *mut octopus_error,
-) -> octopus_status {
-    forward!(refuse(error); driver.default_thread_pool(driver, pool, error));
-    // SAFETY: the handle is NULL or live, and all pointers are NULL or valid during this call
-    // (contract of the slot).
-    unsafe {
-        call(driver, error, |driver: &Arc<Driver>| {
-            check_output(pool, "pool")?;
-            handle::write(driver.default_pool().clone(), pool);
-            Ok(())
-        })
-    }
-}
-
-unsafe extern "C" fn register_component(
-    driver: *const octopus_driver,
-    role: i32,
-    type_name: octopus_text,
-    component: *const octopus_component,
-    error: *mut *mut octopus_error,
-) -> octopus_status {
-    forward!(refuse(error); driver.register_component(driver, role, type_name, component, error));
-    // SAFETY: the handle is NULL or live, and all pointers are NULL or valid during this call
-    // (contract of the slot). The plugin owns the component before anything else can fail.
-    unsafe {
-        let component = octopus_component::read(component, "component").map(HostComponent::new);
-        call(driver, error, move |driver: &Arc<Driver>| {
-            driver.register_component(type_name.read("type_name")?, component?.maker(role)?)
-        })
-    }
-}
-
-unsafe extern "C" fn describe(
-    driver: *const octopus_driver,
-    json: *mut *mut octopus_string,
-    error: *mut *mut octopus_error,
-) -> octopus_status {
-    forward!(refuse(error); driver.describe(driver, json, error));
-    // SAFETY: the handle is NULL or live, and all pointers are NULL or valid during this call
-    // (contract of the slot).
-    unsafe {
-        call(driver, error, |driver: &Arc<Driver>| {
-            check_output(json, "json")?;
-            string::write(driver.describe(), json);
-            Ok(())
-        })
-    }
-}
-
-unsafe extern "C" fn release(driver: *mut octopus_driver) {
-    forward!((); driver.release(driver));
-    // SAFETY: NULL, or a live handle that the host does not use afterwards (contract of the slot).
-    unsafe { handle::release::<Arc<Driver>>(driver) };
-}

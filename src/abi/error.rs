@@ -1,5 +1,8 @@
 //! ABI slots of errors. They can't fail, so they return their result instead of a status.
 
+// The contract of each slot is in docs/abi.md and in the comments of its table.
+#![allow(clippy::missing_safety_doc, clippy::multiple_unsafe_ops_per_block)]
+
 use super::args::octopus_text;
 use super::error_handle::octopus_error;
 use super::forked_child::forward;

@@ -1,5 +1,8 @@
-//! ABI slots of events. Each slot validates its arguments, makes one call into [`crate::event`] and
+//! ABI slots of events. Each slot validates its arguments, makes one call into `crate::event` and
 //! converts the result.
+
+// The contract of each slot is in docs/abi.md and in the comments of its table.
+#![allow(clippy::missing_safety_doc, clippy::multiple_unsafe_ops_per_block)]
 
 use super::args::{Growing, octopus_bytes, octopus_text};
 use super::error_handle::octopus_error;

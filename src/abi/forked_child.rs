@@ -88,14 +88,13 @@ fn load_copy() -> std::result::Result<&'static octopus_api, String> {
     // an exported function to another library, for example to the original of this copy.
     let base_of = |address: *const c_void| image_base(address).ok_or("the loader does not know its address");
     let distance = base_of(register.cast_const())?.addr().wrapping_sub(base_of(own_address())?.addr());
+    let generation = std::ptr::from_ref(fork::generation_cell()).wrapping_byte_add(distance);
     // SAFETY: at `distance` from each of our statics is the same static of the copy, of the same
     // type. No other thread uses the copy yet.
-    unsafe {
-        let generation = std::ptr::from_ref(fork::generation_cell()).wrapping_byte_add(distance);
-        (*generation).store(fork::generation() + 1, Ordering::Relaxed);
-        let path = (&raw const ORIGINAL).wrapping_byte_add(distance);
-        (*path).store(Box::into_raw(Box::new(original)), Ordering::Release);
-    }
+    unsafe { &*generation }.store(fork::generation() + 1, Ordering::Relaxed);
+    let path = (&raw const ORIGINAL).wrapping_byte_add(distance);
+    // SAFETY: as above.
+    unsafe { &*path }.store(Box::into_raw(Box::new(original)), Ordering::Release);
     // SAFETY: the symbol is `octopus_register` of the same library, so it has this type.
     let register = unsafe { std::mem::transmute::<*mut c_void, Register>(register) };
     // SAFETY: the result is NULL, or a table that lives until the process ends (contract of
@@ -131,7 +130,8 @@ fn path_of_mapping(line: &str, address: usize) -> Option<&str> {
     range.contains(&address).then_some(path)
 }
 
-// --- the file -----------------------------------------------------------------------------------------------------------
+// --- the file
+// -----------------------------------------------------------------------------------------------------------
 
 /// Reads the part of the file that the loader maps. The debug information behind it can be ten
 /// times as large, and each child would keep it in memory.
@@ -173,11 +173,11 @@ fn own_address() -> *const c_void {
 /// The base address of the library that contains this address.
 fn image_base(address: *const c_void) -> Option<*const c_void> {
     let mut information = std::mem::MaybeUninit::<libc::Dl_info>::zeroed();
-    // SAFETY: `dladdr` accepts any address, `information` is writable, and zeros are valid for it.
-    unsafe {
-        let found = libc::dladdr(address, information.as_mut_ptr()) != 0;
-        found.then(|| information.assume_init().dli_fbase.cast_const())
-    }
+    // SAFETY: `dladdr` accepts any address, and `information` is writable.
+    let found = unsafe { libc::dladdr(address, information.as_mut_ptr()) } != 0;
+    // SAFETY: zeros are valid, and so is what `dladdr` wrote.
+    let information = unsafe { information.assume_init() };
+    found.then(|| information.dli_fbase.cast_const())
 }
 
 /// Whether the first segment, which is read-only, equals the mapped one of this library. It has the
@@ -202,7 +202,8 @@ fn is_loaded_here(image: &[u8], first: &libc::Elf64_Phdr) -> bool {
     here[behind_header..] == image[behind_header..size]
 }
 
-// --- loading ------------------------------------------------------------------------------------------------------------
+// --- loading
+// ------------------------------------------------------------------------------------------------------------
 
 /// Loads the image from memory, or if the system forbids that, from a file that is removed at once.
 fn open_copy(image: &[u8]) -> std::result::Result<*mut c_void, String> {

@@ -1,4 +1,4 @@
-//! Callbacks that the host provides to a driver, and their conversion to the core's [`Services`].
+//! Callbacks that the host provides to a driver, and their conversion to the core's `Services`.
 
 use std::ffi::c_void;
 use std::sync::Arc;

@@ -1,5 +1,8 @@
 //! Token providers of the host, for SASL OAUTHBEARER and for the topic service.
 
+// The contract of each slot is in docs/abi.md and in the comments of its table.
+#![allow(clippy::missing_safety_doc, clippy::multiple_unsafe_ops_per_block)]
+
 use std::ffi::c_void;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::time::{Duration, UNIX_EPOCH};

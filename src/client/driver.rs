@@ -86,7 +86,7 @@ impl Driver {
         let info_topic = self.settings.info_topic_name(name);
         let deleted = topics::delete(&kafka_name, &info_topic, &*self.admin, self.deadline())
             .map_err(|error| error.context(format_args!("deleting topic {name:?}")))?;
-        if deleted == Deletion::KeptForeignTopic {
+        if deleted == Deletion::ForeignTopicKept {
             log::warn!(
                 logger: self.log(), target: LOG_TARGET,
                 "deleting topic {name:?}: {info_topic:?} has several partitions, so it is not an info topic and is kept"

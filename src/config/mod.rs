@@ -2,9 +2,11 @@
 //! anything reaches Kafka. This module implements docs/configuration.md and does not depend on the
 //! clients that the settings configure.
 
+mod client;
 mod msk;
 mod properties;
 mod service;
+mod topic;
 mod value;
 
 use std::time::Duration;
@@ -12,14 +14,16 @@ use std::time::Duration;
 use serde::Serialize;
 use serde_json::{Map, Value};
 
-use crate::support::error::{Error, Kind, Result, shortened};
+use crate::support::error::{Error, Kind, Result};
 use crate::support::stack;
+pub use client::ClientSettings;
 #[cfg(feature = "aws")]
 pub use msk::DEFAULT_SESSION_NAME;
 pub use msk::MskSettings;
 pub(crate) use properties::MASK;
 pub use properties::{Properties, is_secret};
 pub use service::{AuthorizationSource, Secret, ServiceSettings};
+pub use topic::{TopicSettings, check_topic_name};
 use value::{as_bool, as_count, as_number, as_options, as_text};
 
 /// The default of `timeout_ms`: how long a call waits for brokers.
@@ -33,7 +37,6 @@ const DEFAULT_CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 /// delivered.
 const DEFAULT_EXIT_FLUSH: Duration = Duration::from_secs(5);
 const DEFAULT_INFO_PREFIX: &str = "__info_";
-const DEFAULT_REPLICATION: u32 = 3;
 
 /// The default with the topic service, as in C++ Octopus.
 const DEFAULT_SERVICE_INFO_PREFIX: &str = "info_";
@@ -51,10 +54,6 @@ const DRIVER_KEYS: [&str; 11] = [
     "exit_flush_ms",
     "connect_timeout_ms",
 ];
-
-/// Options that only the system that creates topics can honor.
-const CREATOR_KEYS: [&str; 3] = ["num_partitions", "replication_factor", "config"];
-const TOPIC_KEYS: [&str; 4] = ["num_partitions", "replication_factor", "disable_info_topic", "config"];
 
 /// The validated configuration of a driver.
 #[derive(Debug, Clone, Serialize)]
@@ -90,39 +89,6 @@ pub struct DriverSettings {
 pub struct EmbeddedSettings {
     pub brokers: u32,
     pub partitions: u32,
-}
-
-/// The options of one new topic, with the driver's defaults filled in.
-#[derive(Debug, Clone)]
-pub struct TopicSettings {
-    pub partitions: u32,
-    pub replication: u32,
-    pub disable_info_topic: bool,
-    /// Settings of the Kafka topic itself, such as `max.message.bytes`.
-    pub config: Properties,
-    /// The names of the given options that only the system that creates topics can honor.
-    pub creator_options: Vec<&'static str>,
-    /// Keys that are not options.
-    pub unknown_keys: Vec<String>,
-}
-
-/// The settings of a producer or consumer: limits of batches, and its own Kafka properties.
-#[derive(Debug, Clone, Default)]
-pub struct ClientSettings {
-    pub name: String,
-    /// Events in a batch; 0: no preference, `u64::MAX`: adaptive.
-    pub batch_size: u64,
-    /// Batches that may be buffered; 0: no preference.
-    pub max_batches: u64,
-    pub kafka: Properties,
-    /// Of a producer: whether events may be reordered.
-    pub loose: bool,
-    /// Of a producer: whether it has its own Kafka client.
-    pub is_dedicated: bool,
-    /// Of a consumer: the partitions to read; empty: those that the group assigns.
-    pub targets: Vec<u32>,
-    /// Of a consumer: whether it stops at records that can't be decoded, instead of skipping them.
-    pub stops_at_damage: bool,
 }
 
 impl DriverSettings {
@@ -254,91 +220,6 @@ impl EmbeddedSettings {
     }
 }
 
-impl TopicSettings {
-    pub fn parse(json: Option<&str>, driver: &DriverSettings) -> Result<Self> {
-        stack::with(stack::FOR_JSON, || Self::read(json, driver))
-    }
-
-    fn read(json: Option<&str>, driver: &DriverSettings) -> Result<Self> {
-        let options = match json {
-            None => Map::new(),
-            Some(json) => parse_object(json, "the topic's options")?,
-        };
-        let count = |key: &str, max, default| match options.get(key) {
-            None => Ok(default),
-            Some(value) => as_count(key, value, max).map(|n| n as u32),
-        };
-        let (partitions, max_partitions, replication) = match &driver.embedded {
-            Some(embedded) => {
-                let replication = embedded.brokers.min(DEFAULT_REPLICATION);
-                (embedded.partitions, EmbeddedSettings::MAX_PARTITIONS, replication)
-            }
-            None => (1, i32::MAX as u64, DEFAULT_REPLICATION),
-        };
-        Ok(TopicSettings {
-            partitions: count("num_partitions", max_partitions, partitions)?,
-            replication: count("replication_factor", i16::MAX as u64, replication)?,
-            disable_info_topic: optional_bool(&options, "disable_info_topic")?.unwrap_or(driver.disable_info_topic),
-            config: match options.get("config") {
-                None => Properties::default(),
-                Some(value) => Properties::from_json(value, "config")?,
-            },
-            creator_options: CREATOR_KEYS.into_iter().filter(|key| options.contains_key(*key)).collect(),
-            unknown_keys: options.keys().filter(|key| !TOPIC_KEYS.contains(&key.as_str())).cloned().collect(),
-        })
-    }
-}
-
-impl ClientSettings {
-    /// `options` of a producer or consumer. Anything but an object is ignored, since the C++ API
-    /// passes null, or an array if targets are given.
-    pub fn new(name: &str, batch_size: u64, max_batches: u64, options: Option<&str>) -> Result<Self> {
-        stack::with(stack::FOR_JSON, || Self::read(name, batch_size, max_batches, options))
-    }
-
-    fn read(name: &str, batch_size: u64, max_batches: u64, options: Option<&str>) -> Result<Self> {
-        let options = match options {
-            None => Value::Null,
-            Some(json) => parse(json, "the client's options")?,
-        };
-        let kafka = match options.get("kafka") {
-            None => Properties::default(),
-            Some(value) => Properties::from_json(value, "kafka")?,
-        };
-        let is_dedicated = is_second_of(&options, "client", ["shared", "dedicated"])?;
-        let stops_at_damage = is_second_of(&options, "on_damaged", ["skip", "stop"])?;
-        let name = name.to_owned();
-        Ok(ClientSettings {
-            name,
-            batch_size,
-            max_batches,
-            kafka,
-            is_dedicated,
-            stops_at_damage,
-            ..ClientSettings::default()
-        })
-    }
-}
-
-/// Rejects names that Kafka rejects. The error states the rule.
-pub fn check_topic_name(kafka_name: &str) -> Result<()> {
-    const MAX_LENGTH: usize = 249;
-    let rule = "expected 1 to 249 of the characters a-z, A-Z, 0-9, '.', '_' and '-', and neither \".\" nor \"..\"";
-    let violation = match kafka_name {
-        "" => Some("is empty".to_owned()),
-        "." | ".." => Some("is reserved".to_owned()),
-        name if name.len() > MAX_LENGTH => Some(format!("has {} characters, prefixes included", name.len())),
-        name => name
-            .chars()
-            .find(|c| !(c.is_ascii_alphanumeric() || ['.', '_', '-'].contains(c)))
-            .map(|c| format!("contains {c:?}")),
-    };
-    match violation {
-        None => Ok(()),
-        Some(violation) => Err(Error::invalid(format!("topic name {kafka_name:?} {violation}; {rule}"))),
-    }
-}
-
 fn parse(json: &str, name: &str) -> Result<Value> {
     crate::json::parse(json)
         .map_err(|cause| Error::new(Kind::Configuration, format!("configuration: {name} is not JSON: {cause}")))
@@ -353,20 +234,6 @@ fn parse_object(json: &str, name: &str) -> Result<Map<String, Value>> {
 
 fn optional_bool(map: &Map<String, Value>, key: &str) -> Result<Option<bool>> {
     map.get(key).map(|value| as_bool(key, value)).transpose()
-}
-
-/// Whether an option has the second of two values. The first is the default.
-fn is_second_of(options: &Value, key: &str, values: [&str; 2]) -> Result<bool> {
-    match options.get(key) {
-        None => Ok(false),
-        Some(Value::String(value)) if value == values[0] => Ok(false),
-        Some(Value::String(value)) if value == values[1] => Ok(true),
-        Some(other) => {
-            let [first, second] = values;
-            let expected = format_args!("expected {first:?} or {second:?}, got {}", shortened(other));
-            Err(Error::configuration(key, expected))
-        }
-    }
 }
 
 fn check_bootstrap_servers(raw: Option<&Value>, kafka: &Properties, embedded: bool) -> Result<()> {

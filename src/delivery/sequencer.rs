@@ -155,34 +155,3 @@ mod tests {
         assert_eq!(*out.lock().unwrap(), (0..COUNT).collect::<Vec<_>>());
     }
 }
-
-#[cfg(all(test, feature = "loom"))]
-mod models {
-    use loom::sync::Arc;
-    use loom::thread;
-
-    use super::*;
-
-    /// In each interleaving every result is dispatched, in order, and no result is left.
-    #[test]
-    fn every_result_is_dispatched_in_order() {
-        loom::model(|| {
-            let sequencer = Arc::new(Sequencer::new(Vec::new()));
-            let slots = [sequencer.reserve(), sequencer.reserve(), sequencer.reserve()];
-            let finish = |sequencer: &Sequencer<u32, Vec<u32>>, slot: SequenceSlot, number| {
-                sequencer.complete(slot, number, |out: &mut Vec<u32>, number| out.push(number));
-            };
-            let [first, second, third] = slots;
-            let (of_second, of_third) = (sequencer.clone(), sequencer.clone());
-            let finishing = [
-                thread::spawn(move || finish(&of_second, second, 1)),
-                thread::spawn(move || finish(&of_third, third, 2)),
-            ];
-            finish(&sequencer, first, 0);
-            finishing.into_iter().for_each(|thread| thread.join().unwrap());
-            let slots = sequencer.slots.lock();
-            assert!(slots.results.is_empty());
-            assert_eq!(slots.state.as_deref(), Some(&[0, 1, 2][..]));
-        });
-    }
-}

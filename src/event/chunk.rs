@@ -58,9 +58,6 @@ impl Deref for SharedEvent {
     type Target = Event;
 
     fn deref(&self) -> &Event {
-        #[cfg(feature = "loom")]
-        // SAFETY: as below.
-        unsafe { self.0.as_ref() }.chunk().used.with(|_| ());
         // SAFETY: the event lies in its chunk, which this reference keeps alive.
         unsafe { self.0.as_ref() }
     }
@@ -94,9 +91,6 @@ pub(super) struct Chunk {
     /// Keeps the fetch response with the bytes of the events, if these are not in the chunk.
     pin: Option<Pin>,
     pub(super) positions: Arc<Positions>,
-    /// Lets loom check that each use of an event happens before its chunk is freed.
-    #[cfg(feature = "loom")]
-    used: loom::cell::UnsafeCell<()>,
 }
 
 /// The offset of the first event in a chunk.
@@ -134,8 +128,6 @@ impl Chunk {
         // SAFETY: the chunk is initialized, and nothing else refers to it (contract of this
         // function).
         let header = unsafe { chunk.as_mut() };
-        #[cfg(feature = "loom")]
-        header.used.with_mut(|_| ());
         let (layout, count) = (header.layout, header.events.load(Ordering::Relaxed));
         // The messages of the events refer to the pinned response, so it is released after them.
         let _pin = header.pin.take();
@@ -208,8 +200,6 @@ impl ChunkBuilder {
             layout,
             pin,
             positions: positions.clone(),
-            #[cfg(feature = "loom")]
-            used: loom::cell::UnsafeCell::new(()),
         };
         // SAFETY: the layout begins with a header and is aligned for it.
         unsafe { chunk.write(header) };

@@ -124,32 +124,3 @@ fn reference_survives_the_round_trip_through_a_pointer() {
     let again = unsafe { SharedEvent::from_raw(pointer) };
     assert_eq!((again.data(), again.as_ptr()), (&b"data"[..], pointer));
 }
-
-#[cfg(feature = "loom")]
-mod models {
-    use loom::thread;
-
-    use super::*;
-
-    /// The thread that releases the last event frees the chunk, after all uses by the other
-    /// threads.
-    #[test]
-    fn chunk_is_freed_with_its_last_event() {
-        loom::model(|| {
-            let positions = positions();
-            let mut held = events(&[payload(b"first"), payload(b"second")], &positions);
-            assert_eq!(chunks(&held), 1);
-            let (second, first) = (held.pop().unwrap(), held.pop().unwrap());
-            let shared = first.clone();
-            let others = [
-                thread::spawn(move || assert_eq!(second.data(), b"second")),
-                thread::spawn(move || assert_eq!(shared.data(), b"first")),
-            ];
-            assert_eq!(first.data(), b"first");
-            drop(first);
-            others.into_iter().for_each(|other| other.join().unwrap());
-            // The chunk's reference is released.
-            assert_eq!(Arc::strong_count(&positions), 1);
-        });
-    }
-}

@@ -132,12 +132,10 @@ pub unsafe fn known<T: Growing>(host: *const T) -> Option<T> {
         return None;
     }
     let mut known = std::mem::MaybeUninit::<T>::zeroed();
-    for at in 0..size.min(size_of::<T>()) {
-        // SAFETY: `at` is below `size`, the size of the allocation of `host`.
-        let byte = unsafe { host.cast::<u8>().add(at).read() };
-        // SAFETY: `at` is below the size of `T`.
-        unsafe { known.as_mut_ptr().cast::<u8>().add(at).write(byte) };
-    }
+    let read = size.min(size_of::<T>());
+    // SAFETY: `read` is at most `size`, the size of the allocation of `host`, and at most the size
+    // of `T`; the two do not overlap.
+    unsafe { known.as_mut_ptr().cast::<u8>().copy_from_nonoverlapping(host.cast(), read) };
     // SAFETY: `Growing` types consist of integers, pointers and optional functions, so zeros and
     // the bytes of a valid host struct are valid.
     Some(unsafe { known.assume_init() })

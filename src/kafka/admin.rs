@@ -1,5 +1,5 @@
-//! Creating, describing and deleting topics: by Kafka's admin requests, or by the embedded cluster's own
-//! functions.
+//! Creating, describing and deleting topics: by Kafka's admin requests, or by the embedded
+//! cluster's own functions.
 
 use std::ffi::c_char;
 use std::sync::Arc;
@@ -75,10 +75,13 @@ impl KafkaAdmin {
             return Err(Error::new(Kind::Kafka, "the broker's response contains no topic").context(operation));
         }
         // SAFETY: the caller's response is alive and has `count` results, at least one.
-        let (code, reason) = unsafe {
-            let result = *results;
-            (codes::rd_kafka_topic_result_error(result), text(rd::rd_kafka_topic_result_error_string(result)))
-        };
+        let result = unsafe { *results };
+        // SAFETY: the result belongs to the caller's response, which is alive.
+        let code = unsafe { codes::rd_kafka_topic_result_error(result) };
+        // SAFETY: as above.
+        let reason = unsafe { rd::rd_kafka_topic_result_error_string(result) };
+        // SAFETY: the text is NULL or NUL-terminated and belongs to the result.
+        let reason = unsafe { text(reason) };
         match code.number() {
             0 => Ok(()),
             _ => Err(self.client().request_error(code, &reason, operation)),
@@ -101,14 +104,13 @@ impl Admin for KafkaAdmin {
             },
         )?;
         let mut count = 0;
-        // SAFETY: `response` is alive; librdkafka returns NULL if it is not the result of this operation.
-        let results = unsafe {
-            let result = rd::rd_kafka_event_CreateTopics_result(response.as_ptr());
-            if result.is_null() {
-                std::ptr::null_mut()
-            } else {
-                rd::rd_kafka_CreateTopics_result_topics(result, &mut count)
-            }
+        // SAFETY: `response` is alive; librdkafka returns NULL if it is not the result of this
+        // operation.
+        let result = unsafe { rd::rd_kafka_event_CreateTopics_result(response.as_ptr()) };
+        let results = match result.is_null() {
+            true => std::ptr::null_mut(),
+            // SAFETY: the result is alive, as it belongs to `response`.
+            false => unsafe { rd::rd_kafka_CreateTopics_result_topics(result, &mut count) },
         };
         self.topic_result(results, count, &operation).map_err(|error| name_invalid_option(error, topic))
     }
@@ -121,24 +123,23 @@ impl Admin for KafkaAdmin {
             &operation,
             deadline,
             |rk, options, to| {
-                // SAFETY: all arguments are alive during the call, which copies them; the description is owned and
-                // destroyed here.
-                unsafe {
-                    let mut topics = [rd::rd_kafka_DeleteTopic_new(name.as_ptr())];
-                    rd::rd_kafka_DeleteTopics(rk, topics.as_mut_ptr(), 1, options, to);
-                    rd::rd_kafka_DeleteTopic_destroy(topics[0]);
-                }
+                // SAFETY: the name is copied.
+                let topic = unsafe { rd::rd_kafka_DeleteTopic_new(name.as_ptr()) };
+                let mut topics = [topic];
+                // SAFETY: all arguments are alive during the call, which copies them.
+                unsafe { rd::rd_kafka_DeleteTopics(rk, topics.as_mut_ptr(), 1, options, to) };
+                // SAFETY: this closure owns the topic and does not use it again.
+                unsafe { rd::rd_kafka_DeleteTopic_destroy(topic) };
             },
         )?;
         let mut count = 0;
-        // SAFETY: `response` is alive; librdkafka returns NULL if it is not the result of this operation.
-        let results = unsafe {
-            let result = rd::rd_kafka_event_DeleteTopics_result(response.as_ptr());
-            if result.is_null() {
-                std::ptr::null_mut()
-            } else {
-                rd::rd_kafka_DeleteTopics_result_topics(result, &mut count)
-            }
+        // SAFETY: `response` is alive; librdkafka returns NULL if it is not the result of this
+        // operation.
+        let result = unsafe { rd::rd_kafka_event_DeleteTopics_result(response.as_ptr()) };
+        let results = match result.is_null() {
+            true => std::ptr::null_mut(),
+            // SAFETY: the result is alive, as it belongs to `response`.
+            false => unsafe { rd::rd_kafka_DeleteTopics_result_topics(result, &mut count) },
         };
         self.topic_result(results, count, &operation)
     }
@@ -152,27 +153,25 @@ impl Admin for KafkaAdmin {
             &operation,
             deadline,
             |rk, options, to| {
-                // SAFETY: all arguments are alive during the call, which copies them; the description is owned and
-                // destroyed here.
-                unsafe {
-                    let mut records = [rd::rd_kafka_DeleteRecords_new(list.as_ptr())];
-                    rd::rd_kafka_DeleteRecords(rk, records.as_mut_ptr(), 1, options, to);
-                    rd::rd_kafka_DeleteRecords_destroy(records[0]);
-                }
+                // SAFETY: the list is alive and copied.
+                let request = unsafe { rd::rd_kafka_DeleteRecords_new(list.as_ptr()) };
+                let mut requests = [request];
+                // SAFETY: all arguments are alive during the call, which copies them.
+                unsafe { rd::rd_kafka_DeleteRecords(rk, requests.as_mut_ptr(), 1, options, to) };
+                // SAFETY: this closure owns the request and does not use it again.
+                unsafe { rd::rd_kafka_DeleteRecords_destroy(request) };
             },
         )?;
-        // SAFETY: `response` is alive and owns the list; librdkafka returns NULL if it is not the result of this
+        // SAFETY: `response` is alive; librdkafka returns NULL if it is not the result of this
         // operation.
-        let first_failure = unsafe {
-            let result = rd::rd_kafka_event_DeleteRecords_result(response.as_ptr());
-            match result.is_null() {
-                true => {
-                    return Err(Error::new(Kind::Kafka, "the broker's response contains no records").context(operation));
-                }
-                false => results(&*rd::rd_kafka_DeleteRecords_result_offsets(result))
-                    .find(|partition| partition.error.is_error()),
-            }
-        };
+        let result = unsafe { rd::rd_kafka_event_DeleteRecords_result(response.as_ptr()) };
+        if result.is_null() {
+            return Err(Error::new(Kind::Kafka, "the broker's response contains no records").context(operation));
+        }
+        // SAFETY: the result is alive, as it belongs to `response`.
+        let list = unsafe { rd::rd_kafka_DeleteRecords_result_offsets(result) };
+        // SAFETY: the list belongs to `response`, which is alive.
+        let first_failure = results(unsafe { &*list }).find(|partition| partition.error.is_error());
         match first_failure {
             None => Ok(()),
             Some(failed) => Err(self.client().request_error(
@@ -201,37 +200,47 @@ impl Admin for KafkaAdmin {
             },
         )?;
         let mut count = 0;
-        // SAFETY: `response` is alive; librdkafka returns NULL if it is not the result of this operation. The array
-        // has `count` resources.
-        let described = unsafe {
-            let result = rd::rd_kafka_event_DescribeConfigs_result(response.as_ptr());
-            let resources = match result.is_null() {
-                true => std::ptr::null_mut(),
-                false => rd::rd_kafka_DescribeConfigs_result_resources(result, &mut count),
-            };
-            if resources.is_null() || count == 0 {
-                return Err(Error::new(Kind::Kafka, "the broker's response contains no topic").context(operation));
-            }
-            *resources
+        // SAFETY: `response` is alive; librdkafka returns NULL if it is not the result of this
+        // operation.
+        let result = unsafe { rd::rd_kafka_event_DescribeConfigs_result(response.as_ptr()) };
+        let resources = match result.is_null() {
+            true => std::ptr::null_mut(),
+            // SAFETY: the result is alive, as it belongs to `response`.
+            false => unsafe { rd::rd_kafka_DescribeConfigs_result_resources(result, &mut count) },
         };
+        if resources.is_null() || count == 0 {
+            return Err(Error::new(Kind::Kafka, "the broker's response contains no topic").context(operation));
+        }
+        // SAFETY: the array has `count` resources, at least one.
+        let described = unsafe { *resources };
         // SAFETY: `described` belongs to `response`, which is alive.
-        let (code, reason) = unsafe {
-            let reason = text(rd::rd_kafka_ConfigResource_error_string(described));
-            (codes::rd_kafka_ConfigResource_error(described), reason)
-        };
+        let reason = unsafe { rd::rd_kafka_ConfigResource_error_string(described) };
+        // SAFETY: the text is NULL or NUL-terminated and belongs to `described`.
+        let reason = unsafe { text(reason) };
+        // SAFETY: `described` belongs to `response`, which is alive.
+        let code = unsafe { codes::rd_kafka_ConfigResource_error(described) };
         if code.is_error() {
             return Err(self.client().request_error(code, &reason, operation));
         }
-        // SAFETY: the array has `count` entries and belongs to `response`, which is alive; the texts are copied.
-        unsafe {
-            let entries = rd::rd_kafka_ConfigResource_configs(described, &mut count);
-            let mut settings = Properties::default();
-            for index in 0..count {
-                let entry = *entries.add(index);
-                settings.set(&text(rd::rd_kafka_ConfigEntry_name(entry)), text(rd::rd_kafka_ConfigEntry_value(entry)));
-            }
-            Ok(settings)
+        // SAFETY: `described` belongs to `response`, which is alive.
+        let entries = unsafe { rd::rd_kafka_ConfigResource_configs(described, &mut count) };
+        let mut settings = Properties::default();
+        for index in 0..count {
+            // SAFETY: the array has `count` entries.
+            let entry = unsafe { entries.add(index) };
+            // SAFETY: as above.
+            let entry = unsafe { *entry };
+            // SAFETY: the entry belongs to `response`, which is alive.
+            let name = unsafe { rd::rd_kafka_ConfigEntry_name(entry) };
+            // SAFETY: as above.
+            let value = unsafe { rd::rd_kafka_ConfigEntry_value(entry) };
+            // SAFETY: the name is NUL-terminated and belongs to the entry.
+            let name = unsafe { text(name) };
+            // SAFETY: the value is NULL or NUL-terminated and belongs to the entry.
+            let value = unsafe { text(value) };
+            settings.set(&name, value);
         }
+        Ok(settings)
     }
 }
 
@@ -247,8 +256,8 @@ fn name_invalid_option(error: Error, topic: &NewTopic) -> Error {
     error
 }
 
-/// Whether an operation has a timeout of its own, which makes the controller wait until the change is effective
-/// and not only accepted.
+/// Whether an operation has a timeout of its own, which makes the controller wait until the change
+/// is effective and not only accepted.
 fn changes_topics(operation: rd::rd_kafka_admin_op_t) -> bool {
     use rd::rd_kafka_admin_op_t::{RD_KAFKA_ADMIN_OP_CREATETOPICS, RD_KAFKA_ADMIN_OP_DELETETOPICS};
     matches!(operation, RD_KAFKA_ADMIN_OP_CREATETOPICS | RD_KAFKA_ADMIN_OP_DELETETOPICS)
@@ -269,23 +278,17 @@ impl AdminOptions {
         let timeout = as_millis_rounded_up(deadline.remaining(max_wait)).max(1);
         let mut reason = [0 as c_char; 256];
         // SAFETY: `options` are alive; the buffer has the given length.
-        let is_rejected = unsafe {
-            Code::from(rd::rd_kafka_AdminOptions_set_request_timeout(
-                options.0,
-                timeout,
-                reason.as_mut_ptr(),
-                reason.len(),
-            ))
-            .is_error()
-                || changes_topics(operation)
-                    && Code::from(rd::rd_kafka_AdminOptions_set_operation_timeout(
-                        options.0,
-                        timeout,
-                        reason.as_mut_ptr(),
-                        reason.len(),
-                    ))
-                    .is_error()
+        let code = unsafe {
+            rd::rd_kafka_AdminOptions_set_request_timeout(options.0, timeout, reason.as_mut_ptr(), reason.len())
         };
+        let mut is_rejected = Code::from(code).is_error();
+        if !is_rejected && changes_topics(operation) {
+            // SAFETY: as above.
+            let code = unsafe {
+                rd::rd_kafka_AdminOptions_set_operation_timeout(options.0, timeout, reason.as_mut_ptr(), reason.len())
+            };
+            is_rejected = Code::from(code).is_error();
+        }
         if is_rejected {
             // SAFETY: the call failed, so librdkafka has written a NUL-terminated text.
             let reason = unsafe { text(reason.as_ptr()) };
@@ -368,8 +371,8 @@ impl Drop for TopicResource {
     }
 }
 
-/// The admin of the embedded cluster, which does not support admin requests: topics are created by direct calls
-/// and described by metadata requests.
+/// The admin of the embedded cluster, which does not support admin requests: topics are created by
+/// direct calls and described by metadata requests.
 pub struct EmbeddedAdmin {
     kafka: KafkaAdmin,
     cluster: Arc<EmbeddedCluster>,

@@ -1,4 +1,5 @@
-//! Memory for the bytes of a record that librdkafka takes ownership of, which saves a copy of large records.
+//! Memory for the bytes of a record that librdkafka takes ownership of, which saves a copy of large
+//! records.
 
 use std::ptr::NonNull;
 
@@ -10,7 +11,8 @@ pub struct EncodedRecord(pub(super) Buffer);
 
 impl EncodedRecord {
     pub fn bytes(&self) -> &[u8] {
-        // SAFETY: `append` has initialized the first `size` bytes, which live as long as the buffer.
+        // SAFETY: `append` has initialized the first `size` bytes, which live as long as the
+        // buffer.
         unsafe { std::slice::from_raw_parts(self.0.start.as_ptr(), self.0.size) }
     }
 }
@@ -38,8 +40,10 @@ impl Buffer {
 
     pub fn append(&mut self, bytes: &[u8]) {
         let count = bytes.len().min(self.capacity - self.size);
-        // SAFETY: `count` bytes fit after the first `size`; source and target are different allocations.
-        unsafe { std::ptr::copy_nonoverlapping(bytes.as_ptr(), self.start.as_ptr().add(self.size), count) };
+        // SAFETY: the first `size` bytes are within the allocation.
+        let end = unsafe { self.start.as_ptr().add(self.size) };
+        // SAFETY: `count` bytes fit after `end`; source and target are different allocations.
+        unsafe { std::ptr::copy_nonoverlapping(bytes.as_ptr(), end, count) };
         self.size += count;
     }
 

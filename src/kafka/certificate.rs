@@ -1,7 +1,8 @@
 //! The text for a refused certificate: why TLS refused a broker's certificate.
 //!
-//! librdkafka's error says only that it was refused. A callback gets OpenSSL's verdict and returns a text,
-//! which librdkafka writes to its log ([`log_messages`](crate::kafka::librdkafka::log_messages)).
+//! librdkafka's error says only that it was refused. A callback gets OpenSSL's verdict and returns
+//! a text, which librdkafka writes to its log
+//! ([`log_messages`](crate::kafka::librdkafka::log_messages)).
 
 use std::ffi::{c_char, c_int, c_void};
 use std::panic::catch_unwind;
@@ -10,12 +11,14 @@ use rdkafka::bindings as rd;
 
 /// Makes librdkafka log why it refuses a certificate. Does not change what is accepted.
 pub fn report_refusals(config: *mut rd::rd_kafka_conf_t) {
-    // SAFETY: `Handle::create` passes a live configuration; the function lives as long as the library.
+    // SAFETY: `Handle::create` passes a live configuration; the function lives as long as the
+    // library.
     unsafe { rd::rd_kafka_conf_set_ssl_cert_verify_cb(config, Some(verify)) };
 }
 
 /// # Safety
-/// librdkafka calls it with a readable `x509_error` and a `reason` that is writable for `reason_size` bytes.
+/// librdkafka calls it with a readable `x509_error` and a `reason` that is writable for
+/// `reason_size` bytes.
 unsafe extern "C" fn verify(
     _client: *mut rd::rd_kafka_t,
     _broker: *const c_char,
@@ -34,12 +37,13 @@ unsafe extern "C" fn verify(
         let text = description(verdict);
         let length = text.len().min(reason_size.saturating_sub(1));
         if reason_size > 0 {
-            // SAFETY: `reason` is writable for `reason_size` bytes (contract of this function), and `length` plus
-            // the NUL fit.
-            unsafe {
-                std::ptr::copy_nonoverlapping(text.as_ptr().cast(), reason, length);
-                *reason.add(length) = 0;
-            }
+            // SAFETY: `reason` is writable for `reason_size` bytes (contract of this function), of
+            // which `length` is less.
+            unsafe { std::ptr::copy_nonoverlapping(text.as_ptr().cast(), reason, length) };
+            // SAFETY: as above.
+            let end = unsafe { reason.add(length) };
+            // SAFETY: as above.
+            unsafe { *end = 0 };
         }
     });
     // A panic while writing the text does not change OpenSSL's verdict.

@@ -1,6 +1,6 @@
-//! The embedded cluster for experiments and tests: librdkafka's mock cluster. It listens on the loopback
-//! interface, keeps records in memory (about 5 MB or 100,000 per partition, then it removes the oldest), and
-//! ends with its driver.
+//! The embedded cluster for experiments and tests: librdkafka's mock cluster. It listens on the
+//! loopback interface, keeps records in memory (about 5 MB or 100,000 per partition, then it
+//! removes the oldest), and ends with its driver.
 
 use std::ptr::NonNull;
 
@@ -34,7 +34,8 @@ const OPERATION: &str = "starting the embedded Kafka";
 impl EmbeddedCluster {
     pub fn start(brokers: u32, services: &Services) -> Result<Self> {
         let config = conf::native(&Properties::default())?;
-        // The log of this client has only closed connections, which the clients of the cluster report themselves.
+        // The log of this client has only closed connections, which the clients of the cluster
+        // report themselves.
         let silence = |copy: *mut rd::rd_kafka_conf_t| {
             // SAFETY: `Handle::create` passes a live configuration.
             unsafe { rd::rd_kafka_conf_set_log_cb(copy, None) };
@@ -51,7 +52,8 @@ impl EmbeddedCluster {
             );
             Error::new(Kind::ResourceLimit, reason).retriable(true)
         })?;
-        // SAFETY: the cluster is alive. Without the delay a group does not wait 3 s for more members.
+        // SAFETY: the cluster is alive. Without the delay a group does not wait 3 s for more
+        // members.
         unsafe { rd::rd_kafka_mock_group_initial_rebalance_delay_ms(cluster.as_ptr(), 0) };
         let started = EmbeddedCluster { cluster, brokers, _host: host };
         log::info!(
@@ -70,8 +72,10 @@ impl EmbeddedCluster {
     }
 
     pub fn bootstrap_servers(&self) -> String {
-        // SAFETY: `self` owns the live cluster; the text belongs to it and is copied.
-        unsafe { text(rd::rd_kafka_mock_cluster_bootstraps(self.cluster.as_ptr())) }
+        // SAFETY: `self` owns the live cluster.
+        let addresses = unsafe { rd::rd_kafka_mock_cluster_bootstraps(self.cluster.as_ptr()) };
+        // SAFETY: the text is NUL-terminated and belongs to the cluster.
+        unsafe { text(addresses) }
     }
 
     pub fn create_topic(&self, topic: &NewTopic) -> Result<()> {

@@ -1,5 +1,5 @@
-//! Reading and writing info topics. The driver's admin client reads them, without a group; a producers' client
-//! writes them. Each is created when it is first needed.
+//! Reading and writing info topics. The driver's admin client reads them, without a group; a
+//! producers' client writes them. Each is created when it is first needed.
 
 use std::collections::{BTreeMap, HashMap};
 use std::marker::PhantomData;
@@ -95,9 +95,9 @@ impl InfoReader {
         self.client().topics(deadline)
     }
 
-    /// The first records of each of these topics, at most `max_records`, in the order of `topics`. The caller has
-    /// checked that they exist with these numbers of partitions: librdkafka would report a missing topic only
-    /// after a long time.
+    /// The first records of each of these topics, at most `max_records`, in the order of `topics`.
+    /// The caller has checked that they exist with these numbers of partitions: librdkafka would
+    /// report a missing topic only after a long time.
     pub fn read_all(
         &self,
         topics: &[(&str, u32)],
@@ -123,7 +123,8 @@ impl InfoReader {
                     read.take(&message);
                     stragglers_end = deadline.sooner(Deadline::after(STRAGGLER_TIMEOUT));
                 }
-                // A topic that can't be read, for example for want of a leader, must not prevent the others.
+                // A topic that can't be read, for example for want of a leader, must not prevent
+                // the others.
                 None if stragglers_end.has_passed() && read.unfinished < topics.len() => read.give_up(late),
                 None if deadline.has_passed() => return Err(late()),
                 None => self.client().check_wait(began, operation())?,
@@ -182,8 +183,8 @@ impl<'a> InfoRead<'a> {
         };
         for (name, _) in topics {
             let topic = TopicHandle::new(&client.handle, name)?;
-            // SAFETY: `started` and `queue` keep topic and queue alive until the partition is stopped; the caller
-            // holds the reader's lock.
+            // SAFETY: `started` and `queue` keep topic and queue alive until the partition is
+            // stopped; the caller holds the reader's lock.
             let result = unsafe { rd::rd_kafka_consume_start_queue(topic.as_ptr(), PARTITION, 0, read.queue.as_ptr()) };
             if result != 0 {
                 return Err(errors::last_error());
@@ -193,13 +194,12 @@ impl<'a> InfoRead<'a> {
         Ok(read)
     }
 
-    fn next(&self, at_most: Duration) -> Option<Message> {
-        // SAFETY: `self` keeps the queue alive; the message has no other owner and is dropped before `self`, which
-        // borrows the client.
-        unsafe {
-            let message = rd::rd_kafka_consume_queue(self.queue.as_ptr(), as_millis_rounded_up(at_most));
-            Message::from_raw(message)
-        }
+    fn next(&self, timeout: Duration) -> Option<Message> {
+        // SAFETY: `self` keeps the queue alive.
+        let message = unsafe { rd::rd_kafka_consume_queue(self.queue.as_ptr(), as_millis_rounded_up(timeout)) };
+        // SAFETY: the message has no other owner and is dropped before `self`, which borrows the
+        // client.
+        unsafe { Message::from_raw(message) }
     }
 
     fn take(&mut self, message: &Message) {
@@ -267,7 +267,8 @@ impl Drop for InfoRead<'_> {
     }
 }
 
-/// Queues one record. Waiting for its future does not end the linger, so that all records are one batch.
+/// Queues one record. Waiting for its future does not end the linger, so that all records are one
+/// batch.
 fn send(producer: &KafkaProducer, record: &str, deadline: Deadline) -> Result<Arc<Future>> {
     let (future, partition, bytes) = (producer.lingering_future(), PARTITION as u32, record.len());
     let request = PermitRequest { bytes: bytes as u64, partition: Some(partition), future: Some(future.clone()) };
@@ -276,8 +277,8 @@ fn send(producer: &KafkaProducer, record: &str, deadline: Deadline) -> Result<Ar
     Ok(future)
 }
 
-/// Writes info topics through one client, which is kept for a few seconds, as topics are often created one
-/// after the other.
+/// Writes info topics through one client, which is kept for a few seconds, as topics are often
+/// created one after the other.
 struct InfoWriter {
     connection: Connection,
     clients: Arc<ProducerClients>,
@@ -285,10 +286,12 @@ struct InfoWriter {
 
 impl InfoWriter {
     const IDLE_LIMIT: Duration = Duration::from_secs(5);
-    /// A record is delivered within this time in ms or never. A creator starts to write in the first half of its
-    /// lease, and at the end of the lease others may use what is stored: this time fits between both.
+    /// A record is delivered within this time in ms or never. A creator starts to write in the
+    /// first half of its lease, and at the end of the lease others may use what is stored: this
+    /// time fits between both.
     const DELIVERY: &str = "10000";
-    /// Long enough to have all records of an info topic in one batch, which is sent as soon as it is full.
+    /// Long enough to have all records of an info topic in one batch, which is sent as soon as it
+    /// is full.
     const LINGER: &str = "1000";
 
     fn write(&self, kafka_name: &str, records: &[&str], deadline: Deadline) -> Result<()> {
@@ -304,7 +307,8 @@ impl InfoWriter {
             return Err(context(Error::new(Kind::TooLarge, reason)));
         }
         let sent: Vec<_> = records.iter().map(|record| send(&producer, record, deadline)).collect();
-        // Waits for all records even if the first one failed: the error must say if some may still be stored.
+        // Waits for all records even if the first one failed: the error must say if some may still
+        // be stored.
         let mut outcome = Ok(());
         for sent in sent {
             let stored = sent.and_then(|future| future.wait(deadline)).map_err(|error| match error.kind() {
@@ -323,13 +327,14 @@ impl InfoWriter {
 
     fn producer(&self, kafka_name: &str) -> Result<KafkaProducer> {
         let mut settings = ClientSettings { name: "info topics".to_owned(), ..ClientSettings::default() };
-        // The three records of an info topic are one batch, which is sent when it has exactly three: less than the
-        // minimum of event producers.
+        // The three records of an info topic are one batch, which is sent when it has exactly
+        // three: less than the minimum of event producers.
         settings.kafka.set("batch.num.messages", InfoTopic::RECORDS.to_string());
         for (name, value) in [
             ("linger.ms", Self::LINGER),
             ("delivery.timeout.ms", Self::DELIVERY),
-            // The driver's properties must neither split the batch nor make its records wait for a limit.
+            // The driver's properties must neither split the batch nor make its records wait for a
+            // limit.
             ("batch.size", "1000000"),
             ("queue.buffering.max.messages", "0"),
             ("queue.buffering.max.kbytes", "2147483647"),
@@ -340,8 +345,8 @@ impl InfoWriter {
     }
 }
 
-/// Waits until brokers know the topic. A new topic is not known everywhere at once, and the client may know a
-/// deleted one of this name.
+/// Waits until brokers know the topic. A new topic is not known everywhere at once, and the client
+/// may know a deleted one of this name.
 fn await_topic(producer: &KafkaProducer, kafka_name: &str, deadline: Deadline) -> Result<()> {
     const PAUSE: Duration = Duration::from_millis(10);
     let give_up = Deadline::after(Duration::from_secs(5)).sooner(deadline);

@@ -1,5 +1,5 @@
-//! The only module that uses librdkafka: clients and their serving threads, producing and consuming records,
-//! admin requests, the embedded cluster. The modules above know events, topics and errors.
+//! The only module that uses librdkafka: clients and their serving threads, producing and consuming
+//! records, admin requests, the embedded cluster. The modules above know events, topics and errors.
 
 mod admin;
 mod buffer;
@@ -25,8 +25,8 @@ use once_cell::sync::OnceCell;
 use parking_lot::Mutex;
 use serde::Serialize;
 
-// The libraries that librdkafka is linked with: Rust links only crates that the code names. `handle` names
-// openssl-sys.
+// The libraries that librdkafka is linked with: Rust links only crates that the code names.
+// `handle` names openssl-sys.
 #[cfg(feature = "oidc")]
 use curl_sys as _;
 use libz_sys as _;
@@ -146,8 +146,8 @@ impl Clients {
 }
 
 impl Connection {
-    /// `None` if producers can't share clients: without patches librdkafka flushes all topics of a client, so that
-    /// producers would end each other's linger.
+    /// `None` if producers can't share clients: without patches librdkafka flushes all topics of a
+    /// client, so that producers would end each other's linger.
     pub fn clients_of_producers(&self) -> Option<&Arc<ProducerClients>> {
         cfg!(feature = "patched").then_some(&self.producers)
     }
@@ -156,11 +156,12 @@ impl Connection {
     fn admin_client(&self) -> Result<Arc<ServedClient>> {
         let start = || {
             let mut properties = self.properties.clone();
-            // Reports the end of a topic with too few records, and an error if its first records are missing.
+            // Reports the end of a topic with too few records, and an error if its first records
+            // are missing.
             properties.set("enable.partition.eof", "true");
             properties.set("auto.offset.reset", "error");
-            // A broker processes one fetch request of a connection after the other, and an open one waits for
-            // records that never arrive. The next read would wait that long.
+            // A broker processes one fetch request of a connection after the other, and an open one
+            // waits for records that never arrive. The next read would wait that long.
             properties.set("fetch.wait.max.ms", "10");
             properties.set("fetch.min.bytes", "1");
             // A broker may learn of a new topic a little later than the client.
@@ -171,7 +172,8 @@ impl Connection {
     }
 }
 
-/// What `rd_kafka_version_str()` returns: `2.12.1`, or with patches `2.12.1+octopus.38`, where 38 is the last patch's number.
+/// What `rd_kafka_version_str()` returns: `2.12.1`, or with patches `2.12.1+octopus.38`, where 38
+/// is the last patch's number.
 pub fn librdkafka_version() -> String {
     rdkafka::util::get_rdkafka_version().1
 }

@@ -1,6 +1,6 @@
-//! Tokens that a client sends to brokers. librdkafka requests the next one on the client's queue, which a
-//! thread of the plugin serves even if the host is idle: at 80 % of the current token's lifetime, and 10 s
-//! after a failure.
+//! Tokens that a client sends to brokers. librdkafka requests the next one on the client's queue,
+//! which a thread of the plugin serves even if the host is idle: at 80 % of the current token's
+//! lifetime, and 10 s after a failure.
 
 use std::ffi::{CString, c_char};
 use std::sync::{Arc, Weak};
@@ -25,8 +25,8 @@ pub enum Cause {
     Refused,
 }
 
-/// Gets a token and sets it, on a thread of its own, since a lookup of credentials or the host may be slow. A
-/// failure is reported as an error of the client.
+/// Gets a token and sets it, on a thread of its own, since a lookup of credentials or the host may
+/// be slow. A failure is reported as an error of the client.
 pub fn renew(
     client: &Arc<Handle>,
     cause: Cause,
@@ -97,6 +97,7 @@ fn set(client: &Handle, token: &Token) -> Result<()> {
 fn report_failure(client: &Handle, error: &Error) {
     // The host's reason may contain a NUL character.
     let reason = CString::new(error.message().replace('\0', "\\0")).unwrap_or_default();
-    // SAFETY: `client` is alive; the text is copied. The call fails only for clients without tokens.
+    // SAFETY: `client` is alive; the text is copied. The call fails only for clients without
+    // tokens.
     unsafe { rd::rd_kafka_oauthbearer_set_token_failure(client.as_ptr(), reason.as_ptr()) };
 }

@@ -48,33 +48,3 @@ impl<T: Clone> Flagged<T> {
         if self.is_some() { self.value.lock().clone() } else { None }
     }
 }
-
-#[cfg(all(test, feature = "loom"))]
-mod models {
-    use loom::sync::Arc;
-    use loom::thread;
-
-    use super::*;
-
-    /// The flag and the value change one after the other, but a thread that holds the lock sees
-    /// both changed or neither.
-    #[test]
-    fn flag_and_value_never_disagree() {
-        loom::model(|| {
-            let flagged = Arc::new(Flagged::<u32>::default());
-            let (setting, clearing) = (flagged.clone(), flagged.clone());
-            let setter = thread::spawn(move || {
-                setting.set(1);
-                setting.set(2);
-            });
-            let clearer = thread::spawn(move || clearing.clear());
-            {
-                let value = flagged.value.lock();
-                assert_eq!(value.is_some(), flagged.is_some());
-            }
-            setter.join().unwrap();
-            clearer.join().unwrap();
-            assert_eq!(flagged.value.lock().is_some(), flagged.is_some());
-        });
-    }
-}

@@ -14,7 +14,7 @@ pub enum Deletion {
     WithInfoTopic,
     NoInfoTopic,
     /// It has several partitions, so it is not an info topic in spite of its name.
-    KeptForeignTopic,
+    ForeignTopicKept,
 }
 
 /// Returns when brokers report neither of them, so that the name can be used again.
@@ -35,7 +35,7 @@ pub fn delete(kafka_name: &str, info_topic: &str, admin: &dyn Admin, deadline: D
                 Ok(()) => Ok(Deletion::WithInfoTopic),
             }
         }
-        Some(_) => Ok(Deletion::KeptForeignTopic),
+        Some(_) => Ok(Deletion::ForeignTopicKept),
     }
 }
 

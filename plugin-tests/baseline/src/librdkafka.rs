@@ -2,7 +2,7 @@
 //! serves delivery reports every 256 pushes instead of at each push, and consumes with
 //! `rd_kafka_consumer_poll` or in batches.
 
-use std::ffi::{CStr, CString, c_void};
+use std::ffi::{CString, c_char, c_void};
 use std::ptr::{NonNull, null, null_mut};
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -28,21 +28,28 @@ fn client(
     prepare: impl FnOnce(*mut rd::rd_kafka_conf_t),
 ) -> NonNull<RDKafka> {
     let mut why = [0; 512];
-    // SAFETY: `conf` is new and live until `rd_kafka_new` takes it over; the C strings outlive the
-    // calls that read them; `why` has the size that is passed.
-    unsafe {
-        let conf = rd::rd_kafka_conf_new();
-        let bootstrap = [("bootstrap.servers", job.bootstrap.as_str())];
-        let theirs = job.kafka.iter().map(|(name, value)| (name.as_str(), value.as_str()));
-        for (name, value) in bootstrap.into_iter().chain(ours.iter().copied()).chain(theirs) {
-            let (c_name, c_value) = (CString::new(name).unwrap(), CString::new(value).unwrap());
-            let set = rd::rd_kafka_conf_set(conf, c_name.as_ptr(), c_value.as_ptr(), why.as_mut_ptr(), why.len());
-            assert!(set == RDKafkaConfRes::RD_KAFKA_CONF_OK, "{name}={value}: {:?}", CStr::from_ptr(why.as_ptr()));
-        }
-        prepare(conf);
-        let client = rd::rd_kafka_new(kind, conf, why.as_mut_ptr(), why.len());
-        NonNull::new(client).unwrap_or_else(|| panic!("no client: {:?}", CStr::from_ptr(why.as_ptr())))
+    // SAFETY: `rd_kafka_conf_new` has no preconditions.
+    let conf = unsafe { rd::rd_kafka_conf_new() };
+    let bootstrap = [("bootstrap.servers", job.bootstrap.as_str())];
+    let theirs = job.kafka.iter().map(|(name, value)| (name.as_str(), value.as_str()));
+    for (name, value) in bootstrap.into_iter().chain(ours.iter().copied()).chain(theirs) {
+        let (c_name, c_value) = (CString::new(name).unwrap(), CString::new(value).unwrap());
+        // SAFETY: `conf` is live until `rd_kafka_new` below; the C strings outlive the call; `why`
+        // has the size that is passed.
+        let set =
+            unsafe { rd::rd_kafka_conf_set(conf, c_name.as_ptr(), c_value.as_ptr(), why.as_mut_ptr(), why.len()) };
+        assert!(set == RDKafkaConfRes::RD_KAFKA_CONF_OK, "{name}={value}: {:?}", reason_in(&why));
     }
+    prepare(conf);
+    // SAFETY: `conf` is live, and the client takes it over; `why` has the size that is passed.
+    let client = unsafe { rd::rd_kafka_new(kind, conf, why.as_mut_ptr(), why.len()) };
+    NonNull::new(client).unwrap_or_else(|| panic!("no client: {:?}", reason_in(&why)))
+}
+
+/// The reason that librdkafka wrote into a buffer, up to its NUL.
+fn reason_in(buffer: &[c_char]) -> String {
+    let bytes: Vec<_> = buffer.iter().map(|byte| *byte as u8).take_while(|byte| *byte != 0).collect();
+    String::from_utf8_lossy(&bytes).into_owned()
 }
 
 pub struct Librdkafka;
@@ -82,10 +89,15 @@ unsafe impl Sync for Producer {}
 
 /// Counts a delivery report. The opaque of a message is its number plus 1 if the delivery is timed,
 /// else NULL.
+///
+/// # Safety
+/// librdkafka calls it as its delivery report callback: `message` is live during this call, and
+/// `reports` is the opaque that [`Producer::new`] set.
 unsafe extern "C" fn report(_: *mut RDKafka, message: *const RDKafkaMessage, reports: *mut c_void) {
-    // SAFETY: librdkafka keeps `message` live during this callback; `reports` is the leaked
-    // `Reports` that `Producer::new` set as the opaque.
-    let (message, reports) = unsafe { (&*message, &*reports.cast::<Reports>()) };
+    // SAFETY: `message` is live during this call (fn contract).
+    let message = unsafe { &*message };
+    // SAFETY: the opaque is a leaked `Reports` (fn contract).
+    let reports = unsafe { &*reports.cast::<Reports>() };
     let is_delivered = message.err == RDKafkaRespErr::RD_KAFKA_RESP_ERR_NO_ERROR;
     (if is_delivered { &reports.delivered } else { &reports.failed }).fetch_add(1, Ordering::Release);
     if let (Some(times), Some(number)) = (reports.times.get(), (message._private as u64).checked_sub(1)) {
@@ -97,12 +109,11 @@ impl Producer {
     pub fn new(job: &Job) -> Self {
         let reports: &'static Reports = Box::leak(Box::default());
         let client = client(RDKafkaType::RD_KAFKA_PRODUCER, job, &[("enable.idempotence", "true")], |conf| {
-            // SAFETY: `conf` is live until `rd_kafka_new`; `report` has the callback's type;
-            // `reports` is leaked.
-            unsafe {
-                rd::rd_kafka_conf_set_dr_msg_cb(conf, Some(report));
-                rd::rd_kafka_conf_set_opaque(conf, std::ptr::from_ref(reports).cast_mut().cast());
-            }
+            // SAFETY: `client` keeps `conf` live during this closure; librdkafka calls `report`
+            // with a live message and the opaque that is set next.
+            unsafe { rd::rd_kafka_conf_set_dr_msg_cb(conf, Some(report)) };
+            // SAFETY: `client` keeps `conf` live during this closure; `reports` is leaked.
+            unsafe { rd::rd_kafka_conf_set_opaque(conf, std::ptr::from_ref(reports).cast_mut().cast()) };
         });
         let name = CString::new(job.topic.as_str()).unwrap();
         // SAFETY: `client` is live, `name` outlives the call; NULL selects the default settings.
@@ -192,11 +203,10 @@ impl BenchProducer for Producer {
 
 impl Drop for Producer {
     fn drop(&mut self) {
-        // SAFETY: `self` owns both handles and destroys each once, the topic before its client.
-        unsafe {
-            rd::rd_kafka_topic_destroy(self.topic.as_ptr());
-            rd::rd_kafka_destroy(self.client.as_ptr());
-        }
+        // SAFETY: `self` owns the topic and destroys it once, before its client.
+        unsafe { rd::rd_kafka_topic_destroy(self.topic.as_ptr()) };
+        // SAFETY: `self` owns the client and destroys it once.
+        unsafe { rd::rd_kafka_destroy(self.client.as_ptr()) };
     }
 }
 
@@ -221,10 +231,9 @@ impl Consumer {
         ];
         let client = client(RDKafkaType::RD_KAFKA_CONSUMER, job, &ours, |_| ());
         // SAFETY: `client` is live.
-        let queue = unsafe {
-            rd::rd_kafka_poll_set_consumer(client.as_ptr());
-            rd::rd_kafka_queue_get_consumer(client.as_ptr())
-        };
+        unsafe { rd::rd_kafka_poll_set_consumer(client.as_ptr()) };
+        // SAFETY: `client` is live.
+        let queue = unsafe { rd::rd_kafka_queue_get_consumer(client.as_ptr()) };
         let topic = CString::new(job.topic.as_str()).unwrap();
         let batch = [null_mut(); MAX_BATCH];
         let consumer =
@@ -234,19 +243,20 @@ impl Consumer {
     }
 
     fn assign(&self) {
-        // SAFETY: `self` owns the live client; `rd_kafka_assign` copies the list, which is
-        // destroyed once.
-        let assigned = unsafe {
-            let list = rd::rd_kafka_topic_partition_list_new(self.partitions as i32);
-            for partition in 0..self.partitions as i32 {
-                let added = rd::rd_kafka_topic_partition_list_add(list, self.topic.as_ptr(), partition);
-                // Starts at the group's committed offset, as the plugin does.
-                (*added).offset = rd::RD_KAFKA_OFFSET_STORED.into();
-            }
-            let assigned = rd::rd_kafka_assign(self.client.as_ptr(), list);
-            rd::rd_kafka_topic_partition_list_destroy(list);
-            assigned
-        };
+        // SAFETY: `rd_kafka_topic_partition_list_new` has no preconditions.
+        let list = unsafe { rd::rd_kafka_topic_partition_list_new(self.partitions as i32) };
+        for partition in 0..self.partitions as i32 {
+            // SAFETY: `list` is live until it is destroyed below; the topic's name is a C string,
+            // which the call copies.
+            let added = unsafe { rd::rd_kafka_topic_partition_list_add(list, self.topic.as_ptr(), partition) };
+            // Starts at the group's committed offset, as the plugin does.
+            // SAFETY: `added` is the new element of `list`, valid until the next one is added.
+            unsafe { (*added).offset = rd::RD_KAFKA_OFFSET_STORED.into() };
+        }
+        // SAFETY: `self` owns the live client; `list` is live, and the call copies it.
+        let assigned = unsafe { rd::rd_kafka_assign(self.client.as_ptr(), list) };
+        // SAFETY: `list` is live, and destroyed once, here.
+        unsafe { rd::rd_kafka_topic_partition_list_destroy(list) };
         assert!(assigned == RDKafkaRespErr::RD_KAFKA_RESP_ERR_NO_ERROR, "{assigned:?}");
     }
 }
@@ -254,18 +264,22 @@ impl Consumer {
 impl PulledEvents {
     /// Counts a message, reads its stamp and destroys it.
     ///
-    /// # Safety `message` is a message of librdkafka that is not destroyed yet, and the caller does
-    /// not use it afterwards.
+    /// # Safety
+    /// `message` is a message of librdkafka that is not destroyed yet, and the caller does not use
+    /// it afterwards.
+    #[inline]
     unsafe fn take(&mut self, message: *mut RDKafkaMessage) {
-        // SAFETY: `message` is live (fn contract); its payload has `len` bytes.
-        unsafe {
-            assert!((*message).err == RDKafkaRespErr::RD_KAFKA_RESP_ERR_NO_ERROR, "{:?}", (*message).err);
-            let record = std::slice::from_raw_parts((*message).payload.cast::<u8>(), (*message).len);
-            self.stamp = Event::stamp_in(record);
-            self.bytes += record.len() as u64;
-            self.events += 1;
-            rd::rd_kafka_message_destroy(message);
-        }
+        // SAFETY: `message` is not destroyed yet (fn contract).
+        let RDKafkaMessage { err, payload, len, .. } = unsafe { *message };
+        assert!(err == RDKafkaRespErr::RD_KAFKA_RESP_ERR_NO_ERROR, "{err:?}");
+        // SAFETY: the payload of a message without an error has `len` bytes (rdkafka.h), which are
+        // live until the message is destroyed below.
+        let record = unsafe { std::slice::from_raw_parts(payload.cast::<u8>(), len) };
+        self.stamp = Event::stamp_in(record);
+        self.bytes += record.len() as u64;
+        self.events += 1;
+        // SAFETY: `message` is destroyed once, here, and not used afterwards (fn contract).
+        unsafe { rd::rd_kafka_message_destroy(message) };
     }
 }
 
@@ -290,7 +304,8 @@ impl Consumer {
                 return message;
             }
             // The broker was still creating `__consumer_offsets`, so the consumer has no committed
-            // offset. SAFETY: `message` is live, and destroyed once, here.
+            // offset.
+            // SAFETY: `message` is live, and destroyed once, here.
             unsafe { rd::rd_kafka_message_destroy(message) };
             self.assign();
         }
@@ -322,14 +337,13 @@ impl BenchConsumer for Consumer {
     /// does for each message.
     fn pull_batch(&mut self) -> PulledEvents {
         let mut pulled = PulledEvents::default();
-        // SAFETY: `self` owns the live queue; `batch` has space for `MAX_BATCH` messages; each of
-        // the `count` returned messages is live and is destroyed once, by `take`.
-        unsafe {
-            let batch = self.batch.as_mut_ptr();
-            let count = rd::rd_kafka_consume_batch_queue(self.queue.as_ptr(), POLL_INTERVAL_MS, batch, MAX_BATCH);
-            for &message in self.batch.iter().take(count.max(0) as usize) {
-                pulled.take(message);
-            }
+        let batch = self.batch.as_mut_ptr();
+        // SAFETY: `self` owns the live queue; `batch` has space for `MAX_BATCH` messages.
+        let count =
+            unsafe { rd::rd_kafka_consume_batch_queue(self.queue.as_ptr(), POLL_INTERVAL_MS, batch, MAX_BATCH) };
+        for &message in self.batch.iter().take(count.max(0) as usize) {
+            // SAFETY: each of the `count` returned messages is live, and used once, here.
+            unsafe { pulled.take(message) };
         }
         pulled
     }
@@ -339,11 +353,11 @@ impl BenchConsumer for Consumer {
 
 impl Drop for Consumer {
     fn drop(&mut self) {
-        // SAFETY: `self` owns both handles and destroys each once, the queue before its client.
-        unsafe {
-            rd::rd_kafka_queue_destroy(self.queue.as_ptr());
-            rd::rd_kafka_consumer_close(self.client.as_ptr());
-            rd::rd_kafka_destroy(self.client.as_ptr());
-        }
+        // SAFETY: `self` owns the queue and destroys it once, before its client.
+        unsafe { rd::rd_kafka_queue_destroy(self.queue.as_ptr()) };
+        // SAFETY: `self` owns the client, which is live until the next call.
+        unsafe { rd::rd_kafka_consumer_close(self.client.as_ptr()) };
+        // SAFETY: `self` owns the client and destroys it once.
+        unsafe { rd::rd_kafka_destroy(self.client.as_ptr()) };
     }
 }

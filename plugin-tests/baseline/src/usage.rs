@@ -81,12 +81,10 @@ fn status(line: &str) -> i64 {
 /// Returns the user and system time of all threads, in microseconds.
 fn cpu() -> f64 {
     let mut usage = MaybeUninit::<libc::rusage>::zeroed();
-    // SAFETY: `usage` is large enough for an `rusage`, for which all zeros are a valid value, so it
-    // is initialized even if the call fails.
-    let usage = unsafe {
-        libc::getrusage(libc::RUSAGE_SELF, usage.as_mut_ptr());
-        usage.assume_init()
-    };
+    // SAFETY: `usage` is writable and has the size of an `rusage`.
+    unsafe { libc::getrusage(libc::RUSAGE_SELF, usage.as_mut_ptr()) };
+    // SAFETY: `usage` is initialized even if the call fails: all zeros are a valid `rusage`.
+    let usage = unsafe { usage.assume_init() };
     let micros = |time: libc::timeval| time.tv_sec as f64 * 1e6 + time.tv_usec as f64;
     micros(usage.ru_utime) + micros(usage.ru_stime)
 }

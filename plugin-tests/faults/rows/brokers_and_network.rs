@@ -2,11 +2,12 @@
 
 use std::time::{Duration, Instant};
 
+use octopus_testkit::proxy::NetworkFault;
+
 use crate::brokers::Brokers;
 use crate::fault::{self, Fault, Target};
 use crate::journal::Entry;
 use crate::oracle::{Failures, Rules, judge};
-use crate::proxy::NetworkFault;
 use crate::run::{Failure, Result, Run, Tally, check};
 use crate::scenario::{MAX_WAIT, Participants, Scenario, Worker};
 use crate::worker::Command;

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
+use octopus_testkit::tools::committed_offsets;
 use serde_json::json;
 
 use crate::brokers::Brokers;
@@ -102,12 +103,12 @@ pub fn out_of_order(run: &Run, brokers: &mut Brokers) -> Result<Tally> {
         }
         scenario.await_flow(MAX_WAIT)?;
         sleep(Duration::from_millis(1_500));
-        check_no_regression(&mut previous, brokers.committed(&group, &scenario.topic)?)?;
+        check_no_regression(&mut previous, committed_offsets(&brokers.bootstrap(), &group, &scenario.topic)?)?;
     }
     let evidence = scenario.end(brokers)?;
     let mut events = judge(&evidence, &Rules { may_redeliver_acknowledged: false, ..Rules::default() })?;
     events += evidence.consumers.iter().map(|journal| journal.entries.len() as u64).sum::<u64>();
-    let committed = brokers.committed(&group, &group)?;
+    let committed = committed_offsets(&brokers.bootstrap(), &group, &group)?;
     check_no_regression(&mut previous, committed.clone())?;
     check_committed_offsets(&evidence, &committed)?;
     let stale = evidence.consumer_entries().filter(|entry| matches!(entry, Entry::Stale { .. })).count();

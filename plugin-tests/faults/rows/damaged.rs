@@ -7,12 +7,12 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use octopus_loader::{Consumer, Driver, NewEvent, Status};
+use octopus_testkit::log_segment::Batch;
+use octopus_testkit::proxy::ApiKey;
 use serde_json::json;
 
 use crate::brokers::Brokers;
 use crate::damage::{Kind, Pattern};
-use crate::damaged_log::Batch;
-use crate::proxy::NetworkFault;
 use crate::run::{OrFail as _, Result, Run, Tally, check};
 use crate::scenario::create_topic;
 
@@ -61,8 +61,15 @@ fn read_damaged(run: &Run, brokers: &mut Brokers, codec: &str, place: Location, 
     write(&driver, &topic, codec, batches)?;
 
     let pattern = Pattern { records_per_batch: RECORDS_PER_BATCH, seed: run.seed };
+    let mut corruptions = Vec::new();
     match place {
-        Location::InTransit => brokers.set_network_fault(NetworkFault::Damage(pattern)),
+        Location::InTransit => corruptions.extend(brokers.proxies().map(|proxy| {
+            proxy.corrupt_responses("", ApiKey::Fetch, move |response| {
+                pattern.apply(response);
+                // The following responses are to be damaged too.
+                false
+            })
+        })),
         Location::OnDisk => {
             for partition in 0..PARTITIONS {
                 for mut batch in Batch::all(&brokers.data_of(0), &topic, partition) {
@@ -79,7 +86,7 @@ fn read_damaged(run: &Run, brokers: &mut Brokers, codec: &str, place: Location, 
     let consumer = consumer.or_fail("creating a consumer")?;
     let began = Instant::now();
     let account = Account::of(&consumer, pattern, place, batches * RECORDS_PER_BATCH);
-    brokers.set_network_fault(NetworkFault::None);
+    corruptions.iter().for_each(|corruption| corruption.end());
     let account = account?;
     consumer.close(MAX_SILENCE).or_fail("closing the consumer")?;
     let lines = log_lines.load(Ordering::Relaxed);

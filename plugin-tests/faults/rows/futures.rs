@@ -11,6 +11,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use octopus_loader::{Driver, TopicOptions};
+use octopus_testkit::poll;
 use serde_json::json;
 
 use super::host::{CallbackLog, lock};
@@ -70,10 +71,8 @@ pub fn run(run: &Run) -> Result<Tally> {
     for worker in workers {
         worker.join().map_err(|_| Failure::new("a thread that waited for futures panicked"))??;
     }
-    let (requested, deadline) = (shared.requested.load(Ordering::Relaxed), Instant::now() + MAX_WAIT);
-    while shared.called.load(Ordering::Relaxed) < requested && Instant::now() < deadline {
-        thread::sleep(Duration::from_millis(10));
-    }
+    let requested = shared.requested.load(Ordering::Relaxed);
+    poll(MAX_WAIT, || (shared.called.load(Ordering::Relaxed) >= requested).then_some(()));
     let called = shared.called.load(Ordering::Relaxed);
     check(called == requested, format_args!("each of {requested} completions is called once, not {called} in all"))?;
     let wrong = lock(&shared.wrong);

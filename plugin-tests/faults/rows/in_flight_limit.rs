@@ -10,11 +10,11 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use octopus_loader::{Driver, NewEvent, Persisted, Producer, ProducerBuilder, Push, Status, Topic, TopicOptions};
+use octopus_testkit::Kafka;
 use serde_json::json;
 
 use super::host::{CallbackLog, lock, within};
 use super::mock::{ALL, Mock};
-use super::own_broker::OwnBroker;
 use super::process;
 use crate::run::{Failure, OrFail, Result, Run, Tally, check, eventually};
 
@@ -26,18 +26,18 @@ const THREADS: usize = 8;
 /// A broker that can be paused.
 enum Broker {
     Mock(Mock),
-    Real(OwnBroker),
+    Real(Kafka),
 }
 
 impl Broker {
     fn start(run: &Run) -> Result<Self> {
-        if run.full { OwnBroker::start().map(Broker::Real) } else { Mock::start(1).map(Broker::Mock) }
+        if run.full { Kafka::start(&[]).map(Broker::Real) } else { Mock::start(1).map(Broker::Mock) }
     }
 
     fn driver(&self, callback_log: &CallbackLog, timeout: Duration) -> Result<Driver> {
         let bootstrap = match self {
             Broker::Mock(mock) => mock.bootstrap(),
-            Broker::Real(broker) => broker.bootstrap.clone(),
+            Broker::Real(broker) => broker.bootstrap().to_owned(),
         };
         let kafka = json!({"bootstrap.servers": bootstrap, "reconnect.backoff.max.ms": 500});
         callback_log
@@ -238,7 +238,7 @@ fn push_waits_at_limit(run: &Run, broker: &Broker, callback_log: &CallbackLog, r
     producer.close(MAX_WAIT).or_fail("closing")?;
     let bootstrap = match broker {
         Broker::Mock(mock) => mock.bootstrap(),
-        Broker::Real(broker) => broker.bootstrap.clone(),
+        Broker::Real(broker) => broker.bootstrap().to_owned(),
     };
     let stored = readback::all(&bootstrap, &name, 2, expected.len() + 2, MAX_WAIT)?;
     let stored: BTreeSet<_> = stored.into_iter().filter(|event| event.thread != "first").collect();

@@ -44,10 +44,10 @@ impl Mock {
     }
 
     pub fn bootstrap(&self) -> String {
-        // SAFETY: the cluster is alive and owns the string, which is copied here.
-        unsafe { CStr::from_ptr(rd::rd_kafka_mock_cluster_bootstraps(self.cluster.as_ptr())) }
-            .to_string_lossy()
-            .into_owned()
+        // SAFETY: the cluster is alive.
+        let servers = unsafe { rd::rd_kafka_mock_cluster_bootstraps(self.cluster.as_ptr()) };
+        // SAFETY: the cluster owns the NUL-terminated string, which is copied here.
+        unsafe { CStr::from_ptr(servers) }.to_string_lossy().into_owned()
     }
 
     /// Creates a topic with one partition per entry, led by that broker; broker ids start at 1.
@@ -150,8 +150,10 @@ impl Drop for Mock {
 /// librdkafka's description of a code.
 pub fn description(code: i32) -> Result<String> {
     let code = code_of(code)?;
-    // SAFETY: `rd_kafka_err2str` returns a static string for any code.
-    Ok(unsafe { CStr::from_ptr(rd::rd_kafka_err2str(code)) }.to_string_lossy().into_owned())
+    // SAFETY: `rd_kafka_err2str` has no preconditions.
+    let text = unsafe { rd::rd_kafka_err2str(code) };
+    // SAFETY: `rd_kafka_err2str` returns a static NUL-terminated string for any code.
+    Ok(unsafe { CStr::from_ptr(text) }.to_string_lossy().into_owned())
 }
 
 /// Each code that a broker can send and that librdkafka has a name for.

@@ -13,7 +13,6 @@ mod no_broker;
 mod open_and_close;
 mod oracle_itself;
 mod others;
-mod own_broker;
 mod process;
 mod records;
 mod recreated;

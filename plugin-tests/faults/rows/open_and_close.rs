@@ -9,11 +9,11 @@ use std::thread;
 use std::time::Duration;
 
 use octopus_loader::{Bounds, Consumer, Event, Flow, NewEvent, Producer, Status, Topic, TopicOptions};
+use octopus_testkit::Kafka;
 use serde_json::json;
 
 use super::host::{CallbackLog, lock, octopus, within};
 use super::no_broker::address::Address;
-use super::own_broker::OwnBroker;
 use super::process;
 use crate::run::{Failure, OrFail, Result, Run, Tally, check, eventually};
 
@@ -49,7 +49,7 @@ impl ResourceCount {
 
 pub fn run(run: &Run) -> Result<Tally> {
     let (rounds, cycles) = run.pick((6, 5), (100, 10));
-    let (broker, closed_address, callback_log) = (OwnBroker::start()?, Address::closed()?, CallbackLog::default());
+    let (broker, closed_address, callback_log) = (Kafka::start(&[])?, Address::closed()?, CallbackLog::default());
     let environment = Environment {
         broker: &broker,
         closed_address: &closed_address,
@@ -57,7 +57,7 @@ pub fn run(run: &Run) -> Result<Tally> {
         events: AtomicU64::new(0),
     };
     let base = {
-        let driver = environment.driver(&broker.bootstrap, MAX_WAIT)?;
+        let driver = environment.driver(broker.bootstrap(), MAX_WAIT)?;
         for number in 0..TOPICS {
             let options = TopicOptions::default().partitions(2).replication(1);
             driver.create_topic(&topic_name(number), &options).or_fail("creating a topic")?;
@@ -129,7 +129,7 @@ fn settled(when: impl std::fmt::Display, base: Option<ResourceCount>) -> Result<
 }
 
 struct Environment<'a> {
-    broker: &'a OwnBroker,
+    broker: &'a Kafka,
     closed_address: &'a Address,
     callback_log: &'a CallbackLog,
     events: AtomicU64,
@@ -172,7 +172,7 @@ impl Environment<'_> {
 
     fn cycle(&self, number: u64, rng: &mut fastrand::Rng) -> Result<Vec<Event>> {
         let mut handles: Vec<Handle> = Vec::new();
-        let driver = self.driver(&self.broker.bootstrap, MAX_WAIT)?;
+        let driver = self.driver(self.broker.bootstrap(), MAX_WAIT)?;
         let topic = driver.open_topic(&topic_name(rng.usize(..TOPICS))).or_fail("opening a topic")?;
         let pool = octopus()?.thread_pool(rng.u64(..3)).or_fail("creating a pool")?;
         let mut kept = Vec::new();

@@ -4,9 +4,10 @@ use std::fs;
 use std::time::Duration;
 
 use octopus_loader::Status;
+use octopus_testkit::tools::kcat;
 use serde_json::json;
 
-use crate::brokers::{Brokers, kcat};
+use crate::brokers::Brokers;
 use crate::run::{Failure, OrFail as _, Result, Run, Tally, check};
 use crate::scenario::{MAX_WAIT, create_topic};
 use crate::worker::Content;

@@ -5,9 +5,10 @@ use std::thread::sleep;
 use std::time::{Duration, Instant};
 
 use octopus_loader::{Consumer, Driver, Error, NewEvent, Producer, Status};
+use octopus_testkit::tools::{delete_records, kafka_tool};
 use serde_json::json;
 
-use crate::brokers::{Brokers, kafka_tool};
+use crate::brokers::Brokers;
 use crate::numbered::{number_of, push};
 use crate::run::{Failure, OrFail as _, Result, Run, Tally, check};
 use crate::scenario::{MAX_WAIT, create_topic};
@@ -73,7 +74,7 @@ impl<'a> Environment<'a> {
     fn topic_tool(&self, args: &[&str]) -> Result<()> {
         let bootstrap = self.brokers.bootstrap();
         let args = [&["--bootstrap-server", &bootstrap], args].concat();
-        kafka_tool("org.apache.kafka.tools.TopicCommand", &args).map(drop)
+        kafka_tool("org.apache.kafka.tools.TopicCommand", &args, b"").map(drop)
     }
 
     /// Records that were deleted before they were read are named by one error, and the next pull
@@ -87,13 +88,7 @@ impl<'a> Environment<'a> {
             expect_event(&first, number)?.acknowledge().or_fail("acknowledging")?;
         }
         first.close(MAX_WAIT).or_fail("closing the consumer")?;
-        let offsets =
-            format!(r#"{{"version": 1, "partitions": [{{"topic": "{topic}", "partition": 0, "offset": {kept}}}]}}"#);
-        let file = self.run.folder.join("offsets.json");
-        std::fs::write(&file, offsets).or_fail("writing the offsets up to which records are deleted")?;
-        let (bootstrap, file) = (self.brokers.bootstrap(), file.display().to_string());
-        let args = ["--bootstrap-server", &bootstrap, "--offset-json-file", &file];
-        kafka_tool("org.apache.kafka.tools.DeleteRecordsCommand", &args)?;
+        delete_records(&self.brokers.bootstrap(), &topic, 0, kept)?;
 
         let second = self.consumer(&topic)?;
         let error = expect_error(&second, "records are gone", |error| error.status == Status::RecordsLost)?;

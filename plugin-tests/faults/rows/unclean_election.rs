@@ -5,9 +5,10 @@ use std::ops::Range;
 use std::time::{Duration, Instant};
 
 use octopus_loader::{Consumer, NewEvent, Producer, Status, Topic};
+use octopus_testkit::tools::kafka_tool;
 use serde_json::json;
 
-use crate::brokers::{Brokers, kafka_tool};
+use crate::brokers::Brokers;
 use crate::numbered::{number_of, push};
 use crate::run::{OrFail as _, Result, Run, Tally, check, eventually};
 use crate::scenario::MAX_WAIT;
@@ -59,8 +60,8 @@ fn truncate_under_consumer(run: &Run, brokers: &mut Brokers, name: &str, new: Ra
         Ok((brokers.leader(name, 0).ok() == Some(FOLLOWER)).then_some(()))
     })?;
 
-    // The producer's sequence numbers don't match the log any more. It must fail before the other one
-    // is created, which would share its client, and with it the sequence numbers.
+    // The producer's sequence numbers don't match the log any more. It must fail before the other
+    // one is created, which would share its client, and with it the sequence numbers.
     let rejected = producer.push(&NewEvent::text("0")).or_fail("pushing")?.wait(MAX_WAIT);
     check(
         rejected.as_ref().is_err_and(|error| error.kafka_code == Some(45)),
@@ -86,7 +87,7 @@ fn create(brokers: &Brokers, name: &str) -> Result<()> {
     let replicas = format!("{}:{}", LEADER + 1, FOLLOWER + 1);
     let args = ["--bootstrap-server", &bootstrap, "--create", "--topic", name, "--replica-assignment", &replicas];
     let settings = ["--config", "unclean.leader.election.enable=true", "--config", "min.insync.replicas=1"];
-    kafka_tool("org.apache.kafka.tools.TopicCommand", &[&args[..], &settings].concat()).map(drop)
+    kafka_tool("org.apache.kafka.tools.TopicCommand", &[&args[..], &settings].concat(), b"").map(drop)
 }
 
 fn read_and_commit(consumer: &Consumer, numbers: Range<u64>) -> Result<()> {

@@ -5,6 +5,8 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
 
+use octopus_testkit::poll;
+
 use crate::journal::{Entry, Journal};
 
 /// How much longer than its limit a call may take.
@@ -76,9 +78,7 @@ impl Clock {
     fn lateness_since(&self, since: Instant) -> Duration {
         let now = Instant::now();
         // After the process was stopped, this thread may run before the thread that measures.
-        while self.last_beat().is_none_or(|beat| beat.at < now) && now.elapsed() < MAX_BEAT_DELAY {
-            thread::sleep(BEAT);
-        }
+        poll(MAX_BEAT_DELAY, || self.last_beat().filter(|beat| beat.at >= now));
         let beats = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let before = beats.iter().rev().find(|beat| beat.at <= since).or(beats.first());
         let (Some(before), Some(last)) = (before, beats.last()) else { return Duration::ZERO };

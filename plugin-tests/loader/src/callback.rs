@@ -32,9 +32,14 @@ pub(crate) unsafe fn closure_mut<'a, F: ?Sized>(context: *mut c_void) -> &'a mut
     unsafe { &mut *context.cast::<Box<F>>() }
 }
 
+/// Drops the closure of a context.
+///
+/// # Safety
+/// `context` came from [`into_context`] with the same `F`, and nothing uses it from now on:
+/// include/octopus.h promises to call this function once, after the last call of the callback.
 unsafe extern "C" fn destroy<F: ?Sized>(context: *mut c_void) {
-    // SAFETY: `into_context` gave out `context` together with this function, which
-    // include/octopus.h promises to call once, after the last call of the callback.
+    // SAFETY: `context` is the pointer of `Box::into_raw` in `into_context::<F>`, and is not used
+    // again (fn contract).
     let closure = unsafe { Box::from_raw(context.cast::<Box<F>>()) };
     catch_panic(|| drop(closure));
 }

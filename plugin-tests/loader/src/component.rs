@@ -84,27 +84,39 @@ fn component<T: 'static>(make: impl Fn(&str) -> Result<T, String> + Send + Sync 
     }
 }
 
+/// # Safety
+/// The library calls it as include/octopus.h specifies: `context` is that of `component::<T>` and
+/// not yet destroyed, and `json`, `instance` and `reply` are valid during this call.
 unsafe extern "C" fn make_instance<T: 'static>(
     context: *mut c_void,
     json: octopus_text,
     instance: *mut *mut c_void,
     reply: *const octopus_component_reply,
 ) -> octopus_status {
-    // SAFETY: include/octopus.h promises that `context` is the one of `component::<T>`, not yet
-    // destroyed, and that `json`, `instance` and `reply` are valid during this call.
-    unsafe {
-        let (make, json) = (closure::<Make<T>>(context), read_text(json));
-        run(reply, || make(&json), |made| instance.write(Box::into_raw(Box::new(made)).cast()))
-    }
+    // SAFETY: `context` came from `into_context::<Make<T>>` in `component::<T>` and is not yet
+    // destroyed (fn contract).
+    let make = unsafe { closure::<Make<T>>(context) };
+    // SAFETY: `json` is valid during this call (fn contract).
+    let json = unsafe { read_text(json) };
+    // SAFETY: `reply` is valid during this call (fn contract).
+    let reply = unsafe { Reply::new(reply) };
+    // SAFETY: `instance` is writable during this call (fn contract).
+    reply.run(|| make(&json), |made| unsafe { instance.write(Box::into_raw(Box::new(made)).cast()) })
 }
 
+/// # Safety
+/// `make_instance::<T>` made `instance`, and nothing uses it from now on: include/octopus.h
+/// promises that an instance is destroyed once, after its last call.
 unsafe extern "C" fn destroy_instance<T>(instance: *mut c_void) {
-    // SAFETY: `make_instance::<T>` made `instance`, and include/octopus.h promises that it is
-    // destroyed once, after its last call.
+    // SAFETY: `instance` is the pointer of `Box::into_raw` in `make_instance::<T>`, and is not used
+    // again (fn contract).
     let instance = unsafe { Box::from_raw(instance.cast::<T>()) };
     catch_panic(|| drop(instance));
 }
 
+/// # Safety
+/// The library calls it as include/octopus.h specifies: `make_instance::<V>` made `instance`, which
+/// is not yet destroyed, and the other arguments are valid during this call.
 unsafe extern "C" fn validate<V: Validator>(
     instance: *mut c_void,
     metadata: octopus_text,
@@ -112,16 +124,19 @@ unsafe extern "C" fn validate<V: Validator>(
     segment_count: u64,
     reply: *const octopus_component_reply,
 ) -> octopus_status {
-    // SAFETY: include/octopus.h promises that `make_instance::<V>` made `instance`, that it is not
-    // yet destroyed, and that the other arguments are valid during this call. Calls share a `Sync`
-    // validator.
-    unsafe {
-        let data = read_segments(segments, segment_count);
-        let (validator, metadata) = (&*instance.cast::<V>(), read_text(metadata));
-        run(reply, || validator.validate(&metadata, &data), |()| {})
-    }
+    // SAFETY: the segments are valid during this call (fn contract).
+    let data = unsafe { read_segments(segments, segment_count) };
+    // SAFETY: `instance` points to a live `V` (fn contract). Calls share it, since it is `Sync`.
+    let validator = unsafe { &*instance.cast::<V>() };
+    // SAFETY: `metadata` is valid during this call (fn contract).
+    let metadata = unsafe { read_text(metadata) };
+    // SAFETY: `reply` is valid during this call (fn contract).
+    let reply = unsafe { Reply::new(reply) };
+    reply.run(|| validator.validate(&metadata, &data), |()| {})
 }
 
+/// The data of an event.
+///
 /// # Safety
 /// `segments` is NULL, or points to `count` elements that, with their bytes, are readable and
 /// unchanged during `'a`.
@@ -132,6 +147,8 @@ pub(crate) unsafe fn read_segments<'a>(segments: *const octopus_bytes, count: u6
     segments.iter().map(|segment| unsafe { read_bytes(segment.data, segment.size) }).collect()
 }
 
+/// # Safety
+/// As for [`validate`]. One call at a time uses the instance (include/octopus.h).
 unsafe extern "C" fn select<S: Selector>(
     instance: *mut c_void,
     metadata: octopus_text,
@@ -140,76 +157,89 @@ unsafe extern "C" fn select<S: Selector>(
     partition: *mut u32,
     reply: *const octopus_component_reply,
 ) -> octopus_status {
-    // SAFETY: as in `validate`; and include/octopus.h promises that one call at a time uses a
-    // selector, and that `partition` is writable.
-    unsafe {
-        let (selector, metadata) = (&mut *instance.cast::<S>(), read_text(metadata));
-        let requested = u64::try_from(requested).ok();
-        run(reply, || selector.select(&metadata, requested, partition_count), |chosen| partition.write(chosen))
-    }
+    // SAFETY: `instance` points to a live `S` that only this call uses (fn contract).
+    let selector = unsafe { &mut *instance.cast::<S>() };
+    // SAFETY: `metadata` is valid during this call (fn contract).
+    let metadata = unsafe { read_text(metadata) };
+    let requested = u64::try_from(requested).ok();
+    // SAFETY: `reply` is valid during this call (fn contract).
+    let reply = unsafe { Reply::new(reply) };
+    // SAFETY: `partition` is writable during this call (fn contract).
+    let write = |chosen| unsafe { partition.write(chosen) };
+    reply.run(|| selector.select(&metadata, requested, partition_count), write)
 }
 
+/// # Safety
+/// As for [`validate`].
 unsafe extern "C" fn serialize<S: Serializer>(
     instance: *mut c_void,
     metadata: octopus_text,
     reply: *const octopus_component_reply,
 ) -> octopus_status {
-    // SAFETY: as in `validate`.
-    unsafe {
-        let (serializer, metadata) = (&*instance.cast::<S>(), read_text(metadata));
-        run(reply, || serializer.serialize(&metadata), |made| append(reply, &made))
-    }
+    // SAFETY: `instance` points to a live `S` (fn contract). Calls share it, since it is `Sync`.
+    let serializer = unsafe { &*instance.cast::<S>() };
+    // SAFETY: `metadata` is valid during this call (fn contract).
+    let metadata = unsafe { read_text(metadata) };
+    // SAFETY: `reply` is valid during this call (fn contract).
+    let reply = unsafe { Reply::new(reply) };
+    reply.run(|| serializer.serialize(&metadata), |made| reply.append(&made))
 }
 
+/// # Safety
+/// As for [`validate`].
 unsafe extern "C" fn deserialize<S: Serializer>(
     instance: *mut c_void,
     serialized: octopus_bytes,
     reply: *const octopus_component_reply,
 ) -> octopus_status {
-    // SAFETY: as in `validate`.
-    unsafe {
-        let (serializer, serialized) = (&*instance.cast::<S>(), read_bytes(serialized.data, serialized.size));
-        run(reply, || serializer.deserialize(serialized), |made| append(reply, made.as_bytes()))
-    }
+    // SAFETY: `instance` points to a live `S` (fn contract). Calls share it, since it is `Sync`.
+    let serializer = unsafe { &*instance.cast::<S>() };
+    // SAFETY: `serialized` is valid during this call (fn contract).
+    let serialized = unsafe { read_bytes(serialized.data, serialized.size) };
+    // SAFETY: `reply` is valid during this call (fn contract).
+    let reply = unsafe { Reply::new(reply) };
+    reply.run(|| serializer.deserialize(serialized), |made| reply.append(made.as_bytes()))
 }
 
-/// Appends to the result of a component.
+/// Receives the result of one call of a component, for the library.
 ///
-/// # Safety
-/// `reply` is the library's, and this is the call that it was given to.
-pub(crate) unsafe fn append(reply: *const octopus_component_reply, made: &[u8]) {
-    // SAFETY: `reply` is live (fn contract), and `made` outlives the call.
-    unsafe {
-        if let Some(append) = (*reply).append {
-            append((*reply).token, bytes(made));
+/// Invariant: it is the reply of the library for a call that has not returned.
+#[derive(Clone, Copy)]
+pub(crate) struct Reply<'a>(&'a octopus_component_reply);
+
+impl<'a> Reply<'a> {
+    /// # Safety
+    /// `reply` is the library's for a call that does not return during `'a`.
+    pub unsafe fn new(reply: *const octopus_component_reply) -> Self {
+        // SAFETY: include/octopus.h promises that `reply` is valid until the call that it was given
+        // to returns, which is after `'a` (fn contract).
+        Reply(unsafe { &*reply })
+    }
+
+    /// Appends to the result of the component.
+    pub fn append(self, made: &[u8]) {
+        if let Some(append) = self.0.append {
+            // SAFETY: the token is live (type invariant), and `made` outlives this call.
+            unsafe { append(self.0.token, bytes(made)) };
         }
     }
-}
 
-/// Runs a function of a component. Passes its result to `write`, or its error, or the message of
-/// its panic, to the library.
-///
-/// # Safety
-/// `reply` is the library's, and this is the call that it was given to.
-pub(crate) unsafe fn run<T>(
-    reply: *const octopus_component_reply,
-    function: impl FnOnce() -> Result<T, String>,
-    write: impl FnOnce(T),
-) -> octopus_status {
-    let result = catch_unwind(AssertUnwindSafe(function)).unwrap_or_else(|panic| Err(panic_message(&*panic)));
-    match result {
-        Ok(made) => {
-            write(made);
-            OCTOPUS_OK
-        }
-        Err(why) => {
-            // SAFETY: `reply` is live (fn contract), and `why` outlives the call.
-            unsafe {
-                if let Some(refuse) = (*reply).refuse {
-                    refuse((*reply).token, text(&why));
-                }
+    /// Runs a function of the component. Passes its result to `write`, or its error, or the message
+    /// of its panic, to the library.
+    pub fn run<T>(self, function: impl FnOnce() -> Result<T, String>, write: impl FnOnce(T)) -> octopus_status {
+        let result = catch_unwind(AssertUnwindSafe(function)).unwrap_or_else(|panic| Err(panic_message(&*panic)));
+        match result {
+            Ok(made) => {
+                write(made);
+                OCTOPUS_OK
             }
-            OCTOPUS_CALLBACK_FAILED
+            Err(why) => {
+                if let Some(refuse) = self.0.refuse {
+                    // SAFETY: the token is live (type invariant), and `why` outlives this call.
+                    unsafe { refuse(self.0.token, text(&why)) };
+                }
+                OCTOPUS_CALLBACK_FAILED
+            }
         }
     }
 }

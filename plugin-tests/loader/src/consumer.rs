@@ -51,11 +51,10 @@ impl Consumer {
     /// Begins to pull the next event, and returns at once. The pull takes an event only when it
     /// returns it, so dropping it before loses nothing. [`Status::Closed`].
     pub fn pull(&self) -> Result<Pull> {
-        // SAFETY: the handle is live (owned). On success the library has written a new handle to
+        // SAFETY: the handle is live (owned). On success the library writes a new handle to
         // `future`, which is ours.
-        let future =
-            unsafe { Handle::from_call(self.handle.tables(), |future| call!(self.handle, consumer.pull(future))) };
-        future.map(Pull::new)
+        let pull = |future| unsafe { call!(self.handle, consumer.pull(future)) };
+        Handle::from_call(self.handle.tables(), pull).map(Pull::new)
     }
 
     /// The next event, or `None` after `timeout`: [`pull`](Self::pull) and [`Pull::wait`] in one
@@ -267,10 +266,8 @@ impl<'a> ConsumerBuilder<'a> {
             thread_pool: null(),
         };
         // SAFETY: the topic is live (borrowed). Struct, texts and array outlive the call. On
-        // success the library has written a new handle to `consumer`, which is ours.
-        let consumer = unsafe {
-            Handle::from_call(self.topic.tables(), |consumer| call!(self.topic, topic.make_consumer(&args, consumer)))
-        };
-        Ok(Consumer { handle: consumer?, name: self.name.clone() })
+        // success the library writes a new handle to `consumer`, which is ours.
+        let make = |consumer| unsafe { call!(self.topic, topic.make_consumer(&args, consumer)) };
+        Ok(Consumer { handle: Handle::from_call(self.topic.tables(), make)?, name: self.name.clone() })
     }
 }

@@ -37,11 +37,9 @@ impl Driver {
     /// [`Status::UnknownTopic`], [`Status::Component`], [`Status::Unreachable`], [`Status::Kafka`].
     pub fn open_topic(&self, name: &str) -> Result<Topic> {
         // SAFETY: the handle is live (owned), and `name` outlives the call. On success the library
-        // has written a new handle to `topic`, which is ours.
-        let topic = unsafe {
-            Handle::from_call(self.handle.tables(), |topic| call!(self.handle, driver.open_topic(text(name), topic)))
-        };
-        topic.and_then(Topic::new)
+        // writes a new handle to `topic`, which is ours.
+        let open = |topic| unsafe { call!(self.handle, driver.open_topic(text(name), topic)) };
+        Handle::from_call(self.handle.tables(), open).and_then(Topic::new)
     }
 
     /// Removes all records of a topic; its components stay. [`Status::UnknownTopic`],
@@ -72,21 +70,18 @@ impl Driver {
     ///
     /// [`Status::Unreachable`], [`Status::Kafka`].
     pub fn list_topics(&self) -> Result<Value> {
-        // SAFETY: the handle is live (owned). On success the library has written a new string to
-        // `json`, which is ours.
-        let json =
-            unsafe { Handle::from_call(self.handle.tables(), |json| call!(self.handle, driver.list_topics(json))) };
-        parse(json?)
+        // SAFETY: the handle is live (owned). On success the library writes a new string to `json`,
+        // which is ours.
+        let list = |json| unsafe { call!(self.handle, driver.list_topics(json)) };
+        parse(Handle::from_call(self.handle.tables(), list)?)
     }
 
     /// The pool of 0 threads that the driver's topics share by default.
     pub fn default_thread_pool(&self) -> Result<ThreadPool> {
-        // SAFETY: the handle is live (owned). On success the library has written a new handle to
-        // `pool`, which is ours.
-        let pool = unsafe {
-            Handle::from_call(self.handle.tables(), |pool| call!(self.handle, driver.default_thread_pool(pool)))
-        };
-        pool.map(ThreadPool::new)
+        // SAFETY: the handle is live (owned). On success the library writes a new handle to `pool`,
+        // which is ours.
+        let find = |pool| unsafe { call!(self.handle, driver.default_thread_pool(pool)) };
+        Handle::from_call(self.handle.tables(), find).map(ThreadPool::new)
     }
 
     /// Registers a type of validator that this program implements. `make` makes a validator from
@@ -127,17 +122,19 @@ impl Driver {
 
     /// The configuration in effect, with defaults filled in and secrets masked.
     pub fn describe(&self) -> Result<Value> {
-        // SAFETY: the handle is live (owned). On success the library has written a new string to
-        // `json`, which is ours.
-        let json = unsafe { Handle::from_call(self.handle.tables(), |json| call!(self.handle, driver.describe(json))) };
-        parse(json?)
+        // SAFETY: the handle is live (owned). On success the library writes a new string to `json`,
+        // which is ours.
+        let describe = |json| unsafe { call!(self.handle, driver.describe(json)) };
+        parse(Handle::from_call(self.handle.tables(), describe)?)
     }
 }
 
 fn parse(string: Handle<octopus_string>) -> Result<Value> {
     let view = string.tables().string.view.ok_or_else(|| Error::missing_slot("string.view"))?;
-    // SAFETY: `string` is live (owned), and its text is valid until it is dropped at the end.
-    let json = unsafe { read_text(view(string.as_ptr())) };
+    // SAFETY: `string` is live (owned).
+    let json = unsafe { view(string.as_ptr()) };
+    // SAFETY: the text is valid until `string` is dropped at the end (include/octopus.h).
+    let json = unsafe { read_text(json) };
     observe_text(&json);
     parse_json(&json)
 }
@@ -248,13 +245,9 @@ impl DriverBuilder {
     pub fn create(self) -> Result<Driver> {
         let config = self.config?;
         // SAFETY: text and struct outlive the call, which takes ownership of the services. On
-        // success the library has written a new handle to `driver`, which is ours.
-        let driver = unsafe {
-            Handle::from_call(
-                self.tables,
-                |driver| call!(in self.tables, driver.create(text(&config), &self.services.into_raw(), driver)),
-            )
-        };
-        Ok(Driver { handle: driver? })
+        // success the library writes a new handle to `driver`, which is ours.
+        let create =
+            |driver| unsafe { call!(in self.tables, driver.create(text(&config), &self.services.into_raw(), driver)) };
+        Ok(Driver { handle: Handle::from_call(self.tables, create)? })
     }
 }

@@ -68,11 +68,10 @@ impl Push {
     pub fn wait(&self, timeout: Duration) -> Result<Delivered> {
         wait(&self.handle, timeout)?;
         let (mut partition, mut id) = (0, 0);
-        // SAFETY: the handle is live (owned), and the outputs are local variables.
-        unsafe {
-            call!(self.handle, future.partition(&mut partition))?;
-            call!(self.handle, future.event_id(&mut id))?;
-        }
+        // SAFETY: the handle is live (owned), and the output is a local variable.
+        unsafe { call!(self.handle, future.partition(&mut partition)) }?;
+        // SAFETY: the handle is live (owned), and the output is a local variable.
+        unsafe { call!(self.handle, future.event_id(&mut id)) }?;
         Ok(Delivered { partition, id: (id != OCTOPUS_EVENT_ID_UNKNOWN).then_some(id) })
     }
 
@@ -139,9 +138,9 @@ impl Pull {
             Err(error) if error.status != Status::EndOfTopic => return Err(error),
             _ => {}
         }
-        // SAFETY: the handle is live (owned). On success the library has written an event to
-        // `event`, which is ours to release.
-        let event = unsafe { Handle::from_call(self.handle.tables(), |event| call!(self.handle, future.event(event))) };
+        // SAFETY: the handle is live (owned). On success the library writes an event to `event`,
+        // which is ours to release.
+        let event = Handle::from_call(self.handle.tables(), |event| unsafe { call!(self.handle, future.event(event)) });
         Event::new(event?).map(Some)
     }
 
@@ -188,7 +187,7 @@ fn completion_of(
 ) -> octopus_completion {
     let callback = at_most_once(move |future| {
         if let Some(future) = NonNull::new(future) {
-            // SAFETY: `complete` passes on the future that the library lends to it.
+            // SAFETY: `complete` passes on its future, which is live during its call.
             callback(unsafe { Handle::retain(tables, future) });
         }
     });
@@ -198,9 +197,13 @@ fn completion_of(
 
 type Callback = dyn FnMut(*mut octopus_future) + Send;
 
+/// # Safety
+/// The library calls it as include/octopus.h specifies: once, with the `context` of
+/// [`completion_of`], which is not yet destroyed, and with a `future` that is live during this
+/// call.
 unsafe extern "C" fn complete(context: *mut c_void, future: *mut octopus_future) {
-    // SAFETY: include/octopus.h promises that `context` is the one of `completion_of`, not yet
-    // destroyed, that this function is called once, and that `future` is borrowed for this call.
+    // SAFETY: `context` came from `into_context::<Callback>` and is not yet destroyed; nothing else
+    // uses it, since this is the only call (fn contract).
     let callback = unsafe { closure_mut::<Callback>(context) };
     catch_panic(|| callback(future));
 }

@@ -35,6 +35,7 @@ macro_rules! opaque {
 }
 
 opaque! {
+    octopus_error: error;
     octopus_string: string;
     octopus_driver: driver;
     octopus_topic: topic;
@@ -61,15 +62,16 @@ unsafe impl<T: Opaque> Send for Handle<T> {}
 unsafe impl<T: Opaque> Sync for Handle<T> {}
 
 impl<T: Opaque> Handle<T> {
-    /// Owns the handle that `call` writes.
+    /// Owns the handle that `call` writes through its argument.
     ///
-    /// # Safety
-    /// If `call` succeeds, it has written NULL or a live handle of the library of `tables` that
-    /// nothing else releases.
-    pub unsafe fn from_call(tables: &'static Tables, call: impl FnOnce(&mut *mut T) -> Result<()>) -> Result<Self> {
+    /// Only unsafe code can write through the argument, which points to NULL. Such code has to
+    /// guarantee that, if `call` succeeds, it has written NULL or a live handle of the library of
+    /// `tables` that nothing else releases.
+    pub fn from_call(tables: &'static Tables, call: impl FnOnce(*mut *mut T) -> Result<()>) -> Result<Self> {
         let mut pointer = null_mut();
         call(&mut pointer)?;
-        // SAFETY: `call` has succeeded, so `pointer` is NULL or owed to us (fn contract).
+        // SAFETY: `call` has succeeded, so `pointer` is NULL or a live handle that nothing else
+        // releases (guaranteed by the code in `call` that writes it).
         unsafe { Handle::from_raw(tables, pointer) }
     }
 
@@ -79,16 +81,28 @@ impl<T: Opaque> Handle<T> {
     /// Each is NULL, or a live handle of the library of `tables` that nothing else releases.
     pub unsafe fn all_from_raw(tables: &'static Tables, pointers: Vec<*mut T>) -> Result<Vec<Self>> {
         // All are owned before the first error is returned, so that none leaks.
-        // SAFETY: each pointer is NULL or owed to us (fn contract), and is used once.
+        // SAFETY: each pointer is NULL or a live handle that nothing else releases (fn contract),
+        // and is used once.
         let owned: Vec<_> = pointers.into_iter().map(|pointer| unsafe { Handle::from_raw(tables, pointer) }).collect();
         owned.into_iter().collect()
     }
 
+    /// Owns a handle.
+    ///
+    /// # Safety
+    /// `pointer` is a live handle of the library of `tables` that nothing else releases.
+    pub unsafe fn new(tables: &'static Tables, pointer: NonNull<T>) -> Self {
+        Handle { pointer, tables }
+    }
+
+    /// Owns a handle. NULL is an error.
+    ///
     /// # Safety
     /// `pointer` is NULL, or a live handle of the library of `tables` that nothing else releases.
     unsafe fn from_raw(tables: &'static Tables, pointer: *mut T) -> Result<Self> {
         match NonNull::new(pointer) {
-            Some(pointer) => Ok(Handle { pointer, tables }),
+            // SAFETY: `pointer` is live, and nothing else releases it (fn contract).
+            Some(pointer) => Ok(unsafe { Handle::new(tables, pointer) }),
             None => Err(Error::bad_library(format!("the library created a {} and wrote NULL for it", T::NAME))),
         }
     }
@@ -102,9 +116,10 @@ impl<T: Opaque> Handle<T> {
         T: Counted,
     {
         let retain = T::retain(tables).expect("a library that lends such handles can retain them");
-        // SAFETY: `lent` is live (fn contract). Dropping the result does the additional `release`.
+        // SAFETY: `lent` is live (fn contract).
         unsafe { retain(lent.as_ptr()) };
-        Handle { pointer: lent, tables }
+        // SAFETY: the additional reference keeps `lent` live, and dropping the result releases it.
+        unsafe { Handle::new(tables, lent) }
     }
 
     pub fn as_ptr(&self) -> *const T {

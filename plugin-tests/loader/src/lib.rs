@@ -61,7 +61,7 @@
 
 /// The types and constants of the C ABI, as `include/octopus.h` declares them; for calls that this
 /// crate does not wrap, through [`Library::api`].
-#[allow(missing_docs, non_camel_case_types)]
+#[allow(missing_docs, non_camel_case_types, clippy::missing_safety_doc, clippy::multiple_unsafe_ops_per_block)]
 #[path = "bindings.rs"]
 pub mod abi;
 

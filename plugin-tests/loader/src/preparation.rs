@@ -4,7 +4,7 @@ use std::ffi::c_void;
 
 use crate::abi::*;
 use crate::callback::{closure_mut, into_context};
-use crate::component::{append, read_segments, run};
+use crate::component::{Reply, read_segments};
 
 /// Prepares one event in place of its topic's components: serializes its metadata and chooses its
 /// partition. Each function is called once, in this order, on any thread. The value is dropped when
@@ -32,21 +32,27 @@ pub(crate) fn into_functions(by: Box<dyn Preparation>) -> octopus_preparation {
     }
 }
 
+/// # Safety
+/// The library calls it as include/octopus.h specifies: `context` is that of [`into_functions`] and
+/// not yet destroyed, its functions are called one after the other, and `segments` and `reply` are
+/// valid during this call.
 unsafe extern "C" fn prepare(
     context: *mut c_void,
     segments: *const octopus_bytes,
     segment_count: u64,
     reply: *const octopus_component_reply,
 ) -> octopus_status {
-    // SAFETY: include/octopus.h promises that `context` is the one of `into_functions`, not yet
-    // destroyed, that its functions are called one after the other, and that `segments` and `reply`
-    // are valid during this call.
-    unsafe {
-        let (by, data) = (closure_mut::<dyn Preparation>(context), read_segments(segments, segment_count));
-        run(reply, || by.prepare(&data), |made| append(reply, &made))
-    }
+    // SAFETY: `context` is not yet destroyed, and only this call uses it (fn contract).
+    let by = unsafe { closure_mut::<dyn Preparation>(context) };
+    // SAFETY: the segments are valid during this call (fn contract).
+    let data = unsafe { read_segments(segments, segment_count) };
+    // SAFETY: `reply` is valid during this call (fn contract).
+    let reply = unsafe { Reply::new(reply) };
+    reply.run(|| by.prepare(&data), |made| reply.append(&made))
 }
 
+/// # Safety
+/// As for [`prepare`]; `partition` is writable.
 unsafe extern "C" fn select(
     context: *mut c_void,
     requested: i64,
@@ -54,9 +60,11 @@ unsafe extern "C" fn select(
     partition: *mut u32,
     reply: *const octopus_component_reply,
 ) -> octopus_status {
-    // SAFETY: as in `prepare`; include/octopus.h promises that `partition` is writable, too.
-    unsafe {
-        let (by, requested) = (closure_mut::<dyn Preparation>(context), u64::try_from(requested).ok());
-        run(reply, || by.select(requested, partition_count), |chosen| partition.write(chosen))
-    }
+    // SAFETY: `context` is not yet destroyed, and only this call uses it (fn contract).
+    let by = unsafe { closure_mut::<dyn Preparation>(context) };
+    let requested = u64::try_from(requested).ok();
+    // SAFETY: `reply` is valid during this call (fn contract).
+    let reply = unsafe { Reply::new(reply) };
+    // SAFETY: `partition` is writable during this call (fn contract).
+    reply.run(|| by.select(requested, partition_count), |chosen| unsafe { partition.write(chosen) })
 }

@@ -76,6 +76,8 @@ impl<'a> Run<'a> {
         }
     }
 
+    /// Calls the processor.
+    ///
     /// # Safety
     /// `event` is NULL or a live event of the library of `self.tables` during this call.
     unsafe fn call(&self, event: *mut octopus_event) -> Result<Flow> {
@@ -92,11 +94,14 @@ impl<'a> Run<'a> {
     }
 }
 
+/// # Safety
+/// The library calls it as include/octopus.h specifies: within its function `process`, with the
+/// `context` of [`Run::processor`], and with an `event` that is NULL or live during this call.
 unsafe extern "C" fn process(context: *mut c_void, event: *mut octopus_event) -> i32 {
-    // SAFETY: `context` is the `Run` of `Consumer::process`, which outlives the library's call of
-    // `process`; include/octopus.h promises that this function is only called within that.
+    // SAFETY: `context` is the `Run` of `Consumer::process`, which outlives the library's function
+    // `process`, and with it this call (fn contract).
     let run = unsafe { &*context.cast::<Run<'_>>() };
-    // SAFETY: include/octopus.h promises that `event` is NULL or borrowed for this call.
+    // SAFETY: `event` is NULL or live during this call (fn contract).
     match catch_unwind(AssertUnwindSafe(|| unsafe { run.call(event) })) {
         Ok(Ok(Flow::Continue)) => OCTOPUS_PROCESS_CONTINUE,
         Ok(Ok(Flow::Stop)) => OCTOPUS_PROCESS_STOP,

@@ -49,10 +49,10 @@ impl Producer {
     /// [`Status::Unreachable`], [`Status::WouldBlock`] (on a thread of the library),
     /// [`Status::Kafka`], [`Status::Closed`].
     pub fn push(&self, event: &NewEvent<'_>) -> Result<Push> {
-        // SAFETY: if the push succeeds, the library has written a new handle to `future`, which is
+        // SAFETY: `future` is writable. On success the library writes a new handle to it, which is
         // ours.
-        let future = unsafe { Handle::from_call(self.handle.tables(), |future| self.push_to(event, Some(future))) };
-        future.map(Push::new)
+        let push = |future| unsafe { self.push_to(event, future) };
+        Handle::from_call(self.handle.tables(), push).map(Push::new)
     }
 
     /// As [`push`](Self::push) for several events, in order. Returns the pushes of the events that
@@ -85,29 +85,27 @@ impl Producer {
             let preparation = preparation::into_functions(Box::new(by));
             let args = octopus_push_args { preparation: &preparation, ..*args };
             // SAFETY: the handle is live (owned). Structs and bytes outlive the call, which takes
-            // ownership of the preparation. On success the library has written a new handle to
-            // `future`, which is ours.
-            let future = unsafe {
-                Handle::from_call(self.handle.tables(), |future| call!(self.handle, producer.push(&args, future)))
-            };
-            future.map(Push::new)
+            // ownership of the preparation. On success the library writes a new handle to `future`,
+            // which is ours.
+            let push = |future| unsafe { call!(self.handle, producer.push(&args, future)) };
+            Handle::from_call(self.handle.tables(), push).map(Push::new)
         })?
     }
 
     /// As [`push`](Self::push), without a result of the delivery. [`flush`](Self::flush) and
     /// [`close`](Self::close) report failures of such events, too.
     pub fn push_forget(&self, event: &NewEvent<'_>) -> Result<()> {
-        self.push_to(event, None)
+        // SAFETY: `future` may be NULL.
+        unsafe { self.push_to(event, null_mut()) }
     }
 
     /// Sends all queued events now, without waiting for `linger.ms`. The result is there when
     /// everything that was pushed before is delivered or has failed. [`Status::Closed`].
     pub fn flush(&self) -> Result<Flush> {
-        // SAFETY: the handle is live (owned). On success the library has written a new handle to
+        // SAFETY: the handle is live (owned). On success the library writes a new handle to
         // `future`, which is ours.
-        let future =
-            unsafe { Handle::from_call(self.handle.tables(), |future| call!(self.handle, producer.flush(future))) };
-        future.map(Flush::new)
+        let flush = |future| unsafe { call!(self.handle, producer.flush(future)) };
+        Handle::from_call(self.handle.tables(), flush).map(Flush::new)
     }
 
     /// The size of the largest event that can be pushed: bytes of metadata and data together.
@@ -128,10 +126,13 @@ impl Producer {
         unsafe { call!(self.handle, producer.close(millis(timeout))) }
     }
 
-    fn push_to(&self, event: &NewEvent<'_>, future: Option<&mut *mut octopus_future>) -> Result<()> {
-        let future = future.map_or(null_mut(), |place| place);
-        // SAFETY: the handle is live (owned). `args`, its bytes and the output outlive the call,
-        // and the output may be NULL.
+    /// Pushes an event, and on success writes a handle that the caller owns to `future`.
+    ///
+    /// # Safety
+    /// `future` is NULL or writable.
+    unsafe fn push_to(&self, event: &NewEvent<'_>, future: *mut *mut octopus_future) -> Result<()> {
+        // SAFETY: the handle is live (owned). `args` and its bytes outlive the call, and `future`
+        // is NULL or writable (fn contract).
         event.with_args(|args| unsafe { call!(self.handle, producer.push(args, future)) })?
     }
 }
@@ -352,10 +353,8 @@ impl<'a> ProducerBuilder<'a> {
             thread_pool: self.pool.map_or(null(), |pool| pool.handle.as_ptr()),
         };
         // SAFETY: the topic is live (borrowed). Struct and texts outlive the call. On success the
-        // library has written a new handle to `producer`, which is ours.
-        let producer = unsafe {
-            Handle::from_call(self.topic.tables(), |producer| call!(self.topic, topic.make_producer(&args, producer)))
-        };
-        Ok(Producer { handle: producer? })
+        // library writes a new handle to `producer`, which is ours.
+        let make = |producer| unsafe { call!(self.topic, topic.make_producer(&args, producer)) };
+        Ok(Producer { handle: Handle::from_call(self.topic.tables(), make)? })
     }
 }

@@ -3,12 +3,13 @@
 
 use std::borrow::Cow;
 use std::mem::MaybeUninit;
-use std::ptr::null;
+use std::ptr::{NonNull, null, null_mut};
 use std::slice;
 use std::time::Duration;
 
 use crate::abi::*;
 use crate::error::{Error, Persisted, Result, SkippedOffsets, Status};
+use crate::handle::Handle;
 use crate::services::observe_text;
 
 /// A timeout that never ends.
@@ -42,59 +43,86 @@ impl Tables {
     /// `api` is what `octopus_register` returned for this crate's major version, not NULL, and the
     /// library is mapped during this call.
     pub unsafe fn copy(api: *const octopus_api) -> Self {
-        // SAFETY: include/octopus.h guarantees for what `octopus_register` returns (fn contract)
-        // that each table is NULL or begins with its size. All zeros are a valid value of each
-        // type: the fields are integers, pointers and optional functions.
-        unsafe {
-            let api = copy_table(api);
-            Tables {
-                error: copy_table(api.error),
-                string: copy_table(api.string),
-                driver: copy_table(api.driver),
-                topic: copy_table(api.topic),
-                producer: copy_table(api.producer),
-                consumer: copy_table(api.consumer),
-                future: copy_table(api.future),
-                event: copy_table(api.event),
-                thread_pool: copy_table(api.thread_pool),
-                api,
-            }
+        // SAFETY: include/octopus.h guarantees that what `octopus_register` returns (fn contract)
+        // begins with its size. All zeros are a valid `octopus_api`: its fields are integers,
+        // pointers and optional functions.
+        let api = unsafe { copy_table(api) };
+        macro_rules! copy_of {
+            ($table:ident) => {
+                // SAFETY: include/octopus.h guarantees that each table is NULL or begins with its
+                // size. All zeros are a valid table: its fields are an integer and optional
+                // functions.
+                unsafe { copy_table(api.$table) }
+            };
+        }
+        Tables {
+            error: copy_of!(error),
+            string: copy_of!(string),
+            driver: copy_of!(driver),
+            topic: copy_of!(topic),
+            producer: copy_of!(producer),
+            consumer: copy_of!(consumer),
+            future: copy_of!(future),
+            event: copy_of!(event),
+            thread_pool: copy_of!(thread_pool),
+            api,
         }
     }
+}
 
-    /// Converts the status of a slot, and the error object that the slot may have written, which is
-    /// released.
-    ///
-    /// # Safety
-    /// `error` is NULL or an error of this library that the caller owns.
-    pub unsafe fn result_of(&self, slot: &str, status: octopus_status, error: *mut octopus_error) -> Result<()> {
+/// The last argument of one call of a slot: where the library writes its error object.
+///
+/// Invariant: `pointer` is NULL, or a live error of the library of `tables` that nothing else
+/// releases.
+pub(crate) struct ErrorOutput {
+    tables: &'static Tables,
+    pointer: *mut octopus_error,
+}
+
+impl ErrorOutput {
+    #[inline]
+    pub fn new(tables: &'static Tables) -> Self {
+        ErrorOutput { tables, pointer: null_mut() }
+    }
+
+    /// The argument of the slot. Only unsafe code can write through it, and has to preserve the
+    /// type's invariant; a slot of the library of `tables` does (include/octopus.h).
+    #[inline]
+    pub fn as_mut_ptr(&mut self) -> *mut *mut octopus_error {
+        &mut self.pointer
+    }
+
+    /// Converts the status of the slot, and the error object if there is one, which is released.
+    pub fn into_result(self, slot: &str, status: octopus_status) -> Result<()> {
         if status == OCTOPUS_OK {
             return Ok(());
         }
         let mut failure = Error::from_status(slot, Status::from_code(status));
-        if error.is_null() {
-            return Err(failure);
+        let Some(pointer) = NonNull::new(self.pointer) else { return Err(failure) };
+        // SAFETY: the error is live, and nothing else releases it (type invariant).
+        let owned = unsafe { Handle::new(self.tables, pointer) };
+        let (slots, error) = (&self.tables.error, owned.as_ptr());
+        // SAFETY: `error` is live, since `owned` is released at the end of this function.
+        failure.kafka_code = slots.kafka_code.map(|get| unsafe { get(error) }).filter(|&code| code != 0);
+        // SAFETY: as for `kafka_code`.
+        failure.retriable = slots.retriable.is_some_and(|get| unsafe { get(error) } != 0);
+        // SAFETY: as for `kafka_code`.
+        if slots.persisted.is_some_and(|get| unsafe { get(error) } == OCTOPUS_PERSISTED_POSSIBLY) {
+            failure.persisted = Persisted::Possibly;
         }
-        // SAFETY: `error` is live until the `release` at the end (fn contract); its message is
-        // copied before that. The outputs of `skipped` are local variables.
-        unsafe {
-            failure.kafka_code = self.error.kafka_code.map(|get| get(error)).filter(|&code| code != 0);
-            failure.retriable = self.error.retriable.is_some_and(|get| get(error) != 0);
-            if self.error.persisted.is_some_and(|get| get(error) == OCTOPUS_PERSISTED_POSSIBLY) {
-                failure.persisted = Persisted::Possibly;
-            }
-            if let Some(get) = self.error.skipped {
-                let mut offsets = SkippedOffsets { partition: 0, first: 0, last: 0 };
-                let is_known = get(error, &mut offsets.partition, &mut offsets.first, &mut offsets.last) != 0;
-                failure.skipped = is_known.then_some(offsets);
-            }
-            if let Some(get) = self.error.message {
-                failure.message = read_text(get(error)).into_owned();
-                observe_text(&failure.message);
-            }
-            if let Some(release) = self.error.release {
-                release(error);
-            }
+        if let Some(get) = slots.skipped {
+            let mut offsets = SkippedOffsets { partition: 0, first: 0, last: 0 };
+            // SAFETY: as for `kafka_code`; the outputs are local variables.
+            let is_known = unsafe { get(error, &mut offsets.partition, &mut offsets.first, &mut offsets.last) } != 0;
+            failure.skipped = is_known.then_some(offsets);
+        }
+        if let Some(get) = slots.message {
+            // SAFETY: as for `kafka_code`.
+            let message = unsafe { get(error) };
+            // SAFETY: the text is valid until the error is released (include/octopus.h), and is
+            // copied before that.
+            failure.message = unsafe { read_text(message) }.into_owned();
+            observe_text(&failure.message);
         }
         Err(failure)
     }
@@ -107,17 +135,18 @@ impl Tables {
 /// a valid `T`.
 unsafe fn copy_table<T>(table: *const T) -> T {
     let mut copy = MaybeUninit::<T>::zeroed();
-    // SAFETY: the table has at least `whole_slots` readable bytes (fn contract), `copy` has
-    // `size_of::<T>()` writable ones, and neither overlaps. `copy` is initialized: zeros are a
-    // valid `T` (fn contract), and so are whole slots of the same layout.
-    unsafe {
-        if !table.is_null() {
-            let size = usize::try_from(table.cast::<u64>().read()).unwrap_or(usize::MAX).min(size_of::<T>());
-            let whole_slots = size - size % size_of::<usize>();
-            table.cast::<u8>().copy_to_nonoverlapping(copy.as_mut_ptr().cast(), whole_slots);
-        }
-        copy.assume_init()
+    if !table.is_null() {
+        // SAFETY: a table that is not NULL begins with a readable `u64` (fn contract).
+        let size = unsafe { table.cast::<u64>().read() };
+        let size = usize::try_from(size).unwrap_or(usize::MAX).min(size_of::<T>());
+        let whole_slots = size - size % size_of::<usize>();
+        // SAFETY: the table has at least `whole_slots` readable bytes (fn contract), `copy` has
+        // `size_of::<T>()` writable ones, and neither overlaps.
+        unsafe { table.cast::<u8>().copy_to_nonoverlapping(copy.as_mut_ptr().cast(), whole_slots) };
     }
+    // SAFETY: `copy` is initialized: zeros are a valid `T` (fn contract), and so are whole slots of
+    // the same layout.
+    unsafe { copy.assume_init() }
 }
 
 /// Calls a slot whose last parameter is an `octopus_error **` and converts the outcome to a
@@ -125,7 +154,8 @@ unsafe fn copy_table<T>(table: *const T) -> T {
 /// name))`. With the tables alone: `call!(in tables, driver.create(config, services, &mut
 /// driver))`. Arguments are evaluated only if the library has the slot.
 ///
-/// Used within `unsafe`: the arguments must be what include/octopus.h requires.
+/// Used within `unsafe`, of which it is one operation: the arguments must be what include/octopus.h
+/// requires.
 macro_rules! call {
     (in $tables:expr, $table:ident.$slot:ident($($argument:expr),* $(,)?)) => {{
         const NAME: &str = concat!(stringify!($table), ".", stringify!($slot));
@@ -133,9 +163,9 @@ macro_rules! call {
         match tables.$table.$slot {
             None => Err($crate::error::Error::missing_slot(NAME)),
             Some(slot) => {
-                let mut error = ::std::ptr::null_mut();
-                let status = slot($($argument,)* &mut error);
-                tables.result_of(NAME, status, error)
+                let mut error = $crate::raw::ErrorOutput::new(tables);
+                let status = slot($($argument,)* error.as_mut_ptr());
+                error.into_result(NAME, status)
             }
         }
     }};
@@ -214,7 +244,7 @@ mod tests {
         assert_eq!(millis(FOREVER), -1);
     }
 
-    unsafe extern "C" fn code(_: *const octopus_error) -> octopus_status {
+    extern "C" fn code(_: *const octopus_error) -> octopus_status {
         OCTOPUS_OK
     }
 
@@ -232,7 +262,7 @@ mod tests {
         assert!(copy.code.is_some() && copy.skipped.is_none());
     }
 
-    unsafe extern "C" fn skipped(_: *const octopus_error, _: *mut u32, _: *mut u64, _: *mut u64) -> i32 {
+    extern "C" fn skipped(_: *const octopus_error, _: *mut u32, _: *mut u64, _: *mut u64) -> i32 {
         0
     }
 

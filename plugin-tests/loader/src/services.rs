@@ -133,6 +133,10 @@ impl Services {
     }
 }
 
+/// # Safety
+/// The library calls it as include/octopus.h specifies: `context` is the one that
+/// [`Services::into_raw`] passed with this function and not yet destroyed, and the other arguments
+/// are valid during this call.
 unsafe extern "C" fn log(context: *mut c_void, level: i32, source: octopus_text, message: octopus_text) {
     let level = match level {
         OCTOPUS_LOG_ERROR => LogLevel::Error,
@@ -142,27 +146,44 @@ unsafe extern "C" fn log(context: *mut c_void, level: i32, source: octopus_text,
         OCTOPUS_LOG_TRACE => LogLevel::Trace,
         other => LogLevel::Other(other),
     };
-    // SAFETY: include/octopus.h promises that `context` is the one that `into_raw` gave with this
-    // function, not yet destroyed, and that the texts are valid during this call.
-    let (log, source, message) = unsafe { (closure::<Log>(context), read_text(source), read_text(message)) };
+    // SAFETY: `context` came from a `Box<Log>` and is not yet destroyed (fn contract).
+    let log = unsafe { closure::<Log>(context) };
+    // SAFETY: `source` is valid during this call (fn contract).
+    let source = unsafe { read_text(source) };
+    // SAFETY: `message` is valid during this call (fn contract).
+    let message = unsafe { read_text(message) };
     catch_panic(|| {
         observe_text(&format!("{level:?} {source}: {message}"));
         log(level, &source, &message);
     });
 }
 
+/// # Safety
+/// As for [`log`].
 unsafe extern "C" fn statistics(context: *mut c_void, client: octopus_text, json: octopus_text) {
-    // SAFETY: as in `log`.
-    let (report, client, json) = unsafe { (closure::<Statistics>(context), read_text(client), read_text(json)) };
+    // SAFETY: `context` came from a `Box<Statistics>` and is not yet destroyed (fn contract).
+    let report = unsafe { closure::<Statistics>(context) };
+    // SAFETY: `client` is valid during this call (fn contract).
+    let client = unsafe { read_text(client) };
+    // SAFETY: `json` is valid during this call (fn contract).
+    let json = unsafe { read_text(json) };
     catch_panic(|| report(&client, &json));
 }
 
+/// # Safety
+/// As for [`log`].
 unsafe extern "C" fn fatal(context: *mut c_void, client: octopus_text, kafka_code: i32, message: octopus_text) {
-    // SAFETY: as in `log`.
-    let (report, client, message) = unsafe { (closure::<Fatal>(context), read_text(client), read_text(message)) };
+    // SAFETY: `context` came from a `Box<Fatal>` and is not yet destroyed (fn contract).
+    let report = unsafe { closure::<Fatal>(context) };
+    // SAFETY: `client` is valid during this call (fn contract).
+    let client = unsafe { read_text(client) };
+    // SAFETY: `message` is valid during this call (fn contract).
+    let message = unsafe { read_text(message) };
     catch_panic(|| report(&client, kafka_code, &message));
 }
 
+/// # Safety
+/// As for [`log`]; `partitions` has `partition_count` elements.
 unsafe extern "C" fn rebalance(
     context: *mut c_void,
     consumer: octopus_text,
@@ -176,19 +197,28 @@ unsafe extern "C" fn rebalance(
         OCTOPUS_PARTITIONS_LOST => Rebalance::Lost,
         other => Rebalance::Other(other),
     };
-    // SAFETY: as in `log`; the array is valid during this call, too.
-    let (report, consumer, partitions) =
-        unsafe { (closure::<Rebalanced>(context), read_text(consumer), read_array(partitions, partition_count)) };
+    // SAFETY: `context` came from a `Box<Rebalanced>` and is not yet destroyed (fn contract).
+    let report = unsafe { closure::<Rebalanced>(context) };
+    // SAFETY: `consumer` is valid during this call (fn contract).
+    let consumer = unsafe { read_text(consumer) };
+    // SAFETY: the array is valid during this call and has `partition_count` elements (fn contract).
+    let partitions = unsafe { read_array(partitions, partition_count) };
     catch_panic(|| report(&consumer, what, partitions));
 }
 
+/// # Safety
+/// As for [`log`].
 unsafe extern "C" fn token(
     context: *mut c_void,
     config: octopus_text,
     reply: *const octopus_token_reply,
 ) -> octopus_status {
-    // SAFETY: as in `log`; `reply` is valid during this call, too.
-    let (provide, config, reply) = unsafe { (closure::<ProvideToken>(context), read_text(config), *reply) };
+    // SAFETY: `context` came from a `Box<ProvideToken>` and is not yet destroyed (fn contract).
+    let provide = unsafe { closure::<ProvideToken>(context) };
+    // SAFETY: `config` is valid during this call (fn contract).
+    let config = unsafe { read_text(config) };
+    // SAFETY: `reply` is valid during this call (fn contract).
+    let reply = unsafe { *reply };
     let outcome = catch_panic(|| provide(&config)).unwrap_or_else(|| Err("the provider panicked".to_owned()));
     match (outcome, reply.accept, reply.refuse) {
         (Ok(Token { value, principal, expires_ms }), Some(accept), _) => {

@@ -40,21 +40,17 @@ impl ThreadPool {
     }
 
     pub(crate) fn make(tables: &'static Tables, threads: u64) -> Result<Self> {
-        // SAFETY: on success the library has written a new handle to `pool`, which is ours.
-        let pool = unsafe { Handle::from_call(tables, |pool| call!(in tables, thread_pool.create(threads, pool))) };
-        pool.map(ThreadPool::new)
+        // SAFETY: `pool` is writable. On success the library writes a new handle to it, which is
+        // ours.
+        let make = |pool| unsafe { call!(in tables, thread_pool.create(threads, pool)) };
+        Handle::from_call(tables, make).map(ThreadPool::new)
     }
 
     pub(crate) fn from_host(tables: &'static Tables, host: impl HostPool) -> Result<Self> {
         // SAFETY: the struct outlives the call, which takes ownership of the context. On success
-        // the library has written a new handle to `pool`, which is ours.
-        let pool = unsafe {
-            Handle::from_call(
-                tables,
-                |pool| call!(in tables, thread_pool.from_host(&pool_functions(Box::new(host)), pool)),
-            )
-        };
-        pool.map(ThreadPool::new)
+        // the library writes a new handle to `pool`, which is ours.
+        let make = |pool| unsafe { call!(in tables, thread_pool.from_host(&pool_functions(Box::new(host)), pool)) };
+        Handle::from_call(tables, make).map(ThreadPool::new)
     }
 
     /// Runs `work` on a thread of the pool or, in a pool of 0 threads, in this call. Higher
@@ -93,9 +89,12 @@ fn task_of(work: impl FnOnce() + Send + 'static) -> octopus_task {
 
 type Work = dyn FnMut(()) + Send;
 
+/// # Safety
+/// The library calls it as include/octopus.h specifies: `context` is that of [`task_of`] and not
+/// yet destroyed, and the function of a task is called at most once.
 unsafe extern "C" fn run_work(context: *mut c_void) {
-    // SAFETY: include/octopus.h promises that `context` is the one of `task_of`, not yet destroyed,
-    // and that the function of a task is called at most once.
+    // SAFETY: `context` came from `into_context::<Work>` and is not yet destroyed; nothing else
+    // uses it, since this is the only call (fn contract).
     let work = unsafe { closure_mut::<Work>(context) };
     catch_panic(|| work(()));
 }
@@ -153,6 +152,8 @@ pub struct Task {
 unsafe impl Send for Task {}
 
 impl Task {
+    /// Owns a task.
+    ///
     /// # Safety
     /// `task` is owned by the caller and neither run nor destroyed elsewhere.
     unsafe fn new(task: octopus_task) -> Self {
@@ -198,10 +199,17 @@ fn pool_functions(host: Box<dyn HostPool>) -> octopus_pool_functions {
     }
 }
 
+/// # Safety
+/// The library calls it as include/octopus.h specifies: `context` is that of [`pool_functions`] and
+/// not yet destroyed, and `task` is readable, and owned by this function unless it refuses the
+/// task.
 unsafe extern "C" fn submit(context: *mut c_void, task: *const octopus_task, priority: u64) -> octopus_status {
-    // SAFETY: include/octopus.h promises that `context` is the one of `pool_functions`, not yet
-    // destroyed, and that `task` is readable and ours, unless this function refuses it.
-    let (pool, task) = unsafe { (closure::<dyn HostPool>(context), Task::new(*task)) };
+    // SAFETY: `context` came from a `Box<dyn HostPool>` and is not yet destroyed (fn contract).
+    let pool = unsafe { closure::<dyn HostPool>(context) };
+    // SAFETY: `task` is readable during this call (fn contract).
+    let task = unsafe { *task };
+    // SAFETY: this function owns the task (fn contract); a refused one is forgotten below.
+    let task = unsafe { Task::new(task) };
     let number = task.number;
     match catch_panic(|| pool.submit(task, priority)) {
         Some(Err(refused)) if refused.number == number => {
@@ -218,14 +226,18 @@ unsafe extern "C" fn submit(context: *mut c_void, task: *const octopus_task, pri
     }
 }
 
+/// # Safety
+/// As for [`submit`].
 unsafe extern "C" fn pending(context: *mut c_void) -> u64 {
-    // SAFETY: as in `submit`.
+    // SAFETY: `context` came from a `Box<dyn HostPool>` and is not yet destroyed (fn contract).
     let pool = unsafe { closure::<dyn HostPool>(context) };
     catch_panic(|| pool.pending()).unwrap_or(0)
 }
 
+/// # Safety
+/// As for [`submit`].
 unsafe extern "C" fn thread_count(context: *mut c_void) -> u64 {
-    // SAFETY: as in `submit`.
+    // SAFETY: `context` came from a `Box<dyn HostPool>` and is not yet destroyed (fn contract).
     let pool = unsafe { closure::<dyn HostPool>(context) };
     catch_panic(|| pool.thread_count()).unwrap_or(0)
 }

@@ -22,14 +22,17 @@ pub struct Topic {
 impl Topic {
     pub(crate) fn new(handle: Handle<octopus_topic>) -> Result<Self> {
         let (mut name, mut json, mut partition_count) = (EMPTY_TEXT, EMPTY_TEXT, 0);
-        // SAFETY: `handle` is live (owned), and the outputs are local variables. The texts are
-        // valid until the topic is released (include/octopus.h), and are copied here.
-        let (name, components) = unsafe {
-            call!(handle, topic.name(&mut name))?;
-            call!(handle, topic.partition_count(&mut partition_count))?;
-            call!(handle, topic.components(&mut json))?;
-            (read_utf8(name)?.to_owned(), parse_json(read_utf8(json)?)?)
-        };
+        // SAFETY: `handle` is live (owned), and the output is a local variable.
+        unsafe { call!(handle, topic.name(&mut name)) }?;
+        // SAFETY: `handle` is live (owned), and the output is a local variable.
+        unsafe { call!(handle, topic.partition_count(&mut partition_count)) }?;
+        // SAFETY: `handle` is live (owned), and the output is a local variable.
+        unsafe { call!(handle, topic.components(&mut json)) }?;
+        // SAFETY: the text is valid until the topic is released (include/octopus.h), and is copied
+        // here.
+        let name = unsafe { read_utf8(name) }?.to_owned();
+        // SAFETY: the text is valid until the topic is released (include/octopus.h).
+        let components = parse_json(unsafe { read_utf8(json) }?)?;
         Ok(Topic { handle, name, partition_count, components })
     }
 
@@ -61,6 +64,8 @@ impl Topic {
     }
 }
 
+/// A text of the library that has to be UTF-8.
+///
 /// # Safety
 /// `text` is readable and unchanged during `'a`.
 unsafe fn read_utf8<'a>(text: octopus_text) -> Result<&'a str> {

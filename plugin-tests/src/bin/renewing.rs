@@ -1,5 +1,6 @@
-//! A host whose authorization for the topic service stands in the environment, and is replaced there: CONFIG VARIABLE, and on the
-//! standard input the next authorization. Prints what asking for a topic gives, before and after.
+//! A host whose authorization for the topic service stands in the environment, and is replaced
+//! there: CONFIG VARIABLE, and on the standard input the next authorization. Prints what asking for
+//! a topic gives, before and after.
 
 use std::env;
 use std::io;
@@ -16,7 +17,8 @@ fn main() {
     ask();
     let mut next = String::new();
     io::stdin().read_line(&mut next).expect("the next authorization can be read");
-    // SAFETY: no other thread of this process changes the environment or keeps what it has found there.
+    // SAFETY: no other thread of this process changes the environment or keeps what it has found
+    // there.
     unsafe { env::set_var(variable, next.trim_end()) };
     ask();
 }

@@ -4,9 +4,10 @@ use std::net::{TcpListener, TcpStream};
 use std::os::fd::AsRawFd as _;
 use std::sync::LazyLock;
 use std::time::{Duration, Instant};
-use std::{io, thread};
 
 use octopus_loader::{Error, NewEvent, Producer, Status, Topic};
+use octopus_testkit::poll;
+use octopus_testkit::proxy::Proxy;
 use serde_json::json;
 
 use crate::kafka::{Kafka, unique};
@@ -51,18 +52,6 @@ fn check_report<T>(call: &str, report: impl FnOnce() -> Result<T, Error>) {
         assert!(error.message.contains(part), "{call}: {part:?} is not in: {error}");
     }
     assert!(took < CONNECT_TIMEOUT + SLACK, "{call} took {took:?}");
-}
-
-/// Forwards connections until the test process ends.
-fn forward(listener: TcpListener, to: &'static str) {
-    thread::spawn(move || {
-        for client in listener.incoming().flatten() {
-            let server = TcpStream::connect(to).unwrap();
-            for (mut from, mut to) in [(client.try_clone().unwrap(), server.try_clone().unwrap()), (server, client)] {
-                thread::spawn(move || io::copy(&mut from, &mut to));
-            }
-        }
-    });
 }
 
 fn producer_to(topic: &Topic, bootstrap: &str) -> Producer {
@@ -114,12 +103,9 @@ fn unreached_client_logs_one_warning_within_two_seconds() {
     let (log, other) = (Log::default(), topic("logged", 1));
     let driver = driver_with(json!({"kafka": {"bootstrap.servers": Kafka::shared().bootstrap()}}), &log);
     let topic = driver.open_topic(other.name()).unwrap();
-    let began = Instant::now();
     let _producer = producer_to(&topic, silent_address());
-    while !log.text().contains("no broker is reached yet") {
-        assert!(began.elapsed() < Duration::from_secs(2) + SLACK, "no warning in the log");
-        std::thread::sleep(Duration::from_millis(20));
-    }
+    let is_warned = || log.text().contains("no broker is reached yet").then_some(());
+    assert!(poll(Duration::from_secs(2) + SLACK, is_warned).is_some(), "no warning in the log");
     let refused = producer_to(&topic, "127.0.0.1:1");
     refused.push_forget(&NewEvent::json("kept")).unwrap();
     std::thread::sleep(Duration::from_secs(3));
@@ -137,7 +123,7 @@ fn events_pushed_before_the_first_contact_are_delivered_later() {
     let producer = producer_to(&topic, &address);
     let push = producer.push(&NewEvent::json("kept")).unwrap();
     assert_eq!(push.wait(TIMEOUT).unwrap_err().status, Status::Unreachable);
-    forward(TcpListener::bind(&address).unwrap(), Kafka::shared().bootstrap());
+    Proxy::forward(TcpListener::bind(&address).unwrap(), 0, Kafka::shared().bootstrap()).unwrap();
     let end = Instant::now() + TIMEOUT;
     while let Err(error) = push.wait(TIMEOUT) {
         assert_eq!(error.status, Status::Unreachable, "{error}");

@@ -13,7 +13,7 @@ const GROUP_AUTHORIZATION_FAILED: Option<i32> = Some(30);
 /// A broker that allows every operation on resources without ACLs.
 fn start_broker_with_acls() -> Kafka {
     let authorizer = "authorizer.class.name=org.apache.kafka.metadata.authorizer.StandardAuthorizer";
-    Kafka::start(&["--set", authorizer, "--set", "allow.everyone.if.no.acl.found=true"])
+    Kafka::start(&["--set", authorizer, "--set", "allow.everyone.if.no.acl.found=true"]).unwrap()
 }
 
 #[test]

@@ -4,7 +4,7 @@ use octopus_loader::NewEvent;
 use serde_json::json;
 
 use crate::kafka::unique;
-use crate::proxy::{ProxiedKafka, Request};
+use crate::proxy::{ApiKey, ProxiedKafka};
 use crate::support::{Log, TIMEOUT, driver_with, read, topic_of};
 
 /// The group has a new generation that this member has not joined yet, so the coordinator rejects
@@ -21,7 +21,7 @@ fn commit_at_close_refused_by_rebalance_is_retried() {
     let group = unique("group");
     let consumer = topic.consumer(&group).make().unwrap();
     let event = read(&consumer, 1).remove(0);
-    let rejection = kafka.corrupt_response("rejected", Request::OffsetCommit, |response| {
+    let rejection = kafka.corrupt_responses("rejected", ApiKey::OffsetCommit, |response| {
         let error = response.len() - ERROR_FROM_END;
         assert_eq!(response[error..], [0; ERROR_FROM_END], "the broker accepts the commit");
         response[error + 1] = ILLEGAL_GENERATION;

@@ -10,7 +10,7 @@ use crate::kafka::{self, Kafka, unique};
 use crate::proxy::ProxiedKafka;
 use crate::support::{Log, TIMEOUT, driver_with, eventually, has_no_event, push_numbers, read, topic, topic_of};
 
-fn committed(consumer: &Consumer, topic: &Topic) -> Option<i64> {
+fn committed(consumer: &Consumer, topic: &Topic) -> Option<u64> {
     kafka::committed_offset(Kafka::shared().bootstrap(), consumer.name(), topic.name(), 0)
 }
 

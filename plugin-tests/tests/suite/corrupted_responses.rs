@@ -3,7 +3,7 @@
 
 use std::path::PathBuf;
 use std::process::Command;
-use std::sync::{Arc, LazyLock};
+use std::sync::LazyLock;
 use std::time::Duration;
 
 use octopus_loader::NewEvent;
@@ -11,7 +11,7 @@ use serde_json::json;
 
 use crate::hosts::{C, HOST_TIMEOUT, compile, library, run_to_completion};
 use crate::kafka::unique;
-use crate::proxy::{ProxiedKafka, Request, ResponseCorruption};
+use crate::proxy::{ApiKey, ProxiedKafka};
 use crate::support::{Log, TIMEOUT, driver_with, eventually, topic_of};
 
 /// The offset of the body of a response of a flexible version. Before it are the length, the
@@ -20,7 +20,7 @@ const BODY: usize = 4 + 4 + 1;
 
 #[test]
 fn produce_response_with_null_record_errors_is_an_error() {
-    let result = push_and_pull(Request::Produce, |response| {
+    let result = push_and_pull(ApiKey::Produce, |response| {
         let Some(count) = position_of_record_errors(response) else { return false };
         // Compact arrays store their length plus one; 0 means null.
         response[count] = 0;
@@ -31,7 +31,7 @@ fn produce_response_with_null_record_errors_is_an_error() {
 
 #[test]
 fn produce_response_with_too_many_record_errors_is_an_error() {
-    let result = push_and_pull(Request::Produce, |response| {
+    let result = push_and_pull(ApiKey::Produce, |response| {
         let Some(count) = position_of_record_errors(response) else { return false };
         response.splice(count..=count, [0xff, 0xff, 0xff, 0xff, 0x07]);
         true
@@ -41,7 +41,7 @@ fn produce_response_with_too_many_record_errors_is_an_error() {
 
 #[test]
 fn produce_response_with_null_node_endpoints_is_an_error() {
-    let result = push_and_pull(Request::Produce, |response| {
+    let result = push_and_pull(ApiKey::Produce, |response| {
         if position_of_record_errors(response).is_none() {
             return false;
         }
@@ -55,7 +55,7 @@ fn produce_response_with_null_node_endpoints_is_an_error() {
 
 #[test]
 fn message_with_negative_length_is_fetched_again() {
-    let result = push_and_pull(Request::Fetch, |response| {
+    let result = push_and_pull(ApiKey::Fetch, |response| {
         // A record batch: its base offset, its length, the leader epoch, and its magic byte, 2.
         let is_batch =
             |at: &usize| response[*at..*at + 8] == [0; 8] && response[*at + 8] == 0 && response[*at + 16] == 2;
@@ -69,7 +69,7 @@ fn message_with_negative_length_is_fetched_again() {
 
 #[test]
 fn fetch_response_with_corrupted_tags_is_fetched_again() {
-    let result = push_and_pull(Request::Fetch, |response| {
+    let result = push_and_pull(ApiKey::Fetch, |response| {
         let is_batch = |at: usize| response[at..at + 8] == [0; 8] && response[at + 8] == 0 && response[at + 16] == 2;
         let end = response.len();
         // The empty tag sections of the partition, of the topic, and of the response.
@@ -84,7 +84,7 @@ fn fetch_response_with_corrupted_tags_is_fetched_again() {
 
 #[test]
 fn group_leader_with_negative_member_count_joins_again() {
-    let result = push_and_pull(Request::JoinGroup, |response| {
+    let result = push_and_pull(ApiKey::JoinGroup, |response| {
         let Some(member) = first_member(response) else { return false };
         response[member - 4..member].copy_from_slice(&(-2_i32).to_be_bytes());
         true
@@ -123,7 +123,7 @@ fn records_of_an_unrequested_partition_are_ignored() {
     };
     read_by_both();
 
-    let corruption = kafka.corrupt_response("corrupted", Request::Fetch, |response| {
+    let corruption = kafka.corrupt_responses("corrupted", ApiKey::Fetch, |response| {
         // Throttle time, error, session id, then one topic by its id, and one partition.
         let partition = BODY + 4 + 2 + 4 + 1 + 16 + 1;
         if response.len() < partition + 4 || response[BODY + 10] != 2 || response[partition - 1] != 2 {
@@ -155,18 +155,18 @@ fn metadata_response_without_brokers_is_requested_again() {
     };
     push_and_pull(0);
     let rounds = 10;
-    let connections_before = kafka.connections_made();
+    let connections_before = kafka.connection_count();
     for round in 1..=rounds {
         let corruptions =
-            ["producer", "consumer"].map(|client| kafka.corrupt_response(client, Request::Metadata, remove_brokers));
+            ["producer", "consumer"].map(|client| kafka.corrupt_responses(client, ApiKey::Metadata, remove_brokers));
         eventually("both clients got a response without brokers", || {
             corruptions.iter().all(|corruption| corruption.is_done())
         });
         push_and_pull(round);
     }
     // The clients may open some connections late in any case.
-    let connections = kafka.connections_made() - connections_before;
-    assert!(connections < rounds as usize, "the clients opened {connections} new connections");
+    let connections = kafka.connection_count() - connections_before;
+    assert!(connections < rounds as u64, "the clients opened {connections} new connections");
 }
 
 /// The consumer requests the topic's id by DescribeTopics, which sends a Metadata request.
@@ -209,7 +209,7 @@ fn read_with_corrupted_description(name: &str, change: fn(&mut Vec<u8>) -> bool)
         assert_eq!(consumer.next(TIMEOUT).unwrap().unwrap().metadata(), Some(number.to_string().as_str()));
     };
     push_and_pull(0);
-    let corruption = kafka.corrupt_response("consumer", Request::Metadata, change);
+    let corruption = kafka.corrupt_responses("consumer", ApiKey::Metadata, change);
     eventually("a response is corrupted", || corruption.is_done());
     push_and_pull(1);
     log
@@ -218,7 +218,7 @@ fn read_with_corrupted_description(name: &str, change: fn(&mut Vec<u8>) -> bool)
 /// The leader ignores members that it cannot read; without any, it must not assign partitions.
 #[test]
 fn join_group_response_without_readable_members_is_rejected() {
-    let result = push_and_pull(Request::JoinGroup, |response| {
+    let result = push_and_pull(ApiKey::JoinGroup, |response| {
         let Some(member) = first_member(response) else { return false };
         // The member id and the static member id, then the length of the metadata, its version, and
         // the number of topics.
@@ -267,10 +267,10 @@ const ALL_IN_PLACE: &str = "300 events in 3 partitions, each in its place and in
 type Printed = Result<String, String>;
 
 /// Runs a host that pushes 300 events and reads them, and corrupts one response to `request`.
-fn push_and_pull(request: Request, change: fn(&mut Vec<u8>) -> bool) -> Printed {
+fn push_and_pull(request: ApiKey, change: fn(&mut Vec<u8>) -> bool) -> Printed {
     static HOST: LazyLock<PathBuf> = LazyLock::new(|| compile(&C, "roundtrip.c", "roundtrip-corrupted", &["-ldl"]));
     let kafka = ProxiedKafka::start();
-    let corruption: Arc<ResponseCorruption> = kafka.corrupt_response("", request, change);
+    let corruption = kafka.corrupt_responses("", request, change);
     let mut command = Command::new(&*HOST);
     command.arg(library()).args([kafka.bootstrap(), TOPIC, "corrupted-group", "300"]);
 

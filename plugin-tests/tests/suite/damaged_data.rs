@@ -7,9 +7,9 @@ use std::sync::LazyLock;
 use std::time::{Duration, Instant};
 
 use octopus_loader::{Consumer, Driver, Error, NewEvent, Producer, SkippedOffsets, Status, Topic};
+use octopus_testkit::log_segment::{self, Batch};
 use serde_json::json;
 
-use crate::damaged_log::{self, Batch};
 use crate::hosts::{reading_programs, run_host};
 use crate::kafka::{Kafka, unique};
 use crate::support::{Log, TIMEOUT, driver_with, eventually, topic_of};
@@ -30,7 +30,7 @@ struct Broker {
 static BROKER: LazyLock<Broker> = LazyLock::new(|| {
     let folder = Path::new(env!("CARGO_TARGET_TMPDIR")).join("damaged-data");
     let _ = fs::remove_dir_all(&folder);
-    let kafka = Kafka::start(&["--dir", folder.to_str().unwrap()]);
+    let kafka = Kafka::start(&["--dir", folder.to_str().unwrap()]).unwrap();
     let settings = json!({"kafka": {"bootstrap.servers": kafka.bootstrap()}, "disable_info_topic": true});
     Broker { kafka, folder: folder.join("broker-1"), driver: driver_with(settings, &Log::default()) }
 });
@@ -118,20 +118,20 @@ fn damaged_batch_is_reported_once_and_skipped() {
         let last = batch.bytes.len() - 10;
         batch.bytes[last] ^= 0x40;
     });
-    assert_is_reported_and_skipped("the checksum", "none", |batch| batch.bytes[damaged_log::CHECKSUM] ^= 1);
+    assert_is_reported_and_skipped("the checksum", "none", |batch| batch.bytes[log_segment::CHECKSUM] ^= 1);
 }
 
 #[test]
 fn batch_with_a_wrong_header_is_reported_once_and_skipped() {
-    assert_is_reported_and_skipped("magic byte", "none", |batch| batch.bytes[damaged_log::MAGIC] = 7);
+    assert_is_reported_and_skipped("magic byte", "none", |batch| batch.bytes[log_segment::MAGIC] = 7);
     for (count, what) in [(2, "too few records"), (6, "too many records"), (u32::MAX, "a negative number of records")] {
         assert_is_reported_and_skipped(what, "none", |batch| {
-            batch.set_number(damaged_log::RECORD_COUNT, count);
+            batch.set_number(log_segment::RECORD_COUNT, count);
             batch.renew_checksum();
         });
     }
     assert_is_reported_and_skipped("an unknown codec", "none", |batch| {
-        batch.bytes[damaged_log::ATTRIBUTES + 1] |= 7;
+        batch.bytes[log_segment::ATTRIBUTES + 1] |= 7;
         batch.renew_checksum();
     });
 }
@@ -154,7 +154,7 @@ fn batch_that_claims_offsets_of_the_next_is_reported() {
             batch.bytes[7] += claimed
         });
         assert_is_reported_by_all_fetch_sizes(&format!("last offset too high by {claimed}"), |batch| {
-            batch.set_number(damaged_log::LAST_OFFSET_DELTA, EVENTS_PER_BATCH as u32 - 1 + u32::from(claimed));
+            batch.set_number(log_segment::LAST_OFFSET_DELTA, EVENTS_PER_BATCH as u32 - 1 + u32::from(claimed));
             batch.renew_checksum();
         });
     }
@@ -177,8 +177,8 @@ fn batch_with_a_wrong_record_is_reported_once_and_skipped() {
     let check_record_length = |what: &str, length: [u8; 2]| {
         assert_is_reported_and_skipped(what, "none", |batch| {
             // Each record is longer than 63 bytes, so its length takes two bytes.
-            assert!(batch.bytes[damaged_log::RECORDS] & 0x80 != 0);
-            batch.bytes[damaged_log::RECORDS..damaged_log::RECORDS + 2].copy_from_slice(&length);
+            assert!(batch.bytes[log_segment::RECORDS] & 0x80 != 0);
+            batch.bytes[log_segment::RECORDS..log_segment::RECORDS + 2].copy_from_slice(&length);
             batch.renew_checksum();
         });
     };
@@ -186,7 +186,7 @@ fn batch_with_a_wrong_record_is_reported_once_and_skipped() {
     check_record_length("a record with a negative length", [0x81, 0x00]);
     check_record_length("a record that is shorter than its key and value", [0x90, 0x00]);
     assert_is_reported_and_skipped("a record with a byte more or less", "none", |batch| {
-        batch.bytes[damaged_log::RECORDS] ^= 2;
+        batch.bytes[log_segment::RECORDS] ^= 2;
         batch.renew_checksum();
     });
 }
@@ -199,7 +199,7 @@ fn damaged_compressed_batch_is_reported_once_and_skipped() {
             batch.bytes[last] ^= 0x40;
         });
         assert_is_reported_and_skipped(codec, codec, |batch| {
-            batch.bytes[damaged_log::RECORDS..].fill(0xa5);
+            batch.bytes[log_segment::RECORDS..].fill(0xa5);
             batch.renew_checksum();
         });
     }
@@ -210,7 +210,7 @@ fn damaged_compressed_batch_is_reported_once_and_skipped() {
 #[test]
 fn gzip_stream_without_an_end_is_reported_once_and_skipped() {
     assert_is_reported_and_skipped("gzip without an end", "gzip", |batch| {
-        let records = &mut batch.bytes[damaged_log::RECORDS..];
+        let records = &mut batch.bytes[log_segment::RECORDS..];
         let size = (records.len() - 15) as u16;
         let header = [0x1f, 0x8b, 8, 0, 0, 0, 0, 0, 0, 3, 0];
         let stream = [&header[..], &size.to_le_bytes(), &(!size).to_le_bytes()].concat();
@@ -223,7 +223,7 @@ fn gzip_stream_without_an_end_is_reported_once_and_skipped() {
 #[test]
 fn batch_decompressing_to_nothing_is_reported_and_skipped() {
     assert_is_reported_and_skipped("gzip of nothing", "gzip", |batch| {
-        let records = &mut batch.bytes[damaged_log::RECORDS..];
+        let records = &mut batch.bytes[log_segment::RECORDS..];
         let (header, end) = ([0x1f, 0x8b, 8, 8, 0, 0, 0, 0, 0, 3], [0, 3, 0, 0, 0, 0, 0, 0, 0, 0, 0]);
         let name = records.len() - header.len() - end.len();
         records.copy_from_slice(&[&header[..], &vec![b'x'; name], &end].concat());
@@ -266,7 +266,7 @@ fn damaged_old_format_message_is_reported_once_and_skipped() {
         for is_compressed in [false, true] {
             let (by_all, by_one) = ([1_000_000], [1, 1_000_000]);
             assert_is_reported("the checksum", is_compressed, &by_one, &|message| {
-                message[damaged_log::OLD_CHECKSUM] ^= 1
+                message[log_segment::OLD_CHECKSUM] ^= 1
             });
             for (byte, bit) in [(0, 0x80), (2, 1), (5, 1), (7, 1), (7, 2), (7, 4), (7, 8), (7, 16)] {
                 // Kafka's broker fails all fetches after a compressed message with a negative
@@ -299,7 +299,7 @@ fn batch_unreadable_by_the_broker_is_reported_and_skipped() {
     for length in [0, 48, 60, 200, 0x7000_0000, u32::MAX] {
         let (topic, producer) = topic_with_batches("none");
         let mut batch = BROKER.batch(&topic, DAMAGED.first);
-        batch.set_number(damaged_log::LENGTH, length);
+        batch.set_number(log_segment::LENGTH, length);
         batch.write();
         let consumer = topic.consumer(&unique("reader")).make().unwrap();
         let started = Instant::now();

@@ -7,7 +7,7 @@ use octopus_loader::{NewEvent, Status};
 use serde_json::json;
 
 use crate::kafka::unique;
-use crate::proxy::{ProxiedKafka, Request};
+use crate::proxy::{ApiKey, ProxiedKafka};
 use crate::support::{Log, TIMEOUT, driver_with, topic_of};
 
 const FAILING: Duration = Duration::from_secs(9);
@@ -19,7 +19,7 @@ fn failing_fetches_are_reported_until_one_succeeds() {
     let settings = json!({"kafka": {"bootstrap.servers": kafka.bootstrap(), "client.id": "failing"}});
     let topic = topic_of(&driver_with(settings, &Log::default()), "failing", 1);
     topic.producer("").make().unwrap().push(&NewEvent::text("1")).unwrap().wait(TIMEOUT).unwrap();
-    let failures = kafka.corrupt_response("failing", Request::Fetch, |response| fail_for(FAILING, response));
+    let failures = kafka.corrupt_responses("failing", ApiKey::Fetch, |response| fail_for(FAILING, response));
     let consumer = topic.consumer(&unique("group")).make().unwrap();
     let (started, mut errors) = (Instant::now(), Vec::new());
     let event = loop {

@@ -7,7 +7,9 @@ use std::process::{Command, Stdio};
 use std::time::Duration;
 use std::{env, fs};
 
-use crate::kafka::{Kafka, KcatRecord, committed_offset, kcat_read, unique};
+use octopus_testkit::tools::Record;
+
+use crate::kafka::{Kafka, committed_offset, kcat_read, unique};
 
 const HOSTS: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/hosts");
 const INCLUDE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../include");
@@ -154,7 +156,7 @@ fn run_misusing_hosts(suffix: &str, flags: &[&str], run: fn(&Command) -> String)
 
 /// Checks that the topic holds exactly these events, each in its partition and in order, in the
 /// format of src/record.rs.
-fn check_records(records: &[KcatRecord], events: usize) {
+fn check_records(records: &[Record], events: usize) {
     assert_eq!(records.len(), events);
     for partition in 0..PARTITIONS {
         let stored: Vec<_> = records.iter().filter(|record| record.partition as usize == partition).collect();

@@ -3,14 +3,12 @@
 
 mod addresses;
 mod authorization;
-mod certificates;
 mod commits;
 mod component_edges;
 mod components;
 mod consuming;
 mod corrupted_responses;
 mod damaged_data;
-mod damaged_log;
 mod fetch_errors;
 mod forked_children;
 mod growing;

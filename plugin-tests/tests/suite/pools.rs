@@ -50,10 +50,7 @@ fn pool_runs_tasks_on_all_its_threads_concurrently() {
     let all_running = Arc::new(std::sync::Barrier::new(5));
     for _ in 0..4 {
         let barrier = all_running.clone();
-        pool.submit(0, move || {
-            barrier.wait();
-        })
-        .unwrap();
+        pool.submit(0, move || _ = barrier.wait()).unwrap();
     }
     all_running.wait();
     let error = octopus().thread_pool(1_000_000).unwrap_err();
@@ -79,10 +76,7 @@ fn concurrently_submitted_tasks_run_once_even_after_release() {
             scope.spawn(|| {
                 for priority in 0..500 {
                     let count = count.clone();
-                    pool.submit(priority, move || {
-                        count.fetch_add(1, Ordering::Relaxed);
-                    })
-                    .unwrap();
+                    pool.submit(priority, move || _ = count.fetch_add(1, Ordering::Relaxed)).unwrap();
                 }
             });
         }
@@ -99,9 +93,8 @@ fn push_from_threads(producer: &octopus_loader::Producer, threads: u64, count: u
                 for number in 0..count {
                     // Large and small events take different times to prepare.
                     let data = vec![0; if number % 10 == 0 { 5_000 } else { 5 }];
-                    producer
-                        .push_forget(&NewEvent::json(&json!([thread, number])).data(&data).partition(thread))
-                        .unwrap();
+                    let event = NewEvent::json(&json!([thread, number])).data(&data).partition(thread);
+                    producer.push_forget(&event).unwrap();
                 }
             });
         }
@@ -353,8 +346,10 @@ fn event_bytes_are_copied_before_push_returns() {
     assert_eq!(read(&consumer, 1)[0].data(), [1; 1_000]);
 }
 
+/// # Safety
+/// `context` points to an `AtomicUsize` that is live during this call.
 unsafe extern "C" fn count(context: *mut c_void) {
-    // SAFETY: the only test that passes `count` passes an `AtomicUsize` that outlives each call.
+    // SAFETY: the `AtomicUsize` is live (fn contract).
     unsafe { &*context.cast::<AtomicUsize>() }.fetch_add(1, Ordering::Relaxed);
 }
 
@@ -363,11 +358,17 @@ unsafe extern "C" fn count(context: *mut c_void) {
 fn task_with_invalid_arguments_is_destroyed_once() {
     // SAFETY: `octopus_api` guarantees that the tables live until the process ends.
     let table = unsafe { &*octopus().api().thread_pool };
-    let (create, submit, from_host, release) =
-        (table.create.unwrap(), table.submit.unwrap(), table.from_host.unwrap(), table.release.unwrap());
+    // SAFETY: `pool` is NULL or points to a local of this test.
+    let create = |pool| unsafe { table.create.unwrap()(1, pool, null_mut()) };
+    // SAFETY: `pool` is NULL or live; `task` is NULL or points to a local of this test, whose
+    // context outlives the call.
+    let submit = |pool, task| unsafe { table.submit.unwrap()(pool, task, HIGHEST_PRIORITY, null_mut()) };
+    // SAFETY: `functions` is NULL or points to a local of this test, whose context outlives the
+    // call; `pool` points to a local of this test.
+    let from_host = |functions, pool| unsafe { table.from_host.unwrap()(functions, pool, null_mut()) };
     let destroyed = AtomicUsize::new(0);
     let context = (&raw const destroyed).cast_mut().cast();
-    let (mut pool, mut error) = (null_mut(), null_mut());
+    let mut pool = null_mut();
     let empty_task = octopus_task { function: None, context, destroy: Some(count) };
     let empty_pool = octopus_pool_functions {
         size: size_of::<octopus_pool_functions>() as u64,
@@ -377,19 +378,16 @@ fn task_with_invalid_arguments_is_destroyed_once() {
         pending: None,
         thread_count: None,
     };
-    // SAFETY: all pointers are NULL or point to locals that outlive the calls; `pool` is live until
-    // its only `release`.
-    unsafe {
-        assert_eq!(create(1, null_mut(), null_mut()), OCTOPUS_INVALID_ARGUMENT, "the pool's output pointer is NULL");
-        assert_eq!(create(1, &mut pool, &mut error), OCTOPUS_OK);
-        assert_eq!(submit(pool, null(), HIGHEST_PRIORITY, null_mut()), OCTOPUS_INVALID_ARGUMENT);
-        assert_eq!(submit(null(), &empty_task, HIGHEST_PRIORITY, null_mut()), OCTOPUS_INVALID_ARGUMENT);
-        assert_eq!(submit(pool, &empty_task, HIGHEST_PRIORITY, null_mut()), OCTOPUS_INVALID_ARGUMENT);
-        assert_eq!(destroyed.load(Ordering::Relaxed), 2);
-        release(pool);
-        assert_eq!(from_host(null(), &mut pool, null_mut()), OCTOPUS_INVALID_ARGUMENT);
-        assert_eq!(from_host(&empty_pool, &mut pool, null_mut()), OCTOPUS_INVALID_ARGUMENT);
-    }
+    assert_eq!(create(null_mut()), OCTOPUS_INVALID_ARGUMENT, "the pool's output pointer is NULL");
+    assert_eq!(create(&mut pool), OCTOPUS_OK);
+    assert_eq!(submit(pool, null()), OCTOPUS_INVALID_ARGUMENT);
+    assert_eq!(submit(null(), &empty_task), OCTOPUS_INVALID_ARGUMENT);
+    assert_eq!(submit(pool, &empty_task), OCTOPUS_INVALID_ARGUMENT);
+    assert_eq!(destroyed.load(Ordering::Relaxed), 2);
+    // SAFETY: `pool` is live, and not used after this.
+    unsafe { table.release.unwrap()(pool) };
+    assert_eq!(from_host(null(), &mut pool), OCTOPUS_INVALID_ARGUMENT);
+    assert_eq!(from_host(&empty_pool, &mut pool), OCTOPUS_INVALID_ARGUMENT);
     assert_eq!(destroyed.into_inner(), 3);
 }
 

@@ -8,7 +8,7 @@ use octopus_loader::{Consumer, NewEvent, SkippedOffsets, Status, Topic};
 use serde_json::json;
 
 use crate::kafka::{self, Kafka, unique};
-use crate::proxy::{ProxiedKafka, Request};
+use crate::proxy::{ApiKey, ProxiedKafka};
 use crate::support::{Log, TIMEOUT, driver_with, eventually, has_no_event, read, topic, topic_of};
 
 /// Pushes `count` numbered events to each partition.
@@ -97,7 +97,7 @@ fn not_coordinator_error_is_retried_until_it_ends() {
     let settings = json!({"kafka": {"bootstrap.servers": kafka.bootstrap()}});
     let topic = topic_of(&driver_with(settings, &Log::default()), "not-coordinator", 1);
     fill(&topic, 1);
-    let corruption = kafka.corrupt_response("", Request::OffsetFetch, |response| {
+    let corruption = kafka.corrupt_responses("", ApiKey::OffsetFetch, |response| {
         const NOT_COORDINATOR: [u8; 2] = 16_i16.to_be_bytes();
         // A response of version 8 or later ends with the error code of the only group (2 bytes) and
         // two empty lists of tagged fields: those of the group and of the response.
@@ -136,7 +136,7 @@ fn acknowledgements_accepted_during_close_are_committed() {
         let acknowledged = acknowledged.into_inner();
         assert!(acknowledged < 20_000, "the consumer was not closed before all events were acknowledged");
         let committed = kafka::committed_offset(Kafka::shared().bootstrap(), consumer.name(), topic.name(), 0);
-        assert_eq!(committed, Some(acknowledged as i64));
+        assert_eq!(committed, Some(acknowledged));
     }
 }
 

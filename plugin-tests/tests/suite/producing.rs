@@ -9,7 +9,7 @@ use serde_json::json;
 
 use crate::hosts::{C, compile, library, run_host};
 use crate::kafka::{self, Kafka, unique};
-use crate::proxy::{HeldMessage, ProxiedKafka, Request};
+use crate::proxy::{ApiKey, HeldMessage, ProxiedKafka};
 use crate::support::{Log, TIMEOUT, driver, driver_with, eventually, one_replica, topic, topic_of};
 
 const MSG_SIZE_TOO_LARGE: i32 = 10;
@@ -423,7 +423,7 @@ fn producer_waiting_for_a_late_response_does_not_busy_loop() {
     let topic = topic_of(&driver_with(through_proxy.clone(), &Log::default()), "late", 1);
     let mut config = through_proxy;
     config["kafka"]["client.id"] = json!("waiting");
-    let fault = kafka.inject_fault("waiting", Request::Produce, 1, HeldMessage::Response);
+    let fault = kafka.inject_fault("waiting", ApiKey::Produce, 1, HeldMessage::Response);
     let host = compile(&C, "waiting.c", &unique("waiting"), &["-D_DEFAULT_SOURCE", "-ldl"]);
     run_host(Command::new(host).arg(library()).args([config.to_string().as_str(), topic.name()]));
     assert!(fault.wait(Duration::ZERO), "no produce response was held back");

@@ -16,7 +16,7 @@ use serde_json::json;
 
 use crate::hosts::{reading_programs, run_host};
 use crate::kafka::{self, Kafka, unique};
-use crate::proxy::{ProxiedKafka, Request};
+use crate::proxy::{ApiKey, ProxiedKafka};
 use crate::support::{Log, TIMEOUT, driver_with, eventually, octopus, one_replica, read};
 
 /// Within this time open handles use the new topic.
@@ -75,7 +75,7 @@ fn open_handles_use_a_recreated_topic_with_lower_epoch() {
     let folder = Path::new(env!("CARGO_TARGET_TMPDIR")).join("recreated");
     let _ = fs::remove_dir_all(&folder);
     let folder = folder.to_str().unwrap();
-    let kafka = Kafka::start(&["--dir", folder]);
+    let kafka = Kafka::start(&["--dir", folder]).unwrap();
     let bootstrap = kafka.bootstrap().to_owned();
     let port = bootstrap.rsplit_once(':').unwrap().1;
     let settings = json!({"kafka": {"bootstrap.servers": bootstrap}});
@@ -87,7 +87,7 @@ fn open_handles_use_a_recreated_topic_with_lower_epoch() {
     push(&producer, 0..3);
     read_all(&consumer, 0..3);
     drop(kafka);
-    let _kafka = Kafka::start(&["--dir", folder, "--port", port]);
+    let _kafka = Kafka::start(&["--dir", folder, "--port", port]).unwrap();
     push(&producer, 3..6);
     read_all(&consumer, 3..6);
 
@@ -251,7 +251,7 @@ fn topic_id(bootstrap: &str, name: &str) -> TopicId {
 #[test]
 fn replaced_topic_is_not_used_again_when_a_broker_lags_behind() {
     let kafka = ProxiedKafka::start();
-    kafka.corrupt_response("lagging", Request::Metadata, |response| {
+    kafka.corrupt_responses("lagging", ApiKey::Metadata, |response| {
         report_old_topic_id(response);
         // The next responses are to be changed too.
         false

@@ -7,9 +7,9 @@ use std::sync::LazyLock;
 use std::time::{Duration, Instant};
 
 use octopus_loader::Driver;
+use octopus_testkit::certificates::{Authority, KEY_PASSWORD, Pair};
 use serde_json::{Value, json};
 
-use crate::certificates::{Authority, KEY_PASSWORD, Pair};
 use crate::job::{folder, job, run_job, run_look_command, wait_for_output};
 use crate::kafka::{Kafka, unique};
 use crate::sasl::{PASSWORD, sasl};
@@ -37,7 +37,7 @@ pub fn start(protocol: &str, listener: Vec<String>, other_args: &[&str]) -> Kafk
     let mut args = vec!["--protocol", protocol];
     args.extend(listener.iter().map(String::as_str));
     args.extend(other_args);
-    Kafka::start(&args)
+    Kafka::start(&args).unwrap()
 }
 
 pub fn keystore(pair: &Pair) -> Vec<String> {

@@ -52,9 +52,8 @@ fn upward_uses_are_violations_in_each_form() {
         "fn f() { let _ = format!(\"{}\", crate::client::topic::NAME); }",
         "mod inner { use super::super::client::topic as t; }",
     ];
-    let tree = |code: &str| {
-        Tree::of([("client::topic", ""), ("client", "pub mod topic;"), ("support", code), ("", "")])
-    };
+    let tree =
+        |code: &str| Tree::of([("client::topic", ""), ("client", "pub mod topic;"), ("support", code), ("", "")]);
     for code in upward {
         assert_eq!(tree(code).layer_violations(), ["support uses client::topic"], "{code}");
     }
@@ -184,7 +183,7 @@ impl Tree {
                 let shared = module.iter().zip(&used).take_while(|(a, b)| a == b).count();
                 let (Some(from), Some(to)) = (module.get(shared), used.get(shared)) else { continue };
                 // A module that is a layer of its own has its place in `LAYERS`.
-                let is_layer = LAYERS.contains(&[&used[..shared], &[to.clone()]].concat().join("::").as_str());
+                let is_layer = LAYERS.contains(&used[..=shared].join("::").as_str());
                 if shared > 0 && !is_layer || shared > 1 {
                     let siblings = edges.entry(module[..shared].to_vec()).or_default();
                     siblings.entry(from.clone()).or_default().insert(to.clone());

@@ -7,6 +7,7 @@ use std::sync::{Arc, LazyLock, Mutex, PoisonError};
 use std::time::Duration;
 
 use octopus_loader::{Consumer, Driver, Event, Library, NewEvent, Topic, TopicOptions};
+use octopus_testkit::poll;
 use serde_json::{Value, json};
 
 use crate::kafka::{Kafka, unique};
@@ -137,11 +138,8 @@ pub fn round_trip(topic: &Topic, count: usize) {
 
 /// Polls until `condition` is true; fails with `what` after [`TIMEOUT`].
 pub fn eventually(what: &str, mut condition: impl FnMut() -> bool) {
-    let started = std::time::Instant::now();
-    while !condition() {
-        assert!(started.elapsed() < TIMEOUT, "timed out waiting for: {what}");
-        std::thread::sleep(Duration::from_millis(10));
-    }
+    let holds = poll(TIMEOUT, || condition().then_some(())).is_some();
+    assert!(holds, "timed out waiting for: {what}");
 }
 
 /// The log lines of a driver, in lower case: `level source: message`.

@@ -28,6 +28,7 @@ fn broker() -> &'static Kafka {
             "--set",
             &listener("connections.max.reauth.ms", "5000"),
         ])
+        .unwrap()
     });
     &BROKER
 }

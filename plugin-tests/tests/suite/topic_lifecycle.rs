@@ -10,7 +10,7 @@ use octopus_loader::{Driver, NewEvent, Status};
 use serde_json::{Value, json};
 
 use crate::kafka::{self, Kafka, unique};
-use crate::proxy::{FaultInjection, HeldMessage, ProxiedKafka, Request};
+use crate::proxy::{ApiKey, FaultInjection, HeldMessage, ProxiedKafka};
 use crate::support::{Log, TIMEOUT, driver, driver_with, eventually, octopus, one_replica};
 
 /// How long an info topic without its topic is reserved for its creator.
@@ -63,12 +63,12 @@ fn creator_killed_at_any_step_is_succeeded_by_another() {
     let kafka = ProxiedKafka::start();
     // A creator creates the info topic first and the topic second.
     let steps = [
-        (Request::CreateTopics, 1, HeldMessage::Request),
-        (Request::CreateTopics, 1, HeldMessage::Response),
-        (Request::Produce, 1, HeldMessage::Request),
-        (Request::Produce, 1, HeldMessage::Response),
-        (Request::CreateTopics, 2, HeldMessage::Request),
-        (Request::CreateTopics, 2, HeldMessage::Response),
+        (ApiKey::CreateTopics, 1, HeldMessage::Request),
+        (ApiKey::CreateTopics, 1, HeldMessage::Response),
+        (ApiKey::Produce, 1, HeldMessage::Request),
+        (ApiKey::Produce, 1, HeldMessage::Response),
+        (ApiKey::CreateTopics, 2, HeldMessage::Request),
+        (ApiKey::CreateTopics, 2, HeldMessage::Response),
     ];
     let kafka = &kafka;
     thread::scope(|scope| {
@@ -78,11 +78,11 @@ fn creator_killed_at_any_step_is_succeeded_by_another() {
     });
 }
 
-fn kill_and_create_again(kafka: &ProxiedKafka, step: (Request, usize, HeldMessage)) {
+fn kill_and_create_again(kafka: &ProxiedKafka, step: (ApiKey, usize, HeldMessage)) {
     let name = unique("killed");
     let fault = kafka.inject_fault(&name, step.0, step.1, step.2);
     Creator::start(kafka, &name).kill_when(&fault);
-    if step.0 == Request::Produce {
+    if step.0 == ApiKey::Produce {
         let records = components_in_kafka(kafka.bootstrap(), &format!("__info_{name}")).len();
         let written = if step.2 == HeldMessage::Response { 3 } else { 0 };
         assert_eq!(records, written, "{step:?}: one request writes all records");
@@ -96,7 +96,7 @@ fn kill_and_create_again(kafka: &ProxiedKafka, step: (Request, usize, HeldMessag
         Err(error) if error.status == Status::TopicExists => "first",
         Err(error) => panic!("{step:?}: {error}"),
     };
-    let is_created = step == (Request::CreateTopics, 2, HeldMessage::Response);
+    let is_created = step == (ApiKey::CreateTopics, 2, HeldMessage::Response);
     assert_eq!(winner == "first", is_created, "{step:?}");
     assert_eq!(driver.open_topic(&name).unwrap().components()["validator"], mark(winner), "{step:?}");
     let info = components_in_kafka(kafka.bootstrap(), &format!("__info_{name}"));

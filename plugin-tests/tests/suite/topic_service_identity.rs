@@ -7,9 +7,9 @@ use std::process::{Command, Stdio};
 use std::sync::{Arc, Mutex};
 
 use octopus_loader::Status;
+use octopus_testkit::certificates::Authority;
 use serde_json::json;
 
-use crate::certificates::Authority;
 use crate::job::run_look_command;
 use crate::kafka::unique;
 use crate::support::{Log, driver_with, octopus, one_replica, save_output};

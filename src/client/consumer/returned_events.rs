@@ -1,12 +1,11 @@
 //! Events that were taken from Kafka and that the host did not get. Pulls take them first.
 
 use std::collections::VecDeque;
-use std::sync::atomic::{AtomicBool, Ordering};
-
-use parking_lot::Mutex;
 
 use crate::event::{Event, SharedEvent};
 use crate::support::error::Result;
+use crate::support::sync::Mutex;
+use crate::support::sync::atomic::{AtomicBool, Ordering};
 
 #[derive(Default)]
 pub struct ReturnedEvents {

@@ -93,6 +93,8 @@ impl Host {
     }
 }
 
+/// # Safety
+/// The plugin calls it as the contract of the callback in include/octopus.h says.
 unsafe extern "C" fn ignore_log(_: *mut c_void, _: i32, _: octopus_text, _: octopus_text) {}
 
 fn driver(config: &'static str) -> *mut octopus_driver {
@@ -241,6 +243,8 @@ unsafe fn script<'a>(context: *mut c_void) -> Option<&'a Script> {
     unsafe { if context.is_null() { CURRENT.get() } else { context.cast_const().cast::<Script>() }.as_ref() }
 }
 
+/// # Safety
+/// The plugin calls it as the contract of the callback in include/octopus.h says.
 pub unsafe extern "C" fn destroy(context: *mut c_void) {
     // SAFETY: `context` is a script, which outlives the objects that call this.
     if let Some(script) = unsafe { script(context) } {
@@ -248,6 +252,8 @@ pub unsafe extern "C" fn destroy(context: *mut c_void) {
     }
 }
 
+/// # Safety
+/// The plugin calls it as the contract of the callback in include/octopus.h says.
 pub unsafe extern "C" fn prepare(
     context: *mut c_void,
     segments: *const octopus_bytes,
@@ -264,6 +270,8 @@ pub unsafe extern "C" fn prepare(
     }
 }
 
+/// # Safety
+/// The plugin calls it as the contract of the callback in include/octopus.h says.
 pub unsafe extern "C" fn choose(
     context: *mut c_void,
     _: i64,
@@ -279,6 +287,8 @@ pub unsafe extern "C" fn choose(
     }
 }
 
+/// # Safety
+/// The plugin calls it as the contract of the callback in include/octopus.h says.
 unsafe extern "C" fn make(
     _: *mut c_void,
     _: octopus_text,
@@ -288,6 +298,8 @@ unsafe extern "C" fn make(
     OCTOPUS_OK
 }
 
+/// # Safety
+/// The plugin calls it as the contract of the callback in include/octopus.h says.
 unsafe extern "C" fn validate(
     instance: *mut c_void,
     metadata: octopus_text,
@@ -302,6 +314,8 @@ unsafe extern "C" fn validate(
     }
 }
 
+/// # Safety
+/// The plugin calls it as the contract of the callback in include/octopus.h says.
 unsafe extern "C" fn select(
     instance: *mut c_void,
     _: octopus_text,
@@ -314,6 +328,8 @@ unsafe extern "C" fn select(
     unsafe { choose(instance, requested, partitions, partition, reply) }
 }
 
+/// # Safety
+/// The plugin calls it as the contract of the callback in include/octopus.h says.
 unsafe extern "C" fn serialize(
     instance: *mut c_void,
     _: octopus_text,
@@ -323,6 +339,8 @@ unsafe extern "C" fn serialize(
     unsafe { script(instance).map_or(OCTOPUS_OK, |script| script.reply_to(reply)) }
 }
 
+/// # Safety
+/// The plugin calls it as the contract of the callback in include/octopus.h says.
 unsafe extern "C" fn deserialize(
     instance: *mut c_void,
     _: octopus_bytes,

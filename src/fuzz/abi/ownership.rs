@@ -167,10 +167,20 @@ fn create_driver(memory: &mut Memory, input: &mut Input) {
     }
 }
 
+/// # Safety
+/// The plugin calls it as the contract of the callback in include/octopus.h says.
 unsafe extern "C" fn log(_: *mut c_void, _: i32, _: octopus_text, _: octopus_text) {}
+/// # Safety
+/// The plugin calls it as the contract of the callback in include/octopus.h says.
 unsafe extern "C" fn statistics(_: *mut c_void, _: octopus_text, _: octopus_text) {}
+/// # Safety
+/// The plugin calls it as the contract of the callback in include/octopus.h says.
 unsafe extern "C" fn fatal(_: *mut c_void, _: octopus_text, _: i32, _: octopus_text) {}
+/// # Safety
+/// The plugin calls it as the contract of the callback in include/octopus.h says.
 unsafe extern "C" fn rebalance(_: *mut c_void, _: octopus_text, _: i32, _: *const u32, _: u64) {}
+/// # Safety
+/// The plugin calls it as the contract of the callback in include/octopus.h says.
 unsafe extern "C" fn token(_: *mut c_void, _: octopus_text, _: *const octopus_token_reply) -> octopus_status {
     OCTOPUS_OK
 }
@@ -254,6 +264,8 @@ fn create_pool(memory: &mut Memory, input: &mut Input) {
     }
 }
 
+/// # Safety
+/// The plugin calls it as the contract of the callback in include/octopus.h says.
 unsafe extern "C" fn run(context: *mut c_void) {
     // SAFETY: `context` is a script that outlives the task.
     let script = unsafe { &*context.cast::<Script>() };
@@ -277,6 +289,9 @@ fn run_task(pool: *mut octopus_thread_pool, memory: &mut Memory, input: &mut Inp
 }
 
 /// Rejects the task, runs it, or drops it without running it, as the script says.
+///
+/// # Safety
+/// The plugin calls it as the contract of the callback in include/octopus.h says.
 unsafe extern "C" fn submit(context: *mut c_void, task: *const octopus_task, _: u64) -> octopus_status {
     // SAFETY: `context` is NULL or the script of the pool; `task` is valid during the call.
     unsafe {
@@ -293,6 +308,8 @@ unsafe extern "C" fn submit(context: *mut c_void, task: *const octopus_task, _: 
     }
 }
 
+/// # Safety
+/// The plugin calls it as the contract of the callback in include/octopus.h says.
 unsafe extern "C" fn count(context: *mut c_void) -> u64 {
     // SAFETY: `context` is NULL or the script of the pool.
     unsafe { context.cast::<Script>().as_ref() }.map_or(0, |script| script.partition.into())

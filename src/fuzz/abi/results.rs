@@ -54,11 +54,15 @@ pub unsafe fn use_future(memory: &mut Memory, input: &mut Input, future: *mut oc
     }
 }
 
+/// # Safety
+/// The plugin calls it as the contract of the callback in include/octopus.h says.
 unsafe extern "C" fn completed(context: *mut c_void, _: *mut octopus_future) {
     // SAFETY: `context` is the box from `complete`, which is destroyed after this call.
     unsafe { *context.cast::<u64>() += 1 };
 }
 
+/// # Safety
+/// The plugin calls it as the contract of the callback in include/octopus.h says.
 unsafe extern "C" fn destroy_box(context: *mut c_void) {
     // SAFETY: `context` is from `Box::into_raw`, and the ABI destroys it once. The sanitizer
     // reports a second destruction, or none.
@@ -240,6 +244,9 @@ pub fn query(host: &Host, memory: &mut Memory, input: &mut Input) {
 use crate::abi::string::STRING as STRING_API;
 
 /// Called at the first timeout, without an event. Stops `process`.
+///
+/// # Safety
+/// The plugin calls it as the contract of the callback in include/octopus.h says.
 unsafe extern "C" fn process_none(_: *mut c_void, event: *mut octopus_event) -> i32 {
     assert!(event.is_null(), "there is an event");
     OCTOPUS_PROCESS_STOP

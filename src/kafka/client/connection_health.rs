@@ -1,9 +1,9 @@
 //! The last failure of the brokers or of the connections to them, and whether it ends without
 //! intervention.
 //!
-//! librdkafka retries every connection. A failure is persistent if somebody has to change a setting or a
-//! file first: a rejected password, an untrusted certificate, TLS at a port without TLS. Calls then fail
-//! instead of waiting for their timeout.
+//! librdkafka retries every connection. A failure is persistent if somebody has to change a setting
+//! or a file first: a rejected password, an untrusted certificate, TLS at a port without TLS. Calls
+//! then fail instead of waiting for their timeout.
 
 use std::time::{Duration, Instant};
 
@@ -15,11 +15,11 @@ use crate::support::error::{Error, Kind};
 use crate::support::sync::Mutex;
 use crate::support::sync::atomic::{AtomicBool, Ordering};
 
-/// How long a call waits while there is a persistent failure: only one of several brokers may be affected,
-/// and a new user or a token may become known to the brokers a little later.
+/// How long a call waits while there is a persistent failure: only one of several brokers may be
+/// affected, and a new user or a token may become known to the brokers a little later.
 const FAIL_FAST_AFTER: Duration = Duration::from_secs(5);
-/// How long a call waits if the failure has persisted since before the call: a broker that was repaired
-/// meanwhile needs a moment to respond.
+/// How long a call waits if the failure has persisted since before the call: a broker that was
+/// repaired meanwhile needs a moment to respond.
 const FAIL_FAST_AFTER_KNOWN: Duration = Duration::from_secs(1);
 /// The time between two probes during a persistent failure.
 const PROBE_INTERVAL: Duration = Duration::from_secs(1);
@@ -28,8 +28,8 @@ const PROBE_INTERVAL: Duration = Duration::from_secs(1);
 #[derive(Default)]
 pub struct ConnectionHealth {
     failure: Mutex<Option<ConnectionFailure>>,
-    /// Whether `failure` is persistent. Each success and each push reads it. Changed only under the lock of
-    /// `failure`.
+    /// Whether `failure` is persistent. Each success and each push reads it. Changed only under the
+    /// lock of `failure`.
     is_persistent: AtomicBool,
     /// Whether a broker has ever processed a request of this client.
     has_succeeded: AtomicBool,
@@ -43,7 +43,8 @@ struct ConnectionFailure {
     last_probe: Instant,
 }
 
-/// When a persistent failure began, and how certain it is. librdkafka repeats the same error only after 30 s.
+/// When a persistent failure began, and how certain it is. librdkafka repeats the same error only
+/// after 30 s.
 #[derive(Clone, Copy)]
 struct PersistentState {
     since: Instant,
@@ -88,8 +89,8 @@ impl ConnectionFailure {
 }
 
 impl ConnectionHealth {
-    /// Records a failure. A persistent one is kept until a request succeeds. It may end by itself within
-    /// `patience`.
+    /// Records a failure. A persistent one is kept until a request succeeds. It may end by itself
+    /// within `patience`.
     pub fn record_failure(&self, code: Code, reason: String, patience: Duration) {
         let evidence = persistence_evidence(code, &reason, self.has_succeeded());
         let mut failure = self.failure.lock();
@@ -153,7 +154,8 @@ impl ConnectionHealth {
         self.persistent_failure().filter(ConnectionFailure::exceeds_patience).map(|failure| failure.error())
     }
 
-    /// As [`persistent_error`](Self::persistent_error), if the failure is certain. New pushes fail with it.
+    /// As [`persistent_error`](Self::persistent_error), if the failure is certain. New pushes fail
+    /// with it.
     pub fn rejection(&self) -> Option<Error> {
         // Each push calls this; there is rarely a failure.
         if !self.is_persistent.load(Ordering::Acquire) {
@@ -164,13 +166,14 @@ impl ConnectionHealth {
             .map(|failure| failure.error())
     }
 
-    /// As [`rejection`](Self::rejection), for a client whose requests no broker has ever processed: its
-    /// records were never sent.
+    /// As [`rejection`](Self::rejection), for a client whose requests no broker has ever processed:
+    /// its records were never sent.
     pub fn never_connected_error(&self) -> Option<Error> {
         if self.has_succeeded() { None } else { self.rejection() }
     }
 
-    /// Whether a probe is due. Without probes an idle client would not notice that the cause is gone.
+    /// Whether a probe is due. Without probes an idle client would not notice that the cause is
+    /// gone.
     pub fn needs_probe(&self) -> bool {
         if !self.is_persistent.load(Ordering::Acquire) {
             return false;
@@ -189,9 +192,9 @@ impl ConnectionHealth {
     }
 }
 
-/// The evidence that a failure persists until somebody changes a setting of the client or of the brokers. A
-/// broker that has accepted this client before and closes a connection is being restarted rather than
-/// misconfigured.
+/// The evidence that a failure persists until somebody changes a setting of the client or of the
+/// brokers. A broker that has accepted this client before and closes a connection is being
+/// restarted rather than misconfigured.
 fn persistence_evidence(code: Code, reason: &str, has_succeeded: bool) -> Option<Evidence> {
     match RDKafkaErrorCode::from(code) {
         _ if is_limit(code, reason) => Some(Evidence::Presumed),
@@ -211,42 +214,11 @@ fn persistence_evidence(code: Code, reason: &str, has_succeeded: bool) -> Option
     }
 }
 
-/// Whether a resource limit of the process prevented a token. librdkafka requests another one after 10 s.
+/// Whether a resource limit of the process prevented a token. librdkafka requests another one after
+/// 10 s.
 fn is_limit(code: Code, reason: &str) -> bool {
     RDKafkaErrorCode::from(code) == RDKafkaErrorCode::Authentication && log_messages::errno_of_limit(reason).is_some()
 }
 
 #[cfg(test)]
 mod tests;
-
-#[cfg(all(test, feature = "loom"))]
-mod models {
-    use loom::sync::Arc;
-    use loom::thread;
-    use rdkafka::bindings::rd_kafka_resp_err_t::RD_KAFKA_RESP_ERR__AUTHENTICATION;
-
-    use super::*;
-
-    /// The flag that pushes read agrees with the failure under every interleaving.
-    #[test]
-    fn flag_agrees_with_recorded_failure() {
-        loom::model(|| {
-            let health = Arc::new(ConnectionHealth::default());
-            let (failing, succeeding) = (health.clone(), health.clone());
-            let record = |health: &ConnectionHealth| {
-                health.record_failure(RD_KAFKA_RESP_ERR__AUTHENTICATION.into(), "refused".to_owned(), Duration::ZERO)
-            };
-            let failer = thread::spawn(move || record(&failing));
-            let succeeder = thread::spawn(move || succeeding.record_success());
-            let check = |health: &ConnectionHealth| {
-                let failure = health.failure.lock();
-                let is_persistent = failure.as_ref().is_some_and(|failure| failure.persistence.is_some());
-                assert_eq!(is_persistent, health.is_persistent.load(Ordering::Acquire));
-            };
-            check(&health);
-            failer.join().unwrap();
-            succeeder.join().unwrap();
-            check(&health);
-        });
-    }
-}

@@ -1,8 +1,8 @@
-//! Whether a client has ever had a usable connection to a broker, and the failure of each address until
-//! then.
+//! Whether a client has ever had a usable connection to a broker, and the failure of each address
+//! until then.
 //!
-//! A client that has reached a broker once waits for the end of an outage. One that never has probably has
-//! a wrong address: calls that wait for it fail after `connect_timeout_ms`.
+//! A client that has reached a broker once waits for the end of an outage. One that never has
+//! probably has a wrong address: calls that wait for it fail after `connect_timeout_ms`.
 
 use std::collections::BTreeMap;
 use std::fmt::Display;
@@ -16,11 +16,11 @@ use crate::kafka::librdkafka::log_messages;
 use crate::support::error::{Error, Kind};
 use crate::support::protection::Protection;
 
-/// The timeout of a wait that begins after `connect_timeout_ms` has passed: a broker may have been started
-/// meanwhile.
+/// The timeout of a wait that begins after `connect_timeout_ms` has passed: a broker may have been
+/// started meanwhile.
 const SHORT_WAIT: Duration = Duration::from_secs(1);
-/// When the log has a warning about addresses that don't respond. A refused connection fails at once, and a
-/// distant broker responds within this time.
+/// When the log has a warning about addresses that don't respond. A refused connection fails at
+/// once, and a distant broker responds within this time.
 const WARN_AFTER: Duration = Duration::from_secs(1);
 
 pub struct FirstContact {
@@ -59,16 +59,16 @@ impl FirstContact {
         }
     }
 
-    /// How long a wait that began at `began` may go on before it fails. The client has been connecting since
-    /// `connecting_since`.
+    /// How long a wait that began at `began` may go on before it fails. The client has been
+    /// connecting since `connecting_since`.
     pub fn remaining(&self, began: Instant, connecting_since: Instant) -> Duration {
         let is_over = began.saturating_duration_since(connecting_since) >= self.timeout;
         let limit = if is_over { SHORT_WAIT.min(self.timeout) } else { self.timeout };
         limit.saturating_sub(began.max(connecting_since).elapsed())
     }
 
-    /// The reason with which a wait that began at `began` fails, once its time is over. Only for a client
-    /// that has reached no broker.
+    /// The reason with which a wait that began at `began` fails, once its time is over. Only for a
+    /// client that has reached no broker.
     pub fn timeout_reason(&self, began: Instant, connecting_since: Instant) -> Option<String> {
         self.remaining(began, connecting_since).is_zero().then(|| {
             format!(
@@ -107,8 +107,9 @@ impl Client {
         has_reached
     }
 
-    /// The error of a wait that began at `began`, if no broker was ever reached and its time is over. Without
-    /// `began`, the error of a call that does not wait: the client has been connecting for too long.
+    /// The error of a wait that began at `began`, if no broker was ever reached and its time is
+    /// over. Without `began`, the error of a call that does not wait: the client has been
+    /// connecting for too long.
     pub fn unreached(&self, began: Option<Instant>, operation: impl Display) -> Option<Error> {
         if self.has_reached() || !Protection::FirstContact.is_on() {
             return None;
@@ -119,8 +120,8 @@ impl Client {
         Some(Error::new(Kind::Unreachable, reason).retriable(true).context(operation))
     }
 
-    /// How long a wait that began at `began` goes on until [`unreached`](Self::unreached) returns an error;
-    /// `None` if it can't.
+    /// How long a wait that began at `began` goes on until [`unreached`](Self::unreached) returns
+    /// an error; `None` if it can't.
     pub fn time_until_unreached(&self, began: Instant) -> Option<Duration> {
         if self.has_reached() {
             return None;
@@ -128,8 +129,8 @@ impl Client {
         self.connecting_since().map(|since| self.first_contact.remaining(began, since))
     }
 
-    /// When the client began to connect. With tokens it connects when it has the first one; a missing token
-    /// is an error of its own.
+    /// When the client began to connect. With tokens it connects when it has the first one; a
+    /// missing token is an error of its own.
     fn connecting_since(&self) -> Option<Instant> {
         if self.tokens.is_some() { self.handle.has_token_since() } else { Some(self.created) }
     }

@@ -1,5 +1,5 @@
-//! What librdkafka reports to a client, handed to the host's services: log lines, statistics, errors
-//! and requests for a token.
+//! What librdkafka reports to a client, handed to the host's services: log lines, statistics,
+//! errors and requests for a token.
 
 use std::ffi::c_char;
 use std::time::Duration;
@@ -17,8 +17,8 @@ use crate::kafka::token;
 use crate::support::error::Error;
 
 impl Client {
-    /// Passes a log message, statistics or a client-wide error to the host's services. Returns the code of
-    /// an error.
+    /// Passes a log message, statistics or a client-wide error to the host's services. Returns the
+    /// code of an error.
     pub fn serve(&self, event: &QueueEvent) -> Option<RDKafkaErrorCode> {
         match event.kind() {
             rd::RD_KAFKA_EVENT_LOG => {
@@ -27,8 +27,10 @@ impl Client {
             }
             rd::RD_KAFKA_EVENT_STATS => {
                 if let Some(statistics) = &self.services.statistics {
-                    // SAFETY: `event` is alive; the text is copied.
-                    let json = unsafe { text(rd::rd_kafka_event_stats(event.as_ptr())) };
+                    // SAFETY: `event` is alive.
+                    let json = unsafe { rd::rd_kafka_event_stats(event.as_ptr()) };
+                    // SAFETY: the text is NUL-terminated and belongs to `event`.
+                    let json = unsafe { text(json) };
                     self.names.all().iter().for_each(|name| statistics(name, &json));
                 }
                 None
@@ -45,13 +47,16 @@ impl Client {
     fn forward_log(&self, event: &QueueEvent) {
         let (mut facility, mut message, mut level): (*const c_char, *const c_char, i32) =
             (std::ptr::null(), std::ptr::null(), 0);
-        // SAFETY: `event` is alive and the pointers are writable; the texts live as long as the event.
+        // SAFETY: `event` is alive and the pointers are writable; the texts live as long as the
+        // event.
         let failed = unsafe { rd::rd_kafka_event_log(event.as_ptr(), &mut facility, &mut message, &mut level) };
         if failed != 0 {
             return;
         }
-        // SAFETY: the call succeeded, so both point to NUL-terminated texts that live as long as `event`.
-        let (facility, message) = unsafe { (text(facility), text(message)) };
+        // SAFETY: the call succeeded, so it is a NUL-terminated text that lives as long as `event`.
+        let facility = unsafe { text(facility) };
+        // SAFETY: as above.
+        let message = unsafe { text(message) };
         let meaning = LogMessage::interpret(&facility, &message);
         let is_ignored_property = meaning == LogMessage::PropertyIgnored;
         let is_connection_failure = log_messages::is_connection_failure(&facility);
@@ -129,16 +134,14 @@ impl Client {
         }
     }
 
-    /// Asks librdkafka for the client's fatal error. It is set before the error event arrives and before the
-    /// delivery report of the event that caused it.
+    /// Asks librdkafka for the client's fatal error. It is set before the error event arrives and
+    /// before the delivery report of the event that caused it.
     pub fn query_fatal_error(&self) -> Option<Error> {
         let mut buffer = [0 as c_char; 512];
-        // SAFETY: `self.handle` keeps the client alive; the buffer has the given length and librdkafka
-        // terminates the text in it.
-        let (code, reason) = unsafe {
-            let code = codes::rd_kafka_fatal_error(self.handle.as_ptr(), buffer.as_mut_ptr(), buffer.len());
-            (code, text(buffer.as_ptr()))
-        };
+        // SAFETY: `self.handle` keeps the client alive; the buffer has the given length.
+        let code = unsafe { codes::rd_kafka_fatal_error(self.handle.as_ptr(), buffer.as_mut_ptr(), buffer.len()) };
+        // SAFETY: the buffer is zeroed, and librdkafka terminates a text in it.
+        let reason = unsafe { text(buffer.as_ptr()) };
         code.is_error().then(|| self.fatal_error_of(code, &reason))
     }
 

@@ -13,8 +13,8 @@ use crate::support::deadline::Deadline;
 use crate::support::error::Result;
 
 impl Client {
-    /// The number of partitions of a topic, `None` if there is no such topic. The request never creates the
-    /// topic. It refreshes this client's metadata of it.
+    /// The number of partitions of a topic, `None` if there is no such topic. The request never
+    /// creates the topic. It refreshes this client's metadata of it.
     pub fn partition_count(&self, kafka_name: &str, deadline: Deadline) -> Result<Option<u32>> {
         let operation = format!("looking up the Kafka topic {kafka_name:?}");
         let topic = TopicHandle::new(&self.handle, kafka_name)?;
@@ -33,8 +33,8 @@ impl Client {
         Ok(found.into_iter().filter_map(|(name, _, partitions)| Some((name, partitions?))).collect())
     }
 
-    /// Name, error and number of partitions of one topic, or of all. The number is `None` for a topic whose
-    /// partitions have no leaders yet.
+    /// Name, error and number of partitions of one topic, or of all. The number is `None` for a
+    /// topic whose partitions have no leaders yet.
     fn metadata(
         &self,
         topic: Option<&TopicHandle>,
@@ -44,20 +44,28 @@ impl Client {
         let (all, topic) = topic.map_or((1, std::ptr::null_mut()), |topic| (0, topic.as_ptr()));
         let mut metadata = std::ptr::null();
         self.request(deadline, operation, |timeout_ms| {
-            // SAFETY: `self.handle` and the caller's `topic` keep client and topic alive; `metadata` is writable.
+            // SAFETY: `self.handle` and the caller's `topic` keep client and topic alive;
+            // `metadata` is writable.
             unsafe { codes::rd_kafka_metadata(self.handle.as_ptr(), all, topic, &mut metadata, timeout_ms) }
         })?;
-        // SAFETY: the successful request set `metadata`, which this function owns. It has `topic_cnt` topics,
-        // whose names are copied before it is destroyed.
-        unsafe {
-            let count = usize::try_from((*metadata).topic_cnt).unwrap_or(0);
-            let topics = (0..count).map(|index| &*(*metadata).topics.add(index));
-            let partitions = |count: i32| u32::try_from(count).ok().filter(|count| *count > 0);
-            let found = topics
-                .map(|topic| (text(topic.topic), Code::read(&raw const topic.err), partitions(topic.partition_cnt)))
-                .collect();
-            rd::rd_kafka_metadata_destroy(metadata);
-            Ok(found)
+        // SAFETY: the successful request has set `metadata`, which this function owns.
+        let list = unsafe { &*metadata };
+        let count = usize::try_from(list.topic_cnt).unwrap_or(0);
+        let partitions = |count: i32| u32::try_from(count).ok().filter(|count| *count > 0);
+        let mut found = Vec::with_capacity(count);
+        for index in 0..count {
+            // SAFETY: the list has `topic_cnt` topics.
+            let topic = unsafe { list.topics.add(index) };
+            // SAFETY: the topic lives as long as the list.
+            let topic = unsafe { &*topic };
+            // SAFETY: the name is NUL-terminated and lives as long as the list.
+            let name = unsafe { text(topic.topic) };
+            // SAFETY: the topic is alive.
+            let code = unsafe { Code::read(&raw const topic.err) };
+            found.push((name, code, partitions(topic.partition_cnt)));
         }
+        // SAFETY: this function owns `metadata`; nothing refers to it any more.
+        unsafe { rd::rd_kafka_metadata_destroy(metadata) };
+        Ok(found)
     }
 }

@@ -1,5 +1,6 @@
 //! One librdkafka client: its creation from properties, its name in messages, the state of its
-//! connections. Producers, consumers and the admin client differ in what else arrives on their queues.
+//! connections. Producers, consumers and the admin client differ in what else arrives on their
+//! queues.
 
 mod connection_health;
 mod first_contact;
@@ -90,12 +91,13 @@ impl Client {
     pub fn new(connection: &Connection, role: ClientRole, name: &str, mut properties: Properties) -> Result<Self> {
         // Neither a metadata request nor producing may create a topic.
         properties.set("allow.auto.create.topics", "false");
-        // librdkafka's default of 10 s would delay each call by up to 10 s after the brokers are back.
+        // librdkafka's default of 10 s would delay each call by up to 10 s after the brokers are
+        // back.
         if properties.get("reconnect.backoff.ms").is_none() {
             properties.set_default("reconnect.backoff.max.ms", "1000");
         }
-        // Log messages arrive on the queue that a thread of the plugin serves, so that the host's logger
-        // never runs on a thread of librdkafka.
+        // Log messages arrive on the queue that a thread of the plugin serves, so that the host's
+        // logger never runs on a thread of librdkafka.
         properties.set("log.queue", "true");
         properties.set_default("client.id", format!("octopus-{}", &connection.instance[..8]));
         if connection.embedded.is_some()
@@ -190,7 +192,7 @@ fn create_handle(config: &NativeClientConfig, role: ClientRole, name: &str) -> R
         unsafe { rd::rd_kafka_conf_set_events(copy, EVENTS) };
         certificate::report_refusals(copy);
     };
-    let refused = |why| Error::configuration("kafka", format_args!("librdkafka can't create the {name}: {why}"));
+    let rejected = |reason| Error::configuration("kafka", format_args!("librdkafka can't create the {name}: {reason}"));
     Handle::create(role.librdkafka_type(), config, adapt)
-        .map_err(|why| why.into_error(format_args!("creating the {name}"), refused))
+        .map_err(|error| error.into_error(format_args!("creating the {name}"), rejected))
 }

@@ -1,12 +1,14 @@
-//! The names of the producers, or of the consumer, that use a client, for messages: `producer "detector"`.
+//! The names of the producers, or of the consumer, that use a client, for messages: `producer
+//! "detector"`.
 
 use std::sync::Arc;
 
 use parking_lot::RwLock;
 
-pub struct Names(RwLock<State>);
+/// The names of a client's users.
+pub struct Names(RwLock<NameList>);
 
-struct State {
+struct NameList {
     /// In the order in which they joined.
     users: Vec<Arc<str>>,
     /// The user that joined last.
@@ -16,7 +18,7 @@ struct State {
 impl Names {
     /// The names of a client without users, which is called `name` until one joins.
     pub fn new(name: &str) -> Self {
-        Names(RwLock::new(State { users: Vec::new(), latest: name.into() }))
+        Names(RwLock::new(NameList { users: Vec::new(), latest: name.into() }))
     }
 
     /// The names of a client with one user.

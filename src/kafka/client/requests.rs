@@ -11,9 +11,9 @@ use crate::support::deadline::{Deadline, as_millis_rounded_up};
 use crate::support::error::{Error, Kind, Result};
 
 impl Client {
-    /// Repeats a blocking call of librdkafka, which gets its timeout in milliseconds, until it succeeds. The
-    /// timeouts are short, so that a failure that prevents the response is noticed between two calls, and
-    /// grow, so that a slow broker has time to respond.
+    /// Repeats a blocking call of librdkafka, which gets its timeout in milliseconds, until it
+    /// succeeds. The timeouts are short, so that a failure that prevents the response is noticed
+    /// between two calls, and grow, so that a slow broker has time to respond.
     pub fn request(
         &self,
         deadline: Deadline,
@@ -63,8 +63,8 @@ impl Client {
         }
     }
 
-    /// The resource limit that prevents connections, if the wait has lasted for some time: a program may
-    /// have many files open for a moment only.
+    /// The resource limit that prevents connections, if the wait has lasted for some time: a
+    /// program may have many files open for a moment only.
     fn limit_error_of_wait(&self, began: Instant) -> Option<Error> {
         const PATIENCE: Duration = Duration::from_secs(2);
         if began.elapsed() >= PATIENCE { self.handle.limit_error() } else { None }
@@ -85,15 +85,15 @@ impl Client {
         self.health.record_success();
     }
 
-    /// The failure because of which brokers have never accepted this client. Records that wait for a
-    /// connection fail with it.
+    /// The failure because of which brokers have never accepted this client. Records that wait for
+    /// a connection fail with it.
     pub fn never_connected_error(&self) -> Option<Error> {
         self.health.never_connected_error()
     }
 
-    /// Probes the brokers from time to time while there is a persistent failure; without a probe, calls that
-    /// are rejected meanwhile would be rejected for ever. Returns whether it probed. Called by the thread
-    /// that serves this client.
+    /// Probes the brokers from time to time while there is a persistent failure; without a probe,
+    /// calls that are rejected meanwhile would be rejected for ever. Returns whether it probed.
+    /// Called by the thread that serves this client.
     pub fn probe_if_due(&self) -> bool {
         let due = self.health.needs_probe();
         if due && self.is_reachable() {
@@ -107,19 +107,18 @@ impl Client {
         const TIMEOUT_MS: i32 = 200;
         let mut metadata = std::ptr::null();
         let no_topic = std::ptr::null_mut();
-        // SAFETY: `self.handle` keeps the client alive and `metadata` is writable; this function owns and
-        // destroys the metadata.
-        unsafe {
-            let code = codes::rd_kafka_metadata(self.handle.as_ptr(), 0, no_topic, &mut metadata, TIMEOUT_MS);
-            let is_reachable = !code.is_error();
-            if is_reachable {
-                rd::rd_kafka_metadata_destroy(metadata);
-            }
-            is_reachable
+        // SAFETY: `self.handle` keeps the client alive, and `metadata` is writable.
+        let code = unsafe { codes::rd_kafka_metadata(self.handle.as_ptr(), 0, no_topic, &mut metadata, TIMEOUT_MS) };
+        let is_reachable = !code.is_error();
+        if is_reachable {
+            // SAFETY: the successful request has set `metadata`, which this function owns.
+            unsafe { rd::rd_kafka_metadata_destroy(metadata) };
         }
+        is_reachable
     }
 
-    /// The error if no broker responded in time. It names the bootstrap servers and the latest failure.
+    /// The error if no broker responded in time. It names the bootstrap servers and the latest
+    /// failure.
     pub fn unreachable(&self, operation: impl std::fmt::Display) -> Error {
         let reason = match self.last_failure() {
             Some(reason) => format!("; the last error was: {reason}"),

@@ -1,5 +1,5 @@
-//! The progress of commits, of unsubscribing and of closing: shared by the consumer thread and the host's
-//! threads that wait for it.
+//! The progress of commits, of unsubscribing and of closing: shared by the consumer thread and the
+//! host's threads that wait for it.
 
 use std::collections::BTreeSet;
 
@@ -23,13 +23,13 @@ pub struct CommitState {
 /// A failure that was not reported yet and that no later commit has superseded.
 struct CommitFailure {
     error: Error,
-    /// The number of the failed commit in the order of sending. Commits that were sent earlier don't supersede
-    /// the failure.
+    /// The number of the failed commit in the order of sending. Commits that were sent earlier
+    /// don't supersede the failure.
     number: u64,
     /// Assigned partitions whose positions were not committed since.
     assigned: BTreeSet<u32>,
-    /// Partitions that were revoked before their positions were committed. Another member reads these events
-    /// again, so that any later commit shows that the group has recovered.
+    /// Partitions that were revoked before their positions were committed. Another member reads
+    /// these events again, so that any later commit shows that the group has recovered.
     revoked: BTreeSet<u32>,
     /// No later commit supersedes the failure.
     is_final: bool,
@@ -42,8 +42,8 @@ impl CommitState {
         self.sent
     }
 
-    /// Records a failed commit. `assigned` are its partitions that this consumer still has, `revoked` the
-    /// others.
+    /// Records a failed commit. `assigned` are its partitions that this consumer still has,
+    /// `revoked` the others.
     pub fn commit_failed(&mut self, number: u64, error: Error, assigned: BTreeSet<u32>, revoked: BTreeSet<u32>) {
         if assigned.is_empty() && revoked.is_empty() {
             return self.fail_permanently(error);
@@ -74,7 +74,8 @@ impl CommitState {
         self.forget_superseded_failure();
     }
 
-    /// Records that the committed offset of a partition includes everything that was acknowledged there.
+    /// Records that the committed offset of a partition includes everything that was acknowledged
+    /// there.
     pub fn found_committed(&mut self, partition: u32) {
         let Some(failure) = &mut self.commit_failure else { return };
         failure.assigned.remove(&partition);

@@ -1,4 +1,5 @@
-//! Commits: which offsets the group has committed, and when the acknowledged positions are committed.
+//! Commits: which offsets the group has committed, and when the acknowledged positions are
+//! committed.
 
 use std::ffi::c_void;
 use std::sync::atomic::Ordering;
@@ -24,9 +25,9 @@ const COMMITTED_OFFSETS_TIMEOUT: Duration = Duration::from_secs(5);
 const REVOCATION_COMMIT_TIMEOUT: Duration = Duration::from_secs(5);
 
 impl Shared {
-    /// The committed offsets of these partitions, `None` where nothing is committed. Partitions for which
-    /// brokers return an error are missing. librdkafka would request the same; requested here, the offsets show
-    /// which records were removed meanwhile.
+    /// The committed offsets of these partitions, `None` where nothing is committed. Partitions for
+    /// which brokers return an error are missing. librdkafka would request the same; requested
+    /// here, the offsets show which records were removed meanwhile.
     pub(super) fn committed_offsets(&self, partitions: &[u32]) -> Vec<(u32, Option<u64>)> {
         const PAUSE: Duration = Duration::from_millis(100);
         let list = PartitionList::new(&self.c_topic, partitions.iter().map(|part| (*part as i32, OFFSET_INVALID)));
@@ -34,15 +35,18 @@ impl Shared {
         let deadline = Deadline::after(COMMITTED_OFFSETS_TIMEOUT);
         loop {
             let timeout_ms = as_millis_rounded_up(deadline.remaining(COMMITTED_OFFSETS_TIMEOUT));
-            // SAFETY: `self` keeps the client alive and `list` is alive; librdkafka writes the offsets into it.
+            // SAFETY: `self` keeps the client alive and `list` is alive; librdkafka writes the
+            // offsets into it.
             let code = unsafe { codes::rd_kafka_committed(self.client.handle.as_ptr(), list.as_ptr(), timeout_ms) };
             if !code.is_error() {
                 break;
             }
             let is_retried = errors::is_coordinator_moving(code) && !deadline.remaining(PAUSE).is_zero();
             if !is_retried || self.closing.load(Ordering::Acquire) {
-                // librdkafka requests the offset itself for partitions that are assigned without one.
-                log::info!(logger: self.client.log(), target: &self.client.name(), "{}", self.committed_offsets_error(code));
+                // librdkafka requests the offset itself for partitions that are assigned without
+                // one.
+                let error = self.committed_offsets_error(code);
+                log::info!(logger: self.client.log(), target: &self.client.name(), "{error}");
                 return Vec::new();
             }
             std::thread::sleep(deadline.remaining(PAUSE));
@@ -68,8 +72,8 @@ impl Shared {
 
     fn deleted_topic_position_error(&self, partitions: &[u32]) -> Error {
         let reason = format!(
-            "reading topic {:?}: the committed positions of group {:?} in partitions {partitions:?} belong to a topic of that \
-             name that was deleted; reading starts at the beginning of the current topic",
+            "reading topic {:?}: the committed positions of group {:?} in partitions {partitions:?} belong to a topic of \
+             that name that was deleted; reading starts at the beginning of the current topic",
             self.topic, self.group
         );
         Error::new(Kind::RecordsLost, reason)
@@ -117,15 +121,16 @@ impl Shared {
         committed.inspect_err(|error| self.note_commit_failure(number, error.clone(), partitions))
     }
 
-    /// Sends a commit whose result arrives on `results`. `request` is the number of the host's request.
+    /// Sends a commit whose result arrives on `results`. `request` is the number of the host's
+    /// request.
     fn send_commit(&self, offsets: &[(u32, u64)], results: &Queue, request: u64) -> Result<()> {
         let mut list =
             PartitionList::new(&self.c_topic, offsets.iter().map(|(part, offset)| (*part as i32, *offset as i64)))?;
         if let Some(topic) = self.topic_id() {
             list = list.with_metadata(&self.client.handle, &topic.commit_metadata());
         }
-        // SAFETY: `self` keeps the client alive, the caller the queue; the list is copied; the opaque pointer is a
-        // number and never dereferenced.
+        // SAFETY: `self` keeps the client alive, the caller the queue; the list is copied; the
+        // opaque pointer is a number and never dereferenced.
         let code = unsafe {
             rd::rd_kafka_commit_queue(
                 self.client.handle.as_ptr(),
@@ -146,7 +151,8 @@ impl Shared {
         let request = event.opaque() as usize as u64;
         match self.read_commit(event, schedule.number) {
             Err(error) if error.is_retriable() => {
-                // The positions stay acknowledged: the next commit includes them and completes the request.
+                // The positions stay acknowledged: the next commit includes them and completes the
+                // request.
                 log::info!(logger: self.client.log(), target: &self.client.name(), "{error}; retrying");
                 schedule.retry_later(self.commit_state.lock().completed);
             }
@@ -180,7 +186,8 @@ impl Shared {
         }
     }
 
-    /// Completes the host's requests up to `request`. `failed` are the partitions of a failed commit.
+    /// Completes the host's requests up to `request`. `failed` are the partitions of a failed
+    /// commit.
     fn complete_request(&self, request: u64, number: u64, result: Result<()>, failed: &[u32]) {
         if let Err(error) = result {
             log::warn!(logger: self.client.log(), target: &self.client.name(), "{error}");
@@ -200,8 +207,8 @@ impl Shared {
         self.commit_state.lock().commit_failed(number, error, assigned, revoked);
     }
 
-    /// Adds the cause to an "unknown member" error: a group accepts commits of its members only, or of any
-    /// client while it has no members.
+    /// Adds the cause to an "unknown member" error: a group accepts commits of its members only, or
+    /// of any client while it has no members.
     fn explain_unknown_member(&self, error: Error) -> Error {
         let is_unknown_member = error.kafka_code() == Some(RDKafkaErrorCode::UnknownMemberId as i32);
         if !is_unknown_member || self.targets.is_empty() {
@@ -226,7 +233,8 @@ pub(super) struct CommitSchedule {
     sent_for: u64,
     /// The number of the latest commit.
     number: u64,
-    /// The latest commit failed with a retriable error: the next one waits until `next` despite requests.
+    /// The latest commit failed with a retriable error: the next one waits until `next` despite
+    /// requests.
     backing_off: bool,
 }
 

@@ -1,5 +1,5 @@
-//! The consumer thread: a thread of the plugin for each consumer, which serves rebalances, commits, errors
-//! and the end.
+//! The consumer thread: a thread of the plugin for each consumer, which serves rebalances, commits,
+//! errors and the end.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::Ordering;
@@ -67,11 +67,11 @@ impl Shared {
         self.end();
     }
 
-    /// Probes the brokers once they have been unreachable for so long that pulls report it: while no record
-    /// arrives, nothing else shows that they are back. It is done here and not in a pull, which has its own
-    /// deadline.
+    /// Probes the brokers once they have been unreachable for so long that pulls report it: while
+    /// no record arrives, nothing else shows that they are back. It is done here and not in a pull,
+    /// which has its own deadline.
     fn probe_brokers(&self, last_probe: &mut Instant) {
-        let is_due = self.are_brokers_away() && last_probe.elapsed() >= IDLE;
+        let is_due = self.are_brokers_unreachable() && last_probe.elapsed() >= IDLE;
         if is_due && self.client.is_reachable() {
             self.unreachable_since.clear();
         }
@@ -80,8 +80,8 @@ impl Shared {
         }
     }
 
-    /// Catches a panic, for example in a callback of the host: without this thread the consumer's calls would
-    /// wait for ever.
+    /// Catches a panic, for example in a callback of the host: without this thread the consumer's
+    /// calls would wait for ever.
     fn guarded(&self, work: impl FnOnce()) {
         if catch_unwind(AssertUnwindSafe(work)).is_err() {
             self.rebalancing.store(false, Ordering::Release);
@@ -92,7 +92,8 @@ impl Shared {
         }
     }
 
-    /// Ends the consumer: no more records are returned, acknowledgements are stale, and waiting calls return.
+    /// Ends the consumer: no more records are returned, acknowledgements are stale, and waiting
+    /// calls return.
     fn end(&self) {
         self.batch.lock().clear();
         let uncommitted = self.positions.revoke_all();
@@ -163,9 +164,9 @@ impl Shared {
         }
     }
 
-    /// Commits while this consumer is still a member. During a rebalance the group rejects commits; librdkafka
-    /// then revokes all partitions and joins again, and the partitions that are assigned again can be
-    /// committed.
+    /// Commits while this consumer is still a member. During a rebalance the group rejects commits;
+    /// librdkafka then revokes all partitions and joins again, and the partitions that are assigned
+    /// again can be committed.
     fn commit_before_leaving(&self, schedule: &mut CommitSchedule) {
         let mut deadline = Deadline::after(LEAVE_COMMIT_TIMEOUT);
         let mut rejected_in = self.generation();
@@ -190,8 +191,8 @@ impl Shared {
         }
     }
 
-    /// Leaves the group; the last revocation commits what was acknowledged. A consumer with target partitions
-    /// commits here.
+    /// Leaves the group; the last revocation commits what was acknowledged. A consumer with target
+    /// partitions commits here.
     fn leave(&self, schedule: &mut CommitSchedule) {
         if self.targets.is_empty() {
             self.commit_before_leaving(schedule);
@@ -202,13 +203,12 @@ impl Shared {
         // A group without a coordinator could block this for ever.
         let deadline = Deadline::after(LEAVE_TIMEOUT);
         let client = self.client.handle.as_ptr();
-        // SAFETY: `self` keeps client and queue alive; this function owns and destroys the error.
-        unsafe {
-            let error = rd::rd_kafka_consumer_close_queue(client, self.events.as_ptr());
-            if !error.is_null() {
-                // A client with a fatal error has left its group already.
-                return rd::rd_kafka_error_destroy(error);
-            }
+        // SAFETY: `self` keeps client and queue alive.
+        let error = unsafe { rd::rd_kafka_consumer_close_queue(client, self.events.as_ptr()) };
+        if !error.is_null() {
+            // A client with a fatal error has left its group already.
+            // SAFETY: this function owns the error.
+            return unsafe { rd::rd_kafka_error_destroy(error) };
         }
         // SAFETY: `self` keeps the client alive.
         while unsafe { rd::rd_kafka_consumer_closed(client) } == 0 && !deadline.has_passed() {

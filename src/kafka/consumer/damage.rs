@@ -1,9 +1,9 @@
 //! Damaged batches: what a consumer does with records that can't be decoded.
 //!
-//! librdkafka, as patched, reads a batch as a whole or not at all. It reports the first offset of a damaged
-//! batch, searches for the next readable offset, and reports where the damage ends. In between, pulls fail;
-//! then one pull reports the skipped offsets. With `on_damaged` set to "stop", reading stops there until the
-//! host seeks.
+//! librdkafka, as patched, reads a batch as a whole or not at all. It reports the first offset of a
+//! damaged batch, searches for the next readable offset, and reports where the damage ends. In
+//! between, pulls fail; then one pull reports the skipped offsets. With `on_damaged` set to "stop",
+//! reading stops there until the host seeks.
 
 use rdkafka::bindings as rd;
 
@@ -14,7 +14,8 @@ use crate::positions;
 use crate::support::error::{Error, Kind, OffsetRange};
 
 impl Shared {
-    /// Handles the report of a damaged batch. `last` is `None` while the end of the damage is unknown.
+    /// Handles the report of a damaged batch. `last` is `None` while the end of the damage is
+    /// unknown.
     pub(super) fn read_damage(
         &self,
         partition: u32,
@@ -48,7 +49,8 @@ impl Shared {
             _ => format!("offset {first}"),
         };
         let message = format!(
-            "reading topic {:?}: the record batch at {offsets} of partition {partition} is damaged: {reason}; {consequence}",
+            "reading topic {:?}: the record batch at {offsets} of partition {partition} is damaged: {reason}; \
+             {consequence}",
             self.topic
         );
         Error::new(Kind::DamagedData, message)
@@ -58,13 +60,12 @@ impl Shared {
     pub(super) fn pause(&self, partition: u32, pause: bool) {
         let Ok(list) = PartitionList::new(&self.c_topic, [(partition as i32, 0)]) else { return };
         let client = self.client.handle.as_ptr();
-        // SAFETY: `self` keeps the client alive; the list is alive, and librdkafka writes results into it.
-        unsafe {
-            if pause {
-                rd::rd_kafka_pause_partitions(client, list.as_ptr());
-            } else {
-                rd::rd_kafka_resume_partitions(client, list.as_ptr());
-            }
+        if pause {
+            // SAFETY: client and list are alive; librdkafka writes results into the list.
+            unsafe { rd::rd_kafka_pause_partitions(client, list.as_ptr()) };
+        } else {
+            // SAFETY: as above.
+            unsafe { rd::rd_kafka_resume_partitions(client, list.as_ptr()) };
         }
     }
 }

@@ -1,14 +1,15 @@
-//! A workaround for a broker error while fetching: errors of fetch requests that this client has no special
-//! handling for are logged, and reported to the host once they persist. librdkafka retries them for ever.
+//! A workaround for a broker error while fetching: errors of fetch requests that this client has no
+//! special handling for are logged, and reported to the host once they persist. librdkafka retries
+//! them for ever.
 
 use std::time::{Duration, Instant};
 
 use crate::support::error::Error;
 use crate::support::flagged::Flagged;
 
-/// The number of failures that are only logged. This takes some five seconds, since librdkafka retries a
-/// failed fetch after `fetch.error.backoff.ms`, 0.5 s by default. Failures are counted instead of timed
-/// because the host may read them all at once, long after they happened.
+/// The number of failures that are only logged. This takes some five seconds, since librdkafka
+/// retries a failed fetch after `fetch.error.backoff.ms`, 0.5 s by default. Failures are counted
+/// instead of timed because the host may read them all at once, long after they happened.
 const MAX_LOGGED_FAILURES: u32 = 10;
 /// Fetches succeed again if no failure was read for this long.
 const RECOVERED_AFTER: Duration = Duration::from_secs(3);

@@ -1,11 +1,11 @@
-//! librdkafka's consumer: a member of a group, or a reader of the partitions that the host names. The host's
-//! threads read the records.
+//! librdkafka's consumer: a member of a group, or a reader of the partitions that the host names.
+//! The host's threads read the records.
 //!
-//! A thread of the plugin, the consumer thread, serves rebalances, commits and errors, so that an idle host
-//! keeps its partitions. Records take another path: each assigned partition's queue is forwarded to the
-//! data queue, which the host's threads read in batches. One lock protects the batch and the data queue. The
-//! consumer thread holds it during a rebalance, so that no record of a revoked partition is returned
-//! afterwards.
+//! A thread of the plugin, the consumer thread, serves rebalances, commits and errors, so that an
+//! idle host keeps its partitions. Records take another path: each assigned partition's queue is
+//! forwarded to the data queue, which the host's threads read in batches. One lock protects the
+//! batch and the data queue. The consumer thread holds it during a rebalance, so that no record of
+//! a revoked partition is returned afterwards.
 
 mod commit_state;
 mod committing;
@@ -76,7 +76,8 @@ struct Shared {
     commit_state: Mutex<CommitState>,
     /// Signals changes of `commit_state`.
     changed: Condvar,
-    /// An error that lasts until somebody changes something: each pull reports it until a record arrives.
+    /// An error that lasts until somebody changes something: each pull reports it until a record
+    /// arrives.
     persistent_error: Flagged<Error>,
     fetch_failures: FetchFailures,
     /// Which topic of this name the positions belong to.
@@ -96,7 +97,8 @@ struct Shared {
 }
 
 impl KafkaConsumer {
-    /// Joins the group that the settings name, or assigns the partitions that they name, and starts fetching.
+    /// Joins the group that the settings name, or assigns the partitions that they name, and starts
+    /// fetching.
     pub fn open(connection: &Connection, topic: &str, settings: &ClientSettings) -> Result<Self> {
         let properties = consumer_properties(connection, settings);
         let overridden = ["enable.auto.commit", "enable.auto.offset.store"]
@@ -150,8 +152,9 @@ impl KafkaConsumer {
         Ok(KafkaConsumer { shared })
     }
 
-    /// The next record; `None` if `interrupted` returns true, which [`wake`](Self::wake) makes a sleeping reader
-    /// check; `TimedOut` at the deadline. Skipped records are an error once, then reading goes on.
+    /// The next record; `None` if `interrupted` returns true, which [`wake`](Self::wake) makes a
+    /// sleeping reader check; `TimedOut` at the deadline. Skipped records are an error once, then
+    /// reading goes on.
     pub fn next(&self, deadline: Deadline, interrupted: impl Fn() -> bool) -> Result<Option<RawRecord<'_>>> {
         self.shared.next(deadline, interrupted)
     }
@@ -161,8 +164,8 @@ impl KafkaConsumer {
         self.shared.try_next()
     }
 
-    /// Reads the records that are available, at most `max_records`, without waiting. Returns the error that
-    /// follows them, if there is one.
+    /// Reads the records that are available, at most `max_records`, without waiting. Returns the
+    /// error that follows them, if there is one.
     pub fn read_available<'a>(&'a self, max_records: usize, records: &mut Vec<RawRecord<'a>>) -> Option<Error> {
         self.shared.read_available(max_records, records)
     }
@@ -187,7 +190,8 @@ impl KafkaConsumer {
         self.shared.offsets(partition, limit)
     }
 
-    /// Continues at this offset. Calls `forget` when no record that was read before can be returned any more.
+    /// Continues at this offset. Calls `forget` when no record that was read before can be returned
+    /// any more.
     pub fn seek(&self, partition: u32, offset: u64, limit: Deadline, forget: impl FnOnce()) -> Result<()> {
         self.shared.seek(partition, offset, limit, forget)
     }
@@ -197,7 +201,8 @@ impl KafkaConsumer {
         self.shared.unsubscribe(limit)
     }
 
-    /// Starts to commit and leave in the background. Waiting pulls return. Records that were read stay valid.
+    /// Starts to commit and leave in the background. Waiting pulls return. Records that were read
+    /// stay valid.
     pub fn start_closing(&self) {
         self.shared.start_closing();
     }
@@ -212,8 +217,8 @@ impl KafkaConsumer {
         self.shared.commit(deadline)
     }
 
-    /// Commits, leaves the group, and waits until that is done. After the deadline it continues in the
-    /// background.
+    /// Commits, leaves the group, and waits until that is done. After the deadline it continues in
+    /// the background.
     pub fn close(&self, deadline: Deadline) -> Result<()> {
         self.shared.start_closing();
         let mut commit_state = self.shared.commit_state.lock();
@@ -239,14 +244,15 @@ fn consumer_properties(connection: &Connection, settings: &ClientSettings) -> Pr
     properties.set("auto.offset.reset", "earliest");
     properties.set("enable.partition.eof", "false");
     properties.set("topic.metadata.refresh.interval.ms", "10000");
-    // A consumer whose prefetch queue was full should not idle for the default of 1 s once it has space.
+    // A consumer whose prefetch queue was full should not idle for the default of 1 s once it has
+    // space.
     properties.set_default("fetch.queue.backoff.ms", "10");
     // Otherwise a bit that flipped in transit would be returned as the event's data.
     properties.set_default("check.crcs", "true");
     let protocol = settings.kafka.get("group.protocol").or(properties.get("group.protocol"));
     if connection.embedded.is_some() && protocol.is_none_or(|protocol| !protocol.eq_ignore_ascii_case("consumer")) {
-        // In the mock cluster, a consumer that joins after the last member has left waits for nearly the whole
-        // session timeout.
+        // In the mock cluster, a consumer that joins after the last member has left waits for
+        // nearly the whole session timeout.
         properties.set_default("session.timeout.ms", "2500");
         properties.set_default("heartbeat.interval.ms", "400");
     }
@@ -260,7 +266,8 @@ fn consumer_properties(connection: &Connection, settings: &ClientSettings) -> Pr
     properties
 }
 
-/// The logical offset of `auto.offset.reset`; other policies, such as "error", are left to librdkafka.
+/// The logical offset of `auto.offset.reset`; other policies, such as "error", are left to
+/// librdkafka.
 fn start_offset(policy: Option<&str>) -> i64 {
     let is_one_of =
         |names: [&str; 3]| policy.is_some_and(|policy| names.iter().any(|name| name.eq_ignore_ascii_case(policy)));
@@ -273,7 +280,8 @@ fn start_offset(policy: Option<&str>) -> i64 {
     }
 }
 
-/// The number of events to prefetch, if the batch parameters give it: librdkafka fetches while it holds fewer.
+/// The number of events to prefetch, if the batch parameters give it: librdkafka fetches while it
+/// holds fewer.
 fn prefetch(settings: &ClientSettings) -> Option<u64> {
     /// With fewer, the next fetch would start only when the host has no record left.
     const MIN_EVENTS: u64 = 1_000;

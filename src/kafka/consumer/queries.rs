@@ -1,5 +1,5 @@
-//! What a host calls a consumer for besides reading: positions, committed offsets, watermarks, seeking and
-//! unsubscribing.
+//! What a host calls a consumer for besides reading: positions, committed offsets, watermarks,
+//! seeking and unsubscribing.
 
 use std::sync::atomic::Ordering;
 use std::time::Duration;
@@ -12,7 +12,6 @@ use crate::kafka::client::IDLE;
 use crate::kafka::librdkafka::codes::{self, Code};
 use crate::kafka::librdkafka::errors;
 use crate::kafka::librdkafka::partitions::PartitionList;
-use crate::kafka::librdkafka::text::text;
 use crate::support::deadline::{Deadline, as_millis_rounded_up};
 use crate::support::error::{Error, Kind, Result};
 
@@ -34,7 +33,8 @@ impl Shared {
     pub(super) fn committed(&self, partition: u32, limit: Deadline) -> Result<Option<u64>> {
         let list = PartitionList::new(&self.c_topic, [(partition as i32, OFFSET_INVALID)])?;
         self.client.request(limit, self.committed_offsets_operation(), |timeout_ms| {
-            // SAFETY: `self` keeps the client alive and `list` is alive; librdkafka writes the offsets into it.
+            // SAFETY: `self` keeps the client alive and `list` is alive; librdkafka writes the
+            // offsets into it.
             unsafe { codes::rd_kafka_committed(self.client.handle.as_ptr(), list.as_ptr(), timeout_ms) }
         })?;
         match list.results().next() {
@@ -95,7 +95,8 @@ impl Shared {
             let code = self.seek_partition(partition, offset, limit)?;
             match RDKafkaErrorCode::from(code) {
                 RDKafkaErrorCode::NoError => return Ok(()),
-                // The partition was just assigned, and librdkafka is still determining where to start.
+                // The partition was just assigned, and librdkafka is still determining where to
+                // start.
                 RDKafkaErrorCode::State | RDKafkaErrorCode::PreviousInProgress if !limit.has_passed() => {
                     std::thread::sleep(PAUSE);
                 }
@@ -111,18 +112,11 @@ impl Shared {
     fn seek_partition(&self, partition: u32, offset: u64, limit: Deadline) -> Result<Code> {
         let list = PartitionList::new(&self.c_topic, [(partition as i32, offset as i64)])?;
         let timeout_ms = as_millis_rounded_up(limit.remaining(MAX_WAIT)).max(1);
-        // SAFETY: `self` keeps the client alive and `list` is alive; librdkafka writes the results into it. This
-        // function owns and destroys the error.
-        let failure = unsafe {
-            let error = rd::rd_kafka_seek_partitions(self.client.handle.as_ptr(), list.as_ptr(), timeout_ms);
-            if error.is_null() {
-                None
-            } else {
-                let (code, reason) = (codes::rd_kafka_error_code(error), text(rd::rd_kafka_error_string(error)));
-                rd::rd_kafka_error_destroy(error);
-                Some(errors::error(code, &reason))
-            }
-        };
+        // SAFETY: `self` keeps the client alive and `list` is alive; librdkafka writes the results
+        // into it.
+        let error = unsafe { rd::rd_kafka_seek_partitions(self.client.handle.as_ptr(), list.as_ptr(), timeout_ms) };
+        // SAFETY: this function owns the error and does not use it again.
+        let failure = unsafe { errors::take_error(error) };
         match (failure, list.results().next()) {
             (Some(error), _) => Err(error.context(format_args!("seeking in topic {:?}", self.topic))),
             (None, Some(part)) => Ok(part.error),

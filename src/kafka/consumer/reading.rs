@@ -35,6 +35,7 @@ pub(super) enum ReadOutcome<'a> {
 }
 
 impl Shared {
+    /// The next record; see [`KafkaConsumer::next`](super::KafkaConsumer::next).
     pub(super) fn next(&self, deadline: Deadline, interrupted: impl Fn() -> bool) -> Result<Option<RawRecord<'_>>> {
         // Reading the clock can cost as much as the rest of a pull.
         let began = (!self.client.has_reached()).then(Instant::now);
@@ -58,8 +59,8 @@ impl Shared {
         }
     }
 
-    /// The next message of the batch, if it is a record. [`next`](Self::next) handles and reports everything
-    /// else.
+    /// The next message of the batch, if it is a record. [`next`](Self::next) handles and reports
+    /// everything else.
     pub(super) fn try_next(&self) -> Option<Result<RawRecord<'_>>> {
         let is_ended = self.closing.load(Ordering::Acquire) || self.unsubscribed.load(Ordering::Acquire);
         if is_ended || self.rebalancing.load(Ordering::Acquire) || self.pending_error.is_some() {
@@ -79,8 +80,8 @@ impl Shared {
         None
     }
 
-    /// Reads the available records, at most `max_records`, under one lock of the batch. Ends at a message that
-    /// is no record, which may be an error.
+    /// Reads the available records, at most `max_records`, under one lock of the batch. Ends at a
+    /// message that is no record, which may be an error.
     pub(super) fn read_available<'a>(&'a self, max_records: usize, records: &mut Vec<RawRecord<'a>>) -> Option<Error> {
         match self.read_available_records(max_records, records) {
             ReadOutcome::Failure(error) => return Some(error),
@@ -93,8 +94,8 @@ impl Shared {
     fn read_available_records<'a>(&'a self, max_records: usize, records: &mut Vec<RawRecord<'a>>) -> ReadOutcome<'a> {
         let Some(mut batch) = self.lock_batch(Deadline::PASSED) else { return ReadOutcome::Nothing };
         let enough = records.len().saturating_add(max_records);
-        // The lock of the positions is released after each batch, for threads that acknowledge events, and a
-        // rebalance ends the loop.
+        // The lock of the positions is released after each batch, for threads that acknowledge
+        // events, and a rebalance ends the loop.
         while records.len() < enough && !self.rebalancing.load(Ordering::Acquire) {
             if batch.is_empty() {
                 self.drain_available(&mut batch);
@@ -147,7 +148,8 @@ impl Shared {
             let timeout_ms = as_millis_rounded_up(deadline.remaining(MAX_SLEEP));
             // SAFETY: `self` keeps the queue alive; this function owns the message.
             let first = unsafe { rd::rd_kafka_consume_queue(self.data.as_ptr(), timeout_ms) };
-            // SAFETY: the message has no other owner; the batch is dropped before the client (`Shared`).
+            // SAFETY: the message has no other owner; the batch is dropped before the client
+            // (`Shared`).
             batch.extend(unsafe { Message::from_raw(first) });
             if !batch.is_empty() {
                 self.drain_available(batch);
@@ -158,10 +160,12 @@ impl Shared {
 
     fn drain_available(&self, batch: &mut VecDeque<Message>) {
         let mut more = [std::ptr::null_mut(); BATCH];
-        // SAFETY: `self` keeps the queue alive; the array has the given length; the caller holds the batch's lock.
+        // SAFETY: `self` keeps the queue alive; the array has the given length; the caller holds
+        // the batch's lock.
         let count = unsafe { rd::rd_kafka_consume_batch_queue(self.data.as_ptr(), 0, more.as_mut_ptr(), BATCH) };
         for message in &more[..usize::try_from(count).unwrap_or(0)] {
-            // SAFETY: the message has no other owner; the batch is dropped before the client (`Shared`).
+            // SAFETY: the message has no other owner; the batch is dropped before the client
+            // (`Shared`).
             if let Some(message) = unsafe { Message::from_raw(*message) } {
                 batch.push_back(message);
             }
@@ -193,7 +197,7 @@ impl Shared {
             DeliveryOrder::Behind(expected) => {
                 positions.start_over_at(partition, offset);
                 batch.push_front(message);
-                return ReadOutcome::Failure(self.log_truncation_error(partition, offset, expected));
+                return ReadOutcome::Failure(self.truncation_error(partition, offset, expected));
             }
             DeliveryOrder::NotAssigned => return ReadOutcome::Nothing,
         };
@@ -202,7 +206,8 @@ impl Shared {
         ReadOutcome::Record(self.raw_record(message, partition, offset, assignment))
     }
 
-    /// The position is outside of the partition, and librdkafka continues at `next`, the first offset now.
+    /// The position is outside of the partition, and librdkafka continues at `next`, the first
+    /// offset now.
     fn handle_offset_out_of_range(
         &self,
         partition: u32,
@@ -216,23 +221,23 @@ impl Shared {
             }
             Some(expected) if expected > next => {
                 positions.start_over_at(partition, next);
-                ReadOutcome::Failure(self.log_truncation_error(partition, next, expected))
+                ReadOutcome::Failure(self.truncation_error(partition, next, expected))
             }
             _ => ReadOutcome::Nothing,
         }
     }
 
-    /// The error of a partition that delivers lower offsets than those that were read: its records from there
-    /// on are other ones.
+    /// The error of a partition that delivers lower offsets than those that were read: its records
+    /// from there on are other ones.
     #[cold]
-    fn log_truncation_error(&self, partition: u32, from: u64, expected: u64) -> Error {
+    fn truncation_error(&self, partition: u32, from: u64, expected: u64) -> Error {
         if self.is_topic_replaced() {
-            return self.topic_was_recreated(&[partition]);
+            return self.recreated_topic_error(&[partition]);
         }
         let reason = format!(
-            "reading topic {:?}: partition {partition} was truncated: records that had been read up to offset {expected} \
-             were lost, and others have their offsets now (a broker that lacked them became the leader); reading goes on at \
-             offset {from}",
+            "reading topic {:?}: partition {partition} was truncated: records that had been read up to offset \
+             {expected} were lost, and others have their offsets now (a broker that lacked them became the leader); \
+             reading goes on at offset {from}",
             self.topic
         );
         Error::new(Kind::RecordsLost, reason)
@@ -244,11 +249,12 @@ impl Shared {
         RawRecord { payload, partition, offset, timestamp_ms, assignment }
     }
 
-    /// Whether the partition starts after this offset.
+    /// Whether the partition now starts after this offset.
     #[cold]
     fn are_removed(&self, partition: u32, expected: u64) -> bool {
         let (mut low, mut high) = (0_i64, 0_i64);
-        // SAFETY: `self` keeps client and name alive; both pointers are writable. The call reads cached values.
+        // SAFETY: `self` keeps client and name alive; both pointers are writable. The call reads
+        // cached values.
         let code = unsafe {
             rd::rd_kafka_get_watermark_offsets(
                 self.client.handle.as_ptr(),
@@ -309,7 +315,8 @@ impl Shared {
             && Protection::TooLarge.is_on()
             && let Ok(partition) = u32::try_from(message.partition())
         {
-            // The batch is intact but larger than a limit of this client, so that it is not skipped.
+            // The batch is intact but larger than a limit of this client, so that it is not
+            // skipped.
             positions.block(partition, error.clone());
             return ReadOutcome::Failure(error);
         }
@@ -323,8 +330,8 @@ impl Shared {
         ReadOutcome::Warning(error)
     }
 
-    /// The persistent error that prevents records, if there is one. Each pull reports it, but only at its
-    /// deadline, unless it is fatal, so that a loop of pulls is no busy loop.
+    /// The persistent error that prevents records, if there is one. Each pull reports it, but only
+    /// at its deadline, unless it is fatal, so that a loop of pulls is no busy loop.
     fn check_persistent_error(&self, deadline: Deadline, began: Option<Instant>) -> Result<()> {
         if let Some(fatal) = self.client.fatal() {
             return Err(fatal);
@@ -347,14 +354,14 @@ impl Shared {
         if let Some(error) = self.client.persistent_error() {
             return Err(error.context(format_args!("reading topic {:?}", self.topic)));
         }
-        if self.are_brokers_away() {
+        if self.are_brokers_unreachable() {
             return Err(self.client.unreachable(format_args!("reading topic {:?}", self.topic)));
         }
         Ok(())
     }
 
     /// Whether brokers have been unreachable for so long that pulls report it.
-    pub(super) fn are_brokers_away(&self) -> bool {
+    pub(super) fn are_brokers_unreachable(&self) -> bool {
         self.unreachable_since.get().is_some_and(|since| since.elapsed() >= self.timeout)
     }
 
@@ -386,6 +393,7 @@ impl Shared {
         }
     }
 
+    /// Ends reading and makes the consumer thread commit and leave.
     pub(super) fn start_closing(&self) {
         self.closing.store(true, Ordering::Release);
         self.data.wake();

@@ -7,7 +7,7 @@ use rdkafka::bindings as rd;
 use rdkafka::types::RDKafkaErrorCode;
 
 use super::{OFFSET_INVALID, Shared};
-use crate::kafka::librdkafka::codes::{self, Code};
+use crate::kafka::librdkafka::codes::Code;
 use crate::kafka::librdkafka::errors;
 use crate::kafka::librdkafka::message::Message;
 use crate::kafka::librdkafka::partitions::PartitionList;
@@ -17,7 +17,8 @@ use crate::support::error::Result;
 use crate::support::services::Rebalance;
 
 impl Shared {
-    /// Assigns the partitions that the host named, at the group's committed offsets, without joining the group.
+    /// Assigns the partitions that the host named, at the group's committed offsets, without
+    /// joining the group.
     pub(super) fn assign_targets(&self) {
         let committed = self.committed_offsets(&self.targets);
         self.refresh_metadata();
@@ -26,8 +27,8 @@ impl Shared {
         }
     }
 
-    /// Runs `work` while no reader holds the batch: sleeping readers are woken and release its lock, new ones
-    /// wait.
+    /// Runs `work` while no reader holds the batch: sleeping readers are woken and release its
+    /// lock, new ones wait.
     pub(super) fn while_readers_wait<T>(&self, work: impl FnOnce(&mut VecDeque<Message>) -> T) -> T {
         self.rebalancing.store(true, Ordering::Release);
         self.data.wake();
@@ -79,8 +80,8 @@ impl Shared {
                 self.pause(partition, false);
             }
             let known = committed.iter().find(|(of, _)| *of == partition).map(|(_, offset)| *offset);
-            // If it is known that nothing is committed, librdkafka need not request the offset before it
-            // determines the start.
+            // If it is known that nothing is committed, librdkafka need not request the offset
+            // before it determines the start.
             let default_start = if known.is_some() { self.start } else { OFFSET_INVALID };
             if self.positions.is_acknowledged_up_to(partition, known.flatten()) {
                 self.commit_state.lock().found_committed(partition);
@@ -94,7 +95,8 @@ impl Shared {
         self.change_assignment(starts, rd::rd_kafka_incremental_assign, true)
     }
 
-    /// Commits the acknowledged positions, unless the assignment is lost, and gives up the partitions.
+    /// Commits the acknowledged positions, unless the assignment is lost, and gives up the
+    /// partitions.
     pub(super) fn revoke(&self, partitions: &[u32], lost: bool, batch: &mut VecDeque<Message>) -> Result<()> {
         let offsets = self.positions.revoke(partitions);
         let committed = if lost { Ok(()) } else { self.commit_before_revocation(&offsets) };
@@ -109,8 +111,8 @@ impl Shared {
         changed.and(committed)
     }
 
-    /// Passes the changed assignment to librdkafka, as the group's rebalance protocol requires: the difference
-    /// for a cooperative one, else the whole assignment.
+    /// Passes the changed assignment to librdkafka, as the group's rebalance protocol requires: the
+    /// difference for a cooperative one, else the whole assignment.
     fn change_assignment(
         &self,
         partitions: impl IntoIterator<Item = (i32, i64)>,
@@ -122,37 +124,33 @@ impl Shared {
     ) -> Result<()> {
         let list = PartitionList::new(&self.c_topic, partitions)?;
         let client = self.client.handle.as_ptr();
-        // SAFETY: `self` keeps the client alive; the text is static.
-        let protocol = unsafe { text(rd::rd_kafka_rebalance_protocol(client)) };
+        // SAFETY: `self` keeps the client alive.
+        let protocol = unsafe { rd::rd_kafka_rebalance_protocol(client) };
+        // SAFETY: the text is static and NUL-terminated.
+        let protocol = unsafe { text(protocol) };
         if protocol != "COOPERATIVE" {
             let all = if assigning { list.as_ptr().cast_const() } else { std::ptr::null() };
             // SAFETY: client and list are alive; the list is copied; NULL removes the assignment.
             let code = unsafe { rd::rd_kafka_assign(client, all) };
             return if Code::from(code).is_error() { Err(errors::error(code, "")) } else { Ok(()) };
         }
-        // SAFETY: client and list are alive; the list is copied; this function owns and destroys the error.
-        unsafe {
-            let error = change_incrementally(client, list.as_ptr());
-            if error.is_null() {
-                return Ok(());
-            }
-            let result = errors::error(codes::rd_kafka_error_code(error), &text(rd::rd_kafka_error_string(error)));
-            rd::rd_kafka_error_destroy(error);
-            Err(result)
-        }
+        // SAFETY: client and list are alive; the list is copied.
+        let error = unsafe { change_incrementally(client, list.as_ptr()) };
+        // SAFETY: this function owns the error and does not use it again.
+        unsafe { errors::take_error(error) }.map_or(Ok(()), Err)
     }
 
     /// The generation of the group; -1 for a consumer that is not a member.
     pub(super) fn generation(&self) -> i32 {
-        // SAFETY: `self` keeps the client alive; this function owns and destroys the metadata.
-        unsafe {
-            let metadata = rd::rd_kafka_consumer_group_metadata(self.client.handle.as_ptr());
-            if metadata.is_null() {
-                return -1;
-            }
-            let generation = rd::rd_kafka_consumer_group_metadata_generation_id(metadata);
-            rd::rd_kafka_consumer_group_metadata_destroy(metadata);
-            generation
+        // SAFETY: `self` keeps the client alive.
+        let metadata = unsafe { rd::rd_kafka_consumer_group_metadata(self.client.handle.as_ptr()) };
+        if metadata.is_null() {
+            return -1;
         }
+        // SAFETY: `metadata` is alive and owned here.
+        let generation = unsafe { rd::rd_kafka_consumer_group_metadata_generation_id(metadata) };
+        // SAFETY: this function owns `metadata` and does not use it again.
+        unsafe { rd::rd_kafka_consumer_group_metadata_destroy(metadata) };
+        generation
     }
 }

@@ -1,10 +1,11 @@
 //! Whether the topic is still the one that this consumer has read.
 //!
-//! A topic that is deleted and created again under its name is another one: its offsets begin at 0, and it
-//! has another id. librdkafka, as patched, restarts at its beginning when metadata has another id. The
-//! consumer thread checks for that. As metadata can be minutes old, it also requests the id from brokers
-//! from time to time. Acknowledgements of events of the former topic are stale then. Offsets that were
-//! committed for the former topic don't apply either; the metadata of a commit has the id.
+//! A topic that is deleted and created again under its name is another one: its offsets begin at 0,
+//! and it has another id. librdkafka, as patched, restarts at its beginning when metadata has
+//! another id. The consumer thread checks for that. As metadata can be minutes old, it also
+//! requests the id from brokers from time to time. Acknowledgements of events of the former topic
+//! are stale then. Offsets that were committed for the former topic don't apply either; the
+//! metadata of a commit has the id.
 
 use std::time::{Duration, Instant};
 
@@ -41,8 +42,8 @@ impl TopicIdentity {
         TopicIdentity { next_request: can_change.then(Instant::now), topic: None, assignments: Vec::new() }
     }
 
-    /// Makes the next request due now. Called after an assignment: the earlier another topic is noticed, the
-    /// fewer of its records are missed.
+    /// Makes the next request due now. Called after an assignment: the earlier another topic is
+    /// noticed, the fewer of its records are missed.
     pub fn request_now(&mut self) {
         self.next_request = self.next_request.map(|_| Instant::now());
     }
@@ -58,16 +59,16 @@ impl Shared {
         }
         topic_identity.next_request = Some(Instant::now() + REQUEST_INTERVAL);
         let mut names = [self.c_topic.as_ptr()];
-        // SAFETY: `self` keeps client and queue alive; the name is copied; the collection is owned and destroyed
-        // here; NULL means default options.
-        unsafe {
-            let topics = rd::rd_kafka_TopicCollection_of_topic_names(names.as_mut_ptr(), names.len());
-            let client = self.client.handle.as_ptr();
-            rd::rd_kafka_DescribeTopics(client, topics, std::ptr::null(), self.events.as_ptr());
-            rd::rd_kafka_TopicCollection_destroy(topics);
-        }
+        // SAFETY: `self` keeps the name alive, which is copied.
+        let topics = unsafe { rd::rd_kafka_TopicCollection_of_topic_names(names.as_mut_ptr(), names.len()) };
+        let client = self.client.handle.as_ptr();
+        // SAFETY: client, collection and queue are alive; NULL means default options.
+        unsafe { rd::rd_kafka_DescribeTopics(client, topics, std::ptr::null(), self.events.as_ptr()) };
+        // SAFETY: this function owns the collection, which the request has copied.
+        unsafe { rd::rd_kafka_TopicCollection_destroy(topics) };
     }
 
+    /// Processes the result of a request for the topic id.
     pub(super) fn handle_topic_id(&self, event: &QueueEvent) {
         // Without an id the topic is deleted, or the broker has no topic ids.
         let Some(topic) = topic_id(event) else { return };
@@ -100,8 +101,8 @@ impl Shared {
         matches!((self.topic_id(), self.topic_in_use()), (Some(known), Some(used)) if known != used)
     }
 
-    /// The topic in use. If an offset was committed for another one, that may be newer: the metadata is
-    /// refreshed first.
+    /// The topic in use. If an offset was committed for another one, that may be newer: the
+    /// metadata is refreshed first.
     pub(super) fn topic_in_use_or_newer(&self, committed: &[PartitionResult]) -> Option<TopicId> {
         let used = self.topic_in_use().filter(|_| Protection::TopicOfPosition.is_on());
         if committed.iter().any(|part| part.is_of_other_topic(used)) {
@@ -111,8 +112,8 @@ impl Shared {
         used
     }
 
-    /// Makes `topic` the one that the positions belong to. If it is another one, reading restarts at its
-    /// beginning.
+    /// Makes `topic` the one that the positions belong to. If it is another one, reading restarts
+    /// at its beginning.
     fn adopt_topic(&self, topic: TopicId) {
         let known = self.topic_identity.lock().topic;
         if known.is_some_and(|known| known != topic)
@@ -128,7 +129,8 @@ impl Shared {
 
     /// Restarts at the beginning in each partition that was read in the former topic.
     fn restart_at_beginning(&self) -> Result<()> {
-        // A partition in which the consumer has noticed the new topic by itself has another assignment now.
+        // A partition in which the consumer has noticed the new topic by itself has another
+        // assignment now.
         let before = self.topic_identity.lock().assignments.clone();
         self.while_readers_wait(|batch| {
             let now = self.positions.assignments();
@@ -142,22 +144,25 @@ impl Shared {
                 batch.retain(|message| message.partition() != partition as i32);
                 self.positions.start_over(partition);
             }
-            self.pending_error.set(self.topic_was_recreated(&missed));
+            self.pending_error.set(self.recreated_topic_error(&missed));
             Ok(())
         })
     }
 
-    /// Refreshes the metadata of the topic. With target partitions, librdkafka would learn the leaders only
-    /// from its next periodic refresh, which takes up to a second; a group joins only once they are known.
+    /// Refreshes the metadata of the topic. With target partitions, librdkafka would learn the
+    /// leaders only from its next periodic refresh, which takes up to a second; a group joins only
+    /// once they are known.
     pub(super) fn refresh_metadata(&self) {
         if let Err(error) = self.client.partition_count(&self.topic, Deadline::after(METADATA_REFRESH_TIMEOUT)) {
             log::info!(logger: self.client.log(), target: &self.client.name(), "{error}");
         }
     }
 
-    pub(super) fn topic_was_recreated(&self, partitions: &[u32]) -> Error {
+    /// The error of a topic that was deleted and created again.
+    pub(super) fn recreated_topic_error(&self, partitions: &[u32]) -> Error {
         let reason = format!(
-            "reading topic {:?}: it was deleted and created again; reading restarts at its beginning in partitions {partitions:?}",
+            "reading topic {:?}: it was deleted and created again; reading restarts at its beginning in partitions \
+             {partitions:?}",
             self.topic
         );
         Error::new(Kind::RecordsLost, reason)
@@ -170,21 +175,29 @@ fn topic_id(event: &QueueEvent) -> Option<TopicId> {
         return None;
     }
     let mut count = 0;
-    // SAFETY: `event` is alive, and so is everything in it. librdkafka returns NULL if the event is not such a
-    // result. `topics` has `count` elements, of which the first is read.
-    unsafe {
-        let result = rd::rd_kafka_event_DescribeTopics_result(event.as_ptr());
-        if result.is_null() {
-            return None;
-        }
-        let topics = rd::rd_kafka_DescribeTopics_result_topics(result, &mut count);
-        if topics.is_null()
-            || count == 0
-            || codes::rd_kafka_error_code(rd::rd_kafka_TopicDescription_error(*topics)).is_error()
-        {
-            return None;
-        }
-        let id = rd::rd_kafka_TopicDescription_topic_id(*topics);
-        TopicId::new(rd::rd_kafka_Uuid_most_significant_bits(id), rd::rd_kafka_Uuid_least_significant_bits(id))
+    // SAFETY: `event` is alive.
+    let result = unsafe { rd::rd_kafka_event_DescribeTopics_result(event.as_ptr()) };
+    if result.is_null() {
+        return None;
     }
+    // SAFETY: the result is alive, as it belongs to `event`.
+    let topics = unsafe { rd::rd_kafka_DescribeTopics_result_topics(result, &mut count) };
+    if topics.is_null() || count == 0 {
+        return None;
+    }
+    // SAFETY: the array has `count` elements, at least one.
+    let topic = unsafe { *topics };
+    // SAFETY: the topic is alive, as it belongs to `event`.
+    let error = unsafe { rd::rd_kafka_TopicDescription_error(topic) };
+    // SAFETY: the error belongs to the topic.
+    if unsafe { codes::rd_kafka_error_code(error) }.is_error() {
+        return None;
+    }
+    // SAFETY: the topic is alive.
+    let id = unsafe { rd::rd_kafka_TopicDescription_topic_id(topic) };
+    // SAFETY: the id belongs to the topic.
+    let high = unsafe { rd::rd_kafka_Uuid_most_significant_bits(id) };
+    // SAFETY: as above.
+    let low = unsafe { rd::rd_kafka_Uuid_least_significant_bits(id) };
+    TopicId::new(high, low)
 }

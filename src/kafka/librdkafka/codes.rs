@@ -1,8 +1,9 @@
 //! Error codes as numbers.
 //!
-//! A broker may send a code that this librdkafka has no name for: a newer broker's, or a corrupted one.
-//! librdkafka passes it on. Reading such a number as the bindings' enum is undefined behavior, so that the
-//! functions that return a broker's code are declared here again, with a number as their result.
+//! A broker may send a code that this librdkafka has no name for: a newer broker's, or a corrupted
+//! one. librdkafka passes it on. Reading such a number as the bindings' enum is undefined behavior,
+//! so that the functions that return a broker's code are declared here again, with a number as
+//! their result.
 
 use std::ffi::{c_char, c_int};
 
@@ -28,7 +29,8 @@ impl Code {
     /// # Safety
     /// `field` points to a live, initialized field.
     pub unsafe fn read(field: *const rd::rd_kafka_resp_err_t) -> Self {
-        // SAFETY: `field` is live and initialized (contract of this function); the enum is a `c_int` in C.
+        // SAFETY: `field` is live and initialized (contract of this function); the enum is a
+        // `c_int` in C.
         Code(unsafe { field.cast::<c_int>().read() })
     }
 }

@@ -1,4 +1,5 @@
-//! librdkafka's configuration from properties. Its errors name the property and never contain a secret.
+//! librdkafka's configuration from properties. Its errors name the property and never contain a
+//! secret.
 
 use rdkafka::ClientConfig;
 use rdkafka::config::NativeClientConfig;
@@ -28,9 +29,9 @@ fn property_error(problem: RDKafkaConfRes, reason: &str, name: &str, value: &str
     Error::configuration(key, format_args!("{reason} (given: {value:?})"))
 }
 
-/// Uses the system's CA certificates unless the properties name others. The bundled OpenSSL looks in a
-/// directory that no distribution uses; `probe` makes librdkafka look in those of all distributions.
-/// OpenSSL's own environment variables have precedence.
+/// Uses the system's CA certificates unless the properties name others. The bundled OpenSSL looks
+/// in a directory that no distribution uses; `probe` makes librdkafka look in those of all
+/// distributions. OpenSSL's own environment variables have precedence.
 pub fn use_system_certificates(properties: &mut Properties) {
     if ["SSL_CERT_FILE", "SSL_CERT_DIR"].iter().any(|name| std::env::var_os(name).is_some()) {
         return;

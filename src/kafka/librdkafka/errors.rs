@@ -1,5 +1,6 @@
 //! librdkafka's error codes as the library's errors, and the properties of codes.
 
+use rdkafka::bindings as rd;
 use rdkafka::types::RDKafkaErrorCode;
 
 use super::codes::{self, Code};
@@ -8,11 +9,33 @@ use crate::support::error::{Error, Kind};
 
 /// librdkafka's description of a code.
 pub fn describe(code: Code) -> String {
-    // SAFETY: returns a static text for any number.
-    unsafe { text(codes::rd_kafka_err2str(code)) }
+    // SAFETY: has no precondition; returns a static text for any number.
+    let description = unsafe { codes::rd_kafka_err2str(code) };
+    // SAFETY: the text is static and NUL-terminated.
+    unsafe { text(description) }
 }
 
-/// The error for `code`. Its message is librdkafka's description, followed by `reason` if there is one.
+/// Converts and destroys an error object of librdkafka; `None` for NULL, which means success.
+///
+/// # Safety
+/// `error` is NULL or an error object that the caller owns and does not use again.
+pub unsafe fn take_error(error: *mut rd::rd_kafka_error_t) -> Option<Error> {
+    if error.is_null() {
+        return None;
+    }
+    // SAFETY: `error` is alive (contract of this function).
+    let code = unsafe { codes::rd_kafka_error_code(error) };
+    // SAFETY: as above.
+    let reason = unsafe { rd::rd_kafka_error_string(error) };
+    // SAFETY: the text belongs to `error`, which is alive.
+    let reason = unsafe { text(reason) };
+    // SAFETY: the caller owns `error` and does not use it again (contract of this function).
+    unsafe { rd::rd_kafka_error_destroy(error) };
+    Some(self::error(code, &reason))
+}
+
+/// The error for `code`. Its message is librdkafka's description, followed by `reason` if there is
+/// one.
 pub fn error(code: impl Into<Code>, reason: &str) -> Error {
     let code = code.into();
     let known = RDKafkaErrorCode::from(code);
@@ -94,7 +117,7 @@ pub fn is_unreachable(code: RDKafkaErrorCode) -> bool {
 }
 
 /// The error of a partition that librdkafka has removed because the topic was deleted or has fewer
-/// partitions now, which librdkafka's own texts don't say.
+/// partitions now, which librdkafka's own texts omit.
 pub fn deleted_topic_error(code: Code) -> Option<Error> {
     use RDKafkaErrorCode::{BrokerDestroy, UnknownPartition};
     let reason = "the topic or this partition no longer exists: the topic was deleted, or deleted and created again";
@@ -102,29 +125,29 @@ pub fn deleted_topic_error(code: Code) -> Option<Error> {
         .then(|| Error::new(Kind::UnknownTopic, reason).with_kafka_code(code.number()))
 }
 
-/// Whether a response leaves open if the broker has stored a record: it says so, it can't be parsed, or its
-/// code is unknown to librdkafka.
+/// Whether a response leaves open if the broker has stored a record: it says so, it can't be
+/// parsed, or its code is unknown to librdkafka.
 pub fn is_outcome_unknown(code: Code) -> bool {
     use RDKafkaErrorCode::{BadCompression, BadMessage, NetworkException, Underflow, Unknown};
     matches!(code.into(), Unknown | NetworkException | BadCompression | BadMessage | Underflow)
 }
 
-/// Whether a group's coordinator is moving to another broker or still loading its state, so that the request
-/// is to be repeated.
+/// Whether a group's coordinator is moving to another broker or still loading its state, so that
+/// the request is to be repeated.
 pub fn is_coordinator_moving(code: Code) -> bool {
     use RDKafkaErrorCode::{CoordinatorLoadInProgress, CoordinatorNotAvailable, NotCoordinator};
     matches!(code.into(), CoordinatorLoadInProgress | CoordinatorNotAvailable | NotCoordinator)
 }
 
-/// Whether the coordinator rejected a commit because of a rebalance that is under way, or that this member
-/// has not taken part in yet.
+/// Whether the coordinator rejected a commit because of a rebalance that is under way, or that this
+/// member has not taken part in yet.
 pub fn is_rejected_in_rebalance(error: &Error) -> bool {
     use RDKafkaErrorCode::{IllegalGeneration, RebalanceInProgress};
     [IllegalGeneration, RebalanceInProgress].iter().any(|code| error.kafka_code() == Some(*code as i32))
 }
 
-/// Whether an error of a topic or a group persists until somebody changes something, so that each call
-/// reports it. Errors of connections are those of `ConnectionHealth`.
+/// Whether an error of a topic or a group persists until somebody changes something, so that each
+/// call reports it. Errors of connections are those of `ConnectionHealth`.
 pub fn is_persistent(code: RDKafkaErrorCode) -> bool {
     use RDKafkaErrorCode::*;
     matches!(

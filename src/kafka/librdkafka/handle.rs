@@ -21,15 +21,16 @@ use crate::support::fork::is_forked_child;
 use crate::support::protection::Protection;
 use crate::support::{resource_limit, stack};
 
-/// A client instance. All objects created from it must be destroyed before it; each type of this module that
-/// wraps such an object holds an `Arc` of the handle.
+/// A client instance. All objects created from it must be destroyed before it; each type of this
+/// module that wraps such an object holds an `Arc` of the handle.
 pub struct Handle {
     client: NonNull<rd::rd_kafka_t>,
     has_token_since: OnceLock<Instant>,
     descriptors: Arc<Descriptors>,
 }
 
-// SAFETY: librdkafka's client handle may be used from any thread at the same time (INTRODUCTION.md, "Threads").
+// SAFETY: librdkafka's client handle may be used from any thread at the same time (INTRODUCTION.md,
+// "Threads").
 unsafe impl Send for Handle {}
 // SAFETY: as above.
 unsafe impl Sync for Handle {}
@@ -44,8 +45,8 @@ pub enum NotCreated {
 }
 
 impl NotCreated {
-    /// `operation` is the context of a limit's error; `rejected` makes the error of a rejected configuration,
-    /// which depends on where the configuration comes from.
+    /// `operation` is the context of a limit's error; `rejected` makes the error of a rejected
+    /// configuration, which depends on where the configuration comes from.
     pub fn into_error(self, operation: impl Display, rejected: impl FnOnce(String) -> Error) -> Error {
         match self {
             NotCreated::Rejected(reason) => rejected(reason),
@@ -61,24 +62,28 @@ impl Handle {
         config: &NativeClientConfig,
         adapt: impl FnOnce(*mut rd::rd_kafka_conf_t),
     ) -> std::result::Result<Self, NotCreated> {
-        // By default OpenSSL frees its state in an exit handler, while clients and the host's own exit
-        // handlers still use it. The first initialization of the process decides; openssl-sys' omits the handler.
+        // By default OpenSSL frees its state in an exit handler, while clients and the host's own
+        // exit handlers still use it. The first initialization of the process decides; openssl-sys'
+        // omits the handler.
         #[cfg(feature = "tls")]
         openssl_sys::init();
         teardown::reserve().map_err(NotCreated::Limited)?;
         let descriptors = Arc::<Descriptors>::default();
         let mut reason = [0 as c_char; 512];
-        // SAFETY: `config` is alive and copied. librdkafka owns the copy on success; on failure it is destroyed
-        // here. The buffer has the given length. `Teardown` keeps `descriptors` until the client is destroyed.
-        let client = unsafe {
-            let copy = rd::rd_kafka_conf_dup(config.ptr());
-            adapt(copy);
-            sockets::record_sockets(copy, &descriptors);
-            let create = || rd::rd_kafka_new(kind, copy, reason.as_mut_ptr(), reason.len());
-            NonNull::new(stack::with(stack::FOR_CLIENT, create)).ok_or_else(|| {
-                rd::rd_kafka_conf_destroy(copy);
-                not_created(&text(reason.as_ptr()))
-            })?
+        // SAFETY: `config` is alive and copied.
+        let copy = unsafe { rd::rd_kafka_conf_dup(config.ptr()) };
+        adapt(copy);
+        // SAFETY: `copy` is alive, and `Teardown` keeps `descriptors` until the client is
+        // destroyed.
+        unsafe { sockets::record_sockets(copy, &descriptors) };
+        // SAFETY: `copy` is alive, and librdkafka owns it on success; the buffer has the given
+        // length.
+        let create = || unsafe { rd::rd_kafka_new(kind, copy, reason.as_mut_ptr(), reason.len()) };
+        let Some(client) = NonNull::new(stack::with(stack::FOR_CLIENT, create)) else {
+            // SAFETY: the call failed, so this function still owns `copy`.
+            unsafe { rd::rd_kafka_conf_destroy(copy) };
+            // SAFETY: the call failed, so librdkafka has written a NUL-terminated text.
+            return Err(not_created(&unsafe { text(reason.as_ptr()) }));
         };
         // From here on, dropping the handle destroys the client.
         let handle = Handle { client, has_token_since: OnceLock::new(), descriptors };
@@ -101,7 +106,8 @@ impl Handle {
         self.has_token_since.get_or_init(Instant::now);
     }
 
-    /// Whether this client ever had a usable connection. Without patches this is unknown; true is presumed.
+    /// Whether this client ever had a usable connection. Without patches this is unknown; true is
+    /// presumed.
     pub fn has_reached_broker(&self) -> bool {
         #[cfg(feature = "patched")]
         // SAFETY: `self` keeps the client alive.
@@ -110,8 +116,8 @@ impl Handle {
         true
     }
 
-    /// The resource limit that currently prevents a thread, a socket or the memory of a response. librdkafka
-    /// retries; the error ends when it succeeds.
+    /// The resource limit that currently prevents a thread, a socket or the memory of a response.
+    /// librdkafka retries; the error ends when it succeeds.
     pub fn limit_error(&self) -> Option<Error> {
         if !Protection::ResourceLimit.is_on() {
             return None;
@@ -133,8 +139,8 @@ impl Handle {
         0
     }
 
-    /// The error of broker threads that could not be created yet. Without patches librdkafka neither retries
-    /// nor reports them.
+    /// The error of broker threads that could not be created yet. Without patches librdkafka
+    /// neither retries nor reports them.
     fn missing_threads(&self) -> Option<Error> {
         #[cfg(feature = "patched")]
         {

@@ -1,7 +1,9 @@
-//! What librdkafka reports only as text: the meaning of its log lines and of the texts of its errors.
+//! What librdkafka reports only as text: the meaning of its log lines and of the texts of its
+//! errors.
 //!
-//! No other file depends on the wording. A test searches for each text in the sources that the library is
-//! built from, so that it fails with a version of librdkafka that words them differently.
+//! No other file depends on the wording. A test searches for each text in the sources that the
+//! library is built from, so that it fails with a version of librdkafka that words them
+//! differently.
 
 use std::borrow::Cow;
 
@@ -10,11 +12,13 @@ use std::borrow::Cow;
 pub enum LogMessage<'a> {
     /// A broker's certificate was refused. The text for the user.
     CertificateRefused(String),
-    /// A broker closed the connection during the handshake. librdkafka's text without the name of its thread.
+    /// A broker closed the connection during the handshake. librdkafka's text without the name of
+    /// its thread.
     ConnectionClosed(&'a str),
     /// A broker rejected a produce request or the request for a producer id. The broker's text.
     ProducerRejected(&'a str),
-    /// A producer's property is set on a consumer or vice versa. A driver's properties apply to both.
+    /// A producer's property is set on a consumer or vice versa. A driver's properties apply to
+    /// both.
     PropertyIgnored,
     Other,
 }
@@ -89,11 +93,11 @@ fn without_duration(cause: &str) -> &str {
 
 /// The text of a broker's rejection. A lost connection is no rejection; other log lines report it.
 fn rejection(message: &str) -> Option<&str> {
-    let said = without_thread(message);
-    let end = words::AFTER_REJECTION.iter().filter_map(|mark| said.find(mark)).min();
-    let said = &said[..end.unwrap_or(said.len())];
-    let is_rejection = said.contains(words::PRODUCE_FAILED) || said.starts_with(words::ID_FAILED);
-    (is_rejection && !said.ends_with(words::TRANSPORT_FAILURE)).then_some(said)
+    let text = without_thread(message);
+    let end = words::AFTER_REJECTION.iter().filter_map(|mark| text.find(mark)).min();
+    let text = &text[..end.unwrap_or(text.len())];
+    let is_rejection = text.contains(words::PRODUCE_FAILED) || text.starts_with(words::ID_FAILED);
+    (is_rejection && !text.ends_with(words::TRANSPORT_FAILURE)).then_some(text)
 }
 
 /// Whether a broker closed a connection during the handshake.
@@ -107,7 +111,8 @@ pub fn is_connection_lost(reason: &str) -> bool {
     [words::CLOSED, "ransport failure", "onnection reset", "imed out"].iter().any(|part| reason.contains(part))
 }
 
-/// Whether a broker refused a token; otherwise an authentication error means that there is no token.
+/// Whether a broker refused a token; otherwise an authentication error means that there is no
+/// token.
 pub fn is_token_refused(reason: &str) -> bool {
     !reason.starts_with(words::NO_TOKEN) && !is_connection_lost(reason)
 }
@@ -117,13 +122,14 @@ pub fn is_tls_alert(reason: &str) -> bool {
     reason.contains("SSL alert")
 }
 
-/// Whether this is the error that follows a refused certificate. The log line before it has the reason.
+/// Whether this is the error that follows a refused certificate. The log line before it has the
+/// reason.
 pub fn is_certificate_verification(reason: &str) -> bool {
     reason.contains("certificate verify failed")
 }
 
-/// The errno of the resource limit that a text of librdkafka or of OpenSSL names as its reason. Both use the
-/// system's error texts, which depend on the locale of the process.
+/// The errno of the resource limit that a text of librdkafka or of OpenSSL names as its reason.
+/// Both use the system's error texts, which depend on the locale of the process.
 pub fn errno_of_limit(reason: &str) -> Option<i32> {
     // One text can be a prefix of another: in English EMFILE's is one of ENFILE's.
     let limits = [libc::ENFILE, libc::EMFILE, libc::EAGAIN, libc::ENOMEM, libc::ENOBUFS];
@@ -143,12 +149,12 @@ pub fn with_advice(reason: &str) -> Cow<'_, str> {
 
 fn advice(reason: &str) -> Option<&'static str> {
     let lower = reason.to_lowercase();
-    let says = |part: &str| lower.contains(part);
-    let is_any = |parts: &[&str]| parts.iter().any(|part| says(part));
-    if says("oauthbearer token") {
+    let contains = |part: &str| lower.contains(part);
+    let is_any = |parts: &[&str]| parts.iter().any(|part| contains(part));
+    if contains("oauthbearer token") {
         // The source of the tokens has written this text.
         None
-    } else if says("ssl alert") && is_any(&["certificate", "unknown ca"]) {
+    } else if contains("ssl alert") && is_any(&["certificate", "unknown ca"]) {
         Some(if cfg!(feature = "patched") {
             "the broker wants another certificate of this client: kafka.ssl.certificate.location, \
              kafka.ssl.key.location; files that are replaced are used from the next attempt on"
@@ -165,10 +171,10 @@ fn advice(reason: &str) -> Option<&'static str> {
         Some("the broker's certificate has expired, or this machine's clock is wrong")
     } else if is_any(&["certificate verify failed", "issuer certificate", "self-signed", "first certificate"]) {
         Some("set kafka.ssl.ca.location to the CA that signed the broker's certificate")
-    } else if says("unsupported sasl mechanism") {
+    } else if contains("unsupported sasl mechanism") {
         Some("set kafka.sasl.mechanism to one that the broker offers")
     } else if is_any(&["plaintext broker listener", "unexpected eof", "wrong version number", "packet length too long"])
-        || is_hang_up(reason) && says("in state ssl_handshake")
+        || is_hang_up(reason) && contains("in state ssl_handshake")
     {
         Some("the broker doesn't speak TLS at this port: see kafka.security.protocol and the port")
     } else if is_hang_up(reason) {
@@ -176,12 +182,12 @@ fn advice(reason: &str) -> Option<&'static str> {
             "the broker closes the connection at once, as one does that wants TLS or SASL at this port: see \
              kafka.security.protocol",
         )
-    } else if says("invalid_token") {
+    } else if contains("invalid_token") {
         Some(
             "the broker refuses the token: see the permissions of its principal, aws_msk_iam.region, and this \
              machine's clock",
         )
-    } else if says("authentication fail") {
+    } else if contains("authentication fail") {
         Some("see kafka.sasl.username and kafka.sasl.password")
     } else {
         None
@@ -207,12 +213,12 @@ mod tests {
                 "h:1/1: ProduceRequest failed: Broker: Replica not available",
             ),
         ];
-        for (line, said) in lines {
-            assert_eq!(LogMessage::interpret("REQERR", line), LogMessage::ProducerRejected(said));
+        for (line, text) in lines {
+            assert_eq!(LogMessage::interpret("REQERR", line), LogMessage::ProducerRejected(text));
         }
         let line = "[thrd:main]: Failed to acquire idempotence PID from broker h:1/1: Broker: Not controller: retrying";
-        let said = "Failed to acquire idempotence PID from broker h:1/1: Broker: Not controller";
-        assert_eq!(LogMessage::interpret("GETPID", line), LogMessage::ProducerRejected(said));
+        let text = "Failed to acquire idempotence PID from broker h:1/1: Broker: Not controller";
+        assert_eq!(LogMessage::interpret("GETPID", line), LogMessage::ProducerRejected(text));
     }
 
     #[test]
@@ -257,7 +263,7 @@ mod tests {
     }
 
     #[test]
-    fn address_and_cause_of_a_connection_error() {
+    fn connection_error_has_address_and_cause() {
         let error =
             "ssl://h:1/bootstrap: Connect to ipv4#1.2.3.4:1 failed: Connection refused (after 0ms in state CONNECT)";
         assert_eq!(address_and_cause(error), Some(("h:1", "Connect to ipv4#1.2.3.4:1 failed: Connection refused")));
@@ -287,8 +293,8 @@ mod tests {
         assert_eq!(cause_of_line("opening topic \"a\""), "opening topic \"a\"");
     }
 
-    /// The sources contain the formats, literals and names of states that this file searches for. OpenSSL's
-    /// texts are not among them.
+    /// The sources contain the formats, literals and names of states that this file searches for.
+    /// OpenSSL's texts are not among them.
     #[test]
     fn linked_librdkafka_has_the_words_that_are_interpreted() {
         let sources = sources();

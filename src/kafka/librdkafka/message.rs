@@ -14,8 +14,8 @@ use crate::support::fork::is_forked_child;
 unsafe extern "C" {
     /// Added to librdkafka by src/kafka/patches/0024-hook-fetch-response-of-message.patch.
     fn octopus_fetch_response_of(message: *const rd::rd_kafka_message_t, bytes: *mut usize) -> *const c_void;
-    /// Added by 0039-fix-damaged-batches.patch. 1 if the message is an error about damaged offsets; `last` is -1
-    /// while the end of the damage is unknown.
+    /// Added by 0039-fix-damaged-batches.patch. 1 if the message is an error about damaged offsets;
+    /// `last` is -1 while the end of the damage is unknown.
     fn octopus_damaged_offsets_of(message: *const rd::rd_kafka_message_t, first: *mut i64, last: *mut i64) -> c_int;
 }
 
@@ -26,8 +26,8 @@ pub struct FetchResponse {
     pub bytes: usize,
 }
 
-/// A message from a topic, or an error about one. It keeps its whole fetch response in memory and is
-/// destroyed before its client.
+/// A message from a topic, or an error about one. It keeps its whole fetch response in memory and
+/// is destroyed before its client.
 pub struct Message(NonNull<rd::rd_kafka_message_t>);
 
 // SAFETY: a message is plain memory; the reference count of its fetch response is atomic.
@@ -39,8 +39,8 @@ impl Message {
     /// Takes ownership of a message; `None` for NULL.
     ///
     /// # Safety
-    /// `message` is NULL or was returned by a consume function of librdkafka and has no other owner. The caller
-    /// drops the result before the client.
+    /// `message` is NULL or was returned by a consume function of librdkafka and has no other
+    /// owner. The caller drops the result before the client.
     pub unsafe fn from_raw(message: *mut rd::rd_kafka_message_t) -> Option<Self> {
         NonNull::new(message).map(Message)
     }
@@ -56,8 +56,10 @@ impl Message {
     }
 
     pub fn error_text(&self) -> String {
-        // SAFETY: the message is alive as long as `self`; the text is copied.
-        unsafe { text(rd::rd_kafka_message_errstr(self.0.as_ptr())) }
+        // SAFETY: the message is alive as long as `self`.
+        let reason = unsafe { rd::rd_kafka_message_errstr(self.0.as_ptr()) };
+        // SAFETY: the text is NULL or NUL-terminated and lives as long as the message.
+        unsafe { text(reason) }
     }
 
     pub fn payload(&self) -> &[u8] {
@@ -65,23 +67,25 @@ impl Message {
         if raw.payload.is_null() {
             return &[];
         }
-        // SAFETY: librdkafka guarantees `len` bytes that live as long as the message, which `self` owns.
+        // SAFETY: librdkafka guarantees `len` bytes that live as long as the message, which `self`
+        // owns.
         unsafe { std::slice::from_raw_parts(raw.payload.cast(), raw.len) }
     }
 
-    /// Prefetches the beginning of the payload into the CPU cache. A broker thread on another core wrote it
-    /// last, so that the first read would wait for it.
+    /// Prefetches the beginning of the payload into the CPU cache. A broker thread on another core
+    /// wrote it last, so that the first read would wait for it.
     pub fn prefetch_payload(&self) {
         #[cfg(target_arch = "x86_64")]
-        // SAFETY: a prefetch may have any address, and SSE, which has the instruction, is part of x86-64.
+        // SAFETY: a prefetch may have any address, and SSE, which has the instruction, is part of
+        // x86-64.
         unsafe {
             use std::arch::x86_64::{_MM_HINT_T0, _mm_prefetch};
             _mm_prefetch::<_MM_HINT_T0>(self.raw().payload.cast());
         }
     }
 
-    /// The fetch response of the message, which the message keeps in memory. `None` for an error without one,
-    /// and for every message of a librdkafka without patches.
+    /// The fetch response of the message, which the message keeps in memory. `None` for an error
+    /// without one, and for every message of a librdkafka without patches.
     pub fn response(&self) -> Option<FetchResponse> {
         #[cfg(feature = "patched")]
         {
@@ -94,8 +98,9 @@ impl Message {
         None
     }
 
-    /// The first offset of the damaged records that this error is about, and the last one once it is known.
-    /// `None` for any other message, and for every message of a librdkafka without patches.
+    /// The first offset of the damaged records that this error is about, and the last one once it
+    /// is known. `None` for any other message, and for every message of a librdkafka without
+    /// patches.
     pub fn damaged_offsets(&self) -> Option<(u64, Option<u64>)> {
         #[cfg(feature = "patched")]
         {
@@ -114,8 +119,10 @@ impl Message {
         if topic.is_null() {
             return String::new();
         }
-        // SAFETY: the message keeps its topic alive; the name is copied.
-        unsafe { text(rd::rd_kafka_topic_name(topic)) }
+        // SAFETY: the message keeps its topic alive.
+        let name = unsafe { rd::rd_kafka_topic_name(topic) };
+        // SAFETY: the name is NUL-terminated and lives as long as the topic.
+        unsafe { text(name) }
     }
 
     pub fn partition(&self) -> i32 {

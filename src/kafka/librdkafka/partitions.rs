@@ -1,4 +1,5 @@
-//! librdkafka's lists of partitions as owned values, and the results that librdkafka writes into them.
+//! librdkafka's lists of partitions as owned values, and the results that librdkafka writes into
+//! them.
 
 use std::ffi::CStr;
 use std::ptr::NonNull;
@@ -30,8 +31,10 @@ impl PartitionResult {
 /// The elements of a list of librdkafka.
 pub fn results(list: &rd::rd_kafka_topic_partition_list_t) -> impl Iterator<Item = PartitionResult> {
     (0..usize::try_from(list.cnt).unwrap_or(0)).map(|index| {
-        // SAFETY: librdkafka guarantees `cnt` elements, which live as long as the borrowed list.
-        let element = unsafe { &*list.elems.add(index) };
+        // SAFETY: librdkafka guarantees `cnt` elements.
+        let element = unsafe { list.elems.add(index) };
+        // SAFETY: the element lives as long as the borrowed list.
+        let element = unsafe { &*element };
         // SAFETY: `element` is alive.
         let error = unsafe { Code::read(&raw const element.err) };
         let metadata: &[u8] = match element.metadata.is_null() {
@@ -53,22 +56,21 @@ impl PartitionList {
         let list = unsafe { rd::rd_kafka_topic_partition_list_new(1) };
         let list = NonNull::new(list).ok_or_else(|| Error::new(Kind::Kafka, "librdkafka created no partition list"))?;
         for (partition, offset) in partitions {
-            // SAFETY: the list is alive and owned here; the name is copied; the new element belongs to the list.
-            unsafe {
-                let element = rd::rd_kafka_topic_partition_list_add(list.as_ptr(), topic.as_ptr(), partition);
-                (*element).offset = offset;
-            }
+            // SAFETY: the list is alive and owned here; the name is copied.
+            let element = unsafe { rd::rd_kafka_topic_partition_list_add(list.as_ptr(), topic.as_ptr(), partition) };
+            // SAFETY: the new element belongs to the list.
+            unsafe { (*element).offset = offset };
         }
         Ok(PartitionList(list))
     }
 
     /// Sets the metadata of each partition, for a commit of the list.
     pub fn with_metadata(self, client: &Handle, metadata: &str) -> Self {
+        // SAFETY: `self` owns the live list.
+        let list = unsafe { self.0.as_ref() };
+        let count = usize::try_from(list.cnt).unwrap_or(0);
         // SAFETY: `self` is the only owner of the list, and librdkafka guarantees `cnt` elements.
-        let elements = unsafe {
-            let list = self.0.as_ref();
-            std::slice::from_raw_parts_mut(list.elems, usize::try_from(list.cnt).unwrap_or(0))
-        };
+        let elements = unsafe { std::slice::from_raw_parts_mut(list.elems, count) };
         for element in elements.iter_mut().filter(|element| element.metadata.is_null()) {
             // SAFETY: `client` is alive; librdkafka frees the memory with the list.
             let copy = unsafe { rd::rd_kafka_mem_malloc(client.as_ptr(), metadata.len()) };

@@ -1,4 +1,5 @@
-//! Fetch responses that stay in memory because the host has payloads in them, and the limit on their bytes.
+//! Fetch responses that stay in memory because the host has payloads in them, and the limit on
+//! their bytes.
 //!
 //! A message keeps its whole fetch response in memory, which may hold a thousand others. The limit
 //! therefore counts each pinned response once, not its messages.
@@ -14,14 +15,14 @@ use super::message::FetchResponse;
 /// The pinned fetch responses of a consumer.
 pub struct PinnedResponses {
     registry: Arc<PinRegistry>,
-    /// The response that was pinned last, in which the next record mostly is too: this avoids the look into
-    /// the map. It counts as pinned until another one is.
+    /// The response that was pinned last, in which the next record mostly is too: this avoids the
+    /// look into the map. It counts as pinned until another one is.
     last: Mutex<Option<Arc<PinnedResponse>>>,
 }
 
 struct PinRegistry {
-    /// The limit on the bytes of all pinned responses. A response is pinned while they are below it, so that
-    /// the last one may exceed it.
+    /// The limit on the bytes of all pinned responses. A response is pinned while they are below
+    /// it, so that the last one may exceed it.
     max_bytes: usize,
     state: Mutex<PinnedState>,
     /// The client of the responses, which is destroyed after them.
@@ -42,8 +43,9 @@ struct PinnedResponse {
 
 /// Keeps a fetch response pinned: its messages may be kept while there is a pin.
 ///
-/// Between the drop of the last message of a response and its pin, librdkafka may put another response of
-/// the same size at the same address. That one then counts as the first, which takes no more memory.
+/// Between the drop of the last message of a response and its pin, librdkafka may put another
+/// response of the same size at the same address. That one then counts as the first, which takes no
+/// more memory.
 pub struct Pin(Arc<PinnedResponse>);
 
 impl PinnedResponses {

@@ -1,6 +1,6 @@
-//! librdkafka's pipes, which wake its threads, as close-on-exec descriptors: child processes of the host
-//! must not inherit them. librdkafka creates them with `pipe`; the linker redirects these calls to this
-//! file (build.rs).
+//! librdkafka's pipes, which wake its threads, as close-on-exec descriptors: child processes of the
+//! host must not inherit them. librdkafka creates them with `pipe`; the linker redirects these
+//! calls to this file (build.rs).
 
 use std::ffi::c_int;
 

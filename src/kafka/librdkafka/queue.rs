@@ -64,7 +64,8 @@ impl Queue {
 
     /// Forwards everything that arrives on this queue to `target`.
     pub fn forward_to(&self, target: &Queue) {
-        // SAFETY: `self` and `target` own live queues; librdkafka holds its own reference to `target`.
+        // SAFETY: `self` and `target` own live queues; librdkafka holds its own reference to
+        // `target`.
         unsafe { rd::rd_kafka_queue_forward(self.as_ptr(), target.as_ptr()) };
     }
 
@@ -110,8 +111,10 @@ impl QueueEvent {
     }
 
     pub fn error_text(&self) -> String {
-        // SAFETY: `self` owns a live event; the text is copied.
-        unsafe { text(rd::rd_kafka_event_error_string(self.as_ptr())) }
+        // SAFETY: `self` owns a live event.
+        let reason = unsafe { rd::rd_kafka_event_error_string(self.as_ptr()) };
+        // SAFETY: the text is NUL-terminated and belongs to the event.
+        unsafe { text(reason) }
     }
 
     pub fn opaque(&self) -> *mut c_void {
@@ -121,8 +124,10 @@ impl QueueEvent {
 
     /// The partitions of the event, with offset and error; empty if it has none.
     pub fn partitions(&self) -> Vec<PartitionResult> {
-        // SAFETY: `self` owns a live event; the list belongs to it and is copied.
-        let list = unsafe { rd::rd_kafka_event_topic_partition_list(self.as_ptr()).as_ref() };
+        // SAFETY: `self` owns a live event.
+        let list = unsafe { rd::rd_kafka_event_topic_partition_list(self.as_ptr()) };
+        // SAFETY: the list is NULL or belongs to the event; it is copied.
+        let list = unsafe { list.as_ref() };
         list.map_or_else(Vec::new, |list| results(list).collect())
     }
 }

@@ -47,19 +47,22 @@ impl Descriptors {
     }
 }
 
-/// Records the sockets of a client with this configuration, for forked children and in `descriptors`.
+/// Records the sockets of a client with this configuration, for forked children and in
+/// `descriptors`.
 ///
 /// # Safety
 /// `config` is a live configuration; `descriptors` outlives each client that is created from it.
 pub unsafe fn record_sockets(config: *mut rd::rd_kafka_conf_t, descriptors: &Descriptors) {
-    // SAFETY: `config` is alive and `descriptors` outlives its clients (contract of this function); the
-    // functions live as long as the library, which is never unmapped.
-    unsafe {
-        rd::rd_kafka_conf_set_opaque(config, (&raw const *descriptors).cast_mut().cast());
-        rd::rd_kafka_conf_set_socket_cb(config, Some(open));
-        rd::rd_kafka_conf_set_closesocket_cb(config, Some(close));
-        rd_kafka_conf_set_resolve_cb(config, Some(resolve));
-    }
+    let opaque = (&raw const *descriptors).cast_mut().cast();
+    // SAFETY: `config` is alive and `descriptors` outlives its clients (contract of this function).
+    unsafe { rd::rd_kafka_conf_set_opaque(config, opaque) };
+    // SAFETY: `config` is alive; the function lives as long as the library, which is never
+    // unmapped.
+    unsafe { rd::rd_kafka_conf_set_socket_cb(config, Some(open)) };
+    // SAFETY: as above.
+    unsafe { rd::rd_kafka_conf_set_closesocket_cb(config, Some(close)) };
+    // SAFETY: as above.
+    unsafe { rd_kafka_conf_set_resolve_cb(config, Some(resolve)) };
 }
 
 pub(super) type Resolve = unsafe extern "C" fn(
@@ -78,8 +81,8 @@ unsafe extern "C" {
 /// As librdkafka's default; without a node it frees the addresses in `found`.
 ///
 /// # Safety
-/// librdkafka calls it with the arguments of getaddrinfo, or, without a node, with the list of an earlier
-/// call, and with the opaque pointer that `record_sockets` set.
+/// librdkafka calls it with the arguments of getaddrinfo, or, without a node, with the list of an
+/// earlier call, and with the opaque pointer that `record_sockets` set.
 unsafe extern "C" fn resolve(
     node: *const c_char,
     service: *const c_char,
@@ -87,24 +90,30 @@ unsafe extern "C" fn resolve(
     found: *mut *mut libc::addrinfo,
     descriptors: *mut c_void,
 ) -> c_int {
-    // SAFETY: the arguments are those of getaddrinfo or freeaddrinfo, and `descriptors` is the pointer of
-    // `record_sockets` (contract of this function).
-    unsafe {
-        if node.is_null() && service.is_null() && hints.is_null() {
-            libc::freeaddrinfo(*found);
-            return 0;
-        }
-        SOCKETS.resolve(|| {
-            // getaddrinfo sets errno only if a system call fails.
-            *libc::__errno_location() = 0;
-            let code = libc::getaddrinfo(node, service, hints, found);
-            // Success does not clear the error: a numeric address resolves without a descriptor.
-            if code != 0 {
-                (*descriptors.cast::<Descriptors>()).note_failure();
-            }
-            code
-        })
+    if node.is_null() && service.is_null() && hints.is_null() {
+        // SAFETY: `found` has the list of an earlier call (contract of this function).
+        let addresses = unsafe { *found };
+        // SAFETY: the list is from getaddrinfo and is not used again.
+        unsafe { libc::freeaddrinfo(addresses) };
+        return 0;
     }
+    // SAFETY: `descriptors` is the pointer of `record_sockets`, whose caller keeps the object
+    // alive.
+    let descriptors = unsafe { &*descriptors.cast::<Descriptors>() };
+    SOCKETS.resolve(|| {
+        // SAFETY: has no precondition.
+        let errno = unsafe { libc::__errno_location() };
+        // getaddrinfo sets errno only if a system call fails.
+        // SAFETY: errno is writable by its thread.
+        unsafe { *errno = 0 };
+        // SAFETY: the arguments are those of getaddrinfo (contract of this function).
+        let code = unsafe { libc::getaddrinfo(node, service, hints, found) };
+        // Success does not clear the error: a numeric address resolves without a descriptor.
+        if code != 0 {
+            descriptors.note_failure();
+        }
+        code
+    })
 }
 
 /// As librdkafka's default on Linux: child processes of the host don't inherit the socket.
@@ -112,7 +121,8 @@ unsafe extern "C" fn resolve(
 /// # Safety
 /// librdkafka calls it with the opaque pointer that `record_sockets` set.
 unsafe extern "C" fn open(domain: c_int, kind: c_int, protocol: c_int, descriptors: *mut c_void) -> c_int {
-    // SAFETY: `descriptors` is the pointer of `record_sockets`, whose caller keeps the object alive.
+    // SAFETY: `descriptors` is the pointer of `record_sockets`, whose caller keeps the object
+    // alive.
     let descriptors = unsafe { &*descriptors.cast::<Descriptors>() };
     SOCKETS.open(|| {
         // SAFETY: has no precondition; socket rejects wrong numbers.
@@ -126,9 +136,11 @@ unsafe extern "C" fn open(domain: c_int, kind: c_int, protocol: c_int, descripto
 }
 
 /// # Safety
-/// librdkafka calls it with an open socket of its own and the opaque pointer that `record_sockets` set.
+/// librdkafka calls it with an open socket of its own and the opaque pointer that `record_sockets`
+/// set.
 unsafe extern "C" fn close(socket: c_int, descriptors: *mut c_void) -> c_int {
-    // SAFETY: `descriptors` is the pointer of `record_sockets`, whose caller keeps the object alive.
+    // SAFETY: `descriptors` is the pointer of `record_sockets`, whose caller keeps the object
+    // alive.
     unsafe { (*descriptors.cast::<Descriptors>()).open.fetch_sub(1, Ordering::Relaxed) };
     // SAFETY: librdkafka closes its own open socket, once.
     SOCKETS.close(socket, || unsafe { libc::close(socket) })

@@ -1,7 +1,8 @@
 //! Destroys clients on threads of the plugin, since destroying one waits for librdkafka's threads.
 //!
-//! One thread is created in advance, before the first client, so that clients can be destroyed when no thread can be
-//! created. It gives each client a thread of its own if it can, since a client may have to wait for a name server.
+//! One thread is created in advance, before the first client, so that clients can be destroyed when
+//! no thread can be created. It gives each client a thread of its own if it can, since a client may
+//! have to wait for a name server.
 
 use std::ptr::NonNull;
 use std::sync::Arc;
@@ -28,7 +29,8 @@ unsafe impl Send for Teardown {}
 
 static RESERVED: OnceCell<Sender<Teardown>> = OnceCell::new();
 
-/// Creates the thread that destroys clients, unless it exists. Later, a resource limit could prevent it.
+/// Creates the thread that destroys clients, unless it exists. Later, a resource limit could
+/// prevent it.
 pub fn reserve() -> Result<()> {
     let start = || {
         let (sender, receiver) = channel();
@@ -38,7 +40,8 @@ pub fn reserve() -> Result<()> {
 }
 
 impl Teardown {
-    /// Destroys the client: on the calling thread if that is one of the plugin, otherwise on the reserved one.
+    /// Destroys the client: on the calling thread if that is one of the plugin, otherwise on the
+    /// reserved one.
     pub fn start(self) {
         match RESERVED.get() {
             _ if !Protection::ReservedTeardown.is_on() => drop(spawn("octopus-destroy", move || self.run())),
@@ -51,8 +54,8 @@ impl Teardown {
     }
 
     fn run(self) {
-        // SAFETY: `self` is the last owner of the client, and the objects that were created from it are
-        // destroyed, as each holds an `Arc<Handle>`.
+        // SAFETY: `self` is the last owner of the client, and the objects that were created from it
+        // are destroyed, as each holds an `Arc<Handle>`.
         unsafe { rd::rd_kafka_destroy(self.client.as_ptr()) };
     }
 }

@@ -25,7 +25,8 @@ unsafe impl Sync for TopicHandle {}
 impl TopicHandle {
     pub fn new(client: &Arc<Handle>, name: &str) -> Result<Self> {
         let c_name = c_string(name)?;
-        // SAFETY: `client` keeps the client alive; the name is copied; NULL means the client's configuration.
+        // SAFETY: `client` keeps the client alive; the name is copied; NULL means the client's
+        // configuration.
         let ptr = unsafe { rd::rd_kafka_topic_new(client.as_ptr(), c_name.as_ptr(), std::ptr::null_mut()) };
         match NonNull::new(ptr) {
             Some(ptr) => Ok(TopicHandle { ptr, _client: client.clone() }),

@@ -1,8 +1,8 @@
 //! Topic ids (KIP-516): a topic that was deleted and created again under its name has another id.
 //!
-//! Kafka stores committed offsets by the name of the topic, so that an offset of a deleted topic applies to
-//! the next topic of that name. Each commit of this library therefore has the topic's id in its metadata, a
-//! text that Kafka stores and does not read.
+//! Kafka stores committed offsets by the name of the topic, so that an offset of a deleted topic
+//! applies to the next topic of that name. Each commit of this library therefore has the topic's id
+//! in its metadata, a text that Kafka stores and does not read.
 
 use std::ffi::CStr;
 use std::fmt;
@@ -28,8 +28,8 @@ impl TopicId {
         (id != 0).then(|| TopicId(id.to_be_bytes()))
     }
 
-    /// The id of the topic that the client uses by this name. `None` if it does not know the topic, and in a
-    /// librdkafka without patches.
+    /// The id of the topic that the client uses by this name. `None` if it does not know the topic,
+    /// and in a librdkafka without patches.
     pub fn used_by(client: &Handle, topic: &CStr) -> Option<Self> {
         #[cfg(feature = "patched")]
         {

@@ -24,8 +24,8 @@ impl ProducerClients {
         Arc::new(ProducerClients { clients: Mutex::default(), idle_limit })
     }
 
-    /// Makes a producer a member of the client with these properties. Creates the client if there is none or it
-    /// accepts no more members.
+    /// Makes a producer a member of the client with these properties. Creates the client if there
+    /// is none or it accepts no more members.
     pub fn join(
         self: &Arc<Self>,
         connection: &Connection,
@@ -60,7 +60,8 @@ impl ClientPool for ProducerClients {
 }
 
 impl Drop for ProducerClients {
-    /// No producer can join any more: wakes the serving threads, so that clients without members end.
+    /// No producer can join any more: wakes the serving threads, so that clients without members
+    /// end.
     fn drop(&mut self) {
         self.clients.get_mut().values().for_each(|client| client.client.main.wake());
     }

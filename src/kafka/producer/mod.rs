@@ -1,10 +1,11 @@
 //! librdkafka's producer: it queues records. This is the only file that calls `rd_kafka_produce`.
 //!
-//! Producers with the same properties share a client (`shared_client`), of which each is a member. One
-//! thread per client, the serving thread, receives delivery reports and passes them to the members.
+//! Producers with the same properties share a client (`shared_client`), of which each is a member.
+//! One thread per client, the serving thread, receives delivery reports and passes them to the
+//! members.
 
 mod clients;
-mod flush;
+mod linger;
 mod shared_client;
 #[cfg(all(test, feature = "patched"))]
 mod tests;
@@ -40,12 +41,13 @@ use shared_client::member::{Member, MemberSlot};
 const RECORD_OVERHEAD: usize = 36;
 /// The largest `batch.num.messages` that librdkafka accepts.
 const MAX_BATCH_EVENTS: u64 = 1_000_000;
-/// The minimum for `batch.num.messages`. At most five requests are in flight, each with one batch of a
-/// partition, so that smaller batches would make a producer slow. How long events wait for others of their
-/// batch is set by `linger.ms`, not by this.
+/// The minimum for `batch.num.messages`. At most five requests are in flight, each with one batch
+/// of a partition, so that smaller batches would make a producer slow. How long events wait for
+/// others of their batch is set by `linger.ms`, not by this.
 const MIN_BATCH_EVENTS: u64 = 1_000;
 
-/// How long creating a producer waits for metadata of its topic, if the client may have outdated metadata.
+/// How long creating a producer waits for metadata of its topic, if the client may have outdated
+/// metadata.
 const METADATA_REFRESH_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// A producer of one topic.
@@ -92,8 +94,8 @@ impl KafkaProducer {
             },
             bytes: conf::effective_number(&config, "queue.buffering.max.kbytes")?.saturating_mul(1024),
         };
-        // The in-flight limit is enforced by `InFlight`, on which a push can wait and be woken. librdkafka's own
-        // limits are out of its way.
+        // The in-flight limit is enforced by `InFlight`, on which a push can wait and be woken.
+        // librdkafka's own limits are above it.
         properties.set("queue.buffering.max.messages", "0");
         properties.set("queue.buffering.max.kbytes", i32::MAX.to_string());
 
@@ -117,11 +119,12 @@ impl KafkaProducer {
         let open = Open(member.clone());
         let topic = member.topic()?;
         if member.has_old_topic() {
-            // The client's metadata may be older than new partitions, or than a topic that was deleted and created
-            // again. An error here is also an error of the first push.
+            // The client's metadata may be older than new partitions, or than a topic that was
+            // deleted and created again. An error here is also an error of the first push.
             let _ = member.client().partition_count(topic_name, Deadline::after(METADATA_REFRESH_TIMEOUT));
         }
-        // The call that writes an info topic waits for its records, so that they need no flush at exit.
+        // The call that writes an info topic waits for its records, so that they need no flush at
+        // exit.
         if overdue == WhenOverdue::Keep {
             let flushed: Weak<Member> = Arc::downgrade(&member);
             process_exit::register(flushed, connection.exit_flush)?;
@@ -137,8 +140,8 @@ impl KafkaProducer {
         })
     }
 
-    /// Sets the thread pool that prepares the records. Waiting for a delivery on one of its threads could be a
-    /// deadlock, so that futures reject it.
+    /// Sets the thread pool that prepares the records. Waiting for a delivery on one of its threads
+    /// could be a deadlock, so that futures reject it.
     pub fn prepared_on(self, pool: PoolId) -> Self {
         if pool != PoolId::NONE {
             self.mark_prepared_elsewhere();
@@ -151,20 +154,22 @@ impl KafkaProducer {
         self.member.mark_prepared_elsewhere();
     }
 
-    /// The number of partitions of the topic, `None` if there is no such topic. Refreshes the client's metadata,
-    /// which matters if it knows a topic of this name that has been deleted since.
+    /// The number of partitions of the topic, `None` if there is no such topic. Refreshes the
+    /// client's metadata, which matters if it knows a topic of this name that has been deleted
+    /// since.
     pub fn partition_count(&self, deadline: Deadline) -> Result<Option<u32>> {
         self.member.client().partition_count(&self.topic_name, deadline)
     }
 
-    /// Fails while a persistent failure prevents connections to the brokers. New pushes are then rejected with
-    /// its reason.
+    /// Fails while a persistent failure prevents connections to the brokers. New pushes are then
+    /// rejected with its reason.
     pub fn check_connection(&self) -> Result<()> {
         let context = |error: Error| error.context(format_args!("reaching the brokers of topic {:?}", self.topic_name));
         self.member.client().check_connection().map_err(context)
     }
 
-    /// The error of a push that has waited for the in-flight limit since `began`, if no broker was ever reached.
+    /// The error of a push that has waited for the in-flight limit since `began`, if no broker was
+    /// ever reached.
     pub fn unreached(&self, began: Instant) -> Option<Error> {
         self.member.client().unreached(Some(began), "waiting for the in-flight limit")
     }
@@ -179,8 +184,8 @@ impl KafkaProducer {
         self.member.flushes()
     }
 
-    /// Flushes again if the number of flushes has changed since a push began, as that flush may have missed its
-    /// event. `flushes` is the number at the beginning of the push.
+    /// Flushes again if the number of flushes has changed since a push began, as that flush may
+    /// have missed its event. `flushes` is the number at the beginning of the push.
     #[inline]
     pub fn flush_after(&self, flushes: u32) {
         if self.member.flushes() != flushes {
@@ -188,7 +193,8 @@ impl KafkaProducer {
         }
     }
 
-    /// The largest record that this client sends, in bytes: `message.max.bytes` without the overhead.
+    /// The largest record that this client sends, in bytes: `message.max.bytes` without the
+    /// overhead.
     pub fn max_record(&self) -> usize {
         self.max_record
     }
@@ -198,13 +204,14 @@ impl KafkaProducer {
         Arc::new(Future::delivery(self.waker(), self.pool))
     }
 
-    /// As [`future`](Self::future), but waiting for it does not end the linger: for records that must be sent in
-    /// one batch.
+    /// As [`future`](Self::future), but waiting for it does not end the linger: for records that
+    /// must be sent in one batch.
     pub fn lingering_future(&self) -> Arc<Future> {
         Arc::new(Future::delivery(Weak::<Member>::new(), self.pool))
     }
 
-    /// Encodes and queues the record. `permit` is the permit for its `size`, which is released on failure.
+    /// Encodes and queues the record. `permit` is the permit for its `size`, which is released on
+    /// failure.
     pub fn send(&self, partition: u32, record: &impl Record, size: usize, permit: Permit) -> Result<()> {
         let sent = self.encode_and_produce(partition, record, size, permit);
         if sent.is_err() {
@@ -226,10 +233,11 @@ impl KafkaProducer {
         self.produce(partition, Bytes::ToOwn(record.0), permit)
     }
 
-    /// Reports that an event can't be sent, and releases its permit. The next flush reports the failure, unless
-    /// it was reported before.
+    /// Reports that an event can't be sent, and releases its permit. The next flush reports the
+    /// failure, unless it was reported before.
     pub fn fail(&self, permit: Permit, error: Error) {
-        // An event that is prepared before it is sent has a permit of its own, which has its number of bytes.
+        // An event that is prepared before it is sent has a permit of its own, which has its number
+        // of bytes.
         self.member.in_flight.settle(&mut vec![Report { permit, bytes: 0, result: Err(error) }]);
     }
 
@@ -241,8 +249,8 @@ impl KafkaProducer {
                 record.encode(|bytes| scratch.extend_from_slice(bytes));
                 self.produce(partition, Bytes::ToCopy(scratch), permit)
             });
-            // The scratch memory of a thread that ends may be destroyed before a thread-local of the host that
-            // still pushes.
+            // The scratch memory of a thread that ends may be destroyed before a thread-local of
+            // the host that still pushes.
             if let Ok(result) = sent {
                 return result;
             }
@@ -252,8 +260,8 @@ impl KafkaProducer {
         self.produce(partition, Bytes::ToOwn(buffer), permit)
     }
 
-    /// Ends the linger, whether or not the host waits for the returned future. It settles when all events that
-    /// were sent before are delivered or have failed.
+    /// Ends the linger, whether or not the host waits for the returned future. It settles when all
+    /// events that were sent before are delivered or have failed.
     pub fn flush(&self) -> Arc<Future> {
         let flush = Arc::new(Future::flush(self.waker(), self.pool));
         self.member.in_flight.flush(flush.clone());
@@ -266,8 +274,9 @@ impl KafkaProducer {
             Bytes::ToCopy(scratch) => (rd::RD_KAFKA_MSG_F_COPY, scratch.as_ptr().cast_mut(), scratch.len()),
             Bytes::ToOwn(buffer) => (rd::RD_KAFKA_MSG_F_FREE, buffer.start.as_ptr(), buffer.size),
         };
-        // SAFETY: `self.topic` keeps topic and client alive. `payload` has `size` bytes. librdkafka copies them, or,
-        // if the call succeeds, owns and frees them. The opaque pointer is a number and never dereferenced.
+        // SAFETY: `self.topic` keeps topic and client alive. `payload` has `size` bytes. librdkafka
+        // copies them, or, if the call succeeds, owns and frees them. The opaque pointer is a
+        // number and never dereferenced.
         let result = unsafe {
             rd::rd_kafka_produce(
                 self.topic.as_ptr(),
@@ -293,9 +302,10 @@ impl KafkaProducer {
     fn rejection(&self, partition: u32, size: usize) -> Error {
         let error = match self.member.client().fatal() {
             Some(fatal) => fatal,
-            // SAFETY: has no precondition; reads a thread-local.
             None => {
-                errors::deleted_topic_error(unsafe { codes::rd_kafka_last_error() }).unwrap_or_else(errors::last_error)
+                // SAFETY: has no precondition; reads a thread-local.
+                let code = unsafe { codes::rd_kafka_last_error() };
+                errors::deleted_topic_error(code).unwrap_or_else(errors::last_error)
             }
         };
         error.context(format_args!("pushing {size} bytes to partition {partition} of topic {:?}", self.topic_name))
@@ -317,7 +327,8 @@ impl Drop for Open {
     }
 }
 
-/// The in-flight limit of events, if the batch parameters give it. The minimum keeps usual programs fast.
+/// The in-flight limit of events, if the batch parameters give it. The minimum keeps usual programs
+/// fast.
 fn max_events_in_flight(settings: &ClientSettings) -> Option<u64> {
     const MIN_EVENTS: u64 = 10_000;
     const MAX_EVENTS: u64 = 10_000_000;
@@ -325,10 +336,11 @@ fn max_events_in_flight(settings: &ClientSettings) -> Option<u64> {
     has_preference.then(|| settings.batch_size.saturating_mul(settings.max_batches).clamp(MIN_EVENTS, MAX_EVENTS))
 }
 
-/// Checks that the linger is shorter than the delivery timeout. librdkafka checks it only when the topic is
-/// used, with the error "invalid argument".
+/// Checks that the linger is shorter than the delivery timeout. librdkafka checks it only when the
+/// topic is used, with the error "invalid argument".
 fn check_linger(properties: &Properties, config: &NativeClientConfig) -> Result<()> {
-    // The default of CONFIGURATION.md: it is a topic's property, which a client's configuration does not have.
+    // The default of CONFIGURATION.md: it is a topic's property, which a client's configuration
+    // does not have.
     let delivery = properties.get("delivery.timeout.ms").or(properties.get("message.timeout.ms")).unwrap_or("300000");
     let linger = conf::effective(config, "linger.ms")?;
     match (linger.parse::<f64>(), delivery.parse::<f64>()) {
@@ -340,8 +352,8 @@ fn check_linger(properties: &Properties, config: &NativeClientConfig) -> Result<
     }
 }
 
-/// The largest record that is encoded into scratch memory, in bytes. librdkafka copies it into the allocation
-/// of its message, which is cheaper for small records than an allocation of their own.
+/// The largest record that is encoded into scratch memory, in bytes. librdkafka copies it into the
+/// allocation of its message, which is cheaper for small records than an allocation of their own.
 const MAX_SCRATCH_RECORD: usize = 16 * 1024;
 
 thread_local! {

@@ -27,15 +27,16 @@ fn producer(connection: &Connection, name: &str, options: &str) -> KafkaProducer
     KafkaProducer::new(connection, "topic", &settings, WhenOverdue::Keep, clients).unwrap()
 }
 
-fn eventually(what: &str, holds: impl Fn() -> bool) {
+fn wait_until(condition: &str, is_met: impl Fn() -> bool) {
     let began = Instant::now();
-    while !holds() {
-        assert!(began.elapsed() < std::time::Duration::from_secs(20), "timeout while waiting for {what}");
+    while !is_met() {
+        assert!(began.elapsed() < std::time::Duration::from_secs(20), "timeout while waiting for {condition}");
         std::thread::sleep(std::time::Duration::from_millis(5));
     }
 }
 
-/// A producer that is created later gets a new client, and a client with other properties is unaffected.
+/// A producer that is created later gets a new client, and a client with other properties is
+/// unaffected.
 #[test]
 fn fatal_error_is_reported_once_per_producer() {
     let names = FatalNames::default();
@@ -49,7 +50,7 @@ fn fatal_error_is_reported_once_per_producer() {
     unsafe {
         rd::rd_kafka_test_fatal_error(producers[0].member.client().handle.as_ptr(), code, c"planted".as_ptr());
     }
-    eventually("the fatal error to be reported", || names.lock().len() == 2);
+    wait_until("the fatal error to be reported", || names.lock().len() == 2);
     let next = producer(&connection, "next", "{}");
     assert!(next.member.client().fatal().is_none());
     assert!(other.member.client().fatal().is_none());

@@ -34,7 +34,7 @@ impl FakeKafka {
         FakeKafka { after_step: Mutex::new(Some((step, Box::new(action)))), ..FakeKafka::default() }
     }
 
-    fn as_service(self) -> Self {
+    fn into_service(self) -> Self {
         FakeKafka { is_service: true, ..self }
     }
 
@@ -349,12 +349,12 @@ fn creator_that_deleted_nothing_restores_nothing() {
 #[test]
 fn creator_with_the_first_records_wins_at_the_service() {
     let other_was_first = |kafka: &FakeKafka| kafka.add_with(INFO, 1, &OTHERS, now());
-    let kafka = FakeKafka::acting_after("create __info_t", other_was_first).as_service();
+    let kafka = FakeKafka::acting_after("create __info_t", other_was_first).into_service();
     assert_eq!(kafka.create("{}").unwrap_err().kind(), Kind::TopicExists);
     assert_eq!(kafka.records(INFO), [OTHERS, OURS].concat(), "the records of the other creator were lost");
 
     let other_created_it = |kafka: &FakeKafka| kafka.add("t");
-    let kafka = FakeKafka::acting_after("write 3 to __info_t", other_created_it).as_service();
+    let kafka = FakeKafka::acting_after("write 3 to __info_t", other_created_it).into_service();
     kafka.create("{}").expect("its records are the first");
     assert_eq!(kafka.records(INFO), OURS);
 }
@@ -362,7 +362,7 @@ fn creator_with_the_first_records_wins_at_the_service() {
 #[test]
 fn records_of_several_creators_at_the_service_are_kept() {
     let both = [OTHERS, OTHERS].concat();
-    let kafka = FakeKafka::default().as_service();
+    let kafka = FakeKafka::default().into_service();
     kafka.add_with(INFO, 1, &both, now());
     std::thread::scope(|scope| {
         let waiting = scope.spawn(|| kafka.create("{}"));
@@ -370,7 +370,7 @@ fn records_of_several_creators_at_the_service_are_kept() {
         kafka.add("t");
         assert_eq!(waiting.join().unwrap().unwrap_err().kind(), Kind::TopicExists);
     });
-    let kafka = FakeKafka::default().as_service();
+    let kafka = FakeKafka::default().into_service();
     kafka.add_with(INFO, 1, &both, 0);
     assert_eq!(kafka.create("{}").unwrap_err().kind(), Kind::InvalidArgument);
     assert_eq!(kafka.records(INFO), both);
@@ -378,7 +378,7 @@ fn records_of_several_creators_at_the_service_are_kept() {
 
 #[test]
 fn info_topic_of_the_service_may_have_several_partitions() {
-    let kafka = FakeKafka::default().as_service();
+    let kafka = FakeKafka::default().into_service();
     kafka.add_with(INFO, 3, &OTHERS, 0);
     kafka.create(r#"{"num_partitions": 5}"#).unwrap();
     assert_eq!(kafka.records(INFO), OURS);

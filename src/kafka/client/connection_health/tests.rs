@@ -2,8 +2,9 @@ use rdkafka::bindings::rd_kafka_resp_err_t as Native;
 
 use super::*;
 
-/// Errors of librdkafka 2.12.1 with real brokers: the code, the text, whether brokers had accepted the client
-/// before; and what they mean: the evidence that they persist, and the setting that the advice names.
+/// Errors of librdkafka 2.12.1 with real brokers: the code, the text, whether brokers had accepted
+/// the client before; and what they mean: the evidence that they persist, and the setting that the
+/// advice names.
 const OBSERVED: [(Native, &str, bool, Option<Evidence>, &str); 16] = {
     use Evidence::{Presumed, Reported};
     use Native::{

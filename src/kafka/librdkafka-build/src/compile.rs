@@ -1,5 +1,5 @@
-//! Runs the C compiler, once for each file. Objects of an earlier build are used again if nothing that they were compiled from
-//! has changed, so that a changed patch costs its own files only.
+//! Runs the C compiler for each file. Objects of an earlier build are reused if nothing that they
+//! were compiled from has changed, so that a changed patch recompiles only its own files.
 
 use std::collections::BTreeMap;
 use std::env;
@@ -11,10 +11,12 @@ use crate::CFLAGS_VARIABLE;
 use crate::config::Features;
 use crate::sources::Sources;
 
-/// These are compiled with -O3, as librdkafka's Makefile does: compression is most of what a compressing producer does.
+/// Compiled with -O3, as by librdkafka's Makefile: a producer with compression spends most of its
+/// time here.
 const LZ4: [&str; 4] = ["src/lz4.c", "src/lz4frame.c", "src/lz4hc.c", "src/rdxxhash.c"];
 
-/// Compiles `sources`, which are in `directory` with their `config.h`, and `harness` into the static library `archive`.
+/// Compiles `sources`, which are stored in `directory` with their `config.h`, and `harness` into
+/// the static library `archive`.
 pub fn compile(
     sources: &Sources,
     directory: &Path,
@@ -38,7 +40,7 @@ pub fn compile(
         build
             .include(directory.join("src"))
             .includes(&includes)
-            // Whatever the profile: a debug build of librdkafka is too slow for tests of time.
+            // In all profiles: a debug build of librdkafka is too slow for tests that measure time.
             .opt_level(level)
             .force_frame_pointer(false)
             .warnings(false)
@@ -51,7 +53,8 @@ pub fn compile(
         let changed: Vec<_> = files.iter().copied().filter(|file| !objects.has(file, key(file))).collect();
         if !changed.is_empty() {
             let compiled = build.files(changed.iter().map(|file| directory.join(file))).try_compile_intermediates();
-            let compiled = compiled.map_err(|why| format!("compiling librdkafka in {}: {why}", directory.display()))?;
+            let compiled =
+                compiled.map_err(|error| format!("compiling librdkafka in {}: {error}", directory.display()))?;
             for (file, object) in changed.iter().zip(compiled) {
                 objects.set(file, key(file), object);
             }
@@ -64,27 +67,30 @@ pub fn compile(
         let mut build = cc::Build::new();
         build.include(directory.join("src")).includes(&includes).file(file);
         let compiled = build.try_compile_intermediates();
-        used.extend(compiled.map_err(|why| format!("compiling {}: {why}", file.display()))?);
+        used.extend(compiled.map_err(|error| format!("compiling {}: {error}", file.display()))?);
     }
     cc::Build::new()
         .objects(used)
-        // GNU's linker takes from an archive only what was asked for before it; rdkafka-sys asks behind it.
+        // GNU's linker takes from an archive only symbols that were requested before it;
+        // rdkafka-sys follows it.
         .link_lib_modifier("+whole-archive")
         .try_compile(archive)
-        .map_err(|why| format!("archiving librdkafka as {archive}: {why}"))
+        .map_err(|error| format!("archiving librdkafka as {archive}: {error}"))
 }
 
-/// What decides which compiler is run, and with which flags: `CC`, `CFLAGS` and their forms for one target.
+/// The environment variables that select the compiler and its flags: `CC`, `CFLAGS` and their forms
+/// for one target.
 fn environment() -> BTreeMap<String, String> {
-    let decides = |name: &str| {
+    let is_relevant = |name: &str| {
         ["CC", "CFLAGS"].iter().any(|start| name == *start || name.starts_with(&format!("{start}_")))
             || ["DEBUG", "HOST", "TARGET", "RUSTFLAGS", "CARGO_ENCODED_RUSTFLAGS"].contains(&name)
     };
     let variables = env::vars_os().map(|(name, value)| [name, value].map(|text| text.to_string_lossy().into_owned()));
-    variables.filter(|[name, _]| decides(name)).map(|[name, value]| (name, value)).collect()
+    variables.filter(|[name, _]| is_relevant(name)).map(|[name, value]| (name, value)).collect()
 }
 
-/// The objects of this and of the last build: for each C file the key of what its object was compiled from.
+/// The objects of this and of the last build: for each C file the hash of everything that its
+/// object was compiled from.
 struct Objects {
     list: PathBuf,
     by_file: BTreeMap<String, (u64, PathBuf)>,
@@ -118,12 +124,12 @@ impl Objects {
         let line =
             |(file, (key, object)): (&String, &(u64, PathBuf))| format!("{file}\t{key:x}\t{}\n", object.display());
         let text: String = self.by_file.iter().map(line).collect();
-        fs::write(&self.list, text).map_err(|why| format!("writing {}: {why}", self.list.display()))
+        fs::write(&self.list, text).map_err(|error| format!("writing {}: {error}", self.list.display()))
     }
 }
 
-/// Where the headers of the libraries are that cargo has built for librdkafka. A library without headers is an error:
-/// librdkafka's configure script would leave its feature out.
+/// The directories with the headers of the libraries that cargo has built for librdkafka. A library
+/// without headers is an error; librdkafka's configure script would omit its feature.
 fn include_directories(features: &Features) -> Result<Vec<PathBuf>, String> {
     let needed = [
         ("Z", "libz-sys", true),
@@ -153,7 +159,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn object_is_used_again_only_for_the_same_key_and_if_it_is_there() {
+    fn existing_object_with_equal_key_is_reused() {
         let folder = env::temp_dir().join(format!("librdkafka-objects-{}", std::process::id()));
         fs::create_dir_all(&folder).unwrap();
         let (kept, lost) = (folder.join("kept.o"), folder.join("lost.o"));

@@ -1,11 +1,11 @@
-//! librdkafka's `config.h`, written here instead of by its configure script, so that a build does not depend on what that
-//! script finds on a machine.
+//! librdkafka's `config.h`. It is written here instead of by its configure script, so that a build
+//! does not depend on what that script finds on a machine.
 
 use std::fmt::Write as _;
 
 use crate::sources::TargetSystem;
 
-/// What the plugin's cargo features ask of librdkafka.
+/// The optional features of librdkafka, which the plugin's cargo features select.
 #[derive(Debug, Clone, Copy)]
 pub struct Features {
     /// TLS, SCRAM and OAUTHBEARER, by OpenSSL.
@@ -18,7 +18,7 @@ pub struct Features {
 
 impl Features {
     /// # Errors
-    /// When a feature lacks one that it needs.
+    /// If a feature that another one needs is off.
     pub fn check(&self) -> Result<(), String> {
         if self.oidc && !self.tls {
             return Err("librdkafka's OIDC needs TLS: enable the feature `tls` with `oidc`".to_owned());
@@ -27,7 +27,8 @@ impl Features {
     }
 }
 
-/// What every Linux with glibc 2.28 or musl 1.1.5 has. The names are those of librdkafka's configure.self.
+/// The definitions for every Linux with glibc 2.28 or musl 1.1.5. The names are those of
+/// librdkafka's configure.self.
 const ALWAYS: [(&str, &str); 18] = [
     ("ENABLE_DEVEL", "0"),
     ("HAVE_ATOMICS_32", "1"),
@@ -49,10 +50,12 @@ const ALWAYS: [(&str, &str); 18] = [
     ("WITH_ZLIB", "1"),
 ];
 
-/// With `patched_version`, `rd_kafka_version_str()` returns that instead of the version in rdkafka.h.
+/// The text of `config.h`. `patched_version` replaces the version of rdkafka.h in
+/// `rd_kafka_version_str()`.
 pub fn config_h(features: &Features, target: &TargetSystem, patched_version: Option<&str>) -> String {
     let mut text = String::from("/* Written by Octopus' build: src/kafka/librdkafka-build. */\n#pragma once\n\n");
-    let mut define = |name: &str, value: &str| writeln!(text, "#define {name} {value}").expect("a String takes all");
+    let mut define =
+        |name: &str, value: &str| writeln!(text, "#define {name} {value}").expect("writing to a String never fails");
     for (name, value) in ALWAYS {
         define(name, value);
     }
@@ -81,7 +84,8 @@ pub fn config_h(features: &Features, target: &TargetSystem, patched_version: Opt
     if let Some(version) = patched_version {
         define("LIBRDKAFKA_GIT_VERSION", &format!("\"{version}\""));
     }
-    // Sanitizers see threads begin only if pthread_create begins them: ci/sanitize.sh says 0.
+    // Sanitizers notice threads only if pthread_create creates them, so that ci/sanitize.sh defines
+    // it as 0.
     text.push_str("#ifndef WITH_C11THREADS\n#define WITH_C11THREADS 1\n#endif\n");
     text
 }

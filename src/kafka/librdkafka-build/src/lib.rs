@@ -1,8 +1,9 @@
-//! Compiles librdkafka once, with a configuration of our own: docs/librdkafka.md.
+//! Compiles librdkafka with a configuration of its own: docs/librdkafka.md.
 //!
-//! The sources come from the crate rdkafka-sys, whose own build script `.cargo/config.toml` replaces. [`sources`] finds them,
-//! [`queue`] applies the patch queue to a copy, [`config`] writes the `config.h` that librdkafka's configure script would
-//! otherwise write, and [`compile`] runs the C compiler.
+//! The sources are those of the crate rdkafka-sys, whose own build script `.cargo/config.toml`
+//! replaces. [`sources`] finds them, [`queue`] applies the patch queue to a copy, `config` writes
+//! the `config.h` that librdkafka's configure script would otherwise write, and `compile` runs
+//! the C compiler.
 
 mod compile;
 mod config;
@@ -17,14 +18,14 @@ pub use config::Features;
 use queue::Queue;
 use sources::{Sources, TargetSystem};
 
-/// A directory with librdkafka's sources to compile instead of those of rdkafka-sys: `ci/librdkafka.sh bump`.
+/// The directory of sources that replaces those of rdkafka-sys. Set by `ci/librdkafka.sh bump`.
 const SOURCES_VARIABLE: &str = "OCTOPUS_LIBRDKAFKA_SOURCES";
-/// Numbers of patches to leave out, separated by commas: `ci/librdkafka.sh check`.
+/// The numbers of patches to omit, separated by commas. Set by `ci/librdkafka.sh check`.
 const WITHOUT_VARIABLE: &str = "OCTOPUS_LIBRDKAFKA_WITHOUT";
-/// Further flags for librdkafka's C files: `ci/sanitize.sh`.
+/// Additional flags for librdkafka's C files. Set by `ci/sanitize.sh`.
 const CFLAGS_VARIABLE: &str = "OCTOPUS_LIBRDKAFKA_CFLAGS";
 
-/// What a build script asks for.
+/// The settings of a build.
 pub struct Build {
     features: Features,
     queue: Option<PathBuf>,
@@ -33,24 +34,24 @@ pub struct Build {
 }
 
 impl Build {
-    /// librdkafka as published, linked as `archive`.
+    /// Builds librdkafka without patches, linked as `archive`.
     pub fn new(features: Features, archive: &'static str) -> Self {
         Build { features, queue: None, harness: None, archive }
     }
 
-    /// With the patches in this directory.
+    /// Applies the patches in this directory.
     pub fn patches(mut self, directory: impl Into<PathBuf>) -> Self {
         self.queue = Some(directory.into());
         self
     }
 
-    /// With a C file that calls what only librdkafka's own headers declare.
+    /// Adds a C file that uses librdkafka's internal headers.
     pub fn harness(mut self, file: impl Into<PathBuf>) -> Self {
         self.harness = Some(file.into());
         self
     }
 
-    /// Compiles librdkafka and tells cargo to link it. Call it from a build script.
+    /// Compiles librdkafka and makes cargo link it. Called by a build script.
     ///
     /// # Errors
     /// A message for the person who builds: what failed, on what, and what to do.
@@ -69,7 +70,7 @@ impl Build {
             None => None,
             Some(directory) => {
                 println!("cargo:rerun-if-changed={}", directory.display());
-                let queue = Queue::read(directory)?.without(&without()?)?;
+                let queue = Queue::read(directory)?.without(&omitted_patches()?)?;
                 queue.apply(&mut tree)?;
                 Some(format!("{}+octopus.{}", tree.version()?, queue.last_number()))
             }
@@ -82,9 +83,10 @@ impl Build {
     }
 }
 
-/// rdkafka-sys compiles librdkafka by itself unless cargo is told not to; then everything would be compiled twice.
+/// Fails if rdkafka-sys compiles librdkafka too, which it does unless the configuration of cargo
+/// replaces its build script.
 fn ensure_rdkafka_sys_is_not_built() -> Result<(), String> {
-    // Set by .cargo/config.toml, as cargo does with each key there.
+    // Cargo sets the variable from the key `built_by` in .cargo/config.toml.
     if env::var_os("DEP_RDKAFKA_BUILT_BY").is_some_and(|by| by == "octopus") {
         return Ok(());
     }
@@ -99,7 +101,7 @@ fn ensure_rdkafka_sys_is_not_built() -> Result<(), String> {
     ))
 }
 
-fn without() -> Result<Vec<u32>, String> {
+fn omitted_patches() -> Result<Vec<u32>, String> {
     let list = env::var(WITHOUT_VARIABLE).unwrap_or_default();
     list.split(',')
         .map(str::trim)
@@ -115,5 +117,5 @@ fn out_dir() -> PathBuf {
 }
 
 fn write(path: &Path, text: &str) -> Result<(), String> {
-    std::fs::write(path, text).map_err(|why| format!("writing {}: {why}", path.display()))
+    std::fs::write(path, text).map_err(|error| format!("writing {}: {error}", path.display()))
 }

@@ -1,9 +1,12 @@
-//! `ci/librdkafka.sh`'s view of the patch queue.
+//! The commands by which `ci/librdkafka.sh` inspects the patch queue.
 //!
-//!     librdkafka-queue list PATCHES                 number, kind, name and test of each patch, separated by tabs
-//!     librdkafka-queue report PATCHES LIBRDKAFKA    how each patch applies to these sources, as a Markdown table; the last
-//!                                                   line names those to leave out of a build
-//!     librdkafka-queue sources                      where the sources of rdkafka-sys are
+//!     librdkafka-queue list PATCHES
+//!         number, kind, name and test of each patch, separated by tabs
+//!     librdkafka-queue report PATCHES LIBRDKAFKA
+//!         how each patch applies to these sources, as a Markdown table; the last line lists the
+//!         patches to omit from a build
+//!     librdkafka-queue sources
+//!         the directory of the sources of rdkafka-sys
 
 use std::path::Path;
 use std::process::ExitCode;
@@ -23,8 +26,8 @@ fn main() -> ExitCode {
     };
     match done {
         Ok(()) => ExitCode::SUCCESS,
-        Err(why) => {
-            eprintln!("librdkafka-queue: {why}");
+        Err(reason) => {
+            eprintln!("librdkafka-queue: {reason}");
             ExitCode::from(2)
         }
     }
@@ -42,26 +45,26 @@ fn report(patches: &Path, librdkafka: &Path) -> Result<(), String> {
     let queue = Queue::read(patches)?;
     let mut sources = Sources::read(librdkafka)?;
     println!("| patch | on {} | |\n| --- | --- | --- |", sources.version()?);
-    let mut left_out: Vec<u32> = Vec::new();
+    let mut omitted: Vec<u32> = Vec::new();
     for patch in queue.patches() {
-        let (result, why) = try_one(patch, &mut sources, &left_out);
+        let (result, reason) = try_one(patch, &mut sources, &omitted);
         if result == "applies" {
             println!("| {} | applies | |", patch.name);
         } else {
-            left_out.push(patch.number);
-            println!("| {} | {result} | {why} |", patch.name);
+            omitted.push(patch.number);
+            println!("| {} | {result} | {reason} |", patch.name);
         }
     }
-    let numbers: Vec<_> = left_out.iter().map(u32::to_string).collect();
+    let numbers: Vec<_> = omitted.iter().map(u32::to_string).collect();
     println!("left out: {}", numbers.join(","));
     Ok(())
 }
 
-fn try_one(patch: &Patch, sources: &mut Sources, left_out: &[u32]) -> (&'static str, String) {
+fn try_one(patch: &Patch, sources: &mut Sources, omitted: &[u32]) -> (&'static str, String) {
     if patch.is_contained_in(sources) {
         return ("no longer needed", "the reverse patch applies".to_owned());
     }
-    if let Some(number) = patch.requires.iter().find(|number| left_out.contains(number)) {
+    if let Some(number) = patch.requires.iter().find(|number| omitted.contains(number)) {
         return ("conflicts", format!("it requires {number:04}, which is left out"));
     }
     match patch.apply(sources) {

@@ -1,4 +1,5 @@
-//! The patch queue: `src/kafka/patches`, one change per file, applied in the order of their numbers.
+//! The patch queue: `src/kafka/patches`, one change per file, applied in the order of their
+//! numbers.
 
 use std::fmt;
 use std::fs;
@@ -11,13 +12,13 @@ use crate::sources::Sources;
 /// What a patch is for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Kind {
-    /// Corrects a fault that upstream has, too.
+    /// Corrects a bug that upstream has, too.
     Fix,
-    /// Corrects a fault that a newer version of librdkafka has corrected.
+    /// Corrects a bug that a newer version of librdkafka has corrected.
     Backport,
     /// Makes something faster.
     Perf,
-    /// Gives Octopus access to what librdkafka keeps to itself.
+    /// Gives Octopus access to internals of librdkafka.
     Hook,
 }
 
@@ -39,15 +40,16 @@ pub struct Patch {
     pub kind: Kind,
     /// `0004-fix-committed-offsets-retry`.
     pub name: String,
-    /// What is wrong without it.
+    /// The problem without the patch.
     pub reason: String,
-    /// Where upstream knows of it, or how it should be told.
+    /// The upstream issue, or how to report it.
     pub upstream: String,
-    /// What fails without it: `suite TEST…`, `faults ARGUMENT…`, `sanitize ARGUMENT…`, then a sentence.
+    /// The test that fails without it: `unit TEST…`, `suite TEST…`, `faults ARGUMENT…` or `sanitize
+    /// ARGUMENT…`, then a sentence.
     pub test: String,
-    /// Numbers of the patches that must be applied before.
+    /// The numbers of the patches that must be applied before this one.
     pub requires: Vec<u32>,
-    /// When it can go.
+    /// When it can be removed.
     pub remove_when: String,
     diff: String,
 }
@@ -56,21 +58,21 @@ pub struct Patch {
 #[derive(Debug)]
 pub struct Conflict {
     file: String,
-    why: String,
+    reason: String,
 }
 
 impl fmt::Display for Conflict {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}: {}", self.file, self.why)
+        write!(f, "{}: {}", self.file, self.reason)
     }
 }
 
-/// A file after a patch, or `None` for one that the patch deletes.
+/// The path and the new text of a file, `None` if the patch deletes it.
 type Change = (String, Option<String>);
 
 impl Patch {
     /// # Errors
-    /// When the name or the header is not as the queue's are: docs/librdkafka.md.
+    /// If the name or the header does not have the format of docs/librdkafka.md.
     pub fn parse(file_name: &str, text: &str) -> Result<Self, String> {
         let name = file_name.strip_suffix(".patch").unwrap_or(file_name);
         let mut words = name.splitn(3, '-');
@@ -128,7 +130,7 @@ impl Patch {
         })
     }
 
-    /// Whether the sources have the change already: the reverse patch applies.
+    /// Whether the sources have the change already, so that the reverse patch applies.
     pub fn is_contained_in(&self, sources: &Sources) -> bool {
         self.changes(sources, true).is_ok()
     }
@@ -136,16 +138,16 @@ impl Patch {
     fn changes(&self, sources: &Sources, is_reverse: bool) -> Result<Vec<Change>, Conflict> {
         let mut changes = Vec::new();
         for file in PatchSet::parse(&self.diff, ParseOptions::unidiff()) {
-            let file = file.map_err(|why| Conflict { file: self.name.clone(), why: why.to_string() })?;
+            let file = file.map_err(|reason| Conflict { file: self.name.clone(), reason: reason.to_string() })?;
             let (path, is_created, is_deleted) = match file.operation().strip_prefix(1) {
                 FileOperation::Create(path) => (path.into_owned(), !is_reverse, is_reverse),
                 FileOperation::Delete(path) => (path.into_owned(), is_reverse, !is_reverse),
                 FileOperation::Modify { original, .. } => (original.into_owned(), false, false),
                 other => {
-                    return Err(Conflict { file: self.name.clone(), why: format!("{other:?} is not supported") });
+                    return Err(Conflict { file: self.name.clone(), reason: format!("{other:?} is not supported") });
                 }
             };
-            let conflict = |why: String| Conflict { file: path.clone(), why };
+            let conflict = |reason: String| Conflict { file: path.clone(), reason };
             let before = match sources.get(&path) {
                 Some(_) if is_created => return Err(conflict("the file exists".to_owned())),
                 Some(bytes) => std::str::from_utf8(bytes).map_err(|_| conflict("not UTF-8".to_owned()))?,
@@ -154,14 +156,14 @@ impl Patch {
             };
             let patch = file.patch().as_text().ok_or_else(|| conflict("a binary patch".to_owned()))?;
             let after = if is_reverse { diffy::apply(before, &patch.reverse()) } else { diffy::apply(before, patch) };
-            let after = after.map_err(|why| conflict(why.to_string()))?;
+            let after = after.map_err(|reason| conflict(reason.to_string()))?;
             changes.push((path, (!is_deleted).then_some(after)));
         }
         Ok(changes)
     }
 }
 
-/// The text behind `key:` in a header, with the lines that continue it, which are indented.
+/// The text after `key:` in a header, with its indented continuation lines.
 fn field(header: &str, key: &str) -> Option<String> {
     let mut lines = header.lines().skip_while(|line| !line.strip_prefix(key).is_some_and(|rest| rest.starts_with(':')));
     let first = lines.next()?[key.len() + 1..].trim();
@@ -174,15 +176,15 @@ fn field(header: &str, key: &str) -> Option<String> {
 pub struct Queue {
     patches: Vec<Patch>,
     last_number: u32,
-    /// Functions of patches that are left out.
+    /// The functions of omitted patches.
     missing_hooks: Vec<String>,
 }
 
 impl Queue {
     /// # Errors
-    /// When a file is no patch of the queue, or numbers are missing or given twice.
+    /// If a file is no patch of the queue, or a number is missing or used twice.
     pub fn read(directory: &Path) -> Result<Self, String> {
-        let failed = |why| format!("reading the patch queue in {}: {why}", directory.display());
+        let failed = |reason| format!("reading the patch queue in {}: {reason}", directory.display());
         let mut patches = Vec::new();
         for entry in fs::read_dir(directory).map_err(failed)? {
             let path = entry.map_err(failed)?.path();
@@ -211,17 +213,17 @@ impl Queue {
         Ok(Queue { patches, last_number, missing_hooks: Vec::new() })
     }
 
-    /// Without these patches, and without those that require one of them. The functions that these add for Octopus are there all
-    /// the same, so that it can be linked, and return 0.
+    /// Omits these patches and those that require one of them. The functions that these add for
+    /// Octopus return 0, so that it can still be linked.
     ///
     /// # Errors
-    /// When there is no patch of that number.
+    /// If there is no patch with that number.
     pub fn without(mut self, numbers: &[u32]) -> Result<Self, String> {
         let mut removed = numbers.to_vec();
         if let Some(number) = numbers.iter().find(|number| !self.patches.iter().any(|patch| patch.number == **number)) {
-            return Err(format!("there is no patch {number} to leave out"));
+            return Err(format!("there is no patch {number} to omit"));
         }
-        // A patch requires only what is before it, so that one pass finds all.
+        // A patch requires only patches before it, so that one pass is enough.
         self.patches.retain(|patch| {
             let is_removed =
                 removed.contains(&patch.number) || patch.requires.iter().any(|number| removed.contains(number));
@@ -238,7 +240,7 @@ impl Queue {
         &self.patches
     }
 
-    /// Which hosts see in librdkafka's version.
+    /// The number of the last patch, which is part of librdkafka's version.
     pub fn last_number(&self) -> u32 {
         self.last_number
     }
@@ -251,7 +253,7 @@ impl Queue {
                 format!(
                     "the patch {}.patch does not apply to these sources of librdkafka: {conflict}.\n\
                      If the version of rdkafka-sys has changed, run `ci/librdkafka.sh bump DIRECTORY` on the new sources: it \
-                     tells which patches apply, conflict or are no longer needed. docs/librdkafka.md, \"Changing a patch\", \
+                     reports which patches apply, conflict or are no longer needed. docs/librdkafka.md, \"Changing a patch\", \
                      says how to rebase one.",
                     patch.name
                 )

@@ -1,4 +1,4 @@
-//! Where librdkafka's sources are, and which of its C files belong to a build.
+//! Finds librdkafka's sources and selects the C files of a build.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -17,7 +17,7 @@ pub struct TargetSystem {
 
 impl TargetSystem {
     /// # Errors
-    /// When `config.h` is not written for that system.
+    /// If `config.h` does not support that system.
     pub fn from_cargo() -> Result<Self, String> {
         let system = env::var("CARGO_CFG_TARGET_OS").unwrap_or_default();
         if system != "linux" {
@@ -30,9 +30,10 @@ impl TargetSystem {
     }
 }
 
-/// The directory of librdkafka within rdkafka-sys, which cargo has downloaded as a dependency. Cargo does not tell build
-/// scripts where their dependencies' sources are, but `cargo metadata` does; it is asked about an empty package that has
-/// this one dependency, so that it needs nothing that the build has not downloaded.
+/// The directory of librdkafka in rdkafka-sys, which cargo has downloaded as a dependency. Build
+/// scripts don't get the paths of their dependencies' sources, but `cargo metadata` prints them. It
+/// runs on an empty package with this one dependency, so that it needs nothing that the build has
+/// not downloaded.
 ///
 /// # Errors
 /// When cargo cannot be run or does not know the package.
@@ -46,8 +47,9 @@ pub fn locate(scratch: &Path) -> Result<PathBuf, String> {
     fs::create_dir_all(&package)
         .and_then(|()| fs::write(package.join("lib.rs"), ""))
         .and_then(|()| fs::write(&manifest, text))
-        .map_err(|why| format!("writing {}: {why}", manifest.display()))?;
-    // Offline first: the build has downloaded the package, and may have no network. A cache that was pruned needs one.
+        .map_err(|error| format!("writing {}: {error}", manifest.display()))?;
+    // Tries offline first, as the build has downloaded the package and may have no network. A
+    // pruned cache needs it.
     let metadata = metadata(&manifest, &["--offline"]).or_else(|_| metadata(&manifest, &[]))?;
     let root = manifest_path_in(&metadata)
         .and_then(|path| Some(path.parent()?.join("librdkafka")))
@@ -59,15 +61,17 @@ fn metadata(manifest: &Path, arguments: &[&str]) -> Result<String, String> {
     let cargo = env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
     let mut command = Command::new(cargo);
     command.args(["metadata", "--format-version", "1", "--manifest-path"]).arg(manifest).args(arguments);
-    // Cargo's configuration, with mirrors and vendored sources, is found from the current directory: the package's own.
-    let output = command.output().map_err(|why| format!("running {command:?}: {why}"))?;
+    // Runs in the package's own directory, from which cargo finds its configuration with mirrors
+    // and vendored sources.
+    let output = command.output().map_err(|error| format!("running {command:?}: {error}"))?;
     if !output.status.success() {
         return Err(format!("{command:?} failed:\n{}", String::from_utf8_lossy(&output.stderr)));
     }
     Ok(String::from_utf8_lossy(&output.stdout).into_owned())
 }
 
-/// `manifest_path` of the package rdkafka-sys. Only packages have a version right behind their name, dependencies have not.
+/// The `manifest_path` of the package rdkafka-sys. In a package the version follows the name; in a
+/// dependency it does not.
 fn manifest_path_in(metadata: &str) -> Option<PathBuf> {
     const KEY: &str = "\"manifest_path\":\"";
     let package = &metadata[metadata.find(&format!("\"name\":\"rdkafka-sys\",\"version\":\"{RDKAFKA_SYS}"))?..];
@@ -75,14 +79,15 @@ fn manifest_path_in(metadata: &str) -> Option<PathBuf> {
     Some(path[..path.find('"')?].replace("\\\\", "\\").into())
 }
 
-/// librdkafka's `src` directory in memory, by paths relative to librdkafka's root: `src/rdkafka.c`.
+/// librdkafka's `src` directory in memory. The paths are relative to librdkafka's root:
+/// `src/rdkafka.c`.
 pub struct Sources {
     files: BTreeMap<String, Vec<u8>>,
 }
 
 impl Sources {
     /// # Errors
-    /// When `root` is not a readable librdkafka.
+    /// If `root` is not a readable directory of librdkafka.
     pub fn read(root: &Path) -> Result<Self, String> {
         let mut sources = Sources { files: BTreeMap::new() };
         sources.read_directory(root, "src")?;
@@ -94,7 +99,7 @@ impl Sources {
 
     fn read_directory(&mut self, root: &Path, relative: &str) -> Result<(), String> {
         let directory = root.join(relative);
-        let failed = |why| format!("reading librdkafka's sources in {}: {why}", directory.display());
+        let failed = |error| format!("reading librdkafka's sources in {}: {error}", directory.display());
         for entry in fs::read_dir(&directory).map_err(failed)? {
             let entry = entry.map_err(failed)?;
             let Ok(name) = entry.file_name().into_string() else { continue };
@@ -125,7 +130,8 @@ impl Sources {
         self.files.remove(path);
     }
 
-    /// `2.12.1`, by `RD_KAFKA_VERSION` in rdkafka.h: a byte each, the last one `ff` for a release.
+    /// The version, such as `2.12.1`, from `RD_KAFKA_VERSION` in rdkafka.h: one byte per number,
+    /// and `ff` for a release.
     ///
     /// # Errors
     /// When the header does not define it.
@@ -139,7 +145,7 @@ impl Sources {
             .ok_or_else(|| "src/rdkafka.h defines no RD_KAFKA_VERSION".to_owned())
     }
 
-    /// Files that were written before and are unchanged keep their time.
+    /// Writes the files. Unchanged ones keep their modification time.
     ///
     /// # Errors
     /// When a file cannot be written.
@@ -152,19 +158,19 @@ impl Sources {
             let folder = path.parent().unwrap_or(directory);
             fs::create_dir_all(folder)
                 .and_then(|()| fs::write(&path, bytes))
-                .map_err(|why| format!("writing {}: {why}", path.display()))?;
+                .map_err(|error| format!("writing {}: {error}", path.display()))?;
         }
         Ok(())
     }
 
-    /// The C files to compile: all but those of other systems and of features that are off.
+    /// The C files to compile: all except those of other systems and of features that are off.
     pub fn c_files(&self, features: &Features) -> Vec<&str> {
         let all = self.files.keys().map(String::as_str).filter(|path| path.ends_with(".c"));
         all.filter(|path| is_compiled(path.strip_prefix("src/").unwrap_or(path), features)).collect()
     }
 }
 
-/// By librdkafka's src/Makefile, which lists what each option adds. A file that a newer version brings is compiled.
+/// Whether a file is compiled, as by librdkafka's src/Makefile. Files that are unknown here are.
 fn is_compiled(file: &str, features: &Features) -> bool {
     match file {
         "rdkafka_ssl.c" | "rdkafka_sasl_scram.c" | "rdkafka_sasl_oauthbearer.c" => features.tls,
@@ -187,7 +193,7 @@ mod tests {
     }
 
     #[test]
-    fn manifest_path_is_taken_from_the_package_not_from_a_dependency_on_it() {
+    fn manifest_path_is_that_of_the_package_not_of_a_dependency() {
         let metadata = concat!(
             r#"{"packages":[{"name":"locate","dependencies":[{"name":"rdkafka-sys","source":"registry"}],"manifest_path":"/no"},"#,
             r#"{"name":"rdkafka-sys","version":"4.10.0+2.12.1","dependencies":[{"name":"libc"}],"manifest_path":"/a b/Cargo.toml"}]}"#

@@ -11,11 +11,13 @@ use super::{PATIENCE, RawClient};
 use crate::kafka::librdkafka::sockets::rd_kafka_conf_set_resolve_cb;
 use crate::kafka::librdkafka::text::text;
 
-/// The addresses of the name `several`: some that refuse connections, and one that a cluster listens on.
+/// The addresses of the name `several`: some that refuse connections, and one that a cluster
+/// listens on.
 static SEVERAL: AtomicPtr<libc::addrinfo> = AtomicPtr::new(null_mut());
 
 /// # Safety
-/// librdkafka calls it with the arguments of getaddrinfo, or, without a node, with the list of an earlier call.
+/// librdkafka calls it with the arguments of getaddrinfo, or, without a node, with the list of an
+/// earlier call.
 unsafe extern "C" fn resolve(
     node: *const c_char,
     service: *const c_char,
@@ -24,8 +26,8 @@ unsafe extern "C" fn resolve(
     _: *mut c_void,
 ) -> c_int {
     let several = SEVERAL.load(Ordering::Acquire);
-    // SAFETY: the texts are NUL-terminated, and `found` is writable or has the list of an earlier call (contract of
-    // this function).
+    // SAFETY: the texts are NUL-terminated, and `found` is writable or has the list of an earlier
+    // call (contract of this function).
     unsafe {
         if node.is_null() {
             if *found != several {
@@ -48,7 +50,8 @@ fn addresses(ports: impl DoubleEndedIterator<Item = u16>) -> *mut libc::addrinfo
     ports.rev().fold(null_mut(), |next, port| {
         let mut address = null_mut();
         let service = std::ffi::CString::new(port.to_string()).unwrap();
-        // SAFETY: the texts are NUL-terminated and `address` is writable; on success the list has one element.
+        // SAFETY: the texts are NUL-terminated and `address` is writable; on success the list has
+        // one element.
         unsafe {
             assert_eq!(libc::getaddrinfo(c"127.0.0.1".as_ptr(), service.as_ptr(), &hints, &mut address), 0);
             (*address).ai_next = next;

@@ -14,8 +14,8 @@ fn cjson_is_a_version_without_known_vulnerabilities() {
     }
     // SAFETY: has no precondition; returns a static text.
     assert_eq!(unsafe { text(cJSON_Version()) }, "1.7.19");
-    // Older versions read past the end of these texts. AddressSanitizer detects it, since the allocation ends
-    // there.
+    // Older versions read past the end of these texts. AddressSanitizer detects it, since the
+    // allocation ends there.
     for truncated in
         ["{\"1\":1,", "[1,", "\"\\", "{\"a\": true, \"b\": [ null,9999999999999999999999999999999999999999999999"]
     {

@@ -6,8 +6,8 @@ use rdkafka::types::{RDKafkaApiKey, RDKafkaRespErr};
 
 use super::{PATIENCE, RawClient, produce};
 
-/// Patch 0004: while a coordinator moves to another broker, it responds to requests for committed offsets with
-/// retriable errors. librdkafka did not retry such requests.
+/// Patch 0004: while a coordinator moves to another broker, it responds to requests for committed
+/// offsets with retriable errors. librdkafka did not retry such requests.
 #[test]
 fn committed_offsets_request_is_retried_while_coordinator_moves() {
     let cluster = MockCluster::new(1).unwrap();

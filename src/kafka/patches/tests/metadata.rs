@@ -23,7 +23,8 @@ fn describe_topics_response_during_destroy_is_discarded() {
         &[("bootstrap.servers", &cluster.bootstrap_servers()), ("debug", "generic,admin")],
     );
     client.gate.close("waiting for response from broker: Success");
-    // SAFETY: `client` is alive; name and options are copied; the request has its own reference to the queue.
+    // SAFETY: `client` is alive; name and options are copied; the request has its own reference to
+    // the queue.
     unsafe {
         // The request would go to the controller by default, which the mock cluster does not have.
         let options =
@@ -82,8 +83,8 @@ impl Forwarder {
     }
 }
 
-/// Patch 0013: all brokers go down while the main thread processes a successful metadata response. The known
-/// broker stays down, so that only the bootstrap server can be reached.
+/// Patch 0013: all brokers go down while the main thread processes a successful metadata response.
+/// The known broker stays down, so that only the bootstrap server can be reached.
 #[test]
 fn bootstrap_servers_are_used_if_brokers_go_down_during_metadata() {
     let (before, after) = (MockCluster::new(1).unwrap(), MockCluster::new(1).unwrap());

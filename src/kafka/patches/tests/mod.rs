@@ -2,6 +2,8 @@
 //! mock cluster as the broker. The faults that a broker's responses provoke have their tests in
 //! plugin-tests, `corrupted_responses`.
 
+#![allow(clippy::multiple_unsafe_ops_per_block, reason = "a test is a sequence of calls of librdkafka")]
+
 mod addresses;
 mod cjson;
 mod groups;

@@ -9,7 +9,8 @@ use rdkafka::types::{RDKafkaApiKey, RDKafkaRespErr};
 
 use super::PATIENCE;
 
-/// Patch 0034: librdkafka took the next producer epoch and sent the batches of all partitions again under it.
+/// Patch 0034: librdkafka took the next producer epoch and sent the batches of all partitions again
+/// under it.
 #[test]
 fn rejected_batch_keeps_producer_epoch() {
     use rdkafka::message::DeliveryResult;
@@ -56,8 +57,8 @@ fn rejected_batch_keeps_producer_epoch() {
     assert_eq!((before, epoch()), (Some(0), Some(0)));
 }
 
-/// Patch 0034: after metadata of a topic whose batch was rejected, librdkafka assumed that others precede the
-/// next rejected batch, and sent it again until it was overdue.
+/// Patch 0034: after metadata of a topic whose batch was rejected, librdkafka assumed that others
+/// precede the next rejected batch, and sent it again until it was overdue.
 #[test]
 fn each_rejected_batch_is_reported_despite_new_metadata() {
     use rdkafka::producer::{BaseProducer, BaseRecord, Producer as _};

@@ -19,7 +19,8 @@ pub struct RawClient {
     pub gate: Box<Gate>,
 }
 
-// SAFETY: librdkafka's clients may be used from any thread at the same time (INTRODUCTION.md, "Threads").
+// SAFETY: librdkafka's clients may be used from any thread at the same time (INTRODUCTION.md,
+// "Threads").
 unsafe impl Sync for RawClient {}
 // SAFETY: as above.
 unsafe impl Send for RawClient {}
@@ -88,8 +89,8 @@ impl Gate {
 /// # Safety
 /// librdkafka calls it with a live client and a NUL-terminated `line`.
 unsafe extern "C" fn log(client: *const rd::rd_kafka_t, _level: c_int, _facility: *const c_char, line: *const c_char) {
-    // SAFETY: client and line are alive (contract of this function). `RawClient::with` sets the opaque pointer to
-    // the gate, which outlives the client, before any of its threads logs.
+    // SAFETY: client and line are alive (contract of this function). `RawClient::with` sets the
+    // opaque pointer to the gate, which outlives the client, before any of its threads logs.
     unsafe {
         if let Some(gate) = rd::rd_kafka_opaque(client).cast::<Gate>().as_ref() {
             gate.pass(&text(line));
@@ -114,8 +115,8 @@ impl RawClient {
         }
         let config = config.create_native_config().expect("properties of librdkafka");
         let mut reason = [0 as c_char; 512];
-        // SAFETY: the configuration is alive and copied; the gate outlives the client; the buffer has the given
-        // length.
+        // SAFETY: the configuration is alive and copied; the gate outlives the client; the buffer
+        // has the given length.
         let client = unsafe {
             let copy = rd::rd_kafka_conf_dup(config.ptr());
             configure(copy);
@@ -133,11 +134,12 @@ impl RawClient {
         self.client.as_ptr()
     }
 
-    /// Whether the cluster that the client is connected to has this topic; false if it does not respond within
-    /// `timeout`.
+    /// Whether the cluster that the client is connected to has this topic; false if it does not
+    /// respond within `timeout`.
     pub fn sees_topic(&self, topic: &str, timeout: Duration) -> bool {
         let mut metadata = null();
-        // SAFETY: `self` keeps the client alive; the metadata is owned and destroyed here and has `topic_cnt` topics.
+        // SAFETY: `self` keeps the client alive; the metadata is owned and destroyed here and has
+        // `topic_cnt` topics.
         unsafe {
             let code =
                 codes::rd_kafka_metadata(self.as_ptr(), 1, null_mut(), &mut metadata, timeout.as_millis() as c_int);

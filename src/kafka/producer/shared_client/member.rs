@@ -1,4 +1,5 @@
-//! One producer among those that share a client: its events in flight, its flushes and its end are its own.
+//! One producer among those that share a client: its events in flight, its flushes and its end are
+//! its own.
 
 use std::ffi::c_void;
 use std::sync::Arc;
@@ -15,7 +16,7 @@ use crate::kafka::client::{Client, ClientRole};
 use crate::kafka::librdkafka::codes::Code;
 use crate::kafka::librdkafka::errors;
 use crate::kafka::librdkafka::topic_handle::TopicHandle;
-use crate::kafka::producer::flush::TopicFlush;
+use crate::kafka::producer::linger::TopicFlush;
 use crate::support::error::{Error, Kind, Persisted, Result};
 use crate::support::process_exit::{ExitFlush, Progress};
 
@@ -42,8 +43,8 @@ pub struct Member {
     is_closing: AtomicBool,
 }
 
-/// The index of a member in its client. librdkafka carries it with each event, in the upper half of the opaque
-/// pointer; the lower half is the event's permit.
+/// The index of a member in its client. librdkafka carries it with each event, in the upper half of
+/// the opaque pointer; the lower half is the event's permit.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct MemberSlot(usize);
 
@@ -161,8 +162,8 @@ impl Member {
     }
 
     /// Returns whether events are left that linger.
-    fn flush_topic(&self, at_most: Duration) -> bool {
-        self.topic.get().is_none_or(|topic| self.topic_flush.flush(self.client(), topic, at_most))
+    fn flush_topic(&self, timeout: Duration) -> bool {
+        self.topic.get().is_none_or(|topic| self.topic_flush.flush(self.client(), topic, timeout))
     }
 
     /// Rejects further events. Those in flight are still delivered.
@@ -212,9 +213,9 @@ impl Member {
 }
 
 impl FlushLinger for Member {
-    fn flush_linger(&self, at_most: Duration) -> bool {
+    fn flush_linger(&self, timeout: Duration) -> bool {
         self.flushes.fetch_add(1, Ordering::AcqRel);
-        let has_left_events = self.flush_topic(at_most);
+        let has_left_events = self.flush_topic(timeout);
         has_left_events || self.is_prepared_elsewhere.load(Ordering::Relaxed)
     }
 
@@ -234,7 +235,8 @@ impl ExitFlush for Member {
         self.in_flight.end(Error::from_kind(Kind::Closed));
     }
 
-    /// Serves the client as the serving thread does, which may be blocked in a callback of the host.
+    /// Serves the client as the serving thread does, which may be blocked in a callback of the
+    /// host.
     fn advance(&self) {
         const SLICE: Duration = Duration::from_millis(1);
         self.flush_linger(SLICE);

@@ -1,7 +1,7 @@
 //! A client of producers and its serving thread.
 //!
-//! The serving thread passes delivery reports to the members whose events they are for, fails overdue
-//! events, and purges events that no member waits for any more.
+//! The serving thread passes delivery reports to the members whose events they are for, fails
+//! overdue events, and purges events that no member waits for any more.
 
 pub mod member;
 
@@ -31,8 +31,8 @@ use crate::support::deadline::Deadline;
 use crate::support::error::{Error, Kind, Persisted, Result};
 use crate::support::threads::spawn;
 
-/// A client with this many topics accepts no more: each refresh of metadata includes all of them, deleted or
-/// not.
+/// A client with this many topics accepts no more: each refresh of metadata includes all of them,
+/// deleted or not.
 const MAX_TOPICS: usize = 1_000;
 
 /// The pool that a client belongs to, from which producers join it.
@@ -54,7 +54,8 @@ pub struct ProducerClient {
     members: RwLock<Vec<Option<Arc<Member>>>>,
     /// The topics of all members, former ones included: librdkafka never forgets a topic.
     topics: Mutex<HashSet<String>>,
-    /// Whether the client accepts no more members: after a panic, or while it holds events of former members.
+    /// Whether the client accepts no more members: after a panic, or while it holds events of
+    /// former members.
     is_retired: AtomicBool,
 }
 
@@ -98,7 +99,8 @@ impl ProducerClient {
         if !has_old_topic && self.topics.lock().len() >= MAX_TOPICS {
             return None;
         }
-        // Added before the check for a fatal error: a later error is then reported to this member, too.
+        // Added before the check for a fatal error: a later error is then reported to this member,
+        // too.
         self.client.names().add(member.name());
         if self.client.fatal().or_else(|| self.client.query_fatal_error()).is_some() {
             self.client.names().remove(member.name());
@@ -135,8 +137,8 @@ impl ProducerClient {
     }
 
     fn serve_until_unused(self: &Arc<Self>, pool: &Pool) {
-        /// How often members are checked while delivery reports arrive without a pause. `Queue::wake` has them
-        /// checked at once.
+        /// How often members are checked while delivery reports arrive without a pause.
+        /// `Queue::wake` has them checked at once.
         const MEMBER_CHECK_INTERVAL: Duration = Duration::from_millis(10);
         let mut pace = FlushPace::default();
         let (mut last_check, mut until, mut unused_since) = (None, Instant::now(), None);
@@ -179,7 +181,8 @@ impl ProducerClient {
         if self.retire_if_unneeded(&members) {
             members.iter().for_each(|member| member.remove_name());
             self.purge_overdue(&members);
-            // Even if the purge timed out: no call waits for these events, and no member has joined.
+            // Even if the purge timed out: no call waits for these events, and no member has
+            // joined.
             self.members.write().clear();
             return Vec::new();
         }
@@ -194,8 +197,9 @@ impl ProducerClient {
         slots.iter().flatten().cloned().collect()
     }
 
-    /// Retires the client if `members` are all of its members and none needs the events that are still in
-    /// flight. No producer may join then, as a purge could leave some of these events behind.
+    /// Retires the client if `members` are all of its members and none needs the events that are
+    /// still in flight. No producer may join then, as a purge could leave some of these events
+    /// behind.
     fn retire_if_unneeded(&self, members: &[Arc<Member>]) -> bool {
         let slots = self.members.write();
         let is_finished = |member: &Arc<Member>| member.is_closing() && member.in_flight.all_reported();
@@ -231,26 +235,29 @@ impl ProducerClient {
         }
     }
 
-    /// Purges the overdue events of these members from librdkafka. All of them are reported already.
+    /// Purges the overdue events of these members from librdkafka. All of them are reported
+    /// already.
     fn purge_overdue(&self, members: &[Arc<Member>]) {
         const TIMEOUT: Duration = Duration::from_secs(5);
         let deadline = Deadline::after(TIMEOUT);
         let flags = rd::RD_KAFKA_PURGE_F_QUEUE | rd::RD_KAFKA_PURGE_F_INFLIGHT | rd::RD_KAFKA_PURGE_F_NON_BLOCKING;
         let is_pending = || members.iter().any(|member| !member.in_flight.is_empty());
         while is_pending() && !deadline.has_passed() {
-            // SAFETY: `self.client` keeps the client alive. The delivery reports of purged events release their
-            // permits.
+            // SAFETY: `self.client` keeps the client alive. The delivery reports of purged events
+            // release their permits.
             unsafe { rd::rd_kafka_purge(self.client.handle.as_ptr(), flags) };
             self.serve_guarded(self.client.main.poll(deadline.remaining(Duration::from_millis(100))));
         }
     }
 
-    /// Probes the brokers while there is a persistent failure. Events in flight then wait until their delivery
-    /// timeout. Those of a client that brokers have never accepted fail at once: none of them was ever sent.
+    /// Probes the brokers while there is a persistent failure. Events in flight then wait until
+    /// their delivery timeout. Those of a client that brokers have never accepted fail at once:
+    /// none of them was ever sent.
     fn probe_if_failing(&self) {
         if self.client.probe_if_due() && self.client.never_connected_error().is_some() {
             let flags = rd::RD_KAFKA_PURGE_F_QUEUE | rd::RD_KAFKA_PURGE_F_NON_BLOCKING;
-            // SAFETY: `self.client` keeps the client alive. The delivery reports of purged events fail them.
+            // SAFETY: `self.client` keeps the client alive. The delivery reports of purged events
+            // fail them.
             unsafe { rd::rd_kafka_purge(self.client.handle.as_ptr(), flags) };
         }
     }
@@ -273,8 +280,8 @@ impl ProducerClient {
         self.members().iter().for_each(|member| member.in_flight.end(error.clone()));
     }
 
-    /// Collects the delivery reports of an event and settles them in groups of one member: the reports of a
-    /// batch are mostly of one member.
+    /// Collects the delivery reports of an event and settles them in groups of one member: the
+    /// reports of a batch are mostly of one member.
     fn settle(&self, event: &QueueEvent) {
         const CHUNK: usize = 512;
         let mut messages = [std::ptr::null::<rd::rd_kafka_message_t>(); CHUNK];
@@ -282,8 +289,8 @@ impl ProducerClient {
         let expected = unsafe { rd::rd_kafka_event_message_count(event.as_ptr()) };
         let mut reports = Vec::with_capacity(expected.min(CHUNK));
         let (mut current, mut member) = (MemberSlot::NONE, None);
-        // The reports of a batch arrive together. If the offset of its first record is unknown, librdkafka numbers
-        // the records from -1 on.
+        // The reports of a batch arrive together. If the offset of its first record is unknown,
+        // librdkafka numbers the records from -1 on.
         let mut has_offsets = true;
         loop {
             // SAFETY: `event` is alive; the array has the given length.
@@ -342,8 +349,10 @@ impl ProducerClient {
             }
             _ => Persisted::Possibly,
         };
-        // SAFETY: `message` is alive and keeps its topic alive; the name is copied.
-        let topic_name = unsafe { text(rd::rd_kafka_topic_name(message.rkt)) };
+        // SAFETY: `message` is alive and keeps its topic alive.
+        let topic_name = unsafe { rd::rd_kafka_topic_name(message.rkt) };
+        // SAFETY: the name is NUL-terminated and lives as long as the topic.
+        let topic_name = unsafe { text(topic_name) };
         let operation = delivering(1, message.len as u64, message.partition as u32, &topic_name);
         if matches!(code.into(), RDKafkaErrorCode::PurgeQueue | RDKafkaErrorCode::PurgeInflight)
             && let Some(error) = self.client.never_connected_error().or_else(|| self.client.query_fatal_error())
@@ -353,8 +362,10 @@ impl ProducerClient {
         if let Some(error) = errors::deleted_topic_error(code) {
             return Err(error.with_persisted(persisted).context(operation));
         }
-        // SAFETY: `message` is alive; the text is copied.
-        let reason = unsafe { text(rd::rd_kafka_message_produce_errstr(message)) };
+        // SAFETY: `message` is alive.
+        let reason = unsafe { rd::rd_kafka_message_produce_errstr(message) };
+        // SAFETY: the text is NULL or NUL-terminated and lives as long as the message.
+        let reason = unsafe { text(reason) };
         let reason = match RDKafkaErrorCode::from(code) {
             RDKafkaErrorCode::MessageTimedOut => self.client.timeout_reason(),
             _ => reason,
@@ -363,8 +374,8 @@ impl ProducerClient {
     }
 }
 
-/// When members that flush are flushed again, with a growing pause: a flush does not send events of a topic
-/// that is unknown at that time.
+/// When members that flush are flushed again, with a growing pause: a flush does not send events of
+/// a topic that is unknown at that time.
 struct FlushPace {
     pause: Duration,
     due: Instant,
@@ -374,7 +385,8 @@ impl FlushPace {
     const FIRST_PAUSE: Duration = Duration::from_millis(1);
     const MAX_PAUSE: Duration = Duration::from_millis(64);
 
-    /// Flushes the members that need it, if it is due. Returns the time until the next flush, if one is needed.
+    /// Flushes the members that need it, if it is due. Returns the time until the next flush, if
+    /// one is needed.
     fn flush(&mut self, members: &[Arc<Member>]) -> Option<Duration> {
         let mut flushing = members.iter().filter(|member| member.is_flushing()).peekable();
         if flushing.peek().is_none() {

@@ -15,7 +15,7 @@ fn patch(name: &str, diff: &str) -> Patch {
 }
 
 fn sources_with(files: &[(&str, &str)]) -> Sources {
-    let folder = std::env::temp_dir().join(format!("librdkafka-build-{}-{}", std::process::id(), rand()));
+    let folder = std::env::temp_dir().join(format!("librdkafka-build-{}-{}", std::process::id(), next_number()));
     for (path, text) in [("src/rdkafka.h", "#define RD_KAFKA_VERSION 0x020c01ff\n")].iter().chain(files) {
         let path = folder.join(path);
         fs::create_dir_all(path.parent().unwrap()).unwrap();
@@ -26,7 +26,7 @@ fn sources_with(files: &[(&str, &str)]) -> Sources {
     sources
 }
 
-fn rand() -> usize {
+fn next_number() -> usize {
     use std::sync::atomic::{AtomicUsize, Ordering};
     static NEXT: AtomicUsize = AtomicUsize::new(0);
     NEXT.fetch_add(1, Ordering::Relaxed)
@@ -40,7 +40,7 @@ const TWO_FILES: &str = "--- a/src/a.c\n+++ b/src/a.c\n@@ -1,2 +1,2 @@\n one\n-t
                          --- a/src/a.h\n+++ b/src/a.h\n@@ -1 +1,2 @@\n head\n+er\n";
 
 #[test]
-fn a_patch_changes_all_of_its_files() {
+fn patch_changes_all_of_its_files() {
     let mut sources = sources_with(&[("src/a.c", "one\ntwo\n"), ("src/a.h", "head\n")]);
     let patch = patch("0001-fix-both.patch", TWO_FILES);
     assert!(!patch.is_contained_in(&sources));
@@ -50,7 +50,7 @@ fn a_patch_changes_all_of_its_files() {
 }
 
 #[test]
-fn a_patch_that_conflicts_in_one_file_changes_none_and_names_it() {
+fn patch_with_conflict_changes_no_file_and_names_it() {
     let mut sources = sources_with(&[("src/a.c", "one\ntwo\n"), ("src/a.h", "other\n")]);
     let conflict = patch("0001-fix-both.patch", TWO_FILES).apply(&mut sources).unwrap_err();
     assert!(conflict.to_string().contains("src/a.h"), "{conflict}");
@@ -58,7 +58,7 @@ fn a_patch_that_conflicts_in_one_file_changes_none_and_names_it() {
 }
 
 #[test]
-fn a_patch_creates_and_deletes_files() {
+fn patch_creates_and_deletes_files() {
     let mut sources = sources_with(&[("src/old.c", "gone\n")]);
     let patch = patch(
         "0001-hook-new.patch",
@@ -70,7 +70,7 @@ fn a_patch_creates_and_deletes_files() {
 }
 
 #[test]
-fn a_header_gives_each_field_with_the_lines_that_continue_it() {
+fn header_fields_include_continuation_lines() {
     let patch =
         Patch::parse("0012-perf-x.patch", &text(TWO_FILES).replace("Requires: none", "Requires: 3, 0007")).unwrap();
     assert_eq!((patch.number, patch.kind, patch.name.as_str()), (12, Kind::Perf, "0012-perf-x"));
@@ -79,19 +79,19 @@ fn a_header_gives_each_field_with_the_lines_that_continue_it() {
 }
 
 #[test]
-fn a_wrong_name_or_header_is_an_error_that_says_what_is_expected() {
+fn wrong_name_or_header_is_an_error_with_the_format() {
     for name in ["1-fix-x.patch", "0001-change-x.patch", "0001-fix.patch", "fix-x.patch"] {
-        let why = Patch::parse(name, &text(TWO_FILES)).err().unwrap();
-        assert!(why.contains("NNNN-fix|backport|perf|hook-NAME.patch"), "{why}");
+        let error = Patch::parse(name, &text(TWO_FILES)).err().unwrap();
+        assert!(error.contains("NNNN-fix|backport|perf|hook-NAME.patch"), "{error}");
     }
     for key in ["Reason", "Upstream", "Test", "Requires", "Remove-when"] {
-        let why = Patch::parse("0001-fix-x.patch", &text(TWO_FILES).replace(key, "Other")).err().unwrap();
-        assert!(why.contains(key), "{why}");
+        let error = Patch::parse("0001-fix-x.patch", &text(TWO_FILES).replace(key, "Other")).err().unwrap();
+        assert!(error.contains(key), "{error}");
     }
 }
 
 #[test]
-fn numbers_are_given_once_and_requirements_come_before() {
+fn duplicate_number_or_later_requirement_is_an_error() {
     let same = Queue::new(vec![patch("0001-fix-a.patch", TWO_FILES), patch("0001-fix-b.patch", TWO_FILES)]);
     assert!(same.err().unwrap().contains("same number"));
     let mut first = patch("0001-fix-a.patch", TWO_FILES);
@@ -101,7 +101,7 @@ fn numbers_are_given_once_and_requirements_come_before() {
 }
 
 #[test]
-fn a_patch_is_left_out_with_those_that_require_it() {
+fn omitting_a_patch_omits_those_that_require_it() {
     let queue = || {
         let patches = [(1, vec![]), (2, vec![1]), (3, vec![2]), (4, vec![])].map(|(number, requires)| {
             let mut patch = patch(&format!("{number:04}-fix-x.patch"), TWO_FILES);
@@ -117,7 +117,7 @@ fn a_patch_is_left_out_with_those_that_require_it() {
 }
 
 #[test]
-fn function_of_a_hook_that_is_left_out_returns_nothing() {
+fn function_of_omitted_hook_returns_zero() {
     let mut sources = own_sources();
     own_queue().without(&[26]).unwrap().apply(&mut sources).unwrap();
     let text = String::from_utf8_lossy(sources.get("src/rdkafka.c").unwrap()).into_owned();
@@ -127,11 +127,11 @@ fn function_of_a_hook_that_is_left_out_returns_nothing() {
 }
 
 #[test]
-fn a_queue_that_does_not_apply_says_what_to_do() {
+fn conflict_of_queue_says_what_to_do() {
     let queue = Queue::new(vec![patch("0001-fix-both.patch", TWO_FILES)]).unwrap();
-    let why = queue.apply(&mut sources_with(&[("src/a.c", "another\n")])).unwrap_err();
+    let error = queue.apply(&mut sources_with(&[("src/a.c", "another\n")])).unwrap_err();
     for part in ["0001-fix-both.patch", "src/a.c", "rdkafka-sys", "ci/librdkafka.sh bump", "docs/librdkafka.md"] {
-        assert!(why.contains(part), "{part} is not in: {why}");
+        assert!(error.contains(part), "{part} is not in: {error}");
     }
 }
 
@@ -139,14 +139,14 @@ fn own_queue() -> Queue {
     Queue::read(&PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../patches")).unwrap()
 }
 
-/// librdkafka as published.
+/// librdkafka's sources without patches.
 fn own_sources() -> Sources {
     let root = sources::locate(&std::env::temp_dir().join(format!("locate-{}", std::process::id()))).unwrap();
     Sources::read(&root).unwrap()
 }
 
 #[test]
-fn own_queue_applies_whole_and_without_any_one_of_its_patches() {
+fn own_queue_applies_whole_and_without_each_patch() {
     own_queue().apply(&mut own_sources()).unwrap();
     for patch in own_queue().patches() {
         own_queue().without(&[patch.number]).unwrap().apply(&mut own_sources()).unwrap();
@@ -154,7 +154,7 @@ fn own_queue_applies_whole_and_without_any_one_of_its_patches() {
 }
 
 #[test]
-fn own_queue_has_no_gap_and_a_test_that_runs_for_each_fix() {
+fn own_queue_has_no_gap_and_a_test_for_each_fix() {
     let queue = own_queue();
     let numbers: Vec<_> = queue.patches().iter().map(|patch| patch.number).collect();
     assert!(numbers.iter().copied().eq(1..=queue.last_number()), "{numbers:?}");
@@ -166,7 +166,7 @@ fn own_queue_has_no_gap_and_a_test_that_runs_for_each_fix() {
 }
 
 #[test]
-fn own_queue_is_listed_in_the_docs_with_its_last_number() {
+fn own_queue_is_listed_in_the_docs() {
     let queue = own_queue();
     let page = include_str!("../../../../../docs/librdkafka.md");
     let rows = page.lines().filter(|line| line.starts_with("| 0")).count();

@@ -1,20 +1,20 @@
 //! Certificate authorities and certificates, created in each test run, as files for brokers,
 //! clients and web servers.
 
-use std::path::PathBuf;
+use std::fs;
 use std::process::Command;
-use std::{env, fs};
 
 use rcgen::{
     BasicConstraints, CertificateParams, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair, KeyUsagePurpose,
     date_time_ymd,
 };
 
-use crate::kafka::unique;
+use crate::{scratch_folder, unique};
 
 /// The password of encrypted client keys.
 pub const KEY_PASSWORD: &str = "octopus-test-secret-of-the-key";
 
+/// A certificate authority.
 pub struct Authority {
     issuer: Issuer<'static, KeyPair>,
     file: String,
@@ -22,11 +22,14 @@ pub struct Authority {
 
 /// The files of one certificate and its key.
 pub struct Pair {
+    /// The path of the certificate.
     pub certificate: String,
+    /// The path of the private key.
     pub key: String,
 }
 
 impl Authority {
+    /// Creates an authority with this common name.
     pub fn new(name: &str) -> Self {
         let mut params = params_of(name, None);
         params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
@@ -36,7 +39,7 @@ impl Authority {
         Authority { issuer: Issuer::new(params, key), file: write("authority", &certificate.pem()) }
     }
 
-    /// The authority's own certificate.
+    /// The path of the authority's own certificate.
     pub fn file(&self) -> &str {
         &self.file
     }
@@ -46,6 +49,7 @@ impl Authority {
         self.signed(name, params_of(name, Some(host)))
     }
 
+    /// Issues a certificate that expired in 2021.
     pub fn expired_certificate(&self, name: &str, host: &str) -> Pair {
         let mut params = params_of(name, Some(host));
         (params.not_before, params.not_after) = (date_time_ymd(2020, 1, 1), date_time_ymd(2021, 1, 1));
@@ -61,7 +65,7 @@ impl Authority {
 }
 
 impl Pair {
-    /// The key and the certificate in one file, the format that brokers expect.
+    /// Writes the key and the certificate to one file, the format that brokers expect.
     pub fn both(&self) -> String {
         write("both", &(fs::read_to_string(&self.key).unwrap() + &fs::read_to_string(&self.certificate).unwrap()))
     }
@@ -84,9 +88,7 @@ fn params_of(name: &str, host: Option<&str>) -> CertificateParams {
 }
 
 fn write(name: &str, text: &str) -> String {
-    let folder = PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join("certificates");
-    fs::create_dir_all(&folder).unwrap();
-    let path = folder.join(format!("{}.pem", unique(name)));
+    let path = scratch_folder("certificates").unwrap().join(format!("{}.pem", unique(name)));
     fs::write(&path, text).unwrap();
     path.display().to_string()
 }

@@ -8,22 +8,31 @@ use std::path::{Path, PathBuf};
 
 use serde_json::json;
 
-/// Positions of fields in a batch, in bytes from its beginning.
+/// The position of a batch's length, in bytes from the beginning of the batch, as the others are.
 pub const LENGTH: usize = 8;
+/// The position of the version of the format.
 pub const MAGIC: usize = 16;
+/// The position of the checksum, which covers all that follows it.
 pub const CHECKSUM: usize = 17;
-/// The position in a message of an old format.
+/// The position of the checksum in a message of an old format.
 pub const OLD_CHECKSUM: usize = 12;
+/// The position of the attributes, whose low bits are the codec.
 pub const ATTRIBUTES: usize = 21;
+/// The position of the last record's offset, relative to the base offset.
 pub const LAST_OFFSET_DELTA: usize = 23;
+/// The position of the number of records.
 pub const RECORD_COUNT: usize = 57;
+/// The position of the records.
 pub const RECORDS: usize = 61;
 
 /// A batch in a log segment.
 #[derive(Debug, Clone)]
 pub struct Batch {
+    /// The offset of the first record.
     pub base_offset: u64,
+    /// The number of records.
     pub record_count: u32,
+    /// The whole batch. [`Batch::write`] writes it back.
     pub bytes: Vec<u8>,
     segment: PathBuf,
     position: u64,
@@ -66,6 +75,7 @@ impl Batch {
         self.bytes[CHECKSUM..ATTRIBUTES].copy_from_slice(&checksum.to_be_bytes());
     }
 
+    /// Sets the four bytes at `place`.
     pub fn set_number(&mut self, place: usize, value: u32) {
         self.bytes[place..place + 4].copy_from_slice(&value.to_be_bytes());
     }
@@ -151,6 +161,7 @@ fn number(bytes: &[u8], place: usize) -> u32 {
     u32::from_be_bytes(bytes[place..place + 4].try_into().unwrap())
 }
 
+/// The checksum of record batches.
 pub fn crc32c(bytes: &[u8]) -> u32 {
     checksum(&CRC32C, bytes)
 }
@@ -178,7 +189,12 @@ const fn table(polynomial: u32) -> [u32; 256] {
     table
 }
 
-#[test]
-fn checksums_of_a_known_text_are_right() {
-    assert_eq!((crc32c(b"123456789"), checksum(&CRC32, b"123456789")), (0xe306_9283, 0xcbf4_3926));
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn checksums_of_a_known_text_are_right() {
+        assert_eq!((crc32c(b"123456789"), checksum(&CRC32, b"123456789")), (0xe306_9283, 0xcbf4_3926));
+    }
 }

@@ -1,5 +1,5 @@
-//! How the linger is cut short: flushing a topic sends its lingering records at once, without waiting for
-//! their delivery.
+//! How the linger is cut short: flushing a topic sends its lingering records at once, without
+//! waiting for their delivery.
 
 use std::time::Duration;
 
@@ -11,8 +11,8 @@ use crate::kafka::librdkafka::topic_handle::TopicHandle;
 #[cfg(not(feature = "patched"))]
 use crate::support::deadline::as_millis_rounded_up;
 
-/// The flushes of one producer's topic, one at a time. The value is whether events without a partition are
-/// left, as the topic is not known yet: they linger until the topic is flushed again.
+/// The flushes of one producer's topic, one at a time. The value is whether events without a
+/// partition are left, as the topic is not known yet: they linger until the topic is flushed again.
 #[derive(Default)]
 pub struct TopicFlush(Mutex<bool>);
 
@@ -22,8 +22,8 @@ impl TopicFlush {
         *self.0.lock()
     }
 
-    /// Sends the lingering records of the topic. Records that are pushed later linger again. Returns whether
-    /// events are left.
+    /// Sends the lingering records of the topic. Records that are pushed later linger again.
+    /// Returns whether events are left.
     #[cfg(feature = "patched")]
     pub fn flush(&self, _: &Client, topic: &TopicHandle, _: Duration) -> bool {
         let mut has_left_events = self.0.lock();
@@ -32,8 +32,8 @@ impl TopicFlush {
         *has_left_events
     }
 
-    /// Without patches librdkafka ignores `linger.ms` for all topics of the client while it flushes. It returns
-    /// early if nothing is in flight.
+    /// Without patches librdkafka ignores `linger.ms` for all topics of the client while it
+    /// flushes. It returns early if nothing is in flight.
     #[cfg(not(feature = "patched"))]
     pub fn flush(&self, client: &Client, _: &TopicHandle, timeout: Duration) -> bool {
         if let Some(mut has_left_events) = self.0.try_lock() {
