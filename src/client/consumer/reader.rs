@@ -182,8 +182,14 @@ impl EventSource for Reader {
             return Ok(());
         }
         let reader = self.clone();
-        threads::spawn("octopus-pull", move || reader.serve_pending_pulls())
-            .inspect(|()| pending.has_thread = true)
-            .inspect_err(|_| drop(pending.pulls.pop_back()))
+        let Err(error) = threads::spawn("octopus-pull", move || reader.serve_pending_pulls()) else {
+            pending.has_thread = true;
+            return Ok(());
+        };
+        let pull = pending.pulls.pop_back();
+        drop(pending);
+        // Dropping the completion calls the host.
+        drop(pull);
+        Err(error)
     }
 }

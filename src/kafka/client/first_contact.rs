@@ -114,7 +114,6 @@ impl Client {
         if self.has_reached() || !Protection::FirstContact.is_on() {
             return None;
         }
-        self.warn_unless_reached();
         let since = self.connecting_since()?;
         let reason = self.first_contact.timeout_reason(began.unwrap_or(since), since)?;
         Some(Error::new(Kind::Unreachable, reason).retriable(true).context(operation))

@@ -21,10 +21,14 @@ impl ServedClient {
         let (served, stopped) = (client.clone(), stop.clone());
         spawn("octopus-admin", move || {
             while !stopped.load(Ordering::Acquire) {
-                if let Some(event) = served.main.poll(IDLE) {
-                    // A panic in the host's callback must not end the thread, which also logs.
-                    let _ = catch_unwind(AssertUnwindSafe(|| served.serve(&event)));
-                }
+                let event = served.main.poll(IDLE);
+                // A panic in the host's callback must not end the thread, which also logs.
+                let _ = catch_unwind(AssertUnwindSafe(|| {
+                    if let Some(event) = &event {
+                        served.serve(event);
+                    }
+                    served.warn_unless_reached();
+                }));
             }
         })?;
         Ok(ServedClient { client, stop })

@@ -71,7 +71,10 @@ impl Shared {
         if let Some(next) = batch.front() {
             next.prefetch_payload();
         }
-        match self.examine(message, &mut batch, &mut self.positions.lock()) {
+        let outcome = self.examine(message, &mut batch, &mut self.positions.lock());
+        // The host's log may call this consumer.
+        drop(batch);
+        match outcome {
             ReadOutcome::Record(record) => return Some(Ok(record)),
             ReadOutcome::Failure(error) => return Some(Err(error)),
             ReadOutcome::Warning(error) => self.log_warning(&error),

@@ -122,9 +122,11 @@ impl Shared {
             log::error!(logger: self.client.log(), target: &self.client.name(), "{error}; trying again");
             return;
         }
+        // Readers lock the positions first and then this: the lock order in docs/architecture.md.
+        let assignments = self.positions.assignments();
         let mut topic_identity = self.topic_identity.lock();
         topic_identity.topic = Some(topic);
-        topic_identity.assignments = self.positions.assignments();
+        topic_identity.assignments = assignments;
     }
 
     /// Restarts at the beginning in each partition that was read in the former topic.
