@@ -54,7 +54,7 @@ needed=(
     'cc gcc' 'c++ g++' 'make make' 'perl perl' 'java default-jre-headless' 'mvn maven' 'kcat kcat'
     'valgrind valgrind' 'nm binutils' 'setpriv util-linux' 'unshare util-linux' 'javac default-jdk-headless'
     'curl-config libcurl4-openssl-dev' 'python3 python3' 'openssl openssl'
-    'abidiff abigail-tools' 'abidw abigail-tools'
+    'abidiff abigail-tools' 'abidw abigail-tools' 'node nodejs' 'npm npm'
 )
 
 install_missing() {
@@ -107,6 +107,11 @@ finish
 begin 'formatting'
 cargo fmt --all -- --check
 cargo fmt --manifest-path plugin-tests/models/Cargo.toml -- --check
+finish
+
+begin 'files, comments, words and duplicates'
+ci/style.sh --self-test
+ci/style.sh
 finish
 
 begin 'docs/coverage.md names existing tests'
