@@ -2,8 +2,8 @@
 //! anything reaches Kafka. This module implements docs/configuration.md and does not depend on the
 //! clients that the settings configure.
 
-mod client;
 mod msk;
+mod producer_consumer;
 mod properties;
 mod service;
 mod topic;
@@ -16,10 +16,10 @@ use serde_json::{Map, Value};
 
 use crate::support::error::{Error, Kind, Result};
 use crate::support::stack;
-pub use client::ClientSettings;
 #[cfg(feature = "aws")]
 pub use msk::DEFAULT_SESSION_NAME;
 pub use msk::MskSettings;
+pub use producer_consumer::ClientSettings;
 pub(crate) use properties::MASK;
 pub use properties::{Properties, is_secret};
 pub use service::{AuthorizationSource, Secret, ServiceSettings};

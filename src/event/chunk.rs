@@ -14,7 +14,7 @@ use std::sync::Arc;
 
 use super::{Event, RecordParts};
 use crate::components::{Provided, Serializer};
-use crate::kafka::librdkafka::pinned::Pin;
+use crate::kafka::librdkafka::pinned_responses::Pin;
 use crate::kafka::librdkafka::record::{Payload, RawRecord};
 use crate::positions::Positions;
 use crate::support::error::Result;

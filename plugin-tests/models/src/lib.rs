@@ -30,7 +30,7 @@ pub mod kafka {
     pub mod librdkafka {
         pub mod log_messages;
         pub mod record;
-        pub use crate::stand_ins::{codes, errors, message, pinned};
+        pub use crate::stand_ins::{codes, errors, message, pinned_responses};
     }
 }
 

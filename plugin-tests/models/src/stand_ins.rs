@@ -58,7 +58,7 @@ pub mod message {
     }
 }
 
-pub mod pinned {
+pub mod pinned_responses {
     use super::message::FetchResponse;
 
     pub struct PinnedResponses;

@@ -9,7 +9,7 @@ mod components;
 mod consuming;
 mod corrupted_responses;
 mod damaged_data;
-mod fetch_errors;
+mod fetch_failures;
 mod forked_children;
 mod growing;
 mod header;

@@ -4,9 +4,9 @@
 
 mod connection_health;
 mod first_contact;
-mod messages;
 mod metadata;
 mod names;
+mod notifications;
 mod requests;
 mod served;
 

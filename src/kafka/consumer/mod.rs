@@ -35,7 +35,7 @@ use super::client::{Client, ClientRole, IDLE};
 use crate::config::{ClientSettings, Properties};
 use crate::kafka::librdkafka::conf;
 use crate::kafka::librdkafka::message::Message;
-use crate::kafka::librdkafka::pinned::PinnedResponses;
+use crate::kafka::librdkafka::pinned_responses::PinnedResponses;
 use crate::kafka::librdkafka::queue::Queue;
 use crate::kafka::librdkafka::record::RawRecord;
 use crate::kafka::librdkafka::text::c_string;

@@ -10,7 +10,7 @@ pub mod handle;
 pub mod log_messages;
 pub mod message;
 pub mod partitions;
-pub mod pinned;
+pub mod pinned_responses;
 #[cfg(all(target_os = "linux", any(target_arch = "x86_64", target_arch = "aarch64")))]
 mod pipe;
 pub mod queue;

@@ -2,7 +2,7 @@
 //! the response is pinned.
 
 use super::message::{FetchResponse, Message};
-use super::pinned::{Pin, PinnedResponses};
+use super::pinned_responses::{Pin, PinnedResponses};
 use crate::positions::Assignment;
 
 /// The largest payload that is copied, in bytes. A larger one stays in its fetch response, unless

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use octopus_models::components::Provided;
 use octopus_models::event::{ChunkBuilder, SharedEvent};
 use octopus_models::kafka::librdkafka::message::Message;
-use octopus_models::kafka::librdkafka::pinned::PinnedResponses;
+use octopus_models::kafka::librdkafka::pinned_responses::PinnedResponses;
 use octopus_models::kafka::librdkafka::record::{Fetched, Payload, RawRecord};
 use octopus_models::positions::{DeliveryOrder, Positions};
 use octopus_models::record::{EventRecord, Metadata, Record as _};
