@@ -1,14 +1,16 @@
 //! Errors in the broker's fetch responses.
 
-use std::sync::OnceLock;
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::{Arc, Mutex, OnceLock};
+use std::thread;
 use std::time::{Duration, Instant};
 
-use octopus_loader::{NewEvent, Status};
+use octopus_loader::{Event, NewEvent, Status};
 use serde_json::json;
 
 use crate::kafka::unique;
 use crate::proxy::{ApiKey, ProxiedKafka};
-use crate::support::{Log, TIMEOUT, driver_with, topic_of};
+use crate::support::{Log, SHORT_WAIT, TIMEOUT, driver_with, eventually, octopus, topic_of};
 
 const FAILING: Duration = Duration::from_secs(9);
 
@@ -40,18 +42,69 @@ fn failing_fetches_are_reported_until_one_succeeds() {
     assert!(first > Duration::from_secs(3), "reported after only {first:?}, when it could still be transient");
 }
 
+/// A log function can use the consumer whose warning it gets: no lock is held while it runs.
+#[test]
+fn log_function_can_acknowledge_during_a_warning() {
+    let kafka = ProxiedKafka::start();
+    let kept: Arc<Mutex<Option<Event>>> = Arc::default();
+    let acknowledged = Arc::new(AtomicU32::new(0));
+    let driver = {
+        let (kept, acknowledged) = (kept.clone(), acknowledged.clone());
+        let config = json!({"kafka": {"bootstrap.servers": kafka.bootstrap(), "client.id": "warned"}});
+        let acknowledge = move |_, _: &str, message: &str| {
+            if message.contains("Fetch from broker")
+                && let Some(event) = kept.lock().unwrap().take()
+            {
+                event.acknowledge().unwrap();
+                acknowledged.fetch_add(1, Ordering::SeqCst);
+            }
+        };
+        octopus().driver_builder(config).log(acknowledge).create().unwrap()
+    };
+    let topic = topic_of(&driver, "warned", 1);
+    topic.producer("").make().unwrap().push(&NewEvent::text("1")).unwrap().wait(TIMEOUT).unwrap();
+    let responses = AtomicU32::new(0);
+    let failures = kafka.corrupt_responses("warned", ApiKey::Fetch, move |response| match error_in(response) {
+        // The first one has the event. librdkafka requests the third one when it has queued the
+        // error in the second one behind the event.
+        Some(error) => match responses.fetch_add(1, Ordering::SeqCst) {
+            0 => false,
+            number => {
+                error.copy_from_slice(&(-1_i16).to_be_bytes());
+                number >= 2
+            }
+        },
+        None => false,
+    });
+    let consumer = topic.consumer(&unique("group")).make().unwrap();
+    eventually("two fetches fail", || failures.is_done());
+
+    let reading = thread::spawn(move || {
+        *kept.lock().unwrap() = consumer.next(TIMEOUT).unwrap();
+        consumer.next(SHORT_WAIT).map(drop)
+    });
+
+    eventually("the log function acknowledges the event", || acknowledged.load(Ordering::SeqCst) == 1);
+    eventually("the pull ends", || reading.is_finished());
+    reading.join().unwrap().unwrap();
+}
+
 /// Sets the partition's error code to `UNKNOWN_SERVER_ERROR`.
 fn fail_for(duration: Duration, response: &mut [u8]) -> bool {
     static BEGAN: OnceLock<Instant> = OnceLock::new();
+    let Some(error) = error_in(response) else { return false };
+    error.copy_from_slice(&(-1_i16).to_be_bytes());
+    BEGAN.get_or_init(Instant::now).elapsed() > duration
+}
+
+/// The partition's error code in a response about one partition.
+fn error_in(response: &mut [u8]) -> Option<&mut [u8]> {
     // Length, correlation id, tags; throttle time, error, session id; then one topic with its id,
     // and one partition with its index and error.
     const TOPICS: usize = (4 + 4 + 1) + (4 + 2 + 4);
     const PARTITIONS: usize = TOPICS + 1 + 16;
     const ERROR: usize = PARTITIONS + 1 + 4;
     const ONE: u8 = 2;
-    if response.len() > ERROR + 2 && (response[TOPICS], response[PARTITIONS]) == (ONE, ONE) {
-        response[ERROR..ERROR + 2].copy_from_slice(&(-1_i16).to_be_bytes());
-        return BEGAN.get_or_init(Instant::now).elapsed() > duration;
-    }
-    false
+    let is_about_one = response.len() > ERROR + 2 && (response[TOPICS], response[PARTITIONS]) == (ONE, ONE);
+    is_about_one.then(|| &mut response[ERROR..ERROR + 2])
 }
