@@ -20,6 +20,8 @@ pub struct Host {
     /// Its configuration makes the creation of a producer fail after all arguments are checked,
     /// unless the options of the producer correct it.
     pub rejecting: *mut octopus_topic,
+    /// Kept, so that its handle is no leak: a topic does not hold its driver.
+    _rejecting_driver: *mut octopus_driver,
     pub plain: *mut octopus_producer,
     pub small: *mut octopus_producer,
     pub by_host: *mut octopus_producer,
@@ -71,6 +73,7 @@ impl Host {
         let small = octopus_text::of(r#"{"kafka": {"message.max.bytes": 1000}}"#);
         // Producers are idempotent, which requires `acks=all`.
         let invalid = r#"{"embedded": {}, "disable_info_topic": true, "kafka": {"acks": 1}}"#;
+        let rejecting_driver = self::driver(invalid);
         let plain = producer(topic, octopus_text::EMPTY);
         let read = open(driver, "read", octopus_text::EMPTY);
         let (consumer, events) = events(read, producer(read, octopus_text::EMPTY));
@@ -81,7 +84,8 @@ impl Host {
         Host {
             driver,
             topic,
-            rejecting: open(self::driver(invalid), "rejecting", octopus_text::EMPTY),
+            rejecting: open(rejecting_driver, "rejecting", octopus_text::EMPTY),
+            _rejecting_driver: rejecting_driver,
             plain,
             small: producer(topic, small),
             by_host: producer(by_host, octopus_text::EMPTY),
