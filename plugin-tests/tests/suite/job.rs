@@ -10,13 +10,14 @@ use serde_json::Value;
 
 use crate::support::{octopus, save_output};
 
-/// The command that runs the job with this configuration. Its environment has only `variables`, and
-/// the options of the sanitizer that it may have been built with.
+/// The command that runs the job with this configuration. Its environment has only `variables`, the
+/// options of the sanitizer that it may have been built with, and the protection of the library that
+/// is switched off (`ci/faults.sh --protections`).
 pub fn job(config: &Value, arguments: &[&str], variables: &[(&str, &str)]) -> Command {
     let mut command = Command::new(job_program());
     command.arg(config.to_string()).args(arguments).env_clear().env("OCTOPUS_LIBRARY", octopus().path());
     command.env("HOME", folder("empty-home")).envs(variables.iter().copied());
-    command.envs(env::vars().filter(|(name, _)| name.ends_with("SAN_OPTIONS")));
+    command.envs(env::vars().filter(|(name, _)| name.ends_with("SAN_OPTIONS") || name == "OCTOPUS_TEST_WITHOUT"));
     command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
     command
 }
