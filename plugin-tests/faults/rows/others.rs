@@ -84,7 +84,10 @@ pub fn resource_limits(run: &Run) -> Result<Tally> {
 pub fn limits(run: &Run) -> Result<Tally> {
     suite(
         run,
-        &["limits::oversized_batch_is_reported_and_other_partitions_continue"],
+        &[
+            "limits::oversized_batch_is_reported_and_other_partitions_continue",
+            "limits::oversized_batch_is_reported_by_each_pull_with_a_long_backoff",
+        ],
         &["limits::each_codec_obeys_the_limit_on_decompressed_bytes_exactly"],
     )
 }

@@ -69,6 +69,25 @@ fn each_codec_obeys_the_limit_on_decompressed_bytes_exactly() {
     }
 }
 
+/// Failures that the consumer only counts would be reported after ten of them, and not between two
+/// that are seconds apart.
+#[test]
+fn oversized_batch_is_reported_by_each_pull_with_a_long_backoff() {
+    let topic = topic_for_large_events(Kafka::shared(), 1);
+    let producer = topic.producer("").kafka("message.max.bytes", 20_000_000).make().unwrap();
+    producer.push(&NewEvent::json(&json!(1)).data(&[b'a'; 5_000_000])).unwrap().wait(TIMEOUT).unwrap();
+    let consumer = topic.consumer(&unique("reader")).kafka("receive.message.max.bytes", 1_000_512);
+    let consumer = consumer.kafka("fetch.max.bytes", 1_000_000).kafka("fetch.error.backoff.ms", 6_000).make().unwrap();
+    let started = Instant::now();
+    let first = persistent_error(&consumer);
+    assert!(started.elapsed() < REPORT_TIMEOUT, "{:?}", started.elapsed());
+    assert_eq!((first.status, first.retriable), (Status::TooLarge, false), "{first}");
+    while started.elapsed() < REPORT_TIMEOUT {
+        let error = consumer.next(Duration::from_millis(200)).unwrap_err();
+        assert_eq!(error.message, first.message);
+    }
+}
+
 #[test]
 fn oversized_batch_is_reported_and_other_partitions_continue() {
     for kafka in [Kafka::shared(), Kafka::cluster_of_three()] {
