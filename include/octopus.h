@@ -5,7 +5,7 @@
  * Load liboctopus.so with dlopen, or link it. Call octopus_register: it returns a table of
  * functions for each type of object. octopus.hpp wraps this header for C++17.
  *
- * Rules for all functions; docs/abi.md has them in full:
+ * Rules for all functions; docs/reference/abi.md has them in full:
  *
  * - Results: a function that can fail returns an octopus_status. Results are written on success
  *   only.
@@ -694,7 +694,7 @@ typedef struct octopus_create_topic_args {
     uint64_t size;
     /**
      * Options as a JSON object: `num_partitions`, `replication_factor`, `disable_info_topic`,
-     * `config`; see docs/configuration.md.
+     * `config`; see docs/reference/configuration.md.
      */
     struct octopus_text options;
     /**
@@ -902,7 +902,7 @@ typedef struct octopus_driver_api {
     /**
      * Creates a driver.
      *
-     * @param config The configuration as a JSON object; see docs/configuration.md. Copied during
+     * @param config The configuration as a JSON object; see docs/reference/configuration.md. Copied during
      * the call.
      * @param services Callbacks of the host; may be NULL. The plugin takes ownership of them, even
      * if the function fails.
@@ -1115,7 +1115,7 @@ typedef struct octopus_producer_args {
      */
     struct octopus_text name;
     /**
-     * Options as a JSON object; see docs/configuration.md.
+     * Options as a JSON object; see docs/reference/configuration.md.
      *
      * Its `kafka` object overrides properties of the driver; `client` is `"shared"` or
      * `"dedicated"`. Any JSON value that is not an object is ignored.
@@ -1175,7 +1175,7 @@ typedef struct octopus_consumer_args {
      */
     struct octopus_text name;
     /**
-     * Options as a JSON object; see docs/configuration.md.
+     * Options as a JSON object; see docs/reference/configuration.md.
      *
      * Its `kafka` object overrides properties of the driver. Any JSON value that is not an object
      * is ignored.
@@ -2386,7 +2386,7 @@ typedef struct octopus_api {
 #define OCTOPUS_WOULD_BLOCK 4
 
 /**
- * An argument breaks a rule of docs/abi.md, "Arguments".
+ * An argument breaks a rule of docs/reference/abi.md, "Arguments".
  *
  * For example NULL where a pointer is required, a struct of size 0, a pointer that is not aligned,
  * a text that is not UTF-8, a topic name that Kafka rejects, or a getter of another kind of
@@ -2482,7 +2482,7 @@ typedef struct octopus_api {
  * The object belongs to the parent of this forked process, or the library can't be loaded again
  * for this process.
  *
- * Create a driver in this process; see docs/abi.md, "Fork".
+ * Create a driver in this process; see docs/reference/abi.md, "Fork".
  */
 #define OCTOPUS_FORKED -16
 
@@ -2503,7 +2503,7 @@ typedef struct octopus_api {
  * Records of a partition can't be decoded, for example because of a wrong checksum or length.
  *
  * `octopus_error_api::skipped` has the offsets that are skipped, as soon as the end of the damage
- * is known. See the consumer option `on_damaged` in docs/configuration.md.
+ * is known. See the consumer option `on_damaged` in docs/reference/configuration.md.
  */
 #define OCTOPUS_DAMAGED_DATA -19
 

@@ -244,7 +244,7 @@ private:
 /// @since 0.1
 struct ConsumerOptions {
     /// A JSON object; its `kafka` object overrides properties of the driver. See
-    /// docs/configuration.md.
+    /// docs/reference/configuration.md.
     std::string_view options = {};
     /// The number of events in a batch; 0 for no preference, or OCTOPUS_BATCH_SIZE_ADAPTIVE.
     std::uint64_t batch_size = 0;

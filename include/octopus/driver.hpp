@@ -26,7 +26,7 @@ namespace octopus {
 /// @since 0.1
 struct TopicOptions {
     /// A JSON object: `num_partitions`, `replication_factor`, `disable_info_topic`, `config`; see
-    /// docs/configuration.md.
+    /// docs/reference/configuration.md.
     std::string_view options = {};
     /// The validator, a JSON object with a `"type"`.
     std::string_view validator = {};
@@ -102,7 +102,7 @@ public:
     /// Creates a driver. Does not wait for a broker.
     ///
     /// @param library The plugin.
-    /// @param config The configuration as a JSON object; see docs/configuration.md.
+    /// @param config The configuration as a JSON object; see docs/reference/configuration.md.
     /// @param services Callbacks of the host.
     /// @throws Error with OCTOPUS_INVALID_CONFIGURATION or OCTOPUS_UNSUPPORTED.
     Driver(const Library &library, std::string_view config, Services services = {})

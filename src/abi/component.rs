@@ -1,6 +1,6 @@
 //! Components that a host registers: its functions as implementations of the core's traits.
 
-// The contract of each slot is in docs/abi.md and in the comments of its table.
+// The contract of each slot is in docs/reference/abi.md and in the comments of its table.
 #![allow(clippy::missing_safety_doc, clippy::multiple_unsafe_ops_per_block)]
 
 mod reply;

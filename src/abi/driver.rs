@@ -36,7 +36,7 @@ pub struct octopus_create_topic_args {
     /// `sizeof(octopus_create_topic_args)`, set by the host.
     pub size: u64,
     /// Options as a JSON object: `num_partitions`, `replication_factor`, `disable_info_topic`,
-    /// `config`; see docs/configuration.md.
+    /// `config`; see docs/reference/configuration.md.
     pub options: octopus_text,
     /// The validator, a JSON object with a `"type"`; empty: `{"type":"default"}`.
     pub validator: octopus_text,
@@ -64,7 +64,7 @@ pub struct octopus_driver_api {
     pub size: u64,
     /// Creates a driver.
     ///
-    /// @param config The configuration as a JSON object; see docs/configuration.md. Copied during
+    /// @param config The configuration as a JSON object; see docs/reference/configuration.md. Copied during
     /// the call.
     /// @param services Callbacks of the host; may be NULL. The plugin takes ownership of them, even
     /// if the function fails.

@@ -1,6 +1,6 @@
 //! ABI slots of errors. They can't fail, so they return their result instead of a status.
 
-// The contract of each slot is in docs/abi.md and in the comments of its table.
+// The contract of each slot is in docs/reference/abi.md and in the comments of its table.
 #![allow(clippy::missing_safety_doc, clippy::multiple_unsafe_ops_per_block)]
 
 use super::args::octopus_text;

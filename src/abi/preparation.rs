@@ -1,7 +1,7 @@
 //! Preparations: functions of the host that validate and serialize one event, as an implementation
 //! of the core's trait.
 
-// The contract of each slot is in docs/abi.md and in the comments of its table.
+// The contract of each slot is in docs/reference/abi.md and in the comments of its table.
 #![allow(clippy::missing_safety_doc, clippy::multiple_unsafe_ops_per_block)]
 
 use std::ffi::c_void;

@@ -34,7 +34,7 @@ pub const OCTOPUS_CLOSED: octopus_status = 3;
 /// task of the producer's thread pool. Of a getter of a future: there is no result yet.
 pub const OCTOPUS_WOULD_BLOCK: octopus_status = 4;
 
-/// An argument breaks a rule of docs/abi.md, "Arguments".
+/// An argument breaks a rule of docs/reference/abi.md, "Arguments".
 ///
 /// For example NULL where a pointer is required, a struct of size 0, a pointer that is not aligned,
 /// a text that is not UTF-8, a topic name that Kafka rejects, or a getter of another kind of
@@ -85,7 +85,7 @@ pub const OCTOPUS_CALLBACK_FAILED: octopus_status = -15;
 /// The object belongs to the parent of this forked process, or the library can't be loaded again
 /// for this process.
 ///
-/// Create a driver in this process; see docs/abi.md, "Fork".
+/// Create a driver in this process; see docs/reference/abi.md, "Fork".
 pub const OCTOPUS_FORKED: octopus_status = -16;
 /// The plugin panicked, which is a bug of Octopus; the object is poisoned and can only be released.
 pub const OCTOPUS_PANICKED: octopus_status = -17;
@@ -97,7 +97,7 @@ pub const OCTOPUS_RESOURCE_LIMIT: octopus_status = -18;
 /// Records of a partition can't be decoded, for example because of a wrong checksum or length.
 ///
 /// `octopus_error_api::skipped` has the offsets that are skipped, as soon as the end of the damage
-/// is known. See the consumer option `on_damaged` in docs/configuration.md.
+/// is known. See the consumer option `on_damaged` in docs/reference/configuration.md.
 pub const OCTOPUS_DAMAGED_DATA: octopus_status = -19;
 
 /// The status that reports an error of this kind.

@@ -1,6 +1,6 @@
 //! Strings that the plugin allocates for the host, and the table of their functions.
 
-// The contract of each slot is in docs/abi.md and in the comments of its table.
+// The contract of each slot is in docs/reference/abi.md and in the comments of its table.
 #![allow(clippy::missing_safety_doc, clippy::multiple_unsafe_ops_per_block)]
 
 use super::args::octopus_text;

@@ -1,7 +1,7 @@
 //! Tests of the rules that hold for every slot: a panic inside becomes a status and poisons that
 //! one object. Tests of the rules for structs that grow, and for the ownership of callbacks.
 
-// The contract of each slot is in docs/abi.md and in the comments of its table.
+// The contract of each slot is in docs/reference/abi.md and in the comments of its table.
 #![allow(clippy::missing_safety_doc, clippy::multiple_unsafe_ops_per_block)]
 
 use std::cell::Cell;

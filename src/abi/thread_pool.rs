@@ -1,7 +1,7 @@
 //! ABI slots of thread pools. Each slot validates its arguments, makes one call into
 //! `crate::support::thread_pool` and converts the result.
 
-// The contract of each slot is in docs/abi.md and in the comments of its table.
+// The contract of each slot is in docs/reference/abi.md and in the comments of its table.
 #![allow(clippy::missing_safety_doc, clippy::multiple_unsafe_ops_per_block)]
 
 use std::ffi::c_void;

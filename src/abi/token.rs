@@ -1,6 +1,6 @@
 //! Token providers of the host, for SASL OAUTHBEARER and for the topic service.
 
-// The contract of each slot is in docs/abi.md and in the comments of its table.
+// The contract of each slot is in docs/reference/abi.md and in the comments of its table.
 #![allow(clippy::missing_safety_doc, clippy::multiple_unsafe_ops_per_block)]
 
 use std::ffi::c_void;

@@ -1,7 +1,7 @@
 //! ABI slots of topics. Each slot validates its arguments, makes one call into
 //! `crate::client::topic` and converts the result.
 
-// The contract of each slot is in docs/abi.md and in the comments of its table.
+// The contract of each slot is in docs/reference/abi.md and in the comments of its table.
 #![allow(clippy::missing_safety_doc, clippy::multiple_unsafe_ops_per_block)]
 
 use std::sync::Arc;
@@ -53,7 +53,7 @@ pub struct octopus_producer_args {
     pub size: u64,
     /// The name that log messages and statistics show.
     pub name: octopus_text,
-    /// Options as a JSON object; see docs/configuration.md.
+    /// Options as a JSON object; see docs/reference/configuration.md.
     ///
     /// Its `kafka` object overrides properties of the driver; `client` is `"shared"` or
     /// `"dedicated"`. Any JSON value that is not an object is ignored.
@@ -101,7 +101,7 @@ pub struct octopus_consumer_args {
     /// Consumers with the same name share the partitions, and continue at the offset that the name
     /// committed.
     pub name: octopus_text,
-    /// Options as a JSON object; see docs/configuration.md.
+    /// Options as a JSON object; see docs/reference/configuration.md.
     ///
     /// Its `kafka` object overrides properties of the driver. Any JSON value that is not an object
     /// is ignored.

@@ -1,5 +1,5 @@
 //! Parses JSON into typed settings. Rejects invalid options by the name of their key, before
-//! anything reaches Kafka. This module implements docs/configuration.md and does not depend on the
+//! anything reaches Kafka. This module implements docs/reference/configuration.md and does not depend on the
 //! clients that the settings configure.
 
 mod msk;

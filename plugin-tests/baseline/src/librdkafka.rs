@@ -219,7 +219,7 @@ pub struct Consumer {
 }
 
 impl Consumer {
-    /// Sets the properties that the plugin sets: docs/configuration.md, "Consumers".
+    /// Sets the properties that the plugin sets: docs/reference/configuration.md, "Consumers".
     pub fn new(job: &Job) -> Self {
         let ours = [
             ("group.id", job.topic.as_str()),

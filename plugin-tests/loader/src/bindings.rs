@@ -569,7 +569,7 @@ pub struct octopus_create_topic_args {
     /// `sizeof(octopus_create_topic_args)`, set by the host.
     pub size: u64,
     /// Options as a JSON object: `num_partitions`, `replication_factor`, `disable_info_topic`,
-    /// `config`; see docs/configuration.md.
+    /// `config`; see docs/reference/configuration.md.
     pub options: octopus_text,
     /// The validator, a JSON object with a `"type"`; empty: `{"type":"default"}`.
     pub validator: octopus_text,
@@ -803,7 +803,7 @@ pub struct octopus_driver_api {
     pub size: u64,
     /// Creates a driver.
     ///
-    /// @param config The configuration as a JSON object; see docs/configuration.md. Copied during
+    /// @param config The configuration as a JSON object; see docs/reference/configuration.md. Copied during
     /// the call.
     /// @param services Callbacks of the host; may be NULL. The plugin takes ownership of them, even
     /// if the function fails.
@@ -1054,7 +1054,7 @@ pub struct octopus_producer_args {
     pub size: u64,
     /// The name that log messages and statistics show.
     pub name: octopus_text,
-    /// Options as a JSON object; see docs/configuration.md.
+    /// Options as a JSON object; see docs/reference/configuration.md.
     ///
     /// Its `kafka` object overrides properties of the driver; `client` is `"shared"` or
     /// `"dedicated"`. Any JSON value that is not an object is ignored.
@@ -1116,7 +1116,7 @@ pub struct octopus_consumer_args {
     /// Consumers with the same name share the partitions, and continue at the offset that the name
     /// committed.
     pub name: octopus_text,
-    /// Options as a JSON object; see docs/configuration.md.
+    /// Options as a JSON object; see docs/reference/configuration.md.
     ///
     /// Its `kafka` object overrides properties of the driver. Any JSON value that is not an object
     /// is ignored.
@@ -2458,7 +2458,7 @@ pub const OCTOPUS_CLOSED: i32 = 3;
 /// Of a push: the in-flight limit is reached, and the calling thread is a plugin thread or runs a
 /// task of the producer's thread pool. Of a getter of a future: there is no result yet.
 pub const OCTOPUS_WOULD_BLOCK: i32 = 4;
-/// An argument breaks a rule of docs/abi.md, "Arguments".
+/// An argument breaks a rule of docs/reference/abi.md, "Arguments".
 ///
 /// For example NULL where a pointer is required, a struct of size 0, a pointer that is not aligned,
 /// a text that is not UTF-8, a topic name that Kafka rejects, or a getter of another kind of
@@ -2509,7 +2509,7 @@ pub const OCTOPUS_CALLBACK_FAILED: i32 = -15;
 /// The object belongs to the parent of this forked process, or the library can't be loaded again
 /// for this process.
 ///
-/// Create a driver in this process; see docs/abi.md, "Fork".
+/// Create a driver in this process; see docs/reference/abi.md, "Fork".
 pub const OCTOPUS_FORKED: i32 = -16;
 /// The plugin panicked, which is a bug of Octopus; the object is poisoned and can only be released.
 pub const OCTOPUS_PANICKED: i32 = -17;
@@ -2521,7 +2521,7 @@ pub const OCTOPUS_RESOURCE_LIMIT: i32 = -18;
 /// Records of a partition can't be decoded, for example because of a wrong checksum or length.
 ///
 /// `octopus_error_api::skipped` has the offsets that are skipped, as soon as the end of the damage
-/// is known. See the consumer option `on_damaged` in docs/configuration.md.
+/// is known. See the consumer option `on_damaged` in docs/reference/configuration.md.
 pub const OCTOPUS_DAMAGED_DATA: i32 = -19;
 /// The type of `octopus_register`, the only symbol of the library.
 pub type octopus_register_fn = ::core::option::Option<unsafe extern "C" fn(arg1: u32) -> *const octopus_api>;

@@ -107,7 +107,7 @@ impl Library {
         &self.tables.api
     }
 
-    /// Makes a driver from its configuration (docs/configuration.md), without connecting to a
+    /// Makes a driver from its configuration (docs/reference/configuration.md), without connecting to a
     /// broker yet.
     ///
     /// [`Status::InvalidConfiguration`](crate::Status::InvalidConfiguration) names the wrong key,

@@ -66,7 +66,7 @@ impl TopicOptions {
         self.text(TopicText::Serializer, json.into().to_string())
     }
 
-    /// Any option of docs/configuration.md, such as `config` with the settings of the Kafka topic.
+    /// Any option of docs/reference/configuration.md, such as `config` with the settings of the Kafka topic.
     pub fn option(mut self, key: &str, value: impl Into<Value>) -> Self {
         self.options.set(key, value);
         self

@@ -295,7 +295,7 @@ impl<'a> ProducerBuilder<'a> {
         }
     }
 
-    /// Any option of docs/configuration.md.
+    /// Any option of docs/reference/configuration.md.
     pub fn option(mut self, key: &str, value: impl Into<Value>) -> Self {
         self.options.set(key, value);
         self

@@ -1,6 +1,6 @@
 //! What a function of the host gives to its reply: bytes, or the reason of its failure.
 
-// The contract of each slot is in docs/abi.md and in the comments of its table.
+// The contract of each slot is in docs/reference/abi.md and in the comments of its table.
 #![allow(clippy::missing_safety_doc, clippy::multiple_unsafe_ops_per_block)]
 
 use std::ffi::c_void;

@@ -1,7 +1,7 @@
 //! The slots of consumers. Each one checks its arguments and makes one call into
 //! [`Consumer`].
 
-// The contract of each slot is in docs/abi.md and in the comments of its table.
+// The contract of each slot is in docs/reference/abi.md and in the comments of its table.
 #![allow(clippy::missing_safety_doc, clippy::multiple_unsafe_ops_per_block)]
 
 use super::{OCTOPUS_OFFSET_NONE, OCTOPUS_PROCESS_CONTINUE, OCTOPUS_PROCESS_STOP, octopus_consumer, octopus_processor};

@@ -1,6 +1,6 @@
 //! The slots of drivers. Each one checks its arguments and makes one call into [`Driver`].
 
-// The contract of each slot is in docs/abi.md and in the comments of its table.
+// The contract of each slot is in docs/reference/abi.md and in the comments of its table.
 #![allow(clippy::missing_safety_doc, clippy::multiple_unsafe_ops_per_block)]
 
 use super::{octopus_create_topic_args, octopus_driver};

@@ -56,7 +56,7 @@ pub fn is_retriable(code: i32) -> bool {
     BY_KAFKA.contains(&code) || code == REBALANCE_IN_PROGRESS
 }
 
-/// docs/abi.md, "Statuses".
+/// docs/reference/abi.md, "Statuses".
 pub fn status(code: i32) -> Status {
     match code {
         10 => Status::TooLarge,
