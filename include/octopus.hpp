@@ -28,8 +28,8 @@
  * - Times: std::chrono::milliseconds. A negative time, for example octopus::forever, is no limit.
  * - Callbacks: an exception of a validator, serializer, selector, preparation, processor, token
  *   provider or pool becomes the failure of the operation that called it. All other callbacks must
- *   not throw, since that ends the program. docs/reference/abi.md says which thread calls a callback; on
- *   plugin threads, functions that would wait throw.
+ *   not throw, since that ends the program. docs/reference/abi.md says which thread calls a
+ *   callback; on plugin threads, functions that would wait throw.
  *
  * @since 0.1
  */

@@ -64,8 +64,8 @@ pub struct octopus_driver_api {
     pub size: u64,
     /// Creates a driver.
     ///
-    /// @param config The configuration as a JSON object; see docs/reference/configuration.md. Copied during
-    /// the call.
+    /// @param config The configuration as a JSON object; see docs/reference/configuration.md.
+    /// Copied during the call.
     /// @param services Callbacks of the host; may be NULL. The plugin takes ownership of them, even
     /// if the function fails.
     /// @param driver Receives the driver, which the host releases.

@@ -2,8 +2,8 @@
 //! their doc comments, which therefore are Doxygen.
 //!
 //! A slot validates its arguments, makes one call into the core and converts the result; it
-//! contains no logic. The core does not know this module. docs/reference/abi.md has the rules that hold for
-//! all slots.
+//! contains no logic. The core does not know this module. docs/reference/abi.md has the rules that
+//! hold for all slots.
 
 #![allow(non_camel_case_types)]
 

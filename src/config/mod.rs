@@ -1,6 +1,6 @@
 //! Parses JSON into typed settings. Rejects invalid options by the name of their key, before
-//! anything reaches Kafka. This module implements docs/reference/configuration.md and does not depend on the
-//! clients that the settings configure.
+//! anything reaches Kafka. This module implements docs/reference/configuration.md and does not
+//! depend on the clients that the settings configure.
 
 mod msk;
 mod producer_consumer;

@@ -20,8 +20,8 @@ use crate::run::{Failure, OrFail, Result, Run, Tally, check, eventually};
 const MAX_WAIT: Duration = Duration::from_secs(30);
 /// The time limit of each close.
 const MAX_CLOSE_TIME: Duration = Duration::from_secs(5);
-/// A consumer that leaves its group while the broker is down takes the longest: docs/reference/abi.md,
-/// "Closing and releasing".
+/// A consumer that leaves its group while the broker is down takes the longest:
+/// docs/reference/abi.md, "Closing and releasing".
 const MAX_SETTLE_TIME: Duration = Duration::from_secs(60);
 /// Large enough that a held event keeps its fetch response, and with it the consumer's client.
 const LARGE: usize = 10_000;
@@ -181,8 +181,8 @@ impl Environment<'_> {
         } else {
             let producer = topic.producer("opened").pool(&pool).make().or_fail("creating a producer")?;
             self.push(&producer, &mut handles, rng)?;
-            // A group name is used either by group members or by readers with targets: docs/reference/abi.md,
-            // "Consuming".
+            // A group name is used either by group members or by readers with targets:
+            // docs/reference/abi.md, "Consuming".
             let name = rng.u8(..4);
             let consumer = match rng.bool() {
                 true => topic.consumer(&format!("reader-{name}")).targets(&[0, 1]),

@@ -107,8 +107,8 @@ impl Library {
         &self.tables.api
     }
 
-    /// Makes a driver from its configuration (docs/reference/configuration.md), without connecting to a
-    /// broker yet.
+    /// Makes a driver from its configuration (docs/reference/configuration.md), without connecting
+    /// to a broker yet.
     ///
     /// [`Status::InvalidConfiguration`](crate::Status::InvalidConfiguration) names the wrong key,
     /// [`Status::Unsupported`](crate::Status::Unsupported) the feature that this library is built

@@ -11,8 +11,8 @@ use serde_json::Value;
 use crate::support::{octopus, save_output};
 
 /// The command that runs the job with this configuration. Its environment has only `variables`, the
-/// options of the sanitizer that it may have been built with, and the protection of the library that
-/// is switched off (`ci/faults.sh --protections`).
+/// options of the sanitizer that it may have been built with, and the protection of the library
+/// that is switched off (`ci/faults.sh --protections`).
 pub fn job(config: &Value, arguments: &[&str], variables: &[(&str, &str)]) -> Command {
     let mut command = Command::new(job_program());
     command.arg(config.to_string()).args(arguments).env_clear().env("OCTOPUS_LIBRARY", octopus().path());
