@@ -10,7 +10,7 @@ use crate::error::{Result, Status};
 use crate::event::Event;
 use crate::future::Pull;
 use crate::handle::Handle;
-use crate::options::Options;
+use crate::options::{Options, client_options};
 use crate::processing::{Bounds, Flow, Run};
 use crate::raw::{call, millis, optional_text, text};
 use crate::thread_pool::ThreadPool;
@@ -212,37 +212,7 @@ impl<'a> ConsumerBuilder<'a> {
         }
     }
 
-    /// Any option of docs/reference/configuration.md.
-    pub fn option(mut self, key: &str, value: impl Into<Value>) -> Self {
-        self.options.set(key, value);
-        self
-    }
-
-    /// A property of librdkafka. It overrides the driver's.
-    pub fn kafka(mut self, property: &str, value: impl Into<Value>) -> Self {
-        self.options.set_kafka(property, value);
-        self
-    }
-
-    /// Sets all options to a text, without checking that it is JSON.
-    pub fn options_text(mut self, text: &str) -> Self {
-        self.options.text = Some(text.to_owned());
-        self
-    }
-
-    /// The number of events in a batch; 0 for no preference,
-    /// [`OCTOPUS_BATCH_SIZE_ADAPTIVE`](crate::abi::OCTOPUS_BATCH_SIZE_ADAPTIVE) to adapt to the
-    /// load.
-    pub fn batch_size(mut self, events: u64) -> Self {
-        self.batch_size = events;
-        self
-    }
-
-    /// The number of batches in memory; 0 for no preference.
-    pub fn max_batches(mut self, batches: u64) -> Self {
-        self.max_batches = batches;
-        self
-    }
+    client_options!();
 
     /// Reads these partitions only, without joining the group; by default those that the group
     /// assigns.

@@ -66,7 +66,8 @@ impl TopicOptions {
         self.text(TopicText::Serializer, json.into().to_string())
     }
 
-    /// Any option of docs/reference/configuration.md, such as `config` with the settings of the Kafka topic.
+    /// Any option of docs/reference/configuration.md, such as `config` with the settings of the
+    /// Kafka topic.
     pub fn option(mut self, key: &str, value: impl Into<Value>) -> Self {
         self.options.set(key, value);
         self
@@ -129,6 +130,44 @@ impl Options {
         (!object.is_empty()).then(|| Value::Object(object).to_string())
     }
 }
+
+/// Defines the methods of a builder for the options that producers and consumers share.
+macro_rules! client_options {
+    () => {
+        /// Any option of docs/reference/configuration.md.
+        pub fn option(mut self, key: &str, value: impl Into<Value>) -> Self {
+            self.options.set(key, value);
+            self
+        }
+
+        /// A property of librdkafka. It overrides the driver's.
+        pub fn kafka(mut self, property: &str, value: impl Into<Value>) -> Self {
+            self.options.set_kafka(property, value);
+            self
+        }
+
+        /// Sets all options to a text, without checking that it is JSON.
+        pub fn options_text(mut self, text: &str) -> Self {
+            self.options.text = Some(text.to_owned());
+            self
+        }
+
+        /// The number of events in a batch; 0 for no preference,
+        /// [`OCTOPUS_BATCH_SIZE_ADAPTIVE`](crate::abi::OCTOPUS_BATCH_SIZE_ADAPTIVE) to adapt to the
+        /// load.
+        pub fn batch_size(mut self, events: u64) -> Self {
+            self.batch_size = events;
+            self
+        }
+
+        /// The number of batches in memory; 0 for no preference.
+        pub fn max_batches(mut self, batches: u64) -> Self {
+            self.max_batches = batches;
+            self
+        }
+    };
+}
+pub(crate) use client_options;
 
 #[cfg(test)]
 mod tests {
