@@ -15,7 +15,7 @@ use std::path::{Path, PathBuf};
 
 pub use config::Features;
 
-use queue::Queue;
+use queue::PatchQueue;
 use sources::{Sources, TargetSystem};
 
 /// The directory of sources that replaces those of rdkafka-sys. Set by `ci/librdkafka.sh bump`.
@@ -70,7 +70,7 @@ impl Build {
             None => None,
             Some(directory) => {
                 println!("cargo:rerun-if-changed={}", directory.display());
-                let queue = Queue::read(directory)?.without(&omitted_patches()?)?;
+                let queue = PatchQueue::read(directory)?.without(&omitted_patches()?)?;
                 queue.apply(&mut tree)?;
                 Some(format!("{}+octopus.{}", tree.version()?, queue.last_number()))
             }

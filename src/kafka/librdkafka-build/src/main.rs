@@ -11,7 +11,7 @@
 use std::path::Path;
 use std::process::ExitCode;
 
-use librdkafka_build::queue::{Patch, Queue};
+use librdkafka_build::queue::{Patch, PatchQueue};
 use librdkafka_build::sources::{self, Sources};
 
 fn main() -> ExitCode {
@@ -34,7 +34,7 @@ fn main() -> ExitCode {
 }
 
 fn list(patches: &Path) -> Result<(), String> {
-    for patch in Queue::read(patches)?.patches() {
+    for patch in PatchQueue::read(patches)?.patches() {
         let kind = format!("{:?}", patch.kind).to_lowercase();
         println!("{}\t{kind}\t{}\t{}", patch.number, patch.name, patch.test.lines().next().unwrap_or_default());
     }
@@ -42,7 +42,7 @@ fn list(patches: &Path) -> Result<(), String> {
 }
 
 fn report(patches: &Path, librdkafka: &Path) -> Result<(), String> {
-    let queue = Queue::read(patches)?;
+    let queue = PatchQueue::read(patches)?;
     let mut sources = Sources::read(librdkafka)?;
     println!("| patch | on {} | |\n| --- | --- | --- |", sources.version()?);
     let mut omitted: Vec<u32> = Vec::new();

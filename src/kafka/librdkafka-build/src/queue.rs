@@ -11,7 +11,7 @@ use crate::sources::Sources;
 
 /// What a patch is for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Kind {
+pub enum PatchKind {
     /// Corrects a bug that upstream has, too.
     Fix,
     /// Corrects a bug that a newer version of librdkafka has corrected.
@@ -22,13 +22,13 @@ pub enum Kind {
     Hook,
 }
 
-impl Kind {
+impl PatchKind {
     fn parse(word: &str) -> Option<Self> {
         Some(match word {
-            "fix" => Kind::Fix,
-            "backport" => Kind::Backport,
-            "perf" => Kind::Perf,
-            "hook" => Kind::Hook,
+            "fix" => PatchKind::Fix,
+            "backport" => PatchKind::Backport,
+            "perf" => PatchKind::Perf,
+            "hook" => PatchKind::Hook,
             _ => return None,
         })
     }
@@ -37,7 +37,7 @@ impl Kind {
 /// One file of the queue.
 pub struct Patch {
     pub number: u32,
-    pub kind: Kind,
+    pub kind: PatchKind,
     /// `0004-fix-committed-offsets-retry`.
     pub name: String,
     /// The problem without the patch.
@@ -77,7 +77,8 @@ impl Patch {
         let name = file_name.strip_suffix(".patch").unwrap_or(file_name);
         let mut words = name.splitn(3, '-');
         let number = words.next().filter(|digits| digits.len() == 4).and_then(|digits| digits.parse().ok());
-        let (Some(number), Some(kind), Some(_)) = (number, words.next().and_then(Kind::parse), words.next()) else {
+        let (Some(number), Some(kind), Some(_)) = (number, words.next().and_then(PatchKind::parse), words.next())
+        else {
             return Err(format!("{file_name}: a patch is named NNNN-fix|backport|perf|hook-NAME.patch"));
         };
         let diff_at = text.find("\n--- ").ok_or_else(|| format!("{file_name}: no line that starts with \"--- \""))? + 1;
@@ -173,14 +174,14 @@ fn field(header: &str, key: &str) -> Option<String> {
 }
 
 /// All patches, in order.
-pub struct Queue {
+pub struct PatchQueue {
     patches: Vec<Patch>,
     last_number: u32,
     /// The functions of omitted patches.
     missing_hooks: Vec<String>,
 }
 
-impl Queue {
+impl PatchQueue {
     /// # Errors
     /// If a file is no patch of the queue, or a number is missing or used twice.
     pub fn read(directory: &Path) -> Result<Self, String> {
@@ -193,7 +194,7 @@ impl Queue {
                 patches.push(Patch::parse(&name, &fs::read_to_string(&path).map_err(failed)?)?);
             }
         }
-        Queue::new(patches)
+        PatchQueue::new(patches)
     }
 
     fn new(mut patches: Vec<Patch>) -> Result<Self, String> {
@@ -210,7 +211,7 @@ impl Queue {
             }
         }
         let last_number = patches.last().map_or(0, |patch| patch.number);
-        Ok(Queue { patches, last_number, missing_hooks: Vec::new() })
+        Ok(PatchQueue { patches, last_number, missing_hooks: Vec::new() })
     }
 
     /// Omits these patches and those that require one of them. The functions that these add for

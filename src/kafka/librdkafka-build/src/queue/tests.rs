@@ -73,7 +73,7 @@ fn patch_creates_and_deletes_files() {
 fn header_fields_include_continuation_lines() {
     let patch =
         Patch::parse("0012-perf-x.patch", &text(TWO_FILES).replace("Requires: none", "Requires: 3, 0007")).unwrap();
-    assert_eq!((patch.number, patch.kind, patch.name.as_str()), (12, Kind::Perf, "0012-perf-x"));
+    assert_eq!((patch.number, patch.kind, patch.name.as_str()), (12, PatchKind::Perf, "0012-perf-x"));
     assert_eq!((patch.reason.as_str(), patch.test.as_str()), ("A reason\nin two lines.", "suite a::b"));
     assert_eq!(patch.requires, [3, 7]);
 }
@@ -92,11 +92,11 @@ fn wrong_name_or_header_is_an_error_with_the_format() {
 
 #[test]
 fn duplicate_number_or_later_requirement_is_an_error() {
-    let same = Queue::new(vec![patch("0001-fix-a.patch", TWO_FILES), patch("0001-fix-b.patch", TWO_FILES)]);
+    let same = PatchQueue::new(vec![patch("0001-fix-a.patch", TWO_FILES), patch("0001-fix-b.patch", TWO_FILES)]);
     assert!(same.err().unwrap().contains("same number"));
     let mut first = patch("0001-fix-a.patch", TWO_FILES);
     first.requires = vec![2];
-    let later = Queue::new(vec![first, patch("0002-fix-b.patch", TWO_FILES)]);
+    let later = PatchQueue::new(vec![first, patch("0002-fix-b.patch", TWO_FILES)]);
     assert!(later.err().unwrap().contains("requires 2"));
 }
 
@@ -108,7 +108,7 @@ fn omitting_a_patch_omits_those_that_require_it() {
             patch.requires = requires;
             patch
         });
-        Queue::new(patches.into()).unwrap()
+        PatchQueue::new(patches.into()).unwrap()
     };
     let left = queue().without(&[1]).unwrap();
     assert_eq!(left.patches().iter().map(|patch| patch.number).collect::<Vec<_>>(), [4]);
@@ -128,15 +128,15 @@ fn function_of_omitted_hook_returns_zero() {
 
 #[test]
 fn conflict_of_queue_says_what_to_do() {
-    let queue = Queue::new(vec![patch("0001-fix-both.patch", TWO_FILES)]).unwrap();
+    let queue = PatchQueue::new(vec![patch("0001-fix-both.patch", TWO_FILES)]).unwrap();
     let error = queue.apply(&mut sources_with(&[("src/a.c", "another\n")])).unwrap_err();
     for part in ["0001-fix-both.patch", "src/a.c", "rdkafka-sys", "ci/librdkafka.sh bump", "docs/librdkafka.md"] {
         assert!(error.contains(part), "{part} is not in: {error}");
     }
 }
 
-fn own_queue() -> Queue {
-    Queue::read(&PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../patches")).unwrap()
+fn own_queue() -> PatchQueue {
+    PatchQueue::read(&PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../patches")).unwrap()
 }
 
 /// librdkafka's sources without patches.
@@ -158,7 +158,7 @@ fn own_queue_has_no_gap_and_a_test_for_each_fix() {
     let queue = own_queue();
     let numbers: Vec<_> = queue.patches().iter().map(|patch| patch.number).collect();
     assert!(numbers.iter().copied().eq(1..=queue.last_number()), "{numbers:?}");
-    for patch in queue.patches().iter().filter(|patch| patch.kind == Kind::Fix) {
+    for patch in queue.patches().iter().filter(|patch| patch.kind == PatchKind::Fix) {
         let command = patch.test.lines().next().unwrap();
         let runs = ["unit ", "suite ", "faults ", "sanitize "].iter().any(|kind| command.starts_with(kind));
         assert!(runs, "{}: Test: {command}", patch.name);
@@ -175,7 +175,7 @@ fn own_queue_is_listed_in_the_docs() {
         let row = format!("| {} | {} |", &patch.name[..4], &patch.name[5..]);
         assert!(page.contains(&row), "docs/librdkafka.md has no row that starts with {row}");
     }
-    for patch in queue.patches().iter().filter(|patch| patch.kind == Kind::Fix) {
+    for patch in queue.patches().iter().filter(|patch| patch.kind == PatchKind::Fix) {
         assert!(page.contains(&format!("### {}, as ", &patch.name[..4])), "{}: no text for upstream", patch.name);
     }
     let version = format!("+octopus.{}`", queue.last_number());
