@@ -1,7 +1,9 @@
 //! The producers of a client that fails.
 
 use std::sync::Arc;
+use std::time::Duration;
 
+use octopus_testkit::poll;
 use parking_lot::Mutex;
 use rdkafka::bindings as rd;
 
@@ -28,11 +30,8 @@ fn producer(connection: &Connection, name: &str, options: &str) -> KafkaProducer
 }
 
 fn wait_until(condition: &str, is_met: impl Fn() -> bool) {
-    let began = Instant::now();
-    while !is_met() {
-        assert!(began.elapsed() < std::time::Duration::from_secs(20), "timeout while waiting for {condition}");
-        std::thread::sleep(std::time::Duration::from_millis(5));
-    }
+    let met = poll(Duration::from_secs(20), || is_met().then_some(()));
+    assert!(met.is_some(), "timeout while waiting for {condition}");
 }
 
 /// A producer that is created later gets a new client, and a client with other properties is

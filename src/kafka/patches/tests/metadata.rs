@@ -1,11 +1,10 @@
 //! Metadata: responses that arrive while a client or its last broker goes away.
 
-use std::net::{Shutdown, TcpListener, TcpStream};
 use std::ptr::null_mut;
-use std::sync::{Arc, Mutex};
 use std::thread;
 use std::time::Duration;
 
+use octopus_testkit::proxy::{NetworkFault, Proxy};
 use rdkafka::bindings as rd;
 use rdkafka::mocking::MockCluster;
 use rdkafka::types::RDKafkaRespErr;
@@ -44,45 +43,6 @@ fn describe_topics_response_during_destroy_is_discarded() {
     drop(client);
 }
 
-/// A TCP proxy whose address stays the same while its target changes.
-struct Forwarder {
-    address: String,
-    target: Arc<Mutex<String>>,
-    open: Arc<Mutex<Vec<TcpStream>>>,
-}
-
-impl Forwarder {
-    fn start(target: String) -> Self {
-        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-        let address = listener.local_addr().unwrap().to_string();
-        let (target, open) = (Arc::new(Mutex::new(target)), Arc::new(Mutex::new(Vec::new())));
-        let forwarder = Forwarder { address, target: target.clone(), open: open.clone() };
-        thread::spawn(move || {
-            for client in listener.incoming().flatten() {
-                let Ok(server) = TcpStream::connect(target.lock().unwrap().as_str()) else { continue };
-                for (mut from, mut to) in [
-                    (client.try_clone().unwrap(), server.try_clone().unwrap()),
-                    (server.try_clone().unwrap(), client.try_clone().unwrap()),
-                ] {
-                    thread::spawn(move || {
-                        let _ = std::io::copy(&mut from, &mut to);
-                        let _ = to.shutdown(Shutdown::Both);
-                    });
-                }
-                open.lock().unwrap().extend([client, server]);
-            }
-        });
-        forwarder
-    }
-
-    fn redirect(&self, target: String) {
-        *self.target.lock().unwrap() = target;
-        for stream in self.open.lock().unwrap().drain(..) {
-            let _ = stream.shutdown(Shutdown::Both);
-        }
-    }
-}
-
 /// Patch 0013: all brokers go down while the main thread processes a successful metadata response.
 /// The known broker stays down, so that only the bootstrap server can be reached.
 #[test]
@@ -90,11 +50,12 @@ fn bootstrap_servers_are_used_if_brokers_go_down_during_metadata() {
     let (before, after) = (MockCluster::new(1).unwrap(), MockCluster::new(1).unwrap());
     before.create_topic("before", 1, 1).unwrap();
     after.create_topic("after", 1, 1).unwrap();
-    let forwarder = Forwarder::start(before.bootstrap_servers());
+    let proxy = Proxy::start(1).unwrap();
+    proxy.set_broker(&before.bootstrap_servers());
     let client = RawClient::new(
         rd::rd_kafka_type_t::RD_KAFKA_PRODUCER,
         &[
-            ("bootstrap.servers", &forwarder.address),
+            ("bootstrap.servers", proxy.address()),
             ("reconnect.backoff.max.ms", "200"),
             ("topic.metadata.refresh.interval.ms", "-1"),
             ("debug", "metadata"),
@@ -107,7 +68,9 @@ fn bootstrap_servers_are_used_if_brokers_go_down_during_metadata() {
         // The blocked response may be this one or one to a request of the client itself.
         scope.spawn(|| client.sees_topic("before", PATIENCE));
         client.gate.wait_until_reached();
-        forwarder.redirect(after.bootstrap_servers());
+        proxy.set_broker(&after.bootstrap_servers());
+        proxy.set_fault(NetworkFault::Disconnect);
+        proxy.set_fault(NetworkFault::None);
         before.broker_down(-1).unwrap();
         wait_until("all brokers are down", || {
             // SAFETY: `client` is alive; queue and event are owned and destroyed here.

@@ -11,9 +11,9 @@ mod metadata;
 mod producing;
 mod raw_client;
 
-use std::thread;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
+use octopus_testkit::poll;
 use rdkafka::ClientConfig;
 
 use raw_client::RawClient;
@@ -31,9 +31,6 @@ fn produce(bootstrap: &str, topic: &str) {
 
 /// Waits until `is_met` returns true.
 fn wait_until(condition: &str, mut is_met: impl FnMut() -> bool) {
-    let end = Instant::now() + PATIENCE;
-    while !is_met() {
-        assert!(Instant::now() < end, "{condition}: not within {PATIENCE:?}");
-        thread::sleep(Duration::from_millis(20));
-    }
+    let met = poll(PATIENCE, || is_met().then_some(()));
+    assert!(met.is_some(), "{condition}: not within {PATIENCE:?}");
 }
