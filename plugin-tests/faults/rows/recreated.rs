@@ -7,6 +7,9 @@ use std::time::{Duration, Instant};
 
 use octopus_loader::{Consumer, Driver, Event, NewEvent, Producer, Status};
 use octopus_testkit::tools::committed_offsets;
+use rdkafka::ClientConfig;
+use rdkafka::consumer::{BaseConsumer, CommitMode, Consumer as _};
+use rdkafka::topic_partition_list::TopicPartitionList;
 use serde_json::json;
 
 use crate::brokers::Brokers;
@@ -85,6 +88,13 @@ fn recreate_under_open_handles(
     // This consumer commits after the topic was recreated, and is then closed.
     let late_consumer = topic.consumer(&late).make().or_fail("creating a consumer")?;
     let old = read(&late_consumer, OLD)?;
+    let paused = format!("{name}-paused");
+    let positions_of_paused = {
+        let consumer = topic.consumer(&paused).make().or_fail("creating a consumer")?;
+        read(&consumer, OLD)?.iter().try_for_each(|event| event.acknowledge().or_fail("acknowledging"))?;
+        consumer.commit(MAX_WAIT).or_fail("committing")?;
+        GroupPositions::read(brokers, &paused, name)?
+    };
     if epochs == Epochs::Lower {
         raise_leader_epochs(brokers, name)?;
         // These events make the clients learn the new epochs.
@@ -121,9 +131,35 @@ fn recreate_under_open_handles(
     // A broker that learns late of the deletion removes what was committed before.
     let has_committed = has_committed && !committed_offsets(&brokers.bootstrap(), &late, name)?.is_empty();
     check_absent_consumer_skips_nothing(&own, name, &late, has_committed)?;
+    positions_of_paused.commit()?;
+    check_absent_consumer_skips_nothing(&own, name, &paused, true)?;
     check_positions_of_new_topic(run, &own, name, &early, consumer, events)?;
     check_drivers(&[own, other], name)?;
     Ok(took)
+}
+
+/// The committed positions of a group, as a consumer that is paused for some time would commit them
+/// again: with the metadata that Octopus wrote.
+struct GroupPositions {
+    client: BaseConsumer,
+    list: TopicPartitionList,
+}
+
+impl GroupPositions {
+    fn read(brokers: &Brokers, group: &str, topic: &str) -> Result<Self> {
+        let mut config = ClientConfig::new();
+        config.set("bootstrap.servers", brokers.bootstrap()).set("group.id", group);
+        let client: BaseConsumer = config.create().or_fail("creating a client of the group")?;
+        let mut list = TopicPartitionList::new();
+        list.add_partition_range(topic, 0, PARTITIONS as i32 - 1);
+        let list = client.committed_offsets(list, MAX_WAIT).or_fail("reading committed positions")?;
+        check(list.elements().iter().all(|part| !part.metadata().is_empty()), "committed positions have metadata")?;
+        Ok(GroupPositions { client, list })
+    }
+
+    fn commit(&self) -> Result<()> {
+        self.client.commit(&self.list, CommitMode::Sync).or_fail("committing positions of the old topic")
+    }
 }
 
 /// Each partition gets another leader at least once.
