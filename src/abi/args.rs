@@ -250,6 +250,16 @@ pub unsafe trait Growing: Copy {
     }
 }
 
+/// A value that has its size and otherwise zeros, as a host writes `{.size = sizeof args}`.
+#[cfg(any(test, fuzzing))]
+pub fn sized<T: Growing>() -> T {
+    let mut value = std::mem::MaybeUninit::<T>::zeroed();
+    // SAFETY: a `Growing` type begins with a `u64` for its size (trait contract).
+    unsafe { value.as_mut_ptr().cast::<u64>().write(size_of::<T>() as u64) };
+    // SAFETY: zeros are valid for all fields (trait contract), and any size is a valid `u64`.
+    unsafe { value.assume_init() }
+}
+
 /// The size in the first field of a struct.
 ///
 /// # Safety

@@ -47,16 +47,6 @@ fn assert_ok(status: octopus_status, error: *mut octopus_error) {
     }
 }
 
-fn sized<T: Growing>() -> T {
-    let mut value = std::mem::MaybeUninit::<T>::zeroed();
-    // SAFETY: a `Growing` type begins with its size, and zeros are valid for the rest (trait
-    // contract).
-    unsafe {
-        value.as_mut_ptr().cast::<u64>().write(size_of::<T>() as u64);
-        value.assume_init()
-    }
-}
-
 /// One handle of each type, on an embedded Kafka whose topic has one event.
 struct Handles {
     driver: *mut octopus_driver,

@@ -6,7 +6,7 @@ use std::process::Command;
 use std::sync::LazyLock;
 use std::time::Duration;
 
-use octopus_loader::NewEvent;
+use octopus_loader::{Consumer, NewEvent, Producer};
 use serde_json::json;
 
 use crate::hosts::{C, HOST_TIMEOUT, compile, library, run_to_completion};
@@ -149,11 +149,7 @@ fn metadata_response_without_brokers_is_requested_again() {
     let consumer = topic.consumer(&unique("group"));
     let consumer = consumer.kafka("client.id", "consumer").kafka("topic.metadata.refresh.interval.ms", 50);
     let consumer = consumer.make().unwrap();
-    let push_and_pull = |number: u32| {
-        producer.push(&NewEvent::json(&number)).unwrap().wait(TIMEOUT).unwrap();
-        assert_eq!(consumer.next(TIMEOUT).unwrap().unwrap().metadata(), Some(number.to_string().as_str()));
-    };
-    push_and_pull(0);
+    assert_event_passes(&producer, &consumer, 0);
     let rounds = 10;
     let connections_before = kafka.connection_count();
     for round in 1..=rounds {
@@ -162,7 +158,7 @@ fn metadata_response_without_brokers_is_requested_again() {
         eventually("both clients got a response without brokers", || {
             corruptions.iter().all(|corruption| corruption.is_done())
         });
-        push_and_pull(round);
+        assert_event_passes(&producer, &consumer, round);
     }
     // The clients may open some connections late in any case.
     let connections = kafka.connection_count() - connections_before;
@@ -194,6 +190,11 @@ fn describe_topics_response_for_another_topic_names_it() {
     });
 }
 
+fn assert_event_passes(producer: &Producer, consumer: &Consumer, number: u32) {
+    producer.push(&NewEvent::json(&number)).unwrap().wait(TIMEOUT).unwrap();
+    assert_eq!(consumer.next(TIMEOUT).unwrap().unwrap().metadata(), Some(number.to_string().as_str()));
+}
+
 /// Corrupts one response to a consumer that, once it reads, sends Metadata requests for
 /// DescribeTopics only, and checks that the consumer continues.
 fn read_with_corrupted_description(name: &str, change: fn(&mut Vec<u8>) -> bool) -> Log {
@@ -204,14 +205,10 @@ fn read_with_corrupted_description(name: &str, change: fn(&mut Vec<u8>) -> bool)
     let producer = topic.producer("").kafka("client.id", "producer").make().unwrap();
     let consumer = topic.consumer(&unique("group")).kafka("client.id", "consumer");
     let consumer = consumer.kafka("topic.metadata.refresh.interval.ms", 600_000).make().unwrap();
-    let push_and_pull = |number: u32| {
-        producer.push(&NewEvent::json(&number)).unwrap().wait(TIMEOUT).unwrap();
-        assert_eq!(consumer.next(TIMEOUT).unwrap().unwrap().metadata(), Some(number.to_string().as_str()));
-    };
-    push_and_pull(0);
+    assert_event_passes(&producer, &consumer, 0);
     let corruption = kafka.corrupt_responses("consumer", ApiKey::Metadata, change);
     eventually("a response is corrupted", || corruption.is_done());
-    push_and_pull(1);
+    assert_event_passes(&producer, &consumer, 1);
     log
 }
 

@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 
 use crate::kafka::{Kafka, unique};
 use crate::mock_service::MockService;
-use crate::support::{Log, TIMEOUT, eventually, octopus, one_replica, read, round_trip, topic_of};
+use crate::support::{Log, TIMEOUT, eventually, octopus, read, round_trip, topic_of};
 
 /// A broker that disconnects clients that do not reauthenticate within five seconds.
 fn broker() -> &'static Kafka {
@@ -176,9 +176,7 @@ fn oidc_tokens_are_fetched_and_renewed_by_librdkafka() {
     });
     let log = Log::default();
     let driver = logged(octopus(), config(kafka), &log).create().unwrap();
-    let name = unique("oidc");
-    driver.create_topic(&name, &one_replica()).unwrap();
-    let topic = driver.open_topic(&name).unwrap();
+    let topic = topic_of(&driver, "oidc", 1);
     let producer = topic.producer("writer").make().unwrap();
     producer.push(&NewEvent::json(&0)).unwrap().wait(TIMEOUT).unwrap();
     let before = service.requests().len();

@@ -41,16 +41,6 @@ fn ok(status: octopus_status, error: *mut octopus_error) {
     assert_eq!(status, OCTOPUS_OK, "{}", super::describe(error, status));
 }
 
-pub fn sized<T: Growing>() -> T {
-    let mut value = std::mem::MaybeUninit::<T>::zeroed();
-    // SAFETY: `Growing` types begin with a `u64` for their size, and zeros are valid for their
-    // other fields.
-    unsafe {
-        value.as_mut_ptr().cast::<u64>().write(size_of::<T>() as u64);
-        value.assume_init()
-    }
-}
-
 impl Host {
     /// Created once and used by all inputs: two embedded Kafkas, and a handle of each kind.
     pub fn get() -> &'static Host {

@@ -6,7 +6,7 @@ use std::ptr::{null, null_mut};
 
 use super::super::input::Input;
 use super::super::memory::{Memory, bytes_of, known};
-use super::host::{Host, Script, component, destroy, sized};
+use super::host::{Host, Script, component, destroy};
 use super::{call, is_place, output};
 use crate::abi::*;
 

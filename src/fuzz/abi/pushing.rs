@@ -4,7 +4,7 @@ use std::ptr::null_mut;
 
 use super::super::input::Input;
 use super::super::memory::{Memory, bytes_of, known};
-use super::host::{Host, Script, choose, destroy, prepare, sized};
+use super::host::{Host, Script, choose, destroy, prepare};
 use super::results;
 use super::{call, is_place, output};
 use crate::abi::*;

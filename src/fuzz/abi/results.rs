@@ -5,7 +5,7 @@ use std::ptr::null_mut;
 
 use super::super::input::Input;
 use super::super::memory::Memory;
-use super::host::{Host, sized};
+use super::host::Host;
 use super::{call, is_place, output};
 use crate::abi::*;
 

@@ -232,16 +232,21 @@ fn orphaned_info_topic_with_old_records_is_replaced_at_once() {
     assert_eq!(kafka.records(INFO), OURS);
 }
 
-#[test]
-fn topic_created_during_the_wait_exists() {
-    let kafka = FakeKafka::default();
-    kafka.add_with(INFO, 1, &OTHERS, now());
+/// Creates the topic while another creator, which is slower, adds it.
+fn assert_creation_reports_a_topic_added_meanwhile(kafka: &FakeKafka) {
     std::thread::scope(|scope| {
         let waiting = scope.spawn(|| kafka.create("{}"));
         std::thread::sleep(SHORT_LEASE / 4);
         kafka.add("t");
         assert_eq!(waiting.join().unwrap().unwrap_err().kind(), Kind::TopicExists);
     });
+}
+
+#[test]
+fn topic_created_during_the_wait_exists() {
+    let kafka = FakeKafka::default();
+    kafka.add_with(INFO, 1, &OTHERS, now());
+    assert_creation_reports_a_topic_added_meanwhile(&kafka);
     assert_eq!(kafka.records(INFO), OTHERS);
 }
 
@@ -364,12 +369,7 @@ fn records_of_several_creators_at_the_service_are_kept() {
     let both = [OTHERS, OTHERS].concat();
     let kafka = FakeKafka::default().into_service();
     kafka.add_with(INFO, 1, &both, now());
-    std::thread::scope(|scope| {
-        let waiting = scope.spawn(|| kafka.create("{}"));
-        std::thread::sleep(SHORT_LEASE / 4);
-        kafka.add("t");
-        assert_eq!(waiting.join().unwrap().unwrap_err().kind(), Kind::TopicExists);
-    });
+    assert_creation_reports_a_topic_added_meanwhile(&kafka);
     let kafka = FakeKafka::default().into_service();
     kafka.add_with(INFO, 1, &both, 0);
     assert_eq!(kafka.create("{}").unwrap_err().kind(), Kind::InvalidArgument);
