@@ -108,3 +108,26 @@ fn error_in(response: &mut [u8]) -> Option<&mut [u8]> {
     let is_about_one = response.len() > ERROR + 2 && (response[TOPICS], response[PARTITIONS]) == (ONE, ONE);
     is_about_one.then(|| &mut response[ERROR..ERROR + 2])
 }
+
+/// Brokers that close connections at once want TLS or SASL, unless they have accepted this client
+/// before: then they are being restarted.
+#[test]
+fn lost_broker_of_a_consumer_is_reported_as_unreachable() {
+    let kafka = ProxiedKafka::start();
+    let settings = json!({"kafka": {"bootstrap.servers": kafka.bootstrap()}, "timeout_ms": 2_000});
+    let topic = topic_of(&driver_with(settings, &Log::default()), "lost", 1);
+    topic.producer("").make().unwrap().push(&NewEvent::text("1")).unwrap().wait(TIMEOUT).unwrap();
+    let consumer = topic.consumer(&unique("group")).make().unwrap();
+    assert!(consumer.next(TIMEOUT).unwrap().is_some());
+    kafka.disconnect();
+    let mut errors = Vec::new();
+    let started = Instant::now();
+    while errors.len() < 10 {
+        assert!(started.elapsed() < TIMEOUT, "only {errors:?}");
+        errors.extend(consumer.next(Duration::from_millis(500)).err());
+    }
+    for error in errors {
+        assert_eq!((error.status, error.retriable), (Status::Unreachable, true), "{error}");
+        assert!(!error.message.contains("TLS"), "{error}");
+    }
+}

@@ -127,6 +127,11 @@ impl ConnectionHealth {
         }
     }
 
+    /// Records that a broker has processed a request at some time before.
+    pub fn record_earlier_success(&self) {
+        self.has_succeeded.store(true, Ordering::Relaxed);
+    }
+
     /// The reason of the last failure.
     pub fn reason(&self) -> Option<String> {
         self.failure.lock().as_ref().map(|failure| failure.reason.clone())

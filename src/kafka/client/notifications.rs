@@ -87,7 +87,15 @@ impl Client {
             LogMessage::ProducerRejected(reason) => (RD_KAFKA_RESP_ERR__FAIL, reason.to_owned()),
             LogMessage::PropertyIgnored | LogMessage::Other => return,
         };
-        self.health.record_failure(code.into(), reason, Duration::ZERO);
+        self.record_failure(code.into(), reason, Duration::ZERO);
+    }
+
+    fn record_failure(&self, code: Code, reason: String, patience: Duration) {
+        // librdkafka's own requests, such as fetches, are not recorded as successes.
+        if !self.health.has_succeeded() && self.handle.knows_cluster() {
+            self.health.record_earlier_success();
+        }
+        self.health.record_failure(code, reason, patience);
     }
 
     fn renew_token(&self, cause: token::Cause) {
@@ -117,7 +125,7 @@ impl Client {
                     self.renew_token(token::Cause::Refused);
                 }
             }
-            self.health.record_failure(code, reason, patience);
+            self.record_failure(code, reason, patience);
         }
         RDKafkaErrorCode::from(code)
     }

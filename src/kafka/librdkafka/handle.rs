@@ -116,6 +116,19 @@ impl Handle {
         true
     }
 
+    /// Whether a broker has ever responded to a Metadata request of this client. Unlike a
+    /// connection, this shows that brokers accept the client.
+    pub fn knows_cluster(&self) -> bool {
+        // SAFETY: `self` keeps the client alive. With a timeout of 0 the call only copies the known
+        // id, which this function owns.
+        let id = unsafe { rd::rd_kafka_clusterid(self.as_ptr(), 0) };
+        if !id.is_null() {
+            // SAFETY: librdkafka allocated `id` for this client, and nothing uses it any more.
+            unsafe { rd::rd_kafka_mem_free(self.as_ptr(), id.cast()) };
+        }
+        !id.is_null()
+    }
+
     /// The resource limit that currently prevents a thread, a socket or the memory of a response.
     /// librdkafka retries; the error ends when it succeeds.
     pub fn limit_error(&self) -> Option<Error> {
