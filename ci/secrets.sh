@@ -13,7 +13,7 @@ readonly words='octopus-test-secret'
 readonly of_tokens=('X-Amz-Signature' 'X-Amz-Security-Token')
 
 # Prints the base64 forms of a text at each alignment (after 0, 1 or 2 other bytes), without the
-# characters that depend on the neighbouring bytes.
+# characters that depend on the neighboring bytes.
 within_base64() {
     local text=$1 before encoded
     for before in '' x xx; do

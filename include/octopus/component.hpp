@@ -23,7 +23,10 @@ public:
     /// Appends bytes, which are copied.
     ///
     /// @param bytes The bytes.
-    void append(std::string_view bytes) const { reply_->append(reply_->token, detail::bytes(bytes)); }
+    void append(std::string_view bytes) const
+    {
+        reply_->append(reply_->token, detail::bytes(bytes));
+    }
 
 private:
     friend class Preparation;
@@ -43,7 +46,8 @@ public:
     /// @param metadata The metadata as JSON, valid during the call.
     /// @param data The segments of the data, valid during the call.
     /// @note Any thread, several calls at the same time.
-    virtual void validate(std::string_view metadata, const std::vector<std::string_view> &data) const = 0;
+    virtual void validate(std::string_view metadata,
+                          const std::vector<std::string_view> &data) const = 0;
 };
 
 /// Chooses the partitions of the events of one producer.
@@ -90,7 +94,8 @@ private:
 /// Creates a component from its JSON object. It throws if the component can't be created.
 ///
 /// @since 0.1
-template <class Component> using Make = std::function<std::unique_ptr<Component>(std::string_view json)>;
+template <class Component>
+using Make = std::function<std::unique_ptr<Component>(std::string_view json)>;
 
 } // namespace octopus
 

@@ -63,7 +63,8 @@ public:
     /// @throws Error with OCTOPUS_CLOSED.
     Pull pull() const
     {
-        return Pull(detail::make<octopus_future>(handle_.api(), handle_.api().consumer->pull, handle_.get()));
+        return Pull(detail::make<octopus_future>(handle_.api(), handle_.api().consumer->pull,
+                                                 handle_.get()));
     }
 
     /// Waits for the next event: `pull` and Pull::wait.
@@ -86,15 +87,17 @@ public:
         std::vector<Event> events;
         events.reserve(taken.size());
         const octopus_api &api = handle_.api();
-        const octopus_status status = detail::outcome(api, api.consumer->pull_many, handle_.get(), max_events, timeout.count(),
-                                                      taken.data(), &count);
+        const octopus_status status = detail::outcome(api, api.consumer->pull_many, handle_.get(),
+                                                      max_events, timeout.count(), taken.data(),
+                                                      &count);
         std::vector<detail::Handle<octopus_event>> owned;
         owned.reserve(taken.size());
         for (std::uint64_t index = 0; index < count; index++)
             owned.emplace_back(api, taken[index]);
         for (auto &handle : owned)
             events.push_back(Event(std::move(handle)));
-        if (events.empty() && status != OCTOPUS_OK && status != OCTOPUS_TIMED_OUT && status != OCTOPUS_END_OF_TOPIC)
+        if (events.empty() && status != OCTOPUS_OK && status != OCTOPUS_TIMED_OUT &&
+            status != OCTOPUS_END_OF_TOPIC)
             Error::raise(api, status, nullptr);
         return events;
     }
@@ -119,7 +122,8 @@ public:
         };
         /* Shared, since the plugin may destroy its copy after the call has returned, and the
          * failure is read after the call. */
-        auto shared = std::shared_ptr<Context>(new Context{handle_.api(), std::move(processor), {}, nullptr});
+        auto shared = std::shared_ptr<Context>(
+            new Context{handle_.api(), std::move(processor), {}, nullptr});
         octopus_processor callback{};
         callback.context = detail::into_context(std::make_unique<std::shared_ptr<Context>>(shared));
         callback.destroy = detail::destroy<std::shared_ptr<Context>>;
@@ -139,8 +143,10 @@ public:
         };
         try {
             detail::call(handle_.api(), handle_.api().consumer->process, handle_.get(),
-                         static_cast<const octopus_processor *>(&callback), options.timeout.count(), options.max_events,
-                         static_cast<const octopus_thread_pool *>(options.pool ? options.pool->handle_.get() : nullptr));
+                         static_cast<const octopus_processor *>(&callback), options.timeout.count(),
+                         options.max_events,
+                         static_cast<const octopus_thread_pool *>(
+                             options.pool ? options.pool->handle_.get() : nullptr));
         } catch (const Error &error) {
             if (error.status() == OCTOPUS_CALLBACK_FAILED && shared->failure)
                 std::rethrow_exception(shared->failure);
@@ -157,7 +163,8 @@ public:
     /// thread.
     bool commit(milliseconds timeout = as_configured) const
     {
-        return detail::call_in_time(handle_.api(), handle_.api().consumer->commit, handle_.get(), timeout.count());
+        return detail::call_in_time(handle_.api(), handle_.api().consumer->commit, handle_.get(),
+                                    timeout.count());
     }
 
     /// @param partition A partition that is assigned to this consumer.
@@ -166,7 +173,8 @@ public:
     /// OCTOPUS_WOULD_DEADLOCK on a plugin thread.
     std::uint64_t position(std::uint32_t partition) const
     {
-        return detail::get<std::uint64_t>(handle_.api(), handle_.api().consumer->position, handle_.get(), partition);
+        return detail::get<std::uint64_t>(handle_.api(), handle_.api().consumer->position,
+                                          handle_.get(), partition);
     }
 
     /// @param partition A partition of the topic.
@@ -175,8 +183,8 @@ public:
     /// @throws Error with OCTOPUS_WOULD_DEADLOCK on a plugin thread.
     std::optional<std::uint64_t> committed(std::uint32_t partition) const
     {
-        const auto offset =
-            detail::get<std::uint64_t>(handle_.api(), handle_.api().consumer->committed, handle_.get(), partition);
+        const auto offset = detail::get<std::uint64_t>(
+            handle_.api(), handle_.api().consumer->committed, handle_.get(), partition);
         return offset == OCTOPUS_OFFSET_NONE ? std::nullopt : std::optional<std::uint64_t>(offset);
     }
 
@@ -185,7 +193,8 @@ public:
     /// @throws Error as `position`.
     std::uint64_t lag(std::uint32_t partition) const
     {
-        return detail::get<std::uint64_t>(handle_.api(), handle_.api().consumer->lag, handle_.get(), partition);
+        return detail::get<std::uint64_t>(handle_.api(), handle_.api().consumer->lag, handle_.get(),
+                                          partition);
     }
 
     /// Sets the position. The committed offset does not change.
@@ -206,8 +215,8 @@ public:
         std::vector<std::uint32_t> partitions(16);
         for (;;) {
             std::uint64_t count = 0;
-            detail::call(handle_.api(), handle_.api().consumer->assignment, handle_.get(), partitions.data(),
-                         static_cast<std::uint64_t>(partitions.size()), &count);
+            detail::call(handle_.api(), handle_.api().consumer->assignment, handle_.get(),
+                         partitions.data(), static_cast<std::uint64_t>(partitions.size()), &count);
             const bool fits = count <= partitions.size();
             partitions.resize(static_cast<std::size_t>(count));
             if (fits)
@@ -219,7 +228,10 @@ public:
     /// OCTOPUS_CLOSED. Blocks at most the driver's `timeout_ms`.
     ///
     /// @throws Error if the commit failed; with OCTOPUS_WOULD_DEADLOCK on a plugin thread.
-    void unsubscribe() const { detail::call(handle_.api(), handle_.api().consumer->unsubscribe, handle_.get()); }
+    void unsubscribe() const
+    {
+        detail::call(handle_.api(), handle_.api().consumer->unsubscribe, handle_.get());
+    }
 
     /// Commits and leaves the group.
     ///
@@ -229,7 +241,8 @@ public:
     /// OCTOPUS_WOULD_DEADLOCK on a plugin thread.
     bool close(milliseconds timeout = forever) const
     {
-        return detail::call_in_time(handle_.api(), handle_.api().consumer->close, handle_.get(), timeout.count());
+        return detail::call_in_time(handle_.api(), handle_.api().consumer->close, handle_.get(),
+                                    timeout.count());
     }
 
 private:

@@ -62,7 +62,8 @@ private:
 /// @return The status if it is not negative.
 /// @throws Error if the status is negative.
 template <class... Parameters, class... Arguments>
-octopus_status outcome(const octopus_api &api, octopus_status (*function)(Parameters...), Arguments... arguments)
+octopus_status outcome(const octopus_api &api, octopus_status (*function)(Parameters...),
+                       Arguments... arguments)
 {
     octopus_error *error = nullptr;
     const octopus_status status = function(arguments..., &error);
@@ -82,7 +83,8 @@ void call(const octopus_api &api, octopus_status (*function)(Parameters...), Arg
 
 /// Like `call`, but returns false for OCTOPUS_TIMED_OUT.
 template <class... Parameters, class... Arguments>
-bool call_in_time(const octopus_api &api, octopus_status (*function)(Parameters...), Arguments... arguments)
+bool call_in_time(const octopus_api &api, octopus_status (*function)(Parameters...),
+                  Arguments... arguments)
 {
     const octopus_status status = outcome(api, function, arguments...);
     if (status != OCTOPUS_OK && status != OCTOPUS_TIMED_OUT)
@@ -92,7 +94,8 @@ bool call_in_time(const octopus_api &api, octopus_status (*function)(Parameters.
 
 /// Calls a function that returns a handle through its last parameter before the error.
 template <class T, class... Parameters, class... Arguments>
-Handle<T> make(const octopus_api &api, octopus_status (*function)(Parameters...), Arguments... arguments)
+Handle<T> make(const octopus_api &api, octopus_status (*function)(Parameters...),
+               Arguments... arguments)
 {
     T *made = nullptr;
     call(api, function, arguments..., &made);
@@ -115,7 +118,10 @@ inline octopus_bytes bytes(std::string_view from)
     return {reinterpret_cast<const std::uint8_t *>(from.data()), from.size()};
 }
 
-inline std::string_view view(octopus_text from) { return {from.data, static_cast<std::size_t>(from.size)}; }
+inline std::string_view view(octopus_text from)
+{
+    return {from.data, static_cast<std::size_t>(from.size)};
+}
 
 inline std::string_view view(octopus_bytes from)
 {
@@ -163,7 +169,8 @@ inline std::string current_message()
 
 /// Runs a callback of the host. An exception becomes OCTOPUS_CALLBACK_FAILED, with its message as
 /// the reason.
-template <class Reply, class Work> octopus_status run_callback(const Reply *reply, Work work) noexcept
+template <class Reply, class Work>
+octopus_status run_callback(const Reply *reply, Work work) noexcept
 {
     try {
         work();

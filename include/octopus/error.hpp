@@ -29,7 +29,10 @@ class Error : public std::runtime_error {
 public:
     /// @param status The status of the call.
     /// @param message The message.
-    Error(octopus_status status, const std::string &message) : std::runtime_error(message), status_(status) {}
+    Error(octopus_status status, const std::string &message)
+        : std::runtime_error(message), status_(status)
+    {
+    }
 
     /// @return The status; it can also be OCTOPUS_CLOSED or OCTOPUS_WOULD_BLOCK.
     octopus_status status() const noexcept { return status_; }
@@ -49,7 +52,8 @@ public:
     /// @param status The status of the function.
     /// @param error The error object, which is released; may be NULL.
     /// @throws Error always.
-    [[noreturn]] static void raise(const octopus_api &api, octopus_status status, octopus_error *error)
+    [[noreturn]] static void raise(const octopus_api &api, octopus_status status,
+                                   octopus_error *error)
     {
         const octopus_text text = api.error->message(error);
         std::string message = text.size > 0 ? std::string(text.data, text.size) : describe(status);
@@ -69,9 +73,12 @@ private:
     static std::string describe(octopus_status status)
     {
         switch (status) {
-        case OCTOPUS_CLOSED: return "the object was closed before";
-        case OCTOPUS_WOULD_BLOCK: return "the call would have to wait, and must not wait on this thread";
-        default: return "the call returned status " + std::to_string(status);
+        case OCTOPUS_CLOSED:
+            return "the object was closed before";
+        case OCTOPUS_WOULD_BLOCK:
+            return "the call would have to wait, and must not wait on this thread";
+        default:
+            return "the call returned status " + std::to_string(status);
         }
     }
 

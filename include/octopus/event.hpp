@@ -46,7 +46,10 @@ public:
     /// name that is created later starts after it. Does not block.
     ///
     /// @throws Error with OCTOPUS_STALE if the partition was revoked since the event was read.
-    void acknowledge() const { detail::call(handle_.api(), handle_.api().event->acknowledge, handle_.get()); }
+    void acknowledge() const
+    {
+        detail::call(handle_.api(), handle_.api().event->acknowledge, handle_.get());
+    }
 
     /// @return Another handle of the same event.
     Event share() const

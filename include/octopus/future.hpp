@@ -26,7 +26,8 @@ public:
     /// @note Does not block.
     bool is_done() const
     {
-        return detail::get<std::int32_t>(handle_.api(), handle_.api().future->test, handle_.get()) != 0;
+        return detail::get<std::int32_t>(handle_.api(), handle_.api().future->test,
+                                         handle_.get()) != 0;
     }
 
 protected:
@@ -40,7 +41,8 @@ protected:
 
     bool wait_for_result(milliseconds timeout) const
     {
-        return detail::call_in_time(handle_.api(), handle_.api().future->wait, handle_.get(), timeout.count());
+        return detail::call_in_time(handle_.api(), handle_.api().future->wait, handle_.get(),
+                                    timeout.count());
     }
 
     /// Registers a function that is called with a future of this kind when there is a result.
@@ -51,8 +53,8 @@ protected:
             std::function<void(Kind &)> function;
         };
         octopus_completion completion{};
-        completion.context =
-            detail::into_context(std::unique_ptr<Context>(new Context{handle_.api(), std::move(function)}));
+        completion.context = detail::into_context(
+            std::unique_ptr<Context>(new Context{handle_.api(), std::move(function)}));
         completion.destroy = detail::destroy<Context>;
         completion.function = [](void *pointer, octopus_future *borrowed) noexcept {
             const Context &context = *static_cast<Context *>(pointer);
@@ -101,7 +103,10 @@ public:
     ///
     /// @param function The function. It is called on a plugin thread, never inside this call, and
     /// must not throw.
-    void on_complete(std::function<void(Push &)> function) const { register_completion<Push>(std::move(function)); }
+    void on_complete(std::function<void(Push &)> function) const
+    {
+        register_completion<Push>(std::move(function));
+    }
 
     /// @return Another handle of the same future.
     Push share() const { return Push(shared()); }
@@ -128,7 +133,10 @@ public:
     ///
     /// @param function The function. It is called on a plugin thread, never inside this call, and
     /// must not throw.
-    void on_complete(std::function<void(Flush &)> function) const { register_completion<Flush>(std::move(function)); }
+    void on_complete(std::function<void(Flush &)> function) const
+    {
+        register_completion<Flush>(std::move(function));
+    }
 
     /// @return Another handle of the same future.
     Flush share() const { return Flush(shared()); }
@@ -154,7 +162,8 @@ public:
     std::optional<Event> wait(milliseconds timeout = forever) const
     {
         const octopus_api &api = handle_.api();
-        const octopus_status status = detail::outcome(api, api.future->wait, handle_.get(), timeout.count());
+        const octopus_status status = detail::outcome(api, api.future->wait, handle_.get(),
+                                                      timeout.count());
         if (status == OCTOPUS_TIMED_OUT)
             return std::nullopt;
         if (status != OCTOPUS_OK && status != OCTOPUS_END_OF_TOPIC)
@@ -167,7 +176,10 @@ public:
     ///
     /// @param function The function. It is called on a plugin thread, never inside this call, and
     /// must not throw.
-    void on_complete(std::function<void(Pull &)> function) const { register_completion<Pull>(std::move(function)); }
+    void on_complete(std::function<void(Pull &)> function) const
+    {
+        register_completion<Pull>(std::move(function));
+    }
 
     /// @return Another handle of the same future.
     Pull share() const { return Pull(shared()); }

@@ -22,11 +22,14 @@ public:
     ///
     /// @param entry octopus_register, linked or from dlsym.
     /// @throws std::runtime_error if the plugin has another version of the ABI than this header.
-    explicit Library(const octopus_api *(*entry)(std::uint32_t)) : api_(entry ? entry(OCTOPUS_ABI_MAJOR) : nullptr)
+    explicit Library(const octopus_api *(*entry)(std::uint32_t))
+        : api_(entry ? entry(OCTOPUS_ABI_MAJOR) : nullptr)
     {
-        const bool has_same_version = api_ && (OCTOPUS_ABI_MAJOR > 0 || api_->abi_minor == OCTOPUS_ABI_MINOR);
+        const bool has_same_version = api_ && (OCTOPUS_ABI_MAJOR > 0 ||
+                                               api_->abi_minor == OCTOPUS_ABI_MINOR);
         if (!has_same_version || !has_all_slots())
-            throw std::runtime_error("the library does not have version " + std::to_string(OCTOPUS_ABI_MAJOR) + "." +
+            throw std::runtime_error("the library does not have version " +
+                                     std::to_string(OCTOPUS_ABI_MAJOR) + "." +
                                      std::to_string(OCTOPUS_ABI_MINOR) +
                                      " of Octopus' ABI: use the octopus.hpp that came with it");
     }
@@ -46,10 +49,14 @@ private:
     bool has_all_slots() const
     {
         return api_->size >= sizeof *api_ && api_->error->size >= sizeof *api_->error &&
-               api_->string->size >= sizeof *api_->string && api_->driver->size >= sizeof *api_->driver &&
-               api_->topic->size >= sizeof *api_->topic && api_->producer->size >= sizeof *api_->producer &&
-               api_->consumer->size >= sizeof *api_->consumer && api_->future->size >= sizeof *api_->future &&
-               api_->event->size >= sizeof *api_->event && api_->thread_pool->size >= sizeof *api_->thread_pool;
+               api_->string->size >= sizeof *api_->string &&
+               api_->driver->size >= sizeof *api_->driver &&
+               api_->topic->size >= sizeof *api_->topic &&
+               api_->producer->size >= sizeof *api_->producer &&
+               api_->consumer->size >= sizeof *api_->consumer &&
+               api_->future->size >= sizeof *api_->future &&
+               api_->event->size >= sizeof *api_->event &&
+               api_->thread_pool->size >= sizeof *api_->thread_pool;
     }
 
     const octopus_api *api_;

@@ -39,7 +39,8 @@ public:
     /// @return The partition, less than `partitions`.
     /// @note Any thread, for one event of a producer at a time; in strict order, in the order of
     /// the pushes.
-    virtual std::uint32_t select(std::optional<std::uint64_t> requested, std::uint32_t partitions) = 0;
+    virtual std::uint32_t select(std::optional<std::uint64_t> requested,
+                                 std::uint32_t partitions) = 0;
 
 private:
     friend class Producer;
@@ -52,14 +53,16 @@ private:
         functions.prepare = [](void *context, const octopus_bytes *segments, std::uint64_t count,
                                const octopus_component_reply *reply) noexcept {
             return detail::run_callback(reply, [&] {
-                static_cast<Preparation *>(context)->prepare(detail::views(segments, count), Output(reply));
+                static_cast<Preparation *>(context)->prepare(detail::views(segments, count),
+                                                             Output(reply));
             });
         };
         functions.select = [](void *context, std::int64_t requested, std::uint32_t partitions,
-                              std::uint32_t *partition, const octopus_component_reply *reply) noexcept {
+                              std::uint32_t *partition,
+                              const octopus_component_reply *reply) noexcept {
             return detail::run_callback(reply, [&] {
-                *partition = static_cast<Preparation *>(context)->select(detail::requested_partition(requested),
-                                                                         partitions);
+                *partition = static_cast<Preparation *>(context)->select(
+                    detail::requested_partition(requested), partitions);
             });
         };
         return functions;

@@ -74,7 +74,8 @@ public:
     /// @param events The events.
     /// @param rejection Receives the exception of the rejected event, or NULL.
     /// @return The futures of the events that were queued.
-    std::vector<Push> push_many(const std::vector<NewEvent> &events, std::exception_ptr &rejection) const
+    std::vector<Push> push_many(const std::vector<NewEvent> &events,
+                                std::exception_ptr &rejection) const
     {
         std::vector<octopus_push_args> args;
         std::vector<std::vector<octopus_bytes>> segments;
@@ -109,14 +110,16 @@ public:
     /// @throws Error with OCTOPUS_CLOSED.
     Flush flush() const
     {
-        return Flush(detail::make<octopus_future>(handle_.api(), handle_.api().producer->flush, handle_.get()));
+        return Flush(detail::make<octopus_future>(handle_.api(), handle_.api().producer->flush,
+                                                  handle_.get()));
     }
 
     /// @return The size of the largest event that `push` accepts: metadata and data together, in
     /// bytes.
     std::uint64_t max_event_size() const
     {
-        return detail::get<std::uint64_t>(handle_.api(), handle_.api().producer->max_event_size, handle_.get());
+        return detail::get<std::uint64_t>(handle_.api(), handle_.api().producer->max_event_size,
+                                          handle_.get());
     }
 
     /// Rejects further pushes, and waits until no event is in flight.
@@ -127,7 +130,8 @@ public:
     /// with OCTOPUS_WOULD_DEADLOCK on a plugin thread, and in a task of the producer's pool.
     bool close(milliseconds timeout = forever) const
     {
-        return detail::call_in_time(handle_.api(), handle_.api().producer->close, handle_.get(), timeout.count());
+        return detail::call_in_time(handle_.api(), handle_.api().producer->close, handle_.get(),
+                                    timeout.count());
     }
 
 private:
@@ -166,7 +170,8 @@ private:
             args.segments = all.data();
             args.segment_count = all.size();
         }
-        return Push(detail::make<octopus_future>(handle_.api(), handle_.api().producer->push, handle_.get(),
+        return Push(detail::make<octopus_future>(handle_.api(), handle_.api().producer->push,
+                                                 handle_.get(),
                                                  static_cast<const octopus_push_args *>(&args)));
     }
 

@@ -82,7 +82,8 @@ public:
     /// @param threads The number of threads, at most 4,096. With 0, `submit` runs tasks itself.
     /// @throws Error with OCTOPUS_INVALID_ARGUMENT or OCTOPUS_RESOURCE_LIMIT.
     ThreadPool(const Library &library, std::uint64_t threads)
-        : handle_(detail::make<octopus_thread_pool>(library.api(), library.api().thread_pool->create, threads))
+        : handle_(detail::make<octopus_thread_pool>(library.api(),
+                                                    library.api().thread_pool->create, threads))
     {
     }
 
@@ -108,19 +109,22 @@ public:
         task.context = detail::into_context(std::make_unique<Work>(std::move(work)));
         task.destroy = detail::destroy<Work>;
         task.function = [](void *context) noexcept { (*static_cast<Work *>(context))(); };
-        detail::call(handle_.api(), handle_.api().thread_pool->submit, handle_.get(), &task, priority);
+        detail::call(handle_.api(), handle_.api().thread_pool->submit, handle_.get(), &task,
+                     priority);
     }
 
     /// @return The number of tasks that wait for a thread.
     std::uint64_t pending() const
     {
-        return detail::get<std::uint64_t>(handle_.api(), handle_.api().thread_pool->pending, handle_.get());
+        return detail::get<std::uint64_t>(handle_.api(), handle_.api().thread_pool->pending,
+                                          handle_.get());
     }
 
     /// @return The number of threads that run tasks; 0 if `submit` runs them itself.
     std::uint64_t thread_count() const
     {
-        return detail::get<std::uint64_t>(handle_.api(), handle_.api().thread_pool->thread_count, handle_.get());
+        return detail::get<std::uint64_t>(handle_.api(), handle_.api().thread_pool->thread_count,
+                                          handle_.get());
     }
 
 private:
@@ -130,7 +134,8 @@ private:
 
     explicit ThreadPool(detail::Handle<octopus_thread_pool> handle) : handle_(std::move(handle)) {}
 
-    static octopus_status submit_to_host(void *context, const octopus_task *given, std::uint64_t priority) noexcept
+    static octopus_status submit_to_host(void *context, const octopus_task *given,
+                                         std::uint64_t priority) noexcept
     {
         std::shared_ptr<Task::Shared> shared;
         try {
@@ -147,13 +152,16 @@ private:
         }
     }
 
-    static detail::Handle<octopus_thread_pool> from_host(const octopus_api &api, std::unique_ptr<HostPool> pool)
+    static detail::Handle<octopus_thread_pool> from_host(const octopus_api &api,
+                                                         std::unique_ptr<HostPool> pool)
     {
         auto functions = detail::sized<octopus_pool_functions>();
         functions.context = detail::into_context(std::move(pool));
         functions.destroy = detail::destroy<HostPool>;
         functions.submit = submit_to_host;
-        functions.pending = [](void *context) noexcept { return static_cast<HostPool *>(context)->pending(); };
+        functions.pending = [](void *context) noexcept {
+            return static_cast<HostPool *>(context)->pending();
+        };
         functions.thread_count = [](void *context) noexcept {
             return static_cast<HostPool *>(context)->thread_count();
         };

@@ -22,20 +22,23 @@ public:
     /// @return The name that the topic was opened with.
     std::string_view name() const
     {
-        return detail::view(detail::get<octopus_text>(handle_.api(), handle_.api().topic->name, handle_.get()));
+        return detail::view(
+            detail::get<octopus_text>(handle_.api(), handle_.api().topic->name, handle_.get()));
     }
 
     /// @return The number of partitions that the topic had when it was opened.
     std::uint32_t partition_count() const
     {
-        return detail::get<std::uint32_t>(handle_.api(), handle_.api().topic->partition_count, handle_.get());
+        return detail::get<std::uint32_t>(handle_.api(), handle_.api().topic->partition_count,
+                                          handle_.get());
     }
 
     /// @return `{"validator":…,"selector":…,"serializer":…}`, with the JSON objects that were
     /// passed when the topic was created.
     std::string_view components() const
     {
-        return detail::view(detail::get<octopus_text>(handle_.api(), handle_.api().topic->components, handle_.get()));
+        return detail::view(detail::get<octopus_text>(
+            handle_.api(), handle_.api().topic->components, handle_.get()));
     }
 
     /// Creates a producer. Producers of one driver with the same properties share a Kafka client,
@@ -53,9 +56,9 @@ public:
         args.max_batches = options.max_batches;
         args.ordering = options.is_loose ? OCTOPUS_ORDERING_LOOSE : OCTOPUS_ORDERING_STRICT;
         args.thread_pool = options.pool ? options.pool->handle_.get() : nullptr;
-        return Producer(detail::make<octopus_producer>(handle_.api(), handle_.api().topic->make_producer,
-                                                       handle_.get(),
-                                                       static_cast<const octopus_producer_args *>(&args)));
+        return Producer(detail::make<octopus_producer>(
+            handle_.api(), handle_.api().topic->make_producer, handle_.get(),
+            static_cast<const octopus_producer_args *>(&args)));
     }
 
     /// Creates a consumer with its own Kafka client and plugin thread. It joins its group in the
@@ -76,9 +79,9 @@ public:
         args.max_batches = options.max_batches;
         args.targets = options.targets.data();
         args.target_count = options.targets.size();
-        return Consumer(detail::make<octopus_consumer>(handle_.api(), handle_.api().topic->make_consumer,
-                                                       handle_.get(),
-                                                       static_cast<const octopus_consumer_args *>(&args)));
+        return Consumer(detail::make<octopus_consumer>(
+            handle_.api(), handle_.api().topic->make_consumer, handle_.get(),
+            static_cast<const octopus_consumer_args *>(&args)));
     }
 
 private:

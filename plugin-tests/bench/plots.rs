@@ -55,7 +55,7 @@ fn draw_ratios(scenario: &str, points: &[&Summary], file: &Path) -> Result<(), B
         .y_desc("ratio")
         .draw()?;
     chart.draw_series(LineSeries::new([(-0.5, 1.0), (points.len() as f64 - 0.5, 1.0)], BLACK.mix(0.6)))?;
-    for (ratios, colour, label, shift) in
+    for (ratios, color, label, shift) in
         [(&cpu, BLUE, "CPU per event (less is better)", -0.08), (&rate, RED, "rate (more is better)", 0.08)]
     {
         let known: Vec<(f64, Ratio)> =
@@ -64,10 +64,10 @@ fn draw_ratios(scenario: &str, points: &[&Summary], file: &Path) -> Result<(), B
             .draw_series(
                 known
                     .iter()
-                    .map(|&(at, it)| ErrorBar::new_vertical(at, it.low, it.median, it.high, colour.filled(), 8)),
+                    .map(|&(at, it)| ErrorBar::new_vertical(at, it.low, it.median, it.high, color.filled(), 8)),
             )?
             .label(label)
-            .legend(move |(x, y)| Circle::new((x + 8, y), 4, colour.filled()));
+            .legend(move |(x, y)| Circle::new((x + 8, y), 4, color.filled()));
     }
     chart.configure_series_labels().background_style(WHITE.mix(0.8)).border_style(BLACK).draw()?;
     area.present()?;

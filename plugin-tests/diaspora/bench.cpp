@@ -20,14 +20,19 @@ namespace {
 using namespace support;
 using Clock = std::chrono::steady_clock;
 
-double micros(Clock::duration time) { return std::chrono::duration<double, std::micro>(time).count(); }
+double micros(Clock::duration time)
+{
+    return std::chrono::duration<double, std::micro>(time).count();
+}
 
 /* Returns the user and system time of all threads, in microseconds. */
 double cpu_time()
 {
     rusage usage{};
     getrusage(RUSAGE_SELF, &usage);
-    const auto of = [](const timeval &time) { return static_cast<double>(time.tv_sec) * 1e6 + static_cast<double>(time.tv_usec); };
+    const auto of = [](const timeval &time) {
+        return static_cast<double>(time.tv_sec) * 1e6 + static_cast<double>(time.tv_usec);
+    };
     return of(usage.ru_utime) + of(usage.ru_stime);
 }
 
@@ -39,9 +44,10 @@ struct Measurement {
 
     void print(unsigned long events) const
     {
-        std::printf("{\"events\":%lu,\"cpu\":%.1f,\"wall\":%.1f,\"peak\":0,\"growth\":0,\"threads\":0,\"descriptors\":0,"
-                    "\"times\":null,\"slip\":null}\n",
-                    events, cpu_time() - cpu, micros(Clock::now() - wall));
+        std::printf(
+            "{\"events\":%lu,\"cpu\":%.1f,\"wall\":%.1f,\"peak\":0,\"growth\":0,\"threads\":0,\"descriptors\":0,"
+            "\"times\":null,\"slip\":null}\n",
+            events, cpu_time() - cpu, micros(Clock::now() - wall));
         std::fflush(stdout);
     }
 };
@@ -63,7 +69,8 @@ void push(const std::string &topic_name, unsigned long events, std::string &byte
 
 void pull(const std::string &topic_name, unsigned long events)
 {
-    const auto consumer = driver().openTopic(topic_name).consumer(topic_name + "-" + std::to_string(getpid()));
+    const auto consumer =
+        driver().openTopic(topic_name).consumer(topic_name + "-" + std::to_string(getpid()));
     EXPECT(consumer.pull().wait(timeout_ms));
     const Measurement measurement;
     unsigned long long bytes = 0;
@@ -89,13 +96,15 @@ void first_push(const std::string &topic_name, std::string &bytes)
 {
     const auto own = driver();
     auto producer = own.openTopic(topic_name).producer("bench", own.defaultThreadPool());
-    EXPECT(producer.push(metadata, diaspora::DataView(bytes.data(), bytes.size())).wait(timeout_ms));
+    EXPECT(
+        producer.push(metadata, diaspora::DataView(bytes.data(), bytes.size())).wait(timeout_ms));
     print_since_start();
 }
 
 void first_event(const std::string &topic_name)
 {
-    const auto consumer = driver().openTopic(topic_name).consumer(topic_name + "-" + std::to_string(getpid()));
+    const auto consumer =
+        driver().openTopic(topic_name).consumer(topic_name + "-" + std::to_string(getpid()));
     EXPECT(consumer.pull().wait(timeout_ms));
     print_since_start();
 }
@@ -109,12 +118,15 @@ void open(const std::string &topic_name)
     measurement.print(1);
 }
 
-}  // namespace
+} // namespace
 
 int main(int argc, char **argv)
 {
     if (argc != 7) {
-        std::fprintf(stderr, "usage: %s LIBRARY BOOTSTRAP-SERVERS TOPIC push|pull|open|first-push|first-event EVENTS BYTES\n", argv[0]);
+        std::fprintf(
+            stderr,
+            "usage: %s LIBRARY BOOTSTRAP-SERVERS TOPIC push|pull|open|first-push|first-event EVENTS BYTES\n",
+            argv[0]);
         return 2;
     }
     library = argv[1];

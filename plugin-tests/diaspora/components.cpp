@@ -82,8 +82,12 @@ struct ThrowingSelector : diaspora::PartitionSelectorInterface {
     inline static std::mutex mutex;
     inline static std::map<const ThrowingSelector *, std::vector<unsigned>> asked;
 
-    void setPartitions(const std::vector<diaspora::PartitionInfo> &targets) override { count_ = targets.size(); }
-    std::size_t selectPartitionFor(const Metadata &metadata, std::optional<std::size_t> requested) override
+    void setPartitions(const std::vector<diaspora::PartitionInfo> &targets) override
+    {
+        count_ = targets.size();
+    }
+    std::size_t selectPartitionFor(const Metadata &metadata,
+                                   std::optional<std::size_t> requested) override
     {
         EXPECT(!is_being_called_.exchange(true));
         std::this_thread::sleep_for(std::chrono::microseconds(20));
@@ -110,9 +114,18 @@ DIASPORA_REGISTER_VALIDATOR(tests, moody, ThrowingValidator);
 DIASPORA_REGISTER_SERIALIZER(tests, moody, ThrowingSerializer);
 DIASPORA_REGISTER_PARTITION_SELECTOR(tests, moody, ThrowingSelector);
 
-diaspora::Validator throwing_validator() { return diaspora::Validator{std::make_shared<ThrowingValidator>()}; }
-diaspora::PartitionSelector throwing_selector() { return diaspora::PartitionSelector{std::make_shared<ThrowingSelector>()}; }
-diaspora::Serializer throwing_serializer() { return diaspora::Serializer{std::make_shared<ThrowingSerializer>()}; }
+diaspora::Validator throwing_validator()
+{
+    return diaspora::Validator{std::make_shared<ThrowingValidator>()};
+}
+diaspora::PartitionSelector throwing_selector()
+{
+    return diaspora::PartitionSelector{std::make_shared<ThrowingSelector>()};
+}
+diaspora::Serializer throwing_serializer()
+{
+    return diaspora::Serializer{std::make_shared<ThrowingSerializer>()};
+}
 
 Metadata throw_in(const std::string &where, const std::string &what)
 {
@@ -126,21 +139,30 @@ template <class T, class Future> T thrown_from(const Future &future)
 
 void component_exception_of_any_type_fails_its_push_only()
 {
-    const auto topic = new_topic(driver(), "moody", 2, throwing_validator(), throwing_selector(), throwing_serializer());
+    const auto topic = new_topic(driver(), "moody", 2, throwing_validator(), throwing_selector(),
+                                 throwing_serializer());
     for (const auto &pool : all_pools(topic.driver())) {
         const auto producer = producer_on(pool, topic);
         for (const std::string where : {"validator", "serializer", "selector"}) {
-            const auto push = [&](const std::string &what) { return producer->push(throw_in(where, what), {}, {}); };
+            const auto push = [&](const std::string &what) {
+                return producer->push(throw_in(where, what), {}, {});
+            };
             const auto failed = push("int");
-            EXPECT(thrown_from<int>(failed) == 42 && thrown_from<int>(failed) == 42 && failed.completed());
+            EXPECT(thrown_from<int>(failed) == 42 && thrown_from<int>(failed) == 42 &&
+                   failed.completed());
             EXPECT(thrown_from<CustomException>(push("complaint")).about == where);
-            EXPECT(mentions(thrown_from<std::domain_error>(push("domain_error")), "from the " + where));
-            EXPECT(mentions(thrown_from<diaspora::InvalidMetadata>(push("anything else")), "from the " + where));
+            EXPECT(mentions(thrown_from<std::domain_error>(push("domain_error")),
+                            "from the " + where));
+            EXPECT(mentions(thrown_from<diaspora::InvalidMetadata>(push("anything else")),
+                            "from the " + where));
             EXPECT(producer->push(number(1), {}, {}).wait(timeout_ms));
-            EXPECT(mentions(thrown_from<diaspora::Exception>(producer->flush()), "4 of the events"));
+            EXPECT(
+                mentions(thrown_from<diaspora::Exception>(producer->flush()), "4 of the events"));
         }
         std::string unwanted = "unwanted", wanted = "wanted";
-        EXPECT(mentions(thrown_from<diaspora::Exception>(producer->push(number(1), view(unwanted), {})), "unwanted data"));
+        EXPECT(mentions(
+            thrown_from<diaspora::Exception>(producer->push(number(1), view(unwanted), {})),
+            "unwanted data"));
         EXPECT(producer->push(number(1), view(wanted), {}).wait(timeout_ms));
     }
 }
@@ -148,7 +170,8 @@ void component_exception_of_any_type_fails_its_push_only()
 void selector_is_called_in_push_order_by_one_thread_at_a_time()
 {
     constexpr unsigned count = 600;
-    const auto topic = new_topic(driver(), "selector", 3, diaspora::Validator{}, throwing_selector());
+    const auto topic = new_topic(driver(), "selector", 3, diaspora::Validator{},
+                                 throwing_selector());
     unsigned pushed = 0;
     for (const auto &pool : all_pools(topic.driver())) {
         {
@@ -160,7 +183,8 @@ void selector_is_called_in_push_order_by_one_thread_at_a_time()
             producer->push(number(value), {}, {});
         EXPECT(producer->flush().wait(timeout_ms));
         const std::lock_guard<std::mutex> lock(ThrowingSelector::mutex);
-        EXPECT(ThrowingSelector::asked.size() == 1 && ThrowingSelector::asked.begin()->second == from_to(0, count));
+        EXPECT(ThrowingSelector::asked.size() == 1 &&
+               ThrowingSelector::asked.begin()->second == from_to(0, count));
         pushed += count;
     }
     /* Each partition has every third event of each producer, in order. */
@@ -168,7 +192,8 @@ void selector_is_called_in_push_order_by_one_thread_at_a_time()
     std::map<unsigned, std::vector<unsigned>> partitions;
     for (unsigned index = 0; index < pushed; index++) {
         const auto event = next(consumer);
-        partitions[event.partition().json().at("partition_id").get<unsigned>()].push_back(number_of(event));
+        partitions[event.partition().json().at("partition_id").get<unsigned>()].push_back(
+            number_of(event));
     }
     for (const auto &[partition, numbers] : partitions)
         for (std::size_t index = 0; index < numbers.size(); index++)
@@ -181,10 +206,12 @@ void validator_gets_pushed_segments_or_one_contiguous_copy()
     std::string first = "in ", second = "two";
     for (const auto &pool : all_pools(topic.driver())) {
         const auto producer = producer_on(pool, topic);
-        const diaspora::DataView in_two{{{first.data(), first.size()}, {second.data(), second.size()}}};
+        const diaspora::DataView in_two{
+            {{first.data(), first.size()}, {second.data(), second.size()}}};
         EXPECT(producer->push(number(0), in_two, {}).wait(timeout_ms));
         EXPECT(ThrowingValidator::segments_seen == (pool ? 1 : 2));
-        EXPECT(producer->push(number(0), {}, {}).wait(timeout_ms) && ThrowingValidator::segments_seen <= (pool ? 1 : 0));
+        EXPECT(producer->push(number(0), {}, {}).wait(timeout_ms) &&
+               ThrowingValidator::segments_seen <= (pool ? 1 : 0));
     }
 }
 
@@ -193,16 +220,18 @@ void nonexistent_partition_fails_that_push_only()
     const auto topic = new_topic(driver(), "wrong", 2, diaspora::Validator{}, throwing_selector());
     const auto producer = topic.producer();
     for (const std::size_t wrong : {std::size_t{2}, std::numeric_limits<std::size_t>::max()})
-        EXPECT(mentions(thrown_from<diaspora::Exception>(producer.push(number(0), {}, wrong)), "partition"));
+        EXPECT(mentions(thrown_from<diaspora::Exception>(producer.push(number(0), {}, wrong)),
+                        "partition"));
     EXPECT(producer.push(number(1), {}, 1).wait(timeout_ms) == 0U);
 }
 
 void unreadable_metadata_fails_that_pull_only()
 {
-    const auto topic = new_topic(driver(), "unreadable", 1, diaspora::Validator{}, diaspora::PartitionSelector{},
-                                 throwing_serializer());
+    const auto topic = new_topic(driver(), "unreadable", 1, diaspora::Validator{},
+                                 diaspora::PartitionSelector{}, throwing_serializer());
     const auto producer = topic.producer();
-    for (const auto &metadata : {throw_in("reader", "int"), throw_in("reader", "domain_error"), number(3)})
+    for (const auto &metadata :
+         {throw_in("reader", "int"), throw_in("reader", "domain_error"), number(3)})
         EXPECT(producer.push(metadata).wait(timeout_ms));
     const auto consumer = topic.consumer(unique("reader"));
     const auto failed = consumer.pull();
@@ -213,24 +242,30 @@ void unreadable_metadata_fails_that_pull_only()
 
 void schemas_reject_invalid_events_and_survive_reopening()
 {
-    const Metadata schema{R"({"type": "schema", "schema": {"type": "object", "properties": {"number": {"type": "integer"}},
+    const Metadata schema{
+        R"({"type": "schema", "schema": {"type": "object", "properties": {"number": {"type": "integer"}},
                               "required": ["number"]}})"};
     const auto own = driver();
     const auto topic = new_topic(own, "schema", 1, diaspora::Validator::FromMetadata(schema),
-                                 diaspora::PartitionSelector{}, diaspora::Serializer::FromMetadata(schema));
+                                 diaspora::PartitionSelector{},
+                                 diaspora::Serializer::FromMetadata(schema));
     const auto producer = driver().openTopic(topic.name()).producer();
     EXPECT(producer.push(number(1)).wait(timeout_ms));
     thrown_from<diaspora::Exception>(producer.push(Metadata{R"({"number": "one"})"}));
     EXPECT(number_of(next(topic.consumer(unique("reader")))) == 1);
     EXPECT(topic.validator().metadata().json().at("type") == "schema");
-    const Metadata unopenable{R"({"type": "schema", "schema": {"type": "string", "format": "date"}})"};
+    const Metadata unopenable{
+        R"({"type": "schema", "schema": {"type": "string", "format": "date"}})"};
     struct Raw : diaspora::ValidatorInterface {
         Metadata described;
         explicit Raw(Metadata metadata) : described(std::move(metadata)) {}
         void validate(const Metadata &, const diaspora::DataView &) const override {}
         Metadata metadata() const override { return described; }
     };
-    EXPECT(mentions(THROWN_BY(diaspora::Exception, new_topic(own, "format", 1, diaspora::Validator{std::make_shared<Raw>(unopenable)})), "format"));
+    EXPECT(mentions(THROWN_BY(diaspora::Exception,
+                              new_topic(own, "format", 1,
+                                        diaspora::Validator{std::make_shared<Raw>(unopenable)})),
+                    "format"));
     EXPECT(!own.topicExists(prefix + "format"));
 }
 
@@ -259,11 +294,13 @@ void components_of_another_library_are_loaded_by_type()
     const auto path = std::filesystem::read_symlink("/proc/self/exe").parent_path() / "libpicky.so";
     const json description = {{"type", "picky:" + path.string()}};
     const auto name = prefix + "loaded";
-    driver().createTopic(name, topic_options(1), diaspora::Validator::FromMetadata(Metadata{description}));
+    driver().createTopic(name, topic_options(1),
+                         diaspora::Validator::FromMetadata(Metadata{description}));
     const auto topic = driver().openTopic(name);
     EXPECT(topic.validator().metadata().json() == description);
     const auto producer = topic.producer();
-    EXPECT(mentions(thrown_from<diaspora::Exception>(producer.push(Metadata{"\"bad\""})), "library of its own"));
+    EXPECT(mentions(thrown_from<diaspora::Exception>(producer.push(Metadata{"\"bad\""})),
+                    "library of its own"));
     EXPECT(producer.push(Metadata{"\"good\""}).wait(timeout_ms) == 0U);
 }
 
@@ -271,7 +308,8 @@ void components_may_be_null_or_have_no_type()
 {
     auto own = driver();
     const std::string name = prefix + "null";
-    own.as<diaspora::DriverInterface>().createTopic(name, topic_options(1), nullptr, nullptr, nullptr);
+    own.as<diaspora::DriverInterface>().createTopic(name, topic_options(1), nullptr, nullptr,
+                                                    nullptr);
     const auto topic = own.openTopic(name);
     EXPECT(topic.validator().metadata().json() == json{{"type", "default"}});
     EXPECT(topic.producer().push(Metadata{"\"bare\""}).wait(timeout_ms) == 0U);

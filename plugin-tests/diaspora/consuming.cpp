@@ -36,14 +36,16 @@ void consumer_starts_after_last_acknowledged_event_of_its_name()
                     event.acknowledge();
             for (const auto &event : events)
                 if (event.id() == 3)
-                    event.acknowledge(); /* acknowledging an earlier event does not move the position */
+                    event
+                        .acknowledge(); /* acknowledging an earlier event does not move the position */
         }
         {
             const auto consumer = topic.consumer(name, targets);
             std::vector<unsigned> next_id = {7, 7};
             for (unsigned count = 0; count < 26; count++) {
                 const auto event = next(consumer);
-                EXPECT(event.id() == next_id.at(event.partition().json().at("partition_id").get<unsigned>())++);
+                EXPECT(event.id() ==
+                       next_id.at(event.partition().json().at("partition_id").get<unsigned>())++);
             }
             EXPECT(has_no_event(consumer));
         } /* acknowledged nothing */
@@ -62,7 +64,9 @@ void consumer_with_targets_reads_only_those_partitions()
     for (const unsigned value : numbers)
         EXPECT(value % 3 != 1);
     for (const std::size_t absent : {std::size_t{3}, std::numeric_limits<std::size_t>::max()})
-        EXPECT(mentions(THROWN_BY(diaspora::Exception, topic.consumer("x", std::vector<std::size_t>{absent})), "partition"));
+        EXPECT(mentions(
+            THROWN_BY(diaspora::Exception, topic.consumer("x", std::vector<std::size_t>{absent})),
+            "partition"));
     EXPECT(mentions(THROWN_BY(diaspora::Exception, topic.consumer("")), "name"));
 }
 
@@ -107,11 +111,13 @@ void copies_of_a_pull_return_the_same_event_loaded_once()
 {
     const auto topic = new_topic("copies", 1);
     std::atomic<unsigned> loaded{0};
-    const auto consumer = topic.consumer(unique("reader"), diaspora::DataAllocator{[&](const Metadata &, const diaspora::DataDescriptor &) {
-                                             std::this_thread::sleep_for(std::chrono::milliseconds(50));
-                                             loaded++;
-                                             return diaspora::DataView{};
-                                         }});
+    const auto consumer = topic.consumer(
+        unique("reader"),
+        diaspora::DataAllocator{[&](const Metadata &, const diaspora::DataDescriptor &) {
+            std::this_thread::sleep_for(std::chrono::milliseconds(50));
+            loaded++;
+            return diaspora::DataView{};
+        }});
     const auto pulled = consumer.pull();
     EXPECT(!pulled.completed());
     std::atomic<unsigned> resolved{0};
@@ -152,7 +158,8 @@ void threads_that_share_a_consumer_get_each_event_once()
         });
     for (auto &thread : threads)
         thread.join();
-    EXPECT(numbers.size() == 1'000 && std::set<unsigned>(numbers.begin(), numbers.end()).size() == 1'000);
+    EXPECT(numbers.size() == 1'000 &&
+           std::set<unsigned>(numbers.begin(), numbers.end()).size() == 1'000);
 }
 
 void iteration_ends_when_no_event_arrives_in_time()
@@ -201,7 +208,8 @@ void process_stops_fails_counts_and_times_out_on_any_pool()
     for (const auto &pool : all_pools(topic.driver())) {
         auto consumer = interface_of(topic.driver(), topic)
                             ->makeConsumer(unique("processing"), diaspora::BatchSize::Adaptive(),
-                                           diaspora::MaxNumBatches{2}, nullptr, {}, {}, {}, Metadata{});
+                                           diaspora::MaxNumBatches{2}, nullptr, {}, {}, {},
+                                           Metadata{});
         Processed processed;
         consumer->process(
             [&](const std::optional<diaspora::Event> &event) {
@@ -215,11 +223,14 @@ void process_stops_fails_counts_and_times_out_on_any_pool()
             processed.note(*event);
             throw ProcessorFailure{7};
         };
-        EXPECT(THROWN_BY(ProcessorFailure, consumer->process(fail, timeout_ms, no_end, pool)).level == 7);
+        EXPECT(
+            THROWN_BY(ProcessorFailure, consumer->process(fail, timeout_ms, no_end, pool)).level ==
+            7);
 
         const unsigned before = processed.count();
-        consumer->process([&](const std::optional<diaspora::Event> &event) { processed.note(*event); }, timeout_ms,
-                          diaspora::NumEvents{20}, pool);
+        consumer->process(
+            [&](const std::optional<diaspora::Event> &event) { processed.note(*event); },
+            timeout_ms, diaspora::NumEvents{20}, pool);
         EXPECT(processed.count() == before + 20);
 
         std::atomic<unsigned> time_outs{0};
@@ -296,9 +307,12 @@ void processor_can_push_on_the_pool_that_it_runs_on()
         const auto producer = producer_on(pool, sink);
         auto consumer = interface_of(source.driver(), source)
                             ->makeConsumer(unique("forwarding"), diaspora::BatchSize::Adaptive(),
-                                           diaspora::MaxNumBatches{2}, nullptr, {}, {}, {}, Metadata{});
+                                           diaspora::MaxNumBatches{2}, nullptr, {}, {}, {},
+                                           Metadata{});
         consumer->process(
-            [&](const std::optional<diaspora::Event> &event) { producer->push(event->metadata(), {}, {}); },
+            [&](const std::optional<diaspora::Event> &event) {
+                producer->push(event->metadata(), {}, {});
+            },
             timeout_ms, diaspora::NumEvents{200}, pool);
         EXPECT(producer->flush().wait(timeout_ms));
     }
@@ -314,7 +328,9 @@ void events_and_pulls_outlive_consumer_topic_and_driver()
         const auto topic = new_topic("gone", 1);
         fill(topic, 3);
         const auto consumer = topic.consumer(
-            name, diaspora::DataAllocator{[](const Metadata &, const diaspora::DataDescriptor &) { return diaspora::DataView{}; }});
+            name, diaspora::DataAllocator{[](const Metadata &, const diaspora::DataDescriptor &) {
+                return diaspora::DataView{};
+            }});
         event = next(consumer);
         resolved_pull = consumer.pull();
         EXPECT(resolved_pull->wait(timeout_ms));
@@ -333,7 +349,8 @@ void consumer_without_reachable_broker_is_released_in_seconds()
     const auto topic = new_topic("away", 1);
     const auto begun = std::chrono::steady_clock::now();
     {
-        const auto consumer = topic.consumer("away", Metadata{R"({"kafka": {"bootstrap.servers": "127.0.0.1:1"}})"});
+        const auto consumer = topic.consumer(
+            "away", Metadata{R"({"kafka": {"bootstrap.servers": "127.0.0.1:1"}})"});
         EXPECT(!consumer.pull().wait(100));
     }
     EXPECT(std::chrono::steady_clock::now() - begun < std::chrono::seconds(8));

@@ -10,7 +10,8 @@ void info_topics_do_not_expire_when_events_do()
 {
     const Metadata schema{R"({"type": "schema", "schema": {"type": "object"}})"};
     const auto own = driver();
-    own.createTopic(prefix + "expiring", topic_options(1), diaspora::Validator::FromMetadata(schema));
+    own.createTopic(prefix + "expiring", topic_options(1),
+                    diaspora::Validator::FromMetadata(schema));
     const auto topic = own.openTopic(prefix + "expiring");
     auto producer = topic.producer();
     /* At its periodic retention check, Kafka deletes a log segment if its last record has

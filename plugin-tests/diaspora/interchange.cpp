@@ -42,11 +42,16 @@ std::vector<Kind> kinds()
 
 Metadata metadata_of(unsigned value)
 {
-    return Metadata{json{{"number", value}, {"text", "größe \"" + std::to_string(value) + "\" \n"},
-                         {"float", 0.1 * value}, {"nested", {{"list", {1, nullptr, true, -3.5e-7}}}}}};
+    return Metadata{json{{"number", value},
+                         {"text", "größe \"" + std::to_string(value) + "\" \n"},
+                         {"float", 0.1 * value},
+                         {"nested", {{"list", {1, nullptr, true, -3.5e-7}}}}}};
 }
 
-std::string data_of(unsigned value) { return std::string(value * 37, 'd') + '\0' + std::to_string(value); }
+std::string data_of(unsigned value)
+{
+    return std::string(value * 37, 'd') + '\0' + std::to_string(value);
+}
 
 /* C++ Octopus mistakes default components for others when it creates a topic without an info topic,
  * and fails. */
@@ -63,17 +68,22 @@ void write_topics()
         if (own.topicExists(prefix + kind.name))
             EXPECT(kind.name == "without-info");
         else if (kind.has_schema)
-            own.createTopic(prefix + kind.name, topic_options(kind.partitions), diaspora::Validator::FromMetadata(schema),
-                            diaspora::PartitionSelector{}, diaspora::Serializer::FromMetadata(schema));
+            own.createTopic(prefix + kind.name, topic_options(kind.partitions),
+                            diaspora::Validator::FromMetadata(schema),
+                            diaspora::PartitionSelector{},
+                            diaspora::Serializer::FromMetadata(schema));
         else
             own.createTopic(prefix + kind.name, topic_options(kind.partitions));
-        auto producer = own.openTopic(prefix + kind.name).producer("writer", own.defaultThreadPool());
+        auto producer =
+            own.openTopic(prefix + kind.name).producer("writer", own.defaultThreadPool());
         std::vector<std::string> data;
         for (unsigned value = 0; value < count; value++) {
             data.push_back(data_of(value));
             const std::size_t half = data.back().size() / 2;
-            const diaspora::DataView view{{{data.back().data(), half}, {data.back().data() + half, data.back().size() - half}}};
-            const auto pushed = producer.push(metadata_of(value), view, is_any_partition ? 0 : value % kind.partitions);
+            const diaspora::DataView view{{{data.back().data(), half},
+                                           {data.back().data() + half, data.back().size() - half}}};
+            const auto pushed = producer.push(metadata_of(value), view,
+                                              is_any_partition ? 0 : value % kind.partitions);
             std::optional<diaspora::EventID> id;
             for (unsigned waited = 0; !id && waited < 300; waited++)
                 id = pushed.wait(100);
@@ -84,10 +94,13 @@ void write_topics()
 
 void read_topics()
 {
-    const diaspora::DataSelector select_all = [](const Metadata &, const diaspora::DataDescriptor &all) { return all; };
-    const diaspora::DataAllocator allocator = [](const Metadata &, const diaspora::DataDescriptor &selected) {
+    const diaspora::DataSelector select_all =
+        [](const Metadata &, const diaspora::DataDescriptor &all) { return all; };
+    const diaspora::DataAllocator allocator = [](const Metadata &,
+                                                 const diaspora::DataDescriptor &selected) {
         auto memory = std::make_shared<std::string>(selected.size(), ' ');
-        return diaspora::DataView{memory->data(), memory->size(), memory.get(), [memory](void *) {}};
+        return diaspora::DataView{memory->data(), memory->size(), memory.get(),
+                                  [memory](void *) {}};
     };
     for (const Kind &kind : kinds()) {
         const auto own = driver(kind.settings);
@@ -96,11 +109,13 @@ void read_topics()
         const auto topic = own.openTopic(name);
         EXPECT(topic.partitions().size() == kind.partitions);
         const json expected = kind.has_schema ? schema.json() : json{{"type", "default"}};
-        EXPECT(topic.validator().metadata().json() == expected && topic.serializer().metadata().json().at("type") == expected.at("type"));
+        EXPECT(topic.validator().metadata().json() == expected &&
+               topic.serializer().metadata().json().at("type") == expected.at("type"));
         const auto topics = own.listTopics();
         EXPECT(topics.count(name) == (kind.name == "without-info" ? 0 : 1));
         if (topics.count(name))
-            EXPECT(topics.at(name).json().at("validator") == expected && topics.at(name).json().at("num_partitions") == kind.partitions);
+            EXPECT(topics.at(name).json().at("validator") == expected &&
+                   topics.at(name).json().at("num_partitions") == kind.partitions);
         const auto consumer = topic.consumer(unique("interchange"), select_all, allocator);
         std::map<unsigned, std::vector<unsigned>> partitions;
         std::set<unsigned> values;
@@ -109,10 +124,12 @@ void read_topics()
             for (unsigned waited = 0; !event && waited < 300; waited++)
                 event = consumer.pull().wait(100);
             EXPECT(event);
-            const unsigned value = number_of(*event), partition = event->partition().json().at("partition_id");
+            const unsigned value = number_of(*event),
+                           partition = event->partition().json().at("partition_id");
             EXPECT(is_any_partition || partition == value % kind.partitions);
             EXPECT(event->id() == partitions[partition].size() && values.insert(value).second);
-            EXPECT(event->metadata().json() == metadata_of(value).json() && text_of(event->data()) == data_of(value));
+            EXPECT(event->metadata().json() == metadata_of(value).json() &&
+                   text_of(event->data()) == data_of(value));
             partitions[partition].push_back(value);
         }
         for (const auto &[partition, in_it] : partitions)
@@ -129,7 +146,9 @@ constexpr test_cases::TestCase reading[] = {TEST_CASE(read_topics)};
 int main(int argc, char **argv)
 {
     if (argc != 6) {
-        std::fprintf(stderr, "usage: %s LIBRARY BOOTSTRAP-SERVERS PREFIX make|write|read asked|any\n", argv[0]);
+        std::fprintf(stderr,
+                     "usage: %s LIBRARY BOOTSTRAP-SERVERS PREFIX make|write|read asked|any\n",
+                     argv[0]);
         return 2;
     }
     is_any_partition = std::string(argv[5]) == "any";

@@ -32,9 +32,11 @@ bool are_identical(const json &left, const json &right)
     if (left.is_array())
         return std::equal(left.begin(), left.end(), right.begin(), are_identical);
     if (left.is_object())
-        return std::equal(left.items().begin(), left.items().end(), right.items().begin(), [](const auto &one, const auto &other) {
-            return one.key() == other.key() && are_identical(one.value(), other.value());
-        });
+        return std::equal(left.items().begin(), left.items().end(), right.items().begin(),
+                          [](const auto &one, const auto &other) {
+                              return one.key() == other.key() &&
+                                     are_identical(one.value(), other.value());
+                          });
     return left.is_discarded() || left == right;
 }
 
@@ -42,7 +44,8 @@ void expect_same_result(const std::string &text)
 {
     const json expected = json::parse(text, nullptr, false), actual = read_json(text);
     if (!are_identical(expected, actual))
-        throw std::runtime_error("read \"" + text + "\" as " + actual.dump() + ", not " + expected.dump());
+        throw std::runtime_error("read \"" + text + "\" as " + actual.dump() + ", not " +
+                                 expected.dump());
     if (!expected.is_discarded() && written(expected) != "before" + expected.dump())
         throw std::runtime_error("wrote " + expected.dump() + " as " + written(expected));
 }
@@ -61,9 +64,18 @@ const char *const valid[] = {
 };
 
 const char *const invalid[] = {
-    "", " ", "{", "}", "[", "]", "\"", "\"open", "{\"a\"}", "{\"a\":}", "{\"a\":1,}", "{,}", "[1,]", "[,1]", "{a:1}", "{\"a\" 1}", "[1 2]",
-    "tru", "truex", "True", "nul", "nan", "inf", "01", "-", "-01", "+1", "1.", ".5", "1e", "1e+", "1-2", "1e999", "0x10", "1 1", "{} {}",
-    "[1]]", "'a'", "\"\n\"", "\"\\x\"", "\"\\u12\"", "\"\xff\"", "\"\xc3\"", "{\"a\":\"\xff\"}", "/**/1", "[1,2", "{\"a\":[}", "\x01",
+    "",          " ",        "{",          "}",
+    "[",         "]",        "\"",         "\"open",
+    "{\"a\"}",   "{\"a\":}", "{\"a\":1,}", "{,}",
+    "[1,]",      "[,1]",     "{a:1}",      "{\"a\" 1}",
+    "[1 2]",     "tru",      "truex",      "True",
+    "nul",       "nan",      "inf",        "01",
+    "-",         "-01",      "+1",         "1.",
+    ".5",        "1e",       "1e+",        "1-2",
+    "1e999",     "0x10",     "1 1",        "{} {}",
+    "[1]]",      "'a'",      "\"\n\"",     "\"\\x\"",
+    "\"\\u12\"", "\"\xff\"", "\"\xc3\"",   "{\"a\":\"\xff\"}",
+    "/**/1",     "[1,2",     "{\"a\":[}",  "\x01",
 };
 
 void texts_are_accepted_and_rejected_as_by_nlohmann_json()
@@ -94,7 +106,8 @@ void nesting_depth_is_not_limited()
 void mutated_texts_are_parsed_as_by_nlohmann_json()
 {
     constexpr unsigned seed = 7, rounds = 200'000;
-    constexpr std::string_view characters = "{}[]\",:0123456789-+.eEtrufalsn \\/\t\n\x01\x7f\x80\xc3\xa9";
+    constexpr std::string_view characters =
+        "{}[]\",:0123456789-+.eEtrufalsn \\/\t\n\x01\x7f\x80\xc3\xa9";
     std::mt19937 random(seed);
     const auto below = [&](std::size_t count) { return random() % count; };
     for (unsigned round = 0; round < rounds; round++) {
@@ -119,10 +132,12 @@ void mutated_texts_are_parsed_as_by_nlohmann_json()
 void unwritable_values_fail_as_in_nlohmann_json()
 {
     for (const json &value : {json("\xff"), json{{"\xff", 1}}, json{{"a", {1, "\xc3"}}}}) {
-        const auto expected = THROWN_BY(json::type_error, value.dump()), actual = THROWN_BY(json::type_error, written(value));
+        const auto expected = THROWN_BY(json::type_error, value.dump()),
+                   actual = THROWN_BY(json::type_error, written(value));
         EXPECT(expected.id == actual.id);
     }
-    for (const json &value : {json::binary({1, 2}), json(1.0 / 0.0), json(json::value_t::discarded)})
+    for (const json &value :
+         {json::binary({1, 2}), json(1.0 / 0.0), json(json::value_t::discarded)})
         EXPECT(written(value) == "before" + value.dump());
 }
 

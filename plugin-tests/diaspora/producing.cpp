@@ -14,13 +14,15 @@ using Pushed = diaspora::Future<std::optional<diaspora::EventID>>;
 
 void futures_are_copied_and_awaited_in_parallel_repeatedly()
 {
-    const auto producer = new_topic("futures", 1).producer(Metadata{R"({"kafka": {"linger.ms": 200}})"});
+    const auto producer =
+        new_topic("futures", 1).producer(Metadata{R"({"kafka": {"linger.ms": 200}})"});
     const auto pushed = producer.push(number(0));
     EXPECT(!pushed.completed() && !Pushed(pushed).wait(0));
     std::atomic<unsigned> resolved{0};
     std::vector<std::thread> threads;
     for (unsigned index = 0; index < 4; index++)
-        threads.emplace_back([&, copy = pushed] { resolved += copy.wait(timeout_ms) == 0U ? 1 : 0; });
+        threads.emplace_back(
+            [&, copy = pushed] { resolved += copy.wait(timeout_ms) == 0U ? 1 : 0; });
     for (auto &thread : threads)
         thread.join();
     EXPECT(resolved == 4 && pushed.completed() && pushed.wait(-1) == 0U);
@@ -53,7 +55,8 @@ void burst_beyond_in_flight_limit_waits_and_is_delivered()
 {
     constexpr unsigned count = 20'000;
     const auto topic = new_topic("burst", 1);
-    const auto producer = topic.producer(Metadata{R"({"kafka": {"queue.buffering.max.messages": 500}})"});
+    const auto producer = topic.producer(
+        Metadata{R"({"kafka": {"queue.buffering.max.messages": 500}})"});
     for (unsigned value = 0; value < count; value++)
         producer.push(number(value));
     EXPECT(diaspora::Producer(producer).flush().wait(timeout_ms));
@@ -73,31 +76,37 @@ void rejected_or_too_large_push_fails_its_future_only()
     const auto why = THROWN_BY(diaspora::Exception, refused.wait(timeout_ms));
     EXPECT(mentions(why, prefix + "refused") && mentions(why, "too large") && refused.completed());
     const auto never_sent = producer.push(number(0), view(too_large));
-    EXPECT(mentions(THROWN_BY(diaspora::Exception, never_sent.wait(timeout_ms)), "message.max.bytes"));
-    EXPECT(mentions(THROWN_BY(diaspora::Exception, producer.flush().wait(timeout_ms)), "2 of the events"));
+    EXPECT(
+        mentions(THROWN_BY(diaspora::Exception, never_sent.wait(timeout_ms)), "message.max.bytes"));
+    EXPECT(mentions(THROWN_BY(diaspora::Exception, producer.flush().wait(timeout_ms)),
+                    "2 of the events"));
     EXPECT(producer.push(number(1)).wait(timeout_ms) == 0U && producer.flush().wait(timeout_ms));
 }
 
 void event_not_delivered_in_time_fails_its_future()
 {
     const auto topic = new_topic("undelivered", 1);
-    const auto producer = topic.producer(
-        Metadata{R"({"kafka": {"bootstrap.servers": "127.0.0.1:1", "delivery.timeout.ms": 200, "linger.ms": 10}})"});
-    EXPECT(mentions(THROWN_BY(diaspora::Exception, producer.push(number(0)).wait(timeout_ms)), "127.0.0.1:1"));
+    const auto producer = topic.producer(Metadata{
+        R"({"kafka": {"bootstrap.servers": "127.0.0.1:1", "delivery.timeout.ms": 200, "linger.ms": 10}})"});
+    EXPECT(mentions(THROWN_BY(diaspora::Exception, producer.push(number(0)).wait(timeout_ms)),
+                    "127.0.0.1:1"));
 }
 
 void events_go_to_requested_partition_else_round_robin()
 {
     const auto topic = new_topic("partitions", 3);
-    EXPECT(topic.partitions().size() == 3 && topic.partitions()[2].json() == json{{"partition_id", 2}});
+    EXPECT(topic.partitions().size() == 3 &&
+           topic.partitions()[2].json() == json{{"partition_id", 2}});
     fill(topic, 30);
     const auto producer = topic.producer();
     for (unsigned value = 30; value < 60; value++)
-        EXPECT(producer.push(number(value)).wait(timeout_ms) == std::optional<diaspora::EventID>(value / 3));
+        EXPECT(producer.push(number(value)).wait(timeout_ms) ==
+               std::optional<diaspora::EventID>(value / 3));
     const auto consumer = topic.consumer(unique("reader"));
     for (unsigned index = 0; index < 60; index++) {
         const auto event = next(consumer);
-        EXPECT(event.partition().json().at("partition_id") == number_of(event) % 3 && event.id() == number_of(event) / 3);
+        EXPECT(event.partition().json().at("partition_id") == number_of(event) % 3 &&
+               event.id() == number_of(event) / 3);
     }
 }
 
@@ -111,9 +120,10 @@ void data_is_copied_and_its_views_dropped_before_push_returns()
         const auto pusher = std::this_thread::get_id();
         const auto pushed = producer->push(
             number(0),
-            diaspora::DataView{{{first.data(), first.size()}, {nullptr, 0}, {second.data(), second.size()}},
-                               nullptr,
-                               [&](void *) { freed_on = std::this_thread::get_id(); }},
+            diaspora::DataView{
+                {{first.data(), first.size()}, {nullptr, 0}, {second.data(), second.size()}},
+                nullptr,
+                [&](void *) { freed_on = std::this_thread::get_id(); }},
             {});
         EXPECT(freed_on == pusher);
         first.assign(first.size(), '!');
@@ -121,10 +131,13 @@ void data_is_copied_and_its_views_dropped_before_push_returns()
         EXPECT(pushed.wait(timeout_ms));
     }
     const auto consumer = topic.consumer(
-        unique("reader"), diaspora::DataSelector{[](const Metadata &, const diaspora::DataDescriptor &all) { return all; }},
+        unique("reader"),
+        diaspora::DataSelector{
+            [](const Metadata &, const diaspora::DataDescriptor &all) { return all; }},
         diaspora::DataAllocator{[](const Metadata &, const diaspora::DataDescriptor &selected) {
             auto *memory = new std::string(selected.size(), ' ');
-            return diaspora::DataView{memory->data(), memory->size(), memory, [memory](void *) { delete memory; }};
+            return diaspora::DataView{memory->data(), memory->size(), memory,
+                                      [memory](void *) { delete memory; }};
         }});
     for (unsigned index = 0; index < 3; index++)
         EXPECT(text_of(next(consumer).data()) == "first second");
@@ -162,8 +175,10 @@ void pushes_are_delivered_after_producer_and_driver_release()
 void small_batch_parameters_do_not_slow_a_producer_down()
 {
     const auto topic = new_topic("batches", 1);
-    for (const auto &[batch, batches] : {std::pair<std::size_t, std::size_t>{1, 2}, {0, 0}, {1, 1}}) {
-        auto producer = topic.producer("p", diaspora::BatchSize{batch}, diaspora::MaxNumBatches{batches});
+    for (const auto &[batch, batches] :
+         {std::pair<std::size_t, std::size_t>{1, 2}, {0, 0}, {1, 1}}) {
+        auto producer = topic.producer("p", diaspora::BatchSize{batch},
+                                       diaspora::MaxNumBatches{batches});
         EXPECT(producer.batchSize().value == batch && producer.maxNumBatch().value == batches);
         const auto begun = std::chrono::steady_clock::now();
         for (unsigned value = 0; value < 20'000; value++)

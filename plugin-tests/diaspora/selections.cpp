@@ -9,14 +9,11 @@
 namespace {
 
 using namespace support;
-using test_cases::mentions;
 using diaspora::DataDescriptor;
 using diaspora::DataView;
+using test_cases::mentions;
 
-std::string alphabet()
-{
-    return "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ";
-}
+std::string alphabet() { return "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ"; }
 
 /* Returns a topic with one event that has this data. */
 diaspora::TopicHandle topic_of(const std::string &name, std::string data)
@@ -46,7 +43,8 @@ public:
     bool has_intact_guards() const
     {
         for (const std::string &piece : pieces_)
-            if (piece.substr(0, guard().size()) != guard() || piece.substr(piece.size() - guard().size()) != guard())
+            if (piece.substr(0, guard().size()) != guard() ||
+                piece.substr(piece.size() - guard().size()) != guard())
                 return false;
         return true;
     }
@@ -61,9 +59,12 @@ using Select = std::function<DataDescriptor(const DataDescriptor &)>;
 
 diaspora::Consumer loading(const diaspora::TopicHandle &topic, const Select &select, Memory &memory)
 {
-    return topic.consumer(unique("loading"),
-                          diaspora::DataSelector{[=](const Metadata &, const DataDescriptor &all) { return select(all); }},
-                          diaspora::DataAllocator{[&memory](const Metadata &, const DataDescriptor &) { return memory.view(); }});
+    return topic.consumer(
+        unique("loading"), diaspora::DataSelector{[=](const Metadata &, const DataDescriptor &all) {
+            return select(all);
+        }},
+        diaspora::DataAllocator{
+            [&memory](const Metadata &, const DataDescriptor &) { return memory.view(); }});
 }
 
 std::string loaded(const diaspora::TopicHandle &topic, const Select &select, Memory memory)
@@ -89,27 +90,37 @@ void each_kind_of_selection_loads_what_it_selects()
     EXPECT(loaded(topic, all, Memory({60})) == alphabet() + "........");
     const auto part = [](const DataDescriptor &data) { return data.makeSubView(13, 26); };
     EXPECT(loaded(topic, part, Memory({26})) == alphabet().substr(13, 26));
-    const auto strided = [](const DataDescriptor &data) { return data.makeStridedView(1, 5, 2, 3); };
+    const auto strided = [](const DataDescriptor &data) {
+        return data.makeStridedView(1, 5, 2, 3);
+    };
     EXPECT(loaded(topic, strided, Memory({10})) == "bcghlmqrvw");
-    const auto pieces = [](const DataDescriptor &data) { return data.makeUnstructuredView({{1, 3}, {7, 5}, {14, 2}}); };
+    const auto pieces = [](const DataDescriptor &data) {
+        return data.makeUnstructuredView({{1, 3}, {7, 5}, {14, 2}});
+    };
     EXPECT(loaded(topic, pieces, Memory({10})) == "bcdhijklop");
     const auto nothing = [](const DataDescriptor &) { return DataDescriptor{}; };
-    EXPECT(loaded(topic, nothing, Memory({3})) == "..." && loaded(topic, nothing, Memory({})).empty());
+    EXPECT(loaded(topic, nothing, Memory({3})) == "..." &&
+           loaded(topic, nothing, Memory({})).empty());
 }
 
 void stacked_selection_is_relative_to_the_one_below()
 {
     const auto topic = topic_of("stacked", alphabet());
     const auto of_strided = [](const DataDescriptor &data) {
-        return data.makeStridedView(0, 5, 2, 3).makeSubView(3, 4); /* abfgklpquv, then its characters 3 to 6 */
+        return data.makeStridedView(0, 5, 2, 3)
+            .makeSubView(3, 4); /* abfgklpquv, then its characters 3 to 6 */
     };
     EXPECT(loaded(topic, of_strided, Memory({4})) == "gklp");
     const auto of_part = [](const DataDescriptor &data) {
-        return data.makeSubView(26, 26).makeStridedView(0, 5, 1, 4).makeUnstructuredView({{1, 1}, {3, 2}});
+        return data.makeSubView(26, 26)
+            .makeStridedView(0, 5, 1, 4)
+            .makeUnstructuredView({{1, 1}, {3, 2}});
     };
     EXPECT(loaded(topic, of_part, Memory({3})) == "FPU");
     const auto of_pieces = [](const DataDescriptor &data) {
-        return data.makeUnstructuredView({{0, 3}, {10, 3}, {20, 3}}).makeSubView(2, 5).makeStridedView(0, 2, 1, 1);
+        return data.makeUnstructuredView({{0, 3}, {10, 3}, {20, 3}})
+            .makeSubView(2, 5)
+            .makeStridedView(0, 2, 1, 1);
     };
     EXPECT(loaded(topic, of_pieces, Memory({2})) == "cl");
 }
@@ -119,7 +130,9 @@ void random_selection_stacks_match_a_plain_computation()
     const auto text = alphabet();
     const auto topic = topic_of("any-stack", text);
     std::minstd_rand random(7);
-    const auto up_to = [&](std::size_t most) { return std::uniform_int_distribution<std::size_t>(0, most)(random); };
+    const auto up_to = [&](std::size_t most) {
+        return std::uniform_int_distribution<std::size_t>(0, most)(random);
+    };
     for (unsigned round = 0; round < 60; round++) {
         DataDescriptor descriptor{"", text.size()};
         std::string expected = text;
@@ -127,13 +140,15 @@ void random_selection_stacks_match_a_plain_computation()
             std::string above;
             switch (up_to(2)) {
             case 0: {
-                const std::size_t offset = up_to(expected.size() - 1), size = 1 + up_to(expected.size() - offset - 1);
+                const std::size_t offset = up_to(expected.size() - 1),
+                                  size = 1 + up_to(expected.size() - offset - 1);
                 descriptor = descriptor.makeSubView(offset, size);
                 above = expected.substr(offset, size);
                 break;
             }
             case 1: {
-                const std::size_t offset = up_to(expected.size() / 2), block = 1 + up_to(2), gap = up_to(3);
+                const std::size_t offset = up_to(expected.size() / 2), block = 1 + up_to(2),
+                                  gap = up_to(3);
                 const std::size_t count = (expected.size() - offset) / (block + gap);
                 if (count == 0)
                     continue;
@@ -145,7 +160,8 @@ void random_selection_stacks_match_a_plain_computation()
             default: {
                 std::vector<DataDescriptor::Contiguous> pieces;
                 for (std::size_t offset = up_to(3); offset < expected.size(); offset += up_to(5)) {
-                    const std::size_t size = 1 + up_to(std::min<std::size_t>(3, expected.size() - offset - 1));
+                    const std::size_t size = 1 + up_to(std::min<std::size_t>(3, expected.size() -
+                                                                                    offset - 1));
                     pieces.push_back({offset, size});
                     above += expected.substr(offset, size);
                     offset += size;
@@ -176,8 +192,11 @@ void scattered_memory_is_filled_in_order_and_checked_for_size()
     EXPECT(load_error(topic, part, Memory({1, 0, 7, 9})).find("18 bytes") != std::string::npos);
     EXPECT(load_error(topic, part, Memory({})).find("memory for 0") != std::string::npos);
     const auto at_null = topic.consumer(
-        unique("null"), diaspora::DataSelector{[](const Metadata &, const DataDescriptor &all) { return all; }},
-        diaspora::DataAllocator{[](const Metadata &, const DataDescriptor &all) { return DataView{nullptr, all.size()}; }});
+        unique("null"),
+        diaspora::DataSelector{[](const Metadata &, const DataDescriptor &all) { return all; }},
+        diaspora::DataAllocator{[](const Metadata &, const DataDescriptor &all) {
+            return DataView{nullptr, all.size()};
+        }});
     EXPECT(mentions(THROWN_BY(diaspora::Exception, at_null.pull().wait(timeout_ms)), "NULL"));
 }
 
@@ -191,12 +210,18 @@ void selection_beyond_the_data_fails_that_pull_only()
     EXPECT(producer.flush().wait(timeout_ms));
     /* These descriptors are for more data than the event has. */
     for (const DataDescriptor &wrong :
-         {DataDescriptor{"", 4}, DataDescriptor{"", 100}.makeSubView(1, 3), DataDescriptor{"", 100}.makeSubView(50, 1),
-          DataDescriptor{"", 100}.makeStridedView(0, 2, 1, 2), DataDescriptor{"", 100}.makeUnstructuredView({{0, 1}, {3, 1}}),
-          DataDescriptor{"", std::numeric_limits<std::size_t>::max()}.makeStridedView(1, 3, 1, std::size_t{1} << 62)}) {
+         {DataDescriptor{"", 4}, DataDescriptor{"", 100}.makeSubView(1, 3),
+          DataDescriptor{"", 100}.makeSubView(50, 1),
+          DataDescriptor{"", 100}.makeStridedView(0, 2, 1, 2),
+          DataDescriptor{"", 100}.makeUnstructuredView({{0, 1}, {3, 1}}),
+          DataDescriptor{"", std::numeric_limits<std::size_t>::max()}.makeStridedView(
+              1, 3, 1, std::size_t{1} << 62)}) {
         Memory memory({100});
-        const auto consumer = loading(topic, [&](const DataDescriptor &all) { return all.size() == 3 ? wrong : all; }, memory);
-        EXPECT(mentions(THROWN_BY(diaspora::Exception, consumer.pull().wait(timeout_ms)), "beyond the"));
+        const auto consumer = loading(
+            topic, [&](const DataDescriptor &all) { return all.size() == 3 ? wrong : all; },
+            memory);
+        EXPECT(mentions(THROWN_BY(diaspora::Exception, consumer.pull().wait(timeout_ms)),
+                        "beyond the"));
         EXPECT(text_of(next(consumer).data()).substr(0, 4) == "defg");
     }
 }
@@ -210,20 +235,26 @@ void data_is_loaded_only_with_selector_and_allocator()
     producer.push(number(1));
     EXPECT(producer.flush().wait(timeout_ms));
     std::vector<std::size_t> asked;
-    const diaspora::DataAllocator allocator = [&](const Metadata &, const DataDescriptor &selected) {
+    const diaspora::DataAllocator allocator = [&](const Metadata &,
+                                                  const DataDescriptor &selected) {
         asked.push_back(selected.size());
         return DataView{&asked};
     };
-    const diaspora::DataSelector selector = [](const Metadata &, const DataDescriptor &all) { return all.size() > 0 ? DataDescriptor{} : all; };
+    const diaspora::DataSelector selector = [](const Metadata &, const DataDescriptor &all) {
+        return all.size() > 0 ? DataDescriptor{} : all;
+    };
     const auto neither = topic.consumer(unique("neither"));
     const auto allocated = topic.consumer(unique("allocated"), allocator);
-    const auto selected = topic.consumer(unique("selected"), diaspora::DataSelector{[](const Metadata &, const DataDescriptor &all) { return all; }});
+    const auto selected = topic.consumer(
+        unique("selected"),
+        diaspora::DataSelector{[](const Metadata &, const DataDescriptor &all) { return all; }});
     const auto both = topic.consumer(unique("both"), allocator, selector);
     for (const auto *consumer : {&neither, &allocated, &selected, &both})
         for (unsigned index = 0; index < 2; index++) {
             const auto event = next(*consumer);
             EXPECT(event.data().size() == 0 && event.data().segments().empty());
-            EXPECT(event.data().context() == (consumer == &allocated || consumer == &both ? &asked : nullptr));
+            EXPECT(event.data().context() ==
+                   (consumer == &allocated || consumer == &both ? &asked : nullptr));
         }
     EXPECT(asked == std::vector<std::size_t>(4, 0));
 }
@@ -237,7 +268,8 @@ void selector_or_allocator_exception_fails_that_pull_only()
 {
     const auto topic = new_topic("throwing", 1);
     fill(topic, 3);
-    const diaspora::DataSelector selector = [](const Metadata &metadata, const DataDescriptor &all) {
+    const diaspora::DataSelector selector = [](const Metadata &metadata,
+                                               const DataDescriptor &all) {
         if (metadata.json().at("number") == 0)
             throw CustomException{3};
         return all;
@@ -255,7 +287,8 @@ void selector_or_allocator_exception_fails_that_pull_only()
     EXPECT(number_of(next(consumer)) == 2);
     /* `process` rethrows it, too. */
     const auto processing = topic.consumer(unique("throwing"), allocator, selector);
-    EXPECT(THROWN_BY(CustomException, processing.process([](const auto &) {}, timeout_ms)).number == 3);
+    EXPECT(THROWN_BY(CustomException, processing.process([](const auto &) {}, timeout_ms)).number ==
+           3);
 }
 
 constexpr test_cases::TestCase all[] = {

@@ -32,7 +32,8 @@ inline std::string library, servers, prefix;
 
 /* The `main` of a program: LIBRARY BOOTSTRAP-SERVERS PREFIX. LIBRARY is the plugin's path; topic
  * names begin with PREFIX. */
-template <std::size_t count> int run(int argc, char **argv, const test_cases::TestCase (&all)[count])
+template <std::size_t count>
+int run(int argc, char **argv, const test_cases::TestCase (&all)[count])
 {
     if (argc != 4) {
         std::fprintf(stderr, "usage: %s LIBRARY BOOTSTRAP-SERVERS PREFIX\n", argv[0]);
@@ -57,8 +58,8 @@ inline Metadata topic_options(unsigned partitions)
 }
 
 template <class... Components>
-diaspora::TopicHandle new_topic(const diaspora::Driver &driver, const std::string &name, unsigned partitions,
-                                Components... components)
+diaspora::TopicHandle new_topic(const diaspora::Driver &driver, const std::string &name,
+                                unsigned partitions, Components... components)
 {
     driver.createTopic(prefix + name, topic_options(partitions), components...);
     return driver.openTopic(prefix + name);
@@ -70,31 +71,41 @@ inline diaspora::TopicHandle new_topic(const std::string &name, unsigned partiti
 }
 
 /* Returns the interface of a topic, which accepts thread pools that the driver has not created. */
-inline std::shared_ptr<diaspora::TopicHandleInterface> interface_of(diaspora::Driver driver,
-                                                                    const diaspora::TopicHandle &topic)
+inline std::shared_ptr<diaspora::TopicHandleInterface>
+interface_of(diaspora::Driver driver, const diaspora::TopicHandle &topic)
 {
     return driver.as<diaspora::DriverInterface>().openTopic(topic.name());
 }
 
 inline std::shared_ptr<diaspora::ProducerInterface>
-producer_on(const std::shared_ptr<diaspora::ThreadPoolInterface> &pool, const diaspora::TopicHandle &topic,
+producer_on(const std::shared_ptr<diaspora::ThreadPoolInterface> &pool,
+            const diaspora::TopicHandle &topic,
             diaspora::Ordering ordering = diaspora::Ordering::Strict)
 {
     return interface_of(topic.driver(), topic)
-        ->makeProducer("p", diaspora::BatchSize::Adaptive(), diaspora::MaxNumBatches{2}, ordering, pool, Metadata{});
+        ->makeProducer("p", diaspora::BatchSize::Adaptive(), diaspora::MaxNumBatches{2}, ordering,
+                       pool, Metadata{});
 }
 
 /* NULL, which selects the driver's default pool; a pool of the driver; a pool of the user. */
-inline std::vector<std::shared_ptr<diaspora::ThreadPoolInterface>> all_pools(diaspora::Driver driver)
+inline std::vector<std::shared_ptr<diaspora::ThreadPoolInterface>>
+all_pools(diaspora::Driver driver)
 {
-    return {nullptr, driver.as<diaspora::DriverInterface>().makeThreadPool(diaspora::ThreadCount{4}),
+    return {nullptr,
+            driver.as<diaspora::DriverInterface>().makeThreadPool(diaspora::ThreadCount{4}),
             std::make_shared<diaspora::PosixThreadPool>(diaspora::ThreadCount{4})};
 }
 
 inline Metadata number(unsigned value) { return Metadata{json{{"number", value}}}; }
-inline unsigned number_of(const diaspora::Event &event) { return event.metadata().json().at("number").get<unsigned>(); }
+inline unsigned number_of(const diaspora::Event &event)
+{
+    return event.metadata().json().at("number").get<unsigned>();
+}
 
-inline diaspora::DataView view(std::string &text) { return diaspora::DataView{text.data(), text.size()}; }
+inline diaspora::DataView view(std::string &text)
+{
+    return diaspora::DataView{text.data(), text.size()};
+}
 
 inline std::string text_of(const diaspora::DataView &data)
 {
@@ -128,7 +139,10 @@ inline std::vector<unsigned> read_numbers(const diaspora::Consumer &consumer, st
     return numbers;
 }
 
-inline bool has_no_event(const diaspora::Consumer &consumer) { return !consumer.pull().wait(a_moment_ms); }
+inline bool has_no_event(const diaspora::Consumer &consumer)
+{
+    return !consumer.pull().wait(a_moment_ms);
+}
 
 inline std::vector<unsigned> from_to(unsigned first, unsigned end, unsigned step = 1)
 {

@@ -84,8 +84,8 @@ static inline octopus_error *fill_pointer(void)
 }
 
 /* Checks the status and the error of a call. `*place` was filled with FILL_BYTE before the call. */
-static inline void check_result(const char *where, const char *call, octopus_status expected, octopus_status status,
-                          octopus_error **place)
+static inline void check_result(const char *where, const char *call, octopus_status expected,
+                                octopus_status status, octopus_error **place)
 {
     octopus_error *error = place ? *place : NULL;
     if (error == fill_pointer())
@@ -95,7 +95,8 @@ static inline void check_result(const char *where, const char *call, octopus_sta
         fail(where, call, "returned status %d, not %d: %.*s", status, expected, (int)message.size,
              message.data ? message.data : "");
     if (place && (error != NULL) != (status < 0))
-        fail(where, call, "returned status %d %s an error object", status, error ? "with" : "without");
+        fail(where, call, "returned status %d %s an error object", status,
+             error ? "with" : "without");
     if (error && (octopus->error->code(error) != status || message.size == 0))
         fail(where, call, "the error has status %d and a message of %" PRIu64 " bytes",
              octopus->error->code(error), message.size);
@@ -173,10 +174,7 @@ static inline void check_all_tested(const char *noun, const void *table, size_t 
     }
 }
 
-static inline octopus_text text(const char *from)
-{
-    return (octopus_text){from, strlen(from)};
-}
+static inline octopus_text text(const char *from) { return (octopus_text){from, strlen(from)}; }
 
 static inline octopus_bytes bytes(const char *from)
 {
@@ -209,24 +207,29 @@ static inline void count_destroyed(void *context)
 }
 
 /* Reads each byte of the message, so that a sanitizer or valgrind sees an invalid one. */
-static inline void read_message(void *context, int32_t level, octopus_text source, octopus_text message)
+static inline void read_message(void *context, int32_t level, octopus_text source,
+                                octopus_text message)
 {
     static atomic_uint sum;
     (void)context;
     for (uint64_t at = 0; at < source.size + message.size; at++)
-        atomic_fetch_add(&sum, (unsigned char)(at < source.size ? source.data[at] : message.data[at - source.size]));
+        atomic_fetch_add(&sum, (unsigned char)(at < source.size ? source.data[at]
+                                                                : message.data[at - source.size]));
     EXPECT(level >= OCTOPUS_LOG_ERROR && level <= OCTOPUS_LOG_TRACE);
 }
 
 /* Clients end in the background, so a context may be destroyed after the last handle is
  * released. */
-static inline void await_destroyed(struct context_counter *context_counter, int count, const char *where)
+static inline void await_destroyed(struct context_counter *context_counter, int count,
+                                   const char *where)
 {
     const struct timespec moment = {.tv_nsec = 10000000};
-    for (int waits = 0; waits < TIMEOUT_MS / 10 && atomic_load(&context_counter->destroyed) < count; waits++)
+    for (int waits = 0; waits < TIMEOUT_MS / 10 && atomic_load(&context_counter->destroyed) < count;
+         waits++)
         nanosleep(&moment, NULL);
     if (atomic_load(&context_counter->destroyed) != count)
-        fail(where, "destroy", "was called %d times, not %d", atomic_load(&context_counter->destroyed), count);
+        fail(where, "destroy", "was called %d times, not %d",
+             atomic_load(&context_counter->destroyed), count);
 }
 
 /* ---- a fixture: one handle of each kind ------------------------------------------------------ */
@@ -246,9 +249,12 @@ static inline octopus_driver *new_driver(void)
     octopus_driver *driver;
     octopus_host_services services = {
         .size = sizeof services,
-        .log = {.function = read_message, .context = new_context_counter(), .destroy = count_destroyed},
+        .log = {.function = read_message,
+                .context = new_context_counter(),
+                .destroy = count_destroyed},
     };
-    const char *config = "{\"embedded\":{},\"open_retry_ms\":0,\"disable_info_topic\":true}"; /* faster */
+    const char *config =
+        "{\"embedded\":{},\"open_retry_ms\":0,\"disable_info_topic\":true}"; /* faster */
     SUCCEEDS(octopus->driver->create(text(config), &services, &driver, error));
     return driver;
 }
@@ -307,14 +313,38 @@ enum { KINDS = 8 };
 static inline void release_kind(struct fixture *fixture, int kind)
 {
     switch (kind) {
-    case 0: octopus->driver->release(fixture->driver); fixture->driver = NULL; break;
-    case 1: octopus->topic->release(fixture->topic); fixture->topic = NULL; break;
-    case 2: octopus->producer->release(fixture->producer); fixture->producer = NULL; break;
-    case 3: octopus->consumer->release(fixture->consumer); fixture->consumer = NULL; break;
-    case 4: octopus->future->release(fixture->push); fixture->push = NULL; break;
-    case 5: octopus->future->release(fixture->flush); fixture->flush = NULL; break;
-    case 6: octopus->future->release(fixture->pull); fixture->pull = NULL; break;
-    case 7: octopus->event->release(fixture->event); fixture->event = NULL; break;
+    case 0:
+        octopus->driver->release(fixture->driver);
+        fixture->driver = NULL;
+        break;
+    case 1:
+        octopus->topic->release(fixture->topic);
+        fixture->topic = NULL;
+        break;
+    case 2:
+        octopus->producer->release(fixture->producer);
+        fixture->producer = NULL;
+        break;
+    case 3:
+        octopus->consumer->release(fixture->consumer);
+        fixture->consumer = NULL;
+        break;
+    case 4:
+        octopus->future->release(fixture->push);
+        fixture->push = NULL;
+        break;
+    case 5:
+        octopus->future->release(fixture->flush);
+        fixture->flush = NULL;
+        break;
+    case 6:
+        octopus->future->release(fixture->pull);
+        fixture->pull = NULL;
+        break;
+    case 7:
+        octopus->event->release(fixture->event);
+        fixture->event = NULL;
+        break;
     }
 }
 
@@ -352,10 +382,7 @@ static inline uint64_t return_zero(void *context)
     return 0;
 }
 
-static inline void do_nothing(void *context)
-{
-    (void)context;
-}
+static inline void do_nothing(void *context) { (void)context; }
 
 /* ---- the run of a host ----------------------------------------------------------------------- */
 
@@ -371,7 +398,8 @@ static inline void register_and_unload(const char *path)
 
     EXPECT(octopus_register_of_library(OCTOPUS_ABI_MAJOR + 1) == NULL);
     octopus = octopus_register_of_library(OCTOPUS_ABI_MAJOR);
-    EXPECT(octopus && octopus->abi_major == OCTOPUS_ABI_MAJOR && octopus->abi_minor == OCTOPUS_ABI_MINOR);
+    EXPECT(octopus && octopus->abi_major == OCTOPUS_ABI_MAJOR &&
+           octopus->abi_minor == OCTOPUS_ABI_MINOR);
     EXPECT(octopus->size >= sizeof *octopus);
     for (int call = 0; call < MANY; call++) {
         EXPECT(octopus_register_of_library(OCTOPUS_ABI_MAJOR) == octopus);
@@ -381,7 +409,8 @@ static inline void register_and_unload(const char *path)
     library = dlopen(path, RTLD_NOW | RTLD_NOLOAD);
     EXPECT(library && dlclose(library) == 0);
     EXPECT(is("octopus", octopus->name.data, octopus->name.size));
-    printf("octopus_register is idempotent and rejects other majors; the following checks run after dlclose\n");
+    printf(
+        "octopus_register is idempotent and rejects other majors; the following checks run after dlclose\n");
 }
 
 /* Runs `checks` on the library named on the command line, and checks that it destroyed each context

@@ -27,10 +27,7 @@ static struct counter {
     atomic_ullong accepted, rejected;
 } *counter;
 
-static int is_way(const char *name)
-{
-    return strcmp(way, name) == 0;
-}
+static int is_way(const char *name) { return strcmp(way, name) == 0; }
 
 static octopus_status push_one(octopus_future **future)
 {
@@ -83,7 +80,8 @@ static void on_complete(void *context, octopus_future *future)
 static void on_statistics(void *context, octopus_text client, octopus_text json)
 {
     (void)context, (void)json;
-    if (is_way("statistics") && memchr(client.data, 'p', client.size) && atomic_load(&counter->accepted) >= events)
+    if (is_way("statistics") && memchr(client.data, 'p', client.size) &&
+        atomic_load(&counter->accepted) >= events)
         exit_once();
 }
 
@@ -139,7 +137,8 @@ int main(int argc, char **argv)
 
     atexit(push_at_exit);
     octopus = load(argv[1]);
-    octopus_host_services services = {.size = sizeof services, .statistics = {.function = on_statistics}};
+    octopus_host_services services = {.size = sizeof services,
+                                      .statistics = {.function = on_statistics}};
     octopus_driver *driver = make_driver(octopus, argv[4], is_way("statistics") ? &services : NULL);
     octopus_topic *topic = NULL;
     SUCCEEDS(octopus, octopus->driver->open_topic(driver, text(argv[5]), &topic, error));

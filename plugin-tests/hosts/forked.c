@@ -27,10 +27,7 @@ static void never(void *context)
     expect(context == NULL && 0, "a callback is destroyed in the child");
 }
 
-static void do_nothing(void *context)
-{
-    (void)context;
-}
+static void do_nothing(void *context) { (void)context; }
 
 static void ignore_completion(void *context, octopus_future *future)
 {
@@ -58,7 +55,8 @@ int main(int argc, char **argv)
     octopus_consumer *consumer;
     octopus_thread_pool *pool;
     octopus_future *push;
-    octopus_consumer_args consumer_args = {.size = sizeof consumer_args, .name = OCTOPUS_TEXT("group")};
+    octopus_consumer_args consumer_args = {.size = sizeof consumer_args,
+                                           .name = OCTOPUS_TEXT("group")};
     octopus_push_args event = {.size = sizeof event};
     EXPECT(octopus->driver->create(config, NULL, &driver, NULL) == OCTOPUS_OK);
     EXPECT(octopus->driver->create_topic(driver, name, NULL, NULL) == OCTOPUS_OK);
@@ -83,9 +81,11 @@ int main(int argc, char **argv)
         octopus_completion completion = {.function = ignore_completion, .destroy = never};
         octopus_processor processor = {.function = continue_processing, .destroy = never};
         octopus_task task = {.function = do_nothing, .destroy = never};
-        EXPECT(octopus->driver->register_component(driver, OCTOPUS_ROLE_VALIDATOR, name, &component, NULL) == OCTOPUS_FORKED);
+        EXPECT(octopus->driver->register_component(driver, OCTOPUS_ROLE_VALIDATOR, name, &component,
+                                                   NULL) == OCTOPUS_FORKED);
         EXPECT(octopus->future->on_complete(push, &completion, NULL) == OCTOPUS_FORKED);
-        EXPECT(octopus->consumer->process(consumer, &processor, 0, 1, pool, NULL) == OCTOPUS_FORKED);
+        EXPECT(octopus->consumer->process(consumer, &processor, 0, 1, pool, NULL) ==
+               OCTOPUS_FORKED);
         EXPECT(octopus->thread_pool->submit(pool, &task, 0, NULL) == OCTOPUS_FORKED);
         octopus->thread_pool->release(pool);
         octopus->future->release(push);

@@ -43,7 +43,8 @@ static void check_error_in_child(void)
     int32_t exists;
     check_rejected();
     EXPECT(octopus->driver->topic_exists(driver, text("topic"), &exists, &error) == OCTOPUS_FORKED);
-    EXPECT(octopus->error->code(error) == OCTOPUS_FORKED && octopus->error->message(error).size > 0);
+    EXPECT(octopus->error->code(error) == OCTOPUS_FORKED &&
+           octopus->error->message(error).size > 0);
     octopus->error->release(error);
 }
 
@@ -113,7 +114,8 @@ static void fork_without_handlers_and_use(void)
     if (child == 0) {
         octopus_driver *another;
         check_rejected();
-        EXPECT(octopus->driver->create(text("{\"embedded\": {}}"), NULL, &another, NULL) == OCTOPUS_FORKED);
+        EXPECT(octopus->driver->create(text("{\"embedded\": {}}"), NULL, &another, NULL) ==
+               OCTOPUS_FORKED);
         _exit(SUCCESS);
     }
     await(child);
@@ -138,7 +140,8 @@ static void vfork_and_exec(void)
 static void spawn(void)
 {
     pid_t child;
-    EXPECT(posix_spawn(&child, self, NULL, NULL, (char *[]){self, "check descriptors", NULL}, environ) == 0);
+    EXPECT(posix_spawn(&child, self, NULL, NULL, (char *[]){self, "check descriptors", NULL},
+                       environ) == 0);
     await(child);
 }
 

@@ -30,14 +30,15 @@ static void expect(int holds, const char *what, int line)
     exit(1);
 }
 
-#define SUCCEEDS(call)                                                                                     \
-    do {                                                                                                   \
-        octopus_error *object_ = NULL, **error = &object_;                                                 \
-        octopus_status status_ = (call);                                                                   \
-        octopus_text why_ = octopus->error->message(object_);                                              \
-        if (status_ != OCTOPUS_OK)                                                                         \
-            fprintf(stderr, "status %d: %.*s\n", status_, (int)why_.size, why_.size > 0 ? why_.data : ""); \
-        expect(status_ == OCTOPUS_OK, #call, __LINE__);                                                    \
+#define SUCCEEDS(call)                                                    \
+    do {                                                                  \
+        octopus_error *object_ = NULL, **error = &object_;                \
+        octopus_status status_ = (call);                                  \
+        octopus_text why_ = octopus->error->message(object_);             \
+        if (status_ != OCTOPUS_OK)                                        \
+            fprintf(stderr, "status %d: %.*s\n", status_, (int)why_.size, \
+                    why_.size > 0 ? why_.data : "");                      \
+        expect(status_ == OCTOPUS_OK, #call, __LINE__);                   \
     } while (0)
 
 /* The library's table is larger than that of an older header and smaller than that of a newer
@@ -45,7 +46,8 @@ static void expect(int holds, const char *what, int line)
 #ifdef OLDER
 #define TABLE(noun) EXPECT(octopus->noun->size > sizeof *octopus->noun)
 #elif defined NEWER
-#define TABLE(noun) EXPECT(octopus->noun->size < sizeof *octopus->noun && !OCTOPUS_HAS(octopus->noun, invented))
+#define TABLE(noun) \
+    EXPECT(octopus->noun->size < sizeof *octopus->noun && !OCTOPUS_HAS(octopus->noun, invented))
 #else
 #define TABLE(noun) EXPECT(octopus->noun->size == sizeof *octopus->noun)
 #endif
@@ -55,7 +57,8 @@ static void *at_the_edge(size_t size, size_t count)
 {
     size_t page = (size_t)sysconf(_SC_PAGESIZE);
     char *pages = mmap(NULL, 2 * page, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
-    EXPECT(pages != MAP_FAILED && mprotect(pages + page, page, PROT_NONE) == 0 && size * count <= page);
+    EXPECT(pages != MAP_FAILED && mprotect(pages + page, page, PROT_NONE) == 0 &&
+           size * count <= page);
     char *first = pages + page - size * count;
     for (size_t at = 0; at < count; at++) {
         uint64_t own_size = size;
@@ -76,7 +79,10 @@ static void *fill_unknown(void *made, size_t size, size_t known)
 #endif
 
 static octopus_text text(const char *from) { return (octopus_text){from, strlen(from)}; }
-static octopus_bytes bytes(const char *from) { return (octopus_bytes){(const uint8_t *)from, strlen(from)}; }
+static octopus_bytes bytes(const char *from)
+{
+    return (octopus_bytes){(const uint8_t *)from, strlen(from)};
+}
 
 static atomic_int logged, validated;
 
@@ -86,15 +92,16 @@ static void note(void *context, int32_t level, octopus_text source, octopus_text
     atomic_fetch_add(&logged, 1);
 }
 
-static octopus_status make(void *context, octopus_text json, void **made, const octopus_component_reply *reply)
+static octopus_status make(void *context, octopus_text json, void **made,
+                           const octopus_component_reply *reply)
 {
     (void)json, (void)reply;
     *made = context;
     return OCTOPUS_OK;
 }
 
-static octopus_status validate(void *instance, octopus_text metadata, const octopus_bytes *segments, uint64_t count,
-                               const octopus_component_reply *reply)
+static octopus_status validate(void *instance, octopus_text metadata, const octopus_bytes *segments,
+                               uint64_t count, const octopus_component_reply *reply)
 {
     (void)instance, (void)metadata, (void)segments, (void)count;
     EXPECT(reply->size >= 32); /* the plugin's own struct, so never smaller */
@@ -105,7 +112,8 @@ static octopus_status validate(void *instance, octopus_text metadata, const octo
 static octopus_topic *open(const char *bootstrap, const char *name)
 {
     char config[512];
-    snprintf(config, sizeof config, "{\"kafka\": {\"bootstrap.servers\": \"%s\"}, \"open_retry_ms\": 0}", bootstrap);
+    snprintf(config, sizeof config,
+             "{\"kafka\": {\"bootstrap.servers\": \"%s\"}, \"open_retry_ms\": 0}", bootstrap);
     octopus_driver *driver;
     octopus_topic *topic;
     octopus_host_services *services = NEW(octopus_host_services);
@@ -114,7 +122,8 @@ static octopus_topic *open(const char *bootstrap, const char *name)
     octopus_component *component = NEW(octopus_component);
     component->make = make;
     component->validate = validate;
-    SUCCEEDS(octopus->driver->register_component(driver, OCTOPUS_ROLE_VALIDATOR, text("own"), component, error));
+    SUCCEEDS(octopus->driver->register_component(driver, OCTOPUS_ROLE_VALIDATOR, text("own"),
+                                                 component, error));
     octopus_create_topic_args *args = NEW(octopus_create_topic_args);
     args->options = text("{\"num_partitions\": 2, \"replication_factor\": 1}");
     args->validator = text("{\"type\": \"own\"}");
@@ -138,7 +147,8 @@ static void push_several(const octopus_producer *producer)
         events[at].has_partition = 1;
         events[at].partition = at % 2;
 #ifdef NEWER
-        memset(&events[at].invented, FILL_BYTE, sizeof events[at] - offsetof(octopus_push_args, invented));
+        memset(&events[at].invented, FILL_BYTE,
+               sizeof events[at] - offsetof(octopus_push_args, invented));
 #endif
     }
     SUCCEEDS(octopus->producer->push_many(producer, events, MANY, futures, &pushed, error));
@@ -152,7 +162,8 @@ static void push_several(const octopus_producer *producer)
         EXPECT(partition == at % 2 && id == at / 2);
     }
     events[2].size -= 8; /* no longer the stride of the array */
-    octopus_status status = octopus->producer->push_many(producer, events, MANY, futures, &pushed, NULL);
+    octopus_status status = octopus->producer->push_many(producer, events, MANY, futures, &pushed,
+                                                         NULL);
     EXPECT(status == OCTOPUS_INVALID_ARGUMENT && pushed == 2);
     SUCCEEDS(octopus->future->wait(futures[1], TIMEOUT_MS, error));
 }
@@ -194,7 +205,8 @@ int main(int argc, char **argv)
         return fprintf(stderr, "usage: %s LIBRARY BOOTSTRAP TOPIC\n", argv[0]), 1;
     EXPECT(entry(OCTOPUS_ABI_MAJOR + 1) == NULL && entry(UINT32_MAX) == NULL);
     octopus = entry(OCTOPUS_ABI_MAJOR);
-    EXPECT(octopus && octopus->abi_major == OCTOPUS_ABI_MAJOR && octopus->abi_minor == OCTOPUS_ABI_MINOR);
+    EXPECT(octopus && octopus->abi_major == OCTOPUS_ABI_MAJOR &&
+           octopus->abi_minor == OCTOPUS_ABI_MINOR);
     TABLE(error);
     TABLE(string);
     TABLE(driver);
@@ -224,7 +236,8 @@ int main(int argc, char **argv)
     enum { ALL = MANY + 2 + 1 };
     octopus_event *events[ALL];
     for (uint64_t taken = 0, count = 0; taken < ALL; taken += count)
-        SUCCEEDS(octopus->consumer->pull_many(consumer, ALL - taken, TIMEOUT_MS, events + taken, &count, error));
+        SUCCEEDS(octopus->consumer->pull_many(consumer, ALL - taken, TIMEOUT_MS, events + taken,
+                                              &count, error));
     for (size_t at = 0; at < ALL; at++)
         check_event(events[at]);
     EXPECT(atomic_load(&validated) == ALL);

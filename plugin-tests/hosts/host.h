@@ -24,14 +24,15 @@ static inline void expect(int holds, const char *what, const char *file, int lin
 }
 
 /* As EXPECT, for a call that must succeed. The call must pass `error` as its error argument. */
-#define SUCCEEDS(octopus, call)                                                                             \
-    do {                                                                                                    \
-        octopus_error *object_ = NULL, **error = &object_;                                                  \
-        octopus_status status_ = (call);                                                                    \
-        octopus_text why_ = (octopus)->error->message(object_);                                             \
-        if (status_ != OCTOPUS_OK)                                                                          \
-            fprintf(stderr, "status %d: %.*s\n", status_, (int)why_.size, why_.size > 0 ? why_.data : "");  \
-        EXPECT(status_ == OCTOPUS_OK && #call);                                                             \
+#define SUCCEEDS(octopus, call)                                           \
+    do {                                                                  \
+        octopus_error *object_ = NULL, **error = &object_;                \
+        octopus_status status_ = (call);                                  \
+        octopus_text why_ = (octopus)->error->message(object_);           \
+        if (status_ != OCTOPUS_OK)                                        \
+            fprintf(stderr, "status %d: %.*s\n", status_, (int)why_.size, \
+                    why_.size > 0 ? why_.data : "");                      \
+        EXPECT(status_ == OCTOPUS_OK && #call);                           \
     } while (0)
 
 static inline octopus_text text(const char *from)
@@ -66,7 +67,8 @@ static inline octopus_driver *make_driver(const octopus_api *octopus, const char
     return driver;
 }
 
-static inline octopus_topic *make_topic(const octopus_api *octopus, const octopus_driver *driver, const char *name)
+static inline octopus_topic *make_topic(const octopus_api *octopus, const octopus_driver *driver,
+                                        const char *name)
 {
     octopus_topic *topic = NULL;
     octopus_create_topic_args args;
@@ -78,7 +80,8 @@ static inline octopus_topic *make_topic(const octopus_api *octopus, const octopu
     return topic;
 }
 
-static inline octopus_consumer *make_consumer(const octopus_api *octopus, const octopus_topic *topic, const char *group)
+static inline octopus_consumer *make_consumer(const octopus_api *octopus,
+                                              const octopus_topic *topic, const char *group)
 {
     octopus_consumer *consumer = NULL;
     octopus_consumer_args args;
@@ -89,7 +92,8 @@ static inline octopus_consumer *make_consumer(const octopus_api *octopus, const 
     return consumer;
 }
 
-static inline octopus_producer *make_producer(const octopus_api *octopus, const octopus_topic *topic)
+static inline octopus_producer *make_producer(const octopus_api *octopus,
+                                              const octopus_topic *topic)
 {
     octopus_producer *producer = NULL;
     SUCCEEDS(octopus, octopus->topic->make_producer(topic, NULL, &producer, error));
@@ -97,20 +101,23 @@ static inline octopus_producer *make_producer(const octopus_api *octopus, const 
 }
 
 /* Pushes an event with this number as its metadata. */
-static inline octopus_future *push(const octopus_api *octopus, const octopus_producer *producer, uint64_t number)
+static inline octopus_future *push(const octopus_api *octopus, const octopus_producer *producer,
+                                   uint64_t number)
 {
     char metadata[32];
     octopus_future *future = NULL;
     octopus_push_args event;
     memset(&event, 0, sizeof event);
     event.size = sizeof event;
-    event.metadata.size = (uint64_t)snprintf(metadata, sizeof metadata, "%llu", (unsigned long long)number);
+    event.metadata.size = (uint64_t)snprintf(metadata, sizeof metadata, "%llu",
+                                             (unsigned long long)number);
     event.metadata.data = (const uint8_t *)metadata;
     SUCCEEDS(octopus, octopus->producer->push(producer, &event, &future, error));
     return future;
 }
 
-static inline void deliver(const octopus_api *octopus, const octopus_producer *producer, uint64_t number)
+static inline void deliver(const octopus_api *octopus, const octopus_producer *producer,
+                           uint64_t number)
 {
     octopus_future *future = push(octopus, producer, number);
     SUCCEEDS(octopus, octopus->future->wait(future, 60000, error));

@@ -50,7 +50,8 @@ int main(int argc, char **argv)
         memset(&view, 0, sizeof view);
         view.size = sizeof view;
         SUCCEEDS(octopus, octopus->event->view(kept[number / every], &view, error));
-        EXPECT(view.id == number && view.data.size > 0 && view.data.data[view.data.size - 1] == (uint8_t)number);
+        EXPECT(view.id == number && view.data.size > 0 &&
+               view.data.data[view.data.size - 1] == (uint8_t)number);
         octopus->event->release(kept[number / every]);
     }
     free(kept);

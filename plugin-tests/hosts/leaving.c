@@ -75,7 +75,8 @@ static void on_statistics(void *context, octopus_text client, octopus_text json)
     exit_if_way("in statistics");
 }
 
-static void rebalanced(void *context, octopus_text group, int32_t what, const uint32_t *partitions, uint64_t count)
+static void rebalanced(void *context, octopus_text group, int32_t what, const uint32_t *partitions,
+                       uint64_t count)
 {
     (void)context, (void)group, (void)what, (void)partitions, (void)count;
     exit_if_way("in a rebalance");
@@ -95,7 +96,8 @@ static void use_all_at_exit(void)
     octopus_driver *late = make_driver(octopus, getenv("CONFIG"), NULL);
     int32_t exists = 0;
     SUCCEEDS(octopus, octopus->driver->topic_exists(late, text(getenv("TOPIC")), &exists, error));
-    EXPECT(exists == (strstr(getenv("CONFIG"), "embedded") == NULL)); /* each driver has its own embedded Kafka */
+    EXPECT(exists == (strstr(getenv("CONFIG"), "embedded") ==
+                      NULL)); /* each driver has its own embedded Kafka */
     octopus->driver->release(late);
     octopus->future->release(push(octopus, producer, 1));
     SUCCEEDS(octopus, octopus->producer->close(producer, 60000, error));
@@ -148,8 +150,9 @@ int main(int argc, char **argv)
     atexit(use_all_at_exit);
     void *library = dlopen(argv[1], RTLD_NOW | RTLD_LOCAL);
     octopus = registered(library);
-    octopus_host_services services = {
-        .size = sizeof services, .statistics = {.function = on_statistics}, .rebalance = {.function = rebalanced}};
+    octopus_host_services services = {.size = sizeof services,
+                                      .statistics = {.function = on_statistics},
+                                      .rebalance = {.function = rebalanced}};
     driver = make_driver(octopus, argv[3], &services);
     topic = make_topic(octopus, driver, argv[4]);
     SUCCEEDS(octopus, octopus->thread_pool->create(2, &pool, error));
@@ -169,7 +172,8 @@ int main(int argc, char **argv)
     octopus_task task = {.function = work};
     for (int index = 0; index < 20000; index++) {
         octopus_error *why = NULL;
-        octopus_status status = octopus->producer->push(index % 2 ? producer : pooled, &event, &last, &why);
+        octopus_status status = octopus->producer->push(index % 2 ? producer : pooled, &event,
+                                                        &last, &why);
         while (status == OCTOPUS_CLOSED && strncmp(way, "in ", 3) == 0)
             pause(); /* a callback has called exit already */
         EXPECT(status == OCTOPUS_OK);

@@ -48,7 +48,8 @@ static void use_after_close(void)
     check_event(fixture.event, "{}", "data");
     SLOT_RETURNS(OCTOPUS_STALE, event, acknowledge, fixture.event);
     release_fixture(&fixture);
-    printf("each slot of a closed handle returns OCTOPUS_CLOSED; events that were pulled before stay valid\n");
+    printf(
+        "each slot of a closed handle returns OCTOPUS_CLOSED; events that were pulled before stay valid\n");
 }
 
 /* Handles that are not released yet work. */
@@ -114,7 +115,8 @@ static void run_two_drivers(void)
 {
     int32_t exists;
     octopus_topic *topic;
-    struct fixture one = new_fixture("twins", "data of one"), other = new_fixture("twins", "data of the other");
+    struct fixture one = new_fixture("twins", "data of one"),
+                   other = new_fixture("twins", "data of the other");
     check_event(one.event, "{}", "data of one");
     check_event(other.event, "{}", "data of the other");
 
@@ -123,7 +125,8 @@ static void run_two_drivers(void)
     EXPECT(exists == 1);
     SUCCEEDS(octopus->driver->topic_exists(other.driver, text("only-one"), &exists, error));
     EXPECT(exists == 0);
-    RETURNS(OCTOPUS_UNKNOWN_TOPIC, octopus->driver->open_topic(other.driver, text("only-one"), &out.topic, error));
+    RETURNS(OCTOPUS_UNKNOWN_TOPIC,
+            octopus->driver->open_topic(other.driver, text("only-one"), &out.topic, error));
 
     release_fixture(&one);
     octopus->future->release(push(other.producer, "more data"));
@@ -145,7 +148,4 @@ static void check_lifetimes(void)
     run_two_drivers();
 }
 
-int main(int argc, char **argv)
-{
-    return run_all(argc, argv, check_lifetimes);
-}
+int main(int argc, char **argv) { return run_all(argc, argv, check_lifetimes); }

@@ -48,7 +48,8 @@ static int can_create(void)
 }
 
 /* Replaces libc's function in all libraries of the process. */
-int pthread_create(pthread_t *thread, const pthread_attr_t *attributes, void *(*run)(void *), void *context)
+int pthread_create(pthread_t *thread, const pthread_attr_t *attributes, void *(*run)(void *),
+                   void *context)
 {
     static int (*real)(pthread_t *, const pthread_attr_t *, void *(*)(void *), void *);
     if (!real)
@@ -145,7 +146,8 @@ static int succeeds(const char *call, octopus_status status, octopus_error **pla
     if (status == OCTOPUS_RESOURCE_LIMIT)
         met = 1;
     if (status != OCTOPUS_OK && !(is_limited && status == OCTOPUS_RESOURCE_LIMIT && names_limit)) {
-        fprintf(stderr, "%s: status %d: %.*s\n", call, status, (int)message.size, message.size ? message.data : "");
+        fprintf(stderr, "%s: status %d: %.*s\n", call, status, (int)message.size,
+                message.size ? message.data : "");
         _exit(1);
     }
     EXPECT(status == OCTOPUS_OK || octopus->error->retriable(error));
@@ -173,7 +175,8 @@ static void create(program *self)
         args.size = sizeof args;
         args.options = text("{\"replication_factor\": 1}");
         error = NULL;
-        octopus_status status = octopus->driver->create_topic(self->driver, text(self->topic_name), &args, &error);
+        octopus_status status = octopus->driver->create_topic(self->driver, text(self->topic_name),
+                                                              &args, &error);
         /* The response to an attempt under the limit may have been lost after the broker created
          * the topic. */
         if (status == OCTOPUS_TOPIC_EXISTS) {
@@ -185,7 +188,8 @@ static void create(program *self)
         if (!self->has_topic)
             return;
     }
-    if (!self->topic && !TRY(driver->open_topic, self->driver, text(self->topic_name), &self->topic))
+    if (!self->topic &&
+        !TRY(driver->open_topic, self->driver, text(self->topic_name), &self->topic))
         return;
     if (!self->pool)
         TRY(thread_pool->create, 3, &self->pool);
@@ -225,7 +229,8 @@ static void pull_all(program *self, uint64_t wanted, int64_t timeout_ms)
         octopus_error *error = NULL;
         octopus_event *event = NULL;
         uint64_t found = 0;
-        octopus_status status = octopus->consumer->pull_many(self->consumer, 1, timeout_ms, &event, &found, &error);
+        octopus_status status = octopus->consumer->pull_many(self->consumer, 1, timeout_ms, &event,
+                                                             &found, &error);
         if (status == OCTOPUS_TIMED_OUT && is_limited)
             return;
         if (!succeeds("consumer->pull_many", status, &error))
@@ -267,7 +272,8 @@ static long own_threads(void)
             continue;
         EXPECT(fgets(name, sizeof name, file) || feof(file) || ferror(file));
         fclose(file);
-        found += strcmp(name, "octopus-exit\n") && strcmp(name, "octopus-callbac\n") && strcmp(name, "octopus-teardow\n");
+        found += strcmp(name, "octopus-exit\n") && strcmp(name, "octopus-callbac\n") &&
+                 strcmp(name, "octopus-teardow\n");
     }
     closedir(tasks);
     return found;
@@ -277,8 +283,9 @@ static void expect_no_leaks(long descriptors)
 {
     for (int tenths = 0; own_threads() > 1 || count("/proc/self/fd") > descriptors; tenths++) {
         if (tenths > 300) {
-            fprintf(stderr, "leaked: %ld threads and %ld descriptors are open, %ld were at the start\n", own_threads(), count("/proc/self/fd"),
-                    descriptors);
+            fprintf(stderr,
+                    "leaked: %ld threads and %ld descriptors are open, %ld were at the start\n",
+                    own_threads(), count("/proc/self/fd"), descriptors);
             _exit(1);
         }
         nanosleep(&(struct timespec){0, 100 * 1000 * 1000}, NULL);
@@ -360,7 +367,8 @@ int main(int argc, char **argv)
         EXPECT(child > 0);
         running--;
         if (!WIFEXITED(status) || (WEXITSTATUS(status) != 0 && WEXITSTATUS(status) != NOT_MET)) {
-            fprintf(stderr, "a process before number %ld failed: status %x\n", number, (unsigned)status);
+            fprintf(stderr, "a process before number %ld failed: status %x\n", number,
+                    (unsigned)status);
             _exit(1);
         }
         if (WEXITSTATUS(status) == 0)

@@ -76,7 +76,10 @@ octopus_bytes bytes(std::string_view from)
     return {reinterpret_cast<const std::uint8_t *>(from.data()), from.size()};
 }
 std::string_view view(octopus_text from) { return {from.data, from.size}; }
-std::string_view view(octopus_bytes from) { return {reinterpret_cast<const char *>(from.data), from.size}; }
+std::string_view view(octopus_bytes from)
+{
+    return {reinterpret_cast<const char *>(from.data), from.size};
+}
 
 /* Returns a struct of the ABI with its size set and all else at its default. */
 template <class T> T sized()
@@ -121,14 +124,15 @@ void expect(bool holds, const std::string &what)
 }
 
 template <class Attempt>
-void expect_error(const std::string &what, octopus_status status, std::string_view named, Attempt attempt)
+void expect_error(const std::string &what, octopus_status status, std::string_view named,
+                  Attempt attempt)
 {
     try {
         attempt();
     } catch (const failure &refusal) {
         std::printf("%s: %s\n", what.c_str(), refusal.what());
-        expect(refusal.status == status, what + " returns status " + std::to_string(status) + ", not " +
-                                             std::to_string(refusal.status));
+        expect(refusal.status == status, what + " returns status " + std::to_string(status) +
+                                             ", not " + std::to_string(refusal.status));
         expect(std::string_view(refusal.what()).find(named) != std::string_view::npos,
                "the message names " + std::string(named));
         return;
@@ -189,7 +193,8 @@ void check_versions()
                 std::string(view(api().librdkafka_version)).c_str());
     expect(view(api().name) == "octopus", "the plugin has its name");
     expect(api().abi_major == OCTOPUS_ABI_MAJOR, "the plugin has the requested major version");
-    expect(view(api().built_in).find("ssl") != std::string_view::npos, "librdkafka has TLS built in");
+    expect(view(api().built_in).find("ssl") != std::string_view::npos,
+           "librdkafka has TLS built in");
 }
 
 /* A slot that isn't built is NULL; a slot that an older library lacks lies beyond the size of its
@@ -197,7 +202,7 @@ void check_versions()
 void check_slots()
 {
     std::string lacking;
-#define CHECK_SLOT(noun, slot)             \
+#define CHECK_SLOT(noun, slot)          \
     if (!OCTOPUS_HAS(api().noun, slot)) \
         lacking += " " #noun "->" #slot;
     CHECK_SLOT(producer, push)
@@ -214,7 +219,8 @@ void check_slots()
 
     octopus_event_api older = *api().event;
     older.size = offsetof(octopus_event_api, acknowledge);
-    expect(OCTOPUS_HAS(&older, view) && !OCTOPUS_HAS(&older, acknowledge), "OCTOPUS_HAS checks the size of the table");
+    expect(OCTOPUS_HAS(&older, view) && !OCTOPUS_HAS(&older, acknowledge),
+           "OCTOPUS_HAS checks the size of the table");
 }
 
 std::string metadata_of(std::uint64_t n) { return "{\"number\":" + std::to_string(n) + "}"; }
@@ -244,7 +250,8 @@ void push_all(const producer_handle &producer, std::uint64_t count)
         call(api().future->event_id, deliveries[n].get(), &offset);
         call(api().future->partition, deliveries[n].get(), &partition);
         expect(offset == n / partitions && partition == n % partitions,
-               "event " + std::to_string(n) + " has the offset and the partition that were expected");
+               "event " + std::to_string(n) +
+                   " has the offset and the partition that were expected");
     }
 }
 
@@ -259,9 +266,12 @@ void read_all(const consumer_handle &consumer, std::uint64_t count)
         call(api().event->view, event.get(), &content);
 
         std::uint64_t &expected = next_number.at(content.partition);
-        expect(view(content.metadata) == metadata_of(expected) && view(content.data) == data_of(expected),
-               "the next event of partition " + std::to_string(content.partition) + " is " + std::to_string(expected));
-        expect(content.id == expected / partitions && content.timestamp_ms > 0, "the event has its offset and a time");
+        expect(view(content.metadata) == metadata_of(expected) &&
+                   view(content.data) == data_of(expected),
+               "the next event of partition " + std::to_string(content.partition) + " is " +
+                   std::to_string(expected));
+        expect(content.id == expected / partitions && content.timestamp_ms > 0,
+               "the event has its offset and a time");
         expected += partitions;
         call(api().event->acknowledge, event.get());
     }
@@ -274,26 +284,32 @@ void check_errors(const driver_handle &driver, const producer_handle &producer)
     const std::string metadata = "\"large\"";
     const std::string largest(max_size - metadata.size(), 'x');
     call(api().future->wait, push(producer, metadata, bytes(largest), 0).get(), timeout_ms);
-    expect_error("an event of one byte more than max_event_size", OCTOPUS_TOO_LARGE, "kafka.message.max.bytes",
-            [&] { push(producer, metadata, bytes(largest + "x"), 0); });
+    expect_error("an event of one byte more than max_event_size", OCTOPUS_TOO_LARGE,
+                 "kafka.message.max.bytes",
+                 [&] { push(producer, metadata, bytes(largest + "x"), 0); });
     expect_error("data at NULL with a size", OCTOPUS_INVALID_ARGUMENT, "NULL",
-            [&] { push(producer, metadata, octopus_bytes{nullptr, 5}, 0); });
+                 [&] { push(producer, metadata, octopus_bytes{nullptr, 5}, 0); });
     expect_error("metadata that is not JSON", OCTOPUS_INVALID_METADATA, "JSON",
-            [&] { push(producer, "{\"number\":", octopus_bytes{nullptr, 0}, 0); });
-    expect_error("opening a topic that is not there", OCTOPUS_UNKNOWN_TOPIC, "there-is-no-such-topic",
-            [&] { make<topic_handle>(api().driver->open_topic, driver.get(), text("there-is-no-such-topic")); });
-    call(api().future->wait, push(producer, metadata, octopus_bytes{nullptr, 0}, 0).get(), timeout_ms);
+                 [&] { push(producer, "{\"number\":", octopus_bytes{nullptr, 0}, 0); });
+    expect_error("opening a topic that is not there", OCTOPUS_UNKNOWN_TOPIC,
+                 "there-is-no-such-topic", [&] {
+                     make<topic_handle>(api().driver->open_topic, driver.get(),
+                                        text("there-is-no-such-topic"));
+                 });
+    call(api().future->wait, push(producer, metadata, octopus_bytes{nullptr, 0}, 0).get(),
+         timeout_ms);
 }
 
-void run(const std::string &servers, const std::string &name, const std::string &group, std::uint64_t count,
-         log_recorder &log)
+void run(const std::string &servers, const std::string &name, const std::string &group,
+         std::uint64_t count, log_recorder &log)
 {
     auto services = sized<octopus_host_services>();
     services.log = log.service();
     const std::string config = "{\"kafka\":{\"bootstrap.servers\":\"" + servers +
                                "\"},\"open_retry_ms\":0,\"a key that nobody knows\":1}";
     const auto driver = make<driver_handle>(api().driver->create, text(config), &services);
-    expect(log.holds("a key that nobody knows"), "the log service received the warning about the unknown key");
+    expect(log.holds("a key that nobody knows"),
+           "the log service received the warning about the unknown key");
 
     auto topic_args = sized<octopus_create_topic_args>();
     topic_args.options = OCTOPUS_TEXT("{\"num_partitions\":3,\"replication_factor\":1}");
@@ -305,10 +321,12 @@ void run(const std::string &servers, const std::string &name, const std::string 
 
     auto consumer_args = sized<octopus_consumer_args>();
     consumer_args.name = text(group);
-    const auto consumer = make<consumer_handle>(api().topic->make_consumer, topic.get(), &consumer_args);
+    const auto consumer = make<consumer_handle>(api().topic->make_consumer, topic.get(),
+                                                &consumer_args);
     read_all(consumer, count);
     call(api().consumer->close, consumer.get(), timeout_ms);
-    std::printf("%s events in 3 partitions, each in its place and in order\n", std::to_string(count).c_str());
+    std::printf("%s events in 3 partitions, each in its place and in order\n",
+                std::to_string(count).c_str());
 
     check_errors(driver, producer);
     call(api().producer->close, producer.get(), timeout_ms);
@@ -328,10 +346,12 @@ int main(int argc, char **argv)
         check_slots();
         run(argv[1], argv[2], argv[3], argc > 4 ? std::strtoull(argv[4], nullptr, 10) : 300, *log);
         const int destroyed = log->destroyed_after_waiting();
-        expect(destroyed == 1, "the log's context is destroyed once, not " + std::to_string(destroyed) + " times");
+        expect(destroyed == 1,
+               "the log's context is destroyed once, not " + std::to_string(destroyed) + " times");
     } catch (const std::exception &why) {
         std::fprintf(stderr, "%s\n", why.what());
-        static_cast<void>(log.release()); /* not deleted: the plugin may log until it has called destroy */
+        static_cast<void>(
+            log.release()); /* not deleted: the plugin may log until it has called destroy */
         return 1;
     }
     std::puts("the log's context was destroyed once");

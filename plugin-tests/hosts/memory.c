@@ -49,13 +49,15 @@ static void expect_limit(octopus_status status, octopus_error *error)
 {
     octopus_text message = octopus->error->message(error);
     if (status != OCTOPUS_RESOURCE_LIMIT)
-        fprintf(stderr, "status %d: %.*s\n", status, (int)message.size, message.size ? message.data : "");
+        fprintf(stderr, "status %d: %.*s\n", status, (int)message.size,
+                message.size ? message.data : "");
     EXPECT(status == OCTOPUS_RESOURCE_LIMIT && octopus->error->retriable(error));
     EXPECT(strstr(message.data, "ulimit -v") != NULL);
     octopus->error->release(error);
 }
 
-static octopus_status push_large(const octopus_producer *producer, octopus_future **future, octopus_error **error)
+static octopus_status push_large(const octopus_producer *producer, octopus_future **future,
+                                 octopus_error **error)
 {
     octopus_bytes bytes = {data, sizeof data};
     octopus_push_args event;
@@ -72,7 +74,9 @@ static void pull_large(const octopus_consumer *consumer)
 {
     octopus_event *event = NULL;
     uint64_t count = 0;
-    for (int seconds = 0; octopus->consumer->pull_many(consumer, 1, 1000, &event, &count, NULL) != OCTOPUS_OK; seconds++)
+    for (int seconds = 0;
+         octopus->consumer->pull_many(consumer, 1, 1000, &event, &count, NULL) != OCTOPUS_OK;
+         seconds++)
         EXPECT(seconds < 30);
     octopus_event_view view;
     memset(&view, 0, sizeof view);
@@ -127,8 +131,9 @@ int main(int argc, char **argv)
     /* The last fetch response may still be in memory. */
     set_limit(address_space() - LARGE);
     SUCCEEDS(octopus, octopus->consumer->seek(consumer, 0, 2, error));
-    for (int seconds = 0; (status = octopus->consumer->pull_many(consumer, 1, 1000, &event, &count, &error)) ==
-                          OCTOPUS_TIMED_OUT; seconds++)
+    for (int seconds = 0; (status = octopus->consumer->pull_many(consumer, 1, 1000, &event, &count,
+                                                                 &error)) == OCTOPUS_TIMED_OUT;
+         seconds++)
         EXPECT(seconds < 30);
     expect_limit(status, error);
     EXPECT(count == 0);

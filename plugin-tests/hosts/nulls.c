@@ -107,10 +107,7 @@ static void pass_null_to_consumer(const octopus_consumer *consumer)
         octopus->consumer->release(NULL);
 }
 
-static void completed(void *context, octopus_future *future)
-{
-    (void)context, (void)future;
-}
+static void completed(void *context, octopus_future *future) { (void)context, (void)future; }
 
 static void pass_null_to_future_and_event(const struct fixture *fixture)
 {
@@ -145,8 +142,10 @@ static void pass_null_to_thread_pool(void)
 {
     octopus_thread_pool *pool = NULL;
     octopus_task task = {.function = do_nothing}, nothing = {.function = NULL};
-    octopus_pool_functions functions = {
-        .size = sizeof functions, .submit = reject_task, .pending = return_zero, .thread_count = return_zero};
+    octopus_pool_functions functions = {.size = sizeof functions,
+                                        .submit = reject_task,
+                                        .pending = return_zero,
+                                        .thread_count = return_zero};
     if (BUILT(thread_pool, create))
         SUCCEEDS(octopus->thread_pool->create(0, &pool, error));
     REJECTS(thread_pool, create, 0, NULL);
@@ -189,7 +188,8 @@ static void pass_null_everywhere(const struct fixture *fixture)
 
 static void pass_invalid_texts(const struct fixture *fixture)
 {
-    const octopus_text wrong[] = {{NULL, 5}, {"\xff\xfe", 2}, {"\xc3", 1}, {"x", UINT64_MAX}, {"x", (uint64_t)1 << 63}};
+    const octopus_text wrong[] = {
+        {NULL, 5}, {"\xff\xfe", 2}, {"\xc3", 1}, {"x", UINT64_MAX}, {"x", (uint64_t)1 << 63}};
     for (size_t at = 0; at < sizeof wrong / sizeof *wrong; at++) {
         octopus_text bad = wrong[at];
         REJECTS(driver, create, bad, NULL, &out.driver);
@@ -199,7 +199,8 @@ static void pass_invalid_texts(const struct fixture *fixture)
         REJECTS(driver, empty_topic, fixture->driver, bad);
         REJECTS(driver, topic_exists, fixture->driver, bad, &out.flag);
         octopus_component component = {.size = sizeof component};
-        REJECTS(driver, register_component, fixture->driver, OCTOPUS_ROLE_VALIDATOR, bad, &component);
+        REJECTS(driver, register_component, fixture->driver, OCTOPUS_ROLE_VALIDATOR, bad,
+                &component);
 
         octopus_create_topic_args topics[4] = {
             {.options = bad}, {.validator = bad}, {.selector = bad}, {.serializer = bad}};
@@ -208,7 +209,8 @@ static void pass_invalid_texts(const struct fixture *fixture)
             REJECTS(driver, create_topic, fixture->driver, text("wrong-texts"), &topics[which]);
         }
         octopus_producer_args producers[2] = {{.name = bad}, {.options = bad}};
-        octopus_consumer_args consumers[2] = {{.name = bad}, {.name = text("wrong-texts"), .options = bad}};
+        octopus_consumer_args consumers[2] = {{.name = bad},
+                                              {.name = text("wrong-texts"), .options = bad}};
         for (int which = 0; which < 2; which++) {
             producers[which].size = sizeof *producers;
             consumers[which].size = sizeof *consumers;
@@ -216,10 +218,12 @@ static void pass_invalid_texts(const struct fixture *fixture)
             REJECTS(topic, make_consumer, fixture->topic, &consumers[which], &out.consumer);
         }
     }
-    RETURNS(OCTOPUS_INVALID_CONFIGURATION, octopus->driver->create((octopus_text){NULL, 0}, NULL, &out.driver, error));
+    RETURNS(OCTOPUS_INVALID_CONFIGURATION,
+            octopus->driver->create((octopus_text){NULL, 0}, NULL, &out.driver, error));
     REJECTS(driver, open_topic, fixture->driver, (octopus_text){NULL, 0}, &out.topic);
     REJECTS(driver, create_topic, fixture->driver, text("no spaces, please"), NULL);
-    RETURNS(OCTOPUS_UNKNOWN_TOPIC, octopus->driver->open_topic(fixture->driver, text("wrong-texts"), &out.topic, error));
+    RETURNS(OCTOPUS_UNKNOWN_TOPIC,
+            octopus->driver->open_topic(fixture->driver, text("wrong-texts"), &out.topic, error));
     printf("texts that are NULL, not UTF-8 or larger than memory are rejected\n");
 }
 
@@ -243,11 +247,14 @@ static void push_invalid_events(const struct fixture *fixture)
         REJECTS(producer, push, fixture->producer, &event, &out.future);
     }
     octopus_push_args event = {.size = sizeof event, .segments = overflowing, .segment_count = 3};
-    RETURNS(OCTOPUS_TOO_LARGE, octopus->producer->push(fixture->producer, &event, &out.future, error));
+    RETURNS(OCTOPUS_TOO_LARGE,
+            octopus->producer->push(fixture->producer, &event, &out.future, error));
     event = (octopus_push_args){.size = sizeof event, .metadata = bytes("{]")};
-    RETURNS(OCTOPUS_INVALID_METADATA, octopus->producer->push(fixture->producer, &event, &out.future, error));
+    RETURNS(OCTOPUS_INVALID_METADATA,
+            octopus->producer->push(fixture->producer, &event, &out.future, error));
     event.metadata = bytes("\"\xff\"");
-    RETURNS(OCTOPUS_INVALID_METADATA, octopus->producer->push(fixture->producer, &event, &out.future, error));
+    RETURNS(OCTOPUS_INVALID_METADATA,
+            octopus->producer->push(fixture->producer, &event, &out.future, error));
 
     char space[sizeof(octopus_push_args) + 8] = {0};
     octopus_push_args *misaligned = (void *)(space + (8 - (uintptr_t)space % 8) % 8 + 1);
@@ -263,11 +270,13 @@ static void pass_wrong_kinds(const struct fixture *fixture)
     REJECTS(future, partition, fixture->flush, &out.count);
     octopus_producer_args args = {.size = sizeof args, .ordering = 7};
     REJECTS(topic, make_producer, fixture->topic, &args, &out.producer);
-    octopus_consumer_args targets = {.size = sizeof targets, .name = text("targets"), .target_count = 1};
+    octopus_consumer_args targets = {
+        .size = sizeof targets, .name = text("targets"), .target_count = 1};
     REJECTS(topic, make_consumer, fixture->topic, &targets, &out.consumer);
     octopus_consumer_args nameless = {.size = sizeof nameless};
     REJECTS(topic, make_consumer, fixture->topic, &nameless, &out.consumer);
-    RETURNS(OCTOPUS_TOPIC_EXISTS, octopus->driver->create_topic(fixture->driver, text("fixture"), NULL, error));
+    RETURNS(OCTOPUS_TOPIC_EXISTS,
+            octopus->driver->create_topic(fixture->driver, text("fixture"), NULL, error));
     printf("futures of another kind and invalid values are rejected\n");
 }
 
@@ -282,7 +291,4 @@ static void pass_invalid_arguments(void)
     release_fixture(&fixture);
 }
 
-int main(int argc, char **argv)
-{
-    return run_all(argc, argv, pass_invalid_arguments);
-}
+int main(int argc, char **argv) { return run_all(argc, argv, pass_invalid_arguments); }

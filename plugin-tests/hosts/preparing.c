@@ -47,15 +47,18 @@ static void destroy(void *context)
 }
 
 /* Pushes the events, waits for those that were queued, and returns their number. */
-static uint64_t push(const octopus_push_args *events, uint64_t count, octopus_status expected, const char *named)
+static uint64_t push(const octopus_push_args *events, uint64_t count, octopus_status expected,
+                     const char *named)
 {
     octopus_future *futures[MANY] = {NULL};
     octopus_error *error;
     uint64_t pushed = 0;
-    const octopus_status status = octopus->producer->push_many(producer, events, count, futures, &pushed, &error);
+    const octopus_status status = octopus->producer->push_many(producer, events, count, futures,
+                                                               &pushed, &error);
     const octopus_text why = octopus->error->message(error);
     char message[512] = "";
-    memcpy(message, why.size ? why.data : "", why.size < sizeof message ? why.size : sizeof message - 1);
+    memcpy(message, why.size ? why.data : "",
+           why.size < sizeof message ? why.size : sizeof message - 1);
     octopus->error->release(error);
     if (status != expected || !strstr(message, named))
         fprintf(stderr, "status %d: %s\n", status, message);
@@ -70,7 +73,8 @@ static uint64_t push(const octopus_push_args *events, uint64_t count, octopus_st
 /* Checks how many preparations were run and destroyed since the previous call. */
 static void expect_counts(int line, int were_prepared, int were_destroyed)
 {
-    const int now_prepared = atomic_exchange(&prepared, 0), now_destroyed = atomic_exchange(&destroyed, 0);
+    const int now_prepared = atomic_exchange(&prepared, 0),
+              now_destroyed = atomic_exchange(&destroyed, 0);
     if (now_prepared != were_prepared || now_destroyed != were_destroyed)
         fprintf(stderr, "%d prepared, %d destroyed\n", now_prepared, now_destroyed);
     expect(now_prepared == were_prepared && now_destroyed == were_destroyed, line, "the counts");
@@ -85,7 +89,8 @@ static void push_all_variants(octopus_thread_pool *pool, octopus_topic *topic)
     functionless.prepare = NULL;
     sizeless.size = 0;
     const octopus_push_args good = {.size = sizeof good, .preparation = &whole};
-    octopus_push_args with_metadata = good, without_function = good, without_size = good, null_segment = good;
+    octopus_push_args with_metadata = good, without_function = good, without_size = good,
+                      null_segment = good;
     const octopus_bytes null_bytes = {NULL, 3};
     with_metadata.metadata = (octopus_bytes){(const uint8_t *)"{}", 2};
     without_function.preparation = &functionless;
@@ -102,18 +107,22 @@ static void push_all_variants(octopus_thread_pool *pool, octopus_topic *topic)
     EXPECT(push((octopus_push_args[]){good, with_metadata, good, good}, 4, OCTOPUS_INVALID_ARGUMENT,
                 "event.metadata") == 1);
     EXPECT_COUNTS(1, 4);
-    EXPECT(push((octopus_push_args[]){null_segment, good}, 2, OCTOPUS_INVALID_ARGUMENT, "event.segments") == 0);
+    EXPECT(push((octopus_push_args[]){null_segment, good}, 2, OCTOPUS_INVALID_ARGUMENT,
+                "event.segments") == 0);
     EXPECT_COUNTS(0, 2);
-    EXPECT(push((octopus_push_args[]){without_function, good}, 2, OCTOPUS_INVALID_ARGUMENT, "prepare: NULL") == 0);
+    EXPECT(push((octopus_push_args[]){without_function, good}, 2, OCTOPUS_INVALID_ARGUMENT,
+                "prepare: NULL") == 0);
     EXPECT_COUNTS(0, 2);
-    EXPECT(push((octopus_push_args[]){without_size, good}, 2, OCTOPUS_INVALID_ARGUMENT, "its size is 0") == 0);
+    EXPECT(push((octopus_push_args[]){without_size, good}, 2, OCTOPUS_INVALID_ARGUMENT,
+                "its size is 0") == 0);
     EXPECT_COUNTS(0, 1); /* a preparation of size 0 can't be read, so its `destroy` is unknown */
 
     producer = NULL;
     EXPECT(push((octopus_push_args[]){good, good}, 2, OCTOPUS_INVALID_ARGUMENT, "NULL") == 0);
     EXPECT_COUNTS(0, 2);
     producer = own;
-    EXPECT(octopus->producer->push_many(producer, &good, 1, NULL, NULL, NULL) == OCTOPUS_INVALID_ARGUMENT);
+    EXPECT(octopus->producer->push_many(producer, &good, 1, NULL, NULL, NULL) ==
+           OCTOPUS_INVALID_ARGUMENT);
     EXPECT(octopus->producer->push(NULL, &good, NULL, NULL) == OCTOPUS_INVALID_ARGUMENT);
     EXPECT_COUNTS(0, 2);
 
@@ -135,8 +144,10 @@ int main(int argc, char **argv)
     octopus_driver *driver;
     octopus_topic *topic;
     octopus_thread_pool *pool;
-    const octopus_create_topic_args args = {.size = sizeof args, .options = OCTOPUS_TEXT("{\"replication_factor\": 1}")};
-    EXPECT(octopus->driver->create(OCTOPUS_TEXT("{\"embedded\": {}}"), NULL, &driver, NULL) == OCTOPUS_OK);
+    const octopus_create_topic_args args = {.size = sizeof args,
+                                            .options = OCTOPUS_TEXT("{\"replication_factor\": 1}")};
+    EXPECT(octopus->driver->create(OCTOPUS_TEXT("{\"embedded\": {}}"), NULL, &driver, NULL) ==
+           OCTOPUS_OK);
     EXPECT(octopus->driver->create_topic(driver, OCTOPUS_TEXT("own"), &args, NULL) == OCTOPUS_OK);
     EXPECT(octopus->driver->open_topic(driver, OCTOPUS_TEXT("own"), &topic, NULL) == OCTOPUS_OK);
     EXPECT(octopus->thread_pool->create(2, &pool, NULL) == OCTOPUS_OK);

@@ -29,9 +29,12 @@ using test_cases::mentions;
 
 void handles_are_move_only_and_released_in_any_order()
 {
-    static_assert(!std::is_copy_constructible_v<octopus::Driver> && std::is_nothrow_move_constructible_v<octopus::Driver>);
-    static_assert(!std::is_copy_constructible_v<octopus::Event> && std::is_nothrow_move_constructible_v<octopus::Event>);
-    static_assert(!std::is_copy_constructible_v<octopus::Push> && std::is_nothrow_move_assignable_v<octopus::Push>);
+    static_assert(!std::is_copy_constructible_v<octopus::Driver> &&
+                  std::is_nothrow_move_constructible_v<octopus::Driver>);
+    static_assert(!std::is_copy_constructible_v<octopus::Event> &&
+                  std::is_nothrow_move_constructible_v<octopus::Event>);
+    static_assert(!std::is_copy_constructible_v<octopus::Push> &&
+                  std::is_nothrow_move_assignable_v<octopus::Push>);
     std::optional<octopus::Driver> first(driver());
     std::optional<octopus::Topic> topic(new_topic(*first, "any-order", 1));
     EXPECT(topic->name() == prefix + "any-order" && topic->partition_count() == 1);
@@ -48,49 +51,61 @@ void handles_are_move_only_and_released_in_any_order()
     octopus::Pull pull = consumer->pull();
     std::optional<octopus::Event> event = pull.wait(timeout);
     consumer.reset();
-    EXPECT(event && event->metadata() == "[1]" && event->data() == "abcde" && event->timestamp() > 0ms);
+    EXPECT(event && event->metadata() == "[1]" && event->data() == "abcde" &&
+           event->timestamp() > 0ms);
     const octopus::Event shared = event->share();
     event.reset();
-    EXPECT(shared.data() == "abcde" && shared.serialized_metadata().substr(8) == "[1]" && !shared.is_end_of_topic());
+    EXPECT(shared.data() == "abcde" && shared.serialized_metadata().substr(8) == "[1]" &&
+           !shared.is_end_of_topic());
     EXPECT(pull.wait(0ms)->id() == 0);
 }
 
 void driver_creates_finds_lists_and_deletes_topics()
 {
     const octopus::Driver driver(library(), R"({"kafka": {"bootstrap.servers": ")" + servers +
-                                                R"("}, "namespace": ")" + prefix + R"(", "open_retry_ms": 0})");
+                                                R"("}, "namespace": ")" + prefix +
+                                                R"(", "open_retry_ms": 0})");
     EXPECT(!driver.topic_exists("listed"));
     const Error unknown = THROWN_BY(Error, driver.open_topic("listed"));
     EXPECT(unknown.status() == OCTOPUS_UNKNOWN_TOPIC && mentions(unknown, "listed"));
-    driver.create_topic("listed", {R"({"replication_factor": 1})", R"({"type": "schema", "schema": {"type": "integer"}})"});
+    driver.create_topic("listed", {R"({"replication_factor": 1})",
+                                   R"({"type": "schema", "schema": {"type": "integer"}})"});
     EXPECT(THROWN_BY(Error, driver.create_topic("listed")).status() == OCTOPUS_TOPIC_EXISTS);
-    EXPECT(driver.topic_exists("listed") && driver.list_topics().find(R"("listed":{"validator":{"type")") != std::string::npos);
-    EXPECT(driver.describe().find(prefix) != std::string::npos && driver.default_thread_pool().thread_count() == 0);
+    EXPECT(driver.topic_exists("listed") &&
+           driver.list_topics().find(R"("listed":{"validator":{"type")") != std::string::npos);
+    EXPECT(driver.describe().find(prefix) != std::string::npos &&
+           driver.default_thread_pool().thread_count() == 0);
     const octopus::Producer producer = driver.open_topic("listed").producer();
-    EXPECT(THROWN_BY(Error, producer.push({"\"no integer\""})).status() == OCTOPUS_INVALID_METADATA);
+    EXPECT(THROWN_BY(Error, producer.push({"\"no integer\""})).status() ==
+           OCTOPUS_INVALID_METADATA);
     driver.empty_topic("listed");
     driver.delete_topic("listed");
     EXPECT(!driver.topic_exists("listed"));
-    EXPECT(THROWN_BY(Error, octopus::Driver(library(), R"({"kafka": 3})")).status() == OCTOPUS_INVALID_CONFIGURATION);
+    EXPECT(THROWN_BY(Error, octopus::Driver(library(), R"({"kafka": 3})")).status() ==
+           OCTOPUS_INVALID_CONFIGURATION);
     EXPECT(mentions(THROWN_BY(std::runtime_error, octopus::Library(nullptr)), "ABI"));
 }
 
 void failures_throw_their_status_and_timeouts_do_not()
 {
     const octopus::Topic topic = new_topic("failures", 1);
-    const octopus::Producer producer = topic.producer({"p", R"({"kafka": {"message.max.bytes": 2000}})"});
+    const octopus::Producer producer = topic.producer(
+        {"p", R"({"kafka": {"message.max.bytes": 2000}})"});
     const std::string large(producer.max_event_size() + 1, 'x');
     EXPECT(THROWN_BY(Error, producer.push({""})).status() == OCTOPUS_INVALID_METADATA);
     EXPECT(mentions(THROWN_BY(Error, producer.push({"1", large})), "message.max.bytes"));
     EXPECT(producer.close(timeout));
     EXPECT(THROWN_BY(Error, producer.push({"1"})).status() == OCTOPUS_CLOSED);
     const octopus::Consumer consumer = reader(topic);
-    EXPECT(!consumer.next(a_moment) && consumer.pull_many(3, 10ms).empty() && !consumer.pull().is_done());
+    EXPECT(!consumer.next(a_moment) && consumer.pull_many(3, 10ms).empty() &&
+           !consumer.pull().is_done());
     EXPECT(consumer.close(timeout));
     EXPECT(THROWN_BY(Error, consumer.pull().wait(timeout)).status() == OCTOPUS_CLOSED);
     EXPECT(THROWN_BY(Error, topic.consumer("")).status() == OCTOPUS_INVALID_ARGUMENT);
     const octopus::Topic away = driver().open_topic(topic.name());
-    const octopus::Producer refused = away.producer({"p", R"({"kafka": {"delivery.timeout.ms": 100, "linger.ms": 50, "bootstrap.servers": "127.0.0.1:1"}})"});
+    const octopus::Producer refused = away.producer(
+        {"p",
+         R"({"kafka": {"delivery.timeout.ms": 100, "linger.ms": 50, "bootstrap.servers": "127.0.0.1:1"}})"});
     const Error undelivered = THROWN_BY(Error, refused.push({"1"}).wait(timeout));
     EXPECT(undelivered.kafka_code() == -192 && undelivered.is_possibly_persisted());
 }
@@ -100,7 +115,9 @@ void push_many_and_pull_many_transfer_several_events()
     const octopus::Topic topic = new_topic("many", 1);
     const octopus::Producer producer = topic.producer();
     std::exception_ptr refusal;
-    EXPECT(producer.push_many({{"0", "a"}, {"1", "", {}, false, {"b", "c"}}}, refusal).size() == 2 && !refusal);
+    EXPECT(producer.push_many({{"0", "a"}, {"1", "", {}, false, {"b", "c"}}}, refusal).size() ==
+               2 &&
+           !refusal);
     EXPECT(producer.push_many({{"2"}, {"no JSON"}, {"3"}}, refusal).size() == 1 && refusal);
     EXPECT(THROWN_BY(Error, std::rethrow_exception(refusal)).status() == OCTOPUS_INVALID_METADATA);
     EXPECT(producer.flush().wait(timeout));
@@ -120,15 +137,19 @@ void futures_are_shared_awaited_in_parallel_and_call_back()
     std::atomic<unsigned> resolved{0};
     std::vector<std::thread> threads;
     for (unsigned index = 0; index < 4; index++)
-        threads.emplace_back([&, own = push.share()] { resolved += own.wait(timeout)->id == 0 ? 1 : 0; });
+        threads.emplace_back(
+            [&, own = push.share()] { resolved += own.wait(timeout)->id == 0 ? 1 : 0; });
     for (std::thread &thread : threads)
         thread.join();
     EXPECT(resolved == 4 && push.is_done() && push.wait(0ms)->id == 0);
     Countdown calls(3);
-    producer.push({"8"}).on_complete([&](octopus::Push &done) { done.wait(0ms)->id == 1 ? calls.hit() : void(); });
-    producer.flush().on_complete([&](octopus::Flush &done) { done.wait(0ms) ? calls.hit() : void(); });
+    producer.push({"8"}).on_complete(
+        [&](octopus::Push &done) { done.wait(0ms)->id == 1 ? calls.hit() : void(); });
+    producer.flush().on_complete(
+        [&](octopus::Flush &done) { done.wait(0ms) ? calls.hit() : void(); });
     const octopus::Consumer consumer = reader(topic);
-    consumer.pull().on_complete([&](octopus::Pull &done) { number_of(*done.wait(0ms)) == 7 ? calls.hit() : void(); });
+    consumer.pull().on_complete(
+        [&](octopus::Pull &done) { number_of(*done.wait(0ms)) == 7 ? calls.hit() : void(); });
     EXPECT(calls.is_over_within(timeout));
 }
 
@@ -154,7 +175,8 @@ class Numbered : public octopus::Preparation {
 public:
     Numbered(unsigned number, std::atomic<unsigned> &next) : number_(number), next_(next) {}
 
-    void prepare(const std::vector<std::string_view> &data, const octopus::Output &metadata) override
+    void prepare(const std::vector<std::string_view> &data,
+                 const octopus::Output &metadata) override
     {
         std::this_thread::sleep_for(std::chrono::microseconds((number_ % 4) * 200));
         if (data.at(0) == "unwanted")
@@ -188,11 +210,14 @@ void strict_order_holds_on_pool_with_host_preparations()
     std::vector<octopus::Push> pushes;
     for (unsigned number = 0; number < 300; number++) {
         const std::string data = number == 100 ? "unwanted" : "wanted";
-        pushes.push_back(producer.push({"", data}, std::make_unique<Numbered>(number < 100 ? number : number - 1, next_number)));
+        pushes.push_back(
+            producer.push({"", data}, std::make_unique<Numbered>(number < 100 ? number : number - 1,
+                                                                 next_number)));
     }
     EXPECT(mentions(THROWN_BY(Error, producer.flush().wait(timeout)), "unwanted data"));
     EXPECT(THROWN_BY(Error, pushes[100].wait(timeout)).status() == OCTOPUS_CALLBACK_FAILED);
-    const octopus::Push out_of_order = producer.push({"", "wanted"}, std::make_unique<Numbered>(0, next_number));
+    const octopus::Push out_of_order = producer.push({"", "wanted"},
+                                                     std::make_unique<Numbered>(0, next_number));
     EXPECT(mentions(THROWN_BY(Error, out_of_order.wait(timeout)), "not a std::exception"));
     std::map<std::uint32_t, unsigned> next = {{0, 0}, {1, 1}};
     const octopus::Consumer consumer = reader(topic);
@@ -219,7 +244,9 @@ void process_stops_or_rethrows_from_any_thread()
             numbers.insert(number_of(event));
             return numbers.size();
         };
-        consumer.process([&](octopus::Event *event) { return note(*event) == 50 ? Flow::stop : Flow::go_on; }, how);
+        consumer.process(
+            [&](octopus::Event *event) { return note(*event) == 50 ? Flow::stop : Flow::go_on; },
+            how);
         EXPECT(numbers.size() >= 50);
         const auto fails = [&](octopus::Event *event) -> Flow {
             note(*event);

@@ -24,14 +24,16 @@ using test_cases::mentions;
 
 /* Components of each kind, which throw for certain events. */
 struct Polite : octopus::Validator {
-    void validate(std::string_view metadata, const std::vector<std::string_view> &data) const override
+    void validate(std::string_view metadata,
+                  const std::vector<std::string_view> &data) const override
     {
         if (metadata == "\"rude\"" || (!data.empty() && data[0] == "rude"))
             throw std::domain_error("how rude");
     }
 };
 struct Last : octopus::Selector {
-    std::uint32_t select(std::string_view metadata, std::optional<std::uint64_t> requested, std::uint32_t partitions) override
+    std::uint32_t select(std::string_view metadata, std::optional<std::uint64_t> requested,
+                         std::uint32_t partitions) override
     {
         if (requested)
             throw std::domain_error("no wishes for " + std::string(metadata));
@@ -56,12 +58,14 @@ void host_components_are_used_and_their_exceptions_reported()
     const octopus::Driver own = driver();
     own.register_validator("polite", [](std::string_view) { return std::make_unique<Polite>(); });
     own.register_selector("last", [](std::string_view) { return std::make_unique<Last>(); });
-    own.register_serializer("reversed", [](std::string_view json) -> std::unique_ptr<octopus::Serializer> {
-        if (json.find("broken") != std::string_view::npos)
-            throw std::domain_error("it is broken");
-        return std::make_unique<Reversed>();
-    });
-    EXPECT(THROWN_BY(Error, own.register_selector("last", {})).status() == OCTOPUS_INVALID_ARGUMENT);
+    own.register_serializer("reversed",
+                            [](std::string_view json) -> std::unique_ptr<octopus::Serializer> {
+                                if (json.find("broken") != std::string_view::npos)
+                                    throw std::domain_error("it is broken");
+                                return std::make_unique<Reversed>();
+                            });
+    EXPECT(THROWN_BY(Error, own.register_selector("last", {})).status() ==
+           OCTOPUS_INVALID_ARGUMENT);
     octopus::TopicOptions how;
     how.validator = R"({"type": "polite"})";
     how.selector = R"({"type": "last"})";
@@ -72,12 +76,15 @@ void host_components_are_used_and_their_exceptions_reported()
     const octopus::Producer producer = topic.producer();
     EXPECT(mentions(THROWN_BY(Error, producer.push({"\"rude\""})), "how rude"));
     EXPECT(mentions(THROWN_BY(Error, producer.push({"1", "rude"})), "how rude"));
-    EXPECT(mentions(THROWN_BY(Error, producer.push({"1", "", 1}).wait(timeout)), "no wishes for 1"));
-    EXPECT(producer.push({"0"}).wait(timeout)->partition == 1 && producer.push({"12"}).wait(timeout));
+    EXPECT(
+        mentions(THROWN_BY(Error, producer.push({"1", "", 1}).wait(timeout)), "no wishes for 1"));
+    EXPECT(producer.push({"0"}).wait(timeout)->partition == 1 &&
+           producer.push({"12"}).wait(timeout));
     const octopus::Consumer consumer = reader(topic);
     EXPECT(mentions(THROWN_BY(Error, consumer.next(timeout)), "not a std::exception"));
     const auto event = consumer.next(timeout);
-    EXPECT(event && event->metadata() == "12" && event->serialized_metadata() == "21" && event->partition() == 1);
+    EXPECT(event && event->metadata() == "12" && event->serialized_metadata() == "21" &&
+           event->partition() == 1);
 }
 
 /* A pool of two threads that runs the newest task first. Of ten tasks it rejects one, drops one,
@@ -106,10 +113,17 @@ public:
     {
         const std::lock_guard<std::mutex> lock(mutex_);
         switch (submitted_++ % 10) {
-        case 3: throw std::runtime_error("refused");
-        case 6: return;
-        case 9: tasks_.push_back(task); changed_.notify_one(); throw std::runtime_error("taken all the same");
-        default: tasks_.push_back(std::move(task)); changed_.notify_one();
+        case 3:
+            throw std::runtime_error("refused");
+        case 6:
+            return;
+        case 9:
+            tasks_.push_back(task);
+            changed_.notify_one();
+            throw std::runtime_error("taken all the same");
+        default:
+            tasks_.push_back(std::move(task));
+            changed_.notify_one();
         }
     }
 
@@ -210,20 +224,24 @@ void services_are_called_until_they_are_destroyed()
             state->has_statistics = state->has_statistics || json.front() == '{';
         };
         services.fatal = [state](std::string_view, std::int32_t, std::string_view) {};
-        services.rebalance = [state](std::string_view, std::int32_t what, const std::vector<std::uint32_t> &partitions) {
-            if (what == OCTOPUS_PARTITIONS_ASSIGNED && partitions == std::vector<std::uint32_t>{0, 1})
+        services.rebalance = [state](std::string_view, std::int32_t what,
+                                     const std::vector<std::uint32_t> &partitions) {
+            if (what == OCTOPUS_PARTITIONS_ASSIGNED &&
+                partitions == std::vector<std::uint32_t>{0, 1})
                 state->assigned.hit();
         };
-        const octopus::Driver own(library(),
-                                  R"({"kafka": {"statistics.interval.ms": 50, "bootstrap.servers": ")" + servers +
-                                      R"("}, "a key that nobody knows": 1})",
-                                  std::move(services));
+        const octopus::Driver own(
+            library(),
+            R"({"kafka": {"statistics.interval.ms": 50, "bootstrap.servers": ")" + servers +
+                R"("}, "a key that nobody knows": 1})",
+            std::move(services));
         const octopus::Topic topic = new_topic(own, "services", 2);
         const octopus::Consumer consumer = reader(topic);
         EXPECT(state->assigned.is_over_within(timeout));
         consumer.next(a_moment);
         const std::lock_guard<std::mutex> lock(state->mutex);
-        EXPECT(state->log.find("a key that nobody knows") != std::string::npos && state->has_statistics);
+        EXPECT(state->log.find("a key that nobody knows") != std::string::npos &&
+               state->has_statistics);
     }
     EXPECT(destroyed.is_over_within(timeout));
 }
@@ -231,7 +249,8 @@ void services_are_called_until_they_are_destroyed()
 void host_tokens_are_used_and_token_exceptions_logged()
 {
     /* No broker listens at this address. The plugin asks for a token before it connects. */
-    const char *const config = R"({"timeout_ms": 1000, "kafka": {"bootstrap.servers": "127.0.0.1:1", "sasl.mechanism":
+    const char *const config =
+        R"({"timeout_ms": 1000, "kafka": {"bootstrap.servers": "127.0.0.1:1", "sasl.mechanism":
         "OAUTHBEARER", "security.protocol": "sasl_plaintext", "sasl.oauthbearer.config": "of the host"}})";
     struct State {
         Countdown &destroyed;
@@ -244,7 +263,8 @@ void host_tokens_are_used_and_token_exceptions_logged()
         {
             const auto state = std::make_shared<State>(destroyed);
             octopus::Services services;
-            services.log = [state, has_token](std::int32_t, std::string_view, std::string_view message) {
+            services.log = [state, has_token](std::int32_t, std::string_view,
+                                              std::string_view message) {
                 const char *const wanted = has_token ? "has a new token" : "the vault is sealed";
                 if (message.find(wanted) != std::string_view::npos)
                     state->has_logged = true;

@@ -36,18 +36,22 @@ int main(int argc, char **argv)
     const octopus_api *(*register_octopus)(uint32_t) = NULL;
     *(void **)&register_octopus = library ? dlsym(library, "octopus_register") : NULL;
     if (!register_octopus || !(octopus = register_octopus(OCTOPUS_ABI_MAJOR)))
-        return fprintf(stderr, "usage: %s LIBRARY BOOTSTRAP-SERVERS TOPIC GROUP EVENTS\n", argv[0]), 1;
+        return fprintf(stderr, "usage: %s LIBRARY BOOTSTRAP-SERVERS TOPIC GROUP EVENTS\n", argv[0]),
+               1;
     const long wanted = strtol(argv[5], NULL, 10);
     octopus_error *error;
 
     char config[512];
-    int size = snprintf(config, sizeof config, "{\"kafka\": {\"bootstrap.servers\": \"%s\"}}", argv[2]);
+    int size = snprintf(config, sizeof config, "{\"kafka\": {\"bootstrap.servers\": \"%s\"}}",
+                        argv[2]);
     octopus_driver *driver;
     octopus_topic *topic;
     octopus_consumer *consumer;
-    octopus_status status = octopus->driver->create((octopus_text){config, size}, NULL, &driver, &error);
+    octopus_status status = octopus->driver->create((octopus_text){config, size}, NULL, &driver,
+                                                    &error);
     if (status == OCTOPUS_OK)
-        status = octopus->driver->open_topic(driver, (octopus_text){argv[3], strlen(argv[3])}, &topic, &error);
+        status = octopus->driver->open_topic(driver, (octopus_text){argv[3], strlen(argv[3])},
+                                             &topic, &error);
     octopus_consumer_args args = {.size = sizeof args, .name = {argv[4], strlen(argv[4])}};
     if (status == OCTOPUS_OK)
         status = octopus->topic->make_consumer(topic, &args, &consumer, &error);
@@ -63,7 +67,8 @@ int main(int argc, char **argv)
             continue;
         }
         octopus_event_view view = {.size = sizeof view};
-        if (octopus->event->view(event, &view, NULL) != OCTOPUS_OK || octopus->event->acknowledge(event, NULL) != OCTOPUS_OK)
+        if (octopus->event->view(event, &view, NULL) != OCTOPUS_OK ||
+            octopus->event->acknowledge(event, NULL) != OCTOPUS_OK)
             return fprintf(stderr, "an event can't be used\n"), 1;
         printf("event %d\n", (int)view.id);
         fflush(stdout);

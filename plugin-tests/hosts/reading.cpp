@@ -18,7 +18,8 @@ try {
         return 1;
     }
     const octopus::Driver driver(octopus::Library(octopus_register),
-                                 R"({"kafka": {"bootstrap.servers": ")" + std::string(argv[1]) + R"("}})");
+                                 R"({"kafka": {"bootstrap.servers": ")" + std::string(argv[1]) +
+                                     R"("}})");
     const octopus::Consumer consumer = driver.open_topic(argv[2]).consumer(argv[3]);
     for (int count = 0, wanted = std::atoi(argv[4]); count < wanted;) {
         try {
@@ -30,8 +31,8 @@ try {
         } catch (const octopus::Error &error) {
             /* The loop continues, since the error may be transient or reported once. */
             if (const auto &skipped = error.skipped())
-                std::cout << "skipped " << skipped->first << " to " << skipped->last << " of partition "
-                          << skipped->partition << std::endl;
+                std::cout << "skipped " << skipped->first << " to " << skipped->last
+                          << " of partition " << skipped->partition << std::endl;
             else
                 std::cout << "status " << error.status() << std::endl;
             std::cerr << error.what() << std::endl;

@@ -18,7 +18,8 @@ static void check(const char *call, octopus_status status, octopus_error *error)
 {
     if (status == OCTOPUS_OK)
         return;
-    octopus_text why = octopus->error->message(error); /* empty for NULL, which OCTOPUS_TIMED_OUT has */
+    octopus_text why = octopus->error->message(
+        error); /* empty for NULL, which OCTOPUS_TIMED_OUT has */
     fprintf(stderr, "%s: status %d: %.*s\n", call, status, (int)why.size, why.size ? why.data : "");
     exit(1);
 }
@@ -30,14 +31,17 @@ int main(int argc, char **argv)
     const octopus_api *(*register_octopus)(uint32_t) = NULL;
     *(void **)&register_octopus = library ? dlsym(library, "octopus_register") : NULL;
     if (!register_octopus || !(octopus = register_octopus(OCTOPUS_ABI_MAJOR)))
-        return fprintf(stderr, "usage: %s LIBRARY BOOTSTRAP-SERVERS NEW-TOPIC GROUP [EVENTS]\n", argv[0]), 1;
+        return fprintf(stderr, "usage: %s LIBRARY BOOTSTRAP-SERVERS NEW-TOPIC GROUP [EVENTS]\n",
+                       argv[0]),
+               1;
     const uint64_t count = argc > 5 ? strtoull(argv[5], NULL, 10) : 10000, partitions = 3;
     const octopus_text topic_name = {argv[3], strlen(argv[3])}, group = {argv[4], strlen(argv[4])};
     octopus_status status;
     octopus_error *error;
 
     char config[512];
-    int size = snprintf(config, sizeof config, "{\"kafka\": {\"bootstrap.servers\": \"%s\"}}", argv[2]);
+    int size = snprintf(config, sizeof config, "{\"kafka\": {\"bootstrap.servers\": \"%s\"}}",
+                        argv[2]);
     octopus_driver *driver;
     CHECK(octopus->driver->create((octopus_text){config, size}, NULL, &driver, &error));
     octopus_create_topic_args topic_args = {.size = sizeof topic_args};
@@ -50,11 +54,14 @@ int main(int argc, char **argv)
     CHECK(octopus->topic->make_producer(topic, NULL, &producer, &error));
     for (uint64_t number = 0; number < count; number++) {
         char json[32];
-        const octopus_bytes metadata = {(const uint8_t *)json, snprintf(json, sizeof json, "{\"number\":%d}", (int)number)};
+        const octopus_bytes metadata = {
+            (const uint8_t *)json, snprintf(json, sizeof json, "{\"number\":%d}", (int)number)};
         const octopus_bytes data = {(const uint8_t *)&number, sizeof number};
-        octopus_push_args event = {.size = sizeof event, .metadata = metadata, .segments = &data, .segment_count = 1};
+        octopus_push_args event = {
+            .size = sizeof event, .metadata = metadata, .segments = &data, .segment_count = 1};
         event.partition = number % partitions, event.has_partition = 1;
-        CHECK(octopus->producer->push(producer, &event, NULL, &error)); /* no future: the flush reports failures */
+        CHECK(octopus->producer->push(producer, &event, NULL,
+                                      &error)); /* no future: the flush reports failures */
     }
     octopus_future *delivered;
     CHECK(octopus->producer->flush(producer, &delivered, &error));
@@ -73,15 +80,19 @@ int main(int argc, char **argv)
         CHECK(octopus->event->view(event, &view, &error));
         if (view.partition >= partitions || view.data.size != sizeof(uint64_t) ||
             memcmp(view.data.data, &next[view.partition], sizeof(uint64_t)) != 0)
-            return fprintf(stderr, "unexpected event at offset %d of partition %d\n", (int)view.id, (int)view.partition), 1;
+            return fprintf(stderr, "unexpected event at offset %d of partition %d\n", (int)view.id,
+                           (int)view.partition),
+                   1;
         next[view.partition] += partitions;
-        CHECK(octopus->event->acknowledge(event, &error)); /* the next consumer of this group starts after it */
+        CHECK(octopus->event->acknowledge(
+            event, &error)); /* the next consumer of this group starts after it */
         octopus->event->release(event);
         octopus->future->release(pending);
     }
     CHECK(octopus->consumer->close(consumer, 60000, &error));
     CHECK(octopus->producer->close(producer, 60000, &error));
-    octopus->driver->release(driver); /* handles may be released in any order: each keeps what it needs */
+    octopus->driver->release(
+        driver); /* handles may be released in any order: each keeps what it needs */
     octopus->topic->release(topic);
     octopus->producer->release(producer);
     octopus->consumer->release(consumer);

@@ -42,14 +42,15 @@ inline octopus::Driver driver(octopus::Services services = {})
         if (fatal)
             fatal(client, code, message);
     };
-    return octopus::Driver(library(), R"({"kafka": {"bootstrap.servers": ")" + servers + R"("}})", std::move(services));
+    return octopus::Driver(library(), R"({"kafka": {"bootstrap.servers": ")" + servers + R"("}})",
+                           std::move(services));
 }
 
-inline octopus::Topic new_topic(const octopus::Driver &driver, const std::string &name, unsigned partitions,
-                                octopus::TopicOptions how = {})
+inline octopus::Topic new_topic(const octopus::Driver &driver, const std::string &name,
+                                unsigned partitions, octopus::TopicOptions how = {})
 {
-    const std::string options =
-        R"({"replication_factor": 1, "num_partitions": )" + std::to_string(partitions) + "}";
+    const std::string options = R"({"replication_factor": 1, "num_partitions": )" +
+                                std::to_string(partitions) + "}";
     how.options = options;
     driver.create_topic(prefix + name, how);
     return driver.open_topic(prefix + name);
@@ -110,7 +111,8 @@ inline bool wait_for_clients_to_end()
 
 /* Runs the test cases of a program, whose arguments are the bootstrap servers and a prefix for
  * topic names. */
-template <std::size_t count> int run(int argc, char **argv, const test_cases::TestCase (&all)[count])
+template <std::size_t count>
+int run(int argc, char **argv, const test_cases::TestCase (&all)[count])
 {
     if (argc != 3) {
         std::fprintf(stderr, "usage: %s BOOTSTRAP-SERVERS PREFIX\n", argv[0]);

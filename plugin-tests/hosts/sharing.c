@@ -66,7 +66,8 @@ int main(int argc, char **argv)
     EXPECT(argc == 7);
     int topics = atoi(argv[4]), consumers = atoi(argv[5]);
     char options[100];
-    snprintf(options, sizeof options, "{\"num_partitions\": 3, \"replication_factor\": %s}", argv[6]);
+    snprintf(options, sizeof options, "{\"num_partitions\": 3, \"replication_factor\": %s}",
+             argv[6]);
     const octopus_api *octopus = load(argv[1]);
     pthread_t watcher;
     EXPECT(pthread_create(&watcher, NULL, record_peak, NULL) == 0);

@@ -18,7 +18,8 @@ static void *at_the_edge(const void *from, size_t size, uint64_t size_field)
     static char *page;
     size_t page_size = (size_t)sysconf(_SC_PAGESIZE);
     if (!page) {
-        page = mmap(NULL, 2 * page_size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+        page = mmap(NULL, 2 * page_size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1,
+                    0);
         EXPECT(page != MAP_FAILED && mprotect(page + page_size, page_size, PROT_NONE) == 0);
     }
     memset(page, FILL_BYTE, page_size);
@@ -29,18 +30,22 @@ static void *at_the_edge(const void *from, size_t size, uint64_t size_field)
 }
 
 /* Uses a struct that the host fills, and releases the result at once. */
-typedef octopus_status use_function(const struct fixture *fixture, const void *args, octopus_error **error);
+typedef octopus_status use_function(const struct fixture *fixture, const void *args,
+                                    octopus_error **error);
 
-static octopus_status use_services(const struct fixture *fixture, const void *args, octopus_error **error)
+static octopus_status use_services(const struct fixture *fixture, const void *args,
+                                   octopus_error **error)
 {
     (void)fixture;
     octopus_driver *driver = NULL;
-    octopus_status status = octopus->driver->create(text("{\"embedded\":{}}"), args, &driver, error);
+    octopus_status status = octopus->driver->create(text("{\"embedded\":{}}"), args, &driver,
+                                                    error);
     octopus->driver->release(driver);
     return status;
 }
 
-static octopus_status use_topic_args(const struct fixture *fixture, const void *args, octopus_error **error)
+static octopus_status use_topic_args(const struct fixture *fixture, const void *args,
+                                     octopus_error **error)
 {
     static int count;
     char name[32];
@@ -48,7 +53,8 @@ static octopus_status use_topic_args(const struct fixture *fixture, const void *
     return octopus->driver->create_topic(fixture->driver, text(name), args, error);
 }
 
-static octopus_status use_producer_args(const struct fixture *fixture, const void *args, octopus_error **error)
+static octopus_status use_producer_args(const struct fixture *fixture, const void *args,
+                                        octopus_error **error)
 {
     octopus_producer *producer = NULL;
     octopus_status status = octopus->topic->make_producer(fixture->topic, args, &producer, error);
@@ -56,7 +62,8 @@ static octopus_status use_producer_args(const struct fixture *fixture, const voi
     return status;
 }
 
-static octopus_status use_consumer_args(const struct fixture *fixture, const void *args, octopus_error **error)
+static octopus_status use_consumer_args(const struct fixture *fixture, const void *args,
+                                        octopus_error **error)
 {
     octopus_consumer *consumer = NULL;
     octopus_status status = octopus->topic->make_consumer(fixture->topic, args, &consumer, error);
@@ -64,20 +71,24 @@ static octopus_status use_consumer_args(const struct fixture *fixture, const voi
     return status;
 }
 
-static octopus_status use_push_args(const struct fixture *fixture, const void *args, octopus_error **error)
+static octopus_status use_push_args(const struct fixture *fixture, const void *args,
+                                    octopus_error **error)
 {
     return octopus->producer->push(fixture->producer, args, NULL, error);
 }
 
-static octopus_status use_component(const struct fixture *fixture, const void *args, octopus_error **error)
+static octopus_status use_component(const struct fixture *fixture, const void *args,
+                                    octopus_error **error)
 {
     static int count; /* a type can be registered once */
     char name[32];
     snprintf(name, sizeof name, "sizes-%d", count++);
-    return octopus->driver->register_component(fixture->driver, OCTOPUS_ROLE_VALIDATOR, text(name), args, error);
+    return octopus->driver->register_component(fixture->driver, OCTOPUS_ROLE_VALIDATOR, text(name),
+                                               args, error);
 }
 
-static octopus_status use_pool_functions(const struct fixture *fixture, const void *args, octopus_error **error)
+static octopus_status use_pool_functions(const struct fixture *fixture, const void *args,
+                                         octopus_error **error)
 {
     (void)fixture;
     octopus_thread_pool *pool = NULL;
@@ -94,8 +105,9 @@ static octopus_status make_instance(void *context, octopus_text json, void **ins
     return OCTOPUS_OK;
 }
 
-static octopus_status accept_event(void *instance, octopus_text metadata, const octopus_bytes *segments,
-                                   uint64_t segment_count, const octopus_component_reply *reply)
+static octopus_status accept_event(void *instance, octopus_text metadata,
+                                   const octopus_bytes *segments, uint64_t segment_count,
+                                   const octopus_component_reply *reply)
 {
     (void)instance, (void)metadata, (void)segments, (void)segment_count, (void)reply;
     return OCTOPUS_OK;
@@ -103,16 +115,18 @@ static octopus_status accept_event(void *instance, octopus_text metadata, const 
 
 /* `ends` has the offsets at which the fields of the struct end. With at most `too_few` fields it
  * must be rejected. */
-static void use_with_any_size(const struct fixture *fixture, use_function *use, const void *filled, const size_t *ends,
-                              size_t too_few)
+static void use_with_any_size(const struct fixture *fixture, use_function *use, const void *filled,
+                              const size_t *ends, size_t too_few)
 {
     size_t whole = 0;
     for (uint64_t size_field = 0; size_field < sizeof size_field; size_field++)
-        RETURNS(OCTOPUS_INVALID_ARGUMENT, use(fixture, at_the_edge(filled, sizeof size_field, size_field), error));
+        RETURNS(OCTOPUS_INVALID_ARGUMENT,
+                use(fixture, at_the_edge(filled, sizeof size_field, size_field), error));
     for (size_t at = 0; ends[at] != 0; at++) {
         whole = ends[at];
         if (at < too_few)
-            RETURNS(OCTOPUS_INVALID_ARGUMENT, use(fixture, at_the_edge(filled, whole, whole), error));
+            RETURNS(OCTOPUS_INVALID_ARGUMENT,
+                    use(fixture, at_the_edge(filled, whole, whole), error));
         else
             SUCCEEDS(use(fixture, at_the_edge(filled, whole, whole), error));
     }
@@ -128,19 +142,24 @@ static void use_with_any_size(const struct fixture *fixture, use_function *use, 
 
 static void check_sizes_of_services(void)
 {
-    static struct context_counter log; /* shared by several drivers, so not one of context_counters */
+    static struct context_counter
+        log; /* shared by several drivers, so not one of context_counters */
     octopus_host_services services = {
         .size = sizeof services,
         .log = {.function = read_message, .context = &log, .destroy = count_destroyed},
     };
     /* The plugin must destroy a context that it has read, even if it creates no driver. */
-    RETURNS(OCTOPUS_INVALID_CONFIGURATION, octopus->driver->create(text("{}"), &services, &out.driver, error));
-    RETURNS(OCTOPUS_INVALID_ARGUMENT, octopus->driver->create(text("{\"embedded\":{}}"), &services, NULL, error));
+    RETURNS(OCTOPUS_INVALID_CONFIGURATION,
+            octopus->driver->create(text("{}"), &services, &out.driver, error));
+    RETURNS(OCTOPUS_INVALID_ARGUMENT,
+            octopus->driver->create(text("{\"embedded\":{}}"), &services, NULL, error));
     EXPECT(atomic_load(&log.destroyed) == 4);
 
     const size_t ends[] = {8, 32, 56, 80, 104, 128, 132, 136, 160, 0};
     use_with_any_size(NULL, use_services, &services, ends, 0);
-    await_destroyed(&log, 4 + 10, HERE); /* of each of these drivers except the one whose struct ends before `log` */
+    await_destroyed(
+        &log, 4 + 10,
+        HERE); /* of each of these drivers except the one whose struct ends before `log` */
 }
 
 static void check_sizes_of_args(const struct fixture *fixture)
@@ -150,13 +169,16 @@ static void check_sizes_of_args(const struct fixture *fixture)
     const size_t topic_ends[] = {8, 24, 40, 56, 72, 0};
     use_with_any_size(fixture, use_topic_args, &topic, topic_ends, 0);
 
-    const octopus_producer_args producer = {.name = OCTOPUS_TEXT("sizes"), .options = object, .batch_size = 10};
+    const octopus_producer_args producer = {
+        .name = OCTOPUS_TEXT("sizes"), .options = object, .batch_size = 10};
     const size_t producer_ends[] = {8, 24, 40, 48, 56, 60, 64, 72, 0};
     use_with_any_size(fixture, use_producer_args, &producer, producer_ends, 0);
 
-    const octopus_consumer_args consumer = {.name = OCTOPUS_TEXT("sizes"), .options = object, .batch_size = 10};
+    const octopus_consumer_args consumer = {
+        .name = OCTOPUS_TEXT("sizes"), .options = object, .batch_size = 10};
     const size_t consumer_ends[] = {8, 24, 40, 48, 56, 64, 72, 80, 0};
-    use_with_any_size(fixture, use_consumer_args, &consumer, consumer_ends, 1); /* a consumer needs a name */
+    use_with_any_size(fixture, use_consumer_args, &consumer, consumer_ends,
+                      1); /* a consumer needs a name */
 
     if (OCTOPUS_HAS(octopus->driver, register_component)) {
         const octopus_component component = {
@@ -175,8 +197,10 @@ static void check_sizes_of_args(const struct fixture *fixture)
 static void check_sizes_of_push_args(const struct fixture *fixture)
 {
     const octopus_bytes data = bytes("data");
-    const octopus_push_args event = {
-        .metadata = bytes("\"metadata\""), .segments = &data, .segment_count = 1, .has_partition = 1};
+    const octopus_push_args event = {.metadata = bytes("\"metadata\""),
+                                     .segments = &data,
+                                     .segment_count = 1,
+                                     .has_partition = 1};
     const size_t ends[] = {8, 24, 32, 40, 48, 52, 56, 64, 0};
     use_with_any_size(fixture, use_push_args, &event, ends, 0);
 
@@ -214,7 +238,8 @@ static void check_sizes_of_view(const struct fixture *fixture)
     EXPECT(space[0] == sizeof space);
     EXPECT(memcmp((char *)space + 8, (char *)&whole + 8, sizeof whole - 8) == 0);
     EXPECT(memcmp((char *)space + sizeof whole, untouched, sizeof space - sizeof whole) == 0);
-    SUCCEEDS(octopus->event->view(fixture->event, at_the_edge(untouched, sizeof whole, UINT64_MAX), error));
+    SUCCEEDS(octopus->event->view(fixture->event, at_the_edge(untouched, sizeof whole, UINT64_MAX),
+                                  error));
 }
 
 static void pass_structs_of_any_size(void)
@@ -228,7 +253,4 @@ static void pass_structs_of_any_size(void)
     printf("structs are read and written up to the smaller of both sizes; size 0 is rejected\n");
 }
 
-int main(int argc, char **argv)
-{
-    return run_all(argc, argv, pass_structs_of_any_size);
-}
+int main(int argc, char **argv) { return run_all(argc, argv, pass_structs_of_any_size); }

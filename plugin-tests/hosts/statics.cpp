@@ -61,7 +61,10 @@ struct Closing {
 struct OfThread {
     octopus::Producer producer;
 
-    ~OfThread() { EXPECT(producer.push(octopus::NewEvent{"\"as a thread ends\""}).wait(60s).has_value()); }
+    ~OfThread()
+    {
+        EXPECT(producer.push(octopus::NewEvent{"\"as a thread ends\""}).wait(60s).has_value());
+    }
 };
 
 void use_a_thread_local()

@@ -21,9 +21,11 @@ namespace test_cases {
 inline void expect(bool holds, const char *file, int line, const char *what)
 {
     if (!holds)
-        throw std::runtime_error(std::string(file) + ":" + std::to_string(line) + ": failed: " + what);
+        throw std::runtime_error(std::string(file) + ":" + std::to_string(line) +
+                                 ": failed: " + what);
 }
-#define EXPECT(...) test_cases::expect(static_cast<bool>(__VA_ARGS__), __FILE__, __LINE__, #__VA_ARGS__)
+#define EXPECT(...) \
+    test_cases::expect(static_cast<bool>(__VA_ARGS__), __FILE__, __LINE__, #__VA_ARGS__)
 
 /* Runs `attempt`, which should throw a T, and returns the exception. */
 template <class T, class Attempt> T thrown_by(const char *file, int line, Attempt attempt)
@@ -33,15 +35,18 @@ template <class T, class Attempt> T thrown_by(const char *file, int line, Attemp
     } catch (const T &thrown) {
         return thrown;
     }
-    throw std::runtime_error(std::string(file) + ":" + std::to_string(line) + ": nothing was thrown");
+    throw std::runtime_error(std::string(file) + ":" + std::to_string(line) +
+                             ": nothing was thrown");
 }
-#define THROWN_BY(type, ...) test_cases::thrown_by<type>(__FILE__, __LINE__, [&] { (void)(__VA_ARGS__); })
+#define THROWN_BY(type, ...) \
+    test_cases::thrown_by<type>(__FILE__, __LINE__, [&] { (void)(__VA_ARGS__); })
 
 inline bool mentions(const std::exception &exception, std::string_view text)
 {
     if (std::string_view(exception.what()).find(text) != std::string_view::npos)
         return true;
-    std::fprintf(stderr, "not mentioned: %.*s, in: %s\n", static_cast<int>(text.size()), text.data(), exception.what());
+    std::fprintf(stderr, "not mentioned: %.*s, in: %s\n", static_cast<int>(text.size()),
+                 text.data(), exception.what());
     return false;
 }
 
@@ -73,7 +78,8 @@ struct TestCase {
     const char *name;
     void (*run)();
 };
-#define TEST_CASE(function) test_cases::TestCase{#function, function}
+#define TEST_CASE(function) \
+    test_cases::TestCase { #function, function }
 
 /* Runs all test cases and returns the exit status of the program. */
 template <std::size_t count> int run_all(const TestCase (&all)[count])
@@ -87,7 +93,8 @@ template <std::size_t count> int run_all(const TestCase (&all)[count])
             std::printf("failed: %s: %s\n", test_case.name, why.what());
             failed++;
         } catch (...) {
-            std::printf("failed: %s: threw an object that is not a std::exception\n", test_case.name);
+            std::printf("failed: %s: threw an object that is not a std::exception\n",
+                        test_case.name);
             failed++;
         }
         std::fflush(stdout);

@@ -41,7 +41,8 @@ static void *work(void *context)
     struct worker *worker = context;
     EXPECT(pthread_setspecific(key, worker) == 0);
     worker->driver = make_driver(octopus, config, NULL);
-    SUCCEEDS(octopus, octopus->driver->open_topic(worker->driver, text(topic_name), &worker->topic, error));
+    SUCCEEDS(octopus,
+             octopus->driver->open_topic(worker->driver, text(topic_name), &worker->topic, error));
     worker->producer = make_producer(octopus, worker->topic);
     deliver(octopus, worker->producer, worker->number * PUSHES);
     worker->handed_over = push(octopus, worker->producer, worker->number * PUSHES + 1);
@@ -96,7 +97,8 @@ int main(int argc, char **argv)
     octopus = load(argv[1]);
     octopus_driver *driver = make_driver(octopus, config, NULL);
     octopus_topic *topic = make_topic(octopus, driver, topic_name);
-    octopus->producer->release(make_producer(octopus, topic)); /* the first producer starts a thread that is never ended */
+    octopus->producer->release(
+        make_producer(octopus, topic)); /* the first producer starts a thread that is never ended */
     int before = settled_thread_count();
 
     for (uint64_t first = 0; first < THREADS; first += AT_ONCE) {
@@ -126,6 +128,7 @@ int main(int argc, char **argv)
     for (time_t end = time(NULL) + TIMEOUT_S; thread_count() > before && time(NULL) < end;)
         nanosleep(&moment, NULL);
     EXPECT(thread_count() <= before);
-    printf("%d events of %d threads, each once, and no thread is left\n", THREADS * PUSHES, THREADS);
+    printf("%d events of %d threads, each once, and no thread is left\n", THREADS * PUSHES,
+           THREADS);
     return 0;
 }

@@ -21,14 +21,16 @@ struct instance {
     octopus_driver *driver;
 };
 
-static octopus_status make(void *context, octopus_text json, void **made, const octopus_component_reply *reply)
+static octopus_status make(void *context, octopus_text json, void **made,
+                           const octopus_component_reply *reply)
 {
     (void)json, (void)reply;
     *made = context;
     return OCTOPUS_OK;
 }
 
-static octopus_status accept_all(void *instance, octopus_text metadata, const octopus_bytes *segments, uint64_t count,
+static octopus_status accept_all(void *instance, octopus_text metadata,
+                                 const octopus_bytes *segments, uint64_t count,
                                  const octopus_component_reply *reply)
 {
     (void)instance, (void)metadata, (void)segments, (void)count, (void)reply;
@@ -43,7 +45,8 @@ static void *work(void *context)
     own->driver = make_driver(octopus, config, NULL);
     /* Both instances register the same name, which would fail if they shared their
      * registrations. */
-    SUCCEEDS(octopus, octopus->driver->register_component(own->driver, OCTOPUS_ROLE_VALIDATOR, text("own"), &component, error));
+    SUCCEEDS(octopus, octopus->driver->register_component(own->driver, OCTOPUS_ROLE_VALIDATOR,
+                                                          text("own"), &component, error));
     octopus_topic *topic = make_topic(octopus, own->driver, own->topic);
     octopus_producer *producer = make_producer(octopus, topic);
     octopus_consumer *consumer = make_consumer(octopus, topic, own->topic);
@@ -68,11 +71,13 @@ static void fork_all(const struct instance *instances)
         for (int at = 0; at < INSTANCES; at++) {
             int32_t exists;
             const octopus_driver_api *drivers = instances[at].octopus->driver;
-            EXPECT(drivers->topic_exists(instances[at].driver, text("topic"), &exists, NULL) == OCTOPUS_FORKED);
+            EXPECT(drivers->topic_exists(instances[at].driver, text("topic"), &exists, NULL) ==
+                   OCTOPUS_FORKED);
         }
         _exit(0);
     }
-    EXPECT(child > 0 && waitpid(child, &status, 0) == child && WIFEXITED(status) && WEXITSTATUS(status) == 0);
+    EXPECT(child > 0 && waitpid(child, &status, 0) == child && WIFEXITED(status) &&
+           WEXITSTATUS(status) == 0);
 }
 
 int main(int argc, char **argv)

@@ -28,10 +28,7 @@ static atomic_int is_over;
 /* Shared with the workers. */
 static atomic_ullong *pushed;
 
-static int is_state(const char *name)
-{
-    return strcmp(state, name) == 0;
-}
+static int is_state(const char *name) { return strcmp(state, name) == 0; }
 
 static void push_events(octopus_producer *to, int count)
 {
@@ -199,7 +196,8 @@ int main(int argc, char **argv)
     EXPECT(pushed != MAP_FAILED);
     /* With RTLD_GLOBAL, the copies of the library that the workers load resolve its symbols before
      * their own. */
-    octopus = is_state("nested, global") ? registered(dlopen(library, RTLD_NOW | RTLD_GLOBAL)) : load(library);
+    octopus = is_state("nested, global") ? registered(dlopen(library, RTLD_NOW | RTLD_GLOBAL))
+                                         : load(library);
     if (!is_state("registered"))
         open_all();
     if (is_state("released"))

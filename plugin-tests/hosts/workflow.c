@@ -35,7 +35,8 @@ static octopus_topic *open_queue(const octopus_driver *driver, int number)
 
 static void send_message(const octopus_producer *producer)
 {
-    octopus_push_args event = {.size = sizeof event, .metadata = {(const uint8_t *)message, strlen(message)}};
+    octopus_push_args event = {.size = sizeof event,
+                               .metadata = {(const uint8_t *)message, strlen(message)}};
     octopus_future *future;
     SUCCEEDS(octopus, octopus->producer->push(producer, &event, &future, error));
     SUCCEEDS(octopus, octopus->future->wait(future, 60000, error));
@@ -51,12 +52,14 @@ static int receive_message(const octopus_consumer *consumer)
     octopus_event *event;
     octopus_event_view view = {.size = sizeof view};
     uint64_t count = 0;
-    octopus_status status = octopus->consumer->pull_many(consumer, 1, PULL_MS, &event, &count, NULL);
+    octopus_status status = octopus->consumer->pull_many(consumer, 1, PULL_MS, &event, &count,
+                                                         NULL);
     if (status == OCTOPUS_TIMED_OUT)
         return 0;
     EXPECT(status == OCTOPUS_OK && count == 1);
     SUCCEEDS(octopus, octopus->event->view(event, &view, error));
-    EXPECT(view.metadata.size == strlen(message) && memcmp(view.metadata.data, message, view.metadata.size) == 0);
+    EXPECT(view.metadata.size == strlen(message) &&
+           memcmp(view.metadata.data, message, view.metadata.size) == 0);
     SUCCEEDS(octopus, octopus->event->acknowledge(event, error));
     octopus->event->release(event);
     return 1;
@@ -107,7 +110,8 @@ int main(int argc, char **argv)
     while (received < tasks)
         for (int number = 0; number < RESULT_TOPICS; number++)
             received += receive_message(results[number]);
-    EXPECT(waitpid(server, &status, 0) == server && WIFEXITED(status) && WEXITSTATUS(status) == SUCCESS);
+    EXPECT(waitpid(server, &status, 0) == server && WIFEXITED(status) &&
+           WEXITSTATUS(status) == SUCCESS);
     printf("%d results, ended at %.3f\n", received, now_s());
     return 0;
 }

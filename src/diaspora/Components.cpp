@@ -18,7 +18,8 @@ std::vector<diaspora::PartitionInfo> partition_infos(std::uint32_t count)
 /* Creates the described component. An exception of its factory becomes one that names the topic and
  * the component. */
 template <class Component>
-Component create_component(const std::string &topic_name, const char *kind, const nlohmann::json &description)
+Component create_component(const std::string &topic_name, const char *kind,
+                           const nlohmann::json &description)
 {
     std::string why;
     try {
@@ -28,26 +29,33 @@ Component create_component(const std::string &topic_name, const char *kind, cons
     } catch (...) {
         why = "an exception that is not a std::exception";
     }
-    throw diaspora::Exception("opening topic \"" + topic_name + "\": its " + kind + " " + description.dump() +
-                              " can't be created: " + why);
+    throw diaspora::Exception("opening topic \"" + topic_name + "\": its " + kind + " " +
+                              description.dump() + " can't be created: " + why);
 }
 
 } // namespace
 
 Components::Components(std::string topic_name, std::string_view json, std::uint32_t partition_count)
-    : topic_name_(std::move(topic_name)), json_(nlohmann::json::parse(json)), partitions_(partition_infos(partition_count)),
-      validator_(create_component<diaspora::Validator>(topic_name_, "validator", json_["validator"])),
-      serializer_(create_component<diaspora::Serializer>(topic_name_, "serializer", json_["serializer"])),
+    : topic_name_(std::move(topic_name)), json_(nlohmann::json::parse(json)),
+      partitions_(partition_infos(partition_count)),
+      validator_(
+          create_component<diaspora::Validator>(topic_name_, "validator", json_["validator"])),
+      serializer_(
+          create_component<diaspora::Serializer>(topic_name_, "serializer", json_["serializer"])),
       selector_(make_selector()), has_default_serializer_(is_default("serializer")),
       are_default_(has_default_serializer_ && is_default("validator") && is_default("selector"))
 {
 }
 
-bool Components::is_default(const char *kind) const { return json_[kind].value("type", "") == "default"; }
+bool Components::is_default(const char *kind) const
+{
+    return json_[kind].value("type", "") == "default";
+}
 
 diaspora::PartitionSelector Components::make_selector() const
 {
-    auto selector = create_component<diaspora::PartitionSelector>(topic_name_, "partition selector", json_["selector"]);
+    auto selector = create_component<diaspora::PartitionSelector>(topic_name_, "partition selector",
+                                                                  json_["selector"]);
     selector.setPartitions(partitions_);
     return selector;
 }

@@ -8,9 +8,10 @@
 
 namespace octopus::adapter {
 
-Consumer::Consumer(octopus::Consumer in_core, ConsumerSettings settings, std::shared_ptr<const EventLoader> loader,
-                   std::shared_ptr<TopicHandle> topic)
-    : in_core_(std::move(in_core)), settings_(std::move(settings)), loader_(std::move(loader)), topic_(std::move(topic))
+Consumer::Consumer(octopus::Consumer in_core, ConsumerSettings settings,
+                   std::shared_ptr<const EventLoader> loader, std::shared_ptr<TopicHandle> topic)
+    : in_core_(std::move(in_core)), settings_(std::move(settings)), loader_(std::move(loader)),
+      topic_(std::move(topic))
 {
 }
 
@@ -18,7 +19,8 @@ Consumer::~Consumer() { unsubscribe(); }
 
 std::shared_ptr<diaspora::TopicHandleInterface> Consumer::topic() const { return topic_; }
 
-void Consumer::process(diaspora::EventProcessor processor, int timeout_ms, diaspora::NumEvents max_events,
+void Consumer::process(diaspora::EventProcessor processor, int timeout_ms,
+                       diaspora::NumEvents max_events,
                        std::shared_ptr<diaspora::ThreadPoolInterface> pool)
 {
     if (!processor)
@@ -50,7 +52,8 @@ void Consumer::unsubscribe()
         in_core_.close(timeout);
     } catch (const Error &error) {
         if (error.status() != OCTOPUS_CLOSED)
-            std::fprintf(stderr, "[octopus:warn] closing consumer \"%s\": %s\n", settings_.name.c_str(), error.what());
+            std::fprintf(stderr, "[octopus:warn] closing consumer \"%s\": %s\n",
+                         settings_.name.c_str(), error.what());
     }
 }
 

@@ -26,14 +26,17 @@ struct ConsumerSettings {
 
 class Consumer final : public diaspora::ConsumerInterface {
 public:
-    Consumer(octopus::Consumer in_core, ConsumerSettings settings, std::shared_ptr<const EventLoader> loader,
-             std::shared_ptr<TopicHandle> topic);
+    Consumer(octopus::Consumer in_core, ConsumerSettings settings,
+             std::shared_ptr<const EventLoader> loader, std::shared_ptr<TopicHandle> topic);
     ~Consumer() override;
 
     const std::string &name() const override { return settings_.name; }
     diaspora::BatchSize batchSize() const override { return settings_.batch_size; }
     diaspora::MaxNumBatches maxNumBatches() const override { return settings_.max_batches; }
-    std::shared_ptr<diaspora::ThreadPoolInterface> threadPool() const override { return settings_.pool; }
+    std::shared_ptr<diaspora::ThreadPoolInterface> threadPool() const override
+    {
+        return settings_.pool;
+    }
     std::shared_ptr<diaspora::TopicHandleInterface> topic() const override;
     const diaspora::DataAllocator &dataAllocator() const override { return loader_->allocator(); }
     const diaspora::DataSelector &dataSelector() const override { return loader_->selector(); }

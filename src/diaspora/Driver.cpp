@@ -11,7 +11,8 @@ octopus::Driver create_driver(const diaspora::Metadata &options)
 {
     Services services;
     services.has_components = true; /* C++ objects, which the API creates */
-    return with_api_exceptions([&] { return octopus::Driver(core(), options.dump(), std::move(services)); });
+    return with_api_exceptions(
+        [&] { return octopus::Driver(core(), options.dump(), std::move(services)); });
 }
 
 /* The description as it is stored in the info topic; empty for the default component. */
@@ -23,7 +24,8 @@ template <class Component> std::string description_of(const std::shared_ptr<Comp
 } // namespace
 
 Driver::Driver(const diaspora::Metadata &options)
-    : in_core_(create_driver(options)), default_pool_(std::make_shared<ThreadPool>(diaspora::ThreadCount{0}))
+    : in_core_(create_driver(options)),
+      default_pool_(std::make_shared<ThreadPool>(diaspora::ThreadCount{0}))
 {
 }
 
@@ -37,10 +39,11 @@ void Driver::createTopic(std::string_view name, const diaspora::Metadata &option
                          std::shared_ptr<diaspora::PartitionSelectorInterface> selector,
                          std::shared_ptr<diaspora::SerializerInterface> serializer)
 {
-    const std::string descriptions[] = {options.dump(), description_of(validator), description_of(selector),
-                                     description_of(serializer)};
+    const std::string descriptions[] = {options.dump(), description_of(validator),
+                                        description_of(selector), description_of(serializer)};
     with_api_exceptions([&] {
-        in_core_.create_topic(name, TopicOptions{descriptions[0], descriptions[1], descriptions[2], descriptions[3]});
+        in_core_.create_topic(
+            name, TopicOptions{descriptions[0], descriptions[1], descriptions[2], descriptions[3]});
     });
 }
 
@@ -59,14 +62,16 @@ bool Driver::topicExists(std::string_view name) const
 
 std::unordered_map<std::string, diaspora::Metadata> Driver::listTopics() const
 {
-    const auto listed = nlohmann::json::parse(with_api_exceptions([&] { return in_core_.list_topics(); }));
+    const auto listed = nlohmann::json::parse(
+        with_api_exceptions([&] { return in_core_.list_topics(); }));
     std::unordered_map<std::string, diaspora::Metadata> topics;
     for (const auto &[name, topic] : listed.items())
         topics.emplace(name, diaspora::Metadata{topic});
     return topics;
 }
 
-std::shared_ptr<diaspora::ThreadPoolInterface> Driver::makeThreadPool(diaspora::ThreadCount count) const
+std::shared_ptr<diaspora::ThreadPoolInterface>
+Driver::makeThreadPool(diaspora::ThreadCount count) const
 {
     return std::make_shared<ThreadPool>(count);
 }

@@ -27,8 +27,12 @@ public:
     std::shared_ptr<diaspora::TopicHandleInterface> openTopic(std::string_view name) const override;
     bool topicExists(std::string_view name) const override;
     std::unordered_map<std::string, diaspora::Metadata> listTopics() const override;
-    std::shared_ptr<diaspora::ThreadPoolInterface> defaultThreadPool() const override { return default_pool_; }
-    std::shared_ptr<diaspora::ThreadPoolInterface> makeThreadPool(diaspora::ThreadCount count) const override;
+    std::shared_ptr<diaspora::ThreadPoolInterface> defaultThreadPool() const override
+    {
+        return default_pool_;
+    }
+    std::shared_ptr<diaspora::ThreadPoolInterface>
+    makeThreadPool(diaspora::ThreadCount count) const override;
 
 private:
     octopus::Driver in_core_;

@@ -32,7 +32,8 @@ nlohmann::json parse_default(std::string_view bytes)
 diaspora::Event EventLoader::load(octopus::Event event, diaspora::DataView &data) const
 {
     if (event.is_end_of_topic())
-        return {std::make_shared<Event>(std::move(event), diaspora::Metadata{}, diaspora::DataView{})};
+        return {
+            std::make_shared<Event>(std::move(event), diaspora::Metadata{}, diaspora::DataView{})};
     auto metadata = metadata_of(event);
     diaspora::DataDescriptor descriptor;
     if (selector_)

@@ -19,7 +19,8 @@ class EventLoader {
 public:
     EventLoader(std::shared_ptr<const Components> components, diaspora::DataAllocator allocator,
                 diaspora::DataSelector selector)
-        : components_(std::move(components)), allocator_(std::move(allocator)), selector_(std::move(selector))
+        : components_(std::move(components)), allocator_(std::move(allocator)),
+          selector_(std::move(selector))
     {
     }
 

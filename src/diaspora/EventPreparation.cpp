@@ -16,7 +16,8 @@ public:
 
     void read(void *, std::size_t) override
     {
-        throw diaspora::Exception("serializing an event's metadata: the serializer read from the archive, which is write-only");
+        throw diaspora::Exception(
+            "serializing an event's metadata: the serializer read from the archive, which is write-only");
     }
 
     void write(const void *buffer, std::size_t size) override
@@ -33,7 +34,8 @@ diaspora::DataView view_of(const std::vector<std::string_view> &data)
     std::vector<diaspora::DataView::Segment> segments;
     segments.reserve(data.size());
     for (const std::string_view segment : data)
-        segments.push_back({const_cast<char *>(segment.data()), segment.size()}); /* validators don't write to the data */
+        segments.push_back({const_cast<char *>(segment.data()),
+                            segment.size()}); /* validators don't write to the data */
     return diaspora::DataView(std::move(segments));
 }
 
@@ -65,7 +67,8 @@ std::uint32_t EventPreparation::select(std::optional<std::uint64_t> requested, s
         const std::size_t partition = selector_.selectPartitionFor(metadata_, requested);
         /* A number above 32 bits is capped. The core rejects it, as any partition that the topic
          * lacks. */
-        return static_cast<std::uint32_t>(std::min<std::size_t>(partition, std::numeric_limits<std::uint32_t>::max()));
+        return static_cast<std::uint32_t>(
+            std::min<std::size_t>(partition, std::numeric_limits<std::uint32_t>::max()));
     });
 }
 

@@ -15,10 +15,11 @@ namespace octopus::adapter {
 class EventPreparation final : public Preparation {
 public:
     /* The exception of a component is stored in `thrown` before the event's future fails. */
-    EventPreparation(std::shared_ptr<const Components> components, diaspora::PartitionSelector selector,
-                     diaspora::Metadata metadata, std::shared_ptr<std::exception_ptr> thrown)
-        : components_(std::move(components)), selector_(std::move(selector)), metadata_(std::move(metadata)),
-          thrown_(std::move(thrown))
+    EventPreparation(std::shared_ptr<const Components> components,
+                     diaspora::PartitionSelector selector, diaspora::Metadata metadata,
+                     std::shared_ptr<std::exception_ptr> thrown)
+        : components_(std::move(components)), selector_(std::move(selector)),
+          metadata_(std::move(metadata)), thrown_(std::move(thrown))
     {
     }
 

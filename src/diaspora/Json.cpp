@@ -11,7 +11,10 @@ namespace {
 
 using nlohmann::json;
 
-template <char... characters> bool is_one_of(char character) { return ((character == characters) || ...); }
+template <char... characters> bool is_one_of(char character)
+{
+    return ((character == characters) || ...);
+}
 
 /* Whether a character needs no escape in a JSON string. */
 bool is_plain(char character)
@@ -124,7 +127,8 @@ private:
             /* The hint is the end, since names are usually sorted. A duplicate name replaces the
              * earlier value. */
             if (!read_string(name) || !take(':') ||
-                !read(members.insert_or_assign(members.end(), std::move(name), nullptr)->second, depth))
+                !read(members.insert_or_assign(members.end(), std::move(name), nullptr)->second,
+                      depth))
                 return false;
         } while (take(','));
         return take('}');
@@ -159,7 +163,9 @@ private:
     bool read_number(json &value)
     {
         const char *const begin = next_;
-        next_ = std::find_if_not(begin, end_, [](char it) { return (it >= '0' && it <= '9') || is_one_of<'+', '-', '.', 'e', 'E'>(it); });
+        next_ = std::find_if_not(begin, end_, [](char it) {
+            return (it >= '0' && it <= '9') || is_one_of<'+', '-', '.', 'e', 'E'>(it);
+        });
         if (!read_integer({begin, static_cast<std::size_t>(next_ - begin)}, value)) {
             value = parse(begin, next_);
             if (value.is_discarded())
@@ -173,7 +179,8 @@ private:
     {
         const bool is_negative = !text.empty() && text.front() == '-';
         const auto digits = text.substr(is_negative);
-        if (digits.empty() || digits.size() > max_digits || (digits.front() == '0' && digits.size() > 1))
+        if (digits.empty() || digits.size() > max_digits ||
+            (digits.front() == '0' && digits.size() > 1))
             return false;
         std::int64_t integer = 0;
         for (const char digit : digits) {
@@ -199,7 +206,8 @@ private:
 
     bool take_word(std::string_view expected)
     {
-        if (std::string_view(next_, static_cast<std::size_t>(end_ - next_)).substr(0, expected.size()) != expected)
+        if (std::string_view(next_, static_cast<std::size_t>(end_ - next_))
+                .substr(0, expected.size()) != expected)
             return false;
         next_ += expected.size();
         skip_space();

@@ -1,4 +1,4 @@
-/* A JSON writer and parser with the behaviour of the nlohmann library. A fast path handles typical
+/* A JSON writer and parser with the behavior of the nlohmann library. A fast path handles typical
  * metadata: ASCII without escapes, integers, and limited nesting. Everything else is passed to that
  * library. */
 

@@ -9,7 +9,8 @@ std::chrono::steady_clock::time_point after(int timeout_ms)
     using std::chrono::steady_clock;
     /* No timeout is a year, since a larger duration would overflow the clock's nanoseconds. */
     constexpr auto no_timeout = std::chrono::hours(24 * 365);
-    return steady_clock::now() + (timeout_ms < 0 ? milliseconds(no_timeout) : milliseconds(timeout_ms));
+    return steady_clock::now() +
+           (timeout_ms < 0 ? milliseconds(no_timeout) : milliseconds(timeout_ms));
 }
 
 } // namespace

@@ -65,17 +65,19 @@ diaspora::Future<std::optional<diaspora::EventID>> future_of(Delivery pushed)
 
 } // namespace
 
-Producer::Producer(octopus::Producer in_core, ProducerSettings settings, std::shared_ptr<const Components> components,
-                   std::shared_ptr<TopicHandle> topic)
-    : in_core_(std::move(in_core)), settings_(std::move(settings)), components_(std::move(components)),
-      selector_(components_->make_selector()), topic_(std::move(topic))
+Producer::Producer(octopus::Producer in_core, ProducerSettings settings,
+                   std::shared_ptr<const Components> components, std::shared_ptr<TopicHandle> topic)
+    : in_core_(std::move(in_core)), settings_(std::move(settings)),
+      components_(std::move(components)), selector_(components_->make_selector()),
+      topic_(std::move(topic))
 {
 }
 
 std::shared_ptr<diaspora::TopicHandleInterface> Producer::topic() const { return topic_; }
 
 diaspora::Future<std::optional<diaspora::EventID>>
-Producer::push(diaspora::Metadata metadata, diaspora::DataView data, std::optional<std::size_t> partition)
+Producer::push(diaspora::Metadata metadata, diaspora::DataView data,
+               std::optional<std::size_t> partition)
 {
     if (auto push = push_default(metadata, data, partition))
         return future_of({std::move(*push)});
@@ -83,13 +85,15 @@ Producer::push(diaspora::Metadata metadata, diaspora::DataView data, std::option
     NewEvent event;
     add(data, event);
     event.partition = partition;
-    auto preparation = std::make_unique<EventPreparation>(components_, selector_, std::move(metadata), thrown);
+    auto preparation = std::make_unique<EventPreparation>(components_, selector_,
+                                                          std::move(metadata), thrown);
     auto push = with_api_exceptions([&] { return in_core_.push(event, std::move(preparation)); });
     return future_of({std::move(push), thrown});
 }
 
-std::optional<octopus::Push> Producer::push_default(const diaspora::Metadata &metadata, const diaspora::DataView &data,
-                                                  std::optional<std::size_t> partition) const
+std::optional<octopus::Push> Producer::push_default(const diaspora::Metadata &metadata,
+                                                    const diaspora::DataView &data,
+                                                    std::optional<std::size_t> partition) const
 {
     if (!components_->are_default())
         return std::nullopt;
@@ -117,10 +121,13 @@ std::optional<octopus::Push> Producer::push_default(const diaspora::Metadata &me
 
 diaspora::Future<std::optional<diaspora::Flushed>> Producer::flush()
 {
-    const auto flush = std::make_shared<const octopus::Flush>(with_api_exceptions([&] { return in_core_.flush(); }));
+    const auto flush = std::make_shared<const octopus::Flush>(
+        with_api_exceptions([&] { return in_core_.flush(); }));
     return {[flush](int timeout_ms) -> std::optional<diaspora::Flushed> {
-                const bool has_ended = with_api_exceptions([&] { return flush->wait(milliseconds(timeout_ms)); });
-                return has_ended ? std::optional<diaspora::Flushed>(diaspora::Flushed{}) : std::nullopt;
+                const bool has_ended = with_api_exceptions(
+                    [&] { return flush->wait(milliseconds(timeout_ms)); });
+                return has_ended ? std::optional<diaspora::Flushed>(diaspora::Flushed{})
+                                 : std::nullopt;
             },
             [flush] { return with_api_exceptions([&] { return flush->is_done(); }); }};
 }

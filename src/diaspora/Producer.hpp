@@ -31,20 +31,24 @@ struct ProducerSettings {
 
 class Producer final : public diaspora::ProducerInterface {
 public:
-    Producer(octopus::Producer in_core, ProducerSettings settings, std::shared_ptr<const Components> components,
-             std::shared_ptr<TopicHandle> topic);
+    Producer(octopus::Producer in_core, ProducerSettings settings,
+             std::shared_ptr<const Components> components, std::shared_ptr<TopicHandle> topic);
 
     const std::string &name() const override { return settings_.name; }
     diaspora::BatchSize batchSize() const override { return settings_.batch_size; }
     diaspora::MaxNumBatches maxNumBatches() const override { return settings_.max_batches; }
     diaspora::Ordering ordering() const override { return settings_.ordering; }
-    std::shared_ptr<diaspora::ThreadPoolInterface> threadPool() const override { return settings_.pool; }
+    std::shared_ptr<diaspora::ThreadPoolInterface> threadPool() const override
+    {
+        return settings_.pool;
+    }
     std::shared_ptr<diaspora::TopicHandleInterface> topic() const override;
 
     /* Copies the data and releases `data` before it returns. Throws if the event can't be queued.
      * The future throws later failures, including exceptions of the components. */
-    diaspora::Future<std::optional<diaspora::EventID>> push(diaspora::Metadata metadata, diaspora::DataView data,
-                                                            std::optional<std::size_t> partition) override;
+    diaspora::Future<std::optional<diaspora::EventID>>
+    push(diaspora::Metadata metadata, diaspora::DataView data,
+         std::optional<std::size_t> partition) override;
 
     diaspora::Future<std::optional<diaspora::Flushed>> flush() override;
 
@@ -52,8 +56,9 @@ private:
     /* Pushes without an EventPreparation if all components are the defaults. Returns nothing if
      * this is not possible; `push` then takes the general path, which reports what is wrong with
      * the event. */
-    std::optional<octopus::Push> push_default(const diaspora::Metadata &metadata, const diaspora::DataView &data,
-                                            std::optional<std::size_t> partition) const;
+    std::optional<octopus::Push> push_default(const diaspora::Metadata &metadata,
+                                              const diaspora::DataView &data,
+                                              std::optional<std::size_t> partition) const;
 
     octopus::Producer in_core_;
     ProducerSettings settings_;

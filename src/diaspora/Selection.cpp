@@ -31,11 +31,13 @@ public:
     void append_range_of(const Layer &below, std::size_t offset, std::size_t size)
     {
         if (offset > below.size_ || size > below.size_ - offset)
-            throw diaspora::Exception("selecting an event's data: " + std::to_string(size) + " bytes from offset " +
-                                      std::to_string(offset) + " reach beyond the " +
-                                      std::to_string(below.size_) + " available bytes");
+            throw diaspora::Exception("selecting an event's data: " + std::to_string(size) +
+                                      " bytes from offset " + std::to_string(offset) +
+                                      " reach beyond the " + std::to_string(below.size_) +
+                                      " available bytes");
         auto index = static_cast<std::size_t>(
-            std::upper_bound(below.starts_.begin(), below.starts_.end(), offset) - below.starts_.begin() - 1);
+            std::upper_bound(below.starts_.begin(), below.starts_.end(), offset) -
+            below.starts_.begin() - 1);
         while (size > 0) {
             const auto &piece = below.pieces_[index];
             const std::size_t skipped = offset - below.starts_[index];
@@ -120,7 +122,8 @@ void copy(std::string_view data, const Pieces &pieces, const diaspora::DataView 
         available = sum(available, segment);
     if (available < required)
         throw diaspora::Exception("loading an event's data: " + std::to_string(required) +
-                                  " bytes are selected, and the allocator returned memory for " + std::to_string(available));
+                                  " bytes are selected, and the allocator returned memory for " +
+                                  std::to_string(available));
     auto segment = into.segments().begin();
     std::size_t filled = 0;
     for (auto [offset, left] : pieces) {
@@ -131,8 +134,9 @@ void copy(std::string_view data, const Pieces &pieces, const diaspora::DataView 
                 continue;
             }
             if (!segment->ptr)
-                throw diaspora::Exception("loading an event's data: the allocator returned a segment of " +
-                                          std::to_string(segment->size) + " bytes at NULL");
+                throw diaspora::Exception(
+                    "loading an event's data: the allocator returned a segment of " +
+                    std::to_string(segment->size) + " bytes at NULL");
             const std::size_t copied = std::min(left, segment->size - filled);
             std::memcpy(static_cast<char *>(segment->ptr) + filled, data.data() + offset, copied);
             offset += copied;

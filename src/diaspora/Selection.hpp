@@ -16,7 +16,8 @@ namespace octopus::adapter {
 /* Returns the pieces of `size` bytes of data that a descriptor selects, in order. Each selection of
  * the descriptor is relative to the result of the one below. Throws diaspora::Exception if one
  * reaches beyond that. */
-std::vector<diaspora::DataDescriptor::Segment> selected(const diaspora::DataDescriptor &descriptor, std::size_t size);
+std::vector<diaspora::DataDescriptor::Segment> selected(const diaspora::DataDescriptor &descriptor,
+                                                        std::size_t size);
 
 /* Copies the pieces of the data one after the other to the memory of the view. Throws
  * diaspora::Exception if that is too small or NULL. */

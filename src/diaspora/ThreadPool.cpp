@@ -12,7 +12,8 @@
 namespace octopus::adapter {
 
 ThreadPool::ThreadPool(diaspora::ThreadCount threads)
-    : in_core_(with_api_exceptions([&] { return octopus::ThreadPool(core(), threads.count); })), threads_(threads.count)
+    : in_core_(with_api_exceptions([&] { return octopus::ThreadPool(core(), threads.count); })),
+      threads_(threads.count)
 {
 }
 
@@ -26,9 +27,11 @@ void ThreadPool::pushWork(std::function<void()> function, std::uint64_t priority
         return function();
     /* The task is counted until the pool has destroyed it, even if it never runs. */
     unfinished_->fetch_add(1);
-    std::shared_ptr<void> count(nullptr, [unfinished = unfinished_](void *) { unfinished->fetch_sub(1); });
+    std::shared_ptr<void> count(nullptr,
+                                [unfinished = unfinished_](void *) { unfinished->fetch_sub(1); });
     with_api_exceptions([&] {
-        in_core_.submit([function = std::move(function), count = std::move(count)] { function(); }, priority);
+        in_core_.submit([function = std::move(function), count = std::move(count)] { function(); },
+                        priority);
     });
 }
 
@@ -39,7 +42,9 @@ namespace {
 /* Makes a pool of the user available to the core. */
 class UserPool final : public HostPool {
 public:
-    explicit UserPool(std::shared_ptr<diaspora::ThreadPoolInterface> pool) : pool_(std::move(pool)) {}
+    explicit UserPool(std::shared_ptr<diaspora::ThreadPoolInterface> pool) : pool_(std::move(pool))
+    {
+    }
 
     /* The core may release a pool on any thread, such as a thread of that pool. The destructor of a
      * PosixThreadPool waits for all of its threads, so it must run on another one. */
@@ -52,7 +57,10 @@ public:
         }
     }
 
-    void submit(Task task, std::uint64_t priority) override { pool_->pushWork(std::move(task), priority); }
+    void submit(Task task, std::uint64_t priority) override
+    {
+        pool_->pushWork(std::move(task), priority);
+    }
     std::uint64_t pending() const override { return pool_->size(); }
     std::uint64_t thread_count() const override { return pool_->threadCount().count; }
 
@@ -65,7 +73,8 @@ private:
 struct KnownPools {
     const pid_t process = getpid();
     std::mutex mutex;
-    std::map<std::weak_ptr<diaspora::ThreadPoolInterface>, std::weak_ptr<const octopus::ThreadPool>, std::owner_less<>>
+    std::map<std::weak_ptr<diaspora::ThreadPoolInterface>, std::weak_ptr<const octopus::ThreadPool>,
+             std::owner_less<>>
         pools;
 };
 
@@ -85,7 +94,8 @@ KnownPools &known_pools()
 
 } // namespace
 
-std::shared_ptr<const octopus::ThreadPool> for_the_core(const std::shared_ptr<diaspora::ThreadPoolInterface> &pool)
+std::shared_ptr<const octopus::ThreadPool>
+for_the_core(const std::shared_ptr<diaspora::ThreadPoolInterface> &pool)
 {
     if (const auto ours = std::dynamic_pointer_cast<ThreadPool>(pool))
         return {ours, &ours->in_core()};
@@ -97,8 +107,8 @@ std::shared_ptr<const octopus::ThreadPool> for_the_core(const std::shared_ptr<di
     if (const auto known = pools.find(pool); known != pools.end())
         if (auto in_core = known->second.lock())
             return in_core;
-    const auto created = std::make_shared<const octopus::ThreadPool>(
-        with_api_exceptions([&] { return octopus::ThreadPool(core(), std::make_unique<UserPool>(pool)); }));
+    const auto created = std::make_shared<const octopus::ThreadPool>(with_api_exceptions(
+        [&] { return octopus::ThreadPool(core(), std::make_unique<UserPool>(pool)); }));
     pools.insert_or_assign(pool, created);
     return created;
 }

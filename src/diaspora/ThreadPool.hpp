@@ -30,13 +30,15 @@ public:
 private:
     octopus::ThreadPool in_core_;
     std::size_t threads_;
-    std::shared_ptr<std::atomic<std::size_t>> unfinished_ = std::make_shared<std::atomic<std::size_t>>(0);
+    std::shared_ptr<std::atomic<std::size_t>> unfinished_ =
+        std::make_shared<std::atomic<std::size_t>>(0);
 };
 
 /* Returns the core's object for a pool. It is the same object for the same pool, so that the core
  * can tell whether it runs on a thread of that pool. The core holds the pool while it has work for
  * it. */
-std::shared_ptr<const octopus::ThreadPool> for_the_core(const std::shared_ptr<diaspora::ThreadPoolInterface> &pool);
+std::shared_ptr<const octopus::ThreadPool>
+for_the_core(const std::shared_ptr<diaspora::ThreadPoolInterface> &pool);
 
 } // namespace octopus::adapter
 

@@ -39,8 +39,9 @@ TopicHandle::TopicHandle(octopus::Topic in_core, std::shared_ptr<diaspora::Drive
 }
 
 std::shared_ptr<diaspora::ProducerInterface>
-TopicHandle::makeProducer(std::string_view name, diaspora::BatchSize batch_size, diaspora::MaxNumBatches max_batches,
-                          diaspora::Ordering ordering, std::shared_ptr<diaspora::ThreadPoolInterface> pool,
+TopicHandle::makeProducer(std::string_view name, diaspora::BatchSize batch_size,
+                          diaspora::MaxNumBatches max_batches, diaspora::Ordering ordering,
+                          std::shared_ptr<diaspora::ThreadPoolInterface> pool,
                           diaspora::Metadata options)
 {
     if (!pool)
@@ -57,14 +58,16 @@ TopicHandle::makeProducer(std::string_view name, diaspora::BatchSize batch_size,
     auto created = with_api_exceptions([&] { return in_core_.producer(how); });
     ProducerSettings settings{std::string(name), batch_size,      max_batches,
                               ordering,          std::move(pool), std::move(pool_in_core)};
-    return std::make_shared<Producer>(std::move(created), std::move(settings), components_, shared_from_this());
+    return std::make_shared<Producer>(std::move(created), std::move(settings), components_,
+                                      shared_from_this());
 }
 
 std::shared_ptr<diaspora::ConsumerInterface>
-TopicHandle::makeConsumer(std::string_view name, diaspora::BatchSize batch_size, diaspora::MaxNumBatches max_batches,
-                          std::shared_ptr<diaspora::ThreadPoolInterface> pool, diaspora::DataAllocator allocator,
-                          diaspora::DataSelector selector, const std::vector<std::size_t> &targets,
-                          diaspora::Metadata options)
+TopicHandle::makeConsumer(std::string_view name, diaspora::BatchSize batch_size,
+                          diaspora::MaxNumBatches max_batches,
+                          std::shared_ptr<diaspora::ThreadPoolInterface> pool,
+                          diaspora::DataAllocator allocator, diaspora::DataSelector selector,
+                          const std::vector<std::size_t> &targets, diaspora::Metadata options)
 {
     const auto text = options.dump();
     ConsumerOptions how;
@@ -73,10 +76,12 @@ TopicHandle::makeConsumer(std::string_view name, diaspora::BatchSize batch_size,
     how.max_batches = max_batches.value;
     how.targets = as_numbers(targets);
     auto created = with_api_exceptions([&] { return in_core_.consumer(name, how); });
-    ConsumerSettings settings{std::string(name), batch_size, max_batches, pool ? std::move(pool)
-                                                                               : driver_->defaultThreadPool()};
-    auto loader = std::make_shared<const EventLoader>(components_, std::move(allocator), std::move(selector));
-    return std::make_shared<Consumer>(std::move(created), std::move(settings), std::move(loader), shared_from_this());
+    ConsumerSettings settings{std::string(name), batch_size, max_batches,
+                              pool ? std::move(pool) : driver_->defaultThreadPool()};
+    auto loader = std::make_shared<const EventLoader>(components_, std::move(allocator),
+                                                      std::move(selector));
+    return std::make_shared<Consumer>(std::move(created), std::move(settings), std::move(loader),
+                                      shared_from_this());
 }
 
 } // namespace octopus::adapter

@@ -13,27 +13,33 @@
 
 namespace octopus::adapter {
 
-class TopicHandle final : public diaspora::TopicHandleInterface, public std::enable_shared_from_this<TopicHandle> {
+class TopicHandle final : public diaspora::TopicHandleInterface,
+                          public std::enable_shared_from_this<TopicHandle> {
 public:
     TopicHandle(octopus::Topic in_core, std::shared_ptr<diaspora::DriverInterface> driver);
 
     const std::string &name() const override { return name_; }
     std::shared_ptr<diaspora::DriverInterface> driver() const override { return driver_; }
-    const std::vector<diaspora::PartitionInfo> &partitions() const override { return components_->partitions(); }
+    const std::vector<diaspora::PartitionInfo> &partitions() const override
+    {
+        return components_->partitions();
+    }
     diaspora::Validator validator() const override { return components_->validator(); }
     diaspora::PartitionSelector selector() const override { return components_->selector(); }
     diaspora::Serializer serializer() const override { return components_->serializer(); }
 
     std::shared_ptr<diaspora::ProducerInterface>
-    makeProducer(std::string_view name, diaspora::BatchSize batch_size, diaspora::MaxNumBatches max_batches,
-                 diaspora::Ordering ordering, std::shared_ptr<diaspora::ThreadPoolInterface> pool,
+    makeProducer(std::string_view name, diaspora::BatchSize batch_size,
+                 diaspora::MaxNumBatches max_batches, diaspora::Ordering ordering,
+                 std::shared_ptr<diaspora::ThreadPoolInterface> pool,
                  diaspora::Metadata options) override;
 
     std::shared_ptr<diaspora::ConsumerInterface>
-    makeConsumer(std::string_view name, diaspora::BatchSize batch_size, diaspora::MaxNumBatches max_batches,
-                 std::shared_ptr<diaspora::ThreadPoolInterface> pool, diaspora::DataAllocator allocator,
-                 diaspora::DataSelector selector, const std::vector<std::size_t> &targets,
-                 diaspora::Metadata options) override;
+    makeConsumer(std::string_view name, diaspora::BatchSize batch_size,
+                 diaspora::MaxNumBatches max_batches,
+                 std::shared_ptr<diaspora::ThreadPoolInterface> pool,
+                 diaspora::DataAllocator allocator, diaspora::DataSelector selector,
+                 const std::vector<std::size_t> &targets, diaspora::Metadata options) override;
 
 private:
     octopus::Topic in_core_;

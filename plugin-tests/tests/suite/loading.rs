@@ -132,14 +132,14 @@ fn reopened_library_is_shared_and_a_copy_is_separate() {
 
 #[test]
 fn plugin_works_beside_another_librdkafka_and_openssl() {
-    let host = compile(&C, "neighbour.c", &unique("neighbour"), &["-D_DEFAULT_SOURCE", "-pthread", "-ldl"]);
+    let host = compile(&C, "neighbor.c", &unique("neighbor"), &["-D_DEFAULT_SOURCE", "-pthread", "-ldl"]);
     let (plaintext, tls) = (plaintext(), tls());
     for loaded in ["first", "last"] {
         for config in [&plaintext, &tls] {
             let of_kafka = |name: &str| config["kafka"][name].as_str();
             let certificates = ["ssl.ca.location", "ssl.certificate.location", "ssl.key.location"];
             let mut command = Command::new(&host);
-            command.arg(library()).args([loaded, &config.to_string(), &unique("neighbour")]);
+            command.arg(library()).args([loaded, &config.to_string(), &unique("neighbor")]);
             command.args(of_kafka("bootstrap.servers")).args(certificates.iter().filter_map(|name| of_kafka(name)));
             assert_eq!(run_without_leak_check(&command), "both libraries wrote, and all records were read\n");
         }

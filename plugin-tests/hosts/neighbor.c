@@ -3,7 +3,7 @@
  * the same time as those inside the plugin. Both librdkafkas write to the same topic, the system's
  * OpenSSL makes TLS handshakes with the broker, and all records are read.
  *
- *     neighbour LIBRARY "first"|"last" CONFIG TOPIC BOOTSTRAP [CA CERTIFICATE KEY]
+ *     neighbor LIBRARY "first"|"last" CONFIG TOPIC BOOTSTRAP [CA CERTIFICATE KEY]
  *
  * "first" loads the plugin before the system's libraries, "last" after them. With certificates all
  * connections use TLS.
@@ -32,7 +32,8 @@ static void *symbol(void *library, const char *name)
 /* Declares the functions as the headers of librdkafka do, with opaque types as `void`. */
 static void *push_with_system_librdkafka(void *unused)
 {
-    void *(*conf_new)(void), *(*make)(int, void *, char *, size_t), *(*topic_new)(void *, const char *, void *);
+    void *(*conf_new)(void), *(*make)(int, void *, char *, size_t),
+        *(*topic_new)(void *, const char *, void *);
     int (*conf_set)(void *, const char *, const char *, char *, size_t), (*flush)(void *, int);
     int (*produce)(void *, int32_t, int, void *, size_t, const void *, size_t, void *);
     void (*topic_destroy)(void *), (*destroy)(void *);
@@ -60,7 +61,10 @@ static void *push_with_system_librdkafka(void *unused)
         void *handle = topic_new(client, topic_name, NULL);
         EXPECT(handle != NULL);
         /* 10 bytes of metadata: the length of the text, 2, and the text; no data. */
-        char record[] = "\x0a\0\0\0\0\0\0\0" "\0\0\0\0\0\0\0\0" "\x02\0\0\0\0\0\0\0" "77";
+        char record[] = "\x0a\0\0\0\0\0\0\0"
+                        "\0\0\0\0\0\0\0\0"
+                        "\x02\0\0\0\0\0\0\0"
+                        "77";
         EXPECT(produce(handle, 0, 2 /* RD_KAFKA_MSG_F_COPY */, record, 26, NULL, 0, NULL) == 0);
         EXPECT(flush(client, 30000) == 0);
         topic_destroy(handle);
@@ -127,7 +131,8 @@ static void *shake_hands_with_system_openssl(void *unused)
 static void *push_with_plugin(void *topic)
 {
     for (int round = 0; round < ROUNDS; round++) {
-        octopus_producer *made = make_producer(octopus, topic); /* a new connection, hence a new handshake, in each round */
+        octopus_producer *made = make_producer(
+            octopus, topic); /* a new connection, hence a new handshake, in each round */
         deliver(octopus, made, 33);
         SUCCEEDS(octopus, octopus->producer->close(made, 60000, error));
         octopus->producer->release(made);
@@ -138,7 +143,10 @@ static void *push_with_plugin(void *topic)
 int main(int argc, char **argv)
 {
     if (argc != 6 && argc != 9)
-        return fprintf(stderr, "usage: %s LIBRARY first|last CONFIG TOPIC BOOTSTRAP [CA CERTIFICATE KEY]\n", argv[0]), 1;
+        return fprintf(stderr,
+                       "usage: %s LIBRARY first|last CONFIG TOPIC BOOTSTRAP [CA CERTIFICATE KEY]\n",
+                       argv[0]),
+               1;
     topic_name = argv[4];
     bootstrap = argv[5];
     if (argc == 9)
@@ -157,7 +165,8 @@ int main(int argc, char **argv)
         }
     }
 
-    void *(*const work[])(void *) = {push_with_plugin, push_with_system_librdkafka, shake_hands_with_system_openssl};
+    void *(*const work[])(void *) = {push_with_plugin, push_with_system_librdkafka,
+                                     shake_hands_with_system_openssl};
     pthread_t threads[3];
     for (int at = 0; at < 3; at++)
         EXPECT(pthread_create(&threads[at], NULL, work[at], topic) == 0);
