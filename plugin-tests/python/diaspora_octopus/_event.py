@@ -1,0 +1,110 @@
+"""An event that a consumer read."""
+
+from __future__ import annotations
+
+import ctypes
+import json
+from typing import Any, Optional
+
+from . import _abi as abi
+from ._calls import call
+from ._memory import view_of
+
+__all__ = ["Event"]
+
+NOT_PARSED: Any = object()
+VIEW_SIZE = ctypes.sizeof(abi.octopus_event_view)
+
+
+class Event:
+    """An event that a consumer read: JSON metadata, and data of any kind.
+
+    The library's memory of the event is released when neither the event nor a view of its data is
+    referenced. Events of more than 1 KiB keep a whole fetch response and their consumer's client, so
+    don't collect many of them: copy what you keep with `bytes(event.data)`. An event stays valid
+    after its consumer is closed. Any thread can use it.
+    """
+
+    __slots__ = ("_api", "_pointer", "_view", "_metadata", "__weakref__")
+
+    def __init__(self, api: Any, pointer: int) -> None:
+        """Takes a reference of the library; consumers create events."""
+        self._api = api
+        self._pointer = pointer
+        self._view: Any = None
+        self._metadata = NOT_PARSED
+
+    def __del__(self) -> None:
+        self._api.event.release(self._pointer)
+
+    @property
+    def metadata(self) -> Any:
+        """The JSON value, parsed when it is first needed; the same object each time. None if the
+        value is `null`, and if there is none (see `metadata_bytes`)."""
+        if self._metadata is NOT_PARSED:
+            encoded = self.metadata_bytes
+            self._metadata = None if encoded is None else json.loads(encoded.decode())
+        return self._metadata
+
+    @property
+    def metadata_bytes(self) -> Optional[bytes]:
+        """The metadata as JSON text in UTF-8. None if the event marks the end of its topic, and if
+        the library does not have the topic's serializer."""
+        text = self._content().metadata
+        return None if text.data is None else ctypes.string_at(text.data, text.size)
+
+    @property
+    def serialized_metadata(self) -> bytes:
+        """The metadata as the topic's serializer wrote it."""
+        content = self._content().serialized_metadata
+        return ctypes.string_at(content.data, content.size) if content.size else b""
+
+    @property
+    def data(self) -> memoryview:
+        """The data: a read-only view of the library's memory, not a copy. The view, its slices and
+        what is made from them, such as `numpy.frombuffer(event.data)`, keep the event."""
+        return view_of(self._content().data, self)
+
+    @property
+    def partition(self) -> int:
+        """The partition that the event was read from."""
+        return int(self._content().partition)
+
+    @property
+    def offset(self) -> Optional[int]:
+        """The offset in the partition; None if the event marks the end of its topic."""
+        return None if self.is_end_of_topic else int(self._content().id)
+
+    @property
+    def timestamp_ms(self) -> Optional[int]:
+        """The timestamp of the producer or the broker, in milliseconds since 1970-01-01 UTC; None if
+        the record has none."""
+        timestamp = int(self._content().timestamp_ms)
+        return None if timestamp < 0 else timestamp
+
+    @property
+    def is_end_of_topic(self) -> bool:
+        """Whether this is the mark at the end of a topic, which has neither metadata nor data."""
+        return bool(self._content().id == abi.OCTOPUS_EVENT_ID_END_OF_TOPIC)
+
+    def acknowledge(self) -> None:
+        """Acknowledges this event and all events before it in its partition. A consumer of the same
+        name that is created later starts after it. Does not block: the library commits once a
+        second, in `Consumer.commit` and in `Consumer.close`.
+
+        Raises an `Error` with `STALE` if the partition was revoked since the event was read, or if
+        the consumer has left its group.
+        """
+        call(self._api, "acknowledging an event", self._api.event.acknowledge, self._pointer)
+
+    def _content(self) -> Any:
+        view = self._view
+        if view is None:
+            view = abi.octopus_event_view(VIEW_SIZE)
+            call(self._api, "reading an event", self._api.event.view, self._pointer, ctypes.byref(view))
+            self._view = view
+        return view
+
+    def __repr__(self) -> str:
+        where = "end of topic" if self.is_end_of_topic else f"offset {self.offset}"
+        return f"<Event of partition {self.partition}, {where}>"

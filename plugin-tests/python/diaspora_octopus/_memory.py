@@ -1,0 +1,82 @@
+"""Memory that is shared with the library without a copy."""
+
+from __future__ import annotations
+
+import ctypes
+import functools
+from typing import Any
+
+from . import _abi as abi
+from ._calls import address_of_bytes
+
+
+class Py_buffer(ctypes.Structure):
+    """CPython's struct of this name."""
+
+    _fields_ = [
+        ("buf", ctypes.c_void_p),
+        ("obj", ctypes.c_void_p),
+        ("len", ctypes.c_ssize_t),
+        ("itemsize", ctypes.c_ssize_t),
+        ("readonly", ctypes.c_int),
+        ("ndim", ctypes.c_int),
+        ("format", ctypes.c_void_p),
+        ("shape", ctypes.c_void_p),
+        ("strides", ctypes.c_void_p),
+        ("suboffsets", ctypes.c_void_p),
+        ("internal", ctypes.c_void_p),
+    ]
+
+
+PyBUF_SIMPLE = 0
+"""Asks for contiguous bytes."""
+get_buffer: Any = ctypes.pythonapi.PyObject_GetBuffer
+get_buffer.argtypes = [ctypes.py_object, ctypes.POINTER(Py_buffer), ctypes.c_int]
+release_buffer: Any = ctypes.pythonapi.PyBuffer_Release
+release_buffer.argtypes = [ctypes.POINTER(Py_buffer)]
+release_buffer.restype = None
+
+
+class BorrowedBuffer:
+    """The memory of an object with the buffer protocol, which can't move or be resized until this
+    object is gone."""
+
+    __slots__ = ("view",)
+
+    def __init__(self, data: Any) -> None:
+        view = Py_buffer()
+        get_buffer(data, ctypes.byref(view), PyBUF_SIMPLE)
+        self.view = view
+
+    def __del__(self) -> None:
+        if hasattr(self, "view"):
+            release_buffer(ctypes.byref(self.view))
+
+
+def bytes_of(data: Any) -> abi.octopus_bytes:
+    """The memory of a bytes-like object for a call of the library. Keep the result until the call
+    returns: it keeps the memory."""
+    if type(data) is bytes:
+        result = abi.octopus_bytes(address_of_bytes(data), len(data))
+        result.owner = data
+    else:
+        borrowed = BorrowedBuffer(data)
+        result = abi.octopus_bytes(borrowed.view.buf, borrowed.view.len)
+        result.owner = borrowed
+    return result
+
+
+# Events of a topic often have the same size, and making a type takes ten times as long as the rest.
+@functools.lru_cache(maxsize=256)
+def array_type(size: int) -> Any:
+    return ctypes.c_ubyte * size
+
+
+def view_of(memory: Any, owner: object) -> memoryview:
+    """A read-only view of memory of the library, an `octopus_bytes`. The view and everything that is
+    made from it keep `owner`, to which the memory belongs."""
+    if not memory.size:
+        return memoryview(b"")
+    array = array_type(memory.size).from_address(memory.data)
+    array.owner = owner
+    return memoryview(array).cast("B").toreadonly()

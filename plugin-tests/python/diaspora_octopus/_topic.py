@@ -1,0 +1,131 @@
+"""An open topic."""
+
+from __future__ import annotations
+
+import ctypes
+import json
+from ctypes import byref, c_uint32
+from typing import Any, Dict, Mapping, Optional, Sequence
+
+from . import _abi as abi
+from ._calls import call, given, json_text, text
+from ._consumer import Consumer
+from ._handles import Handle, ReleasedAtExit, handle_result
+from ._producer import Producer
+
+__all__ = ["BATCH_SIZE_ADAPTIVE", "Topic"]
+
+BATCH_SIZE_ADAPTIVE: int = abi.OCTOPUS_BATCH_SIZE_ADAPTIVE
+"""A batch size that adapts to the load."""
+
+
+class Topic(ReleasedAtExit):
+    """An open topic, which creates producers and consumers. `Driver.open_topic` returns it. Any
+    thread can use it. Producers and consumers continue to work without it."""
+
+    name: str
+    """The name that the topic was opened with."""
+
+    def __init__(self, api: Any, handle: Handle, name: str, exit_flush_ms: int) -> None:
+        """Drivers open topics."""
+        self._api = api
+        self._open_handle = handle
+        self._exit_flush_ms = exit_flush_ms
+        self.name = name
+
+    @property
+    def partition_count(self) -> int:
+        """The number of partitions that the topic had when it was opened."""
+        count = c_uint32()
+        function = self._api.topic.partition_count
+        call(self._api, "counting partitions", function, self._handle().pointer, byref(count))
+        return count.value
+
+    @property
+    def components(self) -> Dict[str, Any]:
+        """The topic's `validator`, `selector` and `serializer`, as they were given when it was
+        created."""
+        handle, view = self._handle(), abi.octopus_text()
+        call(self._api, "reading components", self._api.topic.components, handle.pointer, byref(view))
+        components: Dict[str, Any] = json.loads(ctypes.string_at(view.data, view.size).decode())
+        return components
+
+    def producer(
+        self,
+        name: str = "",
+        *,
+        kafka: Optional[Mapping[str, Any]] = None,
+        client: Optional[str] = None,
+        batch_size: int = 0,
+        max_batches: int = 0,
+    ) -> Producer:
+        """Creates a producer. Does not wait for Kafka: it connects in the background.
+
+        - `name` is shown in log messages and statistics.
+        - `kafka` has librdkafka's properties, such as `{"linger.ms": 0}`; they override the driver's.
+        - `client` is `"shared"` (the default) or `"dedicated"`.
+        - `batch_size` is a number of events, 0 for no preference or `BATCH_SIZE_ADAPTIVE`;
+          `max_batches` is the number of batches in flight, 0 for no preference.
+
+        docs/reference/configuration.md describes the options. Raises an `Error` with
+        `INVALID_CONFIGURATION`, `UNSUPPORTED`, `COMPONENT` or `KAFKA`.
+        """
+        args = abi.octopus_producer_args(ctypes.sizeof(abi.octopus_producer_args))
+        args.name = name_text = text(name)
+        args.options = options_text = json_text(dict(given(kafka=kafka, client=client)))
+        args.owner = (name_text, options_text)
+        args.batch_size, args.max_batches = batch_size, max_batches
+        handle = handle_result(
+            self._api,
+            "creating a producer",
+            self._api.producer.release,
+            self._api.topic.make_producer,
+            self._handle().pointer,
+            byref(args),
+        )
+        return Producer(self._api, handle, name, self._exit_flush_ms)
+
+    def consumer(
+        self,
+        name: str,
+        *,
+        targets: Optional[Sequence[int]] = None,
+        kafka: Optional[Mapping[str, Any]] = None,
+        on_damaged: Optional[str] = None,
+        batch_size: int = 0,
+        max_batches: int = 0,
+    ) -> Consumer:
+        """Creates a consumer. Does not wait for Kafka: it joins its group in the background.
+
+        - `name` is its consumer group. Consumers with the same name share the partitions, and
+          continue at the offset that the name committed.
+        - `targets` are the partitions to read, without joining the group; by default those that the
+          group assigns.
+        - `kafka` has librdkafka's properties, such as `{"session.timeout.ms": 10000}`; they override
+          the driver's.
+        - `on_damaged` is `"skip"` (the default) or `"stop"`, for records that can't be decoded.
+        - `batch_size` and `max_batches` say how many events to prefetch; 0 for no preference.
+
+        docs/reference/configuration.md describes the options. Raises an `Error` with
+        `INVALID_ARGUMENT`, `INVALID_CONFIGURATION`, `UNSUPPORTED` or `KAFKA`.
+        """
+        args = abi.octopus_consumer_args(ctypes.sizeof(abi.octopus_consumer_args))
+        args.name = name_text = text(name)
+        args.options = options_text = json_text(dict(given(kafka=kafka, on_damaged=on_damaged)))
+        args.owner = (name_text, options_text)
+        args.batch_size, args.max_batches = batch_size, max_batches
+        if targets is not None:
+            args.targets = (c_uint32 * len(targets))(*targets)
+            args.target_count = len(targets)
+        handle = handle_result(
+            self._api,
+            "creating a consumer",
+            self._api.consumer.release,
+            self._api.topic.make_consumer,
+            self._handle().pointer,
+            byref(args),
+        )
+        return Consumer(self._api, handle, name)
+
+    def __repr__(self) -> str:
+        return f"<Topic {self.name!r}>"
