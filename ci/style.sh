@@ -6,7 +6,8 @@
 #   ci/style.sh --accept      takes today's duplicated blocks as the exceptions
 #   ci/style.sh --self-test   verifies that each kind of problem is noticed
 #
-# jscpd finds duplicated blocks. It is installed below the target directory if it is missing.
+# jscpd finds duplicated blocks, except in the examples, each of which is complete on its own. It is
+# installed below the target directory if it is missing.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 

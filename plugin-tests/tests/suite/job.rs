@@ -1,4 +1,4 @@
-//! Runs a typical program that uses Octopus (examples/job.rs) as a process of its own.
+//! Runs a typical program that uses Octopus (src/bin/job.rs) as a process of its own.
 
 use std::io::{BufRead as _, BufReader};
 use std::path::{Path, PathBuf};
@@ -14,19 +14,12 @@ use crate::support::{octopus, save_output};
 /// options of the sanitizer that it may have been built with, and the protection of the library
 /// that is switched off (`ci/faults.sh --protections`).
 pub fn job(config: &Value, arguments: &[&str], variables: &[(&str, &str)]) -> Command {
-    let mut command = Command::new(job_program());
+    let mut command = Command::new(env!("CARGO_BIN_EXE_job"));
     command.arg(config.to_string()).args(arguments).env_clear().env("OCTOPUS_LIBRARY", octopus().path());
     command.env("HOME", folder("empty-home")).envs(variables.iter().copied());
     command.envs(env::vars().filter(|(name, _)| name.ends_with("SAN_OPTIONS") || name == "OCTOPUS_TEST_WITHOUT"));
     command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
     command
-}
-
-fn job_program() -> PathBuf {
-    let mut program = env::current_exe().unwrap();
-    program.pop();
-    program.pop();
-    program.join("examples/job")
 }
 
 pub fn folder(name: &str) -> PathBuf {

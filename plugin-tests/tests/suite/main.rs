@@ -9,6 +9,7 @@ mod components;
 mod consuming;
 mod corrupted_responses;
 mod damaged_data;
+mod examples;
 mod fetch_failures;
 mod forked_children;
 mod growing;

@@ -1,0 +1,73 @@
+/*
+ * The first event: creates a topic, pushes an event, and reads it back.
+ *
+ *     c++ -std=c++17 -I include -o first_event plugin-tests/examples/first_event.cpp -ldl
+ *     OCTOPUS_LIBRARY=target/release/liboctopus.so ./first_event localhost:9092
+ */
+#include "octopus.hpp"
+
+#include <dlfcn.h>
+
+#include <chrono>
+#include <cstdlib>
+#include <exception>
+#include <iostream>
+#include <stdexcept>
+#include <string>
+
+using std::chrono::seconds;
+
+/// Loads the plugin. A program that is linked with it passes octopus_register instead.
+octopus::Library load_library()
+{
+    const char *path = std::getenv("OCTOPUS_LIBRARY");
+    void *library = dlopen(path ? path : "liboctopus.so", RTLD_NOW | RTLD_LOCAL);
+    void *entry = library ? dlsym(library, "octopus_register") : nullptr;
+    if (!entry)
+        throw std::runtime_error(dlerror());
+    return octopus::Library(reinterpret_cast<decltype(&octopus_register)>(entry));
+}
+
+int main(int argc, char **argv)
+try {
+    if (argc != 2) {
+        std::cerr << "usage: " << argv[0] << " BOOTSTRAP-SERVERS\n";
+        return 1;
+    }
+    const std::string servers = argv[1];
+    const octopus::Driver driver(load_library(),
+                                 R"({"kafka": {"bootstrap.servers": ")" + servers + R"("}})");
+    try {
+        // One replica, as a Kafka for a first try has one broker.
+        driver.create_topic("first-event", {R"({"num_partitions": 1, "replication_factor": 1})"});
+    } catch (const octopus::Error &error) {
+        if (error.status() != OCTOPUS_TOPIC_EXISTS) // by an earlier run
+            throw;
+    }
+    const octopus::Topic topic = driver.open_topic("first-event");
+
+    // An event has metadata, which is JSON, and data, which is any bytes. `push` returns before the
+    // event is stored, `wait` when it is.
+    const octopus::Producer producer = topic.producer();
+    const octopus::Push push = producer.push(
+        {R"({"sensor": "roof", "celsius": 21.5})", "raw samples"});
+    const auto stored = push.wait(seconds(30));
+    if (!stored)
+        throw std::runtime_error("the event was not stored within 30 s");
+    std::cout << "stored at offset " << stored->id << '\n';
+
+    // The name of a consumer is its consumer group, which Kafka keeps the position of.
+    const octopus::Consumer consumer = topic.consumer("first-event-reader");
+    const auto event = consumer.next(seconds(30));
+    if (!event)
+        throw std::runtime_error("no event arrived within 30 s");
+    std::cout << "read offset " << event->id() << ": " << event->metadata().value_or("no metadata")
+              << " with " << event->data().size() << " bytes of data\n";
+    event->acknowledge(); // the next run starts after it
+    consumer.close(seconds(30));
+    producer.close(seconds(30));
+    return 0;
+} catch (const std::exception &error) {
+    std::cerr << "first_event: " << error.what() << '\n';
+    return 1;
+}
