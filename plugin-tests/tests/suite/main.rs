@@ -6,6 +6,7 @@ mod authorization;
 mod commits;
 mod component_edges;
 mod components;
+mod configuration_page;
 mod consuming;
 mod corrupted_responses;
 mod damaged_data;
