@@ -37,6 +37,7 @@ mod sasl;
 mod secured;
 mod services;
 mod shared_clients;
+mod slots_exercised;
 mod source_order;
 mod support;
 mod tokens;
