@@ -6,13 +6,13 @@
 #   ci/bindings.sh --check       fails if the committed file is not what the header gives
 #   ci/bindings.sh --self-test   verifies that a changed header and a constant that bindgen leaves out fail
 #
-# Installs bindgen-cli below the target directory, and libclang, which bindgen parses C with, if
-# they are missing.
+# Installs bindgen-cli and libclang, which bindgen parses C with, below the target directory if they
+# are missing.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
 readonly version=0.72.1
-# PyPI's, where Debian's package can't be installed. Every version gives the same bindings.
+# PyPI's, for systems without libclang. Every version gives the same bindings.
 readonly libclang_version=18.1.1
 readonly header=include/octopus.h
 readonly bindings=plugin-tests/loader/src/bindings.rs
@@ -49,11 +49,6 @@ has_libclang() {
 find_libclang() {
     local wheel=$target/libclang-$libclang_version
     ! has_libclang || return 0
-    if [[ $(id -u) == 0 ]] && command -v apt-get >/dev/null; then
-        apt-get update -qq &&
-            DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends libclang-dev >/dev/null &&
-            return 0
-    fi
     if [[ ! -e $wheel/clang/native/libclang.so ]]; then
         python3 -m venv "$folder/python" &&
             "$folder/python/bin/pip" --quiet install --target "$wheel" "libclang==$libclang_version" ||

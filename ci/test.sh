@@ -2,25 +2,31 @@
 # Runs all checks that must pass before a change is merged: the README's test command, and the
 # script of .ci/run.
 #
-#   ci/test.sh           runs all checks, also in a fresh clone; installs missing programs if it can
-#   ci/test.sh --quick   leaves out the release build, the sanitizers and checks that need them: about three minutes when built
+#   ci/test.sh                  runs all checks, also in a fresh clone
+#   ci/test.sh --quick          leaves out the release build, the sanitizers and checks that need them: about three minutes when built
+#   ci/test.sh --without-java   runs what needs no real Kafka: about four minutes when built
+#   ci/test.sh --install ...    installs missing Debian packages first, as root; so does CI (the variable CI)
 #
 # The tests start a real Kafka on free loopback ports and stop it, even if they fail. With
 # OCTOPUS_TEST_KAFKA=host:port they use that Kafka.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
-quick=false
-case "${1:-}" in
-    --quick) quick=true ;;
-    '') ;;
-    *)
-        sed -n '2,9s/^# \{0,1\}//p' "$0"
-        exit 2
-        ;;
-esac
+extent=full # or quick, or without-java
+install=false
+[[ -z ${CI:-} ]] || install=true
+for argument; do
+    case $argument in
+        --quick | --without-java) extent=${argument#--} ;;
+        --install) install=true ;;
+        *)
+            sed -n '2,11s/^# \{0,1\}//p' "$0"
+            exit 2
+            ;;
+    esac
+done
 
-export CARGO_TERM_COLOR=${CARGO_TERM_COLOR:-never}
+export CARGO_TERM_COLOR=${CARGO_TERM_COLOR:-never} PYTHONDONTWRITEBYTECODE=1
 readonly unpatched=plugin-tests/aws,plugin-tests/oidc,plugin-tests/tls,plugin-tests/zstd
 summary=()
 step_started=$SECONDS
@@ -51,27 +57,48 @@ trap report EXIT
 
 # The required commands, each with its Debian package.
 needed=(
-    'cc gcc' 'c++ g++' 'make make' 'perl perl' 'java default-jre-headless' 'mvn maven' 'kcat kcat'
-    'valgrind valgrind' 'nm binutils' 'setpriv util-linux' 'unshare util-linux' 'javac default-jdk-headless'
-    'curl-config libcurl4-openssl-dev' 'python3 python3' 'openssl openssl'
+    'cc gcc' 'c++ g++' 'make make' 'perl perl' 'git git' 'nm binutils' 'python3 python3' 'openssl openssl'
     'abidiff abigail-tools' 'abidw abigail-tools' 'node nodejs' 'npm npm'
 )
+needed_with_kafka=(
+    'java default-jre-headless' 'javac default-jdk-headless' 'mvn maven' 'kcat kcat' 'valgrind valgrind'
+    'setpriv util-linux' 'unshare util-linux' 'curl-config libcurl4-openssl-dev'
+)
+# Tests of the suite that need no real Kafka: those that use the embedded one, or none.
+without_kafka=(
+    configuration_page::limits configuration_page::options_have_the_type configuration_page::page_has
+    configuration_page::planted configuration_page::properties header:: source_order:: slot_that_no_host_exercises
+    hosts::forked_child_gets hosts::host_misuse_passes hosts::host_misuse_returns hosts::preparation_is_destroyed
+    loading::thread_local msk::driver_with pools::concurrently_submitted pools::panic_in_host_pool pools::pool_runs
+    pools::task_can pools::task_with pools::tasks_run resource_limits::an_embedded services::embedded services::invalid
+    services::library services::unreachable services::waiting topic_lifecycle::embedded topic_service_identity::invalid
+)
 
-install_missing() {
-    local missing=() entry
+missing_packages() {
+    local entry
     for entry in "${needed[@]}"; do
-        command -v "${entry%% *}" >/dev/null || missing+=("${entry##* }")
+        command -v "${entry%% *}" >/dev/null || echo "${entry##* }"
     done
     # On Debian, venv is in a separate package.
-    ! command -v python3 >/dev/null || python3 -c 'import ensurepip, venv' 2>/dev/null || missing+=(python3-venv)
-    [[ ! " ${missing[*]} " =~ ' python3 ' ]] || missing+=(python3-venv)
-    if [[ ${#missing[@]} -gt 0 ]]; then
+    python3 -c 'import ensurepip, venv' 2>/dev/null || echo python3-venv
+}
+
+check_programs() {
+    local missing entry
+    [[ $extent == without-java ]] || needed+=("${needed_with_kafka[@]}")
+    mapfile -t missing < <(missing_packages | sort -u)
+    if [[ ${#missing[@]} -gt 0 ]] && $install; then
         if [[ $(id -u) != 0 ]] || ! command -v apt-get >/dev/null; then
-            echo "missing: install ${missing[*]} (names of Debian packages)" >&2
+            echo "missing: ${missing[*]} (Debian packages); only root on a Debian system can install them with --install" >&2
             return 1
         fi
         apt-get update -qq
         DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends "${missing[@]}" >/dev/null
+    elif [[ ${#missing[@]} -gt 0 ]]; then
+        printf 'missing: %s. On Debian, this installs them:\n\n    sudo apt-get install --no-install-recommends %s\n\n' \
+            "${missing[*]}" "${missing[*]}" >&2
+        [[ $extent == without-java ]] || echo 'ci/test.sh --without-java needs fewer programs.' >&2
+        return 1
     fi
     for entry in cargo rustfmt cargo-clippy; do
         command -v "$entry" >/dev/null || {
@@ -80,8 +107,7 @@ install_missing() {
         }
     done
     cargo --version
-    java -version 2>&1 | head -1
-    kcat -V | head -1
+    [[ $extent == without-java ]] || { java -version 2>&1 | head -1 && kcat -V | head -1; }
 }
 
 # Checked first, since the errors of a full disk rarely name it.
@@ -89,7 +115,7 @@ check_disk() {
     local available
     available=$(($(df --output=avail -k . | tail -1) / 1024 / 1024))
     printf 'free on the disk: %d GB\n' "$available"
-    if ! $quick && ((available < needed_gb)); then
+    if [[ $extent == full ]] && ((available < needed_gb)); then
         echo "missing: a full run needs $needed_gb GB on the disk of $PWD" >&2
         return 1
     fi
@@ -97,16 +123,15 @@ check_disk() {
 
 begin 'required programs'
 check_disk
-install_missing
-if [[ -z ${OCTOPUS_TEST_KAFKA:-} ]]; then
-    ci/kafka.sh --jars-only
+check_programs
+if [[ $extent != without-java ]]; then
+    [[ -n ${OCTOPUS_TEST_KAFKA:-} ]] || ci/kafka.sh --jars-only
+    ci/python.sh
 fi
-ci/python.sh
 finish
 
 begin 'formatting'
-cargo fmt --all -- --check
-cargo fmt --manifest-path plugin-tests/models/Cargo.toml -- --check
+ci/format.sh
 finish
 
 begin 'files, comments, words and duplicates'
@@ -114,8 +139,19 @@ ci/style.sh --self-test
 ci/style.sh
 finish
 
-begin 'docs/coverage.md names existing tests'
-ci/coverage.sh
+begin 'pages: links, spelling, form and excerpts'
+ci/docs.sh --self-test
+ci/docs.sh
+finish
+
+begin 'docs/promises.md names existing tests'
+ci/promises.sh --self-test
+ci/promises.sh
+finish
+
+begin 'docs/third-party-licenses.md is up to date'
+ci/licenses.sh --self-test
+ci/licenses.sh --check
 finish
 
 begin 'ABI is compatible'
@@ -123,9 +159,42 @@ ci/abi.sh --self-test
 ci/abi.sh
 finish
 
-begin 'the Rust loader has the types of the header, and documentation'
+begin 'Rust and Python have the types of the header'
 ci/bindings.sh --self-test
 ci/bindings.sh --check
+python3 ci/python-bindings.py --check
+finish
+
+# Runs the tests of the Python package on the embedded Kafka, or on OCTOPUS_TEST_KAFKA.
+python_tests=(timeout --kill-after=10 600 env PYTHONPATH=plugin-tests/python OCTOPUS_LIBRARY="$PWD/target/debug/deps/liboctopus.so"
+    python3 -m unittest discover -s plugin-tests/python/tests -t plugin-tests/python)
+
+if [[ $extent == without-java ]]; then
+    begin 'unit tests'
+    cargo test --workspace --lib --locked
+    finish
+
+    begin 'tests that need no real Kafka'
+    # Nothing listens there, so that a test which needs a Kafka fails and does not start one.
+    OCTOPUS_TEST_KAFKA=127.0.0.1:1 cargo test --workspace --test suite --locked -- --test-threads=4 "${without_kafka[@]}"
+    finish
+
+    begin 'the Python package on the embedded Kafka'
+    env -u OCTOPUS_TEST_KAFKA "${python_tests[@]}"
+    finish
+
+    begin 'quickstart on the embedded Kafka'
+    cargo build --workspace --example quickstart --locked
+    target/debug/examples/quickstart
+    finish
+
+    begin 'models of concurrent code (loom)'
+    cargo test --manifest-path plugin-tests/models/Cargo.toml --locked
+    finish
+    exit
+fi
+
+begin 'documentation of the Rust loader'
 RUSTDOCFLAGS='-D warnings' cargo doc --no-deps --locked
 finish
 
@@ -150,6 +219,12 @@ rm -rf target/tmp/logs
 mkdir -p target/tmp/logs
 # The tests mostly wait, so more threads than cores are used.
 cargo test --workspace --locked -- --test-threads=4 2>&1 | tee target/tmp/logs/output.log
+finish
+
+begin 'the Python package on a real Kafka'
+# The address is the last argument, which with-kafka.sh appends.
+ci/with-kafka.sh bash -c 'OCTOPUS_TEST_KAFKA=${!#} "${@:1:$#-1}"' python-tests "${python_tests[@]}" 2>&1 |
+    tee target/tmp/logs/python.log
 finish
 
 begin 'a share of each row of the fault matrix'
@@ -178,7 +253,7 @@ begin 'the C++ Diaspora API, if it is installed'
 ci/diaspora.sh
 finish
 
-if ! $quick; then
+if [[ $extent == full ]]; then
     begin 'release build'
     cargo build --release --locked --workspace --examples
     cargo build --release --locked
@@ -198,6 +273,10 @@ if ! $quick; then
     # 77: the toolchain has no sanitizers.
     [[ $status != 77 ]] || step="skipped: $step"
     [[ $status == 0 || $status == 77 ]] || exit "$status"
+    finish
+
+    begin 'commands and options of the pages'
+    ci/with-kafka.sh ci/docs.sh --run
     finish
 
     begin 'exported symbols (release build)'
