@@ -62,9 +62,7 @@ fn draw_ratios(scenario: &str, points: &[&Summary], file: &Path) -> Result<(), B
             ratios.iter().enumerate().filter_map(|(index, it)| Some((index as f64 + shift, (*it)?))).collect();
         chart
             .draw_series(
-                known
-                    .iter()
-                    .map(|&(at, it)| ErrorBar::new_vertical(at, it.low, it.median, it.high, color.filled(), 8)),
+                known.iter().map(|&(at, it)| ErrorBar::new_vertical(at, it.low, it.median, it.high, color.filled(), 8)),
             )?
             .label(label)
             .legend(move |(x, y)| Circle::new((x + 8, y), 4, color.filled()));
