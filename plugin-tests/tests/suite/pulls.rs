@@ -206,3 +206,21 @@ fn closed_consumer_fails_calls_and_wakes_waiting_threads() {
     assert_eq!(consumer.commit(TIMEOUT).unwrap_err().status, Status::Closed);
     assert_eq!(consumer.close(TIMEOUT).unwrap_err().status, Status::Closed);
 }
+
+/// The coordinator refuses the member for good, here because of its session timeout.
+#[test]
+fn group_that_cannot_be_joined_is_reported_by_each_pull() {
+    let topic = topic("unjoined", 1);
+    let consumer = topic.consumer(&unique("group")).kafka("session.timeout.ms", 100).kafka("heartbeat.interval.ms", 30);
+    let consumer = consumer.make().unwrap();
+    let started = Instant::now();
+    let mut errors = Vec::new();
+    while errors.len() < 3 {
+        assert!(started.elapsed() < TIMEOUT, "only {errors:?}");
+        errors.extend(consumer.next(Duration::from_millis(200)).err());
+    }
+    for error in errors {
+        assert_eq!((error.status, error.retriable), (Status::Kafka, false), "{error}");
+        assert!(error.message.contains("JoinGroup failed: Broker: Invalid session timeout"), "{error}");
+    }
+}

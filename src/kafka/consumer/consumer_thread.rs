@@ -12,9 +12,9 @@ use super::Shared;
 use super::committing::CommitSchedule;
 use crate::kafka::client::IDLE;
 use crate::kafka::librdkafka::codes::Code;
-use crate::kafka::librdkafka::errors;
 use crate::kafka::librdkafka::partitions::PartitionList;
 use crate::kafka::librdkafka::queue::QueueEvent;
+use crate::kafka::librdkafka::{errors, log_messages};
 use crate::support::deadline::Deadline;
 use crate::support::error::{Error, Kind, Result};
 
@@ -120,8 +120,9 @@ impl Shared {
                 if code == Some(RDKafkaErrorCode::AllBrokersDown) && self.unreachable_since.get().is_none() {
                     self.unreachable_since.set(Instant::now());
                 }
-                if code.is_some_and(errors::is_persistent) {
-                    let error = errors::error(event.error(), &event.error_text())
+                let reason = event.error_text();
+                if code.is_some_and(errors::is_persistent) || code.is_some() && log_messages::is_join_refused(&reason) {
+                    let error = errors::error(event.error(), &reason)
                         .context(format_args!("reading topic {:?} as group {:?}", self.topic, self.group));
                     self.persistent_error.set(error);
                     self.data.wake();

@@ -34,6 +34,7 @@ mod words {
     pub const PRODUCER_ID: &str = "GETPID";
     pub const PRODUCE_FAILED: &str = "ProduceRequest failed";
     pub const ID_FAILED: &str = "Failed to acquire";
+    pub const JOIN_FAILED: &str = "JoinGroup failed";
     pub const NO_TOKEN: &str = "Failed to acquire SASL OAUTHBEARER token";
     pub const AFTER_REJECTION: [&str; 3] = [": explicit actions ", ": actions ", ": retrying"];
     pub const TRANSPORT_FAILURE: &str = "Broker transport failure";
@@ -115,6 +116,12 @@ pub fn is_connection_lost(reason: &str) -> bool {
 /// token.
 pub fn is_token_refused(reason: &str) -> bool {
     !reason.starts_with(words::NO_TOKEN) && !is_connection_lost(reason)
+}
+
+/// Whether the coordinator refuses this member of a group. librdkafka reports only permanent
+/// refusals, and repeats the request.
+pub fn is_join_refused(reason: &str) -> bool {
+    reason.starts_with(words::JOIN_FAILED)
 }
 
 /// Whether a broker refused this client's TLS handshake by an alert. The text is OpenSSL's.
