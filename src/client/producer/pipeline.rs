@@ -268,19 +268,20 @@ impl PushPipeline {
         self.records.fail(permit, failure);
     }
 
+    fn too_large(&self, reason: String) -> Error {
+        Error::new(Kind::TooLarge, reason).context(self.pushing())
+    }
+
     fn check_size(&self, record: &impl Record) -> Result<usize> {
         let max = self.records.max_record();
         match record.size() {
             Some(size) if size <= max => Ok(size),
-            size => Err(Error::new(
-                Kind::TooLarge,
-                format!(
-                    "the event's record has {} bytes, above the limit of {max} that kafka.message.max.bytes sets; \
-                     raise this property and the Kafka topic's max.message.bytes",
-                    size.map_or("too many".to_owned(), |size| size.to_string()),
-                ),
-            )
-            .context(self.pushing())),
+            Some(size) => Err(self.too_large(format!(
+                "the event's record has {size} bytes, above the limit of {max} that kafka.message.max.bytes sets; set \
+                 it to at least {}, and the Kafka topic's max.message.bytes to somewhat more",
+                KafkaProducer::required_limit(size)
+            ))),
+            None => Err(self.too_large("the event's record has more bytes than any Kafka accepts".to_owned())),
         }
     }
 

@@ -192,7 +192,16 @@ fn create_handle(config: &NativeClientConfig, role: ClientRole, name: &str) -> R
         unsafe { rd::rd_kafka_conf_set_events(copy, EVENTS) };
         certificate::report_refusals(copy);
     };
-    let rejected = |reason| Error::configuration("kafka", format_args!("librdkafka can't create the {name}: {reason}"));
+    let client = match role {
+        ClientRole::Admin => "client for admin requests",
+        ClientRole::Producer | ClientRole::Consumer => name,
+    };
+    let rejected = |reason| {
+        Error::configuration(
+            "kafka",
+            format_args!("librdkafka can't create the {client} with these properties: {reason}"),
+        )
+    };
     Handle::create(role.librdkafka_type(), config, adapt)
         .map_err(|error| error.into_error(format_args!("creating the {name}"), rejected))
 }

@@ -39,6 +39,9 @@ use shared_client::member::{Member, MemberSlot};
 /// The maximum overhead of a record that librdkafka counts against `message.max.bytes`:
 /// `RD_KAFKAP_MESSAGE_V2_MAX_OVERHEAD` in its rdkafka_proto.h, with all varints at their longest.
 const RECORD_OVERHEAD: usize = 36;
+/// The header of a record batch, which a topic's `max.message.bytes` counts, too: the fields up to
+/// the records in the message format of Kafka 0.11 (KIP-98).
+const BATCH_HEADER: usize = 61;
 /// The largest `batch.num.messages` that librdkafka accepts.
 const MAX_BATCH_EVENTS: u64 = 1_000_000;
 /// The minimum for `batch.num.messages`. At most five requests are in flight, each with one batch
@@ -197,6 +200,11 @@ impl KafkaProducer {
     /// overhead.
     pub fn max_record(&self) -> usize {
         self.max_record
+    }
+
+    /// The `message.max.bytes` that a record of this size needs.
+    pub fn required_limit(record: usize) -> usize {
+        record.saturating_add(RECORD_OVERHEAD)
     }
 
     /// A future that the delivery report of its event settles.

@@ -17,6 +17,7 @@ use rdkafka::types::RDKafkaErrorCode;
 
 use member::{Member, MemberSlot};
 
+use super::{BATCH_HEADER, KafkaProducer};
 use crate::config::Properties;
 use crate::delivery::future::Delivered;
 use crate::delivery::in_flight::Report;
@@ -368,6 +369,10 @@ impl ProducerClient {
         let reason = unsafe { text(reason) };
         let reason = match RDKafkaErrorCode::from(code) {
             RDKafkaErrorCode::MessageTimedOut => self.client.timeout_reason(),
+            RDKafkaErrorCode::MessageSizeTooLarge => format!(
+                "raise the Kafka topic's max.message.bytes, of which this event alone needs {}, or lower kafka.batch.size",
+                KafkaProducer::required_limit(message.len).saturating_add(BATCH_HEADER)
+            ),
             _ => reason,
         };
         Err(errors::error(code, &reason).with_persisted(persisted).context(operation))
