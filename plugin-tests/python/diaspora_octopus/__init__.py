@@ -3,7 +3,7 @@
     import diaspora_octopus as octopus
 
     driver = octopus.Driver({"kafka": {"bootstrap.servers": "localhost:9092"}})
-    driver.create_topic("weather", num_partitions=3, exist_ok=True)
+    driver.create_topic("weather", num_partitions=3, replication_factor=1, exist_ok=True)
     topic = driver.open_topic("weather")
 
     with topic.producer() as producer:
@@ -30,8 +30,14 @@ Rules that hold for every call:
   would block the event loop: call them in a thread, by `asyncio.to_thread`.
 - Objects are released with their last reference, in any order, and nothing waits for that: pushed
   events are still delivered. `close` and `with` wait, and raise what failed.
-- A program may just end. The exit of the interpreter waits until pushed events are delivered, at
-  most the driver's `exit_flush_ms`. The library never calls Python, so nothing can run after it.
+- A program may just end, also by an exception or an unhandled Ctrl+C. The exit of the interpreter
+  waits until pushed events are delivered, at most the driver's `exit_flush_ms` (5 s by default). It
+  reports on stderr what was not delivered, and failures that no call has reported. The library
+  never calls Python, so nothing can run after it.
+- SIGTERM ends a process of Python at once, without its exit, and loses what is in flight. Where
+  programs are stopped by SIGTERM, install a handler, such as
+  `signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))`.
+- Drivers, topics, producers and consumers can't be pickled.
 - A child of `os.fork`, and a worker of `multiprocessing`, creates its own `Driver`.
 """
 
@@ -67,3 +73,8 @@ __all__ = [
 ]
 
 __version__ = "0.1.0"
+
+# Tracebacks and `help` show the names that programs use.
+for _name in __all__:
+    if isinstance(globals()[_name], type):
+        globals()[_name].__module__ = __name__

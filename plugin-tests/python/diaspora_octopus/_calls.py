@@ -75,7 +75,12 @@ def milliseconds(timeout: Optional[float]) -> int:
     which does not wait. None and infinity wait for ever; a negative timeout does not wait."""
     if timeout is None or timeout == math.inf:
         return -1
-    return min(max(math.ceil(timeout * 1000), 0), MAX_WAIT_MS)
+    try:
+        limit = math.ceil(timeout * 1000)
+    except TypeError:
+        kind = type(timeout).__name__
+        raise TypeError(f"timeout: expected a number of seconds or None, got {kind}") from None
+    return min(max(limit, 0), MAX_WAIT_MS)
 
 
 def wait_in_slices(attempt: Callable[[int], int], timeout: Optional[float]) -> int:

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import functools
+import weakref
 from collections import deque
 from ctypes import byref, c_uint32, c_uint64, c_void_p
 from typing import Any, Deque, List, Optional, TypeVar, overload
 
 from . import _abi as abi
-from ._calls import call, interruptibly, milliseconds, wait_in_slices
+from ._arguments import integer
+from ._calls import call, milliseconds, wait_in_slices
 from ._error import Error, Status, TimedOut, error_of
 from ._event import Event
 from ._future import Pull
@@ -21,8 +23,8 @@ T = TypeVar("T")
 
 
 class Consumer(ClosedAtExit):
-    """Reads the events of one topic, as a member of the consumer group of its name. `Topic.consumer`
-    creates it. Any thread can use it.
+    """Reads the events of one topic, as a member of the consumer group of its name.
+    `Topic.consumer` creates it. Any thread can use it.
 
     `for event in consumer` and `async for event in consumer` wait for events without a limit, and
     end when the consumer is closed; `events` has a timeout. An `Error` of a pull leaves the loop,
@@ -42,7 +44,8 @@ class Consumer(ClosedAtExit):
         self.name = name
         # Events that a call had taken when Ctrl+C interrupted it. They are the next ones.
         self._returned: Deque[Event] = deque()
-        # Pulls whose task was cancelled. Each takes an event, which is one of the next ones.
+        # Pulls whose task was cancelled, or that were dropped. Each takes an event, which is one of
+        # the next ones.
         self._pulls: Deque[Pull] = deque()
 
     @overload
@@ -69,6 +72,7 @@ class Consumer(ClosedAtExit):
 
         Raises the errors of `pull`. An error that follows events is raised by the next call.
         """
+        max_events = integer("pull_many", "max_events", max_events)
         events = self._take_returned(max_events)
         if events:
             return events
@@ -138,14 +142,21 @@ class Consumer(ClosedAtExit):
             return [Event(self._api, each) for each in taken[: count.value]]
         if status == abi.OCTOPUS_TIMED_OUT:
             return []
-        raise error_of(self._api, status, error, "pulling events")
+        raise error_of(self._api, status, error, f"pulling events with {self._name()}")
 
     def begin_pull(self) -> Pull:
-        """Begins to pull the next event, and returns at once. `await consumer.begin_pull()` waits in
-        a task."""
+        """Begins to pull the next event, and returns at once. `await consumer.begin_pull()` waits
+        in a task, and `asyncio.wait_for(consumer.begin_pull(), 5)` for at most 5 seconds."""
+        event = pop(self._returned)
+        if event is not None:
+            return Pull(self._api, 0, weakref.ref(self), event)
+        return pop(self._pulls) or self._begin_new_pull()
+
+    def _begin_new_pull(self) -> Pull:
         future = c_void_p()
-        self._call("pulling an event", self._api.consumer.pull, byref(future))
-        return Pull(self._api, future.value or 0)
+        operation, function = f"pulling an event with {self._name()}", self._api.consumer.pull
+        call(self._api, operation, function, self._handle.pointer, byref(future))
+        return Pull(self._api, future.value or 0, weakref.ref(self))
 
     def events(self, timeout: Optional[float] = None) -> Events:
         """Iterates over the events, for `for` and for `async for`. Ends when no event comes within
@@ -186,36 +197,36 @@ class Consumer(ClosedAtExit):
 
         Raises `TimedOut`, or an `Error` with `KAFKA`, `UNREACHABLE` or `CLOSED`.
         """
-        function, limit = self._api.consumer.commit, milliseconds(timeout)
-        interruptibly(lambda: self._call("committing", function, limit))
+        self._call("committing the events of", self._api.consumer.commit, milliseconds(timeout))
 
     def position(self, partition: int) -> int:
         """The offset of the next event of a partition that is assigned to this consumer; `lag` and
         `seek` need one, too, else they raise `INVALID_ARGUMENT`. Waits for Kafka, at most the
         driver's `timeout_ms`, as the functions below do."""
         first = self._first_returned(partition)
-        position = self._number("getting a position", self._api.consumer.position, partition)
+        position = self._number("position", self._api.consumer.position, partition)
         return position if first is None else min(first, position)
 
     def committed(self, partition: int) -> Optional[int]:
         """The committed offset of a partition, at which a new consumer of this name starts; None if
         nothing is committed."""
-        offset = self._number("getting a committed offset", self._api.consumer.committed, partition)
+        offset = self._number("committed", self._api.consumer.committed, partition)
         return None if offset == abi.OCTOPUS_OFFSET_NONE else offset
 
     def lag(self, partition: int) -> int:
         """The number of offsets from the position to the end of a partition."""
         first = self._first_returned(partition)
-        lag = self._number("getting the lag", self._api.consumer.lag, partition)
+        lag = self._number("lag", self._api.consumer.lag, partition)
         if first is None:
             return lag
-        return lag + self._number("getting a position", self._api.consumer.position, partition) - first
+        return lag + self._number("position", self._api.consumer.position, partition) - first
 
     def seek(self, partition: int, offset: int) -> None:
         """Continues at this offset of a partition. The committed offset stays."""
-        function = self._api.consumer.seek
+        partition = integer("seek", "partition", partition)
+        offset = integer("seek", "offset", offset)
         self._collect()
-        interruptibly(lambda: self._call("seeking", function, partition, offset))
+        self._call("seeking with", self._api.consumer.seek, partition, offset)
         self._drop_returned(partition)
 
     def assignment(self) -> List[int]:
@@ -224,16 +235,15 @@ class Consumer(ClosedAtExit):
         while True:
             capacity = count.value
             partitions = (c_uint32 * capacity)()
-            function = self._api.consumer.assignment
-            self._call("getting the assignment", function, partitions, capacity, byref(count))
+            operation, function = f"getting the assignment of {self._name()}", self._api.consumer.assignment
+            call(self._api, operation, function, self._handle.pointer, partitions, capacity, byref(count))
             if count.value <= capacity:
                 return list(partitions[: count.value])
 
     def unsubscribe(self) -> None:
         """Commits, leaves the group, and gives up all partitions. From then on pulls raise
         `CLOSED`."""
-        function = self._api.consumer.unsubscribe
-        interruptibly(lambda: self._call("unsubscribing", function))
+        self._call("unsubscribing", self._api.consumer.unsubscribe)
         self._drop_returned()
 
     def close(self, timeout: Optional[float] = None) -> None:
@@ -243,22 +253,15 @@ class Consumer(ClosedAtExit):
         Raises `TimedOut` if it is not done yet: it continues in the background. Raises an `Error`
         with `KAFKA` or `UNREACHABLE` if a commit failed.
         """
-        self._close("closing a consumer", self._api.consumer.close, timeout)
+        self._close(self._api.consumer.close, timeout)
         self._drop_returned()
 
-    def _call(self, operation: str, function: Any, *arguments: Any) -> None:
-        call(self._api, operation, function, self._handle.pointer, *arguments)
-
-    def _number(self, operation: str, function: Any, partition: int) -> int:
-        def ask() -> int:
-            result = c_uint64()
-            self._call(operation, function, partition, byref(result))
-            return result.value
-
-        return interruptibly(ask)
-
-    def __repr__(self) -> str:
-        return f"<Consumer {self.name!r}>"
+    def _number(self, name: str, function: Any, partition: int) -> int:
+        # After Ctrl+C the call continues, and may write the result: it keeps the result.
+        result = c_uint64()
+        partition = integer(name, "partition", partition)
+        self._call(f"getting the {name} of", function, partition, byref(result))
+        return result.value
 
 
 def pop(queue: Deque[T]) -> Optional[T]:
@@ -270,8 +273,8 @@ def pop(queue: Deque[T]) -> Optional[T]:
 
 
 class Events:
-    """An iterator over the events of a consumer, for `for` and for `async for`. It reads no event in
-    advance, so another iterator or `pull` continues where this one ends."""
+    """An iterator over the events of a consumer, for `for` and for `async for`. It reads no event
+    in advance, so another iterator or `pull` continues where this one ends."""
 
     def __init__(self, consumer: Consumer, timeout: Optional[float]) -> None:
         self._consumer = consumer

@@ -8,6 +8,7 @@ from ctypes import byref, c_int32
 from typing import Any, Dict, Mapping, Optional, Union
 
 from . import _abi as abi
+from ._arguments import integer, optional_mapping, string, wrong_type
 from ._calls import call, given, interruptibly, json_text, string_result, text
 from ._error import Error, Status
 from ._handles import ReleasedAtExit, handle_result
@@ -25,8 +26,8 @@ class Driver(ReleasedAtExit):
     with `FORKED`, and their release has no effect.
 
     Calls that ask Kafka wait at most the driver's `timeout_ms`. Then they raise an `Error` with
-    `UNREACHABLE`; if no broker was ever reached, after `connect_timeout_ms`. Ctrl+C interrupts them;
-    what they had begun may still happen.
+    `UNREACHABLE`; if no broker was ever reached, after `connect_timeout_ms`. Ctrl+C interrupts
+    them; what they had begun may still happen.
     """
 
     library: Library
@@ -35,21 +36,25 @@ class Driver(ReleasedAtExit):
     def __init__(self, config: Union[Mapping[str, Any], str], library: Optional[Library] = None) -> None:
         """Creates a driver. Does not wait for Kafka: it connects in the background.
 
-        - `config` is the configuration of docs/reference/configuration.md, or its JSON text, such as
-          `{"kafka": {"bootstrap.servers": "localhost:9092"}}`; `{"embedded": {}}` starts a Kafka
+        - `config` is the configuration of docs/reference/configuration.md, or its JSON text, such
+          as `{"kafka": {"bootstrap.servers": "localhost:9092"}}`; `{"embedded": {}}` starts a Kafka
           inside the process.
         - `library` is by default `Library()`, loaded once.
 
-        Raises an `Error` with `INVALID_CONFIGURATION`, `UNSUPPORTED` or `KAFKA`, or the `OSError` of
-        `Library`.
+        Raises an `Error` with `INVALID_CONFIGURATION`, `UNSUPPORTED` or `KAFKA`, or the `OSError`
+        of `Library`.
         """
         self.library = default_library() if library is None else library
         self._api = api = self.library.api
+        check_config(config)
         config_text = json_text(config)
         self._open_handle = handle_result(
             api, "creating a driver", api.driver.release, api.driver.create, config_text, None
         )
-        self._exit_flush_ms: int = self.describe()["exit_flush_ms"]
+        description = self.describe()
+        self._exit_flush_ms: int = description["exit_flush_ms"]
+        servers = description.get("kafka", {}).get("bootstrap.servers")
+        self._servers = "embedded" if "embedded_bootstrap_servers" in description else str(servers)
 
     def create_topic(
         self,
@@ -66,13 +71,25 @@ class Driver(ReleasedAtExit):
     ) -> None:
         """Creates a topic, and waits until it can be opened.
 
-        `config` has Kafka's settings of the topic, such as `{"retention.ms": 604800000}`. The
-        components are objects with a `"type"`. With `exist_ok`, a topic that exists already is no
-        error, whatever its options are.
+        - `num_partitions` is 1 by default.
+        - `replication_factor` is the number of copies of each partition: 3 by default, at most the
+          number of brokers. A cluster of one broker needs 1.
+        - `config` has Kafka's settings of the topic, such as `{"retention.ms": 604800000}`; by
+          default those of the brokers.
+        - `validator`, `selector` and `serializer` are objects with a `"type"`; by default the topic
+          accepts all JSON, takes partitions in turn, and stores JSON text.
+        - `disable_info_topic` is by default the driver's option of this name.
+        - `exist_ok`: a topic that exists already is no error, whatever its options are.
 
         Raises an `Error` with `TOPIC_EXISTS`, `COMPONENT`, `INVALID_CONFIGURATION`,
         `INVALID_ARGUMENT` for a name that Kafka rejects, `UNREACHABLE` or `KAFKA`.
         """
+        string("create_topic", "name", name)
+        optional_mapping("create_topic", config=config, validator=validator, selector=selector, serializer=serializer)
+        if num_partitions is not None:
+            num_partitions = integer("create_topic", "num_partitions", num_partitions)
+        if replication_factor is not None:
+            replication_factor = integer("create_topic", "replication_factor", replication_factor)
         options = given(
             num_partitions=num_partitions,
             replication_factor=replication_factor,
@@ -92,12 +109,16 @@ class Driver(ReleasedAtExit):
                 raise
 
     def open_topic(self, name: str) -> Topic:
-        """Opens a topic that exists. Never creates one. Looks for a topic that is unknown at first
-        for the driver's `open_retry_ms`.
+        """Opens a topic that exists. Never creates one.
+
+        A topic that was just created may not be known to all brokers yet. So the call looks again
+        for a name that is unknown, and waits for the driver's `open_retry_ms`, 5 s by default,
+        before it raises `UNKNOWN_TOPIC`.
 
         Raises an `Error` with `UNKNOWN_TOPIC`, `COMPONENT`, `UNREACHABLE` or `KAFKA`.
         """
-        api, driver, name_text = self._api, self._handle(), text(name)
+        name_text = text(string("open_topic", "name", name))
+        api, driver = self._api, self._handle()
         functions = (api.topic.release, api.driver.open_topic)
         operation = f"opening topic {name!r}"
         handle = interruptibly(lambda: handle_result(api, operation, *functions, driver.pointer, name_text))
@@ -106,6 +127,7 @@ class Driver(ReleasedAtExit):
     def topic_exists(self, name: str) -> bool:
         """Whether the topic exists. Never creates one."""
         exists = c_int32()
+        string("topic_exists", "name", name)
         self._ask(f"looking for topic {name!r}", "topic_exists", text(name), byref(exists))
         return bool(exists.value)
 
@@ -124,11 +146,13 @@ class Driver(ReleasedAtExit):
         Raises an `Error` with `UNKNOWN_TOPIC`, `UNSUPPORTED` with the embedded Kafka, `UNREACHABLE`
         or `KAFKA`.
         """
+        string("delete_topic", "name", name)
         self._ask(f"deleting topic {name!r}", "delete_topic", text(name))
 
     def empty_topic(self, name: str) -> None:
         """Removes all records of a topic, and waits until they are gone. Raises the errors of
         `delete_topic`."""
+        string("empty_topic", "name", name)
         self._ask(f"emptying topic {name!r}", "empty_topic", text(name))
 
     def describe(self) -> Dict[str, Any]:
@@ -147,5 +171,19 @@ class Driver(ReleasedAtExit):
         slot = getattr(api.driver, function)
         interruptibly(lambda: call(api, operation, slot, driver.pointer, *arguments))
 
+    def _name(self) -> str:
+        return f"driver of {self._servers}"
+
     def __repr__(self) -> str:
-        return f"<Driver of {self.library!r}>"
+        return f"<Driver {self._servers}{', closed' if self._is_closed else ''}>"
+
+
+def check_config(config: object) -> None:
+    """Rejects what is not a configuration at all. The library checks the rest."""
+    expected = '{"kafka": {"bootstrap.servers": "host:port"}} or its JSON text'
+    if isinstance(config, str):
+        if not config.lstrip().startswith("{"):
+            found = f"creating a driver: config: expected {expected}, got {config!r}"
+            raise Error(Status.INVALID_CONFIGURATION, found)
+    elif not hasattr(config, "keys"):
+        raise wrong_type("Driver", "config", expected, config)

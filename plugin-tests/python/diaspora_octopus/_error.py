@@ -11,8 +11,44 @@ from . import _abi as abi
 __all__ = ["Error", "Persisted", "SkippedOffsets", "Status", "TimedOut"]
 
 
-class Status(enum.IntEnum):
-    """The status of a call, as in docs/reference/statuses.md."""
+class NamedInteger(enum.IntEnum):
+    """Is printed by its name, which newer versions of Python don't do."""
+
+    def __str__(self) -> str:
+        return self.name
+
+    def __format__(self, form: str) -> str:
+        return format(int(self) if form[-1:] in tuple("bcdeEfFgGnoxX%") else self.name, form)
+
+
+class Status(NamedInteger):
+    """The status of a call, as in docs/reference/statuses.md.
+
+    - `OK`: success.
+    - `TIMED_OUT`: the timeout passed; nothing is wrong.
+    - `END_OF_TOPIC`: a pull read the mark at the end of a topic.
+    - `CLOSED`: the object was closed before.
+    - `WOULD_BLOCK`: the call would wait on a thread that must not wait.
+    - `INVALID_ARGUMENT`: an argument breaks a rule.
+    - `INVALID_CONFIGURATION`: the configuration or the options are wrong.
+    - `UNREACHABLE`: no broker responded, or accepted events, in time.
+    - `UNKNOWN_TOPIC`: the topic does not exist, or was deleted.
+    - `TOPIC_EXISTS`: the topic exists already.
+    - `INVALID_METADATA`: the metadata of an event is not JSON, or its validator rejects it.
+    - `TOO_LARGE`: an event or a record is larger than a limit.
+    - `COMPONENT`: a validator, selector or serializer can't be used.
+    - `MALFORMED_RECORD`: a pull found a record that is not an event.
+    - `RECORDS_LOST`: records were removed before this consumer read them.
+    - `KAFKA`: Kafka or librdkafka rejected the request.
+    - `STALE`: the event's partition was revoked since the event was read.
+    - `WOULD_DEADLOCK`: the call would wait for the thread that it is made on.
+    - `UNSUPPORTED`: this build, or the embedded Kafka, does not support the request.
+    - `CALLBACK_FAILED`: a function of the host failed.
+    - `FORKED`: the object belongs to the parent of this forked process.
+    - `PANICKED`: the library panicked, which is a bug of Octopus.
+    - `RESOURCE_LIMIT`: a limit prevents a thread, a file descriptor or memory.
+    - `DAMAGED_DATA`: records of a partition can't be decoded.
+    """
 
     OK = abi.OCTOPUS_OK
     TIMED_OUT = abi.OCTOPUS_TIMED_OUT
@@ -40,13 +76,16 @@ class Status(enum.IntEnum):
     DAMAGED_DATA = abi.OCTOPUS_DAMAGED_DATA
 
 
-class Persisted(enum.IntEnum):
-    """Whether the event of a failed push is stored in the topic nevertheless."""
+class Persisted(NamedInteger):
+    """Whether the event of a failed push is stored in the topic nevertheless.
+
+    - `NO`: it is not, and won't be. Pushing it again stores it once.
+    - `POSSIBLY`: Octopus sent the event, and did not receive the broker's response. It may be
+      stored: pushing it again may store it twice.
+    """
 
     NO = abi.OCTOPUS_PERSISTED_NO
-    """It is not, and won't be."""
     POSSIBLY = abi.OCTOPUS_PERSISTED_POSSIBLY
-    """It may be: pushing it again may store it twice."""
 
 
 class SkippedOffsets(NamedTuple):
@@ -61,7 +100,18 @@ class SkippedOffsets(NamedTuple):
 
 class Error(Exception):
     """A call of the library failed. The exception's text is for people, and may change in any
-    version; programs look at the attributes."""
+    version; programs look at the attributes:
+
+    - `status`: a `Status`, why the call failed.
+    - `message`: what was attempted, on what; what happened; what to do.
+    - `kafka_code`: librdkafka's error code: positive if a broker reported the error, negative if
+      the client detected it, 0 if there is none.
+    - `retriable`: whether the same call may succeed later although nobody changes anything.
+    - `persisted`: of a failed push, a `Persisted`: whether the event may be stored nevertheless.
+    - `skipped`: of `DAMAGED_DATA` and `RECORDS_LOST`, the `SkippedOffsets` that reading skips, once
+      they are known; else None.
+    - `pushes`: of a failed `Producer.push_many`, the pushes of the events that were queued before.
+    """
 
     status: Status
     """Why the call failed."""

@@ -20,8 +20,8 @@ class Event:
     """An event that a consumer read: JSON metadata, and data of any kind.
 
     The library's memory of the event is released when neither the event nor a view of its data is
-    referenced. Events of more than 1 KiB keep a whole fetch response and their consumer's client, so
-    don't collect many of them: copy what you keep with `bytes(event.data)`. An event stays valid
+    referenced. Events of more than 1 KiB keep a whole fetch response and their consumer's client,
+    so don't collect many of them: copy what you keep with `bytes(event.data)`. An event stays valid
     after its consumer is closed. Any thread can use it.
     """
 
@@ -77,8 +77,8 @@ class Event:
 
     @property
     def timestamp_ms(self) -> Optional[int]:
-        """The timestamp of the producer or the broker, in milliseconds since 1970-01-01 UTC; None if
-        the record has none."""
+        """The timestamp of the producer or the broker, in milliseconds since 1970-01-01 UTC; None
+        if the record has none."""
         timestamp = int(self._content().timestamp_ms)
         return None if timestamp < 0 else timestamp
 

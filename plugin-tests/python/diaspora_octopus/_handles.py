@@ -10,7 +10,7 @@ from . import _abi as abi
 from ._calls import call, interruptibly, milliseconds
 from ._error import Error, Status
 
-T = TypeVar("T")
+T = TypeVar("T", bound="ContextManager")
 
 
 class Handle:
@@ -37,7 +37,43 @@ def handle_result(api: Any, operation: str, release: Any, function: Any, *argume
     return Handle(pointer.value or 0, release)
 
 
-class ReleasedAtExit:
+class ContextManager:
+    """What drivers, topics, producers and consumers have in common: a name, and a `with` block."""
+
+    _api: Any
+    _is_closed = False
+
+    def _end(self, is_failed: bool) -> None:
+        """Closes the object at the end of a `with` block."""
+        raise NotImplementedError
+
+    def _name(self) -> str:
+        """The object in a message, such as "producer 'detector'"."""
+        return f"{type(self).__name__.lower()} {getattr(self, 'name', '')!r}"
+
+    def __enter__(self: T) -> T:
+        if self._is_closed:
+            raise Error(Status.CLOSED, f"entering a with block of {self._name()}: it was closed before")
+        return self
+
+    def __exit__(
+        self,
+        kind: Optional[Type[BaseException]],
+        error: Optional[BaseException],
+        traceback: Optional[TracebackType],
+    ) -> None:
+        self._end(kind is not None)
+
+    def __reduce__(self) -> Any:
+        kind = type(self).__name__
+        raise TypeError(f"a {kind} can't be sent to another process: create one there")
+
+    def __repr__(self) -> str:
+        state = ", closed" if self._is_closed else ""
+        return f"<{type(self).__name__} {getattr(self, 'name', '')!r}{state}>"
+
+
+class ReleasedAtExit(ContextManager):
     """An object that is released by `close`, and at the end of a `with` block."""
 
     _open_handle: Optional[Handle]
@@ -45,53 +81,43 @@ class ReleasedAtExit:
     def close(self) -> None:
         """Releases the object. What was made from it is not affected. Does not block."""
         self._open_handle = None
+        self._is_closed = True
 
     def _handle(self) -> Handle:
         handle = self._open_handle
         if handle is None:
-            raise Error(Status.CLOSED, f"using {self!r}: it was closed before")
+            raise Error(Status.CLOSED, f"using {self._name()}: it was closed before")
         return handle
 
-    def __enter__(self: T) -> T:
-        return self
-
-    def __exit__(
-        self,
-        kind: Optional[Type[BaseException]],
-        error: Optional[BaseException],
-        traceback: Optional[TracebackType],
-    ) -> None:
+    def _end(self, is_failed: bool) -> None:
         self.close()
 
 
-class ClosedAtExit:
+class ClosedAtExit(ContextManager):
     """An object that waits for Kafka when it is closed, also at the end of a `with` block. If the
     block raises, it does not wait."""
 
-    _api: Any
     _handle: Handle
 
     def close(self, timeout: Optional[float] = None) -> None:
         raise NotImplementedError
 
-    def _close(self, operation: str, function: Any, timeout: Optional[float]) -> None:
+    def _close(self, function: Any, timeout: Optional[float]) -> None:
         limit = milliseconds(timeout)
+        self._is_closed = True
         try:
-            interruptibly(lambda: call(self._api, operation, function, self._handle.pointer, limit))
+            self._call("closing", function, limit)
         except Error as error:
             if error.status != abi.OCTOPUS_CLOSED:
                 raise
 
-    def __enter__(self: T) -> T:
-        return self
+    def _call(self, verb: str, function: Any, *arguments: Any) -> None:
+        """Calls a function that may wait for Kafka."""
+        operation, pointer = f"{verb} {self._name()}", self._handle.pointer
+        interruptibly(lambda: call(self._api, operation, function, pointer, *arguments))
 
-    def __exit__(
-        self,
-        kind: Optional[Type[BaseException]],
-        error: Optional[BaseException],
-        traceback: Optional[TracebackType],
-    ) -> None:
-        if kind is None:
+    def _end(self, is_failed: bool) -> None:
+        if not is_failed:
             return self.close()
         try:
             self.close(0)

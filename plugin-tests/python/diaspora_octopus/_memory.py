@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ctypes
 import functools
+import re
 from typing import Any
 
 from . import _abi as abi
@@ -60,10 +61,26 @@ def bytes_of(data: Any) -> abi.octopus_bytes:
         result = abi.octopus_bytes(address_of_bytes(data), len(data))
         result.owner = data
     else:
+        reject_objects(data)
         borrowed = BorrowedBuffer(data)
         result = abi.octopus_bytes(borrowed.view.buf, borrowed.view.len)
         result.owner = borrowed
     return result
+
+
+FIELD_NAME = re.compile(":[^:]*:")
+
+
+def reject_objects(data: Any) -> None:
+    """Rejects memory that has addresses of Python's objects, which mean nothing elsewhere."""
+    try:
+        with memoryview(data) as view:
+            form = view.format
+    except (BufferError, TypeError, ValueError):
+        return  # Some arrays of numpy have memory, but no format.
+    if "O" in FIELD_NAME.sub("", form):
+        kind = type(data).__name__
+        raise TypeError(f"data: expected memory with bytes or numbers, got a {kind} of Python objects")
 
 
 # Events of a topic often have the same size, and making a type takes ten times as long as the rest.
@@ -73,8 +90,8 @@ def array_type(size: int) -> Any:
 
 
 def view_of(memory: Any, owner: object) -> memoryview:
-    """A read-only view of memory of the library, an `octopus_bytes`. The view and everything that is
-    made from it keep `owner`, to which the memory belongs."""
+    """A read-only view of memory of the library, an `octopus_bytes`. The view and everything that
+    is made from it keep `owner`, to which the memory belongs."""
     if not memory.size:
         return memoryview(b"")
     array = array_type(memory.size).from_address(memory.data)

@@ -8,24 +8,35 @@ from ctypes import byref, c_uint64, c_void_p
 from typing import TYPE_CHECKING, Any, Iterable, List, NamedTuple, Optional, Sequence, Tuple, Union
 
 from . import _abi as abi
+from ._arguments import integer, wrong_type
 from ._calls import call
-from ._error import error_of
+from ._error import Error, Status, error_of
+from ._exit import FailureCount, Kept, flush_at_exit
 from ._future import Flush, Push
 from ._handles import ClosedAtExit, Handle
 from ._memory import bytes_of
-from ._worker_exit import flush_at_worker_exit
 
 if TYPE_CHECKING:
     from _typeshed import ReadableBuffer
 
-    Data = Union[ReadableBuffer, Sequence[ReadableBuffer]]
+    Data = Union[ReadableBuffer, Sequence[ReadableBuffer], None]
 
 __all__ = ["NewEvent", "Producer"]
 
 ARGS_SIZE = ctypes.sizeof(abi.octopus_push_args)
 NO_SEGMENTS = ctypes.POINTER(abi.octopus_bytes)()
 
-encode_json = json.JSONEncoder(ensure_ascii=False, allow_nan=False, separators=(",", ":")).encode
+
+def json_form(value: Any) -> Any:
+    """The JSON form of a value that `json` does not know: of a scalar, such as numpy's."""
+    if hasattr(value, "item") and getattr(value, "ndim", 0) == 0:
+        return value.item()
+    raise wrong_type("push", "metadata", "a JSON value", value)
+
+
+encode_json = json.JSONEncoder(
+    ensure_ascii=False, allow_nan=False, separators=(",", ":"), default=json_form
+).encode
 
 
 class NewEvent(NamedTuple):
@@ -43,8 +54,8 @@ class Producer(ClosedAtExit):
     If the block raises, it does not wait: the library delivers the events in the background.
 
     Events in flight are also delivered when the program just ends: the exit waits for them, at most
-    the driver's `exit_flush_ms`. `os._exit` does not; a worker process that ends by it, and is not
-    one of `multiprocessing`, has to close or flush first.
+    the driver's `exit_flush_ms`, and reports on stderr what was not delivered. `os._exit` does not
+    wait, and neither does SIGTERM: close or flush first.
     """
 
     name: str
@@ -55,30 +66,40 @@ class Producer(ClosedAtExit):
         self._api = api
         self._handle = handle
         self.name = name
-        flush_at_worker_exit(self, exit_flush_ms / 1000)
+        self._exit_limit = exit_flush_ms / 1000
+        self._failures = FailureCount()
+        flush_at_exit(self)
+
+    def __del__(self) -> None:
+        # The library delivers the events. If the process ends before that, the end waits for them.
+        try:
+            self._begin_flush()
+        except Exception:
+            pass  # It is closed, belongs to the parent of this process, or the interpreter ends.
 
     def push(self, metadata: Any, data: Data = b"", partition: Optional[int] = None) -> Push:
         """Queues an event for delivery, and returns its future delivery. The event is copied.
 
         - `metadata` is a JSON value: a dict, a list, a string, a number, a boolean or None; or
-          `bytes` with JSON text in UTF-8, which are stored as they are.
+          `bytes` with JSON text in UTF-8, which are stored as they are. Scalars of numpy are
+          numbers.
         - `data` is any object with contiguous memory, such as `bytes`, a `memoryview` or an array
-          of numpy, or a list or tuple of such objects, which are concatenated.
+          of numpy, or a list or tuple of such objects, which are concatenated; None is no data.
         - `partition` is the requested one: the topic's selector decides. The built-in one takes
           None as "in turn".
 
         Waits only while the in-flight limit is reached, at most the driver's `timeout_ms`; then it
         raises an `Error` with `UNREACHABLE`, which is retriable. Ctrl+C does not interrupt this
         wait. Other statuses are `TOO_LARGE`, `INVALID_METADATA`, `COMPONENT`, `KAFKA` and `CLOSED`.
-        Metadata that is not JSON raises a `TypeError` or `ValueError`; data that is not contiguous, a
-        `BufferError` or `ValueError`.
+        Metadata that is not JSON raises a `TypeError` or `ValueError`; data that is not contiguous,
+        a `BufferError` or `ValueError`.
         """
         args = push_args(metadata, data, partition)
         future, error = c_void_p(), c_void_p()
         status = self._api.producer.push(self._handle.pointer, byref(args), byref(future), byref(error))
         if status != abi.OCTOPUS_OK:
-            raise error_of(self._api, status, error, "pushing an event")
-        return Push(self._api, future.value or 0)
+            raise error_of(self._api, status, error, f"pushing an event with {self._name()}")
+        return Push(self._api, future.value or 0, self._failures)
 
     def push_many(self, events: Iterable[Union[NewEvent, Tuple[Any, ...]]]) -> List[Push]:
         """Queues several events in order, with one call of the library: `NewEvent`s, or tuples with
@@ -87,15 +108,17 @@ class Producer(ClosedAtExit):
         Raises the `Error` of the first event that can't be queued; those after it are not queued.
         The error's `pushes` has the future deliveries of those before it.
         """
-        kept = [push_args(*event) for event in events]
+        if hasattr(events, "keys"):
+            raise not_an_event(events)
+        kept = [args_of_event(event) for event in events]
         count = len(kept)
         args = (abi.octopus_push_args * count)(*kept)
         futures: Any = (c_void_p * count)()
         pushed, error = c_uint64(), c_void_p()
         status = self._api.producer.push_many(self._handle.pointer, args, count, futures, byref(pushed), byref(error))
-        pushes = [Push(self._api, pointer) for pointer in futures[: pushed.value]]
+        pushes = [Push(self._api, pointer, self._failures) for pointer in futures[: pushed.value]]
         if status != abi.OCTOPUS_OK:
-            failure = error_of(self._api, status, error, "pushing events")
+            failure = error_of(self._api, status, error, f"pushing events with {self._name()}")
             failure.pushes = tuple(pushes)
             raise failure
         return pushes
@@ -111,16 +134,26 @@ class Producer(ClosedAtExit):
 
     def begin_flush(self) -> Flush:
         """Begins a flush, and returns at once. `await producer.begin_flush()` waits in a task."""
+        return self._begin_flush()
+
+    def _begin_flush(self) -> Flush:
         future = c_void_p()
-        call(self._api, "flushing", self._api.producer.flush, self._handle.pointer, byref(future))
-        return Flush(self._api, future.value or 0)
+        pointer = self._handle.pointer
+        call(self._api, f"flushing {self._name()}", self._api.producer.flush, pointer, byref(future))
+        failures, self._failures = self._failures, FailureCount()
+        return Flush(self._api, future.value or 0, self.name, self._exit_limit, failures)
+
+    def _begin_kept_flush(self) -> Kept:
+        flush = self._begin_flush()
+        return flush._entry(flush)
 
     @property
     def max_event_size(self) -> int:
         """The size of the largest event that `push` accepts: metadata and data, in bytes."""
         size = c_uint64()
         function = self._api.producer.max_event_size
-        call(self._api, "getting the maximum size", function, self._handle.pointer, byref(size))
+        operation = f"getting the maximum event size of {self._name()}"
+        call(self._api, operation, function, self._handle.pointer, byref(size))
         return size.value
 
     def close(self, timeout: Optional[float] = None) -> None:
@@ -131,10 +164,31 @@ class Producer(ClosedAtExit):
         Raises an `Error` with `UNREACHABLE` if no broker was ever reached, or with the status of a
         flush if events failed.
         """
-        self._close("closing a producer", self._api.producer.close, timeout)
+        try:
+            # `close` ends after this flush, which has the failures. If the wait ends early, the end
+            # of the process waits for the flush.
+            flush = self._begin_flush()
+        except Error as error:
+            if error.status != Status.CLOSED:
+                raise
+            self._is_closed = True
+            return
+        self._close(self._api.producer.close, timeout)
+        if flush.done():
+            flush.wait(0)
 
-    def __repr__(self) -> str:
-        return f"<Producer {self.name!r}>"
+
+def not_an_event(value: object) -> TypeError:
+    kind = type(value).__name__
+    return TypeError(f"push_many: expected NewEvent or a tuple (metadata, data, partition), got {kind}")
+
+
+def args_of_event(event: object) -> abi.octopus_push_args:
+    if not isinstance(event, tuple):
+        raise not_an_event(event)
+    if not 1 <= len(event) <= 3:
+        raise TypeError(f"push_many: expected a tuple (metadata, data, partition), got {len(event)} elements")
+    return push_args(*event)
 
 
 def push_args(metadata: Any, data: Data = b"", partition: Optional[int] = None) -> abi.octopus_push_args:
@@ -147,7 +201,7 @@ def push_args(metadata: Any, data: Data = b"", partition: Optional[int] = None) 
         count = len(segments)
         owner: Any = (text, segments, array)
         pointer: Any = ctypes.cast(array, ctypes.POINTER(abi.octopus_bytes))
-    elif type(data) is bytes and not data:
+    elif data is None or type(data) is bytes and not data:
         count, owner, pointer = 0, text, NO_SEGMENTS
     else:
         segment = bytes_of(data)
@@ -155,8 +209,6 @@ def push_args(metadata: Any, data: Data = b"", partition: Optional[int] = None) 
     args = abi.octopus_push_args(ARGS_SIZE, text, pointer, count)
     args.owner = owner
     if partition is not None:
-        if partition < 0:
-            raise ValueError(f"partition {partition}: partitions are numbered from 0")
-        args.partition = partition
+        args.partition = integer("push", "partition", partition)
         args.has_partition = 1
     return args

@@ -8,6 +8,7 @@ from ctypes import byref, c_uint32
 from typing import Any, Dict, Mapping, Optional, Sequence
 
 from . import _abi as abi
+from ._arguments import integer, optional_mapping, string, wrong_type
 from ._calls import call, given, json_text, text
 from ._consumer import Consumer
 from ._handles import Handle, ReleasedAtExit, handle_result
@@ -62,7 +63,8 @@ class Topic(ReleasedAtExit):
         """Creates a producer. Does not wait for Kafka: it connects in the background.
 
         - `name` is shown in log messages and statistics.
-        - `kafka` has librdkafka's properties, such as `{"linger.ms": 0}`; they override the driver's.
+        - `kafka` has librdkafka's properties, such as `{"linger.ms": 0}`; they override the
+          driver's.
         - `client` is `"shared"` (the default) or `"dedicated"`.
         - `batch_size` is a number of events, 0 for no preference or `BATCH_SIZE_ADAPTIVE`;
           `max_batches` is the number of batches in flight, 0 for no preference.
@@ -70,14 +72,17 @@ class Topic(ReleasedAtExit):
         docs/reference/configuration.md describes the options. Raises an `Error` with
         `INVALID_CONFIGURATION`, `UNSUPPORTED`, `COMPONENT` or `KAFKA`.
         """
+        string("producer", "name", name)
+        optional_mapping("producer", kafka=kafka)
         args = abi.octopus_producer_args(ctypes.sizeof(abi.octopus_producer_args))
         args.name = name_text = text(name)
         args.options = options_text = json_text(dict(given(kafka=kafka, client=client)))
         args.owner = (name_text, options_text)
-        args.batch_size, args.max_batches = batch_size, max_batches
+        args.batch_size = integer("producer", "batch_size", batch_size)
+        args.max_batches = integer("producer", "max_batches", max_batches)
         handle = handle_result(
             self._api,
-            "creating a producer",
+            f"creating producer {name!r} of {self._name()}",
             self._api.producer.release,
             self._api.topic.make_producer,
             self._handle().pointer,
@@ -101,31 +106,34 @@ class Topic(ReleasedAtExit):
           continue at the offset that the name committed.
         - `targets` are the partitions to read, without joining the group; by default those that the
           group assigns.
-        - `kafka` has librdkafka's properties, such as `{"session.timeout.ms": 10000}`; they override
-          the driver's.
+        - `kafka` has librdkafka's properties, such as `{"session.timeout.ms": 10000}`; they
+          override the driver's.
         - `on_damaged` is `"skip"` (the default) or `"stop"`, for records that can't be decoded.
         - `batch_size` and `max_batches` say how many events to prefetch; 0 for no preference.
 
         docs/reference/configuration.md describes the options. Raises an `Error` with
         `INVALID_ARGUMENT`, `INVALID_CONFIGURATION`, `UNSUPPORTED` or `KAFKA`.
         """
+        string("consumer", "name", name)
+        optional_mapping("consumer", kafka=kafka)
         args = abi.octopus_consumer_args(ctypes.sizeof(abi.octopus_consumer_args))
         args.name = name_text = text(name)
         args.options = options_text = json_text(dict(given(kafka=kafka, on_damaged=on_damaged)))
         args.owner = (name_text, options_text)
-        args.batch_size, args.max_batches = batch_size, max_batches
+        args.batch_size = integer("consumer", "batch_size", batch_size)
+        args.max_batches = integer("consumer", "max_batches", max_batches)
         if targets is not None:
-            args.targets = (c_uint32 * len(targets))(*targets)
-            args.target_count = len(targets)
+            if isinstance(targets, (str, bytes)) or not hasattr(targets, "__iter__"):
+                raise wrong_type("consumer", "targets", "a list of partitions", targets)
+            partitions = [integer("consumer", "targets", target) for target in targets]
+            args.targets = (c_uint32 * len(partitions))(*partitions)
+            args.target_count = len(partitions)
         handle = handle_result(
             self._api,
-            "creating a consumer",
+            f"creating consumer {name!r} of {self._name()}",
             self._api.consumer.release,
             self._api.topic.make_consumer,
             self._handle().pointer,
             byref(args),
         )
         return Consumer(self._api, handle, name)
-
-    def __repr__(self) -> str:
-        return f"<Topic {self.name!r}>"

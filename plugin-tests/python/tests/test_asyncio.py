@@ -200,6 +200,50 @@ class AsyncFor(unittest.TestCase):
 
         run(main())
 
+    def test_pulls_whose_wait_timed_out_lose_no_event(self):
+        topic, count = new_topic(), 100
+        producer = topic.producer(kafka={"linger.ms": 0})
+
+        async def main():
+            read = []
+            with reader(topic) as consumer:
+                for _ in range(3):
+                    with self.assertRaises(asyncio.TimeoutError):
+                        await asyncio.wait_for(consumer.begin_pull(), 0.1)
+                for n in range(count):
+                    producer.push(n).wait(TIMEOUT)
+                    try:
+                        read.append((await asyncio.wait_for(consumer.begin_pull(), 0.002)).metadata)
+                    except asyncio.TimeoutError:
+                        pass
+                while len(read) < count:
+                    if len(read) % 2:
+                        read.append(consumer.pull(TIMEOUT).metadata)
+                    else:
+                        read.append((await asyncio.wait_for(consumer.begin_pull(), TIMEOUT)).metadata)
+                self.assertIsNone(consumer.pull(0.1))
+            return read
+
+        self.assertEqual(run(main()), list(range(count)))
+
+    def test_cancelled_pull_is_awaited_again(self):
+        topic = new_topic()
+        producer = topic.producer()
+
+        async def main():
+            with reader(topic) as consumer:
+                pull = consumer.begin_pull()
+                for n in range(2):
+                    with self.assertRaises(asyncio.TimeoutError):
+                        await asyncio.wait_for(pull, 0.05)
+                    producer.push(n).wait(TIMEOUT)
+                    if n == 0:
+                        self.assertEqual(consumer.pull(TIMEOUT).metadata, 0)
+                self.assertEqual((await pull).metadata, 1)
+                self.assertFalse(consumer._pulls)
+
+        run(main())
+
     def test_position_and_seek_know_cancelled_pulls(self):
         topic = new_topic()
         producer = topic.producer()
