@@ -257,7 +257,7 @@ PROPERTIES
 
 # Replaces this shell by a Java program of Kafka. The kernel ends it when this script is killed.
 become_java() {
-    exec setpriv --pdeathsig TERM java -Xms128m -Xmx512m -XX:+UseSerialGC -XX:TieredStopAtLevel=1 \
+    exec setpriv --pdeathsig TERM java -Xms128m -Xmx512m -Djdk.nio.maxCachedBufferSize=1000000 -XX:+UseSerialGC -XX:TieredStopAtLevel=1 \
         -Dlog4j2.configurationFile="$data/log4j2.properties" -cp "$class_path$libs/*" "$@" </dev/null
 }
 

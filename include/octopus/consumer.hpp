@@ -52,7 +52,11 @@ struct Processing {
     const ThreadPool *pool = nullptr;
 };
 
-/// Reads the events of one topic. Destroying it commits and leaves the group, in the background.
+/// Reads the events of one topic.
+///
+/// Destroying it without `close` commits and leaves the group in the background. If the process
+/// ends before that, the last acknowledgements are not committed, and Kafka keeps its place for
+/// `session.timeout.ms` (45 s): call `close` before `main` returns.
 ///
 /// @since 0.1
 class Consumer {
@@ -257,7 +261,7 @@ private:
 /// @since 0.1
 struct ConsumerOptions {
     /// A JSON object; its `kafka` object overrides properties of the driver. See
-    /// docs/reference/configuration.md.
+    /// docs/reference/configuration.md. A view: the text must live until the call.
     std::string_view options = {};
     /// The number of events in a batch; 0 for no preference, or OCTOPUS_BATCH_SIZE_ADAPTIVE.
     std::uint64_t batch_size = 0;

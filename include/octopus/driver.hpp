@@ -21,7 +21,8 @@
 
 namespace octopus {
 
-/// Options of a new topic. Empty texts mean the defaults.
+/// Options of a new topic. Empty texts mean the defaults. The members are views: the texts must
+/// live until the call of `create_topic`.
 ///
 /// @since 0.1
 struct TopicOptions {

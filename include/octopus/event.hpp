@@ -30,7 +30,8 @@ public:
 
     /// @return The metadata as the serializer wrote it.
     std::string_view serialized_metadata() const { return detail::view(view_.serialized_metadata); }
-    /// @return The data, in one piece.
+    /// @return The data, in one piece. It may begin at any address: copy values out of it with
+    /// `memcpy`, and don't cast it to a pointer to a larger type, such as `const double *`.
     std::string_view data() const { return detail::view(view_.data); }
     /// @return The offset in the partition, or OCTOPUS_EVENT_ID_END_OF_TOPIC.
     std::uint64_t id() const { return view_.id; }

@@ -19,7 +19,8 @@
 
 namespace octopus {
 
-/// An event to push. The push copies everything that it points to.
+/// An event to push. Its members are views: the texts must live until the call of `push`, which
+/// copies them.
 ///
 /// @since 0.1
 struct NewEvent {
@@ -185,7 +186,7 @@ struct ProducerOptions {
     /// The name that log messages and statistics show.
     std::string_view name = {};
     /// A JSON object; its `kafka` object overrides properties of the driver. See
-    /// docs/reference/configuration.md.
+    /// docs/reference/configuration.md. A view: the text must live until the call.
     std::string_view options = {};
     /// The number of events in a batch; 0 for no preference, or OCTOPUS_BATCH_SIZE_ADAPTIVE.
     std::uint64_t batch_size = 0;

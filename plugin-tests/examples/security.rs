@@ -27,9 +27,13 @@ fn main() -> ExitCode {
     }
 }
 
+fn read_config(file: &str) -> Result<Value> {
+    Ok(serde_json::from_str(&std::fs::read_to_string(file)?)?)
+}
+
 fn run(argument: &str) -> Result<()> {
     let config: Value = match argument.ends_with(".json") {
-        true => serde_json::from_str(&std::fs::read_to_string(argument)?)?,
+        true => read_config(argument).map_err(|error| format!("reading {argument}: {error}"))?,
         false => json!({"kafka": {"bootstrap.servers": argument}}),
     };
     let driver = plugin_tests::open_library()?.driver(config)?;

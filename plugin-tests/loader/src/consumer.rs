@@ -17,7 +17,8 @@ use crate::thread_pool::ThreadPool;
 
 /// Reads the events of one topic with a Kafka client of its own, as a member of the consumer group
 /// of its name. If it is dropped without [`close`](Self::close), it commits and leaves the group in
-/// the background.
+/// the background. If the process ends before that, the last acknowledgements are not committed,
+/// and Kafka keeps its place for `session.timeout.ms` (45 s): call `close` before `main` returns.
 ///
 /// ```no_run
 /// use std::time::Duration;

@@ -8,6 +8,7 @@ use crate::abi;
 pub type Result<T> = std::result::Result<T, Error>;
 
 /// The failure of one call. Programs branch on `status`; the message is for people and not stable.
+/// Print it with `{}`, which shows the message; `{:?}` shows all fields.
 ///
 /// ```no_run
 /// # use octopus_loader::{Driver, Result, Status, Topic, TopicOptions};

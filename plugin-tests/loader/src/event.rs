@@ -89,7 +89,9 @@ impl Event {
         self.view.id
     }
 
-    /// Whether this is the mark of the end of the topic, which has no content.
+    /// Whether this is the mark of the end of the topic, which has no content. It occurs only if
+    /// another program has written such a record: Octopus reads it and never writes it. At the end
+    /// of what is stored, a pull waits for further events.
     pub fn is_end_of_topic(&self) -> bool {
         self.view.id == OCTOPUS_EVENT_ID_END_OF_TOPIC
     }
