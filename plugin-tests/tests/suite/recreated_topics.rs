@@ -72,7 +72,8 @@ fn read_all(consumer: &Consumer, wanted: std::ops::Range<u64>) -> (Vec<u64>, Vec
 /// at 0.
 #[test]
 fn open_handles_use_a_recreated_topic_with_lower_epoch() {
-    let folder = Path::new(env!("CARGO_TARGET_TMPDIR")).join("recreated");
+    // Of this process, since a fault row may run the same test beside the suite.
+    let folder = Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("recreated-{}", std::process::id()));
     let _ = fs::remove_dir_all(&folder);
     let folder = folder.to_str().unwrap();
     let kafka = Kafka::start(&["--dir", folder]).unwrap();
