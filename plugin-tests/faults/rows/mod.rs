@@ -13,6 +13,7 @@ mod no_broker;
 mod open_and_close;
 mod oracle_itself;
 mod others;
+mod outage;
 mod process;
 mod records;
 mod recreated;
@@ -95,6 +96,7 @@ const ROWS: &[Row] = &[
     Row { number: 32, fault: "certificates, credentials, tokens, service authorization that change while running", invariant: "used without a new driver", runs: (1, 2), step: Step::SelfContained(others::renewed_credentials) },
     Row { number: 33, fault: "Kafka 2.8, 3.6, 3.9, 4.0 and the newest", invariant: "the same on each", runs: (1, 1), step: Step::SelfContained(others::versions) },
     Row { number: 34, fault: "a broker that lacks records becomes the leader (unclean election)", invariant: "reported; the new leader's records are read once and in order", runs: (1, 2), step: Step::SharedBrokers(3, unclean_election::run) },
+    Row { number: 35, fault: "no broker at all for 10 to 60 s, under the members of a group", invariant: "no process keeps a CPU busy; events flow again within 15 s", runs: (1, 3), step: Step::OwnProcess(outage::run) },
 ];
 
 pub fn run(options: &Options) -> ExitCode {

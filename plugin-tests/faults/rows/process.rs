@@ -1,6 +1,7 @@
 //! Resources of this process: memory, threads, descriptors.
 
 use std::fs;
+use std::time::Duration;
 
 use crate::run::{Failure, OrFail, Result};
 
@@ -18,6 +19,15 @@ pub fn allocated() -> u64 {
     // SAFETY: `mallinfo2` has no preconditions and is thread-safe in glibc.
     let heap = unsafe { libc::mallinfo2() };
     (heap.uordblks + heap.hblkhd) as u64
+}
+
+/// The CPU time (user and system) that the process has used.
+pub fn processor_time() -> Duration {
+    // SAFETY: `timespec` is a C struct of numbers, for which zeros are valid.
+    let mut used: libc::timespec = unsafe { std::mem::zeroed() };
+    // SAFETY: `used` is writable; the clock exists in each process.
+    unsafe { libc::clock_gettime(libc::CLOCK_PROCESS_CPUTIME_ID, &mut used) };
+    Duration::new(used.tv_sec as u64, used.tv_nsec as u32)
 }
 
 pub fn threads() -> Result<usize> {

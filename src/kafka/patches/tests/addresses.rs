@@ -1,8 +1,10 @@
-//! Connections: the addresses of a broker.
+//! Connections: the addresses of a broker, and how often they are tried.
 
 use std::ffi::{CStr, c_char, c_int, c_void};
+use std::net::TcpListener;
 use std::ptr::null_mut;
 use std::sync::atomic::{AtomicPtr, Ordering};
+use std::time::{Duration, Instant};
 
 use rdkafka::bindings as rd;
 use rdkafka::mocking::MockCluster;
@@ -97,4 +99,37 @@ fn all_addresses_of_a_broker_are_tried_without_backoff() {
     drop(client);
     // SAFETY: all elements are from getaddrinfo, and the client that used them is destroyed.
     unsafe { libc::freeaddrinfo(several) };
+}
+
+/// Patch 0053: requests that wait for a broker don't make the client connect without a pause.
+#[test]
+fn waiting_requests_connect_to_a_lost_broker_at_intervals() {
+    /// A request has this effect if it looks for the broker in the short time in which that is not
+    /// connecting; some of many do.
+    const REQUESTS: usize = 200;
+    const OBSERVED: Duration = Duration::from_secs(2);
+    /// `reconnect.backoff.ms` is 100 ms; the interval of requested connections is half of it. Twice
+    /// that many connections are allowed, since a broker is known by two names for a moment.
+    const MOST_CONNECTIONS: u32 = 2 * 20 * OBSERVED.as_secs() as u32;
+    let cluster = MockCluster::new(1).unwrap();
+    cluster.create_topic("described", 1, 1).unwrap();
+    let address = cluster.bootstrap_servers();
+    let client = RawClient::new(rd::rd_kafka_type_t::RD_KAFKA_PRODUCER, &[("bootstrap.servers", &address)]);
+    assert!(client.sees_topic("described", PATIENCE));
+
+    drop(cluster);
+    let disconnecting = TcpListener::bind(&address).unwrap();
+    disconnecting.set_nonblocking(true).unwrap();
+    for _ in 0..REQUESTS {
+        client.describe_topic(c"described");
+    }
+    let mut connections = 0;
+    let start = Instant::now();
+    while start.elapsed() < OBSERVED {
+        match disconnecting.accept() {
+            Ok(_) => connections += 1,
+            Err(_) => std::thread::sleep(Duration::from_millis(1)),
+        }
+    }
+    assert!((2..=MOST_CONNECTIONS).contains(&connections), "{connections} connections in {OBSERVED:?}");
 }

@@ -1,6 +1,5 @@
 //! Metadata: responses that arrive while a client or its last broker goes away.
 
-use std::ptr::null_mut;
 use std::thread;
 use std::time::Duration;
 
@@ -22,22 +21,7 @@ fn describe_topics_response_during_destroy_is_discarded() {
         &[("bootstrap.servers", &cluster.bootstrap_servers()), ("debug", "generic,admin")],
     );
     client.gate.close("waiting for response from broker: Success");
-    // SAFETY: `client` is alive; name and options are copied; the request has its own reference to
-    // the queue.
-    unsafe {
-        // The request would go to the controller by default, which the mock cluster does not have.
-        let options =
-            rd::rd_kafka_AdminOptions_new(client.as_ptr(), rd::rd_kafka_admin_op_t::RD_KAFKA_ADMIN_OP_DESCRIBETOPICS);
-        let set = rd::rd_kafka_AdminOptions_set_broker(options, 1, null_mut(), 0);
-        assert_eq!(set, RDKafkaRespErr::RD_KAFKA_RESP_ERR_NO_ERROR);
-        let queue = rd::rd_kafka_queue_new(client.as_ptr());
-        let mut names = [c"described".as_ptr()];
-        let topics = rd::rd_kafka_TopicCollection_of_topic_names(names.as_mut_ptr(), names.len());
-        rd::rd_kafka_DescribeTopics(client.as_ptr(), topics, options, queue);
-        rd::rd_kafka_TopicCollection_destroy(topics);
-        rd::rd_kafka_AdminOptions_destroy(options);
-        rd::rd_kafka_queue_destroy(queue);
-    }
+    client.describe_topic(c"described");
     client.gate.wait_until_reached();
     client.gate.open_at("Interrupting timers");
     drop(client);

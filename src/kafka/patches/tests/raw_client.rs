@@ -153,6 +153,27 @@ impl RawClient {
         }
     }
 
+    /// Sends a DescribeTopics request to broker 1, the first of a mock cluster, once there is a
+    /// connection to it. Nobody reads the result.
+    pub fn describe_topic(&self, name: &CStr) {
+        // SAFETY: `self` keeps the client alive; name and options are copied; the request has its
+        // own reference to the queue.
+        unsafe {
+            // The request would go to the controller by default, which the mock cluster lacks.
+            let options =
+                rd::rd_kafka_AdminOptions_new(self.as_ptr(), rd::rd_kafka_admin_op_t::RD_KAFKA_ADMIN_OP_DESCRIBETOPICS);
+            let set = rd::rd_kafka_AdminOptions_set_broker(options, 1, null_mut(), 0);
+            assert_eq!(set, RDKafkaRespErr::RD_KAFKA_RESP_ERR_NO_ERROR);
+            let queue = rd::rd_kafka_queue_new(self.as_ptr());
+            let mut names = [name.as_ptr()];
+            let topics = rd::rd_kafka_TopicCollection_of_topic_names(names.as_mut_ptr(), names.len());
+            rd::rd_kafka_DescribeTopics(self.as_ptr(), topics, options, queue);
+            rd::rd_kafka_TopicCollection_destroy(topics);
+            rd::rd_kafka_AdminOptions_destroy(options);
+            rd::rd_kafka_queue_destroy(queue);
+        }
+    }
+
     pub fn subscribe(&self, topic: &CStr) {
         // SAFETY: `self` keeps the client alive; the list is owned here and copied.
         unsafe {
