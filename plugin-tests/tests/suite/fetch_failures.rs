@@ -1,11 +1,14 @@
 //! Errors in the broker's fetch responses.
 
+use std::fs;
+use std::path::Path;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, OnceLock};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use octopus_loader::{Event, NewEvent, Status};
+use octopus_loader::{Consumer, Event, NewEvent, Status, Topic};
+use octopus_testkit::{Brokers, poll};
 use serde_json::json;
 
 use crate::kafka::unique;
@@ -109,6 +112,37 @@ fn error_in(response: &mut [u8]) -> Option<&mut [u8]> {
     is_about_one.then(|| &mut response[ERROR..ERROR + 2])
 }
 
+/// A consumer that has read an event.
+fn consumer_that_has_read(topic: &Topic) -> Consumer {
+    topic.producer("").make().unwrap().push(&NewEvent::text("1")).unwrap().wait(TIMEOUT).unwrap();
+    let consumer = topic.consumer(&unique("group")).make().unwrap();
+    assert!(consumer.next(TIMEOUT).unwrap().is_some());
+    consumer
+}
+
+/// librdkafka says of a partition without a leader that it does not exist.
+#[test]
+fn lag_of_a_partition_without_leader_is_reported_as_unreachable() {
+    let folder = Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("leaderless-{}", std::process::id()));
+    let _ = fs::remove_dir_all(&folder);
+    let mut brokers = Brokers::start(&folder, 3, 1, &[]).unwrap();
+    let settings = json!({"kafka": {"bootstrap.servers": brokers.bootstrap()}, "timeout_ms": 2_000});
+    let topic = topic_of(&driver_with(settings, &Log::default()), "leaderless", 1);
+    let consumer = consumer_that_has_read(&topic);
+    assert_eq!(consumer.lag(0).unwrap(), 0);
+    let leader = brokers.leader(topic.name(), 0).unwrap();
+    brokers.kill(leader).unwrap();
+    eventually("the partition to have no leader", || brokers.leader(topic.name(), 0).is_err());
+    for _ in 0..3 {
+        let error = consumer.lag(0).unwrap_err();
+        assert_eq!((error.status, error.retriable), (Status::Unreachable, true), "{error}");
+    }
+    brokers.restart(leader).unwrap();
+    assert_eq!(poll(TIMEOUT, || consumer.lag(0).ok()), Some(0));
+    drop(brokers);
+    fs::remove_dir_all(folder).unwrap();
+}
+
 /// Brokers that close connections at once want TLS or SASL, unless they have accepted this client
 /// before: then they are being restarted.
 #[test]
@@ -116,9 +150,7 @@ fn lost_broker_of_a_consumer_is_reported_as_unreachable() {
     let kafka = ProxiedKafka::start();
     let settings = json!({"kafka": {"bootstrap.servers": kafka.bootstrap()}, "timeout_ms": 2_000});
     let topic = topic_of(&driver_with(settings, &Log::default()), "lost", 1);
-    topic.producer("").make().unwrap().push(&NewEvent::text("1")).unwrap().wait(TIMEOUT).unwrap();
-    let consumer = topic.consumer(&unique("group")).make().unwrap();
-    assert!(consumer.next(TIMEOUT).unwrap().is_some());
+    let consumer = consumer_that_has_read(&topic);
     kafka.disconnect();
     let mut errors = Vec::new();
     let started = Instant::now();

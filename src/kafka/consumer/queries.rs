@@ -44,7 +44,31 @@ impl Shared {
         }
     }
 
+    /// The first offset and the end of a partition.
     pub(super) fn offsets(&self, partition: u32, limit: Deadline) -> Result<(u64, u64)> {
+        loop {
+            match self.query_watermarks(partition, limit) {
+                Err(error) if errors::is_without_leader(&error) => self.await_leader(partition, limit, error)?,
+                result => return result,
+            }
+        }
+    }
+
+    /// Waits before the next attempt; `error` is returned if the partition does not exist.
+    fn await_leader(&self, partition: u32, limit: Deadline, error: Error) -> Result<()> {
+        const PAUSE: Duration = Duration::from_millis(100);
+        if self.client.partition_count(&self.topic, limit)?.is_none_or(|count| partition >= count) {
+            return Err(error);
+        }
+        if limit.has_passed() {
+            let operation = format_args!("waiting for a leader of partition {partition} of topic {:?}", self.topic);
+            return Err(self.client.unreachable(operation));
+        }
+        std::thread::sleep(limit.remaining(PAUSE));
+        Ok(())
+    }
+
+    fn query_watermarks(&self, partition: u32, limit: Deadline) -> Result<(u64, u64)> {
         let (mut first, mut end) = (0, 0);
         let operation = format_args!("querying the watermarks of partition {partition} of topic {:?}", self.topic);
         self.client.request(limit, operation, |timeout_ms| {

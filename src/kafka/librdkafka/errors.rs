@@ -110,10 +110,20 @@ pub fn is_retriable(code: RDKafkaErrorCode) -> bool {
 }
 
 /// Whether no broker could be reached or none responded. A request times out in a queue
-/// (`TimedOutQueue`) if no connection has sent it in time.
+/// (`TimedOutQueue`) if no connection has sent it in time, and fails (`DestroyBroker`) if the
+/// cluster has no broker of that number any more.
 pub fn is_unreachable(code: RDKafkaErrorCode) -> bool {
     use RDKafkaErrorCode::*;
-    matches!(code, BrokerTransportFailure | AllBrokersDown | Resolve | OperationTimedOut | TimedOutQueue)
+    matches!(
+        code,
+        BrokerTransportFailure | AllBrokersDown | Resolve | OperationTimedOut | TimedOutQueue | DestroyBroker
+    )
+}
+
+/// Whether librdkafka has found no leader of any of the partitions: they don't exist, or have no
+/// leader at present.
+pub fn is_without_leader(error: &Error) -> bool {
+    error.kafka_code() == Some(RDKafkaErrorCode::UnknownPartition as i32)
 }
 
 /// The error of a partition that librdkafka has removed because the topic was deleted or has fewer
