@@ -6,6 +6,7 @@ use rdkafka::config::NativeClientConfig;
 use rdkafka::error::KafkaError;
 use rdkafka::types::RDKafkaConfRes;
 
+use super::property_names::similar_property;
 use crate::config::{MASK, Properties, is_secret};
 use crate::support::error::{Error, Kind, Result};
 
@@ -21,7 +22,9 @@ pub fn native(properties: &Properties) -> Result<NativeClientConfig> {
 fn property_error(problem: RDKafkaConfRes, reason: &str, name: &str, value: &str) -> Error {
     let key = format!("kafka.{name}");
     if matches!(problem, RDKafkaConfRes::RD_KAFKA_CONF_UNKNOWN) {
-        return Error::configuration(key, "librdkafka has no property of this name; see its CONFIGURATION.md");
+        let suggestion = similar_property(name).map(|name| format!(" (did you mean {name:?}?)")).unwrap_or_default();
+        let reason = format_args!("librdkafka has no property of this name{suggestion}; see its CONFIGURATION.md");
+        return Error::configuration(key, reason);
     }
     if is_secret(name) {
         return Error::configuration(key, reason.replace(value, MASK));

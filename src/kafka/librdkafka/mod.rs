@@ -13,6 +13,7 @@ pub mod partitions;
 pub mod pinned_responses;
 #[cfg(all(target_os = "linux", any(target_arch = "x86_64", target_arch = "aarch64")))]
 mod pipe;
+mod property_names;
 pub mod queue;
 pub mod record;
 /// cbindgen:ignore
