@@ -215,6 +215,9 @@ fn persistence_evidence(code: Code, reason: &str, has_succeeded: bool) -> Option
         RDKafkaErrorCode::BrokerTransportFailure if !has_succeeded && log_messages::is_hang_up(reason) => {
             Some(Evidence::Presumed)
         }
+        RDKafkaErrorCode::BadMessage if !has_succeeded && log_messages::is_foreign_protocol(reason) => {
+            Some(Evidence::Presumed)
+        }
         _ => None,
     }
 }

@@ -30,6 +30,8 @@ mod words {
     pub const BROKER_FAILED: &str = "FAIL";
     pub const CLOSED: &str = "isconnected";
     pub const EARLY_STATES: [&str; 3] = ["SSL_HANDSHAKE", "APIVERSION_QUERY", "UP"];
+    pub const WRONG_SIZE: &str = "Invalid response size";
+    pub const FIRST_REQUEST: &str = "in state APIVERSION_QUERY";
     pub const REQUEST_ERROR: &str = "REQERR";
     pub const PRODUCER_ID: &str = "GETPID";
     pub const PRODUCE_FAILED: &str = "ProduceRequest failed";
@@ -105,6 +107,11 @@ fn rejection(message: &str) -> Option<&str> {
 pub fn is_hang_up(reason: &str) -> bool {
     reason.contains(words::CLOSED)
         && words::EARLY_STATES.iter().any(|state| reason.contains(&format!("in state {state}")))
+}
+
+/// Whether the response to a client's first request was not one of Kafka's protocol.
+pub fn is_foreign_protocol(reason: &str) -> bool {
+    reason.contains(words::WRONG_SIZE) && reason.contains(words::FIRST_REQUEST)
 }
 
 /// Whether a TLS or SASL error only says that the connection was lost during the handshake.
@@ -189,6 +196,16 @@ fn advice(reason: &str) -> Option<&'static str> {
             "the broker closes the connection at once, as one does that wants TLS or SASL at this port: see \
              kafka.security.protocol",
         )
+    } else if contains("not valid in current sasl state") {
+        Some("the broker doesn't use SASL at this port: see kafka.security.protocol and the port")
+    } else if is_foreign_protocol(reason) {
+        // The size is made of the first four bytes of the response.
+        Some(if reason.contains(&format!("{} {}", words::WRONG_SIZE, u32::from_be_bytes(*b"HTTP"))) {
+            "a web server responds at this address: see kafka.bootstrap.servers"
+        } else {
+            "what responds at this address does not speak Kafka's protocol, or wants TLS: see kafka.bootstrap.servers \
+             and kafka.security.protocol"
+        })
     } else if contains("invalid_token") {
         Some(
             "the broker refuses the token: see the permissions of its principal, aws_msk_iam.region, and this \
@@ -310,6 +327,7 @@ mod tests {
             "Certificate (subject=%s, issuer=%s) verification callback failed: %s",
             "\"FAIL\"",
             "Disconnected: SSL connection closed by peer",
+            "Invalid response size %",
             "PLAINTEXT broker listener",
             "\"SSL_HANDSHAKE\"",
             "\"UP\"",
@@ -331,6 +349,7 @@ mod tests {
             "\"[thrd:%s]: \"",
             "Failed to acquire SASL OAUTHBEARER token: %s",
             "Unsupported SASL mechanism",
+            "Request not valid in current SASL state",
             "SASL authentication error",
             "certificate verify failed",
             "Timed out",

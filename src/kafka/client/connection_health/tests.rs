@@ -5,11 +5,11 @@ use super::*;
 /// Errors of librdkafka 2.12.1 with real brokers: the code, the text, whether brokers had accepted
 /// the client before; and what they mean: the evidence that they persist, and the setting that the
 /// advice names.
-const OBSERVED: [(Native, &str, bool, Option<Evidence>, &str); 16] = {
+const OBSERVED: [(Native, &str, bool, Option<Evidence>, &str); 19] = {
     use Evidence::{Presumed, Reported};
     use Native::{
-        RD_KAFKA_RESP_ERR__AUTHENTICATION as AUTHENTICATION, RD_KAFKA_RESP_ERR__SSL as SSL,
-        RD_KAFKA_RESP_ERR__TRANSPORT as TRANSPORT,
+        RD_KAFKA_RESP_ERR__AUTHENTICATION as AUTHENTICATION, RD_KAFKA_RESP_ERR__BAD_MSG as BAD_MESSAGE,
+        RD_KAFKA_RESP_ERR__SSL as SSL, RD_KAFKA_RESP_ERR__TRANSPORT as TRANSPORT,
     };
     [
         (
@@ -103,6 +103,30 @@ const OBSERVED: [(Native, &str, bool, Option<Evidence>, &str); 16] = {
             true,
             Some(Reported),
             "kafka.sasl.password",
+        ),
+        (
+            AUTHENTICATION,
+            "sasl_plaintext://h:1/bootstrap: SASL PLAIN mechanism handshake failed: Broker: Request not valid in current \
+             SASL state: broker's supported mechanisms:  (after 1ms in state AUTH_HANDSHAKE)",
+            false,
+            Some(Reported),
+            "doesn't use SASL at this port",
+        ),
+        (
+            BAD_MESSAGE,
+            "h:1/bootstrap: Receive failed: Invalid response size 1213486160 (0..100000000): increase \
+             receive.message.max.bytes (after 0ms in state APIVERSION_QUERY)",
+            false,
+            Some(Presumed),
+            "web server",
+        ),
+        (
+            BAD_MESSAGE,
+            "h:1/bootstrap: Receive failed: Invalid response size 352518912 (0..100000000): increase \
+             receive.message.max.bytes (after 0ms in state APIVERSION_QUERY)",
+            false,
+            Some(Presumed),
+            "kafka.security.protocol",
         ),
         (
             AUTHENTICATION,
