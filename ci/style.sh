@@ -15,12 +15,23 @@ readonly jscpd_version=5.3.2
 tools=${CARGO_TARGET_DIR:-target}/tools/jscpd-$jscpd_version
 exceptions=ci/style/duplicates.json
 
+require() { # command, packages: fails if the command is missing
+    command -v "$1" >/dev/null && return
+    echo "ci/style.sh: $1 is missing; install $2" >&2
+    exit 1
+}
+
+install_jscpd() {
+    [[ -x $tools/node_modules/.bin/jscpd ]] && return
+    require npm 'nodejs and npm'
+    mkdir -p "$tools"
+    npm install --silent --no-fund --no-audit --prefix "$tools" --save-exact "jscpd@$jscpd_version" >&2 || {
+        echo "ci/style.sh: npm could not install jscpd $jscpd_version in $tools" >&2
+        exit 1
+    }
+}
+
 jscpd() { # argument...: runs jscpd on the sources of this folder
-    if [[ ! -x $tools/node_modules/.bin/jscpd ]]; then
-        command -v npm >/dev/null || { echo 'ci/style.sh: npm is missing; install nodejs and npm' >&2; exit 1; }
-        mkdir -p "$tools"
-        npm install --silent --no-fund --no-audit --prefix "$tools" --save-exact "jscpd@$jscpd_version" >&2
-    fi
     "$tools/node_modules/.bin/jscpd" --config ci/style/jscpd.json --baseline "$exceptions" "$@" \
         src plugin-tests include ci build.rs
 }
@@ -72,6 +83,10 @@ self_test() {
     [[ $failed == 0 ]] && echo 'ci/style.sh: each of 4 planted problems is noticed'
 }
 
+require python3 python3
+case ${1-} in
+'' | --accept | --self-test) install_jscpd ;;
+esac
 case ${1-} in
 '') python3 ci/style/check.py && duplicates && echo 'ci/style.sh: no duplicated block beside the exceptions' ;;
 --accept) jscpd --update-baseline --reporters silent ;;

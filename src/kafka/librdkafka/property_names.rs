@@ -41,8 +41,8 @@ fn table() -> String {
     // SAFETY: the stream has written `size` bytes to `text`.
     let bytes = unsafe { std::slice::from_raw_parts(text.cast::<u8>(), size) };
     let table = String::from_utf8_lossy(bytes).into_owned();
-    // SAFETY: the stream has allocated `text` with malloc, for its user to free; `bytes` is not used
-    // again.
+    // SAFETY: the stream has allocated `text` with malloc, for its user to free, and `bytes` is not
+    // used again.
     unsafe { libc::free(text.cast()) };
     table
 }
