@@ -13,23 +13,24 @@
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
+built=$(ci/target.sh)
 # One build, so that both sides have the same version of librdkafka.
 cargo build --release --locked --workspace --bins
 through_cpp=()
 if [[ -n ${OCTOPUS_CPP_LIBRARY:-} ]]; then
-    mkdir -p target/bench-cpp
+    mkdir -p "$built/bench-cpp"
     cargo build --release --locked -p octopus --features diaspora
-    cp target/release/liboctopus.so target/bench-cpp/liboctopus.so
-    ci/diaspora.sh --compile plugin-tests/diaspora/bench.cpp target/bench-cpp/bench
-    through_cpp=(--cpp target/bench-cpp/bench "$OCTOPUS_CPP_LIBRARY" "$PWD/target/bench-cpp/liboctopus.so")
+    cp "$built/release/liboctopus.so" "$built/bench-cpp/liboctopus.so"
+    ci/diaspora.sh --compile plugin-tests/diaspora/bench.cpp "$built/bench-cpp/bench"
+    through_cpp=(--cpp "$built/bench-cpp/bench" "$OCTOPUS_CPP_LIBRARY" "$built/bench-cpp/liboctopus.so")
 else
     echo 'skipped: the C++ API: OCTOPUS_CPP_LIBRARY is not set to the library of C++ Octopus' >&2
 fi
 cargo build --release --locked
-export OCTOPUS_LIBRARY=$PWD/target/release/liboctopus.so
+export OCTOPUS_LIBRARY=$built/release/liboctopus.so
 # Deletes the segments of deleted topics at once, since topics have some hundred megabytes.
 export KAFKA_OPTIONS="--set log.segment.delete.delay.ms=1000 ${KAFKA_OPTIONS:-}"
-ci/with-kafka.sh target/release/bench "${through_cpp[@]}" "$@"
+ci/with-kafka.sh "$built/release/bench" --out "$built/bench" "${through_cpp[@]}" "$@"
 if [[ " $* " == *' --check '* ]]; then
     ci/resources.sh "$OCTOPUS_LIBRARY"
 fi

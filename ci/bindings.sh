@@ -24,7 +24,7 @@ fail() {
 
 folder=$(mktemp -d)
 trap 'rm -rf "$folder"' EXIT
-target=${CARGO_TARGET_DIR:-target}
+target=$(ci/target.sh)
 
 # Another version writes other text, so the one of the system is used only if it is the same.
 find_bindgen() {

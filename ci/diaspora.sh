@@ -10,7 +10,8 @@ set -euo pipefail
 cd "$(dirname "$0")/.."
 
 readonly on_one_kafka=(components producing consuming selections driver)
-readonly out=$PWD/target/diaspora
+built=$(ci/target.sh)
+readonly built out=$built/diaspora
 readonly library=$out/liboctopus.so
 readonly limited=(timeout --kill-after=5 600)
 failures=0
@@ -51,7 +52,7 @@ build() {
     mkdir -p "$out"
     cargo build --locked -p octopus --features diaspora
     # A copy, since cargo replaces the library when another step builds it without the adapter.
-    cp target/debug/liboctopus.so "$library"
+    cp "$built/debug/liboctopus.so" "$library"
     ci/symbols.sh "$library" --with-diaspora
     local program
     for program in "${on_one_kafka[@]}" expiring interchange; do

@@ -21,7 +21,7 @@ give_up() {
 # installs.
 install_tools() { # sets `tools`
     local store
-    store=$(realpath -m "${CARGO_TARGET_DIR:-target}/tools")
+    store=$(ci/target.sh)/tools
     tools=$store/docs-$(cat "${pins[@]}" | sha256sum | cut -c1-16)
     mkdir -p "$store"
     if [[ ! -e $tools/complete ]]; then

@@ -13,5 +13,6 @@ cd "$(dirname "$0")/.."
 ci/kafka.sh --jars-only >/dev/null
 # Builds the tests, too, since some rows run tests.
 cargo build --locked --workspace --all-targets
-mkdir -p target/tmp/faults
-exec target/debug/faults --table target/tmp/faults/table.md "$@"
+built=$(ci/target.sh)
+mkdir -p "$built/tmp/faults"
+exec "$built/debug/faults" --table "$built/tmp/faults/table.md" "$@"

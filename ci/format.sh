@@ -26,7 +26,8 @@ is_pinned() { # command
 }
 
 find_clang_format() {
-    local tools=${CARGO_TARGET_DIR:-target}/tools/clang-format-$version
+    local tools
+    tools=$(ci/target.sh)/tools/clang-format-$version
     for clang_format in clang-format "clang-format-${version%%.*}" "$tools/bin/clang-format"; do
         ! is_pinned "$clang_format" || return 0
     done

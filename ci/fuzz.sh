@@ -67,7 +67,8 @@ printf '=== building with %s ===\n' "$(rustc ${toolchain:++$toolchain} --version
         OCTOPUS_LIBRDKAFKA_CFLAGS='-fsanitize-coverage=trace-pc' \
         cargo ${toolchain:++$toolchain} fuzz build --fuzz-dir .)
 host=$(rustc -vV | sed -n 's/^host: //p')
-programs=plugin-tests/fuzz/target/$host/release
+results=$(ci/target.sh)/fuzz
+programs=$(ci/target.sh plugin-tests/fuzz)/$host/release
 
 max_length() { # target: the size of an input above which no new coverage is found
     case $1 in
@@ -79,7 +80,7 @@ max_length() { # target: the size of an input above which no new coverage is fou
 }
 
 fuzz() { # target
-    local target=$1 work=target/fuzz/$1 dictionary=plugin-tests/fuzz/dictionaries/$1.dict options
+    local target=$1 work=$results/$1 dictionary=plugin-tests/fuzz/dictionaries/$1.dict options
     mkdir -p "$work/broken"
     options=(-max_len="$(max_length "$target")" -timeout=30 -rss_limit_mb=4096 -print_final_stats=1)
     # Threads of Octopus allocate while an input runs, so leaks are checked at the end only.
@@ -95,7 +96,7 @@ fuzz() { # target
 }
 
 minimize() { # target
-    local target=$1 work=target/fuzz/$1 corpus=plugin-tests/fuzz/corpus/$1 count
+    local target=$1 work=$results/$1 corpus=plugin-tests/fuzz/corpus/$1 count
     mkdir -p "$work/corpus"
     # A copy, since a running fuzzer replaces inputs by shorter ones.
     rm -rf "$work/fewest" "$work/all"
@@ -118,7 +119,7 @@ minimize() { # target
 }
 
 corpus_size() { # target: the number of inputs in its corpus
-    find "target/fuzz/$1/corpus" -type f | wc -l
+    find "$results/$1/corpus" -type f | wc -l
 }
 
 summary=()
@@ -131,10 +132,10 @@ for target in "${chosen[@]}"; do
     fi
     result=passed
     started=$SECONDS
-    mkdir -p "target/fuzz/$target/corpus"
+    mkdir -p "$results/$target/corpus"
     before=$(corpus_size "$target")
     fuzz "$target" || { result=FAILED; status=1; }
-    done_runs=$(sed -n 's/^stat::number_of_executed_units: *//p' "target/fuzz/$target/log")
+    done_runs=$(sed -n 's/^stat::number_of_executed_units: *//p' "$results/$target/log")
     summary+=("$(printf '%-14s %10s inputs %6d s %6d new in the corpus   %s' "$target" "${done_runs:-?}" \
         $((SECONDS - started)) $(($(corpus_size "$target") - before)) "$result")")
 done

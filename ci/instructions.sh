@@ -10,5 +10,6 @@ cd "$(dirname "$0")/.."
 
 cargo build --release --locked --workspace --bins
 cargo build --release --locked
-export OCTOPUS_LIBRARY=$PWD/target/release/liboctopus.so
-exec target/release/bench --instructions plugin-tests/bench/instructions.json "$@"
+built=$(ci/target.sh)
+export OCTOPUS_LIBRARY=$built/release/liboctopus.so
+exec "$built/release/bench" --instructions plugin-tests/bench/instructions.json "$@"

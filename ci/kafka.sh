@@ -105,7 +105,8 @@ needs_zookeeper() { [[ $kafka_version =~ ^(2\.|3\.[0-2]\.) ]]; }
 # --- Kafka's jars ---------------------------------------------------------------------------------
 
 root=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
-readonly store=$root/target/kafka
+store=$("$root/ci/target.sh")/kafka
+readonly store
 libs=
 
 # Kafka's jars don't depend on a logging backend, so the POM adds the binding of slf4j to log4j. Old

@@ -13,7 +13,8 @@ set -euo pipefail
 cd "$(dirname "$0")/.."
 
 readonly patches=$PWD/src/kafka/patches
-readonly out=$PWD/target/librdkafka
+out=$(ci/target.sh)/librdkafka
+readonly out
 # Without the crates of AWS, which take long to compile and which no test of a patch uses.
 readonly features=(--no-default-features --features oidc,patched,tls,zstd)
 

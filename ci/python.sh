@@ -5,7 +5,8 @@ set -euo pipefail
 cd "$(dirname "$0")/.."
 
 readonly packages=(diaspora-event-sdk==0.5.1 globus-sdk==4.5.0 kafka-python==2.3.3)
-readonly store=$PWD/target/python
+store=$(ci/target.sh)/python
+readonly store
 
 give_up() {
     echo "python.sh: $*" >&2

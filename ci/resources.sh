@@ -6,7 +6,7 @@
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
-library=$(realpath "${1:-target/release/liboctopus.so}")
+library=$(realpath "${1:-$(ci/target.sh)/release/liboctopus.so}")
 if [[ -z ${INSIDE_KAFKA:-} ]]; then
     exec env INSIDE_KAFKA=1 KAFKA_OPTIONS='--brokers 3' ci/with-kafka.sh "$0" "$library"
 fi

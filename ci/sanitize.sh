@@ -48,7 +48,8 @@ prepare() { # address, thread or valgrind
     mode=$1
     command -v cargo >/dev/null || lack 'cargo is not installed'
     command -v cc >/dev/null || lack 'cc is not installed'
-    out=$PWD/target/$mode
+    built=$(ci/target.sh)
+    out=$built/$mode
     reports=$out/reports
     cargo_flags=()
     # The sanitizers walk the frames at each allocation; without frame pointers the stacks are short
@@ -113,9 +114,9 @@ prepare() { # address, thread or valgrind
 # reuses that of the debug build, if it exists.
 reuse_openssl() {
     local made
-    made=$(ls -td target/debug/build/openssl-sys-*/out/openssl-build/install 2>/dev/null | head -1) || return 0
+    made=$(ls -td "$built"/debug/build/openssl-sys-*/out/openssl-build/install 2>/dev/null | head -1) || return 0
     [[ -e $made/lib/libssl.a ]] || return 0
-    export OPENSSL_NO_VENDOR=1 OPENSSL_STATIC=1 OPENSSL_DIR=$PWD/$made
+    export OPENSSL_NO_VENDOR=1 OPENSSL_STATIC=1 OPENSSL_DIR=$made
 }
 
 build() { # cargo's arguments; build scripts and proc macros may leak

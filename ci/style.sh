@@ -12,7 +12,7 @@ set -euo pipefail
 cd "$(dirname "$0")/.."
 
 readonly jscpd_version=5.3.2
-tools=${CARGO_TARGET_DIR:-target}/tools/jscpd-$jscpd_version
+tools=$(ci/target.sh)/tools/jscpd-$jscpd_version
 exceptions=ci/style/duplicates.json
 
 require() { # command, packages: fails if the command is missing

@@ -27,7 +27,8 @@ for argument; do
 done
 
 export CARGO_TERM_COLOR=${CARGO_TERM_COLOR:-never} PYTHONDONTWRITEBYTECODE=1
-readonly unpatched=plugin-tests/aws,plugin-tests/oidc,plugin-tests/tls,plugin-tests/zstd
+built=$(ci/target.sh)
+readonly built unpatched=plugin-tests/aws,plugin-tests/oidc,plugin-tests/tls,plugin-tests/zstd
 summary=()
 step_started=$SECONDS
 step=''
@@ -113,10 +114,11 @@ check_programs() {
 # Checked first, since the errors of a full disk rarely name it.
 check_disk() {
     local available
-    available=$(($(df --output=avail -k . | tail -1) / 1024 / 1024))
+    mkdir -p "$built"
+    available=$(($(df --output=avail -k "$built" | tail -1) / 1024 / 1024))
     printf 'free on the disk: %d GB\n' "$available"
     if [[ $extent == full ]] && ((available < needed_gb)); then
-        echo "missing: a full run needs $needed_gb GB on the disk of $PWD" >&2
+        echo "missing: a full run needs $needed_gb GB on the disk of $built" >&2
         return 1
     fi
 }
@@ -166,7 +168,7 @@ python3 ci/python-bindings.py --check
 finish
 
 # Runs the tests of the Python package on the embedded Kafka, or on OCTOPUS_TEST_KAFKA.
-python_tests=(timeout --kill-after=10 600 env PYTHONPATH=plugin-tests/python OCTOPUS_LIBRARY="$PWD/target/debug/deps/liboctopus.so"
+python_tests=(timeout --kill-after=10 600 env PYTHONPATH=plugin-tests/python OCTOPUS_LIBRARY="$built/debug/deps/liboctopus.so"
     python3 -m unittest discover -s plugin-tests/python/tests -t plugin-tests/python)
 
 if [[ $extent == without-java ]]; then
@@ -185,7 +187,7 @@ if [[ $extent == without-java ]]; then
 
     begin 'quickstart on the embedded Kafka'
     cargo build --workspace --example quickstart --locked
-    target/debug/examples/quickstart
+    "$built/debug/examples/quickstart"
     finish
 
     begin 'models of concurrent code (loom)'
@@ -215,16 +217,16 @@ finish
 
 begin 'tests on a real Kafka and on the embedded Kafka'
 cargo build --workspace --all-targets --locked
-rm -rf target/tmp/logs
-mkdir -p target/tmp/logs
+rm -rf "$built/tmp/logs"
+mkdir -p "$built/tmp/logs"
 # The tests mostly wait, so more threads than cores are used.
-cargo test --workspace --locked -- --test-threads=4 2>&1 | tee target/tmp/logs/output.log
+cargo test --workspace --locked -- --test-threads=4 2>&1 | tee "$built/tmp/logs/output.log"
 finish
 
 begin 'the Python package on a real Kafka'
 # The address is the last argument, which with-kafka.sh appends.
 ci/with-kafka.sh bash -c 'OCTOPUS_TEST_KAFKA=${!#} "${@:1:$#-1}"' python-tests "${python_tests[@]}" 2>&1 |
-    tee target/tmp/logs/python.log
+    tee "$built/tmp/logs/python.log"
 finish
 
 begin 'a share of each row of the fault matrix'
@@ -242,11 +244,11 @@ finish
 
 begin 'no secrets in the output of the tests'
 ci/secrets.sh --self-test
-ci/secrets.sh target/tmp/logs
+ci/secrets.sh "$built/tmp/logs"
 finish
 
 begin 'exported symbols (debug build)'
-ci/symbols.sh target/debug/deps/liboctopus.so
+ci/symbols.sh "$built/debug/deps/liboctopus.so"
 finish
 
 begin 'the C++ Diaspora API, if it is installed'
@@ -280,7 +282,7 @@ if [[ $extent == full ]]; then
     finish
 
     begin 'exported symbols (release build)'
-    ci/symbols.sh target/release/liboctopus.so
+    ci/symbols.sh "$built/release/liboctopus.so"
     finish
 
     begin 'quickstart on the embedded Kafka'

@@ -12,6 +12,7 @@ A driver connects to nothing when it is created, so its hosts need not exist.
 """
 
 import copy
+import functools
 import json
 import os
 import re
@@ -40,14 +41,21 @@ REJECTED: dict[str, Options] = {
 }
 
 
+@functools.cache
+def target_folder(root: Path) -> Path:
+    """The folder that cargo builds into."""
+    printed = subprocess.run([root / "ci/target.sh"], check=True, stdout=subprocess.PIPE, text=True).stdout
+    return Path(printed.strip())
+
+
 class OptionsTest:
     """The compiled program, and the files that take the place of those in options."""
 
     def __init__(self, root: Path, folder: Path, bootstrap: str | None) -> None:
         self.folder = folder
         self.bootstrap = bootstrap
-        target = Path(os.environ.get("CARGO_TARGET_DIR", root / "target"))
-        self.library = Path(os.environ.get("OCTOPUS_LIBRARY", target / "release/liboctopus.so")).resolve()
+        built = target_folder(root) / "release/liboctopus.so"
+        self.library = Path(os.environ.get("OCTOPUS_LIBRARY", built)).resolve()
         if not self.library.is_file():
             raise OSError(f"there is no {self.library}; build it with: cargo build --release -p octopus")
         self.program = folder / "options"

@@ -20,7 +20,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from markers import check_page, needs_of
-from options import CALL, OptionsTest
+from options import CALL, OptionsTest, target_folder
 from pages import ADDRESS, Block, Page, files_of, read_page
 
 PAGE_SECONDS = 600.0
@@ -58,7 +58,10 @@ class Shell:
         """A file with the block at the lines that it has on the page, for bash's messages."""
         script = self.folder / str(block.line) / self.page
         script.parent.mkdir(parents=True)
-        script.write_text("\n" * block.line + block.text.replace(ADDRESS, self.bootstrap or ADDRESS))
+        text = block.text.replace(ADDRESS, self.bootstrap or ADDRESS)
+        # Pages call cargo's folder as it is by default.
+        text = re.sub(r"(\$PWD/)?\btarget/", f"{target_folder(self.root)}/", text)
+        script.write_text("\n" * block.line + text)
         return script
 
     def output_of(self, block: Block) -> str:

@@ -8,7 +8,7 @@ use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
 use crate::proxy::{NetworkFault, Proxy};
-use crate::tools::{SCRIPT, START_LIMIT, kafka_tool, kcat, run};
+use crate::tools::{SCRIPT, START_LIMIT, kafka_tool, kcat, run, set_environment};
 use crate::{Failure, OrFail as _, Result, check, eventually};
 
 /// How long a prepared broker may take to start, and a topic's replicas to be in sync.
@@ -104,6 +104,7 @@ impl Brokers {
         broker.starts += 1;
         let log = File::create(&log).or_fail(format_args!("creating {}", log.display()))?;
         let mut become_broker = Command::new(SCRIPT);
+        set_environment(&mut become_broker);
         become_broker.args(["--run", &(number + 1).to_string(), "--dir"]).arg(&self.folder).stdin(Stdio::null());
         become_broker.stdout(log.try_clone().or_fail("sharing the log")?).stderr(log);
         broker.process = Some(become_broker.spawn().or_fail(format_args!("starting broker {number}"))?);

@@ -7,7 +7,7 @@ use std::sync::{LazyLock, Mutex, PoisonError, mpsc};
 use std::time::Duration;
 use std::{env, fs, thread};
 
-use crate::tools::{SCRIPT, START_LIMIT};
+use crate::tools::{SCRIPT, START_LIMIT, set_environment};
 use crate::{Failure, OrFail as _, Result, check, poll};
 
 /// Longer than the script waits for the brokers to exit before it kills them.
@@ -52,13 +52,10 @@ impl Kafka {
     /// Starts separate brokers through `ci/kafka.sh` with these arguments. Dropping the value ends
     /// them.
     pub fn start(args: &[&str]) -> Result<Kafka> {
-        let mut script = Command::new(SCRIPT)
-            .args(args)
-            .env_remove("LD_LIBRARY_PATH")
-            .stdin(Stdio::piped())
-            .stdout(Stdio::piped())
-            .spawn()
-            .or_fail(format_args!("running {SCRIPT}"))?;
+        let mut script = Command::new(SCRIPT);
+        set_environment(&mut script);
+        script.args(args).stdin(Stdio::piped()).stdout(Stdio::piped());
+        let mut script = script.spawn().or_fail(format_args!("running {SCRIPT}"))?;
         let stdout = script.stdout.take().expect("stdout is piped");
         // Constructed before anything can fail, so that its `drop` ends the script.
         let mut kafka = Kafka { bootstrap: String::new(), internal: String::new(), script: Mutex::new(Some(script)) };

@@ -12,7 +12,7 @@ mod polling;
 pub mod proxy;
 pub mod tools;
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{SystemTime, UNIX_EPOCH};
 use std::{fs, process};
@@ -30,10 +30,18 @@ pub fn unique(name: &str) -> String {
     format!("{name}-{}-{}-{count}", now.as_millis(), process::id())
 }
 
+/// The folder that cargo has built this program in, which it marks as a cache. Builds with a
+/// sanitizer are in folders inside it.
+pub fn target_folder() -> Result<PathBuf> {
+    let program = std::env::current_exe().or_fail("looking for this program")?;
+    let folder = program.ancestors().filter(|folder| folder.join("CACHEDIR.TAG").is_file()).last();
+    folder.map(Path::to_owned).ok_or_else(|| Failure(format!("{} is in no target folder of cargo", program.display())))
+}
+
 /// Returns a folder of this name in `target/tmp`, and creates it if it does not exist.
 fn scratch_folder(name: &str) -> Result<PathBuf> {
     // cargo defines CARGO_TARGET_TMPDIR for integration tests only.
-    let folder = PathBuf::from(concat!(env!("CARGO_MANIFEST_DIR"), "/../../target/tmp")).join(name);
+    let folder = target_folder()?.join("tmp").join(name);
     fs::create_dir_all(&folder).or_fail(format_args!("creating {}", folder.display()))?;
     folder.canonicalize().or_fail(format_args!("resolving {}", folder.display()))
 }

@@ -122,7 +122,10 @@ impl Drop for Service {
 fn python() -> &'static str {
     static FOUND: LazyLock<String> = LazyLock::new(|| {
         let script = concat!(env!("CARGO_MANIFEST_DIR"), "/../ci/python.sh");
-        let output = Command::new(script).stderr(Stdio::inherit()).output().unwrap();
+        // A build with a sanitizer does not install the packages again.
+        let mut install = Command::new(script);
+        install.env("CARGO_TARGET_DIR", octopus_testkit::target_folder().unwrap());
+        let output = install.stderr(Stdio::inherit()).output().unwrap();
         assert!(output.status.success(), "{script} failed, see its output");
         String::from_utf8(output.stdout).unwrap().trim().to_owned()
     });
