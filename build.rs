@@ -47,7 +47,7 @@ fn compile_librdkafka() {
     build.compile().unwrap_or_else(|why| panic!("\n\n{why}\n"));
 }
 
-/// Compiles the driver "octopus" of the C++ Diaspora Streaming API (src/diaspora) against an
+/// Compiles the driver "octopus" of the C++ Diaspora Stream API (src/diaspora) against an
 /// installed diaspora-stream-api.
 #[cfg(feature = "diaspora")]
 mod diaspora {

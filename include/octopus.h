@@ -1,6 +1,6 @@
 /**
  * @file octopus.h
- * @brief The C ABI of Octopus, a plugin that connects the Diaspora Streaming API to Kafka.
+ * @brief The C ABI of Octopus, a plugin that connects the Diaspora Stream API to Kafka.
  *
  * Load liboctopus.so with dlopen, or link it. Call octopus_register: it returns a table of
  * functions for each type of object. octopus.hpp wraps this header for C++17.
@@ -15,8 +15,8 @@
  *   what it keeps of its arguments. Texts and bytes that it returns are valid until the object that
  *   they belong to is released.
  * - Threads: any thread may call any function, several threads also with the same handle. A plugin
- *   thread is a thread that calls a callback of the host; there, functions that would wait return
- *   OCTOPUS_WOULD_DEADLOCK or OCTOPUS_WOULD_BLOCK.
+ *   thread is a thread that the plugin created, except those of thread pools; there, functions that
+ *   would wait return OCTOPUS_WOULD_DEADLOCK or OCTOPUS_WOULD_BLOCK.
  * - Callbacks: a struct of `function`, `context` and `destroy`. The plugin owns the context and
  *   calls `destroy` once. A callback must not unwind.
  * - Growth: structs and tables that begin with `size` grow at their end. The host sets `size` of
@@ -1078,7 +1078,8 @@ typedef struct octopus_driver_api {
      *
      * Open consumers continue with the next record, after `OCTOPUS_RECORDS_LOST` if they had not
      * read all records. With a topic service, the service recreates the topic: its offsets begin
-     * at 0 again, and its producers and consumers must be created again.
+     * at 0 again, and open producers and consumers continue with the new topic
+     * (docs/reliability.md, "Recreated topics").
      *
      * @param driver The driver.
      * @param name The name of the topic.
@@ -1216,7 +1217,7 @@ typedef struct octopus_consumer_args {
  * Functions of topics.
  *
  * Any thread may call them, several threads also at the same time; `release` must be the last use
- * of the handle. None of them waits for a broker.
+ * of the handle. Only `make_producer` may wait for a broker, at most 1 s.
  *
  * @since 0.1
  */
@@ -1275,7 +1276,9 @@ typedef struct octopus_topic_api {
      * - `OCTOPUS_COMPONENT` if the host's selector can't be created
      * - `OCTOPUS_KAFKA` if librdkafka rejects the properties
      *
-     * @note Does not wait for a broker: the client connects in the background.
+     * @note Asks a broker for the topic's metadata if the client that it shares knows the topic
+     * already, and waits at most 1 s for that. Otherwise it does not wait for a broker: the client
+     * connects in the background.
      */
     octopus_status (*make_producer)(const struct octopus_topic *topic,
                                     const struct octopus_producer_args *args,
@@ -2374,6 +2377,8 @@ typedef struct octopus_api {
 
 /**
  * The producer or consumer was closed before; the handle can only be released.
+ *
+ * Of a pull also: the consumer was unsubscribed; it can still be closed.
  */
 #define OCTOPUS_CLOSED 3
 
@@ -2456,7 +2461,10 @@ typedef struct octopus_api {
 #define OCTOPUS_KAFKA -11
 
 /**
- * The event's partition was revoked since the event was read; the acknowledgement has no effect.
+ * The event's partition was revoked since the event was read.
+ *
+ * The acknowledgement has no effect, unless this consumer gets the partition back before another
+ * member had it.
  */
 #define OCTOPUS_STALE -12
 

@@ -1,4 +1,4 @@
-//! Octopus: a Kafka backend for the Diaspora Streaming API, as a plugin with a C ABI.
+//! Octopus: a Kafka backend for the Diaspora Stream API, as a plugin with a C ABI.
 //!
 //! The library exports one symbol, `octopus_register` ([`abi`]). A module uses the modules below it
 //! in this list, and none above; docs/architecture.md describes each.

@@ -42,7 +42,8 @@ public:
     }
 
     /// Creates a producer. Producers of one driver with the same properties share a Kafka client,
-    /// unless the option `client` is `"dedicated"`. Does not wait for a broker.
+    /// unless the option `client` is `"dedicated"`. If that client knows the topic already, it asks
+    /// a broker for its metadata, for at most a second.
     ///
     /// @param options The options.
     /// @return The producer.

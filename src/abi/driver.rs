@@ -256,7 +256,8 @@ pub struct octopus_driver_api {
     ///
     /// Open consumers continue with the next record, after `OCTOPUS_RECORDS_LOST` if they had not
     /// read all records. With a topic service, the service recreates the topic: its offsets begin
-    /// at 0 again, and its producers and consumers must be created again.
+    /// at 0 again, and open producers and consumers continue with the new topic
+    /// (docs/reliability.md, "Recreated topics").
     ///
     /// @param driver The driver.
     /// @param name The name of the topic.

@@ -27,6 +27,8 @@ pub const OCTOPUS_TIMED_OUT: octopus_status = 1;
 /// It can be acknowledged.
 pub const OCTOPUS_END_OF_TOPIC: octopus_status = 2;
 /// The producer or consumer was closed before; the handle can only be released.
+///
+/// Of a pull also: the consumer was unsubscribed; it can still be closed.
 pub const OCTOPUS_CLOSED: octopus_status = 3;
 /// The call would have to wait, and must not wait here.
 ///
@@ -71,7 +73,10 @@ pub const OCTOPUS_RECORDS_LOST: octopus_status = -10;
 ///
 /// `octopus_error_api::kafka_code` has the code; it is 0 for the topic service.
 pub const OCTOPUS_KAFKA: octopus_status = -11;
-/// The event's partition was revoked since the event was read; the acknowledgement has no effect.
+/// The event's partition was revoked since the event was read.
+///
+/// The acknowledgement has no effect, unless this consumer gets the partition back before another
+/// member had it.
 pub const OCTOPUS_STALE: octopus_status = -12;
 /// The call would wait for the thread that it is made on: a plugin thread, or a thread that runs a
 /// task of the same thread pool.

@@ -134,7 +134,7 @@ unsafe impl Growing for octopus_consumer_args {}
 /// Functions of topics.
 ///
 /// Any thread may call them, several threads also at the same time; `release` must be the last use
-/// of the handle. None of them waits for a broker.
+/// of the handle. Only `make_producer` may wait for a broker, at most 1 s.
 ///
 /// @since 0.1
 #[repr(C)]
@@ -196,7 +196,9 @@ pub struct octopus_topic_api {
     /// - `OCTOPUS_COMPONENT` if the host's selector can't be created
     /// - `OCTOPUS_KAFKA` if librdkafka rejects the properties
     ///
-    /// @note Does not wait for a broker: the client connects in the background.
+    /// @note Asks a broker for the topic's metadata if the client that it shares knows the topic
+    /// already, and waits at most 1 s for that. Otherwise it does not wait for a broker: the client
+    /// connects in the background.
     pub make_producer: Option<
         unsafe extern "C" fn(
             topic: *const octopus_topic,

@@ -73,7 +73,7 @@ const ROWS: &[Row] = &[
     Row { number: 9, fault: "in-flight limit reached", invariant: "push waits, then fails with a reason; memory bounded", runs: (1, 3), step: Step::SelfContained(in_flight_limit::run) },
     Row { number: 10, fault: "no reachable broker", invariant: "every call ends within its time limit and names the address", runs: (1, 3), step: Step::SelfContained(no_broker::run) },
     Row { number: 11, fault: "consumer killed after a random acknowledgement", invariant: "the next one starts no later than after the last acknowledged event", runs: (1, 5), step: Step::SharedBrokers(1, consumers::killed) },
-    Row { number: 12, fault: "acknowledgements out of order, and from an earlier assignment", invariant: "the highest counts, stale ones change nothing", runs: (1, 5), step: Step::SharedBrokers(1, consumers::out_of_order) },
+    Row { number: 12, fault: "acknowledgements out of order, and from an earlier assignment", invariant: "the highest counts; one of a partition that another member had meanwhile changes nothing", runs: (1, 5), step: Step::SharedBrokers(1, consumers::out_of_order) },
     Row { number: 13, fault: "members join and leave every 2 s", invariant: "all events delivered, only unacknowledged ones again", runs: (1, 3), step: Step::SharedBrokers(1, consumers::rebalances) },
     Row { number: 14, fault: "topic deleted, recreated, given more partitions; records expired", invariant: "an error or a documented reset, no silent loss", runs: (1, 3), step: Step::SharedBrokers(1, topics::run) },
     Row { number: 15, fault: "malformed records", invariant: "an error on that event, the next is read", runs: (1, 2), step: Step::SharedBrokers(1, records::malformed) },
@@ -94,7 +94,7 @@ const ROWS: &[Row] = &[
     Row { number: 30, fault: "transactions: markers, aborted, open, last", invariant: "nothing aborted is delivered, the lag is 0 in the end", runs: (1, 2), step: Step::SelfContained(others::transactions) },
     Row { number: 31, fault: "members of a group stop, continue, join, leave: static, cooperative-sticky, KIP-848", invariant: "no event lost, no member without events, no busy loop; close without an error", runs: (1, 3), step: Step::SharedBrokers(1, members::run) },
     Row { number: 32, fault: "certificates, credentials, tokens, service authorization that change while running", invariant: "used without a new driver", runs: (1, 2), step: Step::SelfContained(others::renewed_credentials) },
-    Row { number: 33, fault: "Kafka 2.8, 3.6, 3.9, 4.0 and the newest", invariant: "the same on each", runs: (1, 1), step: Step::SelfContained(others::versions) },
+    Row { number: 33, fault: "Kafka 2.8.2, 3.6.2, 3.9.1, 4.0.0 and 4.4.0", invariant: "the same on each", runs: (1, 1), step: Step::SelfContained(others::versions) },
     Row { number: 34, fault: "a broker that lacks records becomes the leader (unclean election)", invariant: "reported; the new leader's records are read once and in order", runs: (1, 2), step: Step::SharedBrokers(3, unclean_election::run) },
     Row { number: 35, fault: "no broker at all for 10 to 60 s, under the members of a group", invariant: "no process keeps a CPU busy; events flow again within 15 s", runs: (1, 3), step: Step::OwnProcess(outage::run) },
 ];

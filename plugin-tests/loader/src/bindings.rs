@@ -995,7 +995,8 @@ pub struct octopus_driver_api {
     ///
     /// Open consumers continue with the next record, after `OCTOPUS_RECORDS_LOST` if they had not
     /// read all records. With a topic service, the service recreates the topic: its offsets begin
-    /// at 0 again, and its producers and consumers must be created again.
+    /// at 0 again, and open producers and consumers continue with the new topic
+    /// (docs/reliability.md, "Recreated topics").
     ///
     /// @param driver The driver.
     /// @param name The name of the topic.
@@ -1163,7 +1164,7 @@ const _: () = {
 /// Functions of topics.
 ///
 /// Any thread may call them, several threads also at the same time; `release` must be the last use
-/// of the handle. None of them waits for a broker.
+/// of the handle. Only `make_producer` may wait for a broker, at most 1 s.
 ///
 /// @since 0.1
 #[repr(C)]
@@ -1226,7 +1227,9 @@ pub struct octopus_topic_api {
     /// - `OCTOPUS_COMPONENT` if the host's selector can't be created
     /// - `OCTOPUS_KAFKA` if librdkafka rejects the properties
     ///
-    /// @note Does not wait for a broker: the client connects in the background.
+    /// @note Asks a broker for the topic's metadata if the client that it shares knows the topic
+    /// already, and waits at most 1 s for that. Otherwise it does not wait for a broker: the client
+    /// connects in the background.
     pub make_producer: ::core::option::Option<
         unsafe extern "C" fn(
             topic: *const octopus_topic,
@@ -2452,6 +2455,8 @@ pub const OCTOPUS_TIMED_OUT: i32 = 1;
 /// It can be acknowledged.
 pub const OCTOPUS_END_OF_TOPIC: i32 = 2;
 /// The producer or consumer was closed before; the handle can only be released.
+///
+/// Of a pull also: the consumer was unsubscribed; it can still be closed.
 pub const OCTOPUS_CLOSED: i32 = 3;
 /// The call would have to wait, and must not wait here.
 ///
@@ -2495,7 +2500,10 @@ pub const OCTOPUS_RECORDS_LOST: i32 = -10;
 ///
 /// `octopus_error_api::kafka_code` has the code; it is 0 for the topic service.
 pub const OCTOPUS_KAFKA: i32 = -11;
-/// The event's partition was revoked since the event was read; the acknowledgement has no effect.
+/// The event's partition was revoked since the event was read.
+///
+/// The acknowledgement has no effect, unless this consumer gets the partition back before another
+/// member had it.
 pub const OCTOPUS_STALE: i32 = -12;
 /// The call would wait for the thread that it is made on: a plugin thread, or a thread that runs a
 /// task of the same thread pool.

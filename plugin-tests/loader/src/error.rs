@@ -120,7 +120,7 @@ statuses! {
     Unsupported = OCTOPUS_UNSUPPORTED: "this build of the library does not support it";
     CallbackFailed = OCTOPUS_CALLBACK_FAILED: "a callback of this program failed";
     Forked = OCTOPUS_FORKED: "the object belongs to the process that this one was forked from";
-    Panicked = OCTOPUS_PANICKED: "a defect in the library; the object can only be dropped";
+    Panicked = OCTOPUS_PANICKED: "a bug of the library; the object can only be dropped";
     ResourceLimit = OCTOPUS_RESOURCE_LIMIT: "a limit prevents the creation of a thread, a descriptor or memory";
     DamagedData = OCTOPUS_DAMAGED_DATA: "records of the topic can't be decoded";
 }

@@ -1,4 +1,4 @@
-//! Octopus for Rust programs: loads `liboctopus.so`, a Kafka backend for the Diaspora Streaming
+//! Octopus for Rust programs: loads `liboctopus.so`, a Kafka backend for the Diaspora Stream
 //! API, and wraps its C ABI in safe Rust.
 //!
 //! The library contains librdkafka and everything else that it needs, so a program that uses this

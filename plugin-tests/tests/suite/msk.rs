@@ -307,7 +307,7 @@ fn access_key_not_yet_known_to_brokers_is_retried() {
     let (printed, log) = creating.join().unwrap();
     assert_eq!(printed, "LOOKED false\n", "{log}");
     assert!(
-        log.contains("refuses the token") || log.contains("invalid_token"),
+        log.contains("rejects the token") || log.contains("invalid_token"),
         "the refusals are not in the log: {log}"
     );
 }
@@ -404,7 +404,7 @@ fn signature_refused_by_the_broker_is_reported() {
     let mut variables = credentials_in_the_environment();
     variables[1].1 = ANOTHER_SECRET;
     let (printed, log) = run_look(json!({"region": REGION}), &variables);
-    for word in ["FAILED", "refuses the token", "aws_msk_iam.region", "clock"] {
+    for word in ["FAILED", "rejects the token", "aws_msk_iam.region", "clock"] {
         assert!(printed.contains(word), "{word}: {printed}\n{log}");
     }
     assert!(Msk::shared().token_log().iter().any(|line| line == "refused the signature is wrong"));
