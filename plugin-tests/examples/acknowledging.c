@@ -65,7 +65,9 @@ static void load_library(void)
 static octopus_topic *open_topic(const char *servers, const char *name, int is_new)
 {
     char config[512];
-    snprintf(config, sizeof config, "{\"kafka\": {\"bootstrap.servers\": \"%s\"}}", servers);
+    const int size = snprintf(config, sizeof config, "{\"kafka\": {\"bootstrap.servers\": \"%s\"}}",
+                              servers);
+    expect(size >= 0 && (size_t)size < sizeof config, "the bootstrap servers are too long");
     octopus_driver *driver;
     CHECK(octopus->driver->create(text(config), NULL, &driver, &error));
     if (is_new) {
@@ -86,6 +88,7 @@ static void push_readings(const octopus_topic *topic)
     for (int number = 0; number < READINGS; number++) {
         char json[32];
         const int size = snprintf(json, sizeof json, "{\"reading\": %d}", number);
+        expect(size >= 0 && (size_t)size < sizeof json, "the metadata is too long");
         octopus_push_args event = {.size = sizeof event};
         event.metadata = (octopus_bytes){(const uint8_t *)json, (uint64_t)size};
         CHECK(octopus->producer->push(producer, &event, NULL, &error));
@@ -175,7 +178,9 @@ int main(int argc, char **argv)
     setvbuf(stdout, NULL, _IOLBF, 0);
     load_library();
     char name[64];
-    snprintf(name, sizeof name, "acknowledging-%ld-%ld", (long)time(NULL), (long)getpid());
+    const int size = snprintf(name, sizeof name, "acknowledging-%ld-%ld", (long)time(NULL),
+                              (long)getpid());
+    expect(size >= 0 && (size_t)size < sizeof name, "the name is too long");
     octopus_topic *topic = open_topic(argv[1], name, 1);
     push_readings(topic);
 

@@ -1,14 +1,17 @@
 /*
  * An instrument that streams images: 200 frames of 256 x 256 pixels. Each is an event, with the
  * pixels as its data, and what a reader has to know to use them as its metadata. monitor.cpp reads
- * them.
+ * them. Ctrl+C and SIGTERM end the stream early: the frames so far are stored.
  *
  *     cc -std=c11 -I include -o detector plugin-tests/examples/detector.c -ldl
  *     OCTOPUS_LIBRARY=target/release/liboctopus.so ./detector localhost:9092 [TOPIC]
  */
+#define _POSIX_C_SOURCE 200809L
+
 #include "octopus.h"
 
 #include <dlfcn.h>
+#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -30,6 +33,32 @@ static void check(octopus_status status, const char *call)
     fprintf(stderr, "%s\n  returned status %d: %.*s\n", call, (int)status, (int)why.size,
             why.size ? why.data : "");
     exit(1);
+}
+
+/* Ends the program, unless snprintf returned the size of a text that fits into its buffer. */
+static void check_fit(int size, size_t capacity, const char *what)
+{
+    if (size >= 0 && (size_t)size < capacity)
+        return;
+    fprintf(stderr, "%s: too long for its buffer of %zu bytes\n", what, capacity);
+    exit(1);
+}
+
+static volatile sig_atomic_t is_stopped; /* set by Ctrl+C and SIGTERM */
+
+static void stop(int signal)
+{
+    (void)signal;
+    is_stopped = 1; /* a signal handler must not call Octopus */
+}
+
+static void handle_signals(void)
+{
+    /* The second Ctrl+C ends the program at once. */
+    struct sigaction action = {.sa_handler = stop, .sa_flags = SA_RESETHAND};
+    sigemptyset(&action.sa_mask);
+    sigaction(SIGINT, &action, NULL);
+    sigaction(SIGTERM, &action, NULL);
 }
 
 static octopus_text text(const char *from) { return (octopus_text){from, strlen(from)}; }
@@ -99,6 +128,7 @@ static void push_frame(const octopus_producer *producer, int frame, uint16_t pix
                               "{\"frame\": %d, \"frames\": %d, \"energy_kev\": %.3f, "
                               "\"shape\": [%d, %d], \"dtype\": \"<u2\"}",
                               frame, FRAMES, 8 + frame * 0.001, HEIGHT, WIDTH);
+    check_fit(size, sizeof metadata, "the metadata");
     const octopus_bytes data = {(const uint8_t *)pixels, sizeof(uint16_t[HEIGHT][WIDTH])};
     octopus_push_args event = {.size = sizeof event, .segments = &data, .segment_count = 1};
     event.metadata = (octopus_bytes){(const uint8_t *)metadata, (uint64_t)size};
@@ -114,9 +144,12 @@ int main(int argc, char **argv)
 {
     if (argc < 2 || argc > 3)
         return fprintf(stderr, "usage: %s BOOTSTRAP-SERVERS [TOPIC]\n", argv[0]), 1;
+    handle_signals();
     load_library();
     char config[512];
-    snprintf(config, sizeof config, "{\"kafka\": {\"bootstrap.servers\": \"%s\"}}", argv[1]);
+    const int size = snprintf(config, sizeof config, "{\"kafka\": {\"bootstrap.servers\": \"%s\"}}",
+                              argv[1]);
+    check_fit(size, sizeof config, "the configuration");
     octopus_driver *driver;
     CHECK(octopus->driver->create(text(config), NULL, &driver, &error));
     octopus_topic *topic = open_topic(driver, argc > 2 ? argv[2] : "detector-frames");
@@ -125,13 +158,14 @@ int main(int argc, char **argv)
     CHECK(octopus->topic->make_producer(topic, &args, &producer, &error));
 
     static uint16_t pixels[HEIGHT][WIDTH];
-    for (int frame = 0; frame < FRAMES; frame++) {
+    int frame = 0;
+    for (; frame < FRAMES && !is_stopped; frame++) {
         expose(frame, pixels);
         push_frame(producer, frame, pixels);
     }
     /* Waits until no frame is in flight. Fails if any failed, with their number. */
     CHECK(octopus->producer->close(producer, TIMEOUT_MS, &error));
-    printf("%d frames of %d x %d pixels stored\n", FRAMES, HEIGHT, WIDTH);
+    printf("%d frames of %d x %d pixels stored\n", frame, HEIGHT, WIDTH);
 
     octopus->producer->release(producer);
     octopus->topic->release(topic);

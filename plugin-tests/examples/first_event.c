@@ -53,7 +53,10 @@ int main(int argc, char **argv)
 
     /* A driver has the configuration. One replica, as a Kafka for a first try has one broker. */
     char config[512];
-    snprintf(config, sizeof config, "{\"kafka\": {\"bootstrap.servers\": \"%s\"}}", argv[1]);
+    const int size = snprintf(config, sizeof config, "{\"kafka\": {\"bootstrap.servers\": \"%s\"}}",
+                              argv[1]);
+    if (size < 0 || (size_t)size >= sizeof config)
+        return fprintf(stderr, "BOOTSTRAP-SERVERS is too long\n"), 1;
     octopus_driver *driver;
     CHECK(octopus->driver->create((octopus_text){config, strlen(config)}, NULL, &driver, &error));
     const octopus_text name = OCTOPUS_TEXT("first-event");
@@ -81,7 +84,10 @@ int main(int argc, char **argv)
     CHECK(octopus->future->wait(push, TIMEOUT_MS, &error));
     uint64_t offset;
     CHECK(octopus->future->event_id(push, &offset, &error));
-    printf("stored at offset %" PRIu64 "\n", offset);
+    if (offset == OCTOPUS_EVENT_ID_UNKNOWN) /* the response that had it was lost */
+        printf("stored at an unknown offset\n");
+    else
+        printf("stored at offset %" PRIu64 "\n", offset);
 
     /* The name of a consumer is its consumer group, which Kafka keeps the position of. */
     const octopus_consumer_args reader = {.size = sizeof reader,

@@ -54,7 +54,10 @@ try {
     const auto stored = push.wait(seconds(30));
     if (!stored)
         throw std::runtime_error("the event was not stored within 30 s");
-    std::cout << "stored at offset " << stored->id << '\n';
+    if (stored->id == OCTOPUS_EVENT_ID_UNKNOWN) // the response that had it was lost
+        std::cout << "stored at an unknown offset\n";
+    else
+        std::cout << "stored at offset " << stored->id << '\n';
 
     // The name of a consumer is its consumer group, which Kafka keeps the position of.
     const octopus::Consumer consumer = topic.consumer("first-event-reader");
@@ -64,8 +67,8 @@ try {
     std::cout << "read offset " << event->id() << ": " << event->metadata().value_or("no metadata")
               << " with " << event->data().size() << " bytes of data\n";
     event->acknowledge(); // the next run starts after it
-    consumer.close(seconds(30));
-    producer.close(seconds(30));
+    if (!consumer.close(seconds(30)) || !producer.close(seconds(30)))
+        throw std::runtime_error("closing took longer than 30 s");
     return 0;
 } catch (const std::exception &error) {
     std::cerr << "first_event: " << error.what() << '\n';

@@ -73,7 +73,8 @@ void push_beyond_the_limits(const octopus::Topic &topic, const std::string &imag
     octopus::ProducerOptions options;
     options.options = R"({"kafka": {"message.max.bytes": 10000000}})";
     const octopus::Producer producer = topic.producer(options);
-    expect_too_large("the topic's limit", [&] { producer.push({"{}", image}).wait(seconds(30)); });
+    expect_too_large("the topic's limit",
+                     [&] { return producer.push({"{}", image}).wait(seconds(30)); });
 
     // The producer's limit is for the event, the topic's for the compressed batch.
     options.options = R"({"kafka": {"message.max.bytes": 10000000, "compression.type": "lz4"}})";
@@ -95,7 +96,7 @@ void push_image(const octopus::Topic &topic, const std::string &image)
     event.metadata = R"({"rows": 2048, "bytes_per_row": 4096})";
     event.segments = {"header: 16 bytes", image};
     expect(producer.push(event).wait(seconds(30)).has_value(), "the image is stored in 30 s");
-    producer.close(seconds(30));
+    expect(producer.close(seconds(30)), "the producer is closed in 30 s");
 }
 
 void read_a_part(const octopus::Topic &topic, const std::string &name, const std::string &image)
@@ -111,7 +112,7 @@ void read_a_part(const octopus::Topic &topic, const std::string &name, const std
     expect(row == image.substr(1000 * bytes_per_row, bytes_per_row),
            "these are the bytes of row 1000");
     event->acknowledge();
-    consumer.close(seconds(30));
+    expect(consumer.close(seconds(30)), "the consumer is closed in 30 s");
 }
 
 /// A consumer whose limit is lower than the event reports it, and does not skip the event.
@@ -120,8 +121,8 @@ void read_with_limit(const octopus::Topic &topic, const std::string &name, const
     octopus::ConsumerOptions options;
     options.options = limit;
     const octopus::Consumer consumer = topic.consumer(name + "-limited", options);
-    expect_too_large("a consumer's limit", [&] { consumer.next(seconds(30)); });
-    consumer.close(seconds(30));
+    expect_too_large("a consumer's limit", [&] { return consumer.next(seconds(30)); });
+    expect(consumer.close(seconds(30)), "the consumer is closed in 30 s");
 }
 
 octopus::Topic create_topic(const octopus::Driver &driver, const std::string &name,

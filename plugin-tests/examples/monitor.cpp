@@ -1,6 +1,6 @@
 /*
  * Follows the frames of detector.c, and looks at a part of them only: at the metadata, and at the
- * region in the middle. Prints statistics until it has seen all frames.
+ * region in the middle. Prints statistics until it has seen all frames, or until Ctrl+C or SIGTERM.
  *
  *     c++ -std=c++17 -I include -o monitor plugin-tests/examples/monitor.cpp -ldl
  *     OCTOPUS_LIBRARY=target/release/liboctopus.so ./monitor localhost:9092 [TOPIC]
@@ -8,12 +8,15 @@
 #include "octopus.hpp"
 
 #include <dlfcn.h>
+#include <signal.h>
+#include <unistd.h>
 
 #include <array>
 #include <chrono>
 #include <cstdint>
 #include <cstdlib>
 #include <cstring>
+#include <ctime>
 #include <exception>
 #include <iostream>
 #include <regex>
@@ -86,6 +89,19 @@ private:
     double sum_ = 0;
 };
 
+volatile sig_atomic_t is_stopped = 0; // set by Ctrl+C and SIGTERM
+
+/// A signal handler must not call Octopus: it only sets the flag. The second Ctrl+C ends the
+/// program at once.
+void handle_signals()
+{
+    struct sigaction action = {};
+    action.sa_handler = [](int) { is_stopped = 1; };
+    action.sa_flags = SA_RESETHAND;
+    sigaction(SIGINT, &action, nullptr);
+    sigaction(SIGTERM, &action, nullptr);
+}
+
 /// Loads the plugin. A program that is linked with it passes octopus_register instead.
 octopus::Library load_library()
 {
@@ -103,19 +119,29 @@ try {
         std::cerr << "usage: " << argv[0] << " BOOTSTRAP-SERVERS [TOPIC]\n";
         return 1;
     }
+    handle_signals();
     const std::string servers = argv[1];
     const octopus::Driver driver(load_library(),
                                  R"({"kafka": {"bootstrap.servers": ")" + servers + R"("}})");
+    // Each run has a name of its own and acknowledges nothing, so it reads from the first frame on,
+    // and several monitors see all frames each.
+    const std::string name = "monitor-" + std::to_string(std::time(nullptr)) + "-" +
+                             std::to_string(getpid());
     const octopus::Consumer consumer =
-        driver.open_topic(argc > 2 ? argv[2] : "detector-frames").consumer("monitor");
+        driver.open_topic(argc > 2 ? argv[2] : "detector-frames").consumer(name);
 
     Statistics statistics;
     std::set<std::size_t> seen; // a frame may arrive twice: events are delivered at least once
     std::size_t total = 1;
-    while (seen.size() < total) {
-        const auto event = consumer.next(seconds(30));
-        if (!event)
-            throw std::runtime_error("no frame arrived within 30 s: is the detector running?");
+    int seconds_without_frame = 0;
+    while (seen.size() < total && !is_stopped) {
+        const auto event = consumer.next(seconds(1)); // not longer: a signal does not interrupt it
+        if (!event) {
+            if (++seconds_without_frame == 30)
+                throw std::runtime_error("no frame arrived within 30 s: is the detector running?");
+            continue;
+        }
+        seconds_without_frame = 0;
         const Frame frame(event->metadata().value_or(""));
         total = frame.total;
         if (seen.insert(frame.number).second) {
@@ -123,10 +149,13 @@ try {
             if (seen.size() % 50 == 0)
                 statistics.print();
         }
-        event->acknowledge(); // a monitor that is started again continues here
     }
-    consumer.close(seconds(30));
-    std::cout << "all " << total << " frames seen\n";
+    if (!consumer.close(seconds(30)))
+        throw std::runtime_error("closing took longer than 30 s");
+    if (seen.size() < total)
+        std::cout << "stopped after " << seen.size() << " frames\n";
+    else
+        std::cout << "all " << total << " frames seen\n";
     return 0;
 } catch (const std::exception &error) {
     std::cerr << "monitor: " << error.what() << '\n';

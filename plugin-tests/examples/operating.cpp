@@ -40,18 +40,18 @@ octopus::Library load_library()
     return octopus::Library(reinterpret_cast<decltype(&octopus_register)>(entry));
 }
 
-/* The number behind `"key":` in JSON. A real program uses a JSON library. */
-long number_in(std::string_view json, const std::string &key)
+/* The number behind `"key":` in JSON, if the key is there. A real program uses a JSON library. */
+std::optional<long> number_in(std::string_view json, const std::string &key)
 {
     const auto at = json.find("\"" + key + "\":");
     if (at == std::string_view::npos)
-        throw std::runtime_error("there is no " + key);
+        return std::nullopt;
     return std::strtol(json.data() + at + key.size() + 3, nullptr, 10);
 }
 
 /* Callbacks run on threads of the plugin, several at a time, so they only pass on what they get.
- * They may be called until the driver's clients have ended in the background, so they own what
- * they use. */
+ * They must not throw, since that ends the program. They may be called until the driver's clients
+ * have ended in the background, so they own what they use. */
 octopus::Services services(std::shared_ptr<std::atomic<long>> unsent)
 {
     octopus::Services services;
@@ -61,8 +61,9 @@ octopus::Services services(std::shared_ptr<std::atomic<long>> unsent)
                              std::string(source) + ": " + std::string(message) + "\n";
     };
     services.statistics = [unsent](std::string_view client, std::string_view json) {
-        if (client.rfind("producer", 0) == 0)
-            *unsent = number_in(json, "msg_cnt"); // records that this client holds
+        const auto records = number_in(json, "msg_cnt"); // that this client holds
+        if (records && client.rfind("producer", 0) == 0)
+            *unsent = *records;
     };
     services.fatal = [](std::string_view client, std::int32_t, std::string_view message) {
         std::cerr << "create a new " + std::string(client) + ": " + std::string(message) + "\n";
@@ -116,7 +117,8 @@ void watch(const octopus::Driver &driver, const std::string &name, const std::at
     const octopus::Producer producer = topic.producer({"detector"});
     for (int number = 0; number < events; number++)
         producer.push({std::to_string(number)});
-    producer.flush().wait(seconds(30)); // throws if an event was not delivered
+    if (!producer.flush().wait(seconds(30))) // throws if the delivery of an event failed
+        throw std::runtime_error("the events were not delivered within 30 s");
 
     const octopus::Consumer consumer = topic.consumer(name);
     for (int number = 0; number < events; number++) {
@@ -131,13 +133,15 @@ void watch(const octopus::Driver &driver, const std::string &name, const std::at
 
     const std::string description = driver.describe();
     for (const char *resource : {"clients", "threads", "connections"})
-        std::cout << resource << ": " << number_in(description, resource) << '\n';
+        std::cout << resource << ": " << number_in(description, resource).value() << '\n';
     for (const auto end = steady_clock::now() + seconds(30);
          unsent < 0 && steady_clock::now() < end;)
         std::this_thread::sleep_for(std::chrono::milliseconds(100));
+    if (unsent < 0)
+        throw std::runtime_error("no statistics arrived within 30 s");
     std::cout << "records that the producers' client holds: " << unsent << '\n';
-    consumer.close(seconds(30));
-    producer.close(seconds(30));
+    if (!consumer.close(seconds(30)) || !producer.close(seconds(30)))
+        throw std::runtime_error("closing took longer than 30 s");
 }
 
 } // namespace

@@ -11,6 +11,7 @@ import collections
 import multiprocessing
 import os
 import sys
+import threading
 import time
 from typing import Any
 
@@ -26,20 +27,39 @@ def connect(servers: str) -> octopus.Driver:
 
 
 def work(servers: str, run: str, is_ready: Any, is_done: Any) -> None:
-    """Processes tasks until the parent has all results."""
+    """Processes tasks until the parent has all results, or has ended."""
     driver = connect(servers)
-    # A short heartbeat, by which members learn that another one joins.
-    tasks = driver.open_topic(f"{run}-tasks").consumer(f"{run}-workers", kafka={"heartbeat.interval.ms": 300})
+    # By short heartbeats the members learn soon that another one joined, and by a short session
+    # timeout that one has failed.
+    options = {"heartbeat.interval.ms": 300, "session.timeout.ms": 6000}
+    tasks = driver.open_topic(f"{run}-tasks").consumer(f"{run}-workers", kafka=options)
     results = driver.open_topic(f"{run}-results").producer("worker")
+    deadline = time.monotonic() + TIMEOUT
     while not tasks.assignment():
+        if time.monotonic() > deadline:
+            raise TimeoutError(f"no partition was assigned within {TIMEOUT} s")
         time.sleep(0.05)
-    is_ready.wait(TIMEOUT)
-    while not is_done.is_set():
+    wait_for_all(is_ready)
+    parent: Any = multiprocessing.parent_process()
+    while parent.is_alive() and not is_done.is_set():
         for task in tasks.events(timeout=0.2):
             number = task.metadata["number"]
             result = results.push({"number": number, "square": number**2, "worker": os.getpid()}, task.data)
             result.wait(TIMEOUT)
-            task.acknowledge()
+            try:
+                task.acknowledge()
+            except octopus.Error as error:
+                # Meanwhile another worker got the partition from the group, and with it the task.
+                if error.status != octopus.Status.STALE:
+                    raise
+
+
+def wait_for_all(is_ready: Any) -> None:
+    """Waits until the parent and all workers are ready."""
+    try:
+        is_ready.wait(TIMEOUT)
+    except threading.BrokenBarrierError:
+        raise TimeoutError(f"not all workers were ready within {TIMEOUT} s") from None
 
 
 def main(servers: str) -> None:
@@ -51,26 +71,28 @@ def main(servers: str) -> None:
     context = multiprocessing.get_context("fork")
     is_ready, is_done = context.Barrier(WORKERS + 1), context.Event()
     arguments = (servers, run, is_ready, is_done)
-    workers = [context.Process(target=work, args=arguments) for _ in range(WORKERS)]
-    for worker in workers:
-        worker.start()
-    is_ready.wait(TIMEOUT)
-
-    for number in range(TASKS):
-        tasks.push({"number": number}, os.urandom(10_000))
+    # When this process ends, it ends daemons that are still running.
+    workers = [context.Process(target=work, args=arguments, daemon=True) for _ in range(WORKERS)]
     results = {}
-    for event in driver.open_topic(f"{run}-results").consumer(f"{run}-parent").events(TIMEOUT):
-        # A task of a worker that fails, or loses its partition, is processed again.
-        results[event.metadata["number"]] = event.metadata
-        if len(results) == TASKS:
-            break
-    is_done.set()
+    try:
+        for worker in workers:
+            worker.start()
+        wait_for_all(is_ready)
+        for number in range(TASKS):
+            tasks.push({"number": number}, os.urandom(10_000))
+        for event in driver.open_topic(f"{run}-results").consumer(f"{run}-parent").events(TIMEOUT):
+            # A task of a worker that fails, or loses its partition, is processed again.
+            results[event.metadata["number"]] = event.metadata
+            if len(results) == TASKS:
+                break
+    finally:
+        is_done.set()  # also if this process fails
     for worker in workers:
-        worker.join()
+        worker.join(TIMEOUT)
 
     if [results.get(number, {}).get("square") for number in range(TASKS)] != [n**2 for n in range(TASKS)]:
         sys.exit(f"workflow: {len(results)} of {TASKS} results are there")
-    if any(worker.exitcode for worker in workers):
+    if any(worker.exitcode != 0 for worker in workers):
         sys.exit(f"workflow: the workers ended with {[worker.exitcode for worker in workers]}")
     counts = collections.Counter(result["worker"] for result in results.values())
     print(f"{TASKS} tasks processed by {len(counts)} of {WORKERS} workers: {sorted(counts.values())}")

@@ -20,6 +20,15 @@ const EXTENSIONS: [&str; 4] = ["c", "cpp", "py", "rs"];
 const WITH_TOPIC: [&str; 2] = ["detector.c", "monitor.cpp"];
 /// The programs that read what another one pushes to the same topic: the reader, the writer.
 const READERS: [(&str, &str); 1] = [("monitor.cpp", "detector.c")];
+/// Runs a program and sends it SIGTERM, shortly after the kernel shows that it handles this signal:
+/// in the fourth digit from the right. By then the detector has usually pushed some frames.
+const STOP: &str = r#"
+"$@" &
+until grep -q '^SigCgt.*[4-7c-f]...$' /proc/$!/status; do sleep 0.01; done
+sleep 0.2
+kill $!
+wait $!
+"#;
 const FRAMES: u64 = 200;
 const FRAME_BYTES: usize = 256 * 256 * 2;
 
@@ -41,6 +50,16 @@ fn python_examples_run() {
 #[test]
 fn rust_examples_run() {
     run_examples("rs");
+}
+
+/// The detector and the monitor end with status 0, and no frame that was pushed is lost.
+#[test]
+fn examples_end_in_order_after_sigterm() {
+    let topic = unique("example");
+    let printed = stop_example("detector.c", &topic);
+    let frames = records(&topic).len();
+    assert!(printed.starts_with(&format!("{frames} frames of ")), "{frames} frames are stored, but: {printed}");
+    stop_example("monitor.cpp", &topic);
 }
 
 /// So no program is left out by the tests above.
@@ -82,6 +101,7 @@ fn check_effect(name: &str, topic: &str, printed: &str) {
         }
         "monitor.cpp" => &["200 frames: mean ", "all 200 frames seen\n"],
         "quickstart.rs" => &["events were delivered and read in order.\n"],
+        "workflow.py" => &["60 tasks processed by "],
         "worker_pool.rs" => &["leaves: it failed in task 100\n", "does task 100, which was", "all 300 tasks done"],
         _ if name.starts_with("first_event.") => {
             let stored = records("first-event");
@@ -122,7 +142,20 @@ fn run_example(name: &str, topic: &str) -> String {
     static FIRST_EVENT: Mutex<()> = Mutex::new(());
     let _one_at_a_time =
         name.starts_with("first_event.").then(|| FIRST_EVENT.lock().unwrap_or_else(PoisonError::into_inner));
-    let mut command = example_command(name);
+    run(HOST_TIMEOUT, &example_command(name, topic))
+}
+
+/// As `run_example`, but ends the program by SIGTERM.
+fn stop_example(name: &str, topic: &str) -> String {
+    let example = example_command(name, topic);
+    let mut command = Command::new("sh");
+    command.args(["-c", STOP, "sh"]).arg(example.get_program()).args(example.get_args());
+    command.envs(example.get_envs().filter_map(|(name, value)| Some((name, value?))));
+    run(HOST_TIMEOUT, &command)
+}
+
+fn example_command(name: &str, topic: &str) -> Command {
+    let mut command = example_program(name);
     command.env("OCTOPUS_LIBRARY", library()).env("PYTHONPATH", Path::new(PACKAGE).join("python"));
     if name == "quickstart.rs" {
         command.arg("--kafka");
@@ -131,10 +164,10 @@ fn run_example(name: &str, topic: &str) -> String {
     if WITH_TOPIC.contains(&name) {
         command.arg(topic);
     }
-    run(HOST_TIMEOUT, &command)
+    command
 }
 
-fn example_command(name: &str) -> Command {
+fn example_program(name: &str) -> Command {
     let source = folder().join(name);
     match extension(name) {
         "c" => Command::new(compile_example(&C, &source)),
@@ -150,7 +183,7 @@ fn example_command(name: &str) -> Command {
 }
 
 fn compile_example(compiler: &[&str], source: &Path) -> PathBuf {
-    // Two tests compile the detector.
+    // Several tests compile the detector.
     static COMPILING: Mutex<()> = Mutex::new(());
     let _one_at_a_time = COMPILING.lock().unwrap_or_else(PoisonError::into_inner);
     let name = source.file_name().and_then(|name| name.to_str()).expect("the name of an example is UTF-8");
