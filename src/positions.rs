@@ -354,8 +354,8 @@ fn stale(partition: u32, offset: u64) -> Error {
     Error::new(
         Kind::Stale,
         format!(
-            "acknowledging offset {offset} of partition {partition}: the partition was revoked after the event was \
-             read; the group's next consumer of the partition may read the event again"
+            "acknowledging offset {offset} of partition {partition}: the partition was revoked, or the consumer \
+             closed, after the event was read; the group's next consumer of the partition may read the event again"
         ),
     )
 }

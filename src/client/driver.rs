@@ -2,6 +2,7 @@
 //! producers and consumers share its settings, its services and its clients.
 
 use std::collections::{BTreeMap, HashSet};
+use std::fmt;
 use std::sync::Arc;
 use std::thread;
 use std::time::Duration;
@@ -60,7 +61,8 @@ impl Driver {
         for key in &driver.settings.unknown_keys {
             log::warn!(
                 logger: driver.log(), target: LOG_TARGET,
-                "configuration: the key {key:?} is unknown and ignored; check its spelling"
+                "configuration: the key {key:?} is unknown and ignored; check its spelling; librdkafka's properties \
+                 belong to \"kafka\""
             );
         }
         Ok(driver)
@@ -72,7 +74,8 @@ impl Driver {
         ensure_not_plugin_thread("creating a topic")?;
         let context = |error: Error| error.context(format_args!("creating topic {name:?}"));
         let components = Components::parse(components).map_err(context)?;
-        self.context.registry.check_new(&components).map_err(context)?;
+        let instances = self.context.registry.check_new(&components).map_err(context)?;
+        self.warn_about_missing_components(format_args!("creating topic {name:?}"), &instances);
         let settings = TopicSettings::parse(options, &self.settings).map_err(context)?;
         self.warn_about_ignored_options(name, &settings);
         let creation = Creation::plan(name, settings, components, &self.settings)?;
@@ -119,7 +122,7 @@ impl Driver {
         let components = self.read_components(name, deadline)?;
         let context = |error: Error| error.context(format_args!("opening topic {name:?}"));
         let parts = self.context.registry.instantiate(&components).map_err(context)?;
-        self.warn_about_missing_components(name, &parts);
+        self.warn_about_missing_components(format_args!("opening topic {name:?}"), &parts);
         Ok(Topic::new(self.context.clone(), name.to_owned(), kafka_name, partitions, &components, parts))
     }
 
@@ -224,10 +227,11 @@ impl Driver {
 
     /// Warns only, since a host may use such a topic as long as it doesn't need the missing
     /// components.
-    fn warn_about_missing_components(&self, name: &str, parts: &ComponentInstances) {
+    fn warn_about_missing_components(&self, operation: fmt::Arguments<'_>, parts: &ComponentInstances) {
         for missing in self.context.registry.missing(parts) {
-            if self.logged_warnings.lock().insert(format!("{name}: {missing}")) {
-                log::warn!(logger: self.log(), target: LOG_TARGET, "opening topic {name:?}: {missing}");
+            let warning = format!("{operation}: {missing}");
+            if self.logged_warnings.lock().insert(warning.clone()) {
+                log::warn!(logger: self.log(), target: LOG_TARGET, "{warning}");
             }
         }
     }

@@ -55,4 +55,16 @@ impl Topic {
     pub fn context(&self) -> &DriverContext {
         &self.context
     }
+
+    /// Logs a warning for each key of a client's options that is not an option.
+    pub(super) fn warn_about_unknown<'a>(&self, keys: impl Iterator<Item = &'a str>, client: &str) {
+        for key in keys {
+            log::warn!(
+                logger: self.context.connection.services.log, target: client,
+                "making a {client} of topic {:?}: the option {key:?} is unknown and ignored; check its spelling; \
+                 librdkafka's properties belong to \"kafka\"",
+                self.name
+            );
+        }
+    }
 }

@@ -147,9 +147,11 @@ impl Registry {
     }
 
     /// Rejects a new topic whose components can't be created, or can't be opened by C++ Octopus.
-    pub fn check_new(&self, components: &Components) -> Result<()> {
+    pub fn check_new(&self, components: &Components) -> Result<ComponentInstances> {
         super::schema::reject_format(&components.validator)?;
-        self.instantiate(components)?.make_selector().map(drop)
+        let instances = self.instantiate(components)?;
+        instances.make_selector()?;
+        Ok(instances)
     }
 
     fn create_validator(&self, component: &Component) -> Result<Provided<dyn Validator>> {
@@ -273,7 +275,7 @@ mod tests {
         let registry = Registry::default();
         registry.register("broken", ComponentFactory::Selector(Box::new(|_| Err(Error::invalid("no wheel"))))).unwrap();
         let components = Components::parse([None, Some(r#"{"type": "broken"}"#), None]).unwrap();
-        let message = registry.check_new(&components).unwrap_err().message().to_owned();
+        let message = registry.check_new(&components).err().unwrap().message().to_owned();
         assert!(message.contains("partition selector") && message.contains("no wheel"), "{message}");
     }
 

@@ -2,6 +2,7 @@
 //! anything reaches Kafka. This module implements docs/reference/configuration.md and does not
 //! depend on the clients that the settings configure.
 
+mod addresses;
 mod msk;
 mod producer_consumer;
 mod properties;
@@ -14,8 +15,10 @@ use std::time::Duration;
 use serde::Serialize;
 use serde_json::{Map, Value};
 
-use crate::support::error::{Error, Kind, Result};
+use crate::support::error::{Error, Result};
+use crate::support::similar::similar;
 use crate::support::stack;
+use addresses::check_addresses;
 #[cfg(feature = "aws")]
 pub use msk::DEFAULT_SESSION_NAME;
 pub use msk::MskSettings;
@@ -104,11 +107,12 @@ impl DriverSettings {
             Some(value) => Properties::of_driver(value)?,
             None if embedded.is_some() => Properties::default(),
             None => {
-                return Err(Error::configuration(
-                    "kafka",
-                    "missing; expected an object of librdkafka's properties with \"bootstrap.servers\", \
-                     or \"embedded\": {} to try Octopus without a server",
-                ));
+                let hint = similar_key("kafka", root.keys().map(String::as_str));
+                let reason = format_args!(
+                    "missing{hint}; expected an object of librdkafka's properties with \"bootstrap.servers\", \
+                     or \"embedded\": {{}} to try Octopus without a server"
+                );
+                return Err(Error::configuration("kafka", reason));
             }
         };
         check_bootstrap_servers(root.get("kafka"), &kafka, embedded.is_some())?;
@@ -221,8 +225,7 @@ impl EmbeddedSettings {
 }
 
 fn parse(json: &str, name: &str) -> Result<Value> {
-    crate::json::parse(json)
-        .map_err(|cause| Error::new(Kind::Configuration, format!("configuration: {name} is not JSON: {cause}")))
+    crate::json::parse(json).map_err(|cause| Error::configuration(name, format_args!("not JSON: {cause}")))
 }
 
 fn parse_object(json: &str, name: &str) -> Result<Map<String, Value>> {
@@ -243,7 +246,9 @@ fn check_bootstrap_servers(raw: Option<&Value>, kafka: &Properties, embedded: bo
             return Err(Error::configuration(key, "\"embedded\" has its own brokers; remove one of the two"));
         }
         None if !embedded => {
-            return Err(Error::configuration(key, "missing; expected \"host:port,…\" or an array of \"host:port\""));
+            let hint = similar_key("bootstrap.servers", kafka.iter().map(|(name, _)| name));
+            let reason = format_args!("missing{hint}; expected \"host:port,…\" or an array of \"host:port\"");
+            return Err(Error::configuration(key, reason));
         }
         Some("") => return Err(Error::configuration(key, "is empty; expected at least one \"host:port\"")),
         _ => {}
@@ -256,10 +261,15 @@ fn check_bootstrap_servers(raw: Option<&Value>, kafka: &Properties, embedded: bo
         Some(Value::Array(hosts)) => hosts.iter().all(Value::is_string),
         Some(_) => false,
     };
-    if texts_only {
-        return Ok(());
+    if !texts_only {
+        return Err(Error::configuration(key, "expected \"host:port,…\" or an array of \"host:port\""));
     }
-    Err(Error::configuration(key, "expected \"host:port,…\" or an array of \"host:port\""))
+    check_addresses(key, kafka.get("bootstrap.servers").unwrap_or_default())
+}
+
+/// For the error that a key is missing: the one that is there and may be meant.
+fn similar_key<'a>(key: &str, given: impl Iterator<Item = &'a str>) -> String {
+    similar(key, given).map(|given| format!(" (there is {given:?})")).unwrap_or_default()
 }
 
 fn in_seconds<S: serde::Serializer>(time: &Duration, out: S) -> std::result::Result<S::Ok, S::Error> {

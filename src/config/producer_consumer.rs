@@ -23,6 +23,8 @@ pub struct ClientSettings {
     pub targets: Vec<u32>,
     /// Of a consumer: whether it stops at records that can't be decoded, instead of skipping them.
     pub stops_at_damage: bool,
+    /// All keys of the options.
+    pub keys: Vec<String>,
 }
 
 impl ClientSettings {
@@ -43,9 +45,11 @@ impl ClientSettings {
         };
         let is_dedicated = is_second_of(&options, "client", ["shared", "dedicated"])?;
         let stops_at_damage = is_second_of(&options, "on_damaged", ["skip", "stop"])?;
+        let keys = options.as_object().map(|options| options.keys().cloned().collect()).unwrap_or_default();
         let name = name.to_owned();
         Ok(ClientSettings {
             name,
+            keys,
             batch_size,
             max_batches,
             kafka,
@@ -53,6 +57,22 @@ impl ClientSettings {
             stops_at_damage,
             ..ClientSettings::default()
         })
+    }
+}
+
+impl ClientSettings {
+    /// Keys that are no options of a producer; a warning is logged for them.
+    pub fn unknown_to_producers(&self) -> impl Iterator<Item = &str> {
+        self.keys_except(["kafka", "client"])
+    }
+
+    /// Keys that are no options of a consumer; a warning is logged for them.
+    pub fn unknown_to_consumers(&self) -> impl Iterator<Item = &str> {
+        self.keys_except(["kafka", "on_damaged"])
+    }
+
+    fn keys_except(&self, known: [&'static str; 2]) -> impl Iterator<Item = &str> {
+        self.keys.iter().map(String::as_str).filter(move |key| !known.contains(key))
     }
 }
 

@@ -1,4 +1,5 @@
 use super::*;
+use crate::support::error::Kind;
 
 fn driver(json: &str) -> DriverSettings {
     DriverSettings::parse(json).unwrap()
@@ -41,6 +42,12 @@ fn invalid_configuration_is_rejected_by_its_key() {
         ("{}", "kafka: missing"),
         (r#"{"kafka": "x:1"}"#, "kafka: expected an object"),
         (r#"{"kafka": {}}"#, "kafka.bootstrap.servers: missing"),
+        (
+            r#"{"kafka": {"bootstrap.server": "x:1"}}"#,
+            "kafka.bootstrap.servers: missing (there is \"bootstrap.server\")",
+        ),
+        (r#"{"Kafka": {"bootstrap.servers": "x:1"}}"#, "kafka: missing (there is \"Kafka\")"),
+        (r#"{"kafka": {"bootstrap.servers": ["good:1", "http://x:1"]}}"#, "\"http://x:1\" has a protocol"),
         (r#"{"kafka": {"bootstrap.servers": ""}}"#, "kafka.bootstrap.servers: is empty"),
         (r#"{"kafka": {"bootstrap.servers": 1}}"#, "kafka.bootstrap.servers: expected"),
         (r#"{"kafka": {"bootstrap.servers": ["x", 1]}}"#, "kafka.bootstrap.servers: expected"),
@@ -112,6 +119,14 @@ fn client_options_other_than_an_object_are_ignored() {
     }
     let settings = ClientSettings::new("c", 0, 0, Some(r#"{"kafka": {"linger.ms": 1}}"#)).unwrap();
     assert_eq!(settings.kafka.get("linger.ms"), Some("1"));
+}
+
+#[test]
+fn unknown_options_of_a_client_are_found() {
+    let options = r#"{"kafka": {}, "client": "shared", "on_damaged": "skip", "linger.ms": 1}"#;
+    let settings = ClientSettings::new("c", 0, 0, Some(options)).unwrap();
+    assert_eq!(settings.unknown_to_producers().collect::<Vec<_>>(), ["linger.ms", "on_damaged"]);
+    assert_eq!(settings.unknown_to_consumers().collect::<Vec<_>>(), ["client", "linger.ms"]);
 }
 
 #[test]

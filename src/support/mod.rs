@@ -13,6 +13,7 @@ pub mod process_exit;
 pub mod protection;
 pub mod resource_limit;
 pub mod services;
+pub mod similar;
 /// cbindgen:ignore
 pub mod stack;
 pub mod sync;

@@ -186,7 +186,8 @@ pub fn committed_offsets(bootstrap: &str, group: &str, topic: &str) -> Result<BT
     // This command reports failures in its output only and exits with status 0.
     if table.contains("Error:") {
         // Kafka before 4.0 has a sentence for it.
-        let is_unknown = table.contains("GroupIdNotFoundException") || table.contains("does not exist");
+        let is_unknown = table.contains("GroupIdNotFoundException")
+            || table.contains(&format!("Consumer group '{group}' does not exist"));
         return check(is_unknown, format_args!("describing the group {group}:\n{table}")).map(|()| BTreeMap::new());
     }
     let mut rows = table.lines().map(|line| line.split_whitespace().collect::<Vec<_>>());

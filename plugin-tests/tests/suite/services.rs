@@ -36,6 +36,26 @@ fn messages_of_librdkafka_and_octopus_reach_the_hosts_log() {
     eventually("librdkafka's debug messages", || log.count(|line| line.starts_with("debug admin")) > 0);
 }
 
+/// What has no effect where it stands is no error, since another version may know it.
+#[test]
+fn option_in_the_wrong_place_is_a_warning() {
+    let log = Log::default();
+    let driver = driver_with(json!({"kafka": {"auto.offset.reset": "latest"}}), &log);
+    let name = unique("misplaced");
+    driver.create_topic(&name, &one_replica().validator(json!({"type": "object"}))).unwrap();
+    let topic = driver.open_topic(&name).unwrap();
+    let _producer = topic.producer("").option("compression.type", "lz4").make().unwrap();
+    let _consumer = topic.consumer("group").option("fetch.wait.max.ms", 10).make().unwrap();
+    for warning in [
+        &format!("creating topic \"{name}\": the topic's validator has the type \"object\", which is not available"),
+        &format!("making a producer of topic \"{name}\": the option \"compression.type\" is unknown and ignored"),
+        &format!("making a consumer of topic \"{name}\": the option \"fetch.wait.max.ms\" is unknown and ignored"),
+        "kafka.auto.offset.reset of the driver is ignored",
+    ] {
+        assert_eq!(log.count(|line| line.starts_with("warn") && line.contains(warning)), 1, "{warning}: {log:?}");
+    }
+}
+
 #[test]
 fn secrets_appear_in_no_log_description_or_error() {
     let log = Log::default();

@@ -34,6 +34,7 @@ impl Consumer {
     /// Opens a consumer of `topic`, which joins its group or reads the partitions of `settings`.
     pub fn open(topic: Arc<Topic>, settings: ClientSettings) -> Result<Self> {
         let name = topic.name().to_owned();
+        topic.warn_about_unknown(settings.unknown_to_consumers(), "consumer");
         Self::new(topic, settings).map_err(|error| error.context(format_args!("making a consumer of topic {name:?}")))
     }
 

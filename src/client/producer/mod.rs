@@ -47,6 +47,7 @@ impl Producer {
     /// Opens a producer of `topic`. `pool` prepares its events, else the driver's default pool.
     pub fn open(topic: Arc<Topic>, settings: &ClientSettings, pool: Option<Arc<ThreadPool>>) -> Result<Self> {
         let name = topic.name().to_owned();
+        topic.warn_about_unknown(settings.unknown_to_producers(), "producer");
         let pool = pool.unwrap_or_else(|| topic.context().default_pool.clone());
         Self::new(topic, settings, pool)
             .map_err(|error| error.context(format_args!("making a producer of topic {name:?}")))

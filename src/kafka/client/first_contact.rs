@@ -55,7 +55,8 @@ impl FirstContact {
     pub fn note_failure(&self, error: &str) {
         let Some((address, cause)) = log_messages::address_and_cause(error) else { return };
         if let Some(known) = self.addresses.lock().get_mut(&with_port(address)) {
-            *known = Some(cause.to_owned());
+            let advice = log_messages::advice(error).map(|advice| format!(" - {advice}")).unwrap_or_default();
+            *known = Some(format!("{cause}{advice}"));
         }
     }
 
@@ -88,7 +89,7 @@ impl FirstContact {
     fn reasons(&self) -> String {
         let reason = |(address, cause): (&String, &Option<String>)| match cause {
             Some(cause) => format!("{address}: {cause}"),
-            None => format!("{address}: no response to the connection attempt"),
+            None => format!("{address}: no connection, or no response to the first request"),
         };
         self.addresses.lock().iter().map(reason).collect::<Vec<_>>().join("; ")
     }
@@ -178,8 +179,8 @@ mod tests {
         contact.note_failure("another:9092/7: Failed to resolve 'another:9092': Name or service not known");
         assert_eq!(
             contact.timeout_reason(ago(10), ago(20)).unwrap(),
-            "no broker could be reached: [::1]:9092: no response to the connection attempt; one:9092: no response to the \
-             connection attempt; two:1: Connect to ipv4#2.2.2.2:1 failed: Connection refused; see \
+            "no broker could be reached: [::1]:9092: no connection, or no response to the first request; one:9092: no \
+             connection, or no response to the first request; two:1: Connect to ipv4#2.2.2.2:1 failed: Connection refused; see \
              kafka.bootstrap.servers and the network (connect_timeout_ms is 10000)"
         );
     }

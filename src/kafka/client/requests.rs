@@ -51,7 +51,7 @@ impl Client {
     pub fn timeout_reason(&self) -> String {
         match self.last_failure() {
             Some(reason) => format!("the last error was: {reason}"),
-            None => format!("no response in time from {}", self.bootstrap_servers),
+            None => format!("no acknowledgement in time from {}", self.bootstrap_servers),
         }
     }
 

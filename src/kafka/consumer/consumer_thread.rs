@@ -87,7 +87,7 @@ impl Shared {
             self.rebalancing.store(false, Ordering::Release);
             self.persistent_error.set(Error::new(
                 Kind::Panicked,
-                "a panic while serving an event of librdkafka; this is a defect of Octopus",
+                "a panic while serving an event of librdkafka; this is a bug of Octopus",
             ));
         }
     }

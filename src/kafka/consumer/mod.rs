@@ -116,6 +116,13 @@ impl KafkaConsumer {
                 "kafka.{key} is ignored: positions are committed by acknowledgement only"
             );
         }
+        if connection.properties.get("auto.offset.reset").is_some() && settings.kafka.get("auto.offset.reset").is_none()
+        {
+            log::warn!(
+                logger: client.log(), target: &client.name(),
+                "kafka.auto.offset.reset of the driver is ignored: it is an option of a consumer"
+            );
+        }
         let events = Queue::new(&client.handle)?;
         Queue::of_consumer(&client.handle)?.forward_to(&events);
         client.main.forward_to(&events);

@@ -6,12 +6,13 @@ use rdkafka::config::NativeClientConfig;
 use rdkafka::error::KafkaError;
 use rdkafka::types::RDKafkaConfRes;
 
-use super::property_names::similar_property;
+use super::property_names::{is_float, similar_property};
 use crate::config::{MASK, Properties, is_secret};
 use crate::support::error::{Error, Kind, Result};
 
 /// The configuration with these properties.
 pub fn native(properties: &Properties) -> Result<NativeClientConfig> {
+    check_numbers(properties)?;
     let config: ClientConfig = properties.iter().map(|(name, value)| (name.to_owned(), value.to_owned())).collect();
     config.create_native_config().map_err(|error| match error {
         KafkaError::ClientConfig(problem, reason, name, value) => property_error(problem, &reason, &name, &value),
@@ -29,7 +30,37 @@ fn property_error(problem: RDKafkaConfRes, reason: &str, name: &str, value: &str
     if is_secret(name) {
         return Error::configuration(key, reason.replace(value, MASK));
     }
-    Error::configuration(key, format_args!("{reason} (given: {value:?})"))
+    Error::configuration(key, format_args!("{} (given: {value:?})", reason.trim_end()))
+}
+
+/// Rejects numbers with a unit: librdkafka ignores what follows the digits, and takes
+/// `"30s"` for 30 milliseconds.
+fn check_numbers(properties: &Properties) -> Result<()> {
+    // A property of topics creates the part of the configuration that has these.
+    let Ok(defaults) = ClientConfig::new().set("acks", "-1").create_native_config() else { return Ok(()) };
+    let is_number = |name: &str| effective(&defaults, name).is_ok_and(|value| value.parse::<i64>().is_ok());
+    for (name, value) in properties.iter() {
+        let starts_with_digits = value.trim().trim_start_matches(['+', '-']).starts_with(|c: char| c.is_ascii_digit());
+        if !starts_with_digits || is_whole_number(value.trim()) || !is_number(name) {
+            continue;
+        }
+        let allows_fractions = is_float(name);
+        if !allows_fractions || value.trim().parse::<f64>().is_err() {
+            let kind = if allows_fractions { "number" } else { "whole number" };
+            let expected = format_args!("expected a {kind} without a unit (given: {value:?})");
+            return Err(Error::configuration(format_args!("kafka.{name}"), expected));
+        }
+    }
+    Ok(())
+}
+
+/// Whether librdkafka reads all of a value: decimal, or hexadecimal digits after `0x`.
+fn is_whole_number(value: &str) -> bool {
+    let digits = value.trim_start_matches(['+', '-']);
+    match digits.strip_prefix("0x").or_else(|| digits.strip_prefix("0X")) {
+        Some(hexadecimal) => i64::from_str_radix(hexadecimal, 16).is_ok(),
+        None => digits.parse::<i64>().is_ok(),
+    }
 }
 
 /// Uses the system's CA certificates unless the properties name others. The bundled OpenSSL looks
@@ -107,6 +138,42 @@ mod tests {
             expected.extend(names.iter().filter(|_| is_on));
         }
         assert_eq!(built_in_features().split(',').collect::<BTreeSet<_>>(), expected);
+    }
+
+    #[test]
+    fn number_with_a_unit_is_rejected() {
+        let check = |name: &str, value: &str| {
+            let mut properties = Properties::default();
+            properties.set(name, value);
+            native(&properties).map(drop)
+        };
+        for (name, value) in [
+            ("message.max.bytes", "5000MB"),
+            ("message.max.bytes", "10MB"),
+            ("socket.timeout.ms", "30s"),
+            ("linger.ms", "5 ms"),
+            ("socket.timeout.ms", "5.5"),
+            ("session.timeout.ms", "1 min"),
+            ("acks", "1x"),
+            ("queue.buffering.max.kbytes", "1e7"),
+        ] {
+            let error = check(name, value).unwrap_err();
+            assert!(error.message().contains(name) && error.message().contains("without a unit"), "{value}: {error}");
+        }
+        for (name, value) in [
+            ("message.max.bytes", "5000"),
+            ("message.max.bytes", " 0x2000 "),
+            ("linger.ms", "5.5"),
+            ("acks", "all"),
+            ("acks", "-1"),
+            ("client.id", "3x"),
+            ("compression.type", "lz4"),
+            ("log_level", "6"),
+        ] {
+            check(name, value).unwrap_or_else(|error| panic!("{name} {value:?}: {error}"));
+        }
+        let error = check("linger.ms", "-4").unwrap_err();
+        assert!(error.message().contains("range") && !error.message().contains('\n'), "{error}");
     }
 
     #[test]

@@ -161,7 +161,8 @@ pub fn with_advice(reason: &str) -> Cow<'_, str> {
     }
 }
 
-fn advice(reason: &str) -> Option<&'static str> {
+/// The settings to check for this reason.
+pub fn advice(reason: &str) -> Option<&'static str> {
     let lower = reason.to_lowercase();
     let contains = |part: &str| lower.contains(part);
     let is_any = |parts: &[&str]| parts.iter().any(|part| contains(part));
@@ -208,7 +209,7 @@ fn advice(reason: &str) -> Option<&'static str> {
         })
     } else if contains("invalid_token") {
         Some(
-            "the broker refuses the token: see the permissions of its principal, aws_msk_iam.region, and this \
+            "the broker rejects the token: see the permissions of its principal, aws_msk_iam.region, and this \
              machine's clock",
         )
     } else if contains("authentication fail") {

@@ -1,19 +1,23 @@
-//! The names of librdkafka's properties, to suggest one for a misspelt name.
+//! The names of librdkafka's properties and their types.
 
 use std::ffi::{c_char, c_int};
 use std::ptr::null_mut;
 
 use rdkafka::bindings as rd;
 
-/// The name that is most like `wrong`, if one is alike enough.
+use crate::support::similar::similar;
+
+/// The property whose name is most like `wrong`, if one is alike enough.
 pub fn similar_property(wrong: &str) -> Option<String> {
-    /// As alike as `acks` and `ack`.
-    const ALIKE: f64 = 0.75;
-    let wrong = wrong.to_ascii_lowercase();
     let names = property_names();
-    let alike = names.into_iter().map(|name| (strsim::normalized_damerau_levenshtein(&wrong, &name), name));
-    let (likeness, name) = alike.max_by(|(one, _), (other, _)| one.total_cmp(other))?;
-    (likeness >= ALIKE).then_some(name)
+    similar(wrong, names.iter().map(String::as_str)).map(str::to_owned)
+}
+
+/// Whether the property may have a fraction.
+pub fn is_float(name: &str) -> bool {
+    let table = table();
+    let line = table.lines().find(|line| line.split(" | ").next().is_some_and(|first| first.trim_end() == name));
+    line.is_some_and(|line| line.contains("*Type: float*"))
 }
 
 /// All names, aliases included; none if there is no memory for the list.
@@ -59,6 +63,7 @@ mod tests {
             ("sasl.usrname", "sasl.username"),
             ("security_protocol", "security.protocol"),
             ("Linger.MS", "linger.ms"),
+            ("max.message.bytes", "message.max.bytes"),
             ("ack", "acks"),
             ("compression_typ", "compression.type"),
             ("metadata.brokers.list", "metadata.broker.list"),

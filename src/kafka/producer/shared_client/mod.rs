@@ -232,7 +232,7 @@ impl ProducerClient {
 
     fn guarded(&self, work: impl FnOnce()) {
         if catch_unwind(AssertUnwindSafe(work)).is_err() {
-            self.fail("a panic while serving an event of librdkafka; this is a defect of Octopus");
+            self.fail("a panic while serving an event of librdkafka; this is a bug of Octopus");
         }
     }
 
@@ -330,7 +330,7 @@ impl ProducerClient {
     }
 
     fn panic_error(&self) -> Error {
-        self.fail("a panic while serving a delivery report; this is a defect of Octopus");
+        self.fail("a panic while serving a delivery report; this is a bug of Octopus");
         let reason = "a panic while serving the delivery report: whether the event is stored is unknown";
         Error::new(Kind::Panicked, reason).with_persisted(Persisted::Possibly)
     }
@@ -370,7 +370,8 @@ impl ProducerClient {
         let reason = match RDKafkaErrorCode::from(code) {
             RDKafkaErrorCode::MessageTimedOut => self.client.timeout_reason(),
             RDKafkaErrorCode::MessageSizeTooLarge => format!(
-                "raise the Kafka topic's max.message.bytes, of which this event alone needs {}, or lower kafka.batch.size",
+                "raise the Kafka topic's max.message.bytes, of which this event alone needs up to {} (less if \
+                 it is compressed), or lower kafka.batch.size",
                 KafkaProducer::required_limit(message.len).saturating_add(BATCH_HEADER)
             ),
             _ => reason,
