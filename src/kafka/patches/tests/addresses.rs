@@ -108,8 +108,8 @@ fn waiting_requests_keep_the_reconnect_backoff() {
     /// connecting; some of many do.
     const REQUESTS: usize = 200;
     const OBSERVED: Duration = Duration::from_secs(2);
-    /// `reconnect.backoff.ms` is 100 ms and doubles after each attempt, with a jitter. For a moment a
-    /// broker is known by two names.
+    /// `reconnect.backoff.ms` is 100 ms and doubles after each attempt, with a jitter. A broker has
+    /// two names for a moment.
     const MOST_CONNECTIONS: u32 = 20;
     let cluster = MockCluster::new(1).unwrap();
     cluster.create_topic("described", 1, 1).unwrap();
