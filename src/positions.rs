@@ -155,6 +155,18 @@ impl Positions {
         offsets
     }
 
+    /// Forgets the positions in revoked partitions, which an assignment could continue: the topic was
+    /// recreated. Returns these partitions.
+    pub fn forget_revoked(&self) -> Vec<u32> {
+        let mut state = self.0.lock();
+        let revoked = state.partitions.iter().filter(|(_, position)| position.previous.is_some());
+        let revoked: Vec<u32> = revoked.map(|(partition, _)| *partition).collect();
+        for partition in &revoked {
+            state.partitions.remove(partition);
+        }
+        revoked
+    }
+
     /// Whether something is acknowledged in the partition, and nothing beyond `committed`.
     pub fn is_acknowledged_up_to(&self, partition: u32, committed: Option<u64>) -> bool {
         let acknowledged = self.0.lock().partitions.get(&partition).and_then(|position| position.acknowledged);
@@ -196,11 +208,13 @@ impl Positions {
         PositionsGuard(self.0.lock())
     }
 
-    /// The assigned partitions with their assignments.
+    /// The assignments of all partitions, and the revoked ones that can continue.
     pub fn assignments(&self) -> Vec<(u32, Assignment)> {
         let state = self.0.lock();
-        let assigned = |(partition, position): (&u32, &Position)| Some((*partition, position.assignment?));
-        state.partitions.iter().filter_map(assigned).collect()
+        let assignment = |(partition, position): (&u32, &Position)| {
+            position.assignment.or(position.previous).map(|assignment| (*partition, assignment))
+        };
+        state.partitions.iter().filter_map(assignment).collect()
     }
 
     /// Restarts the partition at offset 0 after its topic was recreated. Events of the old topic

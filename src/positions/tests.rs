@@ -126,6 +126,18 @@ fn start_over_ignores_acknowledgements_of_the_old_topic() {
     assert_ne!(positions.assignments(), [(0, before)]);
 }
 
+/// A revoked partition of a topic that was recreated does not continue, though no other member had it.
+#[test]
+fn forgotten_partition_starts_at_the_committed_offset() {
+    let (positions, before) = assigned(1);
+    positions.revoke(&[0]);
+    assert_eq!(positions.assignments(), [(0, before)]);
+    assert_eq!(positions.forget_revoked(), [0]);
+    assert!(positions.forget_revoked().is_empty());
+    assert_eq!(positions.assign(0, 2, None), None);
+    assert!(positions.acknowledge(0, before, 10).is_err());
+}
+
 #[test]
 fn obstacle_lasts_until_a_record_is_delivered_or_skipped() {
     let (positions, _) = assigned(1);

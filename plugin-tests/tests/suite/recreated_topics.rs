@@ -3,13 +3,14 @@
 
 use std::fs;
 use std::path::Path;
-use std::sync::Mutex;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex};
 use std::thread;
 use std::time::{Duration, Instant};
 
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
-use octopus_loader::{Consumer, Driver, Error, Event, NewEvent, Producer, Status, Topic};
+use octopus_loader::{Consumer, Driver, Error, Event, NewEvent, Producer, Rebalance, Status, Topic};
 use rdkafka::consumer::{BaseConsumer, CommitMode, Consumer as _};
 use rdkafka::{ClientConfig, Offset, TopicPartitionList};
 use serde_json::json;
@@ -106,6 +107,36 @@ fn open_handles_use_a_recreated_topic_with_lower_epoch() {
     assert!(driver.list_topics().unwrap().get(&name).is_some());
     driver.open_topic(&name).unwrap();
     create(&driver, &unique("another"));
+}
+
+/// The consumer has given its partition up when it learns of the new topic, and gets it back without
+/// another member in between: its position, the end of the old topic, does not count any more.
+#[test]
+fn topic_recreated_after_a_revocation_is_read_from_its_beginning() {
+    let revoked = Arc::new(AtomicBool::new(false));
+    let is_revoked = revoked.clone();
+    let config = json!({"kafka": {"bootstrap.servers": Kafka::shared().bootstrap()}, "disable_info_topic": true});
+    let builder = octopus().driver_builder(config);
+    let driver = builder.rebalance(move |_, what, _| is_revoked.store(what != Rebalance::Assigned, Ordering::Relaxed));
+    let driver = driver.create().unwrap();
+    let name = unique("revoked");
+    let topic = create(&driver, &name);
+    push(&topic.producer("writer").make().unwrap(), 0..6);
+    let consumer = topic.consumer(&unique("reader")).make().unwrap();
+    read_all(&consumer, 0..6);
+
+    driver.delete_topic(&name).unwrap();
+    let started = Instant::now();
+    while !revoked.load(Ordering::Relaxed) {
+        assert!(started.elapsed() < TIMEOUT, "no revocation");
+        // Reports the deleted topic.
+        let _ = consumer.next(Duration::from_millis(100));
+    }
+    push(&create(&bare_driver(Kafka::shared().bootstrap()), &name).producer("new").make().unwrap(), 100..106);
+    let (numbers, errors) = read_all(&consumer, 100..106);
+    assert_eq!(numbers, (100..106).collect::<Vec<_>>());
+    let lost = errors.iter().filter(|error| error.status == Status::RecordsLost).count();
+    assert_eq!(lost, 1, "{errors:?}");
 }
 
 /// A consumer of the new topic reports lost records and reads all events instead of starting at the

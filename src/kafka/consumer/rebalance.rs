@@ -44,7 +44,13 @@ impl Shared {
         let assigning = RDKafkaErrorCode::from(event.error()) == RDKafkaErrorCode::AssignPartitions;
         let partitions: Vec<u32> =
             event.partitions().iter().filter_map(|part| u32::try_from(part.partition).ok()).collect();
-        let committed = if assigning { self.committed_offsets(&partitions) } else { Vec::new() };
+        let committed = if assigning {
+            // Positions of a former topic must not continue.
+            self.check_topic_in_use();
+            self.committed_offsets(&partitions)
+        } else {
+            Vec::new()
+        };
         let (kind, result) = self.while_readers_wait(|batch| {
             if assigning {
                 return (Rebalance::Assigned, self.assign(&partitions, &committed));
@@ -92,6 +98,7 @@ impl Shared {
         self.persistent_error.clear();
         self.unreachable_since.clear();
         self.topic_identity.lock().request_now();
+        self.assigned_in_known_topic();
         self.change_assignment(starts, rd::rd_kafka_incremental_assign, true)
     }
 

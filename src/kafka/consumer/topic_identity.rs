@@ -34,6 +34,7 @@ pub(super) struct TopicIdentity {
     next_request: Option<Instant>,
     /// The topic that the consumer's positions belong to.
     topic: Option<TopicId>,
+    /// The assignments that began in this topic.
     assignments: Vec<(u32, Assignment)>,
 }
 
@@ -91,6 +92,12 @@ impl Shared {
         TopicId::used_by(&self.client.handle, &self.c_topic)
     }
 
+    /// Records that assignments have begun in the known topic.
+    pub(super) fn assigned_in_known_topic(&self) {
+        let assignments = self.positions.assignments();
+        self.topic_identity.lock().assignments = assignments;
+    }
+
     /// The topic that the consumer's positions belong to.
     pub(super) fn topic_id(&self) -> Option<TopicId> {
         self.topic_identity.lock().topic
@@ -129,16 +136,18 @@ impl Shared {
         topic_identity.assignments = assignments;
     }
 
-    /// Restarts at the beginning in each partition that was read in the former topic.
+    /// Restarts at the beginning in each partition that was read in the former topic. One that is
+    /// not assigned at present restarts there when it is.
     fn restart_at_beginning(&self) -> Result<()> {
         // A partition in which the consumer has noticed the new topic by itself has another
         // assignment now.
         let before = self.topic_identity.lock().assignments.clone();
         self.while_readers_wait(|batch| {
             let now = self.positions.assignments();
-            let missed: Vec<u32> =
-                now.iter().filter(|assignment| before.contains(assignment)).map(|(partition, _)| *partition).collect();
-            if missed.is_empty() {
+            let missed = now.iter().filter(|assignment| before.contains(assignment)).map(|(partition, _)| *partition);
+            let missed: Vec<u32> = missed.filter(|partition| self.positions.is_assigned(*partition)).collect();
+            let revoked = self.positions.forget_revoked();
+            if missed.is_empty() && revoked.is_empty() {
                 return Ok(());
             }
             for &partition in &missed {
@@ -146,7 +155,7 @@ impl Shared {
                 batch.retain(|message| message.partition() != partition as i32);
                 self.positions.start_over(partition);
             }
-            self.pending_error.set(self.recreated_topic_error(&missed));
+            self.pending_error.set(self.recreated_topic_error(&[missed, revoked].concat()));
             Ok(())
         })
     }
