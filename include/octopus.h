@@ -2461,7 +2461,7 @@ typedef struct octopus_api {
 #define OCTOPUS_KAFKA -11
 
 /**
- * The event's partition was revoked since the event was read.
+ * The event's partition was revoked, or its consumer closed, since the event was read.
  *
  * The acknowledgement has no effect, unless this consumer gets the partition back before another
  * member had it.

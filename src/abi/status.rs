@@ -73,7 +73,7 @@ pub const OCTOPUS_RECORDS_LOST: octopus_status = -10;
 ///
 /// `octopus_error_api::kafka_code` has the code; it is 0 for the topic service.
 pub const OCTOPUS_KAFKA: octopus_status = -11;
-/// The event's partition was revoked since the event was read.
+/// The event's partition was revoked, or its consumer closed, since the event was read.
 ///
 /// The acknowledgement has no effect, unless this consumer gets the partition back before another
 /// member had it.

@@ -2,7 +2,6 @@
 //! producers and consumers share its settings, its services and its clients.
 
 use std::collections::{BTreeMap, HashSet};
-use std::fmt;
 use std::sync::Arc;
 use std::thread;
 use std::time::Duration;
@@ -31,8 +30,9 @@ pub struct Driver {
     context: Arc<DriverContext>,
     admin: Box<dyn Admin>,
     info_topics: KafkaInfoTopics,
-    /// The warnings about components that are logged already: hosts often open a topic twice.
-    logged_warnings: Mutex<HashSet<String>>,
+    /// The topics and the warnings about their components that are logged already: hosts often open
+    /// a topic twice.
+    logged_warnings: Mutex<HashSet<(String, String)>>,
     /// The topics whose info topic's retention is checked already: the check costs a request.
     retention_checked: Mutex<HashSet<String>>,
 }
@@ -75,7 +75,7 @@ impl Driver {
         let context = |error: Error| error.context(format_args!("creating topic {name:?}"));
         let components = Components::parse(components).map_err(context)?;
         let instances = self.context.registry.check_new(&components).map_err(context)?;
-        self.warn_about_missing_components(format_args!("creating topic {name:?}"), &instances);
+        self.warn_about_missing_components("creating", name, &instances);
         let settings = TopicSettings::parse(options, &self.settings).map_err(context)?;
         self.warn_about_ignored_options(name, &settings);
         let creation = Creation::plan(name, settings, components, &self.settings)?;
@@ -96,7 +96,7 @@ impl Driver {
             );
         }
         // A new topic of this name gets its own warnings and check.
-        self.logged_warnings.lock().remove(name);
+        self.logged_warnings.lock().retain(|(topic, _)| topic != name);
         self.retention_checked.lock().remove(name);
         Ok(())
     }
@@ -122,7 +122,7 @@ impl Driver {
         let components = self.read_components(name, deadline)?;
         let context = |error: Error| error.context(format_args!("opening topic {name:?}"));
         let parts = self.context.registry.instantiate(&components).map_err(context)?;
-        self.warn_about_missing_components(format_args!("opening topic {name:?}"), &parts);
+        self.warn_about_missing_components("opening", name, &parts);
         Ok(Topic::new(self.context.clone(), name.to_owned(), kafka_name, partitions, &components, parts))
     }
 
@@ -227,13 +227,16 @@ impl Driver {
 
     /// Warns only, since a host may use such a topic as long as it doesn't need the missing
     /// components.
-    fn warn_about_missing_components(&self, operation: fmt::Arguments<'_>, parts: &ComponentInstances) {
+    fn warn_about_missing_components(&self, operation: &str, name: &str, parts: &ComponentInstances) {
         for missing in self.context.registry.missing(parts) {
-            let warning = format!("{operation}: {missing}");
-            if self.logged_warnings.lock().insert(warning.clone()) {
-                log::warn!(logger: self.log(), target: LOG_TARGET, "{warning}");
+            if self.is_new_warning(name, format!("{operation}: {missing}")) {
+                log::warn!(logger: self.log(), target: LOG_TARGET, "{operation} topic {name:?}: {missing}");
             }
         }
+    }
+
+    fn is_new_warning(&self, name: &str, warning: String) -> bool {
+        self.logged_warnings.lock().insert((name.to_owned(), warning))
     }
 
     fn warn_about_ignored_options(&self, name: &str, settings: &TopicSettings) {
@@ -289,7 +292,7 @@ impl Driver {
 
     /// The components of a topic whose info topic has none. Warns once per topic.
     fn default_components(&self, name: &str, info_topic: &str, lacking: &str) -> Components {
-        if !self.settings.disable_info_topic && self.logged_warnings.lock().insert(name.to_owned()) {
+        if !self.settings.disable_info_topic && self.is_new_warning(name, lacking.to_owned()) {
             log::warn!(
                 logger: self.log(), target: LOG_TARGET,
                 "topic {name:?}: the info topic {info_topic:?} {lacking}; using default components"

@@ -2500,7 +2500,7 @@ pub const OCTOPUS_RECORDS_LOST: i32 = -10;
 ///
 /// `octopus_error_api::kafka_code` has the code; it is 0 for the topic service.
 pub const OCTOPUS_KAFKA: i32 = -11;
-/// The event's partition was revoked since the event was read.
+/// The event's partition was revoked, or its consumer closed, since the event was read.
 ///
 /// The acknowledgement has no effect, unless this consumer gets the partition back before another
 /// member had it.
