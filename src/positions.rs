@@ -155,8 +155,8 @@ impl Positions {
         offsets
     }
 
-    /// Forgets the positions in revoked partitions, which an assignment could continue: the topic was
-    /// recreated. Returns these partitions.
+    /// Forgets the positions in revoked partitions, which an assignment could continue: the topic
+    /// was recreated. Returns these partitions.
     pub fn forget_revoked(&self) -> Vec<u32> {
         let mut state = self.0.lock();
         let revoked = state.partitions.iter().filter(|(_, position)| position.previous.is_some());

@@ -126,7 +126,7 @@ fn start_over_ignores_acknowledgements_of_the_old_topic() {
     assert_ne!(positions.assignments(), [(0, before)]);
 }
 
-/// A revoked partition of a topic that was recreated does not continue, though no other member had it.
+/// A revoked partition of a recreated topic does not continue, though no other member had it.
 #[test]
 fn forgotten_partition_starts_at_the_committed_offset() {
     let (positions, before) = assigned(1);

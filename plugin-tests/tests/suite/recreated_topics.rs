@@ -109,8 +109,8 @@ fn open_handles_use_a_recreated_topic_with_lower_epoch() {
     create(&driver, &unique("another"));
 }
 
-/// The consumer has given its partition up when it learns of the new topic, and gets it back without
-/// another member in between: its position, the end of the old topic, does not count any more.
+/// The consumer has given its partition up when it learns of the new topic, and gets it back before
+/// any other member: its position, the end of the old topic, does not count any more.
 #[test]
 fn topic_recreated_after_a_revocation_is_read_from_its_beginning() {
     let revoked = Arc::new(AtomicBool::new(false));
