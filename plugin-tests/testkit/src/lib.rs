@@ -30,11 +30,11 @@ pub fn unique(name: &str) -> String {
     format!("{name}-{}-{}-{count}", now.as_millis(), process::id())
 }
 
-/// The folder that cargo has built this program in, which it marks as a cache. Builds with a
-/// sanitizer are in folders inside it.
+/// The folder that cargo has built this program in, where it keeps a file about the compiler.
+/// Builds with a sanitizer are in folders inside it.
 pub fn target_folder() -> Result<PathBuf> {
     let program = std::env::current_exe().or_fail("looking for this program")?;
-    let folder = program.ancestors().filter(|folder| folder.join("CACHEDIR.TAG").is_file()).last();
+    let folder = program.ancestors().filter(|folder| folder.join(".rustc_info.json").is_file()).last();
     folder.map(Path::to_owned).ok_or_else(|| Failure(format!("{} is in no target folder of cargo", program.display())))
 }
 
