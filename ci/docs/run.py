@@ -59,8 +59,10 @@ class Shell:
         script = self.folder / str(block.line) / self.page
         script.parent.mkdir(parents=True)
         text = block.text.replace(ADDRESS, self.bootstrap or ADDRESS)
-        # Pages call cargo's folder as it is by default.
-        text = re.sub(r"(\$PWD/)?\btarget/", f"{target_folder(self.root)}/", text)
+        # Pages call cargo's folder as it is by default: `target`, `$PWD/target`.
+        target = target_folder(self.root)
+        if target != self.root / "target":
+            text = re.sub(r"(\$\w+/|(?<![\w/]))target/", f"{target}/", text)
         script.write_text("\n" * block.line + text)
         return script
 
