@@ -5,20 +5,30 @@ from __future__ import annotations
 import operator
 from typing import Any, Optional
 
+MAX_PARTITION = 2**32 - 1
+MAX_INTEGER = 2**64 - 1
+"""The largest integer of the ABI. ctypes would drop the upper bits of a larger one."""
+
 
 def wrong_type(call: str, argument: str, expected: str, value: object) -> TypeError:
     return TypeError(f"{call}: {argument}: expected {expected}, got {type(value).__name__}")
 
 
-def integer(call: str, argument: str, value: Any, minimum: int = 0) -> int:
-    """An integer of any type, such as numpy's, that is not below the minimum."""
+def integer(call: str, argument: str, value: Any, maximum: int = MAX_INTEGER) -> int:
+    """An integer of any type, such as numpy's, from 0 to the maximum."""
     try:
         number = operator.index(value)
     except TypeError:
         raise wrong_type(call, argument, "an integer", value) from None
-    if number < minimum:
-        raise ValueError(f"{call}: {argument}: expected at least {minimum}, got {number}")
+    if number < 0:
+        raise ValueError(f"{call}: {argument}: expected at least 0, got {number}")
+    if number > maximum:
+        raise ValueError(f"{call}: {argument}: expected at most {maximum}, got {number}")
     return number
+
+
+def partition_number(call: str, argument: str, value: Any) -> int:
+    return integer(call, argument, value, MAX_PARTITION)
 
 
 def string(call: str, argument: str, value: object) -> str:

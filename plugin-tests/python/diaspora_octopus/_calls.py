@@ -2,7 +2,8 @@
 
 ctypes releases Python's global lock during a call. A thread that is inside a call runs no signal
 handler of Python, so waits on the main thread consist of short calls, and calls without a timeout
-run on a helper thread. Ctrl+C then raises `KeyboardInterrupt` within `SLICE_MS`.
+run on a helper thread. Ctrl+C then raises `KeyboardInterrupt` within `SLICE_MS`, or within
+`FIRST_CONTACT_MS` while no broker is reachable.
 """
 
 from __future__ import annotations
@@ -13,15 +14,18 @@ import math
 import threading
 import time
 from ctypes import byref, c_void_p
-from typing import Any, Callable, List, Mapping, Optional, Tuple, TypeVar, Union
+from typing import Any, Callable, Generic, List, Mapping, Optional, Tuple, TypeVar, Union
 
 from . import _abi as abi
-from ._error import error_of
+from ._error import PERSISTENT, error_of, release_error
 
 T = TypeVar("T")
 
 SLICE_MS = 100
 """The longest single call of a wait, in milliseconds."""
+FIRST_CONTACT_MS = 1200
+"""As `SLICE_MS`, while no broker is reachable. If none was ever reached, the library ends a wait
+after 1 s, which a wait in shorter slices would not notice."""
 MAX_WAIT_MS = 2**63 - 1
 
 
@@ -33,6 +37,48 @@ def call(api: Any, operation: str, function: Any, *arguments: Any) -> None:
         raise error_of(api, status, error, operation)
 
 
+class BackgroundCall(Generic[T]):
+    """A call on a thread of its own, for the result of which any thread can wait. Ctrl+C ends such
+    a wait, and the call continues."""
+
+    def __init__(self, work: Callable[[], T]) -> None:
+        self.work = work
+        self.results: List[T] = []
+        self.errors: List[BaseException] = []
+        self.done = threading.Event()
+        try:
+            threading.Thread(target=self.run, name="octopus-call", daemon=True).start()
+        except RuntimeError:
+            # The process may have no more threads, or the interpreter is ending.
+            self.run()
+
+    def run(self) -> None:
+        try:
+            self.results.append(self.work())
+        except BaseException as error:
+            self.errors.append(error)
+        finally:
+            self.done.set()
+
+    def wait(self, timeout: Optional[float] = None) -> bool:
+        """Whether the call ends within the timeout."""
+        end = end_of(timeout)
+        # In slices, because the signal may be delivered to another thread.
+        while not self.done.wait(min(max(end - time.monotonic(), 0), SLICE_MS / 1000)):
+            if time.monotonic() >= end:
+                return False
+        return True
+
+    def result(self) -> T:
+        if self.errors:
+            try:
+                raise self.errors[0]
+            finally:
+                # The traceback refers to this frame, which would refer to the error.
+                self.errors.clear()
+        return self.results[0]
+
+
 def interruptibly(work: Callable[[], T]) -> T:
     """Calls `work`, and lets Ctrl+C interrupt it, which only the main thread needs.
 
@@ -40,34 +86,9 @@ def interruptibly(work: Callable[[], T]) -> T:
     """
     if threading.current_thread() is not threading.main_thread():
         return work()
-    results: List[T] = []
-    errors: List[BaseException] = []
-    done = threading.Lock()
-    done.acquire()
-
-    def run() -> None:
-        try:
-            results.append(work())
-        except BaseException as error:
-            errors.append(error)
-        finally:
-            done.release()
-
-    try:
-        threading.Thread(target=run, name="octopus-call", daemon=True).start()
-    except RuntimeError:
-        # The process may have no more threads, or the interpreter is ending.
-        return work()
-    # With a timeout, because the signal may be delivered to another thread.
-    while not done.acquire(timeout=SLICE_MS / 1000):
-        pass
-    if errors:
-        try:
-            raise errors[0]
-        finally:
-            # The traceback refers to this frame, which would refer to the error.
-            errors.clear()
-    return results[0]
+    background = BackgroundCall(work)
+    background.wait()
+    return background.result()
 
 
 def milliseconds(timeout: Optional[float]) -> int:
@@ -83,22 +104,40 @@ def milliseconds(timeout: Optional[float]) -> int:
     return min(max(limit, 0), MAX_WAIT_MS)
 
 
-def wait_in_slices(attempt: Callable[[int], int], timeout: Optional[float]) -> int:
-    """Waits by calls of `attempt`, which gets a timeout in milliseconds and returns a status.
+def end_of(timeout: Optional[float]) -> float:
+    """The time of `time.monotonic` at which the timeout is over."""
+    limit = milliseconds(timeout)
+    return math.inf if limit < 0 else time.monotonic() + limit / 1000
 
-    The library reports the same failures to a series of short waits as to a long one.
+
+def wait_in_slices(api: Any, attempt: Callable[[int], int], error: c_void_p, timeout: Optional[float]) -> int:
+    """Waits by calls of `attempt`, which gets a timeout in milliseconds, writes `error` and returns
+    a status. The result is that of one long wait.
+
+    The library reports a persistent error at the deadline of a wait, so it reports one at the end
+    of each slice. The wait goes on, and the last slice reports the error, unless it is gone by
+    then. Errors that the library reports before the end of a slice end the wait.
     """
     limit = milliseconds(timeout)
     if 0 <= limit <= SLICE_MS:
         return attempt(limit)
-    end = math.inf if limit < 0 else time.monotonic() + limit / 1000
+    end, slice_ms = end_of(timeout), SLICE_MS
     while True:
-        remaining = end - time.monotonic()
-        if remaining * 1000 <= SLICE_MS:
+        began = time.monotonic()
+        remaining = end - began
+        if remaining * 1000 <= slice_ms:
             return attempt(milliseconds(remaining))
-        status = attempt(SLICE_MS)
-        if status != abi.OCTOPUS_TIMED_OUT:
+        status = attempt(slice_ms)
+        if status == abi.OCTOPUS_TIMED_OUT:
+            continue
+        is_early = time.monotonic() - began < slice_ms / 1000
+        is_unreachable = status == abi.OCTOPUS_UNREACHABLE
+        can_vanish = limit >= 0 or is_unreachable and slice_ms == SLICE_MS
+        if is_early or not can_vanish or status not in PERSISTENT:
             return status
+        release_error(api, error)
+        if is_unreachable:
+            slice_ms = FIRST_CONTACT_MS
 
 
 address_of_bytes: Any = ctypes.pythonapi.PyBytes_AsString

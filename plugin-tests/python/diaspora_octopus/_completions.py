@@ -24,6 +24,7 @@ from typing import Any, Callable, Dict, List, Optional, Tuple
 
 from . import _abi as abi
 from ._calls import call
+from ._owner import Owner
 
 F_SETPIPE_SZ = 1031
 F_GETPIPE_SZ = 1032
@@ -61,21 +62,38 @@ class CompletionPipe:
         function = ctypes.cast(ctypes.CDLL(None).eventfd_write, dict(fields)["function"])
         self.completion = abi.octopus_completion(function, self.writing)
 
-    async def wait(self, api: Any, pointer: int, is_complete: Callable[[], bool]) -> None:
-        """Waits until the future at this address has its result. The caller keeps the future."""
-        loop = asyncio.get_running_loop()
+    def register(self, api: Any, future: Owner) -> None:
+        """Makes the library write to the pipe when the future is complete."""
+        call(api, "awaiting a result", api.future.on_complete, future, ctypes.byref(self.completion))
+
+    def notify(self, future: Owner) -> None:
+        """Makes the tasks that wait for this future look again whether they have to."""
+        try:
+            os.write(self.writing, ADDRESS.pack(future._as_parameter_))
+        except BlockingIOError:
+            pass  # The pipe is full, so all tasks will look.
+
+    async def wait(self, future: Owner, is_complete: Callable[[], bool], timeout: Optional[float] = None) -> None:
+        """Waits until a registered future is complete, at most `timeout` seconds. `is_complete` may
+        be called on any thread, and changes nothing."""
+        loop, pointer = asyncio.get_running_loop(), future._as_parameter_
         waiter: Waiter = (loop, loop.create_future())
         with self.lock:
             self.waiting.setdefault(pointer, (is_complete, []))[1].append(waiter)
             self.loops[loop] = self.loops.get(loop, 0) + 1
             is_first = self.loops[loop] == 1
+        timer = None
         try:
             if is_first:
                 loop.add_reader(self.reading, self.drain)
-            completion = ctypes.byref(self.completion)
-            call(api, "awaiting a result", api.future.on_complete, pointer, completion)
-            await waiter[1]
+            if timeout is not None:
+                timer = loop.call_later(timeout, resolve, waiter[1])
+            # The completion may have come before the task was among those that wait.
+            if not is_complete():
+                await waiter[1]
         finally:
+            if timer is not None:
+                timer.cancel()
             self.forget(pointer, waiter)
 
     def forget(self, pointer: int, waiter: Waiter) -> None:
@@ -113,8 +131,13 @@ class CompletionPipe:
     def wake(self, pointer: int) -> None:
         """Wakes those who wait for this future. Ignores an address that an earlier future had."""
         is_complete, waiters = self.waiting.get(pointer, (None, []))
-        if is_complete is None or not is_complete():
+        if is_complete is None:
             return
+        try:
+            if not is_complete():
+                return
+        except Exception:
+            pass  # The tasks get the error when they look.
         del self.waiting[pointer]
         for loop, future in waiters:
             try:

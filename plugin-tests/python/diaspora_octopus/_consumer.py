@@ -2,25 +2,21 @@
 
 from __future__ import annotations
 
-import asyncio
-import functools
-import weakref
-from collections import deque
+import threading
 from ctypes import byref, c_uint32, c_uint64, c_void_p
-from typing import Any, Deque, List, Optional, TypeVar, overload
+from typing import Any, List, Optional, overload
 
 from . import _abi as abi
-from ._arguments import integer
-from ._calls import call, milliseconds, wait_in_slices
-from ._error import Error, Status, TimedOut, error_of
+from ._arguments import integer, partition_number
+from ._calls import BackgroundCall, call, milliseconds
+from ._completions import completion_pipe
+from ._error import Error, Status, TimedOut
 from ._event import Event
 from ._future import Pull
 from ._handles import ClosedAtExit, Handle
+from ._pull_result import PendingPull, PullResult, place
 
 __all__ = ["Consumer", "Events"]
-
-T = TypeVar("T")
-
 
 class Consumer(ClosedAtExit):
     """Reads the events of one topic, as a member of the consumer group of its name.
@@ -37,16 +33,23 @@ class Consumer(ClosedAtExit):
     name: str
     """The name of the consumer, which is its consumer group."""
 
+    # The close that goes on in the background, until somebody got its result.
+    _closing: Optional[BackgroundCall[None]] = None
+    # Whether it was closed or unsubscribed.
+    _has_left = False
+
     def __init__(self, api: Any, handle: Handle, name: str) -> None:
         """Topics create consumers."""
         self._api = api
         self._handle = handle
         self.name = name
-        # Events that a call had taken when Ctrl+C interrupted it. They are the next ones.
-        self._returned: Deque[Event] = deque()
-        # Pulls whose task was cancelled, or that were dropped. Each takes an event, which is one of
-        # the next ones.
-        self._pulls: Deque[Pull] = deque()
+        # What pulls took and nobody got: the next pulls get it, in the order of the offsets.
+        self._ready: List[Event] = []
+        self._failures: List[Error] = []
+        # The one pull of the library that takes an event although no call waits for it.
+        self._pending: Optional[PendingPull] = None
+        # Guards what is taken from the three above. A collected `Pull` adds without it.
+        self._lock = threading.Lock()
 
     @overload
     def pull(self) -> Event: ...
@@ -62,101 +65,89 @@ class Consumer(ClosedAtExit):
         continues; `UNREACHABLE`, `UNKNOWN_TOPIC`, `TOO_LARGE` and `KAFKA` are raised until their
         cause is removed; `CLOSED` is raised always.
         """
-        events = self.pull_many(1, timeout)
-        return events[0] if events else None
+        result = PullResult(self, 1)
+        try:
+            result.wait(timeout)
+            if result.failure is None:
+                return result.events[0] if result.events else None
+        except BaseException:
+            result.give_back()
+            raise
+        raise result.take_failure()
 
     def pull_many(self, max_events: int, timeout: Optional[float] = None) -> List[Event]:
         """Waits for an event, and returns it with further ones that are available, at most
-        `max_events`. Returns an empty list if there is none within `timeout` seconds. Without a
-        timeout it waits for ever.
+        `max_events`. Returns an empty list if there is none within `timeout` seconds, or if
+        `max_events` is 0. Without a timeout it waits for ever.
 
         Raises the errors of `pull`. An error that follows events is raised by the next call.
         """
         max_events = integer("pull_many", "max_events", max_events)
-        events = self._take_returned(max_events)
-        if events:
-            return events
-        pull = pop(self._pulls)
-        if pull is None:
-            return self._take(max_events, timeout)
-        try:
-            return [pull.wait(timeout)]
-        except TimedOut:
-            self._pulls.appendleft(pull)
+        if max_events == 0:
             return []
-        except Error:
-            if not pull._has_result():
-                self._pulls.appendleft(pull)
-            raise
+        result = PullResult(self, max_events)
+        try:
+            result.wait(timeout)
+            if result.failure is None:
+                return result.events
         except BaseException:
-            # Ctrl+C: the pull may have taken an event.
-            self._pulls.appendleft(pull)
+            result.give_back()
             raise
-
-    def _take_returned(self, max_events: int) -> List[Event]:
-        events: List[Event] = []
-        while len(events) < max_events:
-            event = pop(self._returned)
-            if event is None:
-                break
-            events.append(event)
-        return events
-
-    def _collect(self) -> None:
-        """Adds the events of cancelled pulls to those that were returned."""
-        for pull in tuple(self._pulls):
-            if pull._has_result():
-                try:
-                    self._returned.append(pull.wait(0))
-                    self._pulls.remove(pull)
-                except (Error, ValueError):
-                    pass  # The next pull raises the error; or another thread took the pull.
-
-    def _first_returned(self, partition: int) -> Optional[int]:
-        """The lowest offset of the partition's returned events."""
-        self._collect()
-        return min((event.offset or 0 for event in self._returned if event.partition == partition), default=None)
-
-    def _drop_returned(self, partition: Optional[int] = None) -> None:
-        """Drops the returned events of one partition, or of all."""
-        for event in tuple(self._returned):
-            if partition is None or event.partition == partition:
-                try:
-                    self._returned.remove(event)
-                except ValueError:
-                    pass  # Another thread took it.
-
-    def _take(self, max_events: int, timeout: Optional[float]) -> List[Event]:
-        """Takes events from the library."""
-        taken, count, error = pointer_array(max_events)(), c_uint64(), c_void_p()
-        function, pointer = self._api.consumer.pull_many, self._handle.pointer
-        outputs = (taken, byref(count), byref(error))
-        status = None
-        try:
-            status = wait_in_slices(lambda limit: function(pointer, max_events, limit, *outputs), timeout)
-        finally:
-            if status is None:
-                # Ctrl+C came during the call.
-                self._returned.extend(Event(self._api, each) for each in taken[: count.value])
-        if status == abi.OCTOPUS_OK:
-            return [Event(self._api, each) for each in taken[: count.value]]
-        if status == abi.OCTOPUS_TIMED_OUT:
-            return []
-        raise error_of(self._api, status, error, f"pulling events with {self._name()}")
+        raise result.take_failure()
 
     def begin_pull(self) -> Pull:
         """Begins to pull the next event, and returns at once. `await consumer.begin_pull()` waits
         in a task, and `asyncio.wait_for(consumer.begin_pull(), 5)` for at most 5 seconds."""
-        event = pop(self._returned)
-        if event is not None:
-            return Pull(self._api, 0, weakref.ref(self), event)
-        return pop(self._pulls) or self._begin_new_pull()
+        return Pull(self)
 
-    def _begin_new_pull(self) -> Pull:
-        future = c_void_p()
-        operation, function = f"pulling an event with {self._name()}", self._api.consumer.pull
-        call(self._api, operation, function, self._handle.pointer, byref(future))
-        return Pull(self._api, future.value or 0, weakref.ref(self))
+    def _begin_pending_pull(self) -> PendingPull:
+        with self._lock:
+            pending = self._pending
+            if pending is None:
+                function, pointer = self._api.consumer.pull, c_void_p()
+                call(self._api, f"pulling an event with {self._name()}", function, self._handle, byref(pointer))
+                pending = self._pending = PendingPull(pointer.value or 0, self._api.future.release)
+            if not pending.is_registered:
+                completion_pipe().register(self._api, pending)
+                pending.is_registered = True
+            return pending
+
+    def _has_ready(self) -> bool:
+        return bool(self._ready or self._failures) and not self._has_left
+
+    def _wake_tasks(self) -> None:
+        """Makes the tasks that wait look for what was given back."""
+        pending = self._pending
+        if pending is not None and pending.is_registered:
+            completion_pipe().notify(pending)
+
+    def _settle_pending_pull(self) -> bool:
+        """Makes an event that the pending pull took a ready one. Returns whether there was one."""
+        result, pending = PullResult(self, 1), self._pending
+        try:
+            return pending is not None and result.is_settled(pending) and result.claim(pending)
+        finally:
+            if result.claimed is not None:
+                result.give_back()
+
+    def _first_ready(self, partition: int) -> Optional[int]:
+        """The lowest offset of the partition's ready events."""
+        self._settle_pending_pull()
+        places = map(place, tuple(self._ready))
+        return min((offset for number, offset in places if number == partition), default=None)
+
+    def _drop_ready(self, partition: int) -> None:
+        with self._lock:
+            for event in tuple(self._ready):
+                if event.partition == partition:
+                    self._ready.remove(event)
+
+    def _leave(self) -> None:
+        """Drops what nobody can acknowledge any more."""
+        self._has_left = True
+        self._ready.clear()
+        self._failures.clear()
+        self._pending = None
 
     def events(self, timeout: Optional[float] = None) -> Events:
         """Iterates over the events, for `for` and for `async for`. Ends when no event comes within
@@ -168,27 +159,6 @@ class Consumer(ClosedAtExit):
 
     def __aiter__(self) -> Events:
         return self.events()
-
-    async def _pull_in_task(self, timeout: Optional[float]) -> Optional[Event]:
-        if timeout is not None and timeout <= 0:
-            return self.pull(0)
-        events = self._take_returned(1)
-        if events:
-            return events[0]
-        pull = pop(self._pulls) or self.begin_pull()
-        try:
-            return await asyncio.wait_for(pull._wait_in_task(), timeout)
-        except asyncio.TimeoutError:
-            self._pulls.append(pull)
-            return None
-        except Error:
-            if not pull._has_result():
-                self._pulls.append(pull)
-            raise
-        except BaseException:
-            # The task was cancelled: the pull will take an event, or has taken one.
-            self._pulls.append(pull)
-            raise
 
     def commit(self, timeout: Optional[float] = None) -> None:
         """Commits the events that were acknowledged before, and waits for Kafka's response, at most
@@ -203,7 +173,7 @@ class Consumer(ClosedAtExit):
         """The offset of the next event of a partition that is assigned to this consumer; `lag` and
         `seek` need one, too, else they raise `INVALID_ARGUMENT`. Waits for Kafka, at most the
         driver's `timeout_ms`, as the functions below do."""
-        first = self._first_returned(partition)
+        first = self._first_ready(partition)
         position = self._number("position", self._api.consumer.position, partition)
         return position if first is None else min(first, position)
 
@@ -215,7 +185,7 @@ class Consumer(ClosedAtExit):
 
     def lag(self, partition: int) -> int:
         """The number of offsets from the position to the end of a partition."""
-        first = self._first_returned(partition)
+        first = self._first_ready(partition)
         lag = self._number("lag", self._api.consumer.lag, partition)
         if first is None:
             return lag
@@ -223,11 +193,14 @@ class Consumer(ClosedAtExit):
 
     def seek(self, partition: int, offset: int) -> None:
         """Continues at this offset of a partition. The committed offset stays."""
-        partition = integer("seek", "partition", partition)
+        partition = partition_number("seek", "partition", partition)
         offset = integer("seek", "offset", offset)
-        self._collect()
+        self._settle_pending_pull()
         self._call("seeking with", self._api.consumer.seek, partition, offset)
-        self._drop_returned(partition)
+        if self._settle_pending_pull():
+            # It took an event of the old position or of the new one. Another seek reads both again.
+            self._call("seeking with", self._api.consumer.seek, partition, offset)
+        self._drop_ready(partition)
 
     def assignment(self) -> List[int]:
         """The partitions that are assigned to this consumer, in ascending order. Does not block."""
@@ -236,40 +209,45 @@ class Consumer(ClosedAtExit):
             capacity = count.value
             partitions = (c_uint32 * capacity)()
             operation, function = f"getting the assignment of {self._name()}", self._api.consumer.assignment
-            call(self._api, operation, function, self._handle.pointer, partitions, capacity, byref(count))
+            call(self._api, operation, function, self._handle, partitions, capacity, byref(count))
             if count.value <= capacity:
                 return list(partitions[: count.value])
 
     def unsubscribe(self) -> None:
         """Commits, leaves the group, and gives up all partitions. From then on pulls raise
         `CLOSED`."""
-        self._call("unsubscribing", self._api.consumer.unsubscribe)
-        self._drop_returned()
+        try:
+            self._call("unsubscribing", self._api.consumer.unsubscribe)
+        finally:
+            self._leave()
 
     def close(self, timeout: Optional[float] = None) -> None:
         """Commits, leaves the group, and waits for that, at most `timeout` seconds; None waits for
-        ever. Events stay valid, but can't be acknowledged any more. Closing again has no effect.
+        ever. Events stay valid, but can't be acknowledged any more. Closing again has no effect,
+        once that is done.
 
-        Raises `TimedOut` if it is not done yet: it continues in the background. Raises an `Error`
-        with `KAFKA` or `UNREACHABLE` if a commit failed.
+        Raises `TimedOut` if it is not done yet: it continues in the background, and closing again
+        waits for it. Raises an `Error` with `KAFKA` or `UNREACHABLE` if a commit failed.
         """
-        self._close(self._api.consumer.close, timeout)
-        self._drop_returned()
+        milliseconds(timeout)  # Rejects a wrong one before anything happens.
+        operation, close, handle = f"closing {self._name()}", self._api.consumer.close, self._handle
+        if not self._is_closed:
+            self._closing = BackgroundCall(lambda: call(self._api, operation, close, handle, -1))
+            self._is_closed = True
+            self._leave()
+        closing = self._closing
+        if closing is not None:
+            if not closing.wait(timeout):
+                raise TimedOut(Status.TIMED_OUT, f"{operation}: the timeout passed", retriable=True)
+            self._closing = None
+            closing.result()
 
     def _number(self, name: str, function: Any, partition: int) -> int:
         # After Ctrl+C the call continues, and may write the result: it keeps the result.
         result = c_uint64()
-        partition = integer(name, "partition", partition)
+        partition = partition_number(name, "partition", partition)
         self._call(f"getting the {name} of", function, partition, byref(result))
         return result.value
-
-
-def pop(queue: Deque[T]) -> Optional[T]:
-    """The first element. Another thread may take it between a test and a removal."""
-    try:
-        return queue.popleft()
-    except IndexError:
-        return None
 
 
 class Events:
@@ -284,31 +262,30 @@ class Events:
         return self
 
     def __next__(self) -> Event:
+        result = PullResult(self._consumer, 1)
         try:
-            event = self._consumer.pull(self._timeout)
-        except Error as error:
-            if error.status == Status.CLOSED:
-                raise StopIteration from None
+            result.wait(self._timeout)
+            if result.events:
+                return result.events[0]
+        except BaseException:
+            result.give_back()
             raise
-        if event is None:
+        if result.is_end():
             raise StopIteration
-        return event
+        raise result.take_failure()
 
     def __aiter__(self) -> Events:
         return self
 
     async def __anext__(self) -> Event:
+        result = PullResult(self._consumer, 1)
         try:
-            event = await self._consumer._pull_in_task(self._timeout)
-        except Error as error:
-            if error.status == Status.CLOSED:
-                raise StopAsyncIteration from None
+            await result.wait_in_task(self._timeout)
+            if result.events:
+                return result.events[0]
+        except BaseException:
+            result.give_back()
             raise
-        if event is None:
+        if result.is_end():
             raise StopAsyncIteration
-        return event
-
-
-@functools.lru_cache(maxsize=64)
-def pointer_array(size: int) -> Any:
-    return c_void_p * size
+        raise result.take_failure()

@@ -121,7 +121,7 @@ class Driver(ReleasedAtExit):
         api, driver = self._api, self._handle()
         functions = (api.topic.release, api.driver.open_topic)
         operation = f"opening topic {name!r}"
-        handle = interruptibly(lambda: handle_result(api, operation, *functions, driver.pointer, name_text))
+        handle = interruptibly(lambda: handle_result(api, operation, *functions, driver, name_text))
         return Topic(api, handle, name, self._exit_flush_ms)
 
     def topic_exists(self, name: str) -> bool:
@@ -136,7 +136,7 @@ class Driver(ReleasedAtExit):
         with `validator`, `selector`, `serializer` and `num_partitions`."""
         api, driver = self._api, self._handle()
         topics: Dict[str, Any] = json.loads(
-            interruptibly(lambda: string_result(api, "listing topics", api.driver.list_topics, driver.pointer))
+            interruptibly(lambda: string_result(api, "listing topics", api.driver.list_topics, driver))
         )
         return topics
 
@@ -161,7 +161,7 @@ class Driver(ReleasedAtExit):
         handle = self._handle()
         function = self._api.driver.describe
         description: Dict[str, Any] = json.loads(
-            string_result(self._api, "describing a driver", function, handle.pointer)
+            string_result(self._api, "describing a driver", function, handle)
         )
         return description
 
@@ -169,7 +169,7 @@ class Driver(ReleasedAtExit):
         """Calls a function that asks Kafka."""
         api, driver = self._api, self._handle()
         slot = getattr(api.driver, function)
-        interruptibly(lambda: call(api, operation, slot, driver.pointer, *arguments))
+        interruptibly(lambda: call(api, operation, slot, driver, *arguments))
 
     def _name(self) -> str:
         return f"driver of {self._servers}"

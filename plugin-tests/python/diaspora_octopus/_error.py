@@ -163,6 +163,11 @@ class TimedOut(Error, TimeoutError):
     repeated. Python's `TimeoutError` is a base class."""
 
 
+REPORTED_ONCE = {Status.MALFORMED_RECORD, Status.RECORDS_LOST, Status.DAMAGED_DATA, Status.CALLBACK_FAILED}
+"""The errors of pulls that take the place of an event: the next pull continues behind them."""
+PERSISTENT = {Status.UNREACHABLE, Status.UNKNOWN_TOPIC, Status.TOO_LARGE, Status.KAFKA, Status.RESOURCE_LIMIT}
+"""The errors that each wait reports until their cause is removed."""
+
 OUTCOMES = {
     Status.TIMED_OUT: "the timeout passed without a result",
     Status.CLOSED: "it was closed before",
@@ -177,6 +182,19 @@ def error_of(api: Any, status: int, error: ctypes.c_void_p, operation: str) -> E
     `api` has the library's functions. `operation` is the call, for a message of a status without an
     error object, such as "pulling events".
     """
+    try:
+        return read_error(api, status, error, operation)
+    finally:
+        release_error(api, error)
+
+
+def release_error(api: Any, error: ctypes.c_void_p) -> None:
+    pointer, error.value = error.value, None
+    api.error.release(pointer)
+
+
+def read_error(api: Any, status: int, error: ctypes.c_void_p, operation: str) -> Error:
+    """As `error_of`, but leaves the error object to the caller."""
     if not error:
         try:
             outcome = Status(status)
@@ -186,18 +204,15 @@ def error_of(api: Any, status: int, error: ctypes.c_void_p, operation: str) -> E
         message = f"{operation}: {OUTCOMES.get(outcome, outcome.name)}"
         return kind(outcome, message, retriable=outcome in (Status.TIMED_OUT, Status.WOULD_BLOCK))
     functions = api.error
-    try:
-        message = functions.message(error)
-        return Error(
-            Status(status),
-            ctypes.string_at(message.data, message.size).decode(errors="replace"),
-            functions.kafka_code(error),
-            bool(functions.retriable(error)),
-            Persisted(functions.persisted(error)),
-            skipped_offsets(functions, error),
-        )
-    finally:
-        functions.release(error)
+    message = functions.message(error)
+    return Error(
+        Status(status),
+        ctypes.string_at(message.data, message.size).decode(errors="replace"),
+        functions.kafka_code(error),
+        bool(functions.retriable(error)),
+        Persisted(functions.persisted(error)),
+        skipped_offsets(functions, error),
+    )
 
 
 def skipped_offsets(functions: Any, error: ctypes.c_void_p) -> Optional[SkippedOffsets]:

@@ -9,6 +9,7 @@ from typing import Any, Optional
 from . import _abi as abi
 from ._calls import call
 from ._memory import view_of
+from ._owner import Owner
 
 __all__ = ["Event"]
 
@@ -16,7 +17,7 @@ NOT_PARSED: Any = object()
 VIEW_SIZE = ctypes.sizeof(abi.octopus_event_view)
 
 
-class Event:
+class Event(Owner):
     """An event that a consumer read: JSON metadata, and data of any kind.
 
     The library's memory of the event is released when neither the event nor a view of its data is
@@ -25,17 +26,17 @@ class Event:
     after its consumer is closed. Any thread can use it.
     """
 
-    __slots__ = ("_api", "_pointer", "_view", "_metadata", "__weakref__")
+    __slots__ = ("_api", "_view", "_metadata")
 
     def __init__(self, api: Any, pointer: int) -> None:
         """Takes a reference of the library; consumers create events."""
         self._api = api
-        self._pointer = pointer
         self._view: Any = None
         self._metadata = NOT_PARSED
+        self._as_parameter_ = pointer
 
-    def __del__(self) -> None:
-        self._api.event.release(self._pointer)
+    def _release(self, pointer: int) -> None:
+        self._api.event.release(pointer)
 
     @property
     def metadata(self) -> Any:
@@ -95,13 +96,13 @@ class Event:
         Raises an `Error` with `STALE` if the partition was revoked since the event was read, or if
         the consumer has left its group.
         """
-        call(self._api, "acknowledging an event", self._api.event.acknowledge, self._pointer)
+        call(self._api, "acknowledging an event", self._api.event.acknowledge, self)
 
     def _content(self) -> Any:
         view = self._view
         if view is None:
             view = abi.octopus_event_view(VIEW_SIZE)
-            call(self._api, "reading an event", self._api.event.view, self._pointer, ctypes.byref(view))
+            call(self._api, "reading an event", self._api.event.view, self, ctypes.byref(view))
             self._view = view
         return view
 

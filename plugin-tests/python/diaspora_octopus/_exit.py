@@ -15,10 +15,11 @@ import atexit
 import os
 import re
 import sys
+import threading
 import time
 import weakref
 from collections import deque
-from typing import TYPE_CHECKING, Any, Deque, Iterator, NamedTuple, Set, Tuple
+from typing import TYPE_CHECKING, Any, Deque, List, NamedTuple, Optional, Set
 
 from ._error import Error, TimedOut
 
@@ -32,6 +33,7 @@ POLL_S = 0.05
 SHARE_OF_ORDINARY_EXIT = 0.1
 """The share of `exit_flush_ms` for which an ordinary exit waits here, for the failures. After that
 the library waits, and reports what is not delivered."""
+MAX_EXIT_PRIORITY = 1000
 COUNT = re.compile(r"flushing: (\d+) of the events")
 
 
@@ -74,7 +76,11 @@ def flush_at_exit(producer: Producer) -> None:
         from multiprocessing.util import Finalize
 
         worker = process.current_process()
-        Finalize(None, flush_in_worker, exitpriority=0)
+        # Early, since an exception that leaves another finalizer would skip this one.
+        Finalize(None, flush_in_worker, exitpriority=MAX_EXIT_PRIORITY)
+        # The `SystemExit` of a handler of SIGTERM may come just before the finalizer begins. This
+        # is called then, too.
+        threading._register_atexit(flush_in_worker)  # type: ignore[attr-defined]
 
 
 def has_ended() -> bool:
@@ -93,9 +99,9 @@ def forget_delivered() -> None:
         try:
             if entry.flush.done():
                 entry.flush.wait(0)
-                kept.remove(entry)
-        except (Error, ValueError):
-            pass  # A failure is reported at the exit; or another thread removed the entry.
+                forget(entry)
+        except Error:
+            pass  # A failure is reported at the exit.
 
 
 def flush_in_worker() -> None:
@@ -112,30 +118,59 @@ def flush_at_end_of_interpreter() -> None:
 
 def flush_all(share: float) -> None:
     """Waits for the events of all producers, for this share of their `exit_flush_ms`. Reports the
-    failures, and, if the share is all of it, the events that are still in flight."""
+    failures, and, if the share is all of it, the events that are still in flight.
+
+    A `SystemExit` of a handler of SIGTERM asks for the end that is under way: the wait goes on.
+    """
     began = time.monotonic()
-    for entry in (*tuple(kept), *begin_flushes()):
+    request: List[SystemExit] = []
+    while True:
         try:
-            report = outcome(entry, began + entry.limit * share, is_last=share >= 1 and entry.limit > 0)
-        except KeyboardInterrupt:
-            say(f"Ctrl+C ended the wait for producer {entry.name!r}: its events may not be delivered")
+            keep_flushes_of_live_producers()
+            wait_for_kept_flushes(began, share)
             break
+        except SystemExit as error:
+            request.append(error)
+        except KeyboardInterrupt:
+            names = sorted({repr(entry.name) for entry in tuple(kept)})
+            say(f"Ctrl+C ended the wait for producer {', '.join(names)}: its events may not be delivered")
+            kept.clear()
+            break
+    if request:
+        raise request[-1]
+
+
+def keep_flushes_of_live_producers() -> None:
+    for reference in tuple(live):
+        producer = reference()
+        try:
+            if producer is not None:
+                kept.append(producer._begin_kept_flush())
+        except Error:
+            pass  # It is closed.
+        live.discard(reference)
+
+
+def wait_for_kept_flushes(began: float, share: float) -> None:
+    for entry in iter(first_kept, None):
+        report = outcome(entry, began + entry.limit * share, is_last=share >= 1 and entry.limit > 0)
         if report:
             say(report)
-    kept.clear()
+        forget(entry)
 
 
-def begin_flushes() -> Tuple[Kept, ...]:
-    def flushes() -> Iterator[Kept]:
-        for reference in tuple(live):
-            producer = reference()
-            if producer is not None:
-                try:
-                    yield producer._begin_kept_flush()
-                except Error:
-                    pass  # It is closed: `close` has kept a flush.
+def first_kept() -> Optional[Kept]:
+    try:
+        return kept[0]
+    except IndexError:
+        return None
 
-    return tuple(flushes())
+
+def forget(entry: Kept) -> None:
+    try:
+        kept.remove(entry)
+    except ValueError:
+        pass  # Another thread removed it.
 
 
 def outcome(entry: Kept, end: float, is_last: bool) -> str:

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-import weakref
 from ctypes import byref, c_int32, c_uint32, c_uint64, c_void_p
 from typing import TYPE_CHECKING, Any, Generator, Generic, NamedTuple, Optional, TypeVar
 
 from . import _abi as abi
 from ._calls import call, wait_in_slices
 from ._completions import completion_pipe
-from ._error import Error, error_of
+from ._error import Error, Status, TimedOut, error_of
 from ._event import Event
 from ._exit import FailureCount, Kept, has_ended, keep
+from ._owner import Owner, finished_despite_ctrl_c
+from ._pull_result import PullResult
 
 if TYPE_CHECKING:
     from ._consumer import Consumer
@@ -30,29 +31,29 @@ class Delivered(NamedTuple):
     was lost."""
 
 
-class Future(Generic[T]):
+class Future(Owner, Generic[T]):
     """The future result of a call. Any thread can wait for it, several also at the same time, and
     each gets the result.
 
     Use `wait` in a thread, and `await` in a task of asyncio. Dropping the future cancels nothing.
     """
 
-    __slots__ = ("_api", "_pointer", "__weakref__")
+    __slots__ = ("_api",)
 
     _operation = "waiting"
 
     def __init__(self, api: Any, pointer: int) -> None:
         """Takes a reference of the library; producers and consumers create futures."""
         self._api = api
-        self._pointer = pointer
+        self._as_parameter_ = pointer
 
-    def __del__(self) -> None:
-        self._api.future.release(self._pointer)
+    def _release(self, pointer: int) -> None:
+        self._api.future.release(pointer)
 
     def done(self) -> bool:
         """Whether `wait` would return or raise at once. Does not block."""
         is_complete = c_int32()
-        call(self._api, self._operation, self._api.future.test, self._pointer, byref(is_complete))
+        call(self._api, self._operation, self._api.future.test, self, byref(is_complete))
         return bool(is_complete.value)
 
     def wait(self, timeout: Optional[float] = None) -> T:
@@ -61,10 +62,9 @@ class Future(Generic[T]):
         Raises `TimedOut` if there is no result yet, and the `Error` with which the call failed.
         """
         error = c_void_p()
-        reference = byref(error)
-        function, pointer = self._api.future.wait, self._pointer
-        status = wait_in_slices(lambda limit: function(pointer, limit, reference), timeout)
-        if status not in (abi.OCTOPUS_OK, abi.OCTOPUS_END_OF_TOPIC):
+        reference, function = byref(error), self._api.future.wait
+        status = wait_in_slices(self._api, lambda limit: function(self, limit, reference), error, timeout)
+        if status != abi.OCTOPUS_OK:
             raise error_of(self._api, status, error, self._operation)
         return self._result()
 
@@ -72,22 +72,19 @@ class Future(Generic[T]):
         return self._wait_in_task().__await__()
 
     async def _wait_in_task(self) -> T:
-        if not self._has_result():
-            await completion_pipe().wait(self._api, self._pointer, self._has_result)
+        if not self.done():
+            pipe = completion_pipe()
+            pipe.register(self._api, self)
+            await pipe.wait(self, self.done)
         return self.wait(0)
-
-    def _has_result(self) -> bool:
-        """Whether the future keeps what `wait` returns or raises."""
-        return self.done()
 
     def _result(self) -> T:
         raise NotImplementedError
 
     def _get(self, function: Any, result: Any) -> Any:
         """Calls a getter of the future."""
-        call(self._api, self._operation, function, self._pointer, byref(result))
+        call(self._api, self._operation, function, self, byref(result))
         return result.value
-
 
     def __repr__(self) -> str:
         name = type(self).__name__
@@ -150,9 +147,10 @@ class Flush(Future[None]):
     the number of events that failed.
     """
 
-    __slots__ = ("_name", "_limit", "_failures", "_is_observed")
-
     _operation = "waiting for a flush"
+
+    # Until Python has the flush, nobody can observe it.
+    _is_observed = True
 
     def __init__(self, api: Any, pointer: int, name: str, limit: float, failures: FailureCount) -> None:
         super().__init__(api, pointer)
@@ -166,7 +164,7 @@ class Flush(Future[None]):
             super().wait(timeout)
             self._is_observed = True
         except Error:
-            self._is_observed = self.done()
+            self._is_observed = self._is_observed or self.done()
             raise
 
     wait.__doc__ = Future.wait.__doc__
@@ -178,19 +176,21 @@ class Flush(Future[None]):
     def _entry(self, flush: Flush) -> Kept:
         return Kept(flush, self._name, self._limit, self._failures)
 
+    @finished_despite_ctrl_c
     def __del__(self) -> None:
         if not self._is_observed and not has_ended() and not self._is_delivered():
-            # The end of the process waits for it instead. The new object has the reference.
-            flush = Flush(self._api, self._pointer, self._name, self._limit, self._failures)
+            # The end of the process waits for it instead.
+            self._api.future.retain(self)
+            flush = Flush(self._api, self._as_parameter_, self._name, self._limit, self._failures)
             flush._is_observed = True
             keep(self._entry(flush))
-        else:
-            super().__del__()
+            self._is_observed = True
+        super().__del__()
 
     def _is_delivered(self) -> bool:
         """Whether there is nothing to report. Of a forked child's parent, there never is."""
         error = c_void_p()
-        status = self._api.future.wait(self._pointer, 0, byref(error))
+        status = self._api.future.wait(self, 0, byref(error))
         if error:
             forked = self._api.error.code(error) == abi.OCTOPUS_FORKED
             self._api.error.release(error)
@@ -203,112 +203,84 @@ class Flush(Future[None]):
 
 class Pull(Future[Event]):
     """A future event. It takes an event inside `wait` or `done`, or, after `await`, when there is
-    one.
+    one, and keeps it, or the error in its place.
 
     Pulls have no order among each other. Dropping a pull, and canceling its `await`, for example
     by `asyncio.wait_for`, lose nothing: the next pull of the consumer gets the event.
     """
 
-    __slots__ = ("_consumer", "_event", "_is_started", "_returned")
-
     _operation = "waiting for an event"
 
-    def __init__(
-        self, api: Any, pointer: int, consumer: weakref.ref[Consumer], event: Optional[Event] = None
-    ) -> None:
-        """`event` is one that the consumer has already; there is no reference of the library
-        then."""
-        super().__init__(api, pointer)
+    # What it took, and whether somebody got that.
+    _kept: Optional[PullResult] = None
+    _is_delivered = False
+
+    def __init__(self, consumer: Consumer) -> None:
+        """Consumers create pulls."""
+        super().__init__(consumer._api, 0)
         self._consumer = consumer
-        self._event = event
-        # Whether it may have taken an event that nobody got.
-        self._is_started = event is not None
-        # The pull that the consumer got when the task of this one was cancelled.
-        self._returned: Optional[Pull] = None
 
+    @finished_despite_ctrl_c
     def __del__(self) -> None:
-        if self._is_started:
-            self._give_back()
-        if self._pointer:
-            super().__del__()
-
-    def _give_back(self) -> None:
-        """Lets the consumer's next pull have the event."""
-        consumer = self._consumer()
-        self._is_started = False
-        if consumer is None or consumer._is_closed:
-            return
-        if self._event is not None:
-            consumer._returned.appendleft(self._event)
-            return
-        self._api.future.retain(self._pointer)
-        self._returned = Pull(self._api, self._pointer, self._consumer)
-        self._returned._is_started = True
-        consumer._pulls.append(self._returned)
-
-    def _resume(self) -> None:
-        """Takes back what `_give_back` gave; if another pull got it, this one is a new pull."""
-        returned, self._returned = self._returned, None
-        consumer = self._consumer()
-        if returned is None or consumer is None:
-            return
-        try:
-            consumer._pulls.remove(returned)
-            returned._is_started = False
-        except ValueError:
-            fresh = consumer._begin_new_pull()
-            self._pointer, fresh._pointer = fresh._pointer, self._pointer
-        self._is_started = True
+        kept = self._kept
+        if kept is not None and not self._is_delivered:
+            kept.give_back()
 
     def done(self) -> bool:
-        if self._event is not None:
-            return True
-        self._resume()
-        self._is_started = True
-        return super().done()
+        result = self._take(0)
+        return bool(result.events or result.failure)
 
     done.__doc__ = Future.done.__doc__
 
     def wait(self, timeout: Optional[float] = None) -> Event:
-        if self._event is not None:
-            return self._result()
-        self._resume()
-        self._is_started = True
-        return super().wait(timeout)
+        return self._deliver(self._take(timeout))
 
     wait.__doc__ = Future.wait.__doc__
 
-    def __await__(self) -> Generator[Any, None, Event]:
-        return self._wait_or_give_back().__await__()
+    def _is_kept(self) -> bool:
+        return self._kept is not None
 
-    async def _wait_or_give_back(self) -> Event:
-        self._resume()
+    def _take(self, timeout: Optional[float]) -> PullResult:
+        result = PullResult(self._consumer, 1)
         try:
-            return await self._wait_in_task()
-        except Error:
-            raise
+            result.wait(timeout, self._is_kept)
+            return self._keep(result)
         except BaseException:
-            # The task was cancelled: the pull will take an event, or has taken one.
-            if self._is_started:
-                self._give_back()
+            self._abandon(result)
             raise
+
+    async def _wait_in_task(self) -> Event:
+        result = PullResult(self._consumer, 1)
+        try:
+            await result.wait_in_task(None, self._is_kept)
+            kept = self._keep(result)
+        except BaseException:
+            self._abandon(result)
+            raise
+        return self._deliver(kept)
+
+    def _keep(self, result: PullResult) -> PullResult:
+        """Keeps the result that comes first. Of several waits, each returns that one."""
+        if result.is_final():
+            with self._consumer._lock:
+                self._kept = self._kept or result
+        if self._kept is None:
+            return result
+        self._abandon(result)
+        return self._kept
+
+    def _abandon(self, result: PullResult) -> None:
+        if result is not self._kept:
+            result.give_back()
+
+    def _deliver(self, result: PullResult) -> Event:
+        if result is self._kept:
+            self._is_delivered = True
+        if result.failure is not None:
+            raise result.failure
+        if not result.events:
+            raise TimedOut(Status.TIMED_OUT, f"{self._operation}: the timeout passed without a result", retriable=True)
+        return result.events[0]
 
     def __repr__(self) -> str:
         return f"<{type(self).__name__}>"
-
-    def _has_result(self) -> bool:
-        # `done` takes an event that is there. It is also true if the consumer has a persistent
-        # error, which is not a result; completions report that once a second.
-        if self._event is not None:
-            return True
-        return (
-            self.done()
-            and self._api.future.event_id(self._pointer, byref(c_uint64()), None) != abi.OCTOPUS_WOULD_BLOCK
-        )
-
-    def _result(self) -> Event:
-        event = self._event
-        if event is None:
-            event = Event(self._api, self._get(self._api.future.event, c_void_p()))
-        self._is_started = False
-        return event

@@ -6,28 +6,24 @@ from ctypes import byref, c_void_p
 from types import TracebackType
 from typing import Any, Callable, Optional, Type, TypeVar
 
-from . import _abi as abi
-from ._calls import call, interruptibly, milliseconds
+from ._calls import call, interruptibly
 from ._error import Error, Status
+from ._owner import Owner
 
 T = TypeVar("T", bound="ContextManager")
 
 
-class Handle:
-    """A reference to an object of the library, which is released with the last reference of Python.
+class Handle(Owner):
+    """Owns a driver, a topic, a producer or a consumer of the library."""
 
-    A call keeps the handle alive until it returns, so that the release never runs at the same time
-    as another call. In a forked child the release has no effect on objects of the parent.
-    """
-
-    __slots__ = ("pointer", "release", "__weakref__")
+    __slots__ = ("_release_function",)
 
     def __init__(self, pointer: int, release: Callable[[int], None]) -> None:
-        self.pointer = pointer
-        self.release = release
+        self._release_function = release
+        super().__init__(pointer)
 
-    def __del__(self) -> None:
-        self.release(self.pointer)
+    def _release(self, pointer: int) -> None:
+        self._release_function(pointer)
 
 
 def handle_result(api: Any, operation: str, release: Any, function: Any, *arguments: Any) -> Handle:
@@ -102,19 +98,10 @@ class ClosedAtExit(ContextManager):
     def close(self, timeout: Optional[float] = None) -> None:
         raise NotImplementedError
 
-    def _close(self, function: Any, timeout: Optional[float]) -> None:
-        limit = milliseconds(timeout)
-        self._is_closed = True
-        try:
-            self._call("closing", function, limit)
-        except Error as error:
-            if error.status != abi.OCTOPUS_CLOSED:
-                raise
-
     def _call(self, verb: str, function: Any, *arguments: Any) -> None:
         """Calls a function that may wait for Kafka."""
-        operation, pointer = f"{verb} {self._name()}", self._handle.pointer
-        interruptibly(lambda: call(self._api, operation, function, pointer, *arguments))
+        operation, handle = f"{verb} {self._name()}", self._handle
+        interruptibly(lambda: call(self._api, operation, function, handle, *arguments))
 
     def _end(self, is_failed: bool) -> None:
         if not is_failed:

@@ -9,6 +9,7 @@ from typing import Any
 
 from . import _abi as abi
 from ._calls import address_of_bytes
+from ._owner import finished_despite_ctrl_c
 
 
 class Py_buffer(ctypes.Structure):
@@ -49,7 +50,9 @@ class BorrowedBuffer:
         get_buffer(data, ctypes.byref(view), PyBUF_SIMPLE)
         self.view = view
 
+    @finished_despite_ctrl_c
     def __del__(self) -> None:
+        # It is missing if the object has no such memory. A second release has no effect.
         if hasattr(self, "view"):
             release_buffer(ctypes.byref(self.view))
 
@@ -80,7 +83,7 @@ def reject_objects(data: Any) -> None:
         return  # Some arrays of numpy have memory, but no format.
     if "O" in FIELD_NAME.sub("", form):
         kind = type(data).__name__
-        raise TypeError(f"data: expected memory with bytes or numbers, got a {kind} of Python objects")
+        raise TypeError(f"expected memory with bytes or numbers, got a {kind} of Python objects")
 
 
 # Events of a topic often have the same size, and making a type takes ten times as long as the rest.

@@ -4,17 +4,19 @@ from __future__ import annotations
 
 import ctypes
 import json
+import time
 from ctypes import byref, c_uint64, c_void_p
 from typing import TYPE_CHECKING, Any, Iterable, List, NamedTuple, Optional, Sequence, Tuple, Union
 
 from . import _abi as abi
 from ._arguments import integer, wrong_type
-from ._calls import call
-from ._error import Error, Status, error_of
+from ._calls import call, end_of, milliseconds
+from ._error import Error, error_of
 from ._exit import FailureCount, Kept, flush_at_exit
 from ._future import Flush, Push
 from ._handles import ClosedAtExit, Handle
 from ._memory import bytes_of
+from ._owner import finished_despite_ctrl_c
 
 if TYPE_CHECKING:
     from _typeshed import ReadableBuffer
@@ -61,6 +63,9 @@ class Producer(ClosedAtExit):
     name: str
     """The name that log messages and statistics show."""
 
+    # The flush that `close` waits for, until somebody got its result.
+    _closing: Optional[Flush] = None
+
     def __init__(self, api: Any, handle: Handle, name: str, exit_flush_ms: int) -> None:
         """Topics create producers."""
         self._api = api
@@ -70,6 +75,7 @@ class Producer(ClosedAtExit):
         self._failures = FailureCount()
         flush_at_exit(self)
 
+    @finished_despite_ctrl_c
     def __del__(self) -> None:
         # The library delivers the events. If the process ends before that, the end waits for them.
         try:
@@ -96,7 +102,7 @@ class Producer(ClosedAtExit):
         """
         args = push_args(metadata, data, partition)
         future, error = c_void_p(), c_void_p()
-        status = self._api.producer.push(self._handle.pointer, byref(args), byref(future), byref(error))
+        status = self._api.producer.push(self._handle, byref(args), byref(future), byref(error))
         if status != abi.OCTOPUS_OK:
             raise error_of(self._api, status, error, f"pushing an event with {self._name()}")
         return Push(self._api, future.value or 0, self._failures)
@@ -115,7 +121,7 @@ class Producer(ClosedAtExit):
         args = (abi.octopus_push_args * count)(*kept)
         futures: Any = (c_void_p * count)()
         pushed, error = c_uint64(), c_void_p()
-        status = self._api.producer.push_many(self._handle.pointer, args, count, futures, byref(pushed), byref(error))
+        status = self._api.producer.push_many(self._handle, args, count, futures, byref(pushed), byref(error))
         pushes = [Push(self._api, pointer, self._failures) for pointer in futures[: pushed.value]]
         if status != abi.OCTOPUS_OK:
             failure = error_of(self._api, status, error, f"pushing events with {self._name()}")
@@ -138,13 +144,12 @@ class Producer(ClosedAtExit):
 
     def _begin_flush(self) -> Flush:
         future = c_void_p()
-        pointer = self._handle.pointer
-        call(self._api, f"flushing {self._name()}", self._api.producer.flush, pointer, byref(future))
+        call(self._api, f"flushing {self._name()}", self._api.producer.flush, self._handle, byref(future))
         failures, self._failures = self._failures, FailureCount()
         return Flush(self._api, future.value or 0, self.name, self._exit_limit, failures)
 
     def _begin_kept_flush(self) -> Kept:
-        flush = self._begin_flush()
+        flush = self._closing or self._begin_flush()
         return flush._entry(flush)
 
     @property
@@ -153,29 +158,31 @@ class Producer(ClosedAtExit):
         size = c_uint64()
         function = self._api.producer.max_event_size
         operation = f"getting the maximum event size of {self._name()}"
-        call(self._api, operation, function, self._handle.pointer, byref(size))
+        call(self._api, operation, function, self._handle, byref(size))
         return size.value
 
     def close(self, timeout: Optional[float] = None) -> None:
         """Rejects further pushes, and waits until no event is in flight, at most `timeout` seconds;
-        None waits for ever. Closing again has no effect.
+        None waits for ever. Closing again has no effect, once nothing is in flight.
 
-        Raises `TimedOut` if events are still in flight: the library continues to deliver them.
-        Raises an `Error` with `UNREACHABLE` if no broker was ever reached, or with the status of a
-        flush if events failed.
+        Raises `TimedOut` if events are still in flight: the library continues to deliver them, and
+        closing again waits for them. Raises an `Error` with `UNREACHABLE` if no broker was ever
+        reached, or with the status of a flush if events failed.
         """
-        try:
-            # `close` ends after this flush, which has the failures. If the wait ends early, the end
-            # of the process waits for the flush.
-            flush = self._begin_flush()
-        except Error as error:
-            if error.status != Status.CLOSED:
-                raise
+        end = end_of(timeout)
+        if not self._is_closed:
+            # `close` of the library ends after this flush, which has the failures. If the wait ends
+            # early, the next `close` waits for the flush, or the end of the process.
+            self._closing = self._begin_flush()
             self._is_closed = True
-            return
-        self._close(self._api.producer.close, timeout)
-        if flush.done():
-            flush.wait(0)
+            self._call("closing", self._api.producer.close, milliseconds(timeout))
+        flush = self._closing
+        if flush is not None:
+            try:
+                flush.wait(max(end - time.monotonic(), 0))
+            finally:
+                if flush.done():
+                    self._closing = None
 
 
 def not_an_event(value: object) -> TypeError:
@@ -191,12 +198,19 @@ def args_of_event(event: object) -> abi.octopus_push_args:
     return push_args(*event)
 
 
+def data_of(segment: Any) -> abi.octopus_bytes:
+    try:
+        return bytes_of(segment)
+    except (BufferError, TypeError, ValueError) as error:
+        raise type(error)(f"push: data: {error}") from None
+
+
 def push_args(metadata: Any, data: Data = b"", partition: Optional[int] = None) -> abi.octopus_push_args:
     """The arguments of a push. Keep the result until the call returns: it owns the memory."""
     encoded = metadata if isinstance(metadata, bytes) else encode_json(metadata).encode()
     text = bytes_of(encoded)
     if isinstance(data, (list, tuple)):
-        segments = [bytes_of(segment) for segment in data]
+        segments = [data_of(segment) for segment in data]
         array: Any = (abi.octopus_bytes * len(segments))(*segments)
         count = len(segments)
         owner: Any = (text, segments, array)
@@ -204,7 +218,7 @@ def push_args(metadata: Any, data: Data = b"", partition: Optional[int] = None) 
     elif data is None or type(data) is bytes and not data:
         count, owner, pointer = 0, text, NO_SEGMENTS
     else:
-        segment = bytes_of(data)
+        segment = data_of(data)
         count, owner, pointer = 1, (text, segment), ctypes.pointer(segment)
     args = abi.octopus_push_args(ARGS_SIZE, text, pointer, count)
     args.owner = owner

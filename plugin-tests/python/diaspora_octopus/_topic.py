@@ -8,7 +8,7 @@ from ctypes import byref, c_uint32
 from typing import Any, Dict, Mapping, Optional, Sequence
 
 from . import _abi as abi
-from ._arguments import integer, optional_mapping, string, wrong_type
+from ._arguments import integer, optional_mapping, partition_number, string, wrong_type
 from ._calls import call, given, json_text, text
 from ._consumer import Consumer
 from ._handles import Handle, ReleasedAtExit, handle_result
@@ -39,7 +39,7 @@ class Topic(ReleasedAtExit):
         """The number of partitions that the topic had when it was opened."""
         count = c_uint32()
         function = self._api.topic.partition_count
-        call(self._api, "counting partitions", function, self._handle().pointer, byref(count))
+        call(self._api, "counting partitions", function, self._handle(), byref(count))
         return count.value
 
     @property
@@ -47,7 +47,7 @@ class Topic(ReleasedAtExit):
         """The topic's `validator`, `selector` and `serializer`, as they were given when it was
         created."""
         handle, view = self._handle(), abi.octopus_text()
-        call(self._api, "reading components", self._api.topic.components, handle.pointer, byref(view))
+        call(self._api, "reading components", self._api.topic.components, handle, byref(view))
         components: Dict[str, Any] = json.loads(ctypes.string_at(view.data, view.size).decode())
         return components
 
@@ -85,7 +85,7 @@ class Topic(ReleasedAtExit):
             f"creating producer {name!r} of {self._name()}",
             self._api.producer.release,
             self._api.topic.make_producer,
-            self._handle().pointer,
+            self._handle(),
             byref(args),
         )
         return Producer(self._api, handle, name, self._exit_flush_ms)
@@ -125,7 +125,10 @@ class Topic(ReleasedAtExit):
         if targets is not None:
             if isinstance(targets, (str, bytes)) or not hasattr(targets, "__iter__"):
                 raise wrong_type("consumer", "targets", "a list of partitions", targets)
-            partitions = [integer("consumer", "targets", target) for target in targets]
+            partitions = [partition_number("consumer", "targets", target) for target in targets]
+            if not partitions:
+                # The library would take an empty list as the default, the group.
+                raise ValueError("consumer: targets: expected at least one partition, or None for the group's")
             args.targets = (c_uint32 * len(partitions))(*partitions)
             args.target_count = len(partitions)
         handle = handle_result(
@@ -133,7 +136,7 @@ class Topic(ReleasedAtExit):
             f"creating consumer {name!r} of {self._name()}",
             self._api.consumer.release,
             self._api.topic.make_consumer,
-            self._handle().pointer,
+            self._handle(),
             byref(args),
         )
         return Consumer(self._api, handle, name)

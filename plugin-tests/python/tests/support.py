@@ -4,6 +4,7 @@ The Kafka is the one of OCTOPUS_TEST_KAFKA (host:port), or one that is embedded 
 OCTOPUS_LIBRARY is the path of the library.
 """
 
+import contextlib
 import functools
 import itertools
 import os
@@ -13,6 +14,7 @@ import tempfile
 import textwrap
 import time
 from pathlib import Path
+from unittest import mock
 
 import diaspora_octopus as octopus
 
@@ -82,6 +84,21 @@ def count_events(topic_name, expected):
                 return count
             count += len(events)
         return count + len(consumer.pull_many(1000, 0.5))
+
+
+@contextlib.contextmanager
+def interrupted_after(functions, name):
+    """Raises Ctrl+C when this function of the library has returned a result."""
+    function = getattr(functions, name)
+
+    def interrupted(*arguments):
+        status = function(*arguments)
+        if status == octopus.Status.TIMED_OUT:
+            return status
+        raise KeyboardInterrupt
+
+    with mock.patch.object(functions, name, interrupted):
+        yield
 
 
 def start_script(source, *arguments, options=("-X", "dev", "-W", "error"), **popen):

@@ -33,6 +33,8 @@ class Arguments(unittest.TestCase):
             ("consumer: targets: expected a list of partitions, got int", lambda: topic.consumer("a", targets=0)),
             ("push: partition: expected an integer, got str", lambda: producer.push({}, b"", partition="0")),
             ("push: metadata: expected a JSON value, got set", lambda: producer.push(set())),
+            ("push: data: a bytes-like object is required, not 'str'", lambda: producer.push({}, "text")),
+            ("push: data: a bytes-like object is required, not 'int'", lambda: producer.push({}, [b"", 5])),
             ("pull_many: max_events: expected an integer, got float", lambda: consumer.pull_many(2.5)),
             ("timeout: expected a number of seconds or None, got str", lambda: push.wait("x")),
             ("Driver: config: expected {.*bootstrap.servers.*got NoneType", lambda: octopus.Driver(None)),
@@ -52,9 +54,20 @@ class Arguments(unittest.TestCase):
             ("seek: offset: expected at least 0, got -5", lambda: reader(topic).seek(0, -5)),
             ("producer: batch_size: ", lambda: topic.producer(batch_size=-1)),
             ("consumer: max_batches: ", lambda: topic.consumer("a", max_batches=-1)),
+            ("consumer: targets: expected at least one partition", lambda: topic.consumer("a", targets=[])),
+            ("consumer: targets: expected at most 4294967295", lambda: topic.consumer("a", targets=[2**32])),
+            ("seek: partition: expected at most 4294967295", lambda: reader(topic).seek(2**32, 0)),
+            ("seek: offset: expected at most 18446744073709551615", lambda: reader(topic).seek(0, 2**64)),
+            ("position: partition: expected at most", lambda: reader(topic).position(2**32)),
+            ("producer: batch_size: expected at most", lambda: topic.producer(batch_size=2**64)),
+            ("push: partition: expected at most", lambda: topic.producer().push({}, b"", 2**64)),
         ):
             with self.subTest(text), self.assertRaisesRegex(ValueError, text):
                 call()
+
+    def test_data_that_is_not_contiguous_names_the_argument(self):
+        with self.assertRaisesRegex(BufferError, "^push: data: "):
+            new_topic().producer().push({}, memoryview(b"0123")[::2])
 
     def test_none_is_no_data_and_scalars_are_numbers(self):
         topic = new_topic()
@@ -70,7 +83,7 @@ class Arguments(unittest.TestCase):
             self.skipTest("numpy is missing")
         producer = new_topic().producer()
         for wrong in (numpy.array([{}, "a"], object), numpy.zeros(2, [("Other", int), ("b", object)])):
-            with self.assertRaisesRegex(TypeError, "Python objects"):
+            with self.assertRaisesRegex(TypeError, "push: data: .*Python objects"):
                 producer.push({}, wrong)
         producer.push({"a": numpy.int64(5)}, numpy.zeros(3, [("Other", int)])).wait(TIMEOUT)
         producer.push({}, numpy.zeros(3, "datetime64[s]")).wait(TIMEOUT)
@@ -102,7 +115,8 @@ class Descriptions(unittest.TestCase):
         push.wait(TIMEOUT)
         self.assertEqual(repr(push), "<Push: stored at partition 0, offset 0>")
         lost = {"bootstrap.servers": "127.0.0.1:1", "delivery.timeout.ms": 100}
-        push = topic.producer(kafka=lost).push({})
+        own = octopus.Driver(config()).open_topic(topic.name)
+        push = own.producer(kafka=lost).push({})
         with self.assertRaises(octopus.Error):
             push.wait(TIMEOUT)
         self.assertIn("<Push: failed: ", repr(push))

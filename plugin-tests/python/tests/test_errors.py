@@ -1,16 +1,31 @@
 """Failures are errors with a status; waits report them although they consist of short calls."""
 
+import asyncio
 import pickle
 import time
 import unittest
+from ctypes import c_void_p
 
 import diaspora_octopus as octopus
 from diaspora_octopus import Persisted, Status
+from diaspora_octopus._calls import wait_in_slices
 
-from .support import IS_REAL_KAFKA, TIMEOUT, config, driver, new_name, new_topic, reader
+from .support import IS_REAL_KAFKA, TIMEOUT, config, driver, interrupted_after, new_name, new_topic, reader
 
 NOBODY = {"bootstrap.servers": "127.0.0.1:1"}
 """Nothing listens there."""
+
+
+async def await_pull(consumer):
+    return await asyncio.wait_for(consumer.begin_pull(), TIMEOUT)
+
+
+PULLS = {
+    "pull": lambda consumer: consumer.pull(TIMEOUT),
+    "pull_many": lambda consumer: consumer.pull_many(5, TIMEOUT)[0],
+    "wait": lambda consumer: consumer.begin_pull().wait(TIMEOUT),
+    "await": lambda consumer: asyncio.run(await_pull(consumer)),
+}
 
 
 class Errors(unittest.TestCase):
@@ -87,8 +102,9 @@ class Errors(unittest.TestCase):
                     self.assertTrue(error.retriable)
                     self.assertIn("127.0.0.1:1", str(error))
         self.assert_fails(Status.UNREACHABLE, producer.close)
+        # A new consumer tries for some seconds to leave its group.
         with self.assertRaises(octopus.TimedOut):
-            consumer.close(0.5)
+            reader(topic, kafka=NOBODY).close(0.5)
 
     def test_unreachable_brokers_are_reported_to_calls(self):
         own = self.unreachable_driver()
@@ -98,6 +114,23 @@ class Errors(unittest.TestCase):
 
     @unittest.skipUnless(IS_REAL_KAFKA, "the embedded Kafka can't empty topics")
     def test_lost_records_are_reported_with_their_offsets(self):
+        topic, names = new_topic(), {pull: new_name("reader") for pull in PULLS}
+        producer = topic.producer()
+        producer.push_many([(n,) for n in range(10)])
+        producer.flush(TIMEOUT)
+        for name in names.values():
+            with topic.consumer(name, targets=[0]) as consumer:
+                consumer.pull(TIMEOUT).acknowledge()
+        driver().empty_topic(topic.name)
+        producer.push("after the loss")
+        for pull in PULLS:
+            with self.subTest(pull), topic.consumer(names[pull], targets=[0]) as consumer:
+                error = self.assert_fails(Status.RECORDS_LOST, PULLS[pull], consumer)
+                self.assertEqual(error.skipped, octopus.SkippedOffsets(partition=0, first=1, last=9))
+                self.assertEqual(PULLS[pull](consumer).metadata, "after the loss")
+
+    @unittest.skipUnless(IS_REAL_KAFKA, "the embedded Kafka can't empty topics")
+    def test_error_of_an_interrupted_pull_is_the_next_one(self):
         topic, name = new_topic(), new_name("reader")
         producer = topic.producer()
         producer.push_many([(n,) for n in range(10)])
@@ -106,8 +139,10 @@ class Errors(unittest.TestCase):
             consumer.pull(TIMEOUT).acknowledge()
         driver().empty_topic(topic.name)
         with topic.consumer(name, targets=[0]) as consumer:
-            error = self.assert_fails(Status.RECORDS_LOST, consumer.pull, TIMEOUT)
-            self.assertEqual(error.skipped, octopus.SkippedOffsets(partition=0, first=1, last=9))
+            with interrupted_after(consumer._api.consumer, "pull_many"), self.assertRaises(KeyboardInterrupt):
+                consumer.pull(TIMEOUT)
+            self.assertEqual(len(consumer._failures), 1)
+            self.assert_fails(Status.RECORDS_LOST, consumer.pull, TIMEOUT)
             producer.push("after the loss")
             self.assertEqual(consumer.pull(TIMEOUT).metadata, "after the loss")
 
@@ -125,6 +160,75 @@ class Errors(unittest.TestCase):
                 function(*arguments)
         self.assertIsNone(consumer.pull(-5))
         self.assertIsNone(consumer.pull(0))
+
+
+class Slices(unittest.TestCase):
+    """A wait that consists of short calls has the result of a long one."""
+
+    def setUp(self):
+        self.api = octopus.Library().api
+
+    def wait(self, outcomes, timeout, delay=True):
+        """Waits by calls that have these statuses, the last one repeatedly. Returns the status, how
+        many calls there were, and how long it took."""
+        calls, began = [], time.monotonic()
+
+        def attempt(limit):
+            calls.append(limit)
+            status = outcomes[min(len(calls), len(outcomes)) - 1]
+            if delay:
+                time.sleep(limit / 1000)
+            return status
+
+        status = wait_in_slices(self.api, attempt, c_void_p(), timeout)
+        return status, len(calls), time.monotonic() - began
+
+    def test_persistent_error_is_raised_at_the_deadline(self):
+        for status in (Status.UNKNOWN_TOPIC, Status.TOO_LARGE, Status.KAFKA, Status.RESOURCE_LIMIT, Status.UNREACHABLE):
+            with self.subTest(status):
+                result, _, seconds = self.wait([status], 0.5)
+                self.assertEqual(result, status)
+                self.assertGreaterEqual(seconds, 0.5)
+
+    def test_fault_that_ends_in_time_is_no_error(self):
+        for status in (Status.UNREACHABLE, Status.UNKNOWN_TOPIC):
+            self.assertEqual(self.wait([status, Status.TIMED_OUT, Status.OK], 5)[:2], (Status.OK, 3))
+
+    def test_other_errors_are_raised_at_once(self):
+        for status in (Status.RECORDS_LOST, Status.MALFORMED_RECORD, Status.CLOSED, Status.FORKED, Status.PANICKED):
+            self.assertEqual(self.wait([status], 5)[:2], (status, 1))
+        # The library reports a fatal error before the deadline of the call.
+        self.assertEqual(self.wait([Status.KAFKA], 5, delay=False)[:2], (Status.KAFKA, 1))
+
+    def test_wait_without_a_limit_raises_a_persistent_error(self):
+        self.assertEqual(self.wait([Status.UNKNOWN_TOPIC], None)[:2], (Status.UNKNOWN_TOPIC, 1))
+        self.assertEqual(self.wait([Status.UNREACHABLE], None)[:2], (Status.UNREACHABLE, 2))
+
+
+class Closing(unittest.TestCase):
+    def test_second_close_waits_for_the_events_in_flight(self):
+        own = octopus.Driver(config(exit_flush_ms=0)).open_topic(new_topic().name)
+        kafka = {"bootstrap.servers": "127.0.0.1:1", "delivery.timeout.ms": 1500}
+        producer = own.producer(kafka=kafka)
+        producer.push({})
+        for _ in range(2):
+            with self.assertRaises(octopus.TimedOut):
+                producer.close(0.05)
+        with self.assertRaisesRegex(octopus.Error, "1 of the events") as caught:
+            producer.close(30)
+        self.assertEqual(caught.exception.status, Status.KAFKA)
+        producer.close(0)
+
+    def test_second_close_of_a_consumer_waits_until_it_has_left(self):
+        topic = octopus.Driver(config(exit_flush_ms=0)).open_topic(new_topic().name)
+        consumer = reader(topic, kafka=NOBODY)
+        for _ in range(2):
+            with self.assertRaises(octopus.TimedOut):
+                consumer.close(0.05)
+        began = time.monotonic()
+        consumer.close(30)
+        self.assertGreater(time.monotonic() - began, 0.5)
+        consumer.close(0)
 
 
 class Loading(unittest.TestCase):

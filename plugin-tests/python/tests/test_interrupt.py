@@ -1,10 +1,19 @@
 """Ctrl+C interrupts every wait at once, and loses no event."""
 
+import gc
+import itertools
+import os
+import random
 import signal
+import sys
 import time
 import unittest
+from unittest import mock
 
-from .support import TIMEOUT, finish_script, new_topic, reader, start_script
+import diaspora_octopus as octopus
+from diaspora_octopus._owner import finished_despite_ctrl_c
+
+from .support import TIMEOUT, finish_script, interrupted_after, new_topic, reader, start_script
 
 PREPARE = """
     import time
@@ -74,28 +83,76 @@ class Interrupt(unittest.TestCase):
         topic.producer().push_many([(n,) for n in range(20)])
         with reader(topic) as consumer:
             self.assertEqual(consumer.pull(TIMEOUT).metadata, 0)
-            functions = consumer._api.consumer
-            pull_many = functions.pull_many
-
-            def interrupted(*arguments):
-                pull_many(*arguments)
-                raise KeyboardInterrupt
-
             events = []
             for method, arguments in ((consumer.pull, (5,)), (consumer.pull_many, (3, 5))):
-                functions.pull_many = interrupted
-                try:
-                    with self.assertRaises(KeyboardInterrupt):
-                        method(*arguments)
-                finally:
-                    functions.pull_many = pull_many
-                taken = [event.offset for event in consumer._returned]
+                with interrupted_after(consumer._api.consumer, "pull_many"), self.assertRaises(KeyboardInterrupt):
+                    method(*arguments)
+                taken = [event.offset for event in consumer._ready]
                 self.assertEqual(consumer.position(0), taken[0])
                 events += consumer.pull_many(3)
                 self.assertEqual([event.offset for event in events[-len(taken) :]], taken)
             while len(events) < 19:
                 events += consumer.pull_many(5, TIMEOUT)
             self.assertEqual([event.metadata for event in events], list(range(1, 20)))
+
+    def test_interrupts_at_any_moment_lose_no_event(self):
+        topic, count = new_topic(), 20000
+        topic.producer().push_many([(n,) for n in range(count)])
+        package, read, interrupts = os.path.dirname(octopus.__file__), [], 0
+
+        def interrupt(_, frame):
+            # Events that a call has returned are the caller's.
+            while frame is not None:
+                if frame.f_code.co_filename.startswith(package):
+                    raise KeyboardInterrupt
+                frame = frame.f_back
+
+        previous = signal.signal(signal.SIGALRM, interrupt)
+        try:
+            with reader(topic) as consumer:
+                read.append(consumer.pull(TIMEOUT))
+                rounds = (
+                    lambda: read.extend(consumer.pull_many(50, TIMEOUT)),
+                    lambda: read.append(consumer.pull(TIMEOUT)),
+                    lambda: read.append(next(iter(consumer))),
+                    lambda: read.append(consumer.begin_pull().wait(TIMEOUT)),
+                )
+                for n in itertools.count():
+                    if len(read) >= count - 50:
+                        break
+                    signal.setitimer(signal.ITIMER_REAL, random.uniform(1e-6, 150e-6))
+                    try:
+                        rounds[n % len(rounds)]()
+                    except KeyboardInterrupt:
+                        interrupts += 1
+                    finally:
+                        signal.setitimer(signal.ITIMER_REAL, 0)
+        finally:
+            signal.signal(signal.SIGALRM, previous)
+        self.assertGreater(interrupts, 20)
+        self.assertEqual([event.offset for event in read], list(range(len(read))))
+
+    def test_interrupt_in_a_destructor_is_raised(self):
+        interrupts = []
+
+        class Interrupted:
+            @finished_despite_ctrl_c
+            def __del__(self):
+                interrupts.append(self)
+                if len(interrupts) == 1:
+                    raise KeyboardInterrupt
+
+        with self.assertRaises(KeyboardInterrupt):
+            Interrupted()
+            time.sleep(TIMEOUT)
+        self.assertEqual(len(interrupts), 2)
+
+    def test_object_without_its_initialization_ends_quietly(self):
+        with mock.patch.object(sys, "unraisablehook") as hook:
+            for kind in (octopus.Event, octopus.Flush, octopus.Pull, octopus.Push, octopus.Producer):
+                kind.__new__(kind)
+            gc.collect()
+        self.assertEqual(hook.call_args_list, [])
 
     def test_seek_drops_the_events_of_an_interrupted_pull(self):
         topic = new_topic(num_partitions=2)
@@ -104,7 +161,7 @@ class Interrupt(unittest.TestCase):
         self.assertEqual([push.wait(TIMEOUT).partition for push in pushes], [0, 1] * 5)
         with reader(topic) as consumer:
             events = [consumer.pull(TIMEOUT) for _ in range(10)]
-            consumer._returned.extend(events)
+            consumer._ready.extend(events)
             self.assertEqual([(consumer.position(n), consumer.lag(n)) for n in range(2)], [(0, 5)] * 2)
             consumer.seek(0, 4)
             left = [consumer.pull(TIMEOUT) for _ in range(6)]

@@ -1,5 +1,6 @@
 """Data of events is not copied, stays valid as long as a view refers to it, and is released then."""
 
+import ctypes
 import gc
 import resource
 import sys
@@ -9,8 +10,10 @@ import unittest
 import weakref
 
 import diaspora_octopus as octopus
+from diaspora_octopus._calls import call
+from diaspora_octopus._handles import Handle
 
-from .support import TIMEOUT, new_topic, reader
+from .support import TIMEOUT, driver, new_topic, reader
 
 PAGE = resource.getpagesize()
 
@@ -60,7 +63,7 @@ class ZeroCopy(unittest.TestCase):
             original = functions.release
             functions.release = lambda pointer: (released.append(pointer), original(pointer))
             try:
-                pointer = event._pointer
+                pointer = event._as_parameter_
                 event.data, event.metadata
                 del event
                 self.assertEqual(released, [pointer])
@@ -129,9 +132,9 @@ class Threads(unittest.TestCase):
 
         def pull():
             for event in consumer:
+                event.acknowledge()
                 with lock:
                     read.append(tuple(event.metadata))
-                event.acknowledge()
 
         pushing = [threading.Thread(target=push, args=(n,)) for n in range(threads)]
         pulling = [threading.Thread(target=pull) for _ in range(threads)]
@@ -148,6 +151,52 @@ class Threads(unittest.TestCase):
             self.assertFalse(each.is_alive())
         self.assertEqual(failures, [])
         self.assertEqual(sorted(read), [(thread, n) for thread in range(threads) for n in range(count)])
+
+    def test_topic_is_closed_while_threads_use_it(self):
+        name = new_topic().name
+        uses = (
+            lambda topic: topic.partition_count,
+            lambda topic: topic.producer(),
+            lambda topic: topic.consumer("reader", targets=[0]),
+        )
+        for n in range(21):
+            own, use, statuses = driver().open_topic(name), uses[n % 3], []
+            # Python may switch threads before the call of the library begins.
+            interval = sys.getswitchinterval()
+            sys.setswitchinterval(1e-6)
+
+            def run(own=own, use=use, statuses=statuses):
+                try:
+                    while True:
+                        use(own)
+                except octopus.Error as error:
+                    statuses.append(error.status)
+
+            threads = [threading.Thread(target=run) for _ in range(3)]
+            for each in threads:
+                each.start()
+            time.sleep(0.01)
+            own.close()
+            sys.setswitchinterval(interval)
+            for each in threads:
+                each.join(TIMEOUT)
+            self.assertEqual(statuses, [octopus.Status.CLOSED] * 3)
+
+    def test_call_keeps_the_object_that_it_uses(self):
+        released, kept = [], []
+
+        class Released(Handle):
+            def _release(self, pointer):
+                released.append(pointer)
+
+        @ctypes.CFUNCTYPE(ctypes.c_int32, ctypes.c_void_p, ctypes.POINTER(ctypes.c_void_p))
+        def function(pointer, error):
+            gc.collect()
+            kept.append((pointer, list(released)))
+            return 0
+
+        call(octopus.Library().api, "a test", function, Released(7, print))
+        self.assertEqual((kept, released), ([(7, [])], [7]))
 
     def test_driver_is_closed_while_threads_use_it(self):
         topic = new_topic()

@@ -172,6 +172,33 @@ class Children(unittest.TestCase):
     """
                 self.run_children(source, 2 * EVENTS)
 
+    def test_workers_of_a_pool_that_sigterm_ends_deliver_all_events(self):
+        # A pool ends its workers by SIGTERM, also while they end by themselves.
+        for owner, name in (("producer", "_begin_kept_flush"), ("multiprocessing.util", "_exit_function")):
+            with self.subTest(name):
+                source = f"""
+    import multiprocessing, os, signal, time
+    def prepare(topic):
+        global producer
+        signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
+        producer = octopus.Driver(config).open_topic(topic).producer(kafka={{"linger.ms": 1000}})
+        original = {owner}.{name}
+        def terminated():
+            {owner}.{name} = original
+            os.kill(os.getpid(), signal.SIGTERM)
+            return original()
+        {owner}.{name} = terminated
+    def work(n):
+        for _ in range(5): producer.push(n)
+        time.sleep(0.1)
+    if __name__ == "__main__":
+        pool = multiprocessing.get_context("fork").Pool(4, prepare, arguments)
+        pool.map(work, range(8), 1)
+        pool.close()
+        pool.join()
+    """
+                self.run_children(source, 40)
+
     @unittest.skipUnless(IS_REAL_KAFKA, "the embedded Kafka rejects commits while members join")
     def test_workers_of_a_pool_share_a_group(self):
         source = f"""
