@@ -58,9 +58,7 @@ impl ClientSettings {
             ..ClientSettings::default()
         })
     }
-}
 
-impl ClientSettings {
     /// Keys that are no options of a producer; a warning is logged for them.
     pub fn unknown_to_producers(&self) -> impl Iterator<Item = &str> {
         self.keys_except(["kafka", "client"])

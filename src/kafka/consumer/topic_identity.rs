@@ -143,10 +143,10 @@ impl Shared {
         // assignment now.
         let before = self.topic_identity.lock().assignments.clone();
         self.while_readers_wait(|batch| {
-            let now = self.positions.assignments();
-            let missed = now.iter().filter(|assignment| before.contains(assignment)).map(|(partition, _)| *partition);
-            let missed: Vec<u32> = missed.filter(|partition| self.positions.is_assigned(*partition)).collect();
             let revoked = self.positions.forget_revoked();
+            let now = self.positions.assignments();
+            let missed: Vec<u32> =
+                now.iter().filter(|assignment| before.contains(assignment)).map(|(partition, _)| *partition).collect();
             if missed.is_empty() && revoked.is_empty() {
                 return Ok(());
             }

@@ -36,22 +36,28 @@ fn property_error(problem: RDKafkaConfRes, reason: &str, name: &str, value: &str
 /// Rejects numbers with a unit: librdkafka ignores what follows the digits, and takes
 /// `"30s"` for 30 milliseconds.
 fn check_numbers(properties: &Properties) -> Result<()> {
-    // A property of topics creates the part of the configuration that has these.
-    let Ok(defaults) = ClientConfig::new().set("acks", "-1").create_native_config() else { return Ok(()) };
-    let is_number = |name: &str| effective(&defaults, name).is_ok_and(|value| value.parse::<i64>().is_ok());
-    for (name, value) in properties.iter() {
-        let starts_with_digits = value.trim().trim_start_matches(['+', '-']).starts_with(|c: char| c.is_ascii_digit());
-        if !starts_with_digits || is_whole_number(value.trim()) || !is_number(name) {
+    let starts_with_digits =
+        |value: &str| value.trim_start_matches(['+', '-']).starts_with(|character: char| character.is_ascii_digit());
+    for (name, value) in properties.iter().map(|(name, value)| (name, value.trim())) {
+        if !starts_with_digits(value) || is_whole_number(value) || !is_number(name) {
             continue;
         }
         let allows_fractions = is_float(name);
-        if !allows_fractions || value.trim().parse::<f64>().is_err() {
+        if !allows_fractions || value.parse::<f64>().is_err() {
             let kind = if allows_fractions { "number" } else { "whole number" };
             let expected = format_args!("expected a {kind} without a unit (given: {value:?})");
             return Err(Error::configuration(format_args!("kafka.{name}"), expected));
         }
     }
     Ok(())
+}
+
+/// Whether the property's default is a number.
+fn is_number(name: &str) -> bool {
+    // A property of topics creates the part of the configuration that has these.
+    let defaults = ClientConfig::new().set("acks", "-1").create_native_config();
+    let default = defaults.ok().and_then(|defaults| effective(&defaults, name).ok());
+    default.is_some_and(|default| default.parse::<i64>().is_ok())
 }
 
 /// Whether librdkafka reads all of a value: decimal, or hexadecimal digits after `0x`.
