@@ -215,6 +215,11 @@ for manifest in plugin-tests/fuzz/Cargo.toml ci/sanitize/planted/Cargo.toml; do
 done
 finish
 
+# Before the long steps: a change of an included source can make the models fail to compile.
+begin 'models of concurrent code (loom)'
+cargo test --manifest-path plugin-tests/models/Cargo.toml --locked
+finish
+
 begin 'tests on a real Kafka and on the embedded Kafka'
 cargo build --workspace --all-targets --locked
 rm -rf "$built/tmp/logs"
@@ -236,10 +241,6 @@ finish
 begin 'tests without the feature aws, and without any'
 env -u AWS_ACCESS_KEY_ID cargo test -p octopus --lib --no-default-features --features oidc,patched,tls,zstd --locked -- auth config
 cargo test -p octopus --lib --no-default-features --locked -- kafka::librdkafka::conf kafka::librdkafka::log_messages
-finish
-
-begin 'models of concurrent code (loom)'
-cargo test --manifest-path plugin-tests/models/Cargo.toml --locked
 finish
 
 begin 'no secrets in the output of the tests'

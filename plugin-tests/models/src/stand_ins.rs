@@ -6,6 +6,7 @@ pub mod types {
     pub enum RDKafkaErrorCode {
         AllBrokersDown,
         Authentication,
+        BadMessage,
         BrokerTransportFailure,
         SaslAuthenticationFailed,
         SSL,
