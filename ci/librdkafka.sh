@@ -155,7 +155,7 @@ unpatched() { # filters
     ci/kafka.sh --jars-only >/dev/null
     export CARGO_TARGET_DIR=$out/unpatched
     local packages=(--locked -p octopus -p plugin-tests --no-default-features
-        --features plugin-tests/aws,plugin-tests/oidc,plugin-tests/tls,plugin-tests/zstd)
+        --features plugin-tests/aws,plugin-tests/oidc,plugin-tests/schema,plugin-tests/tls,plugin-tests/topic-service,plugin-tests/zstd)
     # Tests run the examples.
     cargo build "${packages[@]}" --all-targets
     cargo test "${packages[@]}" --lib --test suite -- --test-threads=4 "${skips[@]}" "$@"

@@ -207,7 +207,7 @@ run_tests() { # filters
 }
 
 # Without the crates of AWS, which are a third of the build.
-readonly without_aws=(--workspace --no-default-features --features plugin-tests/oidc,plugin-tests/patched,plugin-tests/tls,plugin-tests/zstd)
+readonly without_aws=(--workspace --no-default-features --features plugin-tests/msk,plugin-tests/oidc,plugin-tests/patched,plugin-tests/schema,plugin-tests/tls,plugin-tests/topic-service,plugin-tests/zstd)
 
 run_row() { # number
     status=0 skipped=0

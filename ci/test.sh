@@ -28,7 +28,7 @@ done
 
 export CARGO_TERM_COLOR=${CARGO_TERM_COLOR:-never} PYTHONDONTWRITEBYTECODE=1
 built=$(ci/target.sh)
-readonly built unpatched=plugin-tests/aws,plugin-tests/oidc,plugin-tests/tls,plugin-tests/zstd
+readonly built unpatched=plugin-tests/aws,plugin-tests/oidc,plugin-tests/schema,plugin-tests/tls,plugin-tests/topic-service,plugin-tests/zstd
 summary=()
 step_started=$SECONDS
 step=''
@@ -186,8 +186,8 @@ if [[ $extent == without-java ]]; then
     finish
 
     begin 'quickstart on the embedded Kafka'
-    cargo build --workspace --example quickstart --locked
-    "$built/debug/examples/quickstart"
+    cargo build --workspace --bin quickstart --locked
+    "$built/debug/quickstart"
     finish
 
     begin 'models of concurrent code (loom)'
@@ -239,8 +239,8 @@ ci/faults.sh --seed 1
 finish
 
 begin 'tests without the feature aws, and without any'
-env -u AWS_ACCESS_KEY_ID cargo test -p octopus --lib --no-default-features --features oidc,patched,tls,zstd --locked -- auth config
-cargo test -p octopus --lib --no-default-features --locked -- kafka::librdkafka::conf kafka::librdkafka::log_messages
+env -u AWS_ACCESS_KEY_ID cargo test -p octopus --lib --no-default-features --features msk,oidc,patched,schema,tls,topic-service,zstd --locked -- auth config
+cargo test -p octopus --lib --no-default-features --locked -- kafka::librdkafka::conf kafka::librdkafka::log_messages needs_its_feature
 finish
 
 begin 'no secrets in the output of the tests'
@@ -287,10 +287,10 @@ if [[ $extent == full ]]; then
     finish
 
     begin 'quickstart on the embedded Kafka'
-    cargo run --release --locked --example quickstart
+    cargo run --release --locked -p quickstart
     finish
 
     begin 'quickstart on a real Kafka'
-    ci/with-kafka.sh cargo run --release --locked --example quickstart -- --kafka
+    ci/with-kafka.sh cargo run --release --locked -p quickstart -- --kafka
     finish
 fi

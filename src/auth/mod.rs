@@ -1,7 +1,9 @@
 //! Creates tokens for SASL OAUTHBEARER. This module does not use librdkafka: `kafka` requests
 //! tokens in time and passes them to librdkafka.
 
+#[cfg(feature = "msk")]
 mod credentials;
+#[cfg(feature = "msk")]
 mod msk;
 
 use std::sync::Arc;
@@ -9,11 +11,10 @@ use std::time::{Duration, Instant};
 
 use parking_lot::Mutex;
 
-use crate::config::DriverSettings;
+use crate::config::{DriverSettings, MskSettings};
 use crate::support::error::{Error, Result};
 use crate::support::services::Services;
 use crate::support::token::{Token, TokenSource};
-use msk::MskTokens;
 
 /// When a broker last rejected a token or credentials. Several brokers and several clients of a
 /// driver see the same rejection at the same time, and only the first of them needs a reaction.
@@ -48,7 +49,32 @@ pub fn token_source(settings: &DriverSettings, services: &Services) -> Result<Op
             "aws_msk_iam",
             "the host provides tokens too (services.token); use one of the two",
         )),
-        (Some(msk), None) => Ok(Some(Arc::new(MskTokens::new(msk, services.log.clone())?))),
+        (Some(msk), None) => msk_tokens(msk, services).map(Some),
         (None, token) => Ok(token.clone()),
+    }
+}
+
+#[cfg(feature = "msk")]
+fn msk_tokens(settings: &MskSettings, services: &Services) -> Result<Arc<dyn TokenSource>> {
+    Ok(Arc::new(msk::MskTokens::new(settings, services.log.clone())?))
+}
+
+#[cfg(not(feature = "msk"))]
+fn msk_tokens(_: &MskSettings, _: &Services) -> Result<Arc<dyn TokenSource>> {
+    Err(Error::missing_feature("aws_msk_iam", "Amazon MSK's access control", "msk"))
+}
+
+#[cfg(all(test, not(feature = "msk")))]
+mod tests {
+    use super::*;
+    use crate::support::error::Kind;
+
+    #[test]
+    fn access_control_of_msk_needs_its_feature() {
+        let config = r#"{"kafka": {"bootstrap.servers": "127.0.0.1:1"}, "aws_msk_iam": {"region": "us-east-1"}}"#;
+        let settings = DriverSettings::parse(config).unwrap();
+        let error = token_source(&settings, &Services::default()).err().unwrap();
+        assert_eq!(error.kind(), Kind::Unsupported);
+        assert!(error.message().contains("aws_msk_iam") && error.message().contains("\"msk\""), "{error}");
     }
 }

@@ -12,7 +12,7 @@ use serde::Serialize;
 use crate::client::context::DriverContext;
 use crate::client::topic::Topic;
 use crate::components::{ComponentFactory, ComponentInstances, Components, Registry, Role};
-use crate::config::{DriverSettings, Properties, TopicSettings, check_topic_name};
+use crate::config::{DriverSettings, Properties, ServiceSettings, TopicSettings, check_topic_name};
 use crate::kafka::{self, Connection, EmbeddedAdmin, KafkaAdmin, KafkaInfoTopics, Resources};
 use crate::support::deadline::Deadline;
 use crate::support::error::{Error, Kind, Result};
@@ -20,7 +20,7 @@ use crate::support::poison::Poison;
 use crate::support::services::{Services, enable_all_log_levels};
 use crate::support::thread_pool::ThreadPool;
 use crate::support::threads::ensure_not_plugin_thread;
-use crate::topics::{self, Admin, Authorization, Creation, Deletion, InfoTopic, InfoTopics, ServiceAdmin, WebService};
+use crate::topics::{self, Admin, Creation, Deletion, InfoTopic, InfoTopics};
 
 const LOG_TARGET: &str = "driver";
 
@@ -338,14 +338,26 @@ fn make_admin(settings: &DriverSettings, connection: &Connection) -> Result<Box<
     }
     let kafka = Box::new(KafkaAdmin::new(connection)?);
     match (&settings.service, &settings.namespace) {
-        (Some(service), Some(namespace)) => {
-            let Services { log, authorization, .. } = &connection.services;
-            let authorization = Authorization::new(service.authorization.clone(), authorization.clone())?;
-            let service = WebService::new(service, authorization, log.clone());
-            Ok(Box::new(ServiceAdmin::new(service, namespace, kafka)))
-        }
+        (Some(service), Some(namespace)) => make_service_admin(service, namespace, &connection.services, kafka),
         _ => Ok(kafka),
     }
+}
+
+#[cfg(feature = "topic-service")]
+fn make_service_admin(
+    settings: &ServiceSettings,
+    namespace: &str,
+    services: &Services,
+    kafka: Box<KafkaAdmin>,
+) -> Result<Box<dyn Admin>> {
+    let authorization = topics::Authorization::new(settings.authorization.clone(), services.authorization.clone())?;
+    let service = topics::WebService::new(settings, authorization, services.log.clone());
+    Ok(Box::new(topics::ServiceAdmin::new(service, namespace, kafka)))
+}
+
+#[cfg(not(feature = "topic-service"))]
+fn make_service_admin(_: &ServiceSettings, _: &str, _: &Services, _: Box<KafkaAdmin>) -> Result<Box<dyn Admin>> {
+    Err(Error::missing_feature("octopus", "the topic service", "topic-service"))
 }
 
 /// The settings of an info topic under which the broker deletes its records, as `name=value`.
@@ -370,4 +382,18 @@ fn components_of(info: &InfoTopic) -> Result<Option<Components>> {
         })?);
     }
     Components::parse(texts).map(Some)
+}
+
+#[cfg(all(test, not(feature = "topic-service")))]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn topic_service_needs_its_feature() {
+        let config = r#"{"kafka": {"bootstrap.servers": "127.0.0.1:1"}, "namespace": "ns",
+            "octopus": {"subject": "me", "authorization": "Bearer 1"}}"#;
+        let error = Driver::create(config, Services::default()).err().unwrap();
+        assert_eq!(error.kind(), Kind::Unsupported);
+        assert!(error.message().contains("octopus: ") && error.message().contains("\"topic-service\""), "{error}");
+    }
 }

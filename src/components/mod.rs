@@ -2,8 +2,11 @@
 //! implementations.
 
 mod registry;
+#[cfg(feature = "schema")]
 mod schema;
+#[cfg(feature = "schema")]
 mod schema_cost;
+mod schema_format;
 mod traits;
 
 pub use registry::{ComponentFactory, ComponentInstances, DefaultSelector, PartitionSelector, Provided, Registry};

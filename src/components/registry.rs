@@ -6,7 +6,6 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use parking_lot::Mutex;
 
-use super::schema::SchemaValidator;
 use super::traits::{Selector, Serializer, Validator};
 use super::{Component, Components, Role};
 use crate::support::error::{Error, Kind, Result};
@@ -148,7 +147,7 @@ impl Registry {
 
     /// Rejects a new topic whose components can't be created, or can't be opened by C++ Octopus.
     pub fn check_new(&self, components: &Components) -> Result<ComponentInstances> {
-        super::schema::reject_format(&components.validator)?;
+        super::schema_format::reject_format(&components.validator)?;
         let instances = self.instantiate(components)?;
         instances.make_selector()?;
         Ok(instances)
@@ -159,9 +158,7 @@ impl Registry {
         let failed = |cause| creation_failed(role, component, cause);
         match component.type_name.as_str() {
             "default" => Ok(Provided::BuiltIn),
-            "schema" if !self.host_owns_components => {
-                Ok(Provided::Custom(Arc::new(SchemaValidator::make(component.json()).map_err(failed)?)))
-            }
+            "schema" if !self.host_owns_components => schema_validator(component),
             _ => match self.find(role, component).as_deref() {
                 Some(ComponentFactory::Validator(make)) => make(component.json()).map(Provided::Custom).map_err(failed),
                 _ => Ok(Provided::Missing(missing_component(role, component))),
@@ -181,6 +178,21 @@ impl Registry {
             _ => Ok(Provided::Missing(missing_component(role, component))),
         }
     }
+}
+
+#[cfg(feature = "schema")]
+fn schema_validator(component: &Component) -> Result<Provided<dyn Validator>> {
+    match super::schema::SchemaValidator::make(component.json()) {
+        Ok(validator) => Ok(Provided::Custom(Arc::new(validator))),
+        Err(cause) => Err(creation_failed(Role::Validator, component, cause)),
+    }
+}
+
+#[cfg(not(feature = "schema"))]
+fn schema_validator(_: &Component) -> Result<Provided<dyn Validator>> {
+    let reason = "the topic's validator has the type \"schema\", which this build does not have: build Octopus with the \
+                  feature \"schema\", or push events that the host prepares itself";
+    Ok(Provided::Missing(Error::new(Kind::Component, reason)))
 }
 
 fn missing_component(role: Role, component: &Component) -> Error {
@@ -248,6 +260,16 @@ mod tests {
         let message = missing[0].message();
         assert!(message.contains("validator") && message.contains("\"custom\"") && message.contains("\"schema\""));
         assert!(matches!(instances.make_selector(), Ok(PartitionSelector::Default)));
+    }
+
+    #[cfg(not(feature = "schema"))]
+    #[test]
+    fn schema_needs_its_feature() {
+        let schema = components(r#"{"type": "schema", "schema": {}}"#);
+        let instances = Registry::default().check_new(&schema).unwrap();
+        let missing = instances.missing();
+        let message = missing[0].message();
+        assert!(message.contains("build Octopus with the feature \"schema\""), "{message}");
     }
 
     #[test]

@@ -25,7 +25,9 @@ pub use msk::MskSettings;
 pub use producer_consumer::ClientSettings;
 pub(crate) use properties::MASK;
 pub use properties::{Properties, is_secret};
-pub use service::{AuthorizationSource, Secret, ServiceSettings};
+pub use service::ServiceSettings;
+#[cfg(feature = "topic-service")]
+pub use service::{AuthorizationSource, Secret};
 pub use topic::{TopicSettings, check_topic_name};
 use value::{as_bool, as_count, as_number, as_options, as_text};
 

@@ -102,6 +102,16 @@ impl Error {
         Error::new(Kind::Configuration, format!("configuration: {key}: {expected}"))
     }
 
+    /// The option at `key` needs `what`, which builds without the feature don't have.
+    pub fn missing_feature(key: &str, what: &str, feature: &str) -> Self {
+        Error::new(
+            Kind::Unsupported,
+            format!(
+                "configuration: {key}: this build does not have {what}; build Octopus with the feature {feature:?}"
+            ),
+        )
+    }
+
     /// Prepends what was attempted.
     pub fn context(mut self, operation: impl fmt::Display) -> Self {
         self.0.message = format!("{operation}: {}", self.0.message).into();

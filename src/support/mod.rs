@@ -7,6 +7,7 @@ pub mod error;
 pub mod flagged;
 pub mod fork;
 pub mod log_throttle;
+#[cfg(any(feature = "aws", feature = "topic-service"))]
 pub mod name_lookup;
 pub mod poison;
 pub mod process_exit;

@@ -4,11 +4,6 @@
 
 use std::io;
 use std::net::{SocketAddr, ToSocketAddrs as _};
-use std::sync::mpsc::{RecvTimeoutError, sync_channel};
-
-use ureq::config::Config;
-use ureq::unversioned::resolver::{DefaultResolver, ResolvedSocketAddrs, Resolver};
-use ureq::unversioned::transport::NextTimeout;
 
 use crate::support::error::Result;
 use crate::support::threads::spawn;
@@ -25,35 +20,48 @@ fn resolve(address: String, done: impl FnOnce(Addresses) + Send + 'static) -> Re
     spawn("octopus-lookup", move || done(address.to_socket_addrs().map(Iterator::collect)))
 }
 
-/// The resolver for ureq.
-#[derive(Debug)]
-pub struct BlockingResolver;
+#[cfg(feature = "topic-service")]
+pub use blocking::BlockingResolver;
 
-impl Resolver for BlockingResolver {
-    fn resolve(
-        &self,
-        uri: &http::Uri,
-        config: &Config,
-        timeout: NextTimeout,
-    ) -> std::result::Result<ResolvedSocketAddrs, ureq::Error> {
-        /// The capacity of `ResolvedSocketAddrs`.
-        const MAX_ADDRESSES: usize = 16;
-        let (Some(scheme), Some(authority)) = (uri.scheme(), uri.authority()) else {
-            return Err(ureq::Error::BadUri(uri.to_string()));
-        };
-        let address = DefaultResolver::host_and_port(scheme, authority).ok_or(ureq::Error::HostNotFound)?;
-        let (sender, receiver) = sync_channel(1);
-        // After a timeout the receiver is gone, and the result is dropped.
-        resolve(address, move |found| drop(sender.send(found))).map_err(|error| ureq::Error::Other(Box::new(error)))?;
-        let found = receiver.recv_timeout(*timeout.after).map_err(|missing| match missing {
-            RecvTimeoutError::Timeout => ureq::Error::Timeout(timeout.reason),
-            RecvTimeoutError::Disconnected => ureq::Error::HostNotFound,
-        })??;
-        let mut addresses = self.empty();
-        for address in config.ip_family().keep_wanted(found.into_iter()).take(MAX_ADDRESSES) {
-            addresses.push(address);
+#[cfg(feature = "topic-service")]
+mod blocking {
+    use std::sync::mpsc::{RecvTimeoutError, sync_channel};
+
+    use ureq::config::Config;
+    use ureq::unversioned::resolver::{DefaultResolver, ResolvedSocketAddrs, Resolver};
+    use ureq::unversioned::transport::NextTimeout;
+
+    /// The resolver for ureq.
+    #[derive(Debug)]
+    pub struct BlockingResolver;
+
+    impl Resolver for BlockingResolver {
+        fn resolve(
+            &self,
+            uri: &http::Uri,
+            config: &Config,
+            timeout: NextTimeout,
+        ) -> std::result::Result<ResolvedSocketAddrs, ureq::Error> {
+            /// The capacity of `ResolvedSocketAddrs`.
+            const MAX_ADDRESSES: usize = 16;
+            let (Some(scheme), Some(authority)) = (uri.scheme(), uri.authority()) else {
+                return Err(ureq::Error::BadUri(uri.to_string()));
+            };
+            let address = DefaultResolver::host_and_port(scheme, authority).ok_or(ureq::Error::HostNotFound)?;
+            let (sender, receiver) = sync_channel(1);
+            // After a timeout the receiver is gone, and the result is dropped.
+            super::resolve(address, move |found| drop(sender.send(found)))
+                .map_err(|error| ureq::Error::Other(Box::new(error)))?;
+            let found = receiver.recv_timeout(*timeout.after).map_err(|missing| match missing {
+                RecvTimeoutError::Timeout => ureq::Error::Timeout(timeout.reason),
+                RecvTimeoutError::Disconnected => ureq::Error::HostNotFound,
+            })??;
+            let mut addresses = self.empty();
+            for address in config.ip_family().keep_wanted(found.into_iter()).take(MAX_ADDRESSES) {
+                addresses.push(address);
+            }
+            if addresses.is_empty() { Err(ureq::Error::HostNotFound) } else { Ok(addresses) }
         }
-        if addresses.is_empty() { Err(ureq::Error::HostNotFound) } else { Ok(addresses) }
     }
 }
 

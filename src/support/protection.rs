@@ -34,8 +34,10 @@ pub enum Protection {
     /// Ignores a committed position of a topic that was deleted.
     TopicOfPosition,
     /// Looks AWS credentials up again after a broker has rejected them.
+    #[cfg_attr(not(feature = "msk"), allow(dead_code, reason = "only tokens for Amazon MSK need it"))]
     RejectedCredentials,
     /// Gets another authorization after the topic service has rejected one.
+    #[cfg_attr(not(feature = "topic-service"), allow(dead_code, reason = "nothing else needs it"))]
     RejectedAuthorization,
 }
 

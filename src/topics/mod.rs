@@ -1,16 +1,22 @@
 //! Creates, finds and deletes topics, at Kafka or at the topic service. [`create`] describes what a
 //! topic of Octopus consists of and the order in which it is created; [`delete`] the reverse.
 
+#[cfg(feature = "topic-service")]
 mod authorization;
 mod create;
 mod delete;
+#[cfg(feature = "topic-service")]
 mod service;
+#[cfg(feature = "topic-service")]
 mod web;
 
+#[cfg(feature = "topic-service")]
 pub use authorization::Authorization;
 pub use create::{Creation, create, reject_info_topic_name};
 pub use delete::{Deletion, delete};
+#[cfg(feature = "topic-service")]
 pub use service::ServiceAdmin;
+#[cfg(feature = "topic-service")]
 pub use web::WebService;
 
 use std::collections::BTreeSet;

@@ -100,7 +100,6 @@ fn check_effect(name: &str, topic: &str, printed: &str) {
             &["200 frames of 256 x 256 pixels stored\n"]
         }
         "monitor.cpp" => &["200 frames: mean ", "all 200 frames seen\n"],
-        "quickstart.rs" => &["events were delivered and read in order.\n"],
         "workflow.py" => &["60 tasks processed by "],
         "worker_pool.rs" => &["leaves: it failed in task 100\n", "does task 100, which was", "all 300 tasks done"],
         _ if name.starts_with("first_event.") => {
@@ -157,9 +156,6 @@ fn stop_example(name: &str, topic: &str) -> String {
 fn example_command(name: &str, topic: &str) -> Command {
     let mut command = example_program(name);
     command.env("OCTOPUS_LIBRARY", library()).env("PYTHONPATH", Path::new(PACKAGE).join("python"));
-    if name == "quickstart.rs" {
-        command.arg("--kafka");
-    }
     command.arg(Kafka::shared().bootstrap());
     if WITH_TOPIC.contains(&name) {
         command.arg(topic);

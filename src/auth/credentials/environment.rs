@@ -12,12 +12,10 @@ impl Provider {
     pub fn new(settings: &MskSettings) -> Result<Self> {
         let unsupported = [("profile", settings.profile.is_some()), ("role_arn", settings.role.is_some())];
         match unsupported.into_iter().find(|(_, given)| *given) {
-            Some((key, _)) => Err(Error::new(
-                Kind::Unsupported,
-                format!(
-                    "configuration: aws_msk_iam.{key}: this build takes AWS credentials from the environment only; \
-                         build it with the feature \"aws\""
-                ),
+            Some((key, _)) => Err(Error::missing_feature(
+                &format!("aws_msk_iam.{key}"),
+                "AWS credentials from elsewhere than the environment",
+                "aws",
             )),
             None => Ok(Provider),
         }
