@@ -6,7 +6,7 @@
  * Header only: it needs octopus.h and the folder octopus/ beside it, and the standard library.
  *
  * @code{.cpp}
- * octopus::Library library(octopus_register); // linked, or the result of dlsym
+ * octopus::Library library = octopus::Library::find();
  * octopus::Driver driver(library, R"({"kafka": {"bootstrap.servers": "localhost:9092"}})");
  * driver.create_topic("scans");
  * octopus::Topic topic = driver.open_topic("scans");
@@ -43,6 +43,7 @@
 #include "octopus/driver.hpp"
 #include "octopus/error.hpp"
 #include "octopus/event.hpp"
+#include "octopus/find.hpp"
 #include "octopus/future.hpp"
 #include "octopus/library.hpp"
 #include "octopus/preparation.hpp"

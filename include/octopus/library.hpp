@@ -34,6 +34,24 @@ public:
                                      " of Octopus' ABI: use the octopus.hpp that came with it");
     }
 
+    /// Finds the plugin and loads it by dlopen. The search ends at the first of these that has it:
+    ///
+    /// 1. the path in the environment variable OCTOPUS_LIBRARY; if it is set, nothing else is tried
+    /// 2. the manifest of the user, $XDG_CONFIG_HOME/octopus/octopus.driver (by default in
+    ///    ~/.config), then that of the system, /etc/octopus/octopus.driver
+    /// 3. $CONDA_PREFIX/lib/liboctopus.so
+    /// 4. liboctopus.so in the folders that dlopen searches: the program's RUNPATH,
+    ///    LD_LIBRARY_PATH, those of the system
+    ///
+    /// Variables are ignored in a program with more rights than its user (setuid, setgid or file
+    /// capabilities). docs/reference/discovery.md describes manifests. With a C library before
+    /// glibc 2.34, link with -ldl.
+    ///
+    /// @throws std::runtime_error if no location has a plugin with this header's ABI. It lists each
+    /// location that was tried, with the reason.
+    /// @since 0.1
+    static Library find();
+
     /// @return The version of the plugin.
     std::string_view version() const { return detail::view(api_->version); }
     /// @return The version of the librdkafka that is linked into the plugin.

@@ -6,27 +6,13 @@
  */
 #include "octopus.hpp"
 
-#include <dlfcn.h>
-
 #include <chrono>
-#include <cstdlib>
 #include <exception>
 #include <iostream>
 #include <stdexcept>
 #include <string>
 
 using std::chrono::seconds;
-
-/// Loads the plugin. A program that is linked with it passes octopus_register instead.
-octopus::Library load_library()
-{
-    const char *path = std::getenv("OCTOPUS_LIBRARY");
-    void *library = dlopen(path ? path : "liboctopus.so", RTLD_NOW | RTLD_LOCAL);
-    void *entry = library ? dlsym(library, "octopus_register") : nullptr;
-    if (!entry)
-        throw std::runtime_error(dlerror());
-    return octopus::Library(reinterpret_cast<decltype(&octopus_register)>(entry));
-}
 
 int main(int argc, char **argv)
 try {
@@ -35,7 +21,7 @@ try {
         return 1;
     }
     const std::string servers = argv[1];
-    const octopus::Driver driver(load_library(),
+    const octopus::Driver driver(octopus::Library::find(),
                                  R"({"kafka": {"bootstrap.servers": ")" + servers + R"("}})");
     try {
         // One replica, as a Kafka for a first try has one broker.

@@ -26,8 +26,7 @@ fn main() -> ExitCode {
 
 fn run() -> Result<(), Box<dyn Error>> {
     let servers = env::args().nth(1).ok_or("usage: first_event BOOTSTRAP-SERVERS")?;
-    // Without a path, the dynamic loader searches for the library.
-    let library = Library::open(env::var_os("OCTOPUS_LIBRARY").unwrap_or(Library::FILE_NAME.into()))?;
+    let library = Library::find()?;
     let driver = library.driver(json!({"kafka": {"bootstrap.servers": servers}}))?;
     // One replica, as a Kafka for a first try has one broker.
     match driver.create_topic("first-event", &TopicOptions::default().partitions(1).replication(1)) {

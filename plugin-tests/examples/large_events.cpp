@@ -7,11 +7,9 @@
  */
 #include "octopus.hpp"
 
-#include <dlfcn.h>
 #include <unistd.h>
 
 #include <chrono>
-#include <cstdlib>
 #include <ctime>
 #include <exception>
 #include <iostream>
@@ -23,16 +21,6 @@
 using std::chrono::seconds;
 
 constexpr std::size_t rows = 2048, bytes_per_row = 4096; // of an image, 8 MiB
-
-octopus::Library load_library()
-{
-    const char *path = std::getenv("OCTOPUS_LIBRARY");
-    void *library = dlopen(path ? path : "liboctopus.so", RTLD_NOW | RTLD_LOCAL);
-    void *entry = library ? dlsym(library, "octopus_register") : nullptr;
-    if (!entry)
-        throw std::runtime_error(dlerror());
-    return octopus::Library(reinterpret_cast<decltype(&octopus_register)>(entry));
-}
 
 void expect(bool holds, const std::string &what)
 {
@@ -139,7 +127,7 @@ try {
         return 1;
     }
     const std::string servers = argv[1];
-    const octopus::Driver driver(load_library(),
+    const octopus::Driver driver(octopus::Library::find(),
                                  R"({"kafka": {"bootstrap.servers": ")" + servers + R"("}})");
     const std::string name = "images-" + std::to_string(std::time(nullptr)) + "-" +
                              std::to_string(getpid());

@@ -7,14 +7,12 @@
  */
 #include "octopus.hpp"
 
-#include <dlfcn.h>
 #include <signal.h>
 #include <unistd.h>
 
 #include <array>
 #include <chrono>
 #include <cstdint>
-#include <cstdlib>
 #include <cstring>
 #include <ctime>
 #include <exception>
@@ -102,17 +100,6 @@ void handle_signals()
     sigaction(SIGTERM, &action, nullptr);
 }
 
-/// Loads the plugin. A program that is linked with it passes octopus_register instead.
-octopus::Library load_library()
-{
-    const char *path = std::getenv("OCTOPUS_LIBRARY");
-    void *library = dlopen(path ? path : "liboctopus.so", RTLD_NOW | RTLD_LOCAL);
-    void *entry = library ? dlsym(library, "octopus_register") : nullptr;
-    if (!entry)
-        throw std::runtime_error(dlerror());
-    return octopus::Library(reinterpret_cast<decltype(&octopus_register)>(entry));
-}
-
 int main(int argc, char **argv)
 try {
     if (argc < 2 || argc > 3) {
@@ -121,7 +108,7 @@ try {
     }
     handle_signals();
     const std::string servers = argv[1];
-    const octopus::Driver driver(load_library(),
+    const octopus::Driver driver(octopus::Library::find(),
                                  R"({"kafka": {"bootstrap.servers": ")" + servers + R"("}})");
     // Each run has a name of its own and acknowledges nothing, so it reads from the first frame on,
     // and several monitors see all frames each.

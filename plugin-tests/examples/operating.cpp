@@ -7,7 +7,6 @@
  */
 #include "octopus.hpp"
 
-#include <dlfcn.h>
 #include <unistd.h>
 
 #include <atomic>
@@ -29,16 +28,6 @@ using std::chrono::seconds;
 using std::chrono::steady_clock;
 
 constexpr int events = 1000;
-
-octopus::Library load_library()
-{
-    const char *path = std::getenv("OCTOPUS_LIBRARY");
-    void *library = dlopen(path ? path : "liboctopus.so", RTLD_NOW | RTLD_LOCAL);
-    void *entry = library ? dlsym(library, "octopus_register") : nullptr;
-    if (!entry)
-        throw std::runtime_error(dlerror());
-    return octopus::Library(reinterpret_cast<decltype(&octopus_register)>(entry));
-}
 
 /* The number behind `"key":` in JSON, if the key is there. A real program uses a JSON library. */
 std::optional<long> number_in(std::string_view json, const std::string &key)
@@ -155,7 +144,7 @@ try {
     const auto unsent = std::make_shared<std::atomic<long>>(-1);
     const std::string config = R"({"kafka": {"bootstrap.servers": ")" + std::string(argv[1]) +
                                R"(", "client.id": "detector", "statistics.interval.ms": 1000}})";
-    const octopus::Driver driver(load_library(), config, services(unsent));
+    const octopus::Driver driver(octopus::Library::find(), config, services(unsent));
     watch(driver,
           "operating-" + std::to_string(std::time(nullptr)) + "-" + std::to_string(getpid()),
           *unsent);

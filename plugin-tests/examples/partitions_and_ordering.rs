@@ -34,7 +34,7 @@ fn main() -> ExitCode {
 
 fn run() -> Result<()> {
     let servers = env::args().nth(1).ok_or("usage: partitions_and_ordering BOOTSTRAP-SERVERS")?;
-    let library = Library::open(env::var_os("OCTOPUS_LIBRARY").unwrap_or(Library::FILE_NAME.into()))?;
+    let library = Library::find()?;
     let driver = library.driver(json!({"kafka": {"bootstrap.servers": servers}}))?;
     let name = format!("partitions-{}-{}", id(), SystemTime::now().duration_since(UNIX_EPOCH)?.as_millis());
 

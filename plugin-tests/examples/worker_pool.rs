@@ -39,8 +39,7 @@ fn main() -> ExitCode {
 
 fn run() -> Result<()> {
     let servers = env::args().nth(1).ok_or("usage: worker_pool BOOTSTRAP-SERVERS")?;
-    // Without a path, the dynamic loader searches for the library.
-    let library = Library::open(env::var_os("OCTOPUS_LIBRARY").unwrap_or(Library::FILE_NAME.into()))?;
+    let library = Library::find()?;
     let driver = library.driver(json!({"kafka": {"bootstrap.servers": servers}}))?;
     let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH)?;
     let name = format!("worker-pool-{}-{}", process::id(), now.as_millis());

@@ -155,7 +155,7 @@ pub(crate) fn parse_json(json: &str) -> Result<Value> {
 /// use serde_json::json;
 ///
 /// # fn main() -> octopus_loader::Result<()> {
-/// let driver = Library::open_installed()?
+/// let driver = Library::find()?
 ///     .driver_builder(json!({"kafka": {"bootstrap.servers": "localhost:9092"}}))
 ///     .log(|level, source, message| eprintln!("{level:?} {source}: {message}"))
 ///     .rebalance(|consumer, what, partitions| eprintln!("{consumer}: {what:?} {partitions:?}"))

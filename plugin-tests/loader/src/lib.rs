@@ -19,7 +19,7 @@
 //! # fn main() -> octopus_loader::Result<()> {
 //! const TIMEOUT: Duration = Duration::from_secs(10);
 //!
-//! let library = Library::open("/opt/octopus/liboctopus.so")?;
+//! let library = Library::find()?;
 //! let driver = library.driver(json!({"embedded": {}}))?;
 //! driver.create_topic("weather", &TopicOptions::default().partitions(3).replication(1))?;
 //! let topic = driver.open_topic("weather")?;
@@ -71,6 +71,7 @@ mod consumer;
 mod driver;
 mod error;
 mod event;
+mod find;
 mod future;
 mod handle;
 mod library;

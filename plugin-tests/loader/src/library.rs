@@ -19,7 +19,7 @@ use crate::thread_pool::{HostPool, ThreadPool};
 /// ```no_run
 /// use octopus_loader::{Library, Status};
 ///
-/// let library = match Library::open("./liboctopus.so") {
+/// let library = match Library::find() {
 ///     Ok(library) => library,
 ///     Err(error) if error.status == Status::BadLibrary => panic!("{error}"),
 ///     Err(error) => panic!("unexpected: {error}"),
@@ -48,37 +48,35 @@ impl Library {
     /// the major version is 0, another minor version.
     pub fn open(path: impl AsRef<OsStr>) -> Result<Self> {
         let path = Path::new(path.as_ref());
-        let failure = |why: &dyn fmt::Display| Error::bad_library(format!("loading {}: {why}", path.display()));
-        // SAFETY: the caller vouches for the file and its constructors (documented above); Octopus
-        // has no constructor with preconditions.
-        let library = unsafe { libloading::Library::new(path) }
-            .map_err(|why| failure(&format_args!("{}{}", dlopen_message(&why), search_hint(path))))?;
+        Self::load(path)
+            .map_err(|why| Error::bad_library(format!("loading {}: {why}{}", path.display(), search_hint(path))))
+    }
+
+    /// As [`open`](Self::open); an error is the reason alone.
+    pub(crate) fn load(path: &Path) -> std::result::Result<Self, String> {
+        // SAFETY: the caller vouches for the file and its constructors (documented at `open` and
+        // `find`); Octopus has no constructor with preconditions.
+        let library = unsafe { libloading::Library::new(path) }.map_err(|why| dlopen_message(&why, path))?;
         // SAFETY: include/octopus.h declares the type of the symbol `octopus_register`, which only
         // Octopus exports.
         let register = unsafe { library.get::<octopus_register_fn>(b"octopus_register") }
-            .map_err(|why| failure(&format_args!("it is not Octopus: {}", dlopen_message(&why))))?;
-        let register = register.ok_or_else(|| failure(&"it is not Octopus: its octopus_register is NULL"))?;
+            .map_err(|why| format!("it is not Octopus: {}", dlopen_message(&why, path)))?;
+        let register = register.ok_or("it is not Octopus: its octopus_register is NULL")?;
         // SAFETY: include/octopus.h allows this call from any thread with any major version.
         let api = unsafe { register(OCTOPUS_ABI_MAJOR) };
         if api.is_null() {
-            return Err(failure(&format_args!(
+            return Err(format!(
                 "it does not have ABI version {OCTOPUS_ABI_MAJOR}, for which this program is built: {REBUILD}"
-            )));
+            ));
         }
         // SAFETY: `octopus_register` has returned `api` for this crate's major version, and the
         // library is not unmapped, since `library` is leaked below if this function succeeds.
         let tables = unsafe { Tables::copy(api) };
-        check_version(tables.api.abi_major, tables.api.abi_minor).map_err(|why| failure(&why))?;
+        check_version(tables.api.abi_major, tables.api.abi_minor)?;
         // Tables and handles point into the library until the process ends. Octopus is linked with
         // `-z nodelete`; a file that is not must stay mapped, too.
         mem::forget(library);
         Ok(Self::keep(tables, path))
-    }
-
-    /// Loads [`FILE_NAME`](Self::FILE_NAME) from where the dynamic loader finds it; see
-    /// [`open`](Self::open) for the folders that it searches.
-    pub fn open_installed() -> Result<Self> {
-        Self::open(Self::FILE_NAME)
     }
 
     /// The path that was opened.
@@ -185,7 +183,7 @@ fn check_version(major: u32, minor: u32) -> std::result::Result<(), String> {
 /// Within a major version from 1 on, tables only grow: a slot that the library lacks is
 /// [`Status::Unsupported`](crate::Status::Unsupported), and one that the program does not know is
 /// not used. In major version 0 any change may break.
-fn is_compatible(library: (u32, u32), program: (u32, u32)) -> bool {
+pub(crate) fn is_compatible(library: (u32, u32), program: (u32, u32)) -> bool {
     library.0 == program.0 && (program.0 > 0 || library.1 == program.1)
 }
 
@@ -197,9 +195,14 @@ fn search_hint(path: &Path) -> &'static str {
     }
 }
 
-/// The text of `dlerror`, which libloading has as the source of its error.
-fn dlopen_message(error: &libloading::Error) -> String {
-    std::error::Error::source(error).map_or_else(|| error.to_string(), |source| source.to_string())
+/// The text of `dlerror`, which libloading has as the source of its error, without the path that it
+/// mostly begins with.
+fn dlopen_message(error: &libloading::Error, path: &Path) -> String {
+    let text = std::error::Error::source(error).map_or_else(|| error.to_string(), |source| source.to_string());
+    match text.strip_prefix(&format!("{}: ", path.display())) {
+        Some(reason) => reason.to_owned(),
+        None => text,
+    }
 }
 
 #[cfg(test)]

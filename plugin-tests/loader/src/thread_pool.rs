@@ -24,7 +24,7 @@ pub const HIGHEST_PRIORITY: u64 = OCTOPUS_PRIORITY_HIGHEST;
 /// use octopus_loader::{HIGHEST_PRIORITY, Library};
 ///
 /// # fn main() -> octopus_loader::Result<()> {
-/// let pool = Library::open_installed()?.thread_pool(4)?;
+/// let pool = Library::find()?.thread_pool(4)?;
 /// pool.submit(HIGHEST_PRIORITY, || println!("on a thread of the pool"))?;
 /// # Ok(())
 /// # }
@@ -123,7 +123,7 @@ unsafe extern "C" fn run_work(context: *mut c_void) {
 ///     }
 /// }
 /// # fn main() -> octopus_loader::Result<()> {
-/// let pool = octopus_loader::Library::open_installed()?.host_pool(ThreadPerTask)?;
+/// let pool = octopus_loader::Library::find()?.host_pool(ThreadPerTask)?;
 /// # Ok(())
 /// # }
 /// ```

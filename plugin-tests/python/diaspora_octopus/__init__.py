@@ -16,7 +16,7 @@
             event.acknowledge()
 
 The package needs CPython 3.9 or later, on 64-bit Linux, and no other package. It finds the library
-by the environment variable `OCTOPUS_LIBRARY`, or where the system's loader does (`Library`).
+by the environment variable `OCTOPUS_LIBRARY`, among others (`Library`).
 
 Rules that hold for every call:
 

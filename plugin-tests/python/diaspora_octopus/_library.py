@@ -9,11 +9,9 @@ from types import SimpleNamespace
 from typing import Any, Optional, Tuple, Union
 
 from . import _abi as abi
+from ._find import find
 
 __all__ = ["Library"]
-
-FILE_NAME = "liboctopus.so"
-VARIABLE = "OCTOPUS_LIBRARY"
 
 
 class Library:
@@ -32,17 +30,30 @@ class Library:
     """The features that librdkafka was built with, such as `"ssl"` and `"zstd"`."""
 
     def __init__(self, path: Optional[Union[str, os.PathLike[str]]] = None) -> None:
-        """Loads the library: `path`, else the path in the environment variable `OCTOPUS_LIBRARY`,
-        else `liboctopus.so` where the system's loader finds it.
+        """Loads the library at `path`, or finds it. The search ends at the first of these:
+
+        1. the path in the environment variable `OCTOPUS_LIBRARY`; if it is set, nothing else is
+           tried
+        2. the library in this package, if it was installed from a wheel
+        3. the manifest of the user, `$XDG_CONFIG_HOME/octopus/octopus.driver` (by default in
+           `~/.config`), then that of the system, `/etc/octopus/octopus.driver`
+        4. `$CONDA_PREFIX/lib/liboctopus.so`
+        5. `liboctopus.so` where the system's loader finds it
 
         A path without a slash is a name that the loader searches for, as `dlopen` does. Loading
         runs code of the file, so load only files that you trust.
 
         Raises `OSError` if the file can't be loaded, is not Octopus, or has another version of the
-        ABI than this package.
+        ABI than this package. If none was found, the error lists each location that was tried.
         """
-        self.path = os.fspath(path) if path is not None else os.environ.get(VARIABLE) or FILE_NAME
-        self.api = load(self.path)
+        if path is None:
+            self.path, self.api = find(load)
+        else:
+            self.path = os.fspath(path)
+            try:
+                self.api = load(self.path)
+            except OSError as error:
+                raise OSError(f"loading Octopus from {self.path!r}: {error}") from None
         self.version = self.api.version
         self.librdkafka_version = self.api.librdkafka_version
         self.built_in = tuple(self.api.built_in.split(","))
@@ -60,13 +71,16 @@ def default_library() -> Library:
 def load(path: str) -> Any:
     """Returns the functions of the library: an object with a table for each type of object."""
     try:
-        register = abi.octopus_register_fn(("octopus_register", ctypes.CDLL(path)))
-    except (OSError, AttributeError) as error:
-        hint = f"; set {VARIABLE} to the path of {FILE_NAME}" if "/" not in path else ""
-        raise OSError(f"loading Octopus from {path!r}: {error}{hint}") from None
+        library = ctypes.CDLL(path)
+    except OSError as error:
+        raise OSError(without_path(error, path)) from None
+    try:
+        register = abi.octopus_register_fn(("octopus_register", library))
+    except AttributeError as error:
+        raise OSError(f"it is not Octopus: {without_path(error, path)}") from None
     table = register(abi.OCTOPUS_ABI_MAJOR)
     expected = f"{abi.OCTOPUS_ABI_MAJOR}.{abi.OCTOPUS_ABI_MINOR}"
-    mismatch = f"loading Octopus from {path!r}: the ABI is not {expected}, for which this package is built"
+    mismatch = f"the ABI is not {expected}, for which this package is built"
     if not table:
         raise OSError(f"{mismatch}: install the package of the library's version")
     contents = table.contents
@@ -84,6 +98,12 @@ def load(path: str) -> Any:
             value = functions_of(value.contents, f"{mismatch} (table {name})")
         setattr(api, name, value)
     return api
+
+
+def without_path(error: Exception, path: str) -> str:
+    """The text of `dlerror`, which mostly begins with the path."""
+    text = str(error)
+    return text[len(path) + 2 :] if text.startswith(f"{path}: ") else text
 
 
 def functions_of(table: Any, mismatch: str) -> SimpleNamespace:

@@ -12,6 +12,7 @@ mod corrupted_responses;
 mod damaged_data;
 mod examples;
 mod fetch_failures;
+mod finding;
 mod forked_children;
 mod growing;
 mod header;
