@@ -63,12 +63,12 @@ needed=(
 )
 needed_with_kafka=(
     'java default-jre-headless' 'javac default-jdk-headless' 'mvn maven' 'kcat kcat' 'valgrind valgrind'
-    'setpriv util-linux' 'unshare util-linux' 'curl-config libcurl4-openssl-dev'
+    'setpriv util-linux' 'unshare util-linux' 'curl-config libcurl4-openssl-dev' 'cmake cmake' 'pkg-config pkg-config'
 )
 # Tests of the suite that need no real Kafka: those that use the embedded one, or none.
 without_kafka=(
     configuration_page::limits configuration_page::options_have_the_type configuration_page::page_has
-    configuration_page::planted configuration_page::properties header:: source_order:: slot_that_no_host_exercises
+    configuration_page::planted configuration_page::properties finding:: header:: source_order:: slot_that_no_host_exercises
     hosts::forked_child_gets hosts::host_misuse_passes hosts::host_misuse_returns hosts::preparation_is_destroyed
     loading::thread_local msk::driver_with pools::concurrently_submitted pools::panic_in_host_pool pools::pool_runs
     pools::task_can pools::task_with pools::tasks_run resource_limits::an_embedded services::embedded services::invalid
@@ -260,6 +260,10 @@ if [[ $extent == full ]]; then
     begin 'release build'
     cargo build --release --locked --workspace --examples
     cargo build --release --locked
+    finish
+
+    begin 'ways to install'
+    ci/install-paths.sh
     finish
 
     begin 'instructions per event'

@@ -1,0 +1,175 @@
+#!/usr/bin/env bash
+# Follows each way to install Octopus as a user would: installs it, builds programs against it
+# outside of this repository, runs them, moves the installation, and removes it. It needs no Kafka,
+# no root, and no network.
+#
+#   ci/install-paths.sh [LIBRARY]    installs this liboctopus.so (default: that of the release build)
+set -euo pipefail
+cd "$(dirname "$0")/.."
+readonly repository=$PWD
+library=${1:-$(ci/target.sh)/release/liboctopus.so}
+[[ $library == /* ]] || library=$PWD/$library
+work=$(mktemp -d)
+readonly library work
+trap 'rm -rf "$work"' EXIT
+# Nothing that this machine has set up may replace what is installed here.
+unset OCTOPUS_LIBRARY CONDA_PREFIX DESTDIR LD_LIBRARY_PATH PKG_CONFIG_PATH CMAKE_PREFIX_PATH PYTHONPATH
+export HOME=$work/home XDG_CONFIG_HOME=$work/home/.config
+mkdir -p "$HOME"
+
+fail() {
+    echo "ci/install-paths.sh: $*" >&2
+    exit 1
+}
+
+# expect TEXT COMMAND...: runs a command, whose output must have this text.
+expect() {
+    local printed
+    printed=$("${@:2}" 2>&1) || fail "failed: ${*:2}: $printed"
+    [[ $printed == *"$1"* ]] || fail "${*:2} printed \"$printed\", expected \"$1\""
+}
+
+# rejected TEXT COMMAND...: runs a command, which must fail with this text.
+rejected() {
+    local printed
+    ! printed=$("${@:2}" 2>&1) || fail "did not fail: ${*:2}: $printed"
+    [[ $printed == *"$1"* ]] || fail "${*:2} printed \"$printed\", expected \"$1\""
+}
+
+begin() {
+    started=$SECONDS
+    path=$1
+}
+
+finish() {
+    printf '%-62s %3d s\n' "$path" $((SECONDS - started))
+}
+
+# The programs of a user: one that links the library, and one that finds it when it runs.
+write_project() {
+    mkdir -p "$1"
+    cat >"$1/linked.c" <<'END'
+#include <octopus.h>
+#include <stdio.h>
+
+int main(void)
+{
+    const octopus_api *octopus = octopus_register(OCTOPUS_ABI_MAJOR);
+    if (!octopus || octopus->abi_minor != OCTOPUS_ABI_MINOR)
+        return fprintf(stderr, "the library has another version than octopus.h\n"), 1;
+    printf("Octopus %.*s\n", (int)octopus->version.size, octopus->version.data);
+    return 0;
+}
+END
+    cat >"$1/found.cpp" <<'END'
+#include <octopus.hpp>
+
+#include <chrono>
+#include <iostream>
+
+int main()
+try {
+    const octopus::Driver driver(octopus::Library::find(), R"({"embedded": {}})");
+    driver.create_topic("first", {R"({"num_partitions": 1, "replication_factor": 1})"});
+    const auto stored = driver.open_topic("first").producer().push({"{}", "data"}).wait(std::chrono::seconds(30));
+    std::cout << "stored at offset " << stored.value().id << '\n';
+    return 0;
+} catch (const std::exception &error) {
+    std::cerr << error.what() << '\n';
+    return 1;
+}
+END
+    cat >"$1/CMakeLists.txt" <<'END'
+cmake_minimum_required(VERSION 3.16)
+project(own C CXX)
+set(CMAKE_CXX_STANDARD 17)
+find_package(octopus 0.1 REQUIRED)
+add_executable(linked linked.c)
+target_link_libraries(linked PRIVATE octopus::octopus)
+add_executable(found found.cpp)
+target_link_libraries(found PRIVATE octopus::headers)
+END
+}
+
+pkg_config_path() { # prefix, libdir
+    export PKG_CONFIG_PATH=$1/$2/pkgconfig
+    local compile link
+    read -ra compile < <(pkg-config --cflags octopus)
+    read -ra link < <(pkg-config --libs octopus)
+    cc -std=c11 "${compile[@]}" -o "$work/linked" "$work/project/linked.c" "${link[@]}" \
+        -Wl,-rpath,"$(pkg-config --variable=libdir octopus)"
+    expect 'Octopus 0.1.0' "$work/linked"
+    unset PKG_CONFIG_PATH
+}
+
+cmake_path() { # prefix, libdir
+    rm -rf "$work/build"
+    cmake -S "$work/project" -B "$work/build" -D CMAKE_PREFIX_PATH="$1" >"$work/cmake.log" 2>&1 &&
+        cmake --build "$work/build" >>"$work/cmake.log" 2>&1 || fail "cmake failed: $(cat "$work/cmake.log")"
+    expect 'Octopus 0.1.0' "$work/build/linked"
+    rejected 'it was not found: OCTOPUS_LIBRARY: not set' "$work/build/found"
+    expect 'stored at offset 0' env OCTOPUS_LIBRARY="$1/$2/liboctopus.so" "$work/build/found"
+}
+
+begin 'ci/install.sh: rejects what it can'\''t do'
+rejected 'there is no such file' ci/install.sh --prefix "$work/x" --library "$work/missing.so"
+rejected 'expected a folder inside the prefix' ci/install.sh --prefix "$work/x" --libdir ../lib --library "$library"
+rejected 'nothing is installed there' ci/install.sh --prefix "$work/x" --uninstall
+rejected 'ci/install.sh --prefix DIR' ci/install.sh
+finish
+
+write_project "$work/project"
+# Debian has a folder for each architecture.
+multiarch=$(cc -print-multiarch)
+for libdir in lib "lib/${multiarch:-$(uname -m)-linux-gnu}"; do
+    prefix="$work/a prefix/octopus"
+    begin "$libdir: install"
+    expect 'installed Octopus 0.1.0' ci/install.sh --prefix "$prefix" --libdir "$libdir" --library "$library"
+    [[ $(readlink -f "$prefix/$libdir/liboctopus.so") == "$prefix/$libdir/liboctopus.so.0.1.0" ]] || fail 'the links are wrong'
+    cp "$repository/LICENSE" "$prefix/of-another-package"
+    # Over an existing installation, as an update does.
+    expect 'installed Octopus 0.1.0' ci/install.sh --prefix "$prefix" --libdir "$libdir" --library "$library"
+    finish
+
+    begin "$libdir: CMake"
+    cmake_path "$prefix" "$libdir"
+    finish
+
+    # pkg-config and CMake must not depend on where it was installed.
+    moved=$work/moved
+    mv "$prefix" "$moved"
+    begin "$libdir: pkg-config, after the prefix was moved"
+    pkg_config_path "$moved" "$libdir"
+    finish
+    begin "$libdir: CMake, after the prefix was moved"
+    cmake_path "$moved" "$libdir"
+    finish
+
+    begin "$libdir: uninstall"
+    expect 'removed Octopus' ci/install.sh --prefix "$moved" --uninstall
+    [[ $(find "$moved" -type f) == "$moved/of-another-package" ]] || fail "left in the prefix: $(find "$moved")"
+    [[ $(find "$moved" -mindepth 1 -type d) == '' ]] || fail "folders left in the prefix: $(find "$moved")"
+    rm -r "$moved"
+    finish
+done
+
+begin 'a manifest: --register, find, --uninstall'
+if [[ $(id -u) == 0 ]]; then
+    # Root's manifest is in /etc, which belongs to this machine.
+    export DESTDIR=$work/destination
+    expect 'octopus.driver' ci/install.sh --prefix /opt/octopus --library "$library" --register
+    grep -qFx 'path=/opt/octopus/lib/liboctopus.so' "$DESTDIR/etc/octopus/octopus.driver" || fail 'the manifest is wrong'
+    mkdir -p "$XDG_CONFIG_HOME/octopus"
+    sed "s|=/opt|=$DESTDIR/opt|" "$DESTDIR/etc/octopus/octopus.driver" >"$XDG_CONFIG_HOME/octopus/octopus.driver"
+    expect 'stored at offset 0' "$work/build/found"
+    expect 'octopus.driver' ci/install.sh --prefix /opt/octopus --uninstall
+    unset DESTDIR
+    [[ $(find "$work/destination" -type f) == '' ]] || fail "left: $(find "$work/destination")"
+    rm -r "$XDG_CONFIG_HOME/octopus"
+else
+    expect 'octopus.driver' ci/install.sh --prefix "$work/user" --library "$library" --register
+    expect 'stored at offset 0' "$work/build/found"
+    expect 'octopus.driver' ci/install.sh --prefix "$work/user" --uninstall
+fi
+rejected 'it was not found' "$work/build/found"
+finish
