@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Follows each way to install Octopus as a user would: installs it, builds programs against it
-# outside of this repository, runs them, moves the installation, and removes it. It needs no Kafka,
-# no root, and no network.
+# outside of this repository, runs them, moves the installation, and removes it. It needs no Kafka
+# and no root; pip fetches what builds the wheel.
 #
 #   ci/install-paths.sh [LIBRARY]    installs this liboctopus.so (default: that of the release build)
 set -euo pipefail
@@ -172,4 +172,35 @@ else
     expect 'octopus.driver' ci/install.sh --prefix "$work/user" --uninstall
 fi
 rejected 'it was not found' "$work/build/found"
+finish
+
+begin 'Python: a wheel'
+wheel=$(ci/wheel.sh --library "$library" --out "$work/wheels" 2>"$work/wheel.log") || fail "ci/wheel.sh failed: $(cat "$work/wheel.log")"
+ci/wheel.sh --library "$library" --out "$work/again" >/dev/null 2>&1
+cmp "$wheel" "$work/again/$(basename "$wheel")" || fail 'the same library gave another wheel'
+python3 -m venv "$work/venv"
+"$work/venv/bin/pip" install --quiet --disable-pip-version-check --no-index "$wheel"
+cat >"$work/first.py" <<'END'
+import diaspora_octopus as octopus
+
+driver = octopus.Driver({"embedded": {}})
+driver.create_topic("first", num_partitions=1, replication_factor=1)
+topic = driver.open_topic("first")
+with topic.producer() as producer:
+    producer.push({"celsius": 21.5}, b"raw samples")
+with topic.consumer("reader") as consumer:
+    event = consumer.pull(timeout=30)
+    print(event.metadata, len(event.data), octopus.Library().path)
+END
+expect "{'celsius': 21.5} 11 $work/venv/lib" "$work/venv/bin/python" "$work/first.py"
+expect 'Successfully uninstalled' "$work/venv/bin/pip" uninstall --yes diaspora-octopus
+[[ $(find "$work/venv" -name 'liboctopus*') == '' ]] || fail 'the library is still there'
+finish
+
+begin 'Python: the sources, with an installed library'
+expect 'installed Octopus' ci/install.sh --prefix "$work/for python" --library "$library"
+"$work/venv/bin/pip" install --quiet --disable-pip-version-check ./plugin-tests/python
+rejected 'it was not found' "$work/venv/bin/python" "$work/first.py"
+export CONDA_PREFIX="$work/for python"
+expect "{'celsius': 21.5} 11 $work/for python/lib" "$work/venv/bin/python" "$work/first.py"
 finish
