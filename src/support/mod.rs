@@ -4,6 +4,7 @@
 pub mod callbacks;
 pub mod deadline;
 pub mod error;
+pub mod exit_signals;
 pub mod flagged;
 pub mod fork;
 pub mod log_throttle;

@@ -7,6 +7,8 @@
 //! thread itself can't deliver: it may have destroyed its thread-local values, may be inside a
 //! callback of the host, or may hold a lock of the library if a signal handler called `exit`.
 //!
+//! A signal that would end the process ends the wait (`exit_signals`).
+//!
 //! From then on no callback of the host is called: the objects that it uses may be destroyed.
 
 use std::fmt::Write as _;
@@ -15,6 +17,7 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, OnceLock, TryLockError, Weak};
 use std::time::{Duration, Instant};
 
 use crate::support::error::{Error, Kind, Result};
+use crate::support::exit_signals::{self, Watch};
 use crate::support::fork::is_forked_child;
 use crate::support::protection::Protection;
 use crate::support::threads::spawn;
@@ -115,6 +118,8 @@ extern "C" fn at_exit() {
         return;
     }
     let deadline = Instant::now() + Duration::from_millis(limit_ms) + REPORT_GRACE;
+    // If a signal has arrived, the process ends by it when this is dropped, after the report.
+    let _signals = Watch::begin();
     match report(deadline) {
         Ok(None) => {}
         Ok(Some(line)) => write_to_stderr(&line),
@@ -128,8 +133,10 @@ extern "C" fn at_exit() {
 
 struct StillBusy;
 
-fn report(deadline: Instant) -> std::result::Result<Option<String>, StillBusy> {
+fn report(mut deadline: Instant) -> std::result::Result<Option<String>, StillBusy> {
     const RETRY: Duration = Duration::from_millis(1);
+    /// How soon a signal is noticed.
+    const SLICE: Duration = Duration::from_millis(50);
     // If a signal handler called `exit`, this thread itself may hold the lock.
     let mut state = loop {
         match STATE.try_lock() {
@@ -148,11 +155,14 @@ fn report(deadline: Instant) -> std::result::Result<Option<String>, StillBusy> {
         if let Phase::Finished(line) = &mut state.phase {
             return Ok(line.take());
         }
+        if exit_signals::received().is_some() {
+            deadline = deadline.min(Instant::now() + REPORT_GRACE);
+        }
         let left = deadline.saturating_duration_since(Instant::now());
         if left.is_zero() {
             return Err(StillBusy);
         }
-        let waited = PHASE_CHANGED.wait_timeout(state, left);
+        let waited = PHASE_CHANGED.wait_timeout(state, left.min(SLICE));
         state = waited.unwrap_or_else(std::sync::PoisonError::into_inner).0;
     }
 }
@@ -172,7 +182,7 @@ fn deliver_at_exit() {
     }
     let registered = std::mem::take(&mut state.producers);
     drop(state);
-    let (line, flushed) = deliver(registered);
+    let (line, flushed) = deliver(registered, exit_signals::received);
     lock().phase = Phase::Finished(line);
     PHASE_CHANGED.notify_all();
     // Dropping the last reference would wait for librdkafka's threads, which end with the process.
@@ -192,9 +202,10 @@ impl Flushed {
     }
 }
 
-/// Returns the line for stderr, if some events were not delivered, and the producers, which the
-/// caller keeps until the process ends.
-fn deliver(registered: Vec<Registered>) -> (Option<String>, Vec<Flushed>) {
+/// Delivers until no event is pending, the limits have passed, or `signal` returns the name of a
+/// signal. Returns the line for stderr, if some events were not delivered, and the producers, which
+/// the caller keeps until the process ends.
+fn deliver(registered: Vec<Registered>, signal: impl Fn() -> Option<&'static str>) -> (Option<String>, Vec<Flushed>) {
     let began = Instant::now();
     let flushed: Vec<_> = registered
         .into_iter()
@@ -216,11 +227,14 @@ fn deliver(registered: Vec<Registered>) -> (Option<String>, Vec<Flushed>) {
         if !is_pending {
             break;
         }
+        if let Some(signal) = signal() {
+            return (report_line(&flushed, Some(signal)), flushed);
+        }
     }
-    (report_line(&flushed), flushed)
+    (report_line(&flushed, None), flushed)
 }
 
-fn report_line(flushed: &[Flushed]) -> Option<String> {
+fn report_line(flushed: &[Flushed], signal: Option<&str>) -> Option<String> {
     let undelivered: Vec<_> =
         flushed.iter().map(|producer| (producer, producer.undelivered())).filter(|(_, events)| *events > 0).collect();
     let (first, events) = undelivered.first()?;
@@ -230,8 +244,11 @@ fn report_line(flushed: &[Flushed]) -> Option<String> {
         1 => write!(line, ": {}", first.producer.name()),
         others => write!(line, " by {others} producers; {events} of {}", first.producer.name()),
     };
-    let limit = first.limit.as_millis();
-    let _ = writeln!(line, ", within exit_flush_ms ({limit}): {}", first.producer.reason().replace('\n', " "));
+    let _ = match signal {
+        Some(signal) => write!(line, ", when {signal} ended the exit"),
+        None => write!(line, ", within exit_flush_ms ({})", first.limit.as_millis()),
+    };
+    let _ = writeln!(line, ": {}", first.producer.reason().replace('\n', " "));
     Some(line)
 }
 
@@ -296,23 +313,27 @@ mod tests {
             .collect()
     }
 
+    fn no_signal() -> Option<&'static str> {
+        None
+    }
+
     #[test]
     fn delivery_that_succeeds_reports_nothing() {
         let (one, other) = (Slow::new(20, 20, 0), Slow::new(0, 0, 0));
-        assert_eq!(deliver(registered(&[&one, &other], Duration::from_secs(60))).0, None);
+        assert_eq!(deliver(registered(&[&one, &other], Duration::from_secs(60)), no_signal).0, None);
         assert!(one.is_closed.load(Ordering::Relaxed) && other.is_closed.load(Ordering::Relaxed));
     }
 
     #[test]
     fn pending_events_are_counted_at_the_limit() {
         let (stuck, done, other) = (Slow::new(9, 2, 0), Slow::new(1, 1, 0), Slow::new(5, 0, 0));
-        let line = deliver(registered(&[&stuck], Duration::from_millis(50))).0.unwrap();
+        let line = deliver(registered(&[&stuck], Duration::from_millis(50)), no_signal).0.unwrap();
         assert_eq!(
             line,
             "[octopus:error] process exit: 7 events were not delivered: producer \"slow\", within exit_flush_ms (50): \
              no response\n"
         );
-        let line = deliver(registered(&[&stuck, &done, &other], Duration::from_millis(50))).0.unwrap();
+        let line = deliver(registered(&[&stuck, &done, &other], Duration::from_millis(50)), no_signal).0.unwrap();
         assert!(
             line.starts_with("[octopus:error] process exit: 12 events were not delivered by 2 producers; 7 of"),
             "{line}"
@@ -320,15 +341,26 @@ mod tests {
     }
 
     #[test]
+    fn signal_ends_the_delivery() {
+        let stuck = Slow::new(4, 1, 0);
+        let line = deliver(registered(&[&stuck], Duration::from_secs(60)), || Some("SIGINT")).0.unwrap();
+        let expected = "[octopus:error] process exit: 3 events were not delivered: producer \"slow\", when SIGINT ended the \
+                        exit: no response\n";
+        assert_eq!(line, expected);
+        let done = Slow::new(1, 1, 0);
+        assert_eq!(deliver(registered(&[&done], Duration::from_secs(60)), || Some("SIGINT")).0, None);
+    }
+
+    #[test]
     fn events_that_fail_are_counted() {
         let failing = Slow::new(2, 2, 3);
-        let line = deliver(registered(&[&failing], Duration::from_secs(60))).0.unwrap();
+        let line = deliver(registered(&[&failing], Duration::from_secs(60)), no_signal).0.unwrap();
         assert!(line.starts_with("[octopus:error] process exit: 3 events were not delivered"), "{line}");
     }
 
     #[test]
     fn producers_that_ended_are_ignored() {
         let gone = registered(&[&Slow::new(7, 0, 0)], Duration::from_secs(60));
-        assert_eq!(deliver(gone).0, None);
+        assert_eq!(deliver(gone, no_signal).0, None);
     }
 }

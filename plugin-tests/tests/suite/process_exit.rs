@@ -1,8 +1,9 @@
 //! Programs that push events and exit without waiting for delivery: the plugin delivers the events
 //! at process exit.
 
+use std::os::unix::process::ExitStatusExt as _;
 use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 use std::{env, fs};
 
@@ -11,6 +12,7 @@ use serde_json::{Value, json};
 use crate::hosts::{C, SANITIZED, compile, compile_linked, library, run, without_leak_check};
 use crate::kafka::{Kafka, create_topic, kcat_read, unique};
 use crate::secured::{mutual, mutual_tls};
+use crate::support::eventually;
 
 const EXIT_TIMEOUT: Duration = Duration::from_secs(120);
 
@@ -124,6 +126,53 @@ fn exit_without_a_reachable_broker_reports_the_count_in_one_line() {
     assert!(report.starts_with("[octopus:error] process exit: 1000 events were not delivered: producer"), "{report}");
     assert!(report.contains("within exit_flush_ms (1500): ") && report.contains("127.0.0.1:1"), "{report}");
     assert!((Duration::from_millis(1500)..Duration::from_secs(10)).contains(&outcome.took), "{:?}", outcome.took);
+}
+
+#[test]
+fn signal_during_the_exit_ends_it_with_a_report() {
+    let program = host();
+    let mut python = Command::new("python3");
+    python.arg(concat!(env!("CARGO_MANIFEST_DIR"), "/python/exiting.py")).arg(library());
+    let mut config = plaintext();
+    config["exit_flush_ms"] = json!(120_000);
+    let topic = unique("signal");
+    create_topic(Kafka::shared().bootstrap(), &topic, 1, &[]);
+    for (host, number, name) in [
+        (c_host(&program), libc::SIGINT, "SIGINT"),
+        (c_host(&program), libc::SIGTERM, "SIGTERM"),
+        (python, libc::SIGINT, "SIGINT"),
+    ] {
+        let counter_file = Path::new(env!("CARGO_TARGET_TMPDIR")).join(unique("counter"));
+        let mut command = Command::new(host.get_program());
+        command.args(host.get_args()).args(["return", "1000", &config.to_string(), &topic]).arg(&counter_file);
+        command.env("PRODUCER_OPTIONS", json!({"kafka": {"bootstrap.servers": "127.0.0.1:1"}}).to_string());
+        let child = command.env_remove("LD_LIBRARY_PATH").stderr(Stdio::piped()).spawn().unwrap();
+        let id = child.id().to_string();
+        // The exit waits for the library's events, not for Python's.
+        eventually("the exit watches for signals", || is_caught_by_the_library(&id, number));
+
+        run(EXIT_TIMEOUT, Command::new("kill").args([&format!("-{number}"), &id]));
+
+        let output = child.wait_with_output().unwrap();
+        let stderr = String::from_utf8_lossy(&output.stderr);
+        assert_eq!(output.status.signal(), Some(number), "{host:?}: {stderr}");
+        let line = stderr.lines().find(|line| line.contains("process exit")).unwrap_or_default();
+        let start = "[octopus:error] process exit: 1000 events were not delivered: producer";
+        assert!(
+            line.starts_with(start) && line.contains(&format!("when {name} ended the exit: ")),
+            "{host:?}: {stderr}"
+        );
+        fs::remove_file(counter_file).unwrap();
+    }
+}
+
+/// Whether the process has handlers for SIGINT, SIGTERM and SIGHUP; the programs have none for
+/// SIGHUP.
+fn is_caught_by_the_library(id: &str, number: i32) -> bool {
+    let status = fs::read_to_string(format!("/proc/{id}/status")).unwrap();
+    let caught = status.lines().find_map(|line| line.strip_prefix("SigCgt:")).unwrap();
+    let caught = u64::from_str_radix(caught.trim(), 16).unwrap();
+    [number, libc::SIGHUP].iter().all(|number| caught & (1 << (number - 1)) != 0)
 }
 
 #[test]
