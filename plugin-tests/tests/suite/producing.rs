@@ -225,6 +225,17 @@ fn burst_above_the_in_flight_limit_waits_and_is_delivered() {
 }
 
 #[test]
+fn push_at_the_in_flight_limit_does_not_wait_for_the_linger() {
+    let topic = topic_of(&driver_with(json!({"timeout_ms": 20_000}), &Log::default()), "lingering", 1);
+    let lingering = topic.producer("p").kafka("queue.buffering.max.messages", 10).kafka("linger.ms", 60_000);
+    let producer = lingering.make().unwrap();
+    for _ in 0..25 {
+        producer.push_forget(&NewEvent::text("{}")).unwrap();
+    }
+    producer.flush().unwrap().wait(TIMEOUT).unwrap();
+}
+
+#[test]
 fn records_invalid_for_the_broker_fail_with_its_message() {
     let (driver, name) = (driver(), unique("compacted"));
     driver.create_topic(&name, &one_replica().option("config", json!({"cleanup.policy": "compact"}))).unwrap();

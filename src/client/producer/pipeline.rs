@@ -226,7 +226,11 @@ impl PushPipeline {
         if self.pool_id.is_on_this_thread() {
             return in_flight.try_acquire(request);
         }
-        let fail_fast = |began| self.records.unreached(began).map(|error| error.context(self.pushing()));
+        let fail_fast = |began| {
+            // Nothing has left for a while: the events may only linger.
+            self.records.end_linger();
+            self.records.unreached(began).map(|error| error.context(self.pushing()))
+        };
         in_flight.acquire(request, || Deadline::after(self.topic.context().timeout), fail_fast)
     }
 

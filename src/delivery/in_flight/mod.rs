@@ -116,8 +116,8 @@ impl InFlight {
     /// returns; on a plugin thread it never waits and returns `WouldBlock`. An event larger than
     /// the limit gets a permit when nothing else is in flight.
     ///
-    /// `fail_fast` gets the time at which the wait began, and may return an error that ends the
-    /// wait.
+    /// `fail_fast` is called whenever nothing has been released for half a second. It gets the time
+    /// at which the wait began, and may return an error that ends the wait.
     pub fn acquire(
         &self,
         request: PermitRequest,

@@ -196,6 +196,11 @@ impl KafkaProducer {
         }
     }
 
+    /// Sends the records that linger.
+    pub fn end_linger(&self) {
+        self.member.start_flushing();
+    }
+
     /// The largest record that this client sends, in bytes: `message.max.bytes` without the
     /// overhead.
     pub fn max_record(&self) -> usize {
