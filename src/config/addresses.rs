@@ -17,6 +17,9 @@ pub fn check_addresses(key: &str, list: &str) -> Result<()> {
 }
 
 fn problem_of(address: &str) -> Option<&'static str> {
+    if address.contains(|c: char| c == ';' || c.is_whitespace()) {
+        return Some("is no address; separate addresses by commas");
+    }
     let rest = match address.split_once("://") {
         None => address,
         Some((protocol, rest)) if PROTOCOLS.iter().any(|known| known.eq_ignore_ascii_case(protocol)) => rest,
@@ -60,6 +63,8 @@ mod tests {
             ("localhost:65536", "wrong port"),
             ("localhost:+1", "wrong port"),
             ("good:1,bad:x", "\"bad:x\""),
+            ("a:1;b:2", "separate addresses by commas"),
+            ("a:1 b:2", "separate addresses by commas"),
         ] {
             let error = check_addresses("kafka.bootstrap.servers", list).unwrap_err();
             assert!(error.message().contains(problem), "{list}: {error}");

@@ -8,6 +8,7 @@ pub mod types {
         Authentication,
         BadMessage,
         BrokerTransportFailure,
+        Resolve,
         SaslAuthenticationFailed,
         SSL,
     }

@@ -78,9 +78,11 @@ impl ConnectionFailure {
 
     fn error(&self) -> Error {
         if is_limit(self.code, &self.reason) {
-            return Error::new(Kind::ResourceLimit, self.reason.clone())
-                .with_kafka_code(self.code.number())
-                .retriable(true);
+            let reason = match RDKafkaErrorCode::from(self.code) {
+                RDKafkaErrorCode::Resolve => format!("{} - {}", self.reason, log_messages::RAISE_LIMIT),
+                _ => self.reason.clone(),
+            };
+            return Error::new(Kind::ResourceLimit, reason).with_kafka_code(self.code.number()).retriable(true);
         }
         let error = errors::error(self.code, &log_messages::with_advice(&self.reason));
         // A rejection is repeated until somebody changes a setting or a file.
@@ -222,10 +224,12 @@ fn persistence_evidence(code: Code, reason: &str, has_succeeded: bool) -> Option
     }
 }
 
-/// Whether a resource limit of the process prevented a token. librdkafka requests another one after
-/// 10 s.
+/// Whether a resource limit of the process prevented a token, which librdkafka requests again after
+/// 10 s, or the look-up of a broker's name.
 fn is_limit(code: Code, reason: &str) -> bool {
-    RDKafkaErrorCode::from(code) == RDKafkaErrorCode::Authentication && log_messages::errno_of_limit(reason).is_some()
+    let is_affected =
+        matches!(RDKafkaErrorCode::from(code), RDKafkaErrorCode::Authentication | RDKafkaErrorCode::Resolve);
+    is_affected && log_messages::errno_of_limit(reason).is_some()
 }
 
 #[cfg(test)]

@@ -51,10 +51,16 @@ impl FirstContact {
         self.has_reached.store(true, Ordering::Relaxed);
     }
 
-    /// Records the failure of the address that an error of librdkafka names.
+    /// Records the failure of the address that an error of librdkafka names. A host name can have
+    /// several addresses, one of them without a listener; a failure after a connection says more.
     pub fn note_failure(&self, error: &str) {
         let Some((address, cause)) = log_messages::address_and_cause(error) else { return };
         if let Some(known) = self.addresses.lock().get_mut(&with_port(address)) {
+            if log_messages::is_connect_failure(cause)
+                && known.as_deref().is_some_and(|known| !log_messages::is_connect_failure(known))
+            {
+                return;
+            }
             let advice = log_messages::advice(error).map(|advice| format!(" - {advice}")).unwrap_or_default();
             *known = Some(format!("{cause}{advice}"));
         }
@@ -183,6 +189,18 @@ mod tests {
              connection, or no response to the first request; two:1: Connect to ipv4#2.2.2.2:1 failed: Connection refused; see \
              kafka.bootstrap.servers and the network (connect_timeout_ms is 10000)"
         );
+    }
+
+    #[test]
+    fn address_without_listener_does_not_hide_the_failure_of_another_one() {
+        let contact = contact();
+        let (refused, hang_up) =
+            ("Connect to ipv6#[::1]:1 failed: Connection refused", "Disconnected: connection closed by peer");
+        for cause in [refused, hang_up, refused] {
+            contact.note_failure(&format!("two:1/bootstrap: {cause} (after 0ms in state CONNECT)"));
+        }
+        let reason = contact.timeout_reason(ago(10), ago(20)).unwrap();
+        assert!(reason.contains(&format!("two:1: {hang_up}")), "{reason}");
     }
 
     #[test]

@@ -121,6 +121,26 @@ pub fn effective_number(config: &NativeClientConfig, name: &str) -> Result<u64> 
         .map_err(|_| Error::configuration(format_args!("kafka.{name}"), format_args!("{value:?} is not a number")))
 }
 
+/// The first file of the configuration that can't be read, and the reason. librdkafka's errors name
+/// neither.
+pub fn unreadable_file(config: &NativeClientConfig) -> Option<String> {
+    const FILES: [&str; 5] = [
+        "ssl.ca.location",
+        "ssl.certificate.location",
+        "ssl.key.location",
+        "ssl.keystore.location",
+        "ssl.crl.location",
+    ];
+    /// Lets librdkafka search for the system's authorities.
+    const SEARCH: &str = "probe";
+    FILES.iter().find_map(|name| {
+        let path = effective(config, name).ok().filter(|path| !path.is_empty() && path != SEARCH)?;
+        // A folder can be opened, too.
+        let cause = std::fs::File::open(&path).err()?;
+        Some(format!("kafka.{name}: reading {path}: {cause}"))
+    })
+}
+
 /// librdkafka's `builtin.features`: comma-separated.
 pub fn built_in_features() -> String {
     native(&Properties::default()).and_then(|config| effective(&config, "builtin.features")).unwrap_or_default()
@@ -131,6 +151,21 @@ mod tests {
     use std::collections::BTreeSet;
 
     use super::*;
+
+    #[cfg(feature = "tls")]
+    #[test]
+    fn unreadable_file_is_named_with_its_property() {
+        let with = |path: &str| {
+            let mut properties = Properties::default();
+            properties.set("ssl.ca.location", path);
+            unreadable_file(&native(&properties).unwrap())
+        };
+        let missing = with("/nowhere/ca.pem").unwrap();
+        assert!(missing.starts_with("kafka.ssl.ca.location: reading /nowhere/ca.pem: No such file"), "{missing}");
+        for readable in ["/", "probe", ""] {
+            assert_eq!(with(readable), None, "{readable:?}");
+        }
+    }
 
     /// A feature that a build has lost, for example because of a missing header, fails this test.
     #[test]

@@ -15,7 +15,7 @@ use rdkafka::types::RDKafkaErrorCode;
 use super::sockets::{self, Descriptors};
 use super::teardown::{self, Teardown};
 use super::text::text;
-use super::{codes, log_messages};
+use super::{codes, conf, log_messages};
 use crate::support::error::{Error, Kind};
 use crate::support::fork::is_forked_child;
 use crate::support::protection::Protection;
@@ -83,7 +83,11 @@ impl Handle {
             // SAFETY: the call failed, so this function still owns `copy`.
             unsafe { rd::rd_kafka_conf_destroy(copy) };
             // SAFETY: the call failed, so librdkafka has written a NUL-terminated text.
-            return Err(not_created(&unsafe { text(reason.as_ptr()) }));
+            let reason = unsafe { text(reason.as_ptr()) };
+            return Err(not_created(&match conf::unreadable_file(config) {
+                Some(file) => format!("{reason} - {file}"),
+                None => reason.to_string(),
+            }));
         };
         // From here on, dropping the handle destroys the client.
         let handle = Handle { client, has_token_since: OnceLock::new(), descriptors };

@@ -153,6 +153,14 @@ pub fn errno_of_limit(reason: &str) -> Option<i32> {
     })
 }
 
+/// Whether no connection was established, so that nothing is known about the broker.
+pub fn is_connect_failure(cause: &str) -> bool {
+    cause.starts_with("Connect to ")
+}
+
+/// What to do about a limit that a text names without its setting.
+pub const RAISE_LIMIT: &str = "raise the limit of the process (ulimit -n for descriptors), or close what it has open";
+
 /// The reason, followed by the settings to check if it names none.
 pub fn with_advice(reason: &str) -> Cow<'_, str> {
     match advice(reason) {
@@ -184,8 +192,14 @@ pub fn advice(reason: &str) -> Option<&'static str> {
         )
     } else if is_any(&["certificate has expired", "certificate expired"]) {
         Some("the broker's certificate has expired, or this machine's clock is wrong")
-    } else if is_any(&["certificate verify failed", "issuer certificate", "self-signed", "first certificate"]) {
+    } else if is_any(&["issuer certificate", "self-signed", "first certificate"]) {
         Some("set kafka.ssl.ca.location to the CA that signed the broker's certificate")
+    } else if contains("certificate verify failed") {
+        // OpenSSL's reason is in another text.
+        Some(
+            "set kafka.ssl.ca.location to the CA that signed the broker's certificate, or kafka.bootstrap.servers to the \
+             host name in it",
+        )
     } else if contains("unsupported sasl mechanism") {
         Some("set kafka.sasl.mechanism to one that the broker offers")
     } else if is_any(&["plaintext broker listener", "unexpected eof", "wrong version number", "packet length too long"])
@@ -325,6 +339,7 @@ mod tests {
         let sources = sources();
         for text in [
             "\"SSLCERTVRFY\"",
+            "Connect to %s failed: %s",
             "Certificate (subject=%s, issuer=%s) verification callback failed: %s",
             "\"FAIL\"",
             "Disconnected: SSL connection closed by peer",

@@ -208,3 +208,18 @@ fn token_prevented_by_a_limit_is_a_retriable_limit_error() {
     assert_eq!((error.kind(), error.is_retriable(), error.message()), (Kind::ResourceLimit, true, reason));
     assert!(health.rejection().is_none(), "pushes wait until the limit allows a token");
 }
+
+#[test]
+fn name_lookup_prevented_by_a_limit_is_a_limit_error() {
+    let reason = "localhost:9092/bootstrap: Failed to resolve 'localhost:9092': Too many open files";
+    let health = ConnectionHealth::default();
+    health.record_failure(Native::RD_KAFKA_RESP_ERR__RESOLVE.into(), reason.to_owned(), Duration::ZERO);
+    let error = health.fail_fast_error(Instant::now().checked_sub(FAIL_FAST_AFTER).unwrap()).unwrap();
+    assert_eq!((error.kind(), error.is_retriable()), (Kind::ResourceLimit, true));
+    assert!(error.message().starts_with(reason) && error.message().contains("ulimit -n"), "{error}");
+
+    let unknown = "h:1/bootstrap: Failed to resolve 'h:1': Name or service not known";
+    let health = ConnectionHealth::default();
+    health.record_failure(Native::RD_KAFKA_RESP_ERR__RESOLVE.into(), unknown.to_owned(), Duration::ZERO);
+    assert!(health.fail_fast_error(Instant::now().checked_sub(FAIL_FAST_AFTER).unwrap()).is_none());
+}
