@@ -291,10 +291,10 @@ if [[ $extent == full ]]; then
     finish
 
     begin 'quickstart on the embedded Kafka'
-    cargo run --release --locked -p quickstart
+    cargo quickstart
     finish
 
     begin 'quickstart on a real Kafka'
-    ci/with-kafka.sh cargo run --release --locked -p quickstart -- --kafka
+    ci/with-kafka.sh cargo quickstart --kafka
     finish
 fi

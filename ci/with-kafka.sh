@@ -3,7 +3,7 @@
 # if the command fails. With OCTOPUS_TEST_KAFKA=host:port it uses that Kafka, unless KAFKA_OPTIONS
 # has options for ci/kafka.sh.
 #
-#   ci/with-kafka.sh cargo run --release -p quickstart -- --kafka
+#   ci/with-kafka.sh cargo quickstart --kafka
 set -euo pipefail
 
 if [[ -n ${OCTOPUS_TEST_KAFKA:-} && -z ${KAFKA_OPTIONS:-} ]]; then
