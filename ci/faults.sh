@@ -10,6 +10,11 @@
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
+# Without the build, which takes minutes.
+if [[ ${1-} == --help ]]; then
+    sed -n '/^const USAGE/,/";$/p' plugin-tests/faults/options.rs | sed '1d; s/";$//'
+    exit
+fi
 ci/kafka.sh --jars-only >/dev/null
 # Builds the tests, too, since some rows run tests.
 cargo build --locked --workspace --all-targets

@@ -159,7 +159,7 @@ fetch_jars() {
 }
 
 check_java() {
-    local hint="install a JRE, 17 or later (Debian: apt install openjdk-17-jre-headless)" version
+    local hint="install a JRE, 17 or later (Debian: apt install default-jre-headless)" version
     need java "$hint"
     version=$(java -version 2>&1 | sed -n 's/.*version "\([0-9]*\).*/\1/p')
     ((${version:-0} >= 17)) || give_up "java is too old for Kafka $kafka_version: $hint"
@@ -388,6 +388,9 @@ keep_data=true
 if [[ $data ]]; then
     mkdir -p "$data"
     data=$(cd "$data" && pwd)
+    # Brokers inherit the lock, and have it until they end.
+    exec 8>"$data/lock"
+    flock --timeout 10 8 || give_up "another Kafka uses $data"
 else
     data=$(mktemp -d "${TMPDIR:-/tmp}/octopus-kafka.XXXXXX")
     keep_data=false

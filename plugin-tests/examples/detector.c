@@ -29,9 +29,12 @@ static void check(octopus_status status, const char *call)
 {
     if (status == OCTOPUS_OK)
         return;
-    const octopus_text why = octopus->error->message(error); /* empty if there is no error object */
-    fprintf(stderr, "%s\n  returned status %d: %.*s\n", call, (int)status, (int)why.size,
-            why.size ? why.data : "");
+    if (status == OCTOPUS_TIMED_OUT) { /* which has no error object */
+        fprintf(stderr, "%s\n  timed out\n", call);
+        exit(1);
+    }
+    const octopus_text why = octopus->error->message(error);
+    fprintf(stderr, "%s\n  returned status %d: %.*s\n", call, (int)status, (int)why.size, why.data);
     exit(1);
 }
 

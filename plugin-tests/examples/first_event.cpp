@@ -37,9 +37,9 @@ try {
     const octopus::Producer producer = topic.producer();
     const octopus::Push push = producer.push(
         {R"({"sensor": "roof", "celsius": 21.5})", "raw samples"});
-    const auto stored = push.wait(seconds(30));
+    const auto stored = push.wait(seconds(60));
     if (!stored)
-        throw std::runtime_error("the event was not stored within 30 s");
+        throw std::runtime_error("the event was not stored within 60 s");
     if (stored->id == OCTOPUS_EVENT_ID_UNKNOWN) // the response that had it was lost
         std::cout << "stored at an unknown offset\n";
     else
@@ -47,13 +47,13 @@ try {
 
     // The name of a consumer is its consumer group, which Kafka keeps the position of.
     const octopus::Consumer consumer = topic.consumer("first-event-reader");
-    const auto event = consumer.next(seconds(30));
+    const auto event = consumer.next(seconds(60));
     if (!event)
-        throw std::runtime_error("no event arrived within 30 s");
+        throw std::runtime_error("no event arrived within 60 s");
     std::cout << "read offset " << event->id() << ": " << event->metadata().value_or("no metadata")
               << " with " << event->data().size() << " bytes of data\n";
     event->acknowledge(); // the next run starts after it
-    if (!consumer.close(seconds(30)) || !producer.close(seconds(30)))
+    if (!consumer.close(seconds(60)) || !producer.close(seconds(60)))
         throw std::runtime_error("closing took longer than 30 s");
     return 0;
 } catch (const std::exception &error) {

@@ -7,7 +7,7 @@ import sys
 
 import diaspora_octopus as octopus
 
-TIMEOUT = 30  # seconds
+TIMEOUT = 60  # seconds
 
 
 def run(servers: str) -> None:

@@ -12,7 +12,7 @@ use std::time::Duration;
 use octopus_loader::{Library, NewEvent, Status, TopicOptions};
 use serde_json::json;
 
-const TIMEOUT: Duration = Duration::from_secs(30);
+const TIMEOUT: Duration = Duration::from_secs(60);
 
 fn main() -> ExitCode {
     match run() {

@@ -136,7 +136,7 @@ try {
                                               R"({"replication_factor": 1})");
     push_beyond_the_limits(small, image);
     const octopus::Topic large = create_topic(
-        driver, name, R"({"replication_factor": 1, "config": {"max.message.bytes": 10000000}})");
+        driver, name, R"({"replication_factor": 1, "config": {"max.message.bytes": 10001000}})");
     push_image(large, image);
     read_a_part(large, name, image);
     read_with_limit(

@@ -36,7 +36,8 @@ Rules that hold for every call:
   never calls Python, so nothing can run after it.
 - SIGTERM ends a process of Python at once, without its exit, and loses what is in flight. Where
   programs are stopped by SIGTERM, install a handler, such as
-  `signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))`.
+  `signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))`. `with multiprocessing.Pool()` ends its
+  workers in this way; `concurrent.futures.ProcessPoolExecutor` does not.
 - Drivers, topics, producers and consumers can't be pickled.
 - A child of `os.fork`, and a worker of `multiprocessing`, creates its own `Driver`.
 """
