@@ -3,7 +3,7 @@
 # script of .ci/run.
 #
 #   ci/test.sh                  runs all checks, also in a fresh clone
-#   ci/test.sh --quick          leaves out the release build, the sanitizers and checks that need them: about three minutes when built
+#   ci/test.sh --quick          leaves out the fault matrix, the release build, the sanitizers and checks that need them
 #   ci/test.sh --without-java   runs what needs no real Kafka: about four minutes when built
 #   ci/test.sh --install ...    installs missing Debian packages first, as root; so does CI (the variable CI)
 #
@@ -234,10 +234,6 @@ ci/with-kafka.sh bash -c 'OCTOPUS_TEST_KAFKA=${!#} "${@:1:$#-1}"' python-tests "
     tee "$built/tmp/logs/python.log"
 finish
 
-begin 'a share of each row of the fault matrix'
-ci/faults.sh --seed 1
-finish
-
 begin 'tests without the feature aws, and without any'
 env -u AWS_ACCESS_KEY_ID cargo test -p octopus --lib --no-default-features --features msk,oidc,patched,schema,tls,topic-service,zstd --locked -- auth config
 cargo test -p octopus --lib --no-default-features --locked -- kafka::librdkafka::conf kafka::librdkafka::log_messages needs_its_feature
@@ -257,6 +253,10 @@ ci/diaspora.sh
 finish
 
 if [[ $extent == full ]]; then
+    begin 'a share of each row of the fault matrix'
+    ci/faults.sh --seed 1
+    finish
+
     begin 'release build'
     cargo build --release --locked --workspace --examples
     cargo build --release --locked
