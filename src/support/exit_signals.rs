@@ -22,34 +22,45 @@ pub fn received() -> Option<&'static str> {
     SIGNALS.iter().find(|(signal, _)| *signal == received).map(|(_, name)| *name)
 }
 
-/// Receives the signals that would end the process, until it is dropped. Those for which the host
-/// has a handler, or which it ignores, are left to it.
+/// Receives the signals that would end the process. Those for which the host has a handler, or
+/// which it ignores, are left to it.
 pub struct Watch {
     replaced: [bool; SIGNALS.len()],
 }
 
 impl Watch {
     pub fn begin() -> Self {
+        // Such signals don't end the first process of a container, so its exit goes on.
+        let can_end = std::process::id() != 1;
         Watch {
             replaced: SIGNALS
-                .map(|(signal, _)| is_default(signal) && set_handler(signal, receive as *const () as usize)),
+                .map(|(signal, _)| can_end && is_default(signal) && set_handler(signal, receive as *const () as usize)),
         }
     }
-}
 
-impl Drop for Watch {
-    fn drop(&mut self) {
+    /// From now on the signals end the process again. Returns the one that has arrived.
+    pub fn end(self) -> Option<c_int> {
         for ((signal, _), is_replaced) in SIGNALS.into_iter().zip(self.replaced) {
             if is_replaced {
                 set_handler(signal, libc::SIG_DFL);
-                if RECEIVED.load(Ordering::Relaxed) == signal {
-                    // SAFETY: `raise` has no preconditions. It ends the process, as the signal
-                    // would have done.
-                    unsafe { libc::raise(signal) };
-                }
             }
         }
+        Some(RECEIVED.load(Ordering::Relaxed)).filter(|signal| *signal != 0)
     }
+}
+
+/// Ends the process by the signal.
+pub fn end_by(signal: c_int) {
+    let mut set = MaybeUninit::<libc::sigset_t>::uninit();
+    // SAFETY: `set` is live memory of its type, which sigemptyset initializes.
+    unsafe { libc::sigemptyset(set.as_mut_ptr()) };
+    // SAFETY: `set` is initialized, and the number is that of a signal.
+    unsafe { libc::sigaddset(set.as_mut_ptr(), signal) };
+    // The thread may have blocked it.
+    // SAFETY: `set` is initialized; the previous mask is not asked for.
+    unsafe { libc::pthread_sigmask(libc::SIG_UNBLOCK, set.as_ptr(), ptr::null_mut()) };
+    // SAFETY: `raise` has no preconditions.
+    unsafe { libc::raise(signal) };
 }
 
 fn is_default(signal: c_int) -> bool {

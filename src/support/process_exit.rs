@@ -118,9 +118,11 @@ extern "C" fn at_exit() {
         return;
     }
     let deadline = Instant::now() + Duration::from_millis(limit_ms) + REPORT_GRACE;
-    // If a signal has arrived, the process ends by it when this is dropped, after the report.
-    let _signals = Watch::begin();
-    match report(deadline) {
+    let signals = Watch::begin();
+    let report = report(deadline);
+    // Before the report is written, which can block.
+    let signal = signals.end();
+    match report {
         Ok(None) => {}
         Ok(Some(line)) => write_to_stderr(&line),
         // A constant text, since formatting a count allocates memory, and this thread may hold the
@@ -128,6 +130,9 @@ extern "C" fn at_exit() {
         Err(StillBusy) => write_to_stderr(
             "[octopus:error] process exit: whether all events were delivered within exit_flush_ms is unknown\n",
         ),
+    }
+    if let Some(signal) = signal {
+        exit_signals::end_by(signal);
     }
 }
 
@@ -142,7 +147,9 @@ fn report(mut deadline: Instant) -> std::result::Result<Option<String>, StillBus
         match STATE.try_lock() {
             Ok(state) => break state,
             Err(TryLockError::Poisoned(state)) => break state.into_inner(),
-            Err(TryLockError::WouldBlock) if Instant::now() >= deadline => return Err(StillBusy),
+            Err(TryLockError::WouldBlock) if Instant::now() >= deadline || exit_signals::received().is_some() => {
+                return Err(StillBusy);
+            }
             Err(TryLockError::WouldBlock) => std::thread::sleep(RETRY),
         }
     };
@@ -220,15 +227,15 @@ fn deliver(registered: Vec<Registered>, signal: impl Fn() -> Option<&'static str
         let mut is_pending = false;
         for Flushed { producer, limit, .. } in &flushed {
             if *limit > elapsed && producer.progress().pending > 0 {
+                if let Some(signal) = signal() {
+                    return (report_line(&flushed, Some(signal)), flushed);
+                }
                 is_pending = true;
                 producer.advance();
             }
         }
         if !is_pending {
             break;
-        }
-        if let Some(signal) = signal() {
-            return (report_line(&flushed, Some(signal)), flushed);
         }
     }
     (report_line(&flushed, None), flushed)
@@ -344,10 +351,10 @@ mod tests {
     fn signal_ends_the_delivery() {
         let stuck = Slow::new(4, 1, 0);
         let line = deliver(registered(&[&stuck], Duration::from_secs(60)), || Some("SIGINT")).0.unwrap();
-        let expected = "[octopus:error] process exit: 3 events were not delivered: producer \"slow\", when SIGINT ended the \
+        let expected = "[octopus:error] process exit: 4 events were not delivered: producer \"slow\", when SIGINT ended the \
                         exit: no response\n";
         assert_eq!(line, expected);
-        let done = Slow::new(1, 1, 0);
+        let done = Slow::new(0, 0, 0);
         assert_eq!(deliver(registered(&[&done], Duration::from_secs(60)), || Some("SIGINT")).0, None);
     }
 
