@@ -54,7 +54,7 @@ try {
               << " with " << event->data().size() << " bytes of data\n";
     event->acknowledge(); // the next run starts after it
     if (!consumer.close(seconds(60)) || !producer.close(seconds(60)))
-        throw std::runtime_error("closing took longer than 30 s");
+        throw std::runtime_error("closing took longer than 60 s");
     return 0;
 } catch (const std::exception &error) {
     std::cerr << "first_event: " << error.what() << '\n';

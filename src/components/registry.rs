@@ -148,6 +148,11 @@ impl Registry {
     /// Rejects a new topic whose components can't be created, or can't be opened by C++ Octopus.
     pub fn check_new(&self, components: &Components) -> Result<ComponentInstances> {
         super::schema_format::reject_format(&components.validator)?;
+        #[cfg(not(feature = "schema"))]
+        if components.validator.type_name == "schema" && !self.host_owns_components {
+            // Whether others can open a topic with it is unknown.
+            return Err(Error::missing_feature("validator", "validators of the type \"schema\"", "schema"));
+        }
         let instances = self.instantiate(components)?;
         instances.make_selector()?;
         Ok(instances)
@@ -266,10 +271,12 @@ mod tests {
     #[test]
     fn schema_needs_its_feature() {
         let schema = components(r#"{"type": "schema", "schema": {}}"#);
-        let instances = Registry::default().check_new(&schema).unwrap();
-        let missing = instances.missing();
-        let message = missing[0].message();
-        assert!(message.contains("build Octopus with the feature \"schema\""), "{message}");
+        let error = Registry::default().check_new(&schema).err().unwrap();
+        assert_eq!(error.kind(), Kind::Unsupported, "{error}");
+        let instances = Registry::default().instantiate(&schema).unwrap();
+        for message in [error.message(), instances.missing()[0].message()] {
+            assert!(message.contains("build Octopus with the feature \"schema\""), "{message}");
+        }
     }
 
     #[test]

@@ -23,12 +23,15 @@ const SHORT_WAIT: Duration = Duration::from_secs(1);
 /// once, and a distant broker responds within this time.
 const WARN_AFTER: Duration = Duration::from_secs(1);
 
+/// How long the failure of a connection is kept, although none is established since then.
+const KEEP_FOR: Duration = Duration::from_secs(10);
+
 pub struct FirstContact {
     timeout: Duration,
     has_reached: AtomicBool,
     has_warned: AtomicBool,
-    /// Each bootstrap address and the reason of its latest failure.
-    addresses: Mutex<BTreeMap<String, Option<String>>>,
+    /// Each bootstrap address, and when and why it failed.
+    addresses: Mutex<BTreeMap<String, Option<(Instant, String)>>>,
 }
 
 impl FirstContact {
@@ -57,12 +60,14 @@ impl FirstContact {
         let Some((address, cause)) = log_messages::address_and_cause(error) else { return };
         if let Some(known) = self.addresses.lock().get_mut(&with_port(address)) {
             if log_messages::is_connect_failure(cause)
-                && known.as_deref().is_some_and(|known| !log_messages::is_connect_failure(known))
+                && known.as_ref().is_some_and(|(noted, known)| {
+                    noted.elapsed() < KEEP_FOR && !log_messages::is_connect_failure(known)
+                })
             {
                 return;
             }
             let advice = log_messages::advice(error).map(|advice| format!(" - {advice}")).unwrap_or_default();
-            *known = Some(format!("{cause}{advice}"));
+            *known = Some((Instant::now(), format!("{cause}{advice}")));
         }
     }
 
@@ -93,8 +98,8 @@ impl FirstContact {
     }
 
     fn reasons(&self) -> String {
-        let reason = |(address, cause): (&String, &Option<String>)| match cause {
-            Some(cause) => format!("{address}: {cause}"),
+        let reason = |(address, failure): (&String, &Option<(Instant, String)>)| match failure {
+            Some((_, cause)) => format!("{address}: {cause}"),
             None => format!("{address}: no connection, or no response to the first request"),
         };
         self.addresses.lock().iter().map(reason).collect::<Vec<_>>().join("; ")

@@ -155,7 +155,8 @@ pub fn errno_of_limit(reason: &str) -> Option<i32> {
 
 /// Whether no connection was established, so that nothing is known about the broker.
 pub fn is_connect_failure(cause: &str) -> bool {
-    cause.starts_with("Connect to ")
+    ["Connect to ", "Failed to resolve"].iter().any(|start| cause.starts_with(start))
+        || cause.contains("in state CONNECT")
 }
 
 /// What to do about a limit that a text names without its setting.
