@@ -14,6 +14,7 @@ readonly library work
 trap 'rm -rf "$work"' EXIT
 # Nothing that this machine has set up may replace what is installed here.
 unset OCTOPUS_LIBRARY CONDA_PREFIX DESTDIR LD_LIBRARY_PATH PKG_CONFIG_PATH CMAKE_PREFIX_PATH PYTHONPATH
+export GIT_CONFIG_GLOBAL=${GIT_CONFIG_GLOBAL:-$HOME/.gitconfig}
 export HOME=$work/home XDG_CONFIG_HOME=$work/home/.config
 mkdir -p "$HOME"
 
@@ -127,8 +128,11 @@ for libdir in lib "lib/${multiarch:-$(uname -m)-linux-gnu}"; do
     expect 'installed Octopus 0.1.0' ci/install.sh --prefix "$prefix" --libdir "$libdir" --library "$library"
     [[ $(readlink -f "$prefix/$libdir/liboctopus.so") == "$prefix/$libdir/liboctopus.so.0.1.0" ]] || fail 'the links are wrong'
     cp "$repository/LICENSE" "$prefix/of-another-package"
-    # Over an existing installation, as an update does.
+    # Over an existing installation, as an update does. The other version had another file.
+    touch "$prefix/include/octopus/old.hpp"
+    echo include/octopus/old.hpp >>"$prefix/share/octopus/installed-files.txt"
     expect 'installed Octopus 0.1.0' ci/install.sh --prefix "$prefix" --libdir "$libdir" --library "$library"
+    [[ ! -e $prefix/include/octopus/old.hpp ]] || fail 'a file of the other version is left'
     finish
 
     begin "$libdir: CMake"

@@ -42,8 +42,10 @@ fail() {
     exit 1
 }
 [[ $libdir != /* && /$libdir/ != */../* ]] || fail "--libdir $libdir: expected a folder inside the prefix, such as lib64"
-[[ $prefix == /* ]] || prefix=$PWD/$prefix
-prefix=${prefix%/}
+prefix=$(realpath -ms "$prefix")
+[[ -z ${DESTDIR:-} ]] || DESTDIR=$(realpath -ms "$DESTDIR")
+# Other users read what root installs.
+umask 022
 readonly root=${DESTDIR:-}$prefix
 readonly list=share/octopus/installed-files.txt
 
@@ -55,20 +57,22 @@ manifest_folder() {
     fi
 }
 
+# Removes a file and the folders that are empty then.
+remove_file() {
+    local folder=$1
+    rm -f "$root/$1"
+    while [[ $folder == */* ]]; do
+        folder=${folder%/*}
+        rmdir "$root/$folder" 2>/dev/null || break
+    done
+}
+
 remove_installed() {
-    local files file folder manifest
+    local files file manifest
     [[ -f $root/$list ]] || fail "$root/$list does not exist: nothing is installed there"
     mapfile -t files <"$root/$list"
     for file in "${files[@]}"; do
-        rm -f "$root/$file"
-    done
-    # Folders that have other files are kept.
-    for file in "${files[@]}"; do
-        folder=$file
-        while [[ $folder == */* ]]; do
-            folder=${folder%/*}
-            rmdir "$root/$folder" 2>/dev/null || break
-        done
+        remove_file "$file"
     done
     rmdir "$root" 2>/dev/null || true
     manifest=$(manifest_folder)/octopus.driver
@@ -97,6 +101,9 @@ if [[ -z $library ]]; then
 fi
 [[ -f $library ]] || fail "--library $library: there is no such file"
 
+# What an earlier installation has that this one has not.
+stale=()
+[[ ! -f $root/$list ]] || mapfile -t stale <"$root/$list"
 installed=()
 # add MODE SOURCE PATH: copies a file to a path in the prefix. The new file replaces an old one that
 # programs may have loaded, and does not change it.
@@ -137,6 +144,9 @@ add_from_template ci/install/octopusConfig.cmake.in "$libdir/cmake/octopus/octop
 add_from_template ci/install/octopusConfigVersion.cmake.in "$libdir/cmake/octopus/octopusConfigVersion.cmake"
 for page in LICENSE docs/NOTICE.md docs/third-party-licenses.md; do
     add 644 "$page" "share/doc/octopus/$(basename "$page")"
+done
+for file in "${stale[@]}"; do
+    [[ " ${installed[*]} $list " == *" $file "* ]] || remove_file "$file"
 done
 mkdir -p "$root/share/octopus"
 printf '%s\n' "${installed[@]}" "$list" >"$root/$list"

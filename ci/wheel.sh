@@ -61,6 +61,7 @@ END
 # The files of the wheel get this time, and its form is that of these versions.
 SOURCE_DATE_EPOCH=$(git log -1 --format=%ct)
 export SOURCE_DATE_EPOCH PIP_CONSTRAINT=$work/constraints.txt PIP_DISABLE_PIP_VERSION_CHECK=1
+export PIP_BUILD_CONSTRAINT=$PIP_CONSTRAINT
 printf '%s\n' setuptools==84.2.1 wheel==0.48.0 >"$PIP_CONSTRAINT"
 python3 -m venv "$work/venv" >&2
 "$work/venv/bin/pip" install --quiet wheel >&2

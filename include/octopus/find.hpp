@@ -146,12 +146,17 @@ private:
         void *const library = dlopen(path.c_str(), RTLD_NOW | RTLD_LOCAL);
         if (!library)
             throw std::runtime_error(location + ": " + reason(path));
+        // Closed if it is rejected, or dlopen would find it again by its name.
         void *const entry = dlsym(library, "octopus_register");
-        if (!entry)
-            throw std::runtime_error(location + ": it is not Octopus: " + reason(path));
+        if (!entry) {
+            const std::string why = reason(path);
+            dlclose(library);
+            throw std::runtime_error(location + ": it is not Octopus: " + why);
+        }
         try {
             return Library(reinterpret_cast<const octopus_api *(*)(std::uint32_t)>(entry));
         } catch (const std::runtime_error &error) {
+            dlclose(library);
             throw std::runtime_error(location + ": " + error.what());
         }
     }

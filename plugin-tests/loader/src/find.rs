@@ -88,8 +88,8 @@ impl Search {
 
     fn by_manifest(&mut self, file: &Path) -> Option<Library> {
         let location = file.display().to_string();
-        let text = match fs::read_to_string(file) {
-            Ok(text) => text,
+        let text = match fs::read(file) {
+            Ok(bytes) => String::from_utf8_lossy(&bytes).into_owned(),
             Err(why) => return self.failed(&location, why),
         };
         let manifest = Manifest::parse(&text);

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import _ctypes
 import ctypes
 import functools
 import os
@@ -74,6 +75,15 @@ def load(path: str) -> Any:
         library = ctypes.CDLL(path)
     except OSError as error:
         raise OSError(without_path(error, path)) from None
+    try:
+        return functions_of_library(library, path)
+    except OSError:
+        # It stays open otherwise, and the system's loader would find it again by its name.
+        _ctypes.dlclose(library._handle)
+        raise
+
+
+def functions_of_library(library: ctypes.CDLL, path: str) -> Any:
     try:
         register = abi.octopus_register_fn(("octopus_register", library))
     except AttributeError as error:
