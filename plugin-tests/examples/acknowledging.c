@@ -3,8 +3,8 @@
  * a topic with four consumers of one name, one after the other; the second one crashes. Each starts
  * where the name's last commit is.
  *
- *     cc -std=c11 -I include -o acknowledging plugin-tests/examples/acknowledging.c -ldl
- *     OCTOPUS_LIBRARY=target/release/liboctopus.so ./acknowledging localhost:9092
+ *     cc -std=c11 -I include -o target/acknowledging plugin-tests/examples/acknowledging.c -ldl
+ *     OCTOPUS_LIBRARY=target/release/liboctopus.so target/acknowledging localhost:9092
  */
 #define _POSIX_C_SOURCE 200809L
 

@@ -3,8 +3,8 @@
  * pixels as its data, and what a reader has to know to use them as its metadata. monitor.cpp reads
  * them. Ctrl+C and SIGTERM end the stream early: the frames so far are stored.
  *
- *     cc -std=c11 -I include -o detector plugin-tests/examples/detector.c -ldl
- *     OCTOPUS_LIBRARY=target/release/liboctopus.so ./detector localhost:9092 [TOPIC]
+ *     cc -std=c11 -I include -o target/detector plugin-tests/examples/detector.c -ldl
+ *     OCTOPUS_LIBRARY=target/release/liboctopus.so target/detector localhost:9092 [TOPIC]
  */
 #define _POSIX_C_SOURCE 200809L
 

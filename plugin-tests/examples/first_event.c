@@ -1,8 +1,8 @@
 /*
  * The first event: creates a topic, pushes an event, and reads it back.
  *
- *     cc -std=c11 -I include -o first_event plugin-tests/examples/first_event.c -ldl
- *     OCTOPUS_LIBRARY=target/release/liboctopus.so ./first_event localhost:9092
+ *     cc -std=c11 -I include -o target/first_event plugin-tests/examples/first_event.c -ldl
+ *     OCTOPUS_LIBRARY=target/release/liboctopus.so target/first_event localhost:9092
  */
 #include "octopus.h"
 

@@ -2,8 +2,8 @@
  * Large events, the program of docs/guide/large-events.md: the limits on the way of a large event,
  * what happens at each of them, and how a consumer reads a part of the data.
  *
- *     c++ -std=c++17 -I include -o large_events plugin-tests/examples/large_events.cpp -ldl
- *     OCTOPUS_LIBRARY=target/release/liboctopus.so ./large_events localhost:9092
+ *     c++ -std=c++17 -I include -o target/large_events plugin-tests/examples/large_events.cpp -ldl
+ *     OCTOPUS_LIBRARY=target/release/liboctopus.so target/large_events localhost:9092
  */
 #include "octopus.hpp"
 

@@ -2,8 +2,8 @@
  * Follows the frames of detector.c, and looks at a part of them only: at the metadata, and at the
  * region in the middle. Prints statistics until it has seen all frames, or until Ctrl+C or SIGTERM.
  *
- *     c++ -std=c++17 -I include -o monitor plugin-tests/examples/monitor.cpp -ldl
- *     OCTOPUS_LIBRARY=target/release/liboctopus.so ./monitor localhost:9092 [TOPIC]
+ *     c++ -std=c++17 -I include -o target/monitor plugin-tests/examples/monitor.cpp -ldl
+ *     OCTOPUS_LIBRARY=target/release/liboctopus.so target/monitor localhost:9092 [TOPIC]
  */
 #include "octopus.hpp"
 

@@ -2,8 +2,8 @@
  * What an operator watches: log lines, statistics, rebalances, fatal errors, errors of pulls, the
  * lag of a consumer, and what a driver uses. docs/guide/operating.md explains it.
  *
- *     c++ -std=c++17 -I include -o operating plugin-tests/examples/operating.cpp -ldl -pthread
- *     OCTOPUS_LIBRARY=target/release/liboctopus.so ./operating localhost:9092
+ *     c++ -std=c++17 -I include -o target/operating plugin-tests/examples/operating.cpp -ldl -pthread
+ *     OCTOPUS_LIBRARY=target/release/liboctopus.so target/operating localhost:9092
  */
 #include "octopus.hpp"
 

@@ -51,6 +51,7 @@ class Kept(NamedTuple):
 
     flush: Flush
     name: str
+    """The producer, in a message."""
     limit: float
     """How long the exit waits for it, in seconds."""
     failures: FailureCount
@@ -132,8 +133,8 @@ def flush_all(share: float) -> None:
         except SystemExit as error:
             request.append(error)
         except KeyboardInterrupt:
-            names = sorted({repr(entry.name) for entry in tuple(kept)})
-            say(f"Ctrl+C ended the wait for producer {', '.join(names)}: its events may not be delivered")
+            names = sorted({entry.name for entry in tuple(kept)})
+            say(f"Ctrl+C ended the wait for {', '.join(names)}: its events may not be delivered")
             kept.clear()
             break
     if request:
@@ -190,7 +191,7 @@ def outcome(entry: Kept, end: float, is_last: bool) -> str:
                 count = COUNT.match(reason)
                 if count and int(count[1]) <= entry.failures.reported:
                     return ""
-                return f"producer {entry.name!r}: {reason}"
+                return f"{entry.name}: {reason}"
             # No broker is reached. It may be reached later.
             time.sleep(min(max(remaining, 0), POLL_S))
         if remaining <= 0:
@@ -199,7 +200,7 @@ def outcome(entry: Kept, end: float, is_last: bool) -> str:
         return ""
     limit = round(entry.limit * 1000)
     reason = reason or "Kafka has not responded; check the brokers, or set a larger exit_flush_ms"
-    return f"events were not delivered: producer {entry.name!r}, within exit_flush_ms ({limit}): {reason}"
+    return f"events were not delivered: {entry.name}, within exit_flush_ms ({limit}): {reason}"
 
 
 def say(report: str) -> None:

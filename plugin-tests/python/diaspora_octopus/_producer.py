@@ -66,11 +66,12 @@ class Producer(ClosedAtExit):
     # The flush that `close` waits for, until somebody got its result.
     _closing: Optional[Flush] = None
 
-    def __init__(self, api: Any, handle: Handle, name: str, exit_flush_ms: int) -> None:
+    def __init__(self, api: Any, handle: Handle, name: str, topic: str, exit_flush_ms: int) -> None:
         """Topics create producers."""
         self._api = api
         self._handle = handle
         self.name = name
+        self._topic = topic
         self._exit_limit = exit_flush_ms / 1000
         self._failures = FailureCount()
         flush_at_exit(self)
@@ -82,6 +83,9 @@ class Producer(ClosedAtExit):
             self._begin_flush()
         except Exception:
             pass  # It is closed, belongs to the parent of this process, or the interpreter ends.
+
+    def _name(self) -> str:
+        return f"{super()._name()} of topic {self._topic!r}"
 
     def push(self, metadata: Any, data: Data = b"", partition: Optional[int] = None) -> Push:
         """Queues an event for delivery, and returns its future delivery. The event is copied.
@@ -146,7 +150,7 @@ class Producer(ClosedAtExit):
         future = c_void_p()
         call(self._api, f"flushing {self._name()}", self._api.producer.flush, self._handle, byref(future))
         failures, self._failures = self._failures, FailureCount()
-        return Flush(self._api, future.value or 0, self.name, self._exit_limit, failures)
+        return Flush(self._api, future.value or 0, self._name(), self._exit_limit, failures)
 
     def _begin_kept_flush(self) -> Kept:
         flush = self._closing or self._begin_flush()

@@ -88,7 +88,7 @@ class Topic(ReleasedAtExit):
             self._handle(),
             byref(args),
         )
-        return Producer(self._api, handle, name, self._exit_flush_ms)
+        return Producer(self._api, handle, name, self.name, self._exit_flush_ms)
 
     def consumer(
         self,

@@ -104,7 +104,7 @@ class Descriptions(unittest.TestCase):
             self.assertIn("closed", repr(each))
             with self.assertRaisesRegex(octopus.Error, "closed before"), each:
                 pass
-        with self.assertRaisesRegex(octopus.Error, "producer 'detector': it was closed before"):
+        with self.assertRaisesRegex(octopus.Error, "producer 'detector' of topic '.*': it was closed before"):
             producer.push({})
         self.assertEqual(repr(octopus.Driver({"kafka": {"bootstrap.servers": "a:1"}})), "<Driver a:1>")
 
