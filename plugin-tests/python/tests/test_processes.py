@@ -1,10 +1,12 @@
 """Programs that just end, forked children and workers deliver what they pushed, and the end of the
 interpreter neither hangs nor crashes."""
 
+import os
+import signal
 import time
 import unittest
 
-from .support import IS_REAL_KAFKA, count_events, new_name, new_topic, run_script
+from .support import IS_REAL_KAFKA, count_events, finish_script, new_name, new_topic, run_script, start_script
 
 EVENTS = 1000
 
@@ -198,6 +200,39 @@ class Children(unittest.TestCase):
         pool.join()
     """
                 self.run_children(source, 40)
+
+    def test_workers_of_an_executor_deliver_all_events_after_ctrl_c(self):
+        source = """
+    import concurrent.futures, multiprocessing, time
+    def prepare(topic, counter):
+        global producer, pushed
+        pushed = counter
+        producer = octopus.Driver(config).open_topic(topic).producer(kafka={"linger.ms": 2000})
+    def work(_):
+        for n in range(50):
+            producer.push(n)
+            with pushed.get_lock(): pushed.value += 1
+            time.sleep(0.01)
+    if __name__ == "__main__":
+        context = multiprocessing.get_context("fork")
+        pushed = context.Value("i", 0)
+        try:
+            with concurrent.futures.ProcessPoolExecutor(4, context, prepare, (arguments[0], pushed)) as pool:
+                results = pool.map(work, range(20))
+                while pushed.value < 20: time.sleep(0.01)
+                print("ready", flush=True)
+                list(results)
+        finally: print(pushed.value, flush=True)
+    """
+        topic = new_topic().name
+        process = start_script(source, topic, options=self.OPTIONS, start_new_session=True)
+        self.assertEqual(process.stdout.readline(), "ready\n")
+        os.killpg(process.pid, signal.SIGINT)
+        _, output, errors = finish_script(process)
+        pushed = int(output)
+        stored = count_events(topic, pushed)
+        # Ctrl+C can come between a push and its count.
+        self.assertTrue(pushed <= stored <= pushed + 4, (pushed, stored, errors))
 
     @unittest.skipUnless(IS_REAL_KAFKA, "the embedded Kafka rejects commits while members join")
     def test_workers_of_a_pool_share_a_group(self):
