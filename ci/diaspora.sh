@@ -13,6 +13,9 @@ readonly on_one_kafka=(components producing consuming selections driver)
 built=$(ci/target.sh)
 readonly built out=$built/diaspora
 readonly library=$out/liboctopus.so
+# An installation without the adapter, and the adapter as a library of its own beside it.
+readonly installed=$out/installed
+readonly adapter=$installed/lib/libdiaspora-octopus.so
 readonly limited=(timeout --kill-after=5 600)
 failures=0
 
@@ -50,6 +53,7 @@ compile() { # source, program, options...
 
 build() {
     mkdir -p "$out"
+    build_adapter
     cargo build --locked -p octopus --features diaspora
     # A copy, since cargo replaces the library when another step builds it without the adapter.
     cp "$built/debug/liboctopus.so" "$library"
@@ -62,6 +66,16 @@ build() {
     c++ -std=c++17 -O1 -Wall -Wextra -Wpedantic -Werror "${compile_flags[@]}" -shared -fPIC -o "$out/libpicky.so" \
         plugin-tests/diaspora/component_library.cpp "${link_flags[@]}"
     cc -std=c11 -O1 -Wall -Wextra -Werror -Iinclude -o "$out/roundtrip" plugin-tests/hosts/roundtrip.c -ldl
+}
+
+build_adapter() {
+    command -v cmake >/dev/null || return 0
+    cargo build --locked -p octopus
+    ci/install.sh --prefix "$installed" --library "$built/debug/liboctopus.so"
+    cmake -S src/diaspora -B "$out/adapter" -D CMAKE_PREFIX_PATH="$installed${DIASPORA_PREFIX:+;$DIASPORA_PREFIX}" \
+        -D CMAKE_INSTALL_PREFIX="$installed" -D CMAKE_INSTALL_LIBDIR=lib >"$out/adapter.log"
+    cmake --build "$out/adapter" >>"$out/adapter.log"
+    cmake --install "$out/adapter" >>"$out/adapter.log"
 }
 
 exchange() { # Kafka, library that writes, library that reads, partitions
@@ -106,6 +120,13 @@ run_tests() { # Kafka
     for program in "${on_one_kafka[@]}"; do
         run "$program" "${limited[@]}" "$out/$program" "$library" "$1" "$program-"
     done
+    if command -v cmake >/dev/null; then
+        for program in "${on_one_kafka[@]}"; do
+            run "$program, with the adapter in a library of its own" "${limited[@]}" "$out/$program" "$adapter" "$1" "separate-$program-"
+        done
+    else
+        skip 'the adapter in a library of its own' 'cmake is not installed'
+    fi
     run 'a host in C, with the same file' "${limited[@]}" "$out/roundtrip" "$library" "$1" c-host c-host-group
     run 'interchange with itself' exchange "$1" "$library" "$library" asked
     if [[ -n ${OCTOPUS_CPP_LIBRARY:-} ]]; then
