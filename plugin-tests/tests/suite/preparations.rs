@@ -10,7 +10,8 @@ use octopus_loader::{NewEvent, Preparation, Producer, Status, ThreadPool, Topic}
 use serde_json::json;
 
 use crate::kafka::{Kafka, unique};
-use crate::support::{Log, TIMEOUT, driver, driver_with, eventually, octopus, one_replica, read, topic};
+use crate::proxy::ProxiedKafka;
+use crate::support::{Log, TIMEOUT, driver, driver_with, eventually, octopus, one_replica, read, topic, topic_of};
 
 /// The state that the preparations of one producer share.
 #[derive(Default)]
@@ -160,14 +161,12 @@ fn prepared_metadata_counts_towards_the_in_flight_limit() {
         }
     }
     let pool = octopus().thread_pool(1).unwrap();
-    let created = topic("large", 1);
-    let topic = driver_with(json!({"timeout_ms": 2_000}), &Log::default()).open_topic(created.name()).unwrap();
-    let producer = (topic.producer("p").pool(&pool))
-        .kafka("queue.buffering.max.kbytes", 1_000)
-        .kafka("linger.ms", 60_000)
-        .kafka("batch.size", 100_000_000)
-        .make()
-        .unwrap();
+    let kafka = ProxiedKafka::start();
+    let through_proxy = json!({"kafka": {"bootstrap.servers": kafka.bootstrap()}, "timeout_ms": 5_000});
+    let topic = topic_of(&driver_with(through_proxy, &Log::default()), "large", 1);
+    let producer = topic.producer("p").pool(&pool).kafka("queue.buffering.max.kbytes", 1_000).make().unwrap();
+    producer.push_prepared(&NewEvent::default(), Large).unwrap().wait(TIMEOUT).unwrap();
+    kafka.pause();
     let mut pushed = 0;
     let error = loop {
         match producer.push_prepared(&NewEvent::default(), Large) {
@@ -180,6 +179,7 @@ fn prepared_metadata_counts_towards_the_in_flight_limit() {
     assert_eq!(error.status, Status::Unreachable, "{error}");
     assert!(error.message.contains("queue.buffering.max.kbytes (1000)"), "{error}");
     assert!((10..=13).contains(&pushed), "{pushed} events of 100 kB reached a limit of 1,000 KiB");
+    kafka.resume();
 }
 
 /// The host can create and open topics with components that only it can make. A push that needs
