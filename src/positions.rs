@@ -1,5 +1,8 @@
 //! The positions of a consumer in its partitions: the next offset, the acknowledged offset and the
 //! committed offset, per assignment. This module makes no requests and reads no clock.
+//!
+//! A topic that is deleted and created again under its name is another topic, with another id and
+//! other offsets. Each position belongs to one topic, and none continues in another.
 
 use std::collections::BTreeMap;
 
@@ -12,8 +15,23 @@ use crate::support::error::{Error, Kind, Result};
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Assignment(u64);
 
+/// The id of a topic, a UUID.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct TopicId(pub(crate) [u8; 16]);
+
+/// Where an assigned partition is read from.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Start {
+    /// The first offset; `None` if the position is unknown.
+    pub next: Option<u64>,
+    /// This consumer has a position in a former topic of that name, which does not count any more.
+    pub is_in_recreated_topic: bool,
+}
+
 #[derive(Debug, Default)]
 struct Position {
+    /// The topic that the position belongs to; `None` until it is known.
+    topic: Option<TopicId>,
     /// The current assignment; `None` while the partition is not assigned to this consumer.
     assignment: Option<Assignment>,
     /// The revoked assignment. It continues if no other member had the partition meanwhile.
@@ -40,8 +58,9 @@ enum Obstacle {
 }
 
 impl Position {
-    fn start_over(&mut self, assignments: &mut u64, next: u64) {
+    fn start_over(&mut self, assignments: &mut u64, next: u64, topic: Option<TopicId>) {
         *assignments += 1;
+        self.topic = topic.or(self.topic);
         self.assignment = Some(Assignment(*assignments));
         (self.previous, self.next, self.acknowledged, self.committed) = (None, Some(next), None, None);
         (self.obstacle, self.gap) = (None, None);
@@ -68,6 +87,12 @@ impl Position {
         self.acknowledged = self.acknowledged.max(Some(next));
     }
 
+    /// Whether the position belongs to another topic than this one. One of an unknown topic counts
+    /// as one of the current topic.
+    fn is_in_other_topic(&self, topic: Option<TopicId>) -> bool {
+        matches!((self.topic, topic), (Some(known), Some(current)) if known != current)
+    }
+
     fn is_stopped(&self) -> bool {
         matches!(self.obstacle, Some(Obstacle::Stopped(_)))
     }
@@ -77,6 +102,8 @@ impl Position {
 struct PositionsState {
     partitions: BTreeMap<u32, Position>,
     assignments: u64,
+    /// The topic that the consumer reads.
+    topic: Option<TopicId>,
 }
 
 #[derive(Default)]
@@ -106,20 +133,24 @@ impl PositionsState {
 }
 
 impl Positions {
-    /// Assigns a partition to this consumer. Returns the offset to continue at.
+    /// Assigns a partition to this consumer. `topic` is the topic that has the committed offset.
     ///
     /// If `generation` follows the generation of the previous assignment, no other member had the
-    /// partition meanwhile. Then the previous assignment continues after its last delivered event;
-    /// else reading starts at the group's committed offset.
-    pub fn assign(&self, partition: u32, generation: i32, committed: Option<u64>) -> Option<u64> {
+    /// partition meanwhile. Then the previous assignment continues after its last delivered event,
+    /// unless it was in another topic; else reading starts at the group's committed offset.
+    pub fn assign(&self, partition: u32, generation: i32, committed: Option<u64>, topic: Option<TopicId>) -> Start {
         let mut state = self.0.lock();
         state.assignments += 1;
         let assignment = Assignment(state.assignments);
+        let topic = topic.or(state.topic);
         let position = state.partitions.entry(partition).or_default();
-        let kept = position.previous.filter(|_| generation > 0 && position.generation + 1 == generation);
+        let is_in_recreated_topic = position.previous.is_some() && position.is_in_other_topic(topic);
+        let is_next_generation = generation > 0 && position.generation + 1 == generation;
+        let kept = position.previous.filter(|_| is_next_generation && !is_in_recreated_topic);
         *position = match kept {
             // The host can still acknowledge its events of the previous assignment.
             Some(previous) => Position {
+                topic,
                 assignment: Some(previous),
                 previous: None,
                 generation,
@@ -129,6 +160,7 @@ impl Positions {
                 ..Position::default()
             },
             None => Position {
+                topic,
                 assignment: Some(assignment),
                 previous: None,
                 generation,
@@ -138,7 +170,7 @@ impl Positions {
                 ..Position::default()
             },
         };
-        position.next
+        Start { next: position.next, is_in_recreated_topic }
     }
 
     /// Revokes partitions: later acknowledgements of their events are stale. Returns the offsets to
@@ -153,18 +185,6 @@ impl Positions {
             }
         }
         offsets
-    }
-
-    /// Forgets the positions in revoked partitions, which an assignment could continue: the topic
-    /// was recreated. Returns these partitions.
-    pub fn forget_revoked(&self) -> Vec<u32> {
-        let mut state = self.0.lock();
-        let revoked = state.partitions.iter().filter(|(_, position)| position.previous.is_some());
-        let revoked: Vec<u32> = revoked.map(|(partition, _)| *partition).collect();
-        for partition in &revoked {
-            state.partitions.remove(partition);
-        }
-        revoked
     }
 
     /// Whether something is acknowledged in the partition, and nothing beyond `committed`.
@@ -208,19 +228,25 @@ impl Positions {
         PositionsGuard(self.0.lock())
     }
 
-    /// The assignments of all partitions, and the revoked ones that can continue.
-    pub fn assignments(&self) -> Vec<(u32, Assignment)> {
-        let state = self.0.lock();
-        let assignment = |(partition, position): (&u32, &Position)| {
-            position.assignment.or(position.previous).map(|assignment| (*partition, assignment))
-        };
-        state.partitions.iter().filter_map(assignment).collect()
+    /// The topic that the consumer reads, if it is known.
+    pub fn topic(&self) -> Option<TopicId> {
+        self.0.lock().topic
     }
 
-    /// Restarts the partition at offset 0 after its topic was recreated. Events of the old topic
-    /// are stale.
-    pub fn start_over(&self, partition: u32) {
-        self.lock().start_over_at(partition, 0);
+    /// Makes `topic` the one that the consumer reads; positions of an unknown topic belong to it.
+    pub fn enter_topic(&self, topic: TopicId) {
+        let mut state = self.0.lock();
+        state.topic = Some(topic);
+        for position in state.partitions.values_mut() {
+            position.topic = position.topic.or(Some(topic));
+        }
+    }
+
+    /// The assigned partitions whose positions belong to another topic than this one.
+    pub fn in_other_topic(&self, topic: TopicId) -> Vec<u32> {
+        let state = self.0.lock();
+        let others = state.partitions.iter().filter(|(_, p)| p.assignment.is_some() && p.is_in_other_topic(Some(topic)));
+        others.map(|(partition, _)| *partition).collect()
     }
 
     /// Seeks: makes `offset` the next one and removes an obstacle.
@@ -308,13 +334,14 @@ impl PositionsGuard<'_> {
         }
     }
 
-    /// Restarts the partition at `next` after a log truncation or a recreated topic. Events that
-    /// were read before are stale.
-    pub fn start_over_at(&mut self, partition: u32, next: u64) {
-        let PositionsState { partitions, assignments } = &mut *self.0;
-        if let Some(position) = partitions.get_mut(&partition) {
-            position.start_over(assignments, next);
-        }
+    /// Restarts the partition at `next` of `topic` after a log truncation or in a recreated topic.
+    /// Events that were read before are stale. Returns whether its position was in another topic.
+    pub fn start_over(&mut self, partition: u32, next: u64, topic: Option<TopicId>) -> bool {
+        let PositionsState { partitions, assignments, .. } = &mut *self.0;
+        let Some(position) = partitions.get_mut(&partition) else { return false };
+        let is_in_recreated_topic = position.is_in_other_topic(topic);
+        position.start_over(assignments, next, topic);
+        is_in_recreated_topic
     }
 
     /// The next offset, if it is known.

@@ -21,7 +21,7 @@ fn payload(data: &[u8]) -> Vec<u8> {
 
 fn positions() -> Arc<Positions> {
     let positions = Arc::new(Positions::default());
-    positions.assign(0, 1, Some(0));
+    positions.assign(0, 1, Some(0), None);
     positions
 }
 
@@ -30,7 +30,7 @@ fn read_all(payloads: &[Vec<u8>], positions: &Arc<Positions>) -> Vec<Result<Shar
     let records = payloads.iter().enumerate().map(|(offset, payload)| {
         let mut guard = positions.lock();
         if guard.next(0) > Some(offset as u64) {
-            guard.start_over_at(0, offset as u64);
+            guard.start_over(0, offset as u64, None);
         }
         let DeliveryOrder::InOrder(assignment) = guard.deliver(0, offset as u64) else { panic!("not in order") };
         let payload = Payload::Given(payload);

@@ -100,7 +100,7 @@ impl Serializer for Echo {
 
 fn read_as_event(payload: &[u8], serializer: &Provided<dyn Serializer>) {
     let positions = Arc::new(Positions::default());
-    positions.assign(0, 1, None);
+    positions.assign(0, 1, None, None);
     let DeliveryOrder::InOrder(assignment) = positions.lock().deliver(0, 7) else {
         panic!("the first event is not in order")
     };

@@ -2,7 +2,7 @@ use super::*;
 
 fn assigned(generation: i32) -> (Positions, Assignment) {
     let positions = Positions::default();
-    positions.assign(0, generation, None);
+    positions.assign(0, generation, None, None);
     let DeliveryOrder::InOrder(assignment) = positions.lock().deliver(0, 10) else { panic!("not in order") };
     (positions, assignment)
 }
@@ -34,7 +34,7 @@ fn event_of_an_earlier_assignment_acknowledges_nothing() {
     let (positions, stale) = assigned(1);
     positions.revoke(&[0]);
     assert_eq!(positions.acknowledge(0, stale, 10).unwrap_err().kind(), Kind::Stale);
-    positions.assign(0, 3, None);
+    positions.assign(0, 3, None, None);
     assert_eq!(positions.acknowledge(0, stale, 10).unwrap_err().kind(), Kind::Stale);
     assert_eq!(positions.to_commit(), []);
 }
@@ -44,17 +44,17 @@ fn event_of_an_earlier_assignment_acknowledges_nothing() {
 fn kept_partition_continues_after_the_last_delivered_event() {
     let (positions, _) = assigned(4);
     positions.revoke(&[0]);
-    assert_eq!(positions.assign(0, 5, Some(3)), Some(11));
+    assert_eq!(positions.assign(0, 5, Some(3), None).next, Some(11));
 }
 
 #[test]
 fn reassigned_partition_starts_at_the_committed_offset() {
     let (positions, _) = assigned(4);
     positions.revoke(&[0]);
-    assert_eq!(positions.assign(0, 6, Some(3)), Some(3));
+    assert_eq!(positions.assign(0, 6, Some(3), None).next, Some(3));
     let (positions, _) = assigned(-1);
     positions.revoke(&[0]);
-    assert_eq!(positions.assign(0, 0, None), None, "without a generation, another member may have had it");
+    assert_eq!(positions.assign(0, 0, None, None).next, None, "without a generation, another member may have had it");
 }
 
 /// The first event of an assignment may have any offset, if nothing is committed.
@@ -71,7 +71,7 @@ fn skipped_offsets_are_noticed_once() {
 #[test]
 fn offsets_missing_after_the_commit_are_noticed() {
     let positions = Positions::default();
-    assert_eq!(positions.assign(0, 1, Some(2)), Some(2));
+    assert_eq!(positions.assign(0, 1, Some(2), None).next, Some(2));
     assert!(matches!(positions.lock().deliver(0, 6), DeliveryOrder::Skipped(_, 2)));
     assert_eq!(positions.to_commit(), [], "a committed offset is not committed again");
 }
@@ -82,7 +82,7 @@ fn event_of_a_kept_partition_is_acknowledged_after_a_rebalance() {
     let (positions, assignment) = assigned(4);
     positions.revoke(&[0]);
     assert_eq!(positions.acknowledge(0, assignment, 8).unwrap_err().kind(), Kind::Stale);
-    positions.assign(0, 5, Some(3));
+    positions.assign(0, 5, Some(3), None);
     assert_eq!(positions.to_commit(), [(0, 9)], "the stale acknowledgement counts now");
     positions.acknowledge(0, assignment, 10).unwrap();
     assert_eq!(positions.to_commit(), [(0, 11)]);
@@ -91,10 +91,10 @@ fn event_of_a_kept_partition_is_acknowledged_after_a_rebalance() {
 #[test]
 fn event_behind_the_position_needs_a_start_over() {
     let positions = Positions::default();
-    positions.assign(0, 1, Some(100));
+    positions.assign(0, 1, Some(100), None);
     assert_eq!(positions.lock().deliver(0, 5), DeliveryOrder::Behind(100));
     assert_eq!(positions.next(0), Some(100));
-    positions.lock().start_over_at(0, 5);
+    assert!(!positions.lock().start_over(0, 5, None));
     let DeliveryOrder::InOrder(assignment) = positions.lock().deliver(0, 5) else { panic!("not in order") };
     positions.acknowledge(0, assignment, 5).unwrap();
     assert_eq!(positions.to_commit(), [(0, 6)], "a lower offset than the old commit");
@@ -117,25 +117,67 @@ fn revoke_returns_each_accepted_acknowledgement() {
 fn start_over_ignores_acknowledgements_of_the_old_topic() {
     let (positions, before) = assigned(1);
     positions.acknowledge(0, before, 10).unwrap();
-    positions.start_over(0);
+    positions.lock().start_over(0, 0, None);
     positions.committed(0, 11);
     assert!(positions.acknowledge(0, before, 10).is_err());
     let DeliveryOrder::InOrder(now) = positions.lock().deliver(0, 0) else { panic!("not in order") };
     positions.acknowledge(0, now, 0).unwrap();
     assert_eq!(positions.to_commit(), [(0, 1)]);
-    assert_ne!(positions.assignments(), [(0, before)]);
+    assert_ne!(now, before);
 }
 
-/// A revoked partition of a recreated topic does not continue, though no other member had it.
+const FORMER: Option<TopicId> = Some(TopicId([1; 16]));
+const CURRENT: TopicId = TopicId([2; 16]);
+
+/// Though no other member had the partition.
 #[test]
-fn forgotten_partition_starts_at_the_committed_offset() {
+fn revoked_partition_does_not_continue_in_a_recreated_topic() {
     let (positions, before) = assigned(1);
+    positions.enter_topic(FORMER.unwrap());
     positions.revoke(&[0]);
-    assert_eq!(positions.assignments(), [(0, before)]);
-    assert_eq!(positions.forget_revoked(), [0]);
-    assert!(positions.forget_revoked().is_empty());
-    assert_eq!(positions.assign(0, 2, None), None);
+    let start = positions.assign(0, 2, None, Some(CURRENT));
+    assert_eq!(start, Start { next: None, is_in_recreated_topic: true });
     assert!(positions.acknowledge(0, before, 10).is_err());
+    assert_eq!(positions.to_commit(), []);
+}
+
+#[test]
+fn revoked_partition_continues_in_its_topic() {
+    let (positions, _) = assigned(1);
+    positions.enter_topic(FORMER.unwrap());
+    positions.revoke(&[0]);
+    let start = positions.assign(0, 2, None, FORMER);
+    assert_eq!(start, Start { next: Some(11), is_in_recreated_topic: false });
+}
+
+/// The committed offset is one of the topic that `assign` names, also if the consumer reads another
+/// one by now.
+#[test]
+fn assigned_partition_in_another_topic_is_known_until_it_starts_over() {
+    let positions = Positions::default();
+    positions.assign(0, 1, Some(6), FORMER);
+    positions.assign(1, 1, None, Some(CURRENT));
+    positions.assign(2, 1, Some(6), FORMER);
+    positions.revoke(&[2]);
+    assert_eq!(positions.in_other_topic(CURRENT), [0]);
+    positions.enter_topic(CURRENT);
+    assert_eq!(positions.in_other_topic(CURRENT), [0]);
+    assert!(positions.lock().start_over(0, 0, Some(CURRENT)));
+    assert!(positions.in_other_topic(CURRENT).is_empty());
+    assert_eq!(positions.next(0), Some(0));
+}
+
+/// Brokers older than Kafka 2.8 have no topic ids, and metadata may arrive after an assignment.
+#[test]
+fn position_of_an_unknown_topic_belongs_to_the_next_known_one() {
+    let positions = Positions::default();
+    positions.assign(0, 1, Some(6), None);
+    assert!(positions.in_other_topic(CURRENT).is_empty());
+    positions.enter_topic(FORMER.unwrap());
+    assert_eq!(positions.in_other_topic(CURRENT), [0]);
+    assert_eq!(positions.topic(), FORMER);
+    positions.assign(1, 1, Some(6), None);
+    assert_eq!(positions.in_other_topic(CURRENT), [0, 1], "the consumer's topic is the best guess");
 }
 
 #[test]
@@ -198,10 +240,10 @@ fn gap_is_acknowledged_with_the_event_before_it() {
 #[test]
 fn gap_after_a_committed_position_is_committed() {
     let positions = Positions::default();
-    positions.assign(0, 1, Some(5));
+    positions.assign(0, 1, Some(5), None);
     positions.lock().pass_to(0, 7);
     assert_eq!(positions.to_commit(), [(0, 7)]);
-    positions.assign(1, 1, None);
+    positions.assign(1, 1, None, None);
     positions.lock().pass_to(1, 7);
     assert_eq!(positions.to_commit(), [(0, 7)], "without a committed offset and events, nothing is committed");
 }

@@ -22,6 +22,8 @@ use crate::support::{Log, TIMEOUT, driver_with, eventually, octopus, one_replica
 
 /// Within this time open handles use the new topic.
 const MAX_PICKUP_TIME: Duration = Duration::from_secs(30);
+/// How long a rebalance callback of the host takes: longer than it takes to read a few events.
+const SLOW_CALLBACK: Duration = Duration::from_secs(2);
 
 fn bare_driver(bootstrap: &str) -> Driver {
     let config = json!({"kafka": {"bootstrap.servers": bootstrap}, "disable_info_topic": true});
@@ -110,15 +112,22 @@ fn open_handles_use_a_recreated_topic_with_lower_epoch() {
 }
 
 /// The consumer has given its partition up when it learns of the new topic, and gets it back before
-/// any other member: its position, the end of the old topic, does not count any more.
+/// any other member: its position, the end of the old topic, does not count any more. Events are
+/// read while the host's rebalance callback still runs, and the first one is the topic's first.
 #[test]
 fn topic_recreated_after_a_revocation_is_read_from_its_beginning() {
     let revoked = Arc::new(AtomicBool::new(false));
     let is_revoked = revoked.clone();
     let config = json!({"kafka": {"bootstrap.servers": Kafka::shared().bootstrap()}, "disable_info_topic": true});
     let builder = octopus().driver_builder(config);
-    let driver = builder.rebalance(move |_, what, _| is_revoked.store(what != Rebalance::Assigned, Ordering::Relaxed));
-    let driver = driver.create().unwrap();
+    let builder = builder.rebalance(move |_, what, _| {
+        let is_assigned_again = what == Rebalance::Assigned && is_revoked.load(Ordering::Relaxed);
+        is_revoked.store(what != Rebalance::Assigned, Ordering::Relaxed);
+        if is_assigned_again {
+            thread::sleep(SLOW_CALLBACK);
+        }
+    });
+    let driver = builder.create().unwrap();
     let name = unique("revoked");
     let topic = create(&driver, &name);
     push(&topic.producer("writer").make().unwrap(), 0..6);
@@ -132,9 +141,9 @@ fn topic_recreated_after_a_revocation_is_read_from_its_beginning() {
         // Reports the deleted topic.
         let _ = consumer.next(Duration::from_millis(100));
     }
-    push(&create(&bare_driver(Kafka::shared().bootstrap()), &name).producer("new").make().unwrap(), 100..106);
-    let (numbers, errors) = read_all(&consumer, 100..106);
-    assert_eq!(numbers, (100..106).collect::<Vec<_>>());
+    push(&create(&bare_driver(Kafka::shared().bootstrap()), &name).producer("new").make().unwrap(), 100..120);
+    let (numbers, errors) = read_all(&consumer, 100..120);
+    assert_eq!(numbers, (100..120).collect::<Vec<_>>());
     let lost = errors.iter().filter(|error| error.status == Status::RecordsLost).count();
     assert_eq!(lost, 1, "{errors:?}");
 }

@@ -14,6 +14,7 @@ use crate::kafka::librdkafka::codes::{self, Code};
 use crate::kafka::librdkafka::errors;
 use crate::kafka::librdkafka::partitions::PartitionList;
 use crate::kafka::librdkafka::queue::{Queue, QueueEvent};
+use crate::kafka::librdkafka::topic_id::TopicId;
 use crate::support::deadline::{Deadline, as_millis_rounded_up};
 use crate::support::error::{Error, Kind, Result};
 
@@ -24,14 +25,23 @@ const COMMITTED_OFFSETS_TIMEOUT: Duration = Duration::from_secs(5);
 /// How long a revocation waits for the commit of the revoked partitions.
 const REVOCATION_COMMIT_TIMEOUT: Duration = Duration::from_secs(5);
 
+/// What the group has committed.
+pub(super) struct CommittedOffsets {
+    /// The topic that has these offsets; `None` if it is unknown.
+    pub topic: Option<TopicId>,
+    /// By partition, `None` where nothing is committed. Partitions for which brokers return an
+    /// error are missing.
+    pub offsets: Vec<(u32, Option<u64>)>,
+}
+
 impl Shared {
-    /// The committed offsets of these partitions, `None` where nothing is committed. Partitions for
-    /// which brokers return an error are missing. librdkafka would request the same; requested
+    /// The committed offsets of these partitions. librdkafka would request the same; requested
     /// here, the offsets show which records were removed meanwhile.
-    pub(super) fn committed_offsets(&self, partitions: &[u32]) -> Vec<(u32, Option<u64>)> {
+    pub(super) fn committed_offsets(&self, partitions: &[u32]) -> CommittedOffsets {
         const PAUSE: Duration = Duration::from_millis(100);
         let list = PartitionList::new(&self.c_topic, partitions.iter().map(|part| (*part as i32, OFFSET_INVALID)));
-        let Ok(list) = list else { return Vec::new() };
+        let none = || CommittedOffsets { topic: self.topic_in_use(), offsets: Vec::new() };
+        let Ok(list) = list else { return none() };
         let deadline = Deadline::after(COMMITTED_OFFSETS_TIMEOUT);
         loop {
             let timeout_ms = as_millis_rounded_up(deadline.remaining(COMMITTED_OFFSETS_TIMEOUT));
@@ -47,7 +57,7 @@ impl Shared {
                 // one.
                 let error = self.committed_offsets_error(code);
                 log::info!(logger: self.client.log(), target: &self.client.name(), "{error}");
-                return Vec::new();
+                return none();
             }
             std::thread::sleep(deadline.remaining(PAUSE));
         }
@@ -67,7 +77,7 @@ impl Shared {
         if !of_deleted_topic.is_empty() {
             self.pending_error.set(self.deleted_topic_position_error(&of_deleted_topic));
         }
-        committed
+        CommittedOffsets { topic, offsets: committed }
     }
 
     fn deleted_topic_position_error(&self, partitions: &[u32]) -> Error {
@@ -126,7 +136,7 @@ impl Shared {
     fn send_commit(&self, offsets: &[(u32, u64)], results: &Queue, request: u64) -> Result<()> {
         let mut list =
             PartitionList::new(&self.c_topic, offsets.iter().map(|(part, offset)| (*part as i32, *offset as i64)))?;
-        if let Some(topic) = self.topic_id() {
+        if let Some(topic) = self.positions.topic() {
             list = list.with_metadata(&self.client.handle, &topic.commit_metadata());
         }
         // SAFETY: `self` keeps the client alive, the caller the queue; the list is copied; the

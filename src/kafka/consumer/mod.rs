@@ -28,7 +28,7 @@ use rdkafka::bindings as rd;
 
 use commit_state::CommitState;
 use fetch_failures::FetchFailures;
-use topic_identity::TopicIdentity;
+use topic_identity::TopicIdRequest;
 
 use super::Connection;
 use super::client::{Client, ClientRole, IDLE};
@@ -80,8 +80,7 @@ struct Shared {
     /// arrives.
     persistent_error: Flagged<Error>,
     fetch_failures: FetchFailures,
-    /// Which topic of this name the positions belong to.
-    topic_identity: Mutex<TopicIdentity>,
+    topic_id_request: Mutex<TopicIdRequest>,
     /// An error that the next read reports once.
     pending_error: Flagged<Error>,
     /// When the last broker became unreachable, unless one is reachable.
@@ -142,7 +141,7 @@ impl KafkaConsumer {
             changed: Condvar::new(),
             persistent_error: Flagged::default(),
             fetch_failures: FetchFailures::default(),
-            topic_identity: Mutex::new(TopicIdentity::new(connection.embedded.is_none())),
+            topic_id_request: Mutex::new(TopicIdRequest::new(connection.embedded.is_none())),
             pending_error: Flagged::default(),
             unreachable_since: Flagged::default(),
             timeout: connection.timeout,

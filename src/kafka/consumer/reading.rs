@@ -198,9 +198,8 @@ impl Shared {
             // Offsets without records, such as those of transaction markers, are no loss.
             DeliveryOrder::Skipped(assignment, _) => assignment,
             DeliveryOrder::Behind(expected) => {
-                positions.start_over_at(partition, offset);
                 batch.push_front(message);
-                return ReadOutcome::Failure(self.truncation_error(partition, offset, expected));
+                return ReadOutcome::Failure(self.start_over(positions, partition, offset, expected));
             }
             DeliveryOrder::NotAssigned => return ReadOutcome::Nothing,
         };
@@ -223,18 +222,23 @@ impl Shared {
                 ReadOutcome::Failure(self.removed_records_error(partition, expected, next))
             }
             Some(expected) if expected > next => {
-                positions.start_over_at(partition, next);
-                ReadOutcome::Failure(self.truncation_error(partition, next, expected))
+                ReadOutcome::Failure(self.start_over(positions, partition, next, expected))
             }
             _ => ReadOutcome::Nothing,
         }
     }
 
-    /// The error of a partition that delivers lower offsets than those that were read: its records
-    /// from there on are other ones.
+    /// Restarts in a partition that delivers lower offsets than those that were read: its records
+    /// from there on are other ones. Returns the error that tells why.
     #[cold]
-    fn truncation_error(&self, partition: u32, from: u64, expected: u64) -> Error {
-        if self.is_topic_replaced() {
+    fn start_over(
+        &self,
+        positions: &mut positions::PositionsGuard,
+        partition: u32,
+        from: u64,
+        expected: u64,
+    ) -> Error {
+        if positions.start_over(partition, from, self.topic_in_use()) {
             return self.recreated_topic_error(&[partition]);
         }
         let reason = format!(

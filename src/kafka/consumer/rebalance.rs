@@ -6,6 +6,7 @@ use std::sync::atomic::Ordering;
 use rdkafka::bindings as rd;
 use rdkafka::types::RDKafkaErrorCode;
 
+use super::committing::CommittedOffsets;
 use super::{OFFSET_INVALID, Shared};
 use crate::kafka::librdkafka::codes::Code;
 use crate::kafka::librdkafka::errors;
@@ -44,16 +45,10 @@ impl Shared {
         let assigning = RDKafkaErrorCode::from(event.error()) == RDKafkaErrorCode::AssignPartitions;
         let partitions: Vec<u32> =
             event.partitions().iter().filter_map(|part| u32::try_from(part.partition).ok()).collect();
-        let committed = if assigning {
-            // Positions of a former topic must not continue.
-            self.check_topic_in_use();
-            self.committed_offsets(&partitions)
-        } else {
-            Vec::new()
-        };
+        let committed = assigning.then(|| self.committed_offsets(&partitions));
         let (kind, result) = self.while_readers_wait(|batch| {
-            if assigning {
-                return (Rebalance::Assigned, self.assign(&partitions, &committed));
+            if let Some(committed) = &committed {
+                return (Rebalance::Assigned, self.assign(&partitions, committed));
             }
             // SAFETY: `self` keeps the client alive.
             let lost = unsafe { rd::rd_kafka_assignment_lost(self.client.handle.as_ptr()) } != 0;
@@ -76,8 +71,9 @@ impl Shared {
     }
 
     /// Starts fetching these partitions at their committed offsets.
-    fn assign(&self, partitions: &[u32], committed: &[(u32, Option<u64>)]) -> Result<()> {
+    fn assign(&self, partitions: &[u32], committed: &CommittedOffsets) -> Result<()> {
         let generation = self.generation();
+        let mut recreated = Vec::new();
         let mut starts = Vec::with_capacity(partitions.len());
         for &partition in partitions {
             // Before fetching starts, so that no message arrives on the consumer thread's queue.
@@ -85,20 +81,25 @@ impl Shared {
             if self.positions.is_stopped(partition) {
                 self.pause(partition, false);
             }
-            let known = committed.iter().find(|(of, _)| *of == partition).map(|(_, offset)| *offset);
+            let known = committed.offsets.iter().find(|(of, _)| *of == partition).map(|(_, offset)| *offset);
             // If it is known that nothing is committed, librdkafka need not request the offset
             // before it determines the start.
             let default_start = if known.is_some() { self.start } else { OFFSET_INVALID };
             if self.positions.is_acknowledged_up_to(partition, known.flatten()) {
                 self.commit_state.lock().found_committed(partition);
             }
-            let next = self.positions.assign(partition, generation, known.flatten());
-            starts.push((partition as i32, next.map_or(default_start, |offset| offset as i64)));
+            let start = self.positions.assign(partition, generation, known.flatten(), committed.topic);
+            if start.is_in_recreated_topic {
+                recreated.push(partition);
+            }
+            starts.push((partition as i32, start.next.map_or(default_start, |offset| offset as i64)));
+        }
+        if !recreated.is_empty() {
+            self.pending_error.set(self.recreated_topic_error(&recreated));
         }
         self.persistent_error.clear();
         self.unreachable_since.clear();
-        self.topic_identity.lock().request_now();
-        self.assigned_in_known_topic();
+        self.topic_id_request.lock().make_due();
         self.change_assignment(starts, rd::rd_kafka_incremental_assign, true)
     }
 

@@ -16,7 +16,6 @@ use crate::kafka::librdkafka::codes;
 use crate::kafka::librdkafka::partitions::PartitionResult;
 use crate::kafka::librdkafka::queue::QueueEvent;
 use crate::kafka::librdkafka::topic_id::TopicId;
-use crate::positions::Assignment;
 use crate::support::deadline::Deadline;
 use crate::support::error::{Error, Kind, Result};
 use crate::support::protection::Protection;
@@ -28,37 +27,37 @@ const METADATA_REFRESH_TIMEOUT: Duration = Duration::from_secs(1);
 /// How long readers wait for a seek to the beginning of the new topic.
 const SEEK_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// The known id of the topic, and the assignments of this consumer at that time.
-pub(super) struct TopicIdentity {
-    /// When the next request is due; `None` if topics can't be deleted.
-    next_request: Option<Instant>,
-    /// The topic that the consumer's positions belong to.
-    topic: Option<TopicId>,
-    /// The assignments that began in this topic.
-    assignments: Vec<(u32, Assignment)>,
-}
+/// When the consumer thread requests the topic id the next time; `None` if topics can't be deleted.
+pub(super) struct TopicIdRequest(Option<Instant>);
 
-impl TopicIdentity {
+impl TopicIdRequest {
     pub fn new(can_change: bool) -> Self {
-        TopicIdentity { next_request: can_change.then(Instant::now), topic: None, assignments: Vec::new() }
+        TopicIdRequest(can_change.then(Instant::now))
     }
 
-    /// Makes the next request due now. Called after an assignment: the earlier another topic is
-    /// noticed, the fewer of its records are missed.
-    pub fn request_now(&mut self) {
-        self.next_request = self.next_request.map(|_| Instant::now());
+    /// Makes the request due now. Called after an assignment: the earlier another topic is noticed,
+    /// the fewer of its records are missed.
+    pub fn make_due(&mut self) {
+        self.0 = self.0.map(|_| Instant::now());
+    }
+
+    /// Whether the request is due. If so, the next one is due later.
+    fn take_due(&mut self) -> bool {
+        let now = Instant::now();
+        let is_due = self.0.is_some_and(|due| due <= now);
+        if is_due {
+            self.0 = Some(now + REQUEST_INTERVAL);
+        }
+        is_due
     }
 }
 
 impl Shared {
     /// Requests the topic id if that is due. The result arrives as an event.
     pub(super) fn request_topic_id_if_due(&self) {
-        let mut topic_identity = self.topic_identity.lock();
-        let Some(next) = topic_identity.next_request else { return };
-        if Instant::now() < next {
+        if !self.topic_id_request.lock().take_due() {
             return;
         }
-        topic_identity.next_request = Some(Instant::now() + REQUEST_INTERVAL);
         let mut names = [self.c_topic.as_ptr()];
         // SAFETY: `self` keeps the name alive, which is copied.
         let topics = unsafe { rd::rd_kafka_TopicCollection_of_topic_names(names.as_mut_ptr(), names.len()) };
@@ -76,36 +75,20 @@ impl Shared {
         match self.topic_in_use() {
             Some(used) if used != topic => self.refresh_metadata(),
             Some(_) => {}
-            None => self.adopt_topic(topic),
+            None => self.enter_topic(topic),
         }
     }
 
     /// Checks whether librdkafka uses another topic of this name now.
     pub(super) fn check_topic_in_use(&self) {
         if let Some(topic) = self.topic_in_use() {
-            self.adopt_topic(topic);
+            self.enter_topic(topic);
         }
     }
 
     /// The topic that librdkafka uses by this name.
-    fn topic_in_use(&self) -> Option<TopicId> {
+    pub(super) fn topic_in_use(&self) -> Option<TopicId> {
         TopicId::used_by(&self.client.handle, &self.c_topic)
-    }
-
-    /// Records that assignments have begun in the known topic.
-    pub(super) fn assigned_in_known_topic(&self) {
-        let assignments = self.positions.assignments();
-        self.topic_identity.lock().assignments = assignments;
-    }
-
-    /// The topic that the consumer's positions belong to.
-    pub(super) fn topic_id(&self) -> Option<TopicId> {
-        self.topic_identity.lock().topic
-    }
-
-    /// Whether this consumer's positions belong to a topic that is not in use any more.
-    pub(super) fn is_topic_replaced(&self) -> bool {
-        matches!((self.topic_id(), self.topic_in_use()), (Some(known), Some(used)) if known != used)
     }
 
     /// The topic in use. If an offset was committed for another one, that may be newer: the
@@ -119,43 +102,30 @@ impl Shared {
         used
     }
 
-    /// Makes `topic` the one that the positions belong to. If it is another one, reading restarts
-    /// at its beginning.
-    fn adopt_topic(&self, topic: TopicId) {
-        let known = self.topic_identity.lock().topic;
-        if known.is_some_and(|known| known != topic)
-            && let Err(error) = self.restart_at_beginning()
+    /// Makes `topic` the one that this consumer reads. Where it reads another one, reading restarts
+    /// at the beginning.
+    fn enter_topic(&self, topic: TopicId) {
+        if !self.positions.in_other_topic(topic).is_empty()
+            && let Err(error) = self.restart_at_beginning(topic)
         {
             log::error!(logger: self.client.log(), target: &self.client.name(), "{error}; trying again");
             return;
         }
-        // Readers lock the positions first and then this: the lock order in docs/architecture.md.
-        let assignments = self.positions.assignments();
-        let mut topic_identity = self.topic_identity.lock();
-        topic_identity.topic = Some(topic);
-        topic_identity.assignments = assignments;
+        self.positions.enter_topic(topic);
     }
 
-    /// Restarts at the beginning in each partition that was read in the former topic. One that is
-    /// not assigned at present restarts there when it is.
-    fn restart_at_beginning(&self) -> Result<()> {
-        // A partition in which the consumer has noticed the new topic by itself has another
-        // assignment now.
-        let before = self.topic_identity.lock().assignments.clone();
+    fn restart_at_beginning(&self, topic: TopicId) -> Result<()> {
         self.while_readers_wait(|batch| {
-            let revoked = self.positions.forget_revoked();
-            let now = self.positions.assignments();
-            let missed: Vec<u32> =
-                now.iter().filter(|assignment| before.contains(assignment)).map(|(partition, _)| *partition).collect();
-            if missed.is_empty() && revoked.is_empty() {
-                return Ok(());
-            }
-            for &partition in &missed {
+            // A reader may have noticed the new topic in some of them by itself.
+            let partitions = self.positions.in_other_topic(topic);
+            for &partition in &partitions {
                 self.fetch_from(partition, 0, Deadline::after(SEEK_TIMEOUT))?;
                 batch.retain(|message| message.partition() != partition as i32);
-                self.positions.start_over(partition);
+                self.positions.lock().start_over(partition, 0, Some(topic));
             }
-            self.pending_error.set(self.recreated_topic_error(&[missed, revoked].concat()));
+            if !partitions.is_empty() {
+                self.pending_error.set(self.recreated_topic_error(&partitions));
+            }
             Ok(())
         })
     }

@@ -13,13 +13,10 @@ use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use rdkafka::bindings as rd;
 
 use super::handle::Handle;
+pub use crate::positions::TopicId;
 
 /// The beginning of the metadata of a commit; the id follows.
 const METADATA_PREFIX: &str = "octopus topic-id=";
-
-/// The UUID of a topic.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct TopicId([u8; 16]);
 
 impl TopicId {
     /// `None` for 0, which brokers older than Kafka 2.8 send, as they have no ids.

@@ -13,8 +13,8 @@ use octopus_models::record::{EventRecord, Metadata, Record as _};
 /// Positions with the partitions 0 and 1 assigned, from offset 0 on.
 pub fn positions() -> Arc<Positions> {
     let positions = Arc::new(Positions::default());
-    positions.assign(0, 1, Some(0));
-    positions.assign(1, 1, Some(0));
+    positions.assign(0, 1, Some(0), None);
+    positions.assign(1, 1, Some(0), None);
     positions
 }
 
