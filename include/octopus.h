@@ -1426,6 +1426,21 @@ typedef struct octopus_push_args {
      * The plugin takes ownership, even if the push fails: it calls `destroy` once.
      */
     const struct octopus_preparation *preparation;
+    /**
+     * How long the call may wait for the in-flight limit, if `has_timeout` is not 0, in
+     * milliseconds from the beginning of the call; negative: without a limit, 0: not at all.
+     *
+     * It replaces the driver's `timeout_ms`.
+     */
+    int64_t timeout_ms;
+    /**
+     * Not 0: the host limits the wait by `timeout_ms`.
+     */
+    uint32_t has_timeout;
+    /**
+     * Set it to 0.
+     */
+    uint32_t reserved;
 } octopus_push_args;
 
 /**
@@ -1455,6 +1470,7 @@ typedef struct octopus_producer_api {
      * @return `OCTOPUS_OK`, or:
      * - `OCTOPUS_UNREACHABLE` (retriable) if the in-flight limit was reached until the driver's
      *   `timeout_ms` passed, or no broker could be reached yet
+     * - `OCTOPUS_TIMED_OUT` if the limit was reached until the `timeout_ms` of `event` passed
      * - `OCTOPUS_WOULD_BLOCK` if the limit is reached and the thread must not wait
      * - `OCTOPUS_TOO_LARGE`
      * - `OCTOPUS_INVALID_METADATA`
@@ -1464,7 +1480,8 @@ typedef struct octopus_producer_api {
      *   credentials for 5 s
      *
      * @note Blocks only while the in-flight limit is reached, at most the driver's `timeout_ms`
-     * (milliseconds). On a plugin thread, and in a task of the producer's pool, it never blocks.
+     * (milliseconds), or the `timeout_ms` of `event`. On a plugin thread, and in a task of the
+     * producer's pool, it never blocks.
      */
     octopus_status (*push)(const struct octopus_producer *producer,
                            const struct octopus_push_args *event,
@@ -1485,7 +1502,8 @@ typedef struct octopus_producer_api {
      * @param pushed Receives the number of events that were queued.
      * @param error Receives NULL, or the error object if the status is negative; may be NULL.
      * @return `OCTOPUS_OK`, or the status of the first push that failed (see `push`).
-     * @note Blocks as `push` does, for each event.
+     * @note Blocks as `push` does, for each event. A `timeout_ms` of an event counts from the
+     * beginning of the whole call.
      */
     octopus_status (*push_many)(const struct octopus_producer *producer,
                                 const struct octopus_push_args *events,

@@ -245,7 +245,8 @@ impl Positions {
     /// The assigned partitions whose positions belong to another topic than this one.
     pub fn in_other_topic(&self, topic: TopicId) -> Vec<u32> {
         let state = self.0.lock();
-        let others = state.partitions.iter().filter(|(_, p)| p.assignment.is_some() && p.is_in_other_topic(Some(topic)));
+        let others =
+            state.partitions.iter().filter(|(_, p)| p.assignment.is_some() && p.is_in_other_topic(Some(topic)));
         others.map(|(partition, _)| *partition).collect()
     }
 

@@ -35,6 +35,9 @@ struct NewEvent {
     bool metadata_is_serialized = false;
     /// Further segments of the data, which are appended in order.
     std::vector<std::string_view> segments = {};
+    /// How long `push` may wait while the in-flight limit is reached; zero: not at all, none: the
+    /// driver's `timeout_ms`. At its end, `push` throws an Error with OCTOPUS_TIMED_OUT.
+    std::optional<milliseconds> timeout = {};
 };
 
 /// Pushes events into one topic.
@@ -46,7 +49,7 @@ struct NewEvent {
 class Producer {
 public:
     /// Queues an event. Blocks only while the in-flight limit is reached, at most the driver's
-    /// `timeout_ms`.
+    /// `timeout_ms`, or the event's `timeout`.
     ///
     /// @param event The event.
     /// @return The future of its delivery.
@@ -146,6 +149,8 @@ private:
         args.metadata_is_serialized = event.metadata_is_serialized;
         args.partition = event.partition.value_or(0);
         args.has_partition = event.partition.has_value();
+        args.timeout_ms = event.timeout.value_or(milliseconds::zero()).count();
+        args.has_timeout = event.timeout.has_value();
         return args;
     }
 

@@ -201,7 +201,7 @@ static void check_sizes_of_push_args(const struct fixture *fixture)
                                      .segments = &data,
                                      .segment_count = 1,
                                      .has_partition = 1};
-    const size_t ends[] = {8, 24, 32, 40, 48, 52, 56, 64, 0};
+    const size_t ends[] = {8, 24, 32, 40, 48, 52, 56, 64, 72, 76, 80, 0};
     use_with_any_size(fixture, use_push_args, &event, ends, 0);
 
     /* The events of older hosts lack the fields that they don't know; those of newer hosts are

@@ -139,6 +139,9 @@ laid_out!(octopus_push_args {
     has_partition: 48,
     metadata_is_serialized: 52,
     preparation: 56,
+    timeout_ms: 64,
+    has_timeout: 72,
+    reserved: 76,
 });
 laid_out!(octopus_preparation { size: 0, context: 8, destroy: 16, prepare: 24, select: 32 });
 laid_out!(octopus_event_view {

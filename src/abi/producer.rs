@@ -5,6 +5,7 @@
 #![allow(clippy::missing_safety_doc, clippy::multiple_unsafe_ops_per_block)]
 
 use std::sync::Arc;
+use std::time::Instant;
 
 use super::args::{Growing, check_optional_output, check_output, octopus_bytes, read_array};
 use super::error_handle::octopus_error;
@@ -64,6 +65,15 @@ pub struct octopus_push_args {
     ///
     /// The plugin takes ownership, even if the push fails: it calls `destroy` once.
     pub preparation: *const octopus_preparation,
+    /// How long the call may wait for the in-flight limit, if `has_timeout` is not 0, in
+    /// milliseconds from the beginning of the call; negative: without a limit, 0: not at all.
+    ///
+    /// It replaces the driver's `timeout_ms`.
+    pub timeout_ms: i64,
+    /// Not 0: the host limits the wait by `timeout_ms`.
+    pub has_timeout: u32,
+    /// Set it to 0.
+    pub reserved: u32,
 }
 
 // SAFETY: the type is `#[repr(C)]` and begins with its size; zeros are empty slices, numbers and
@@ -93,6 +103,7 @@ pub struct octopus_producer_api {
     /// @return `OCTOPUS_OK`, or:
     /// - `OCTOPUS_UNREACHABLE` (retriable) if the in-flight limit was reached until the driver's
     ///   `timeout_ms` passed, or no broker could be reached yet
+    /// - `OCTOPUS_TIMED_OUT` if the limit was reached until the `timeout_ms` of `event` passed
     /// - `OCTOPUS_WOULD_BLOCK` if the limit is reached and the thread must not wait
     /// - `OCTOPUS_TOO_LARGE`
     /// - `OCTOPUS_INVALID_METADATA`
@@ -102,7 +113,8 @@ pub struct octopus_producer_api {
     ///   credentials for 5 s
     ///
     /// @note Blocks only while the in-flight limit is reached, at most the driver's `timeout_ms`
-    /// (milliseconds). On a plugin thread, and in a task of the producer's pool, it never blocks.
+    /// (milliseconds), or the `timeout_ms` of `event`. On a plugin thread, and in a task of the
+    /// producer's pool, it never blocks.
     pub push: Option<
         unsafe extern "C" fn(
             producer: *const octopus_producer,
@@ -125,7 +137,8 @@ pub struct octopus_producer_api {
     /// @param pushed Receives the number of events that were queued.
     /// @param error Receives NULL, or the error object if the status is negative; may be NULL.
     /// @return `OCTOPUS_OK`, or the status of the first push that failed (see `push`).
-    /// @note Blocks as `push` does, for each event.
+    /// @note Blocks as `push` does, for each event. A `timeout_ms` of an event counts from the
+    /// beginning of the whole call.
     pub push_many: Option<
         unsafe extern "C" fn(
             producer: *const octopus_producer,
@@ -228,7 +241,8 @@ unsafe extern "C" fn push(
         call(producer, error, |producer: &Arc<Producer>| {
             let event = event.as_ref().map_err(Clone::clone)?;
             check_optional_output(future, "future")?;
-            if let Some(delivery) = event.push_to(producer, preparation?, !future.is_null())? {
+            let deadline = event.deadline(Instant::now);
+            if let Some(delivery) = event.push_to(producer, preparation?, !future.is_null(), deadline)? {
                 handle::write(delivery, future);
             }
             Ok(())
@@ -253,9 +267,11 @@ unsafe extern "C" fn push_many(
             check_output(pushed, "pushed")?;
             check_optional_output(futures, "futures")?;
             pushed.write(0);
+            let mut began = None;
             for index in 0..count {
                 let (event, preparation) = remaining.take_next()?;
-                if let Some(delivery) = event.push_to(producer, preparation, !futures.is_null())? {
+                let deadline = event.deadline(|| *began.get_or_insert_with(Instant::now));
+                if let Some(delivery) = event.push_to(producer, preparation, !futures.is_null(), deadline)? {
                     handle::write(delivery, futures.add(index as usize));
                 }
                 pushed.write(index + 1);
@@ -353,6 +369,12 @@ impl Drop for RemainingEvents {
 }
 
 impl octopus_push_args {
+    /// When the wait for the in-flight limit ends, if the host sets a limit. `began` returns the
+    /// time at which the call began; a call without limits doesn't read the clock.
+    fn deadline(&self, began: impl FnOnce() -> Instant) -> Option<Deadline> {
+        (self.has_timeout != 0).then(|| Deadline::from_millis_since(self.timeout_ms, began))
+    }
+
     /// Pushes the event.
     ///
     /// # Safety
@@ -362,6 +384,7 @@ impl octopus_push_args {
         producer: &Producer,
         preparation: Option<Box<HostPreparation>>,
         wants_future: bool,
+        deadline: Option<Deadline>,
     ) -> Result<Option<Arc<Future>>> {
         // SAFETY: the segments are NULL or readable (fn contract).
         let segments = unsafe { read_array(self.segments, self.segment_count, "event.segments") }?;
@@ -376,7 +399,7 @@ impl octopus_push_args {
         // SAFETY: the segments are readable (fn contract), and each was checked above.
         let record = EventRecord::new(metadata, segments.iter().map(|segment| unsafe { segment.as_checked() }));
         let partition = (self.has_partition != 0).then_some(self.partition);
-        let event = NewEvent { record, partition, wants_future };
+        let event = NewEvent { record, partition, wants_future, deadline };
         match preparation {
             None => producer.push(&event),
             Some(preparation) => producer.push_prepared(&event, preparation),

@@ -241,7 +241,7 @@ fn struct_is_read_up_to_the_smaller_of_both_sizes() {
         args.size = 40;
         let older = octopus_push_args::read(&args, "event").unwrap();
         assert_eq!((older.partition, older.has_partition), (0, 0), "fields that an older host does not know are zero");
-        let larger = [args.size + 1000, 0, 0, 0, 0, 9, 1, u64::MAX, u64::MAX];
+        let larger = [args.size + 1000, 0, 0, 0, 0, 9, 1, u64::MAX, 1, 1, u64::MAX];
         let newer = octopus_push_args::read(larger.as_ptr().cast(), "event").unwrap();
         assert_eq!((newer.partition, newer.has_partition), (9, 1), "fields that only a newer host knows are ignored");
         for too_small in [0, 1, 7] {

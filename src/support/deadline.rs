@@ -18,15 +18,24 @@ impl Deadline {
     pub const NEVER: Deadline = Deadline(End::Never);
 
     pub fn after(time: Duration) -> Self {
+        Deadline::since(Instant::now(), time)
+    }
+
+    fn since(start: Instant, time: Duration) -> Self {
         // A duration beyond the range of the clock is the same as no deadline.
-        Deadline(Instant::now().checked_add(time).map_or(End::Never, End::At))
+        Deadline(start.checked_add(time).map_or(End::Never, End::At))
     }
 
     /// From a timeout of the ABI in milliseconds: negative waits for ever, 0 does not wait.
     pub fn from_millis(timeout_ms: i64) -> Self {
+        Deadline::from_millis_since(timeout_ms, Instant::now)
+    }
+
+    /// As [`from_millis`](Self::from_millis), from the time that `start` returns.
+    pub fn from_millis_since(timeout_ms: i64, start: impl FnOnce() -> Instant) -> Self {
         match u64::try_from(timeout_ms) {
             Ok(0) => Deadline::PASSED,
-            Ok(milliseconds) => Deadline::after(Duration::from_millis(milliseconds)),
+            Ok(milliseconds) => Deadline::since(start(), Duration::from_millis(milliseconds)),
             Err(_) => Deadline::NEVER,
         }
     }

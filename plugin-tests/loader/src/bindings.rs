@@ -1386,10 +1386,19 @@ pub struct octopus_push_args {
     ///
     /// The plugin takes ownership, even if the push fails: it calls `destroy` once.
     pub preparation: *const octopus_preparation,
+    /// How long the call may wait for the in-flight limit, if `has_timeout` is not 0, in
+    /// milliseconds from the beginning of the call; negative: without a limit, 0: not at all.
+    ///
+    /// It replaces the driver's `timeout_ms`.
+    pub timeout_ms: i64,
+    /// Not 0: the host limits the wait by `timeout_ms`.
+    pub has_timeout: u32,
+    /// Set it to 0.
+    pub reserved: u32,
 }
 #[allow(clippy::unnecessary_operation, clippy::identity_op)]
 const _: () = {
-    ["Size of octopus_push_args"][::core::mem::size_of::<octopus_push_args>() - 64usize];
+    ["Size of octopus_push_args"][::core::mem::size_of::<octopus_push_args>() - 80usize];
     ["Alignment of octopus_push_args"][::core::mem::align_of::<octopus_push_args>() - 8usize];
     ["Offset of field: octopus_push_args::size"][::core::mem::offset_of!(octopus_push_args, size) - 0usize];
     ["Offset of field: octopus_push_args::metadata"][::core::mem::offset_of!(octopus_push_args, metadata) - 8usize];
@@ -1403,6 +1412,11 @@ const _: () = {
         [::core::mem::offset_of!(octopus_push_args, metadata_is_serialized) - 52usize];
     ["Offset of field: octopus_push_args::preparation"]
         [::core::mem::offset_of!(octopus_push_args, preparation) - 56usize];
+    ["Offset of field: octopus_push_args::timeout_ms"]
+        [::core::mem::offset_of!(octopus_push_args, timeout_ms) - 64usize];
+    ["Offset of field: octopus_push_args::has_timeout"]
+        [::core::mem::offset_of!(octopus_push_args, has_timeout) - 72usize];
+    ["Offset of field: octopus_push_args::reserved"][::core::mem::offset_of!(octopus_push_args, reserved) - 76usize];
 };
 /// Functions of producers.
 ///
@@ -1428,6 +1442,7 @@ pub struct octopus_producer_api {
     /// @return `OCTOPUS_OK`, or:
     /// - `OCTOPUS_UNREACHABLE` (retriable) if the in-flight limit was reached until the driver's
     ///   `timeout_ms` passed, or no broker could be reached yet
+    /// - `OCTOPUS_TIMED_OUT` if the limit was reached until the `timeout_ms` of `event` passed
     /// - `OCTOPUS_WOULD_BLOCK` if the limit is reached and the thread must not wait
     /// - `OCTOPUS_TOO_LARGE`
     /// - `OCTOPUS_INVALID_METADATA`
@@ -1437,7 +1452,8 @@ pub struct octopus_producer_api {
     ///   credentials for 5 s
     ///
     /// @note Blocks only while the in-flight limit is reached, at most the driver's `timeout_ms`
-    /// (milliseconds). On a plugin thread, and in a task of the producer's pool, it never blocks.
+    /// (milliseconds), or the `timeout_ms` of `event`. On a plugin thread, and in a task of the
+    /// producer's pool, it never blocks.
     pub push: ::core::option::Option<
         unsafe extern "C" fn(
             producer: *const octopus_producer,
@@ -1460,7 +1476,8 @@ pub struct octopus_producer_api {
     /// @param pushed Receives the number of events that were queued.
     /// @param error Receives NULL, or the error object if the status is negative; may be NULL.
     /// @return `OCTOPUS_OK`, or the status of the first push that failed (see `push`).
-    /// @note Blocks as `push` does, for each event.
+    /// @note Blocks as `push` does, for each event. A `timeout_ms` of an event counts from the
+    /// beginning of the whole call.
     pub push_many: ::core::option::Option<
         unsafe extern "C" fn(
             producer: *const octopus_producer,

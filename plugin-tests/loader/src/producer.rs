@@ -156,6 +156,7 @@ pub struct NewEvent<'a> {
     metadata: Metadata<'a>,
     data: Data<'a>,
     partition: Option<u64>,
+    timeout: Option<Duration>,
 }
 
 #[derive(Debug, Clone)]
@@ -209,7 +210,7 @@ impl<'a> NewEvent<'a> {
     }
 
     fn new(metadata: Metadata<'a>) -> Self {
-        NewEvent { metadata, data: Data::Pieces(&[]), partition: None }
+        NewEvent { metadata, data: Data::Pieces(&[]), partition: None, timeout: None }
     }
 
     /// The data.
@@ -227,6 +228,13 @@ impl<'a> NewEvent<'a> {
     /// Requests a partition; the topic's selector decides.
     pub fn partition(mut self, partition: u64) -> Self {
         self.partition = Some(partition);
+        self
+    }
+
+    /// Limits how long the push waits while the in-flight limit is reached, instead of the driver's
+    /// `timeout_ms`. Zero does not wait. At the end it fails with [`Status::TimedOut`].
+    pub fn timeout(mut self, timeout: Duration) -> Self {
+        self.timeout = Some(timeout);
         self
     }
 
@@ -266,6 +274,9 @@ impl<'a> NewEvent<'a> {
             has_partition: self.partition.is_some().into(),
             metadata_is_serialized: is_serialized.into(),
             preparation: null(),
+            timeout_ms: self.timeout.map_or(0, millis),
+            has_timeout: self.timeout.is_some().into(),
+            reserved: 0,
         })
     }
 }

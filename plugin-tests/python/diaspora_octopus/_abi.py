@@ -277,6 +277,9 @@ class octopus_push_args(Structure):
         ("has_partition", c_uint32),
         ("metadata_is_serialized", c_uint32),
         ("preparation", POINTER(octopus_preparation)),
+        ("timeout_ms", c_int64),
+        ("has_timeout", c_uint32),
+        ("reserved", c_uint32),
     ]
 
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Iterable, List, NamedTuple, Optional, Seq
 
 from . import _abi as abi
 from ._arguments import integer, wrong_type
-from ._calls import call, end_of, milliseconds
+from ._calls import SLICE_MS, call, end_of, interruptibly, milliseconds
 from ._error import Error, error_of
 from ._exit import FailureCount, Kept, flush_at_exit
 from ._future import Flush, Push
@@ -99,14 +99,25 @@ class Producer(ClosedAtExit):
           None as "in turn".
 
         Waits only while the in-flight limit is reached, at most the driver's `timeout_ms`; then it
-        raises an `Error` with `UNREACHABLE`, which is retriable. Ctrl+C does not interrupt this
-        wait. Other statuses are `TOO_LARGE`, `INVALID_METADATA`, `COMPONENT`, `KAFKA` and `CLOSED`.
+        raises an `Error` with `UNREACHABLE`, which is retriable. Ctrl+C interrupts this wait; the
+        event may still be queued. Other statuses are `TOO_LARGE`, `INVALID_METADATA`, `COMPONENT`, `KAFKA` and `CLOSED`.
         Metadata that is not JSON raises a `TypeError` or `ValueError`; data that is not contiguous,
         a `BufferError` or `ValueError`.
         """
         args = push_args(metadata, data, partition)
+        push = self._queue(args)
+        if push is None:
+            args.has_timeout = 0
+            push = interruptibly(lambda: self._queue(args))
+        assert push is not None, "a push without a timeout does not time out"
+        return push
+
+    def _queue(self, args: abi.octopus_push_args) -> Optional[Push]:
+        """None if the timeout has passed."""
         future, error = c_void_p(), c_void_p()
         status = self._api.producer.push(self._handle, byref(args), byref(future), byref(error))
+        if status == abi.OCTOPUS_TIMED_OUT:
+            return None
         if status != abi.OCTOPUS_OK:
             raise error_of(self._api, status, error, f"pushing an event with {self._name()}")
         return Push(self._api, future.value or 0, self._failures)
@@ -116,18 +127,33 @@ class Producer(ClosedAtExit):
         the parameters of `push`.
 
         Raises the `Error` of the first event that can't be queued; those after it are not queued.
-        The error's `pushes` has the future deliveries of those before it.
+        The error's `pushes` has the future deliveries of those before it. Waits as `push` does, for
+        each event; after Ctrl+C the events may still be queued.
         """
         if hasattr(events, "keys"):
             raise not_an_event(events)
-        kept = [args_of_event(event) for event in events]
+        args = [args_of_event(event) for event in events]
+        pushes = self._queue_many(args)
+        rest = args[len(pushes) :]
+        if rest:
+            for event in rest:
+                event.has_timeout = 0
+            try:
+                pushes += interruptibly(lambda: self._queue_many(rest))
+            except Error as failure:
+                failure.pushes = (*pushes, *failure.pushes)
+                raise
+        return pushes
+
+    def _queue_many(self, kept: Sequence[abi.octopus_push_args]) -> List[Push]:
+        """Those that are queued before the timeout."""
         count = len(kept)
         args = (abi.octopus_push_args * count)(*kept)
         futures: Any = (c_void_p * count)()
         pushed, error = c_uint64(), c_void_p()
         status = self._api.producer.push_many(self._handle, args, count, futures, byref(pushed), byref(error))
         pushes = [Push(self._api, pointer, self._failures) for pointer in futures[: pushed.value]]
-        if status != abi.OCTOPUS_OK:
+        if status not in (abi.OCTOPUS_OK, abi.OCTOPUS_TIMED_OUT):
             failure = error_of(self._api, status, error, f"pushing events with {self._name()}")
             failure.pushes = tuple(pushes)
             raise failure
@@ -210,7 +236,8 @@ def data_of(segment: Any) -> abi.octopus_bytes:
 
 
 def push_args(metadata: Any, data: Data = b"", partition: Optional[int] = None) -> abi.octopus_push_args:
-    """The arguments of a push. Keep the result until the call returns: it owns the memory."""
+    """The arguments of a push that waits for `SLICE_MS`. Keep the result until the call returns: it
+    owns the memory."""
     encoded = metadata if isinstance(metadata, bytes) else encode_json(metadata).encode()
     text = bytes_of(encoded)
     if isinstance(data, (list, tuple)):
@@ -224,7 +251,7 @@ def push_args(metadata: Any, data: Data = b"", partition: Optional[int] = None) 
     else:
         segment = data_of(data)
         count, owner, pointer = 1, (text, segment), ctypes.pointer(segment)
-    args = abi.octopus_push_args(ARGS_SIZE, text, pointer, count)
+    args = abi.octopus_push_args(ARGS_SIZE, text, pointer, count, timeout_ms=SLICE_MS, has_timeout=1)
     args.owner = owner
     if partition is not None:
         args.partition = integer("push", "partition", partition)

@@ -24,6 +24,7 @@ PREPARE = """
     lost = octopus.Driver({"kafka": nobody, **options})
     consumer = topic.consumer("reader", targets=[0])
     producer = topic.producer(kafka=nobody)
+    full = topic.producer(kafka={**nobody, "queue.buffering.max.messages": 1})
 """
 
 WAITS = {
@@ -33,6 +34,8 @@ WAITS = {
     "pull future": "consumer.begin_pull().wait()",
     "iteration": "for event in consumer: pass",
     "push": "producer.push({}).wait()",
+    "push at the in-flight limit": "for number in range(2): full.push(number)",
+    "push of many at the in-flight limit": "full.push_many([({},)] * 3)",
     "flush": "producer.push({}); producer.flush(50)",
     "close": "producer.push({}); producer.close()",
     "open topic": "lost.open_topic('any')",

@@ -17,6 +17,7 @@ mod forked_children;
 mod growing;
 mod header;
 mod hosts;
+mod in_flight_limit;
 mod job;
 mod kafka;
 mod limits;

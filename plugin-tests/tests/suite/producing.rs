@@ -207,35 +207,6 @@ fn flush_ends_the_linger_without_being_waited_on() {
 }
 
 #[test]
-fn burst_above_the_in_flight_limit_waits_and_is_delivered() {
-    let kafka = Kafka::shared();
-    let topic = topic("burst", 1);
-    let producer = topic.producer("p").kafka("queue.buffering.max.messages", 50).make().unwrap();
-    std::thread::scope(|scope| {
-        for _ in 0..4 {
-            scope.spawn(|| {
-                for _ in 0..500 {
-                    producer.push_forget(&NewEvent::text("{}")).unwrap();
-                }
-            });
-        }
-    });
-    producer.flush().unwrap().wait(TIMEOUT).unwrap();
-    assert_eq!(kafka::kcat_read(kafka.bootstrap(), topic.name()).len(), 2000);
-}
-
-#[test]
-fn push_at_the_in_flight_limit_does_not_wait_for_the_linger() {
-    let topic = topic_of(&driver_with(json!({"timeout_ms": 20_000}), &Log::default()), "lingering", 1);
-    let lingering = topic.producer("p").kafka("queue.buffering.max.messages", 10).kafka("linger.ms", 60_000);
-    let producer = lingering.make().unwrap();
-    for _ in 0..25 {
-        producer.push_forget(&NewEvent::text("{}")).unwrap();
-    }
-    producer.flush().unwrap().wait(TIMEOUT).unwrap();
-}
-
-#[test]
 fn records_invalid_for_the_broker_fail_with_its_message() {
     let (driver, name) = (driver(), unique("compacted"));
     driver.create_topic(&name, &one_replica().option("config", json!({"cleanup.policy": "compact"}))).unwrap();
@@ -249,34 +220,6 @@ fn records_invalid_for_the_broker_fail_with_its_message() {
         assert_eq!(error.persisted, Persisted::No, "{error}");
         let reason = "Compacted topic cannot accept message without key in topic partition ";
         assert!(error.message.contains(reason) && error.message.contains(&name), "{error}");
-    }
-}
-
-/// The error names the number of events in flight and the property that limits it.
-#[test]
-fn push_at_the_in_flight_limit_fails_after_its_timeout() {
-    let kafka = ProxiedKafka::start();
-    let through_proxy = json!({"kafka": {"bootstrap.servers": kafka.bootstrap()}});
-    let name = topic_of(&driver_with(through_proxy.clone(), &Log::default()), "full", 1).name().to_owned();
-    let mut short_timeout = through_proxy;
-    short_timeout["timeout_ms"] = json!(1_500);
-    let topic = driver_with(short_timeout, &Log::default()).open_topic(&name).unwrap();
-    let producer = topic.producer("p").kafka("queue.buffering.max.messages", 2).make().unwrap();
-    producer.push(&NewEvent::text("{}")).unwrap().wait(TIMEOUT).unwrap();
-
-    kafka.pause();
-    let held: Vec<_> = (0..2).map(|_| producer.push(&NewEvent::text("{}")).unwrap()).collect();
-    let started = Instant::now();
-    let error = producer.push(&NewEvent::text("{}")).map(drop).unwrap_err();
-    assert!(started.elapsed() >= Duration::from_millis(1_400) && started.elapsed() < Duration::from_secs(10));
-    assert_eq!(error.status, Status::Unreachable);
-    assert!(error.retriable);
-    for part in ["2 events", "queue.buffering.max.messages (2)"] {
-        assert!(error.message.contains(part), "{error}");
-    }
-    kafka.resume();
-    for push in held {
-        push.wait(TIMEOUT).unwrap();
     }
 }
 

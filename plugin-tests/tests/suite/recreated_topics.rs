@@ -259,6 +259,34 @@ fn assert_starts_over(group_protocol: &str) {
     assert_eq!(consumer.committed(0).unwrap(), None);
 }
 
+/// Nothing arrives that would show the consumer that the topic is another one. Its position and the
+/// acknowledgements of the old topic's events must not count for the new one.
+#[test]
+fn position_in_an_empty_recreated_topic_is_its_beginning() {
+    let driver = bare_driver(Kafka::shared().bootstrap());
+    let name = unique("empty");
+    let topic = create(&driver, &name);
+    push(&topic.producer("writer").make().unwrap(), 0..10);
+    let consumer = topic.consumer(&unique("group")).make().unwrap();
+    let old = read(&consumer, 10);
+    recreate(&driver, &name);
+    let mut lost = Vec::new();
+    eventually("the position to be the beginning", || {
+        match consumer.next(Duration::from_millis(100)) {
+            Ok(event) => assert!(event.is_none(), "the new topic is empty"),
+            Err(error) => lost.extend((error.status == Status::RecordsLost).then_some(error)),
+        }
+        consumer.position(0).ok() == Some(0)
+    });
+    if lost.is_empty() {
+        lost.extend(consumer.next(Duration::from_secs(1)).err());
+    }
+    assert!(matches!(&lost[..], [error] if error.status == Status::RecordsLost), "{lost:?}");
+    assert_eq!(old[9].acknowledge().unwrap_err().status, Status::Stale);
+    consumer.commit(TIMEOUT).unwrap();
+    assert_eq!(consumer.committed(0).unwrap(), None);
+}
+
 type TopicId = [u8; 16];
 
 /// The state of a broker that lags behind and reports the id of the deleted topic.

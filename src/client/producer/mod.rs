@@ -41,6 +41,8 @@ pub struct NewEvent<R> {
     pub partition: Option<u64>,
     /// Whether the host wants a future for this event; a flush reports all events.
     pub wants_future: bool,
+    /// When the wait for the in-flight limit ends, instead of after the driver's timeout.
+    pub deadline: Option<Deadline>,
 }
 
 impl Producer {

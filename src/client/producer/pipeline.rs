@@ -49,7 +49,7 @@ impl PushPipeline {
         let size = self.check_size(&event.record)?;
         self.check_metadata(&event.record.metadata())?;
         if self.pool_id != PoolId::NONE {
-            return self.push_on_pool(self.copy(event, size)?, size, self.future_for(event));
+            return self.push_on_pool(self.copy(event, size)?, size, self.future_for(event), event.deadline);
         }
         if let Metadata::Json(text) = event.record.metadata() {
             self.validate(text, || event.record.data())?;
@@ -60,7 +60,7 @@ impl PushPipeline {
         let partition = self.select_partition(event.partition, "", None)?;
         let future = self.future_for(event);
         let flushes = self.records.flushes();
-        let permit = self.acquire_permit(size, Some(partition), &future)?;
+        let permit = self.acquire_permit(size, Some(partition), &future, event.deadline)?;
         self.records.send(partition, &event.record, size, permit)?;
         self.records.flush_after(flushes);
         Ok(future)
@@ -85,7 +85,7 @@ impl PushPipeline {
     ) -> Result<Option<Arc<Future>>> {
         self.records.mark_prepared_elsewhere();
         let record = self.serialize(self.copy(event, size)?)?;
-        self.finish_in_caller(Ok(record), self.future_for(event))
+        self.finish_in_caller(Ok(record), self.future_for(event), event.deadline)
     }
 
     pub fn push_prepared<R: Record>(
@@ -97,13 +97,13 @@ impl PushPipeline {
         match self.check_size(&event.record) {
             Ok(size) if self.pool_id != PoolId::NONE => {
                 let content = Content::HostPrepared { preparation, data: data.concat() };
-                self.push_on_pool(UnpreparedEvent { content, partition }, size, future)
+                self.push_on_pool(UnpreparedEvent { content, partition }, size, future, event.deadline)
             }
             Ok(_) => {
                 self.records.mark_prepared_elsewhere();
-                self.finish_in_caller(self.run_preparation(preparation, &data, partition), future)
+                self.finish_in_caller(self.run_preparation(preparation, &data, partition), future, event.deadline)
             }
-            Err(too_large) => self.finish_in_caller(Err(too_large), future),
+            Err(too_large) => self.finish_in_caller(Err(too_large), future, event.deadline),
         }
     }
 
@@ -112,9 +112,10 @@ impl PushPipeline {
         &self,
         record: Result<PreparedRecord>,
         future: Option<Arc<Future>>,
+        deadline: Option<Deadline>,
     ) -> Result<Option<Arc<Future>>> {
         let size = record.as_ref().map_or(0, |prepared| prepared.record.bytes().len());
-        let permit = self.acquire_permit(size, None, &future)?;
+        let permit = self.acquire_permit(size, None, &future, deadline)?;
         self.finish(None, PreparedEvent { record, permit });
         Ok(future)
     }
@@ -124,8 +125,9 @@ impl PushPipeline {
         event: UnpreparedEvent,
         size: usize,
         future: Option<Arc<Future>>,
+        deadline: Option<Deadline>,
     ) -> Result<Option<Arc<Future>>> {
-        let permit = self.acquire_permit(size, None, &future)?;
+        let permit = self.acquire_permit(size, None, &future, deadline)?;
         // The slot is reserved last: waiting for a permit with a slot would block later events,
         // whose permits can't be released before this slot is completed.
         let task = PrepareTask {
@@ -220,7 +222,13 @@ impl PushPipeline {
         }
     }
 
-    fn acquire_permit(&self, size: usize, partition: Option<u32>, future: &Option<Arc<Future>>) -> Result<Permit> {
+    fn acquire_permit(
+        &self,
+        size: usize,
+        partition: Option<u32>,
+        future: &Option<Arc<Future>>,
+        deadline: Option<Deadline>,
+    ) -> Result<Permit> {
         let in_flight = self.records.in_flight();
         let request = PermitRequest { bytes: size as u64, partition, future: future.clone() };
         if self.pool_id.is_on_this_thread() {
@@ -231,7 +239,10 @@ impl PushPipeline {
             self.records.end_linger();
             self.records.unreached(began).map(|error| error.context(self.pushing()))
         };
-        in_flight.acquire(request, || Deadline::after(self.topic.context().timeout), fail_fast)
+        match deadline {
+            Some(deadline) => in_flight.acquire_until(deadline, request, fail_fast),
+            None => in_flight.acquire(request, || Deadline::after(self.topic.context().timeout), fail_fast),
+        }
     }
 
     /// Dispatches a prepared event, in its slot if it has one. The host's selector and preparations

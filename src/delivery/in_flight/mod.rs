@@ -129,7 +129,17 @@ impl InFlight {
             return Ok(grant_permit(state, request));
         }
         drop(state);
-        if is_plugin_thread() { Err(would_block()) } else { self.wait_for_capacity(request, deadline(), fail_fast) }
+        self.wait_for_capacity(request, deadline(), fail_fast, Self::limit_error)
+    }
+
+    /// As [`acquire`](Self::acquire), and returns `TimedOut` at the deadline.
+    pub fn acquire_until(
+        &self,
+        deadline: Deadline,
+        request: PermitRequest,
+        fail_fast: impl Fn(Instant) -> Option<Error>,
+    ) -> Result<Permit> {
+        self.wait_for_capacity(request, deadline, fail_fast, |_, _, _| Error::from_kind(Kind::TimedOut))
     }
 
     /// As [`acquire`](Self::acquire), but never waits: returns `WouldBlock` at the limit.
@@ -143,6 +153,7 @@ impl InFlight {
         request: PermitRequest,
         deadline: Deadline,
         fail_fast: impl Fn(Instant) -> Option<Error>,
+        at_deadline: impl FnOnce(&Self, &InFlightState, u64) -> Error,
     ) -> Result<Permit> {
         const SLICE: Duration = Duration::from_millis(500);
         let began = Instant::now();
@@ -151,8 +162,11 @@ impl InFlight {
             if self.has_capacity(&state, request.bytes)? {
                 return Ok(grant_permit(state, request));
             }
+            if is_plugin_thread() {
+                return Err(would_block());
+            }
             if deadline.has_passed() {
-                return Err(self.limit_error(&state, request.bytes));
+                return Err(at_deadline(self, &state, request.bytes));
             }
             state.waiting += 1;
             let timed_out = self.released.wait_for(&mut state, deadline.remaining(SLICE)).timed_out();

@@ -224,6 +224,19 @@ fn push_at_the_limit_fails_at_its_deadline_naming_the_setting() {
     assert!(error.is_retriable());
 }
 
+/// The host asked for this limit, so that its end is no failure.
+#[test]
+fn push_with_a_deadline_of_its_own_times_out_at_the_limit() {
+    let in_flight = with_event_limit(2);
+    for deadline in [Deadline::PASSED, Deadline::after(Duration::from_millis(10))] {
+        in_flight.acquire_until(deadline, request(1), never_fail_fast).unwrap();
+    }
+    for deadline in [Deadline::PASSED, Deadline::after(Duration::from_millis(10))] {
+        let error = in_flight.acquire_until(deadline, request(1), never_fail_fast).unwrap_err();
+        assert_eq!(error.kind(), Kind::TimedOut);
+    }
+}
+
 #[test]
 fn event_above_the_byte_limit_goes_alone() {
     let in_flight = with_event_limit(10);

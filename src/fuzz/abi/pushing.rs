@@ -59,6 +59,8 @@ fn event(memory: &mut Memory, input: &mut Input) -> (octopus_push_args, Box<Scri
     event.partition = input.number();
     event.has_partition = [0, 1, 0x8000_0000][usize::from(input.one_of(3))];
     event.metadata_is_serialized = u32::from(input.one_of(4) == 0);
+    event.has_timeout = u32::from(input.one_of(4) == 0);
+    event.timeout_ms = i64::from(input.one_of(3)) - 1;
     if input.one_of(3) == 0 {
         let mut preparation: octopus_preparation = sized();
         preparation.context = script.context();

@@ -229,15 +229,9 @@ impl Shared {
     }
 
     /// Restarts in a partition that delivers lower offsets than those that were read: its records
-    /// from there on are other ones. Returns the error that tells why.
+    /// from there on are other ones. Returns the error of the pull.
     #[cold]
-    fn start_over(
-        &self,
-        positions: &mut positions::PositionsGuard,
-        partition: u32,
-        from: u64,
-        expected: u64,
-    ) -> Error {
+    fn start_over(&self, positions: &mut positions::PositionsGuard, partition: u32, from: u64, expected: u64) -> Error {
         if positions.start_over(partition, from, self.topic_in_use()) {
             return self.recreated_topic_error(&[partition]);
         }
