@@ -3,6 +3,7 @@ the guide."""
 
 import json
 import re
+from dataclasses import dataclass
 from pathlib import Path
 
 from excerpts import check_excerpt
@@ -10,7 +11,7 @@ from pages import MARKERS, Block, Page, Problem, marker_of
 
 ADVICE = f"write one of these above it, as ci/docs/README.md explains: <!-- {', '.join(MARKERS)} -->"
 OPTION_KINDS = ("driver", "topic", "producer", "consumer")
-LANGUAGES = {"run": "sh", "output": "text", "options": "json"}
+LANGUAGES = {"run": "sh", "second terminal": "sh", "output": "text", "options": "json"}
 GUIDE_INDEX = "docs/guide/README.md"
 MAX_GUIDE_LINES = 200
 FIRST_WORDS = "At the end of this page"
@@ -45,8 +46,9 @@ def check_marker(root: Path, page: Page, index: int, block: Block) -> list[Probl
         return [block.problem(what, f"write ```{language}")]
     if marker.kind == "excerpt":
         return check_excerpt(root, block)
-    if marker.kind == "run" and needs_of(block) is None:
-        return [block.problem(f"{marker.argument!r} follows 'run'", "write <!-- run: needs PROGRAM -->", -1)]
+    if marker.kind in ("run", "second terminal") and conditions_of(block) is None:
+        fix = f"write <!-- {marker.kind}: needs PROGRAM -->, or <!-- run: with topic NAME -->"
+        return [block.problem(f"{marker.argument!r} follows {marker.kind!r}", fix, -1)]
     if marker.kind == "output":
         if marker.argument:
             return [block.problem(f"{marker.argument!r} follows 'output'", "write <!-- output -->", -1)]
@@ -61,13 +63,25 @@ def check_marker(root: Path, page: Page, index: int, block: Block) -> list[Probl
     return []
 
 
-def needs_of(block: Block) -> list[str] | None:
-    """The programs that a run block needs; None if its marker can't be read."""
+@dataclass(frozen=True)
+class Conditions:
+    """What must exist before a block is executed."""
+
+    programs: tuple[str, ...] = ()
+    topic: str = ""
+
+
+def conditions_of(block: Block) -> Conditions | None:
+    """What a block that is executed needs; None if its marker can't be read."""
     assert block.marker is not None
-    if not block.marker.argument:
-        return []
-    needs = re.fullmatch(r"needs ([\w.+-]+(, ?[\w.+-]+)*)", block.marker.argument)
-    return re.split(", ?", needs[1]) if needs else None
+    argument, kind = block.marker.argument, block.marker.kind
+    if not argument:
+        return Conditions()
+    if needs := re.fullmatch(r"needs ([\w.+-]+(, ?[\w.+-]+)*)", argument):
+        return Conditions(programs=tuple(re.split(", ?", needs[1])))
+    if kind == "run" and (topic := re.fullmatch(r"with topic ([\w.-]+)", argument)):
+        return Conditions(topic=topic[1])
+    return None
 
 
 def check_options(block: Block) -> list[Problem]:

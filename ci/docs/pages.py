@@ -9,7 +9,7 @@ FENCE = re.compile(r"^(?P<indent>\s*)(?P<fence>`{3,}|~{3,})(?P<info>.*)$")
 COMMENT = re.compile(r"^\s*<!--\s*(?P<text>.*?)\s*-->\s*$")
 QUOTED_FENCE = re.compile(r"^\s*>[>\s]*(`{3,}|~{3,})")
 # Comments that begin with one of these are markers; README.md of this folder explains each.
-MARKERS = ("excerpt", "run", "output", "options", "by hand")
+MARKERS = ("excerpt", "run", "second terminal", "output", "options", "by hand")
 # What readers write for the address of their Kafka; tests write the address of theirs.
 ADDRESS = "localhost:9092"
 

@@ -61,6 +61,10 @@ RIGHT = {
     + block("options: driver", "json", '{"kafka": {"bootstrap.servers": "localhost:9092"}}')
     + "\n"
     + block("by hand: needs an account", "sh", "false")
+    + "\n"
+    + block("second terminal", "sh", "port=$(echo --port 9192)", "echo READY $port", "[[ -z ${folder-} ]]", "cat")
+    + "\n"
+    + block("run", "sh", "[[ localhost:9192 != *:9""192 ]]")
     + "\n```text\nA picture.\n```\n",
 }
 
@@ -90,6 +94,7 @@ WRONG = [
     Plant("docs/guide/unknown.md", GUIDE + block("runs", "sh", "ls"), "runs", "unknown marker"),
     Plant("docs/guide/run-language.md", GUIDE + block("run", "c", "ls"), "```c", "the language of a block"),
     Plant("docs/guide/run-needs.md", GUIDE + block("run: with kcat", "sh", "ls"), "kcat", "follows 'run'"),
+    Plant("docs/guide/server.md", GUIDE + block("second terminal: with topic x", "sh", "ls"), "topic x", "follows 'second"),
     Plant("docs/guide/output.md", GUIDE + block("output", "text", "x"), "output", "is not executed"),
     Plant("docs/guide/options-kind.md", GUIDE + block("options: broker", "json", "{}"), "broker", "no options of"),
     Plant("docs/guide/options-json.md", GUIDE + block("options: topic", "json", "{", '"x"', "}"), "}", "are not JSON"),
@@ -112,6 +117,7 @@ WRONG = [
 # Run blocks that fail when they are executed, by the text of their outcome.
 FAILING = {
     "ended with status 3": block("run", "sh", "(exit 3)", "true"),
+    "the server has failed": block("second terminal", "sh", "echo the server has failed"),
     "ended with status 1": block("run", "sh", "false | true"),
     "line 7: unset_variable": block("run", "sh", "echo $unset_variable"),
     "ended the page's shell": block("run", "sh", "exit 0"),

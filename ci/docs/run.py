@@ -11,6 +11,7 @@ import re
 import shlex
 import shutil
 import signal
+import socket
 import subprocess
 import sys
 import tempfile
@@ -19,13 +20,17 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from markers import check_page, needs_of
+from markers import Conditions, check_page, conditions_of
 from options import CALL, OptionsTest, target_folder
 from pages import ADDRESS, Block, Page, files_of, read_page
 
 PAGE_SECONDS = 600.0
 SECONDS_TO_END = 5.0
 SHOWN_LINES = 60
+# A server of the page must print READY within this time.
+READY_SECONDS = 120
+PORT = re.compile(r"(?<=--port )\d+")
+EXECUTED = ("run", "second terminal")
 ESCAPES = re.compile(r"\x1b\[[0-9;]*[A-Za-z]")
 
 
@@ -48,17 +53,20 @@ class Shell:
     Each block is a file that the shell reads, so variables and the working directory stay, and
     errors name the page and the line. The output of each block goes to a file of its own."""
 
-    def __init__(self, root: Path, folder: Path, page: str, bootstrap: str | None) -> None:
+    def __init__(self, root: Path, folder: Path, page: str, addresses: dict[str, str]) -> None:
         self.root = root
         self.folder = Path(tempfile.mkdtemp(prefix="page-", dir=folder))
         self.page = page
-        self.bootstrap = bootstrap
+        self.addresses = addresses
+        write_kafka_tools(root, self.folder / "kafka-tools")
 
     def write_script(self, block: Block) -> Path:
         """A file with the block at the lines that it has on the page, for bash's messages."""
         script = self.folder / str(block.line) / self.page
         script.parent.mkdir(parents=True)
-        text = block.text.replace(ADDRESS, self.bootstrap or ADDRESS)
+        text = with_addresses(block.text, self.addresses)
+        if is_server(block):
+            text = PORT.sub(lambda port: self.addresses[f"localhost:{port[0]}"].rpartition(":")[2], text)
         # Pages call cargo's folder as it is by default: `target`, `$PWD/target`.
         target = target_folder(self.root)
         if target != self.root / "target":
@@ -71,6 +79,20 @@ class Shell:
         text = file.read_text(errors="replace") if file.exists() else ""
         return ESCAPES.sub("", text).replace(f"{self.folder}/{block.line}/", "")
 
+    def command(self, block: Block, script: str, output: str) -> str:
+        """A second terminal has none of the variables of the first, and its input stays open."""
+        conditions = conditions_of(block) or Conditions()
+        if is_server(block):
+            terminal = f"tail -f /dev/null | (cd {shlex.quote(str(self.root))} && exec bash -euo pipefail {script})"
+            is_ready = f"grep -qs '^READY' {output}"
+            wait = f"for _ in {{1..{READY_SECONDS * 10}}}; do ! {is_ready} && kill -0 $! 2>/dev/null || break; sleep 0.1; done"
+            return f"{terminal} >{output} 2>&1 &\n{wait}; {is_ready}"
+        if conditions.topic:
+            server = shlex.quote(self.addresses.get(ADDRESS, ADDRESS))
+            create = f"kafka-topics.sh --bootstrap-server {server} --create --if-not-exists --topic {conditions.topic}"
+            return f"{create} >{output} 2>&1\nsource {script} >>{output} 2>&1"
+        return f"source {script} >{output} 2>&1"
+
     def run(self, blocks: list[Block], seconds: float) -> tuple[dict[int, float], int | None]:
         """The start of each block that was reached, and the status; None after a timeout."""
         progress = self.folder / "progress"
@@ -80,11 +102,12 @@ class Shell:
             script = self.write_script(block)
             output = shlex.quote(str(self.folder / f"{block.line}.output"))
             lines.append(f'echo "{block.line} $EPOCHREALTIME" >>{shlex.quote(str(progress))}')
-            lines.append(f"source {shlex.quote(str(script))} >{output} 2>&1")
+            lines.append(self.command(block, shlex.quote(str(script)), output))
         lines.append(f'echo "0 $EPOCHREALTIME" >>{shlex.quote(str(progress))}')
         main = self.folder / "main"
         main.write_text("\n".join(lines) + "\n")
-        environment = {**os.environ, "CARGO_TERM_COLOR": "never", "LC_NUMERIC": "C"}
+        path = f"{os.environ['PATH']}:{self.folder / 'kafka-tools'}"
+        environment = {**os.environ, "CARGO_TERM_COLOR": "never", "LC_NUMERIC": "C", "PATH": path}
         # A page must say itself how programs find the library.
         environment.pop("OCTOPUS_LIBRARY", None)
         process = subprocess.Popen(
@@ -103,6 +126,34 @@ class Shell:
             end_group(process)
         starts = (line.split() for line in progress.read_text().splitlines())
         return {int(line): float(start) for line, start in starts}, status
+
+
+def is_server(block: Block) -> bool:
+    return block.marker is not None and block.marker.kind == "second terminal"
+
+
+def with_addresses(text: str, addresses: dict[str, str]) -> str:
+    for written, used in addresses.items():
+        text = text.replace(written, used)
+    return text
+
+
+def free_port() -> int:
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        port: int = listener.getsockname()[1]
+        return port
+
+
+def write_kafka_tools(root: Path, folder: Path) -> None:
+    """The scripts of Kafka's distribution that pages use. They start the same classes; the jars that
+    Maven fetches for the tests have no scripts."""
+    folder.mkdir()
+    for name, tool in (("kafka-configs.sh", "kafka.admin.ConfigCommand"), ("kafka-topics.sh", "org.apache.kafka.tools.TopicCommand")):
+        jars = f'"$({shlex.quote(str(root / "ci/kafka.sh"))} --jars-only)/*"'
+        script = folder / name
+        script.write_text(f'#!/usr/bin/env bash\nset -euo pipefail\nexec java -cp {jars} {tool} "$@"\n')
+        script.chmod(0o755)
 
 
 def end_group(process: subprocess.Popen[bytes]) -> None:
@@ -148,24 +199,27 @@ def run_blocks(shell: Shell, blocks: list[Block], seconds: float) -> list[Outcom
 
 def run_page(root: Path, folder: Path, page: Page, bootstrap: str | None, seconds: float) -> Iterator[Outcome]:
     """The outcomes of all run and output blocks, and why others are not executed here."""
-    shell = Shell(root, folder, page.file, bootstrap)
     runnable = []
     skipped = {}
+    addresses = {ADDRESS: bootstrap} if bootstrap else {}
     for block in page.blocks:
-        if block.marker is not None and block.marker.kind == "run":
-            missing = [program for program in needs_of(block) or [] if shutil.which(program) is None]
+        if block.marker is not None and block.marker.kind in EXECUTED:
+            missing = [name for name in (conditions_of(block) or Conditions()).programs if shutil.which(name) is None]
             if missing:
                 skipped[block.line] = f"needs {', '.join(missing)}, which is not installed"
             else:
                 runnable.append(block)
-    if bootstrap is None and (asking := next((block for block in runnable if ADDRESS in block.text), None)):
+                ports = PORT.findall(block.text) if is_server(block) else []
+                addresses.update((f"localhost:{port}", f"localhost:{free_port()}") for port in ports)
+    shell = Shell(root, folder, page.file, addresses)
+    if ADDRESS not in addresses and (asking := next((block for block in runnable if ADDRESS in block.text), None)):
         yield Outcome(asking, f"{ADDRESS} needs a Kafka: {CALL}", failed=True)
         return
     outcomes = {outcome.block.line: outcome for outcome in run_blocks(shell, runnable, seconds)}
     before = None
     for block in page.blocks:
         kind = block.marker.kind if block.marker is not None else ""
-        if kind == "run":
+        if kind in EXECUTED:
             before = block
             yield outcomes.get(block.line) or Outcome(block, f"skipped: {skipped[block.line]}")
         elif kind == "by hand" and block.marker is not None:
@@ -173,15 +227,15 @@ def run_page(root: Path, folder: Path, page: Page, bootstrap: str | None, second
         elif kind == "output" and before is not None and before.line in skipped:
             yield Outcome(block, f"skipped: {skipped[before.line]}")
         elif kind == "output" and before is not None and not outcomes[before.line].failed:
-            yield compare_output(block, shell.output_of(before), bootstrap)
+            yield compare_output(block, shell.output_of(before), addresses)
 
 
-def compare_output(block: Block, output: str, bootstrap: str | None) -> Outcome:
+def compare_output(block: Block, output: str, addresses: dict[str, str]) -> Outcome:
     """The lines of the page must be in the output in their order; others may be between them."""
     given = [line.rstrip() for line in output.splitlines()]
     start = 0
     for line in block.lines:
-        expected = line.rstrip().replace(ADDRESS, bootstrap or ADDRESS)
+        expected = with_addresses(line.rstrip(), addresses)
         if expected in ("", "…"):
             continue
         pattern = re.compile(".*".join(map(re.escape, expected.split("…"))))
