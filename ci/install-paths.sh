@@ -3,10 +3,17 @@
 # outside of this repository, runs them, moves the installation, and removes it. It needs no Kafka
 # and no root; pip fetches what builds the wheel.
 #
-#   ci/install-paths.sh [LIBRARY]    installs this liboctopus.so (default: that of the release build)
+#   ci/install-paths.sh [LIBRARY]        installs this liboctopus.so (default: that of the release build)
+#   ci/install-paths.sh --full           also makes the packages, and follows everything in clean root file systems
+#   ci/install-paths.sh --project DIR    only writes the programs that it builds
 set -euo pipefail
 cd "$(dirname "$0")/.."
 readonly repository=$PWD
+full=false project=''
+case ${1-} in
+    --full) full=true && shift ;;
+    --project) project=$2 && shift 2 ;;
+esac
 library=${1:-$(ci/target.sh)/release/liboctopus.so}
 [[ $library == /* ]] || library=$PWD/$library
 work=$(mktemp -d)
@@ -14,6 +21,7 @@ readonly library work
 trap 'rm -rf "$work"' EXIT
 # Nothing that this machine has set up may replace what is installed here.
 unset OCTOPUS_LIBRARY CONDA_PREFIX DESTDIR LD_LIBRARY_PATH PKG_CONFIG_PATH CMAKE_PREFIX_PATH PYTHONPATH
+readonly home=$HOME
 export GIT_CONFIG_GLOBAL=${GIT_CONFIG_GLOBAL:-$HOME/.gitconfig}
 export HOME=$work/home XDG_CONFIG_HOME=$work/home/.config
 mkdir -p "$HOME"
@@ -80,6 +88,18 @@ try {
     return 1;
 }
 END
+    cat >"$1/first.py" <<'END'
+import diaspora_octopus as octopus
+
+driver = octopus.Driver({"embedded": {}})
+driver.create_topic("first", num_partitions=1, replication_factor=1)
+topic = driver.open_topic("first")
+with topic.producer() as producer:
+    producer.push({"celsius": 21.5}, b"raw samples")
+with topic.consumer("reader") as consumer:
+    event = consumer.pull(timeout=30)
+    print(event.metadata, len(event.data), octopus.Library().path)
+END
     cat >"$1/CMakeLists.txt" <<'END'
 cmake_minimum_required(VERSION 3.16)
 project(own C CXX)
@@ -91,6 +111,11 @@ add_executable(found found.cpp)
 target_link_libraries(found PRIVATE octopus::headers)
 END
 }
+
+if [[ -n $project ]]; then
+    write_project "$project"
+    exit
+fi
 
 pkg_config_path() { # prefix, libdir
     export PKG_CONFIG_PATH=$1/$2/pkgconfig
@@ -184,19 +209,7 @@ ci/wheel.sh --library "$library" --out "$work/again" >/dev/null 2>&1
 cmp "$wheel" "$work/again/$(basename "$wheel")" || fail 'the same library gave another wheel'
 python3 -m venv "$work/venv"
 "$work/venv/bin/pip" install --quiet --disable-pip-version-check --no-index "$wheel"
-cat >"$work/first.py" <<'END'
-import diaspora_octopus as octopus
-
-driver = octopus.Driver({"embedded": {}})
-driver.create_topic("first", num_partitions=1, replication_factor=1)
-topic = driver.open_topic("first")
-with topic.producer() as producer:
-    producer.push({"celsius": 21.5}, b"raw samples")
-with topic.consumer("reader") as consumer:
-    event = consumer.pull(timeout=30)
-    print(event.metadata, len(event.data), octopus.Library().path)
-END
-expect "{'celsius': 21.5} 11 $work/venv/lib" "$work/venv/bin/python" "$work/first.py"
+expect "{'celsius': 21.5} 11 $work/venv/lib" "$work/venv/bin/python" "$work/project/first.py"
 expect 'Successfully uninstalled' "$work/venv/bin/pip" uninstall --yes diaspora-octopus
 [[ $(find "$work/venv" -name 'liboctopus*') == '' ]] || fail 'the library is still there'
 finish
@@ -204,7 +217,12 @@ finish
 begin 'Python: the sources, with an installed library'
 expect 'installed Octopus' ci/install.sh --prefix "$work/for python" --library "$library"
 "$work/venv/bin/pip" install --quiet --disable-pip-version-check ./plugin-tests/python
-rejected 'it was not found' "$work/venv/bin/python" "$work/first.py"
+rejected 'it was not found' "$work/venv/bin/python" "$work/project/first.py"
 export CONDA_PREFIX="$work/for python"
-expect "{'celsius': 21.5} 11 $work/for python/lib" "$work/venv/bin/python" "$work/first.py"
+expect "{'celsius': 21.5} 11 $work/for python/lib" "$work/venv/bin/python" "$work/project/first.py"
 finish
+
+if $full; then
+    # From here on as this machine is set up.
+    exec env -u CONDA_PREFIX -u XDG_CONFIG_HOME HOME="$home" bash -euo pipefail -c 'rm -rf "$0"; ci/package.sh; ci/clean-roots.sh' "$work"
+fi

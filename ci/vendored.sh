@@ -5,6 +5,7 @@
 # has a license or a source that ci/vendored/deny.toml does not allow.
 #
 #   ci/vendored.sh               runs the checks, as CI does
+#   ci/vendored.sh --list        only prints the C libraries and their versions
 #   ci/vendored.sh --self-test   verifies that it detects each of these problems
 #
 # cargo-deny checks the crates. It is installed if it is missing.
@@ -154,6 +155,7 @@ case ${1:-} in
         check_rules Cargo.toml
         ((problems == 0))
         ;;
+    --list) libraries ;;
     --self-test) install_cargo_deny && self_test ;;
-    *) sed -n '2,10s/^# \{0,1\}//p' "$0" && exit 2 ;;
+    *) sed -n '2,11s/^# \{0,1\}//p' "$0" && exit 2 ;;
 esac

@@ -1,0 +1,64 @@
+"""The recipe of Octopus for Spack: docs/guide/migrating.md."""
+
+from pathlib import Path
+
+from spack.package import *
+
+try:
+    from spack_repo.builtin.build_systems.generic import Package
+except ImportError:
+    pass  # Before Spack 1.0, the import above has it.
+
+
+class DiasporaOctopus(Package):
+    """A Kafka backend for the Diaspora Streaming API, with a C ABI. It can replace the package
+    diaspora-stream-octopus."""
+
+    # The repository that has this recipe.
+    git = Path(__file__).resolve().parents[4].as_uri()
+    homepage = git
+
+    license("Apache-2.0")
+
+    version("main", branch="main")
+
+    variant("aws", default=True, description="AWS' chain of credential providers, for Amazon MSK")
+    variant("diaspora", default=True, description="The driver of the C++ Diaspora Stream API, in the same library")
+
+    depends_on("rust@1.95:", type="build")
+    depends_on("gmake", type="build")
+    depends_on("perl", type="build")
+    depends_on("pkgconfig", type="build", when="+diaspora")
+    depends_on("diaspora-stream-api@0.5.2:", when="+diaspora")
+
+    # Both have a liboctopus.so, of which a program can load one.
+    conflicts("^diaspora-stream-octopus")
+
+    @property
+    def headers(self):
+        return find_headers("octopus", self.prefix.include)
+
+    @property
+    def libs(self):
+        return find_libraries("liboctopus", self.prefix, recursive=True)
+
+    def features(self):
+        yield from ("msk", "oidc", "patched", "schema", "tls", "topic-service", "zstd")
+        yield from (name for name in ("aws", "diaspora") if f"+{name}" in self.spec)
+
+    def setup_build_environment(self, env):
+        # Spack's compilers are wrappers that cargo's build scripts find by these names.
+        env.set("CARGO_TARGET_DIR", join_path(self.stage.path, "target"))
+        if "+diaspora" in self.spec:
+            env.set("DIASPORA_PREFIX", self.spec["diaspora-stream-api"].prefix)
+
+    def setup_run_environment(self, env):
+        env.set("OCTOPUS_LIBRARY", join_path(self.prefix.lib, "liboctopus.so"))
+        # The Diaspora API looks for the library of a driver by its file name.
+        env.prepend_path("LD_LIBRARY_PATH", self.prefix.lib)
+
+    def install(self, spec, prefix):
+        cargo = which("cargo", required=True)
+        cargo("build", "--release", "--locked", "-p", "octopus", "--no-default-features", "--features", ",".join(self.features()))
+        library = join_path(self.stage.path, "target", "release", "liboctopus.so")
+        Executable("ci/install.sh")("--prefix", prefix, "--library", library)
