@@ -7,26 +7,21 @@ use std::fs;
 use std::hash::{DefaultHasher, Hash as _, Hasher as _};
 use std::path::{Path, PathBuf};
 
-use crate::CFLAGS_VARIABLE;
 use crate::config::Features;
 use crate::sources::Sources;
+use crate::{Build, CFLAGS_VARIABLE};
 
 /// Compiled with -O3, as by librdkafka's Makefile: a producer with compression spends most of its
 /// time here.
 const LZ4: [&str; 4] = ["src/lz4.c", "src/lz4frame.c", "src/lz4hc.c", "src/rdxxhash.c"];
 
-/// Compiles `sources`, which are stored in `directory` with their `config.h`, and `harness` into
-/// the static library `archive`.
-pub fn compile(
-    sources: &Sources,
-    directory: &Path,
-    config_h: &str,
-    features: &Features,
-    harness: Option<&Path>,
-    archive: &str,
-) -> Result<(), String> {
+/// Compiles `sources`, which are stored in `directory` with their `config.h`, and the harness into
+/// a static library.
+pub fn compile(sources: &Sources, directory: &Path, config_h: &str, settings: &Build) -> Result<(), String> {
+    let features = &settings.features;
     features.check()?;
-    let includes = include_directories(features)?;
+    let mut includes = include_directories(features)?;
+    includes.extend(settings.includes.iter().cloned());
     let flags = env::var(CFLAGS_VARIABLE).unwrap_or_default();
     let mut common = DefaultHasher::new();
     (config_h, &includes, &flags, environment()).hash(&mut common);
@@ -62,7 +57,7 @@ pub fn compile(
         used.extend(files.iter().map(|file| objects.path(file)));
     }
     objects.write()?;
-    if let Some(file) = harness {
+    if let Some(file) = &settings.harness {
         println!("cargo:rerun-if-changed={}", file.display());
         let mut build = cc::Build::new();
         build.include(directory.join("src")).includes(&includes).file(file);
@@ -74,8 +69,8 @@ pub fn compile(
         // GNU's linker takes from an archive only symbols that were requested before it;
         // rdkafka-sys follows it.
         .link_lib_modifier("+whole-archive")
-        .try_compile(archive)
-        .map_err(|error| format!("archiving librdkafka as {archive}: {error}"))
+        .try_compile(settings.archive)
+        .map_err(|error| format!("archiving librdkafka as {}: {error}", settings.archive))
 }
 
 /// The environment variables that select the compiler and its flags: `CC`, `CFLAGS` and their forms

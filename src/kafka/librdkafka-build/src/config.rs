@@ -12,6 +12,8 @@ pub struct Features {
     pub tls: bool,
     /// Tokens from an OpenID provider, by libcurl. Needs `tls`.
     pub oidc: bool,
+    /// Kerberos, by the system's libsasl2.
+    pub gssapi: bool,
     /// Zstandard compression.
     pub zstd: bool,
 }
@@ -63,9 +65,10 @@ pub fn config_h(features: &Features, target: &TargetSystem, patched_version: Opt
         define(&format!("{size}(OP1, OP2, PTR, VAL)"), "__atomic_##OP1##_##OP2(PTR, VAL, __ATOMIC_SEQ_CST)");
     }
     let mut built_with = vec!["HDRHISTOGRAM", "LIBDL", "PLUGINS", "SNAPPY", "SYSLOG", "ZLIB"];
-    let optional: [(&[&str], bool); 4] = [
+    let optional: [(&[&str], bool); 5] = [
         (&["SSL", "SASL_SCRAM", "SASL_OAUTHBEARER"], features.tls),
         (&["CURL", "OAUTHBEARER_OIDC"], features.oidc),
+        (&["SASL_CYRUS"], features.gssapi),
         (&["ZSTD"], features.zstd),
         // The instruction is used only if the processor has it.
         (&["CRC32C_HW"], target.is_x86_64),
@@ -94,8 +97,8 @@ pub fn config_h(features: &Features, target: &TargetSystem, patched_version: Opt
 mod tests {
     use super::*;
 
-    const ALL: Features = Features { tls: true, oidc: true, zstd: true };
-    const NONE: Features = Features { tls: false, oidc: false, zstd: false };
+    const ALL: Features = Features { tls: true, oidc: true, gssapi: true, zstd: true };
+    const NONE: Features = Features { tls: false, oidc: false, gssapi: false, zstd: false };
 
     fn defines(features: &Features, is_x86_64: bool, patched_version: Option<&str>) -> Vec<String> {
         let text = config_h(features, &TargetSystem { is_x86_64 }, patched_version);
@@ -117,6 +120,7 @@ mod tests {
         for (name, is_x86_64_only) in [
             ("WITH_SSL 1", false),
             ("WITH_OAUTHBEARER_OIDC 1", false),
+            ("WITH_SASL_CYRUS 1", false),
             ("WITH_ZSTD 1", false),
             ("WITH_CRC32C_HW 1", true),
         ] {
@@ -138,7 +142,7 @@ mod tests {
 
     #[test]
     fn oidc_without_tls_is_an_error() {
-        assert!(Features { tls: false, oidc: true, zstd: true }.check().unwrap_err().contains("`tls`"));
+        assert!(Features { oidc: true, ..NONE }.check().unwrap_err().contains("`tls`"));
         assert!(ALL.check().is_ok() && NONE.check().is_ok());
     }
 }

@@ -30,13 +30,14 @@ pub struct Build {
     features: Features,
     queue: Option<PathBuf>,
     harness: Option<PathBuf>,
+    includes: Vec<PathBuf>,
     archive: &'static str,
 }
 
 impl Build {
     /// Builds librdkafka without patches, linked as `archive`.
     pub fn new(features: Features, archive: &'static str) -> Self {
-        Build { features, queue: None, harness: None, archive }
+        Build { features, queue: None, harness: None, includes: Vec::new(), archive }
     }
 
     /// Applies the patches in this directory.
@@ -48,6 +49,12 @@ impl Build {
     /// Adds a C file that uses librdkafka's internal headers.
     pub fn harness(mut self, file: impl Into<PathBuf>) -> Self {
         self.harness = Some(file.into());
+        self
+    }
+
+    /// Adds directories with headers of libraries that cargo does not build.
+    pub fn includes(mut self, directories: impl IntoIterator<Item = PathBuf>) -> Self {
+        self.includes.extend(directories);
         self
     }
 
@@ -79,7 +86,7 @@ impl Build {
         tree.write(&directory)?;
         let config_h = config::config_h(&self.features, &target, patched_version.as_deref());
         write(&directory.join("config.h"), &config_h)?;
-        compile::compile(&tree, &directory, &config_h, &self.features, self.harness.as_deref(), self.archive)
+        compile::compile(&tree, &directory, &config_h, self)
     }
 }
 
