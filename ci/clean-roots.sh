@@ -2,8 +2,8 @@
 # Follows the ways to install Octopus in clean root file systems of Debian, as a user of a new
 # machine would.
 #
-#   ci/clean-roots.sh [PACKAGES]    tries the packages of ci/package.sh (default: target/packages) in Debian 11 and 13,
-#                                   and builds from the sources of this commit in Debian 13
+#   ci/clean-roots.sh packages [DIR]   tries the packages of ci/package.sh (target/packages) in Debian 11 and 13
+#   ci/clean-roots.sh sources          builds from the sources of this commit in Debian 13
 #
 # It needs root and debootstrap, and takes some 20 minutes. The mirror is that of this machine. Only
 # Rust comes from this machine, since rustup does not install it from packages; cargo's cache of
@@ -17,13 +17,14 @@ fail() {
     exit 1
 }
 
-[[ $# -le 1 && ${1-} != -* ]] || { sed -n '2,10s/^# \{0,1\}//p' "$0" && exit 2; }
-packages=$(realpath -m "${1:-$(ci/target.sh)/packages}")
+[[ ${1-} == packages || ${1-} == sources ]] || { sed -n '2,10s/^# \{0,1\}//p' "$0" && exit 2; }
+packages=$(realpath -m "${2:-$(ci/target.sh)/packages}")
 readonly packages version=0.1.0
-[[ -f $packages/SHA256SUMS ]] || fail "$packages has no packages: run ci/package.sh"
+[[ $1 == sources || -f $packages/SHA256SUMS ]] || fail "$packages has no packages: run ci/package.sh"
 [[ $(id -u) == 0 ]] || fail 'only root can make a root file system'
 command -v debootstrap >/dev/null || fail 'debootstrap is missing (Debian: apt install debootstrap)'
-mirror=$(sed -n 's/^URIs: //p; s/^deb [^#]*\(http[^ ]*\).*/\1/p' /etc/apt/sources.list /etc/apt/sources.list.d/* 2>/dev/null | grep -v security | head -1)
+mirror=$(find /etc/apt \( -name '*.list' -o -name '*.sources' \) -exec sed -n 's/^URIs: //p; s/^deb [^#]*\(http[^ ]*\).*/\1/p' {} + |
+    grep -v security | head -1)
 [[ -n $mirror ]] || fail 'this machine has no mirror of Debian in /etc/apt'
 work=$(mktemp -d)
 trap 'rm -rf --one-file-system "$work"' EXIT
@@ -220,11 +221,14 @@ try_sources() {
         grep -q "Octopus $version" || fail 'the installed library does not work'
 }
 
-begin 'tools'
+if [[ $1 == sources ]]; then
+    try_sources
+    exit
+fi
+begin 'the tools that check packages'
 python3 -m venv "$work/tools"
 "$work/tools/bin/pip" install --quiet --disable-pip-version-check --requirement ci/package/test-requirements.txt
 finish
 check_sbom
 try_packages bullseye 'Debian 11'
 try_packages trixie 'Debian 13'
-try_sources

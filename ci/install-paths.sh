@@ -224,5 +224,5 @@ finish
 
 if $full; then
     # From here on as this machine is set up.
-    exec env -u CONDA_PREFIX -u XDG_CONFIG_HOME HOME="$home" bash -euo pipefail -c 'rm -rf "$0"; ci/package.sh; ci/clean-roots.sh' "$work"
+    exec env -u CONDA_PREFIX -u XDG_CONFIG_HOME HOME="$home" bash -euo pipefail -c 'rm -rf "$0"; ci/package.sh; ci/clean-roots.sh packages; ci/clean-roots.sh sources' "$work"
 fi

@@ -84,10 +84,19 @@ missing_packages() {
     python3 -c 'import ensurepip, venv' 2>/dev/null || echo python3-venv
 }
 
+# What a step that skips itself needs, a server of Kerberos.
+missing_optional_packages() {
+    [[ $extent == full ]] || return 0
+    PATH=$PATH:/usr/sbin command -v krb5kdc >/dev/null || echo krb5-kdc
+    PATH=$PATH:/usr/sbin command -v kadmin.local >/dev/null || echo krb5-admin-server
+    command -v kinit >/dev/null || echo krb5-user
+    [[ -e /usr/include/sasl/sasl.h ]] || printf '%s\n' libsasl2-dev libsasl2-modules-gssapi-mit
+}
+
 check_programs() {
     local missing entry
     [[ $extent == without-java ]] || needed+=("${needed_with_kafka[@]}")
-    mapfile -t missing < <(missing_packages | sort -u)
+    mapfile -t missing < <({ missing_packages && { ! $install || missing_optional_packages; }; } | sort -u)
     if [[ ${#missing[@]} -gt 0 ]] && $install; then
         if [[ $(id -u) != 0 ]] || ! command -v apt-get >/dev/null; then
             echo "missing: ${missing[*]} (Debian packages); only root on a Debian system can install them with --install" >&2
@@ -139,6 +148,10 @@ finish
 begin 'files, comments, words and duplicates'
 ci/style.sh --self-test
 ci/style.sh
+finish
+
+begin 'the recipe for Spack'
+python3 ci/spack/check.py
 finish
 
 begin 'pages: links, spelling, form and excerpts'
@@ -254,6 +267,10 @@ ci/diaspora.sh
 finish
 
 if [[ $extent == full ]]; then
+    begin 'Kerberos, if it is installed'
+    ci/gssapi.sh
+    finish
+
     begin 'a share of each row of the fault matrix'
     ci/faults.sh --seed 1
     finish

@@ -23,12 +23,15 @@ class DiasporaOctopus(Package):
     version("main", branch="main")
 
     variant("aws", default=True, description="AWS' chain of credential providers, for Amazon MSK")
+    variant("gssapi", default=False, description="Kerberos, by libsasl2")
     variant("diaspora", default=True, description="The driver of the C++ Diaspora Stream API, in the same library")
 
     depends_on("rust@1.95:", type="build")
     depends_on("gmake", type="build")
     depends_on("perl", type="build")
     depends_on("pkgconfig", type="build", when="+diaspora")
+    depends_on("pkgconfig", type="build", when="+gssapi")
+    depends_on("cyrus-sasl", when="+gssapi")
     depends_on("diaspora-stream-api@0.5.2:", when="+diaspora")
 
     # Both have a liboctopus.so, of which a program can load one.
@@ -44,7 +47,7 @@ class DiasporaOctopus(Package):
 
     def features(self):
         yield from ("msk", "oidc", "patched", "schema", "tls", "topic-service", "zstd")
-        yield from (name for name in ("aws", "diaspora") if f"+{name}" in self.spec)
+        yield from (name for name in ("aws", "diaspora", "gssapi") if f"+{name}" in self.spec)
 
     def setup_build_environment(self, env):
         # Spack's compilers are wrappers that cargo's build scripts find by these names.
