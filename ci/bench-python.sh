@@ -1,8 +1,8 @@
 #!/usr/bin/env bash
-# Compares the Python package with confluent-kafka on a Kafka that it starts, at 1 KB:
-# docs/performance.md. Run it on an otherwise idle machine.
+# Compares the Python package with confluent-kafka on a Kafka that it starts, by default at
+# 1 KB: docs/performance.md. Run it on an otherwise idle machine.
 #
-#   ci/bench-python.sh [--events N] [--pairs N]
+#   ci/bench-python.sh [--events N] [--pairs N] [--size BYTES]
 set -euo pipefail
 cd "$(dirname "$0")/.."
 built=$(ci/target.sh)

@@ -1,7 +1,7 @@
-"""Compares the package diaspora_octopus with confluent-kafka on one Kafka, at 1 KB of data per event:
+"""Compares the package diaspora_octopus with confluent-kafka on one Kafka, by default at 1 KB per event:
 pushing with the result of each event, and pulling up to 500 events in one call.
 
-Usage: python3 bench.py [--events N] [--pairs N] HOST:PORT     ci/bench-python.sh calls it
+Usage: python3 bench.py [--events N] [--pairs N] [--size BYTES] HOST:PORT     ci/bench-python.sh calls it
 
 Both libraries run in this process, one after the other in each pair, with the same properties of
 Kafka. The processor time is that of all threads.
@@ -17,7 +17,6 @@ import confluent_kafka
 import diaspora_octopus
 
 PROPERTIES = {"linger.ms": 5, "enable.idempotence": True, "acks": "all"}
-DATA = b"x" * 1024
 MANY = 500
 TIMEOUT = 120.0
 
@@ -37,8 +36,9 @@ def measure(events: int, work: Callable[[], None]) -> Cost:
 
 
 class Bench:
-    def __init__(self, servers: str, events: int) -> None:
+    def __init__(self, servers: str, events: int, size: int) -> None:
         self.servers = servers
+        self.data = b"x" * size
         self.events = events
         # With the properties of the comparison for both.
         self.driver = diaspora_octopus.Driver({"kafka": {"bootstrap.servers": servers, **PROPERTIES}})
@@ -50,10 +50,10 @@ class Bench:
 
     def push(self, name: str) -> Cost:
         with self.driver.open_topic(name).producer() as producer:
-            producer.push(b"{}", DATA).wait(TIMEOUT)
+            producer.push(b"{}", self.data).wait(TIMEOUT)
 
             def work() -> None:
-                pushes = [producer.push(b"{}", DATA) for _ in range(self.events)]
+                pushes = [producer.push(b"{}", self.data) for _ in range(self.events)]
                 producer.flush(TIMEOUT)
                 for push in pushes:
                     push.wait(0)
@@ -61,9 +61,9 @@ class Bench:
             return measure(self.events, work)
 
     def push_many(self, name: str) -> Cost:
-        event = diaspora_octopus.NewEvent(b"{}", DATA)
+        event = diaspora_octopus.NewEvent(b"{}", self.data)
         with self.driver.open_topic(name).producer() as producer:
-            producer.push(b"{}", DATA).wait(TIMEOUT)
+            producer.push(b"{}", self.data).wait(TIMEOUT)
 
             def work() -> None:
                 pushes: List[diaspora_octopus.Push] = []
@@ -87,14 +87,14 @@ class Bench:
             for _ in range(self.events):
                 while True:
                     try:
-                        producer.produce(name, DATA, on_delivery=delivered)
+                        producer.produce(name, self.data, on_delivery=delivered)
                         break
                     except BufferError:
                         producer.poll(0.1)
                 producer.poll(0)
             producer.flush(TIMEOUT)
 
-        producer.produce(name, DATA, on_delivery=delivered)
+        producer.produce(name, self.data, on_delivery=delivered)
         producer.flush(TIMEOUT)
         cost = measure(self.events, work)
         assert len(results) == self.events + 1, len(results)
@@ -113,7 +113,7 @@ class Bench:
                         read += 1
 
             cost = measure(self.events, work)
-            assert size >= (self.events - 1) * len(DATA), size
+            assert size >= (self.events - 1) * len(self.data), size
             return cost
 
     def consume(self, name: str) -> Cost:
@@ -134,7 +134,7 @@ class Bench:
 
         cost = measure(self.events, work)
         consumer.close()
-        assert size >= (self.events - 1) * len(DATA), size
+        assert size >= (self.events - 1) * len(self.data), size
         return cost
 
 
@@ -158,9 +158,10 @@ def main() -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("--events", type=int, default=200_000)
     parser.add_argument("--pairs", type=int, default=7)
+    parser.add_argument("--size", type=int, default=1024)
     parser.add_argument("servers")
     arguments = parser.parse_args()
-    bench = Bench(arguments.servers, arguments.events)
+    bench = Bench(arguments.servers, arguments.events, arguments.size)
     costs: Dict[str, List[Cost]] = {}
     for pair in range(arguments.pairs):
         # Each reads what it has written, as both put the metadata elsewhere.
