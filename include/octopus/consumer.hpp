@@ -76,7 +76,10 @@ public:
     /// @param timeout The longest time to wait.
     /// @return The event; none after the timeout.
     /// @throws Error as Pull::wait.
-    std::optional<Event> next(milliseconds timeout = forever) const { return pull().wait(timeout); }
+    [[nodiscard]] std::optional<Event> next(milliseconds timeout = forever) const
+    {
+        return pull().wait(timeout);
+    }
 
     /// Waits for an event, and reads further events that are available without waiting.
     ///
@@ -165,7 +168,7 @@ public:
     /// @return Whether Kafka responded in time; else the plugin retries.
     /// @throws Error if this or an earlier commit failed; with OCTOPUS_WOULD_DEADLOCK on a plugin
     /// thread.
-    bool commit(milliseconds timeout = as_configured) const
+    [[nodiscard]] bool commit(milliseconds timeout = as_configured) const
     {
         return detail::call_in_time(handle_.api(), handle_.api().consumer->commit, handle_.get(),
                                     timeout.count());
@@ -243,10 +246,18 @@ public:
     /// @return Whether that is done; else it continues in the background.
     /// @throws Error if a commit failed; with OCTOPUS_CLOSED if it was closed before; with
     /// OCTOPUS_WOULD_DEADLOCK on a plugin thread.
-    bool close(milliseconds timeout = forever) const
+    [[nodiscard]] bool close(milliseconds timeout) const
     {
         return detail::call_in_time(handle_.api(), handle_.api().consumer->close, handle_.get(),
                                     timeout.count());
+    }
+
+    /// As the other overload, without a limit.
+    ///
+    /// @throws Error as the other overload.
+    void close() const
+    {
+        detail::call(handle_.api(), handle_.api().consumer->close, handle_.get(), forever.count());
     }
 
 private:

@@ -45,6 +45,11 @@ protected:
                                     timeout.count());
     }
 
+    void wait_for_result() const
+    {
+        detail::call(handle_.api(), handle_.api().future->wait, handle_.get(), forever.count());
+    }
+
     /// Registers a function that is called with a future of this kind when there is a result.
     template <class Kind> void register_completion(std::function<void(Kind &)> function) const
     {
@@ -90,13 +95,21 @@ public:
     /// @return The place of the event; none after the timeout.
     /// @throws Error if the event was not delivered; Error::is_possibly_persisted says whether it
     /// may be stored.
-    std::optional<Delivered> wait(milliseconds timeout = forever) const
+    [[nodiscard]] std::optional<Delivered> wait(milliseconds timeout) const
     {
         if (!wait_for_result(timeout))
             return std::nullopt;
-        const octopus_api &api = handle_.api();
-        return Delivered{detail::get<std::uint64_t>(api, api.future->event_id, handle_.get()),
-                         detail::get<std::uint32_t>(api, api.future->partition, handle_.get())};
+        return place();
+    }
+
+    /// As the other overload, without a limit.
+    ///
+    /// @return The place of the event.
+    /// @throws Error as the other overload.
+    Delivered wait() const
+    {
+        wait_for_result();
+        return place();
     }
 
     /// Registers a function that is called once, when the event is delivered or has failed.
@@ -112,6 +125,13 @@ public:
     Push share() const { return Push(shared()); }
 
 private:
+    Delivered place() const
+    {
+        const octopus_api &api = handle_.api();
+        return Delivered{detail::get<std::uint64_t>(api, api.future->event_id, handle_.get()),
+                         detail::get<std::uint32_t>(api, api.future->partition, handle_.get())};
+    }
+
     friend class Future;
     friend class Producer;
     explicit Push(detail::Handle<octopus_future> handle) : Future(std::move(handle)) {}
@@ -127,7 +147,12 @@ public:
     /// @param timeout The longest time to wait.
     /// @return Whether that is so; false after the timeout.
     /// @throws Error with the number of events that failed since the previous flush, if any.
-    bool wait(milliseconds timeout = forever) const { return wait_for_result(timeout); }
+    [[nodiscard]] bool wait(milliseconds timeout) const { return wait_for_result(timeout); }
+
+    /// As the other overload, without a limit.
+    ///
+    /// @throws Error as the other overload.
+    void wait() const { wait_for_result(); }
 
     /// Registers a function that is called once, when the flush is complete.
     ///
@@ -159,7 +184,7 @@ public:
     /// @return The event; none after the timeout.
     /// @throws Error for example with OCTOPUS_MALFORMED_RECORD, once for each such record: the next
     /// pull reads the next record.
-    std::optional<Event> wait(milliseconds timeout = forever) const
+    [[nodiscard]] std::optional<Event> wait(milliseconds timeout = forever) const
     {
         const octopus_api &api = handle_.api();
         const octopus_status status = detail::outcome(api, api.future->wait, handle_.get(),

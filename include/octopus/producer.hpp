@@ -132,10 +132,18 @@ public:
     /// @return Whether no event is in flight; else they are still being delivered.
     /// @throws Error as Flush::wait if events failed; with OCTOPUS_CLOSED if it was closed before;
     /// with OCTOPUS_WOULD_DEADLOCK on a plugin thread, and in a task of the producer's pool.
-    bool close(milliseconds timeout = forever) const
+    [[nodiscard]] bool close(milliseconds timeout) const
     {
         return detail::call_in_time(handle_.api(), handle_.api().producer->close, handle_.get(),
                                     timeout.count());
+    }
+
+    /// As the other overload, without a limit.
+    ///
+    /// @throws Error as the other overload.
+    void close() const
+    {
+        detail::call(handle_.api(), handle_.api().producer->close, handle_.get(), forever.count());
     }
 
 private:

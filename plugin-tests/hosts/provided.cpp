@@ -238,7 +238,7 @@ void services_are_called_until_they_are_destroyed()
         const octopus::Topic topic = new_topic(own, "services", 2);
         const octopus::Consumer consumer = reader(topic);
         EXPECT(state->assigned.is_over_within(timeout));
-        consumer.next(a_moment);
+        EXPECT(!consumer.next(a_moment));
         const std::lock_guard<std::mutex> lock(state->mutex);
         EXPECT(state->log.find("a key that nobody knows") != std::string::npos &&
                state->has_statistics);

@@ -38,8 +38,7 @@ try {
             std::cerr << error.what() << std::endl;
         }
     }
-    consumer.close(std::chrono::seconds(60));
-    return 0;
+    return consumer.close(std::chrono::seconds(60)) ? 0 : 1;
 } catch (const octopus::Error &error) {
     std::cerr << error.what() << '\n';
     return 1;
