@@ -34,6 +34,11 @@ trap 'rm -rf --one-file-system "$work"' EXIT
 make_root() { # suite, folder
     debootstrap --variant=minbase --include=ca-certificates "$1" "$2" "$mirror" >"$work/debootstrap.log" 2>&1 ||
         fail "debootstrap of $1 failed: $(tail -5 "$work/debootstrap.log")"
+    # Authorities that this machine trusts in addition, such as that of an institution's proxy.
+    if [[ -n $(find /usr/local/share/ca-certificates -name '*.crt' 2>/dev/null) ]]; then
+        cp -r /usr/local/share/ca-certificates "$2/usr/local/share/"
+        inside "$2" update-ca-certificates >"$work/authorities.log" 2>&1 || fail "update-ca-certificates failed: $(cat "$work/authorities.log")"
+    fi
 }
 
 # Runs a command in a root with an environment of its own. Its processes end with it.
@@ -48,7 +53,7 @@ inside() { # root, command...
             [[ ! -d $root/host$folder ]] || mount --bind -o ro "$folder" "$root/host$folder"
         done
         exec chroot "$root" /usr/bin/env -i HOME=/root PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin \
-            LC_ALL=C.UTF-8 DEBIAN_FRONTEND=noninteractive bash -euo pipefail -c "$2"' bash "$1" "${*:2}"
+            LC_ALL=C.UTF-8 DEBIAN_FRONTEND=noninteractive PIP_CERT=/etc/ssl/certs/ca-certificates.crt bash -euo pipefail -c "$2"' bash "$1" "${*:2}"
 }
 export OCTOPUS_REPOSITORY=$repository
 
