@@ -108,11 +108,11 @@ try() { # "refused" or "allowed", description, substitution, a part of the expec
 self_test() {
     local retriable='    int32_t \(\*retriable\)\(const struct octopus_error \*error\);\n'
     local last='(    int32_t \(\*skipped\)\([^;]*\);\n)'
-    local preparation='(    const struct octopus_preparation \*preparation;\n)'
+    local last_field='(    uint32_t reserved;\n)(\} octopus_push_args;)'
     local appended="s/$last/\$1    int32_t (*another)(void);\n/"
 
     try allowed 'a slot is appended to a table' "$appended"
-    try allowed 'a field is appended to a struct' "s/$preparation/\$1    uint64_t more;\n/"
+    try allowed 'a field is appended to a struct' "s/$last_field/\$1    uint64_t more;\n\$2/"
     try allowed 'a table is appended' 's/(    const struct octopus_thread_pool_api \*thread_pool;\n)/$1    const void *more;\n/'
     try allowed 'a constant is appended' 's/(#define OCTOPUS_RESOURCE_LIMIT -18\n)/$1#define OCTOPUS_MORE -19\n/'
 
@@ -142,7 +142,7 @@ self_test() {
     try refused 'a constant is removed' 's/#define OCTOPUS_PRIORITY_HIGHEST .*//' OCTOPUS_PRIORITY_HIGHEST
     try refused 'the entry gets another argument' 's/(\*octopus_register)\(uint32_t/$1(uint64_t/' octopus_register__entry
 
-    perl -0pe "s/$preparation/\$1    uint32_t more;\n/" "$header" >"$folder/changed.h"
+    perl -0pe "s/$last_field/\$1    uint32_t more;\n\$2/" "$header" >"$folder/changed.h"
     if describe "$folder/changed.h" "$folder/changed.abi" 2>"$folder/errors"; then
         echo "$0: self-test: a struct that ends in padding was described" >&2
         exit 1
