@@ -222,8 +222,8 @@ try_sources() {
     finish
     ci/install-paths.sh --project "$root/project"
     expect "{'celsius': 21.5} 11 /venv/lib" "$root" '/venv/bin/python /project/first.py'
-    inside "$root" 'cc -std=c11 -o linked /project/linked.c -I/opt/octopus/include -L/opt/octopus/lib -loctopus -Wl,-rpath,/opt/octopus/lib && ./linked' |
-        grep -q "Octopus $version" || fail 'the installed library does not work'
+    build_linked "$root" -I/opt/octopus/include -L/opt/octopus/lib -loctopus -Wl,-rpath,/opt/octopus/lib
+    expect "Octopus $version" "$root" /project/linked
     begin 'Debian 13: the blocks of README.md and the guide, with the packages that they name'
     install_packages "$root" $(cat README.md docs/guide/*.md | tr '\n' ' ' | grep -o 'apt-get install [a-z0-9 +-]*' | cut -d' ' -f3-)
     timed "$root" 'ci/with-kafka.sh ci/docs.sh --run >/output 2>&1 || (grep -A 30 FAILED /output; false)'
