@@ -49,7 +49,11 @@ void Consumer::unsubscribe()
 {
     constexpr milliseconds timeout(5'000);
     try {
-        in_core_.close(timeout);
+        if (!in_core_.close(timeout))
+            std::fprintf(stderr,
+                         "[octopus:warn] closing consumer \"%s\" takes more than 5 s, and goes on "
+                         "in the background\n",
+                         settings_.name.c_str());
     } catch (const Error &error) {
         if (error.status() != OCTOPUS_CLOSED)
             std::fprintf(stderr, "[octopus:warn] closing consumer \"%s\": %s\n",
