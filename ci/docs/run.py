@@ -65,6 +65,9 @@ class Shell:
         script = self.folder / str(block.line) / self.page
         script.parent.mkdir(parents=True)
         text = with_addresses(block.text, self.addresses)
+        for name in (conditions_of(block) or Conditions()).programs:
+            if name.isupper():
+                text = re.sub(rf"\b{name}=\S+", f"{name}={shlex.quote(os.environ[name])}", text)
         if is_server(block):
             text = PORT.sub(lambda port: self.addresses[f"localhost:{port[0]}"].rpartition(":")[2], text)
         # Pages call cargo's folder as it is by default: `target`, `$PWD/target`.
@@ -126,6 +129,11 @@ class Shell:
             end_group(process)
         starts = (line.split() for line in progress.read_text().splitlines())
         return {int(line): float(start) for line, start in starts}, status
+
+
+def is_there(name: str) -> bool:
+    """Whether a program is installed, or an environment variable set: its name is in capitals."""
+    return bool(os.environ.get(name)) if name.isupper() else shutil.which(name) is not None
 
 
 def is_server(block: Block) -> bool:
@@ -204,7 +212,7 @@ def run_page(root: Path, folder: Path, page: Page, bootstrap: str | None, second
     addresses = {ADDRESS: bootstrap} if bootstrap else {}
     for block in page.blocks:
         if block.marker is not None and block.marker.kind in EXECUTED:
-            missing = [name for name in (conditions_of(block) or Conditions()).programs if shutil.which(name) is None]
+            missing = [name for name in (conditions_of(block) or Conditions()).programs if not is_there(name)]
             if missing:
                 skipped[block.line] = f"needs {', '.join(missing)}, which is not installed"
             else:
