@@ -103,8 +103,8 @@ prepare() { # address, thread or valgrind
     export RUST_BACKTRACE=0
     # Sanitizers are unstable options. RUSTC_BOOTSTRAP allows them on a stable compiler, too.
     export RUSTC_BOOTSTRAP=1 RUSTFLAGS="$sanitizer_flags $rust_flags" CARGO_TARGET_DIR=$out
-    # The crate cc takes the sanitizer from the flags of rustc. This turns it off for zlib, zstd and
-    # ring; librdkafka's own flags come later and turn it on.
+    # The crate cc takes the sanitizer from the flags of rustc. This turns it off for zlib, zstd
+    # and curl; librdkafka's own flags come later and turn it on.
     export "CFLAGS_${target//-/_}=-fno-sanitize=all"
     reuse_openssl
     cargo_flags+=(--target "$target")

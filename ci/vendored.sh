@@ -51,8 +51,7 @@ libraries() {
         lz4 "$(macros "$source/lz4.h" LZ4_VERSION_ MAJOR MINOR RELEASE)" \
         snappy "$(sed -n 's/.*[Uu]ptodate with snappy \([0-9.]*\).*/\1/p' "$source/snappy.c")" \
         cjson "$(macros "$source/cJSON.h" CJSON_VERSION_ MAJOR MINOR PATCH)" \
-        nanopb "$(sed -n 's/^#define NANOPB_VERSION "nanopb-\([0-9.]*\).*/\1/p' "$source/nanopb/pb.h")" \
-        ring "$(locked ring)"
+        nanopb "$(sed -n 's/^#define NANOPB_VERSION "nanopb-\([0-9.]*\).*/\1/p' "$source/nanopb/pb.h")"
     rm -rf "$tree"
 }
 
@@ -100,8 +99,9 @@ check_crates() { # Cargo.lock
     local crate
     while read -r crate; do
         case $crate in
-            curl-sys | libz-sys | openssl-src | openssl-sys | rdkafka-sys | ring | zstd-sys) ;; # listed above
-            linux-raw-sys | psm) ;;                                                            # Rust and a few lines of assembly
+            curl-sys | libz-sys | openssl-src | openssl-sys | rdkafka-sys | zstd-sys) ;; # listed above
+            ring) ;;                                                                     # in tests only
+            linux-raw-sys | psm) ;;                                                      # Rust and a few lines of assembly
             core-foundation-sys | jni-sys | js-sys | security-framework-sys | web-sys | windows-sys) ;; # for other systems
             *) problem "the crate $crate may have C code: list its library in ci/vendored.sh, or add it there as a crate without C code" ;;
         esac

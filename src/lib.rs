@@ -26,6 +26,9 @@ mod positions;
 mod auth;
 mod components;
 mod config;
+/// cbindgen:ignore
+#[cfg(feature = "https")]
+mod http_client;
 mod json;
 mod record;
 

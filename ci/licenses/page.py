@@ -28,10 +28,6 @@ SAME_AUTHOR = {
     "uuid-simd": ("outref", ("2022 Nugine", "2021 Nugine")),
     "vsimd": ("outref", ("2022 Nugine", "2021 Nugine")),
 }
-# The files of crates whose license is not in the files that are named above.
-SPECIAL = {
-    "ring": ("LICENSE-BoringSSL", "LICENSE-other-bits", "third_party/fiat/LICENSE", "src/polyfill/once_cell/LICENSE-MIT"),
-}
 
 # C libraries: the crate with their sources, the license, the file.
 LIBRARIES = {
@@ -93,7 +89,7 @@ def linked_crates(manifest):
     for target in TARGETS:
         tree = cargo(manifest, "tree", "-p", "octopus", "-e", "normal,no-proc-macro", "--target", target, "--prefix", "none")
         found |= {tuple(line.split()[:2]) for line in tree.splitlines()}
-    return sorted((name, version.removeprefix("v")) for name, version in found if name != "octopus")
+    return sorted((name, version.removeprefix("v")) for name, version in found if not name.startswith("octopus"))
 
 
 def chosen(name, expression):
@@ -136,9 +132,7 @@ def files_of(folder, patterns):
     return sorted(file.name for file in folder.iterdir() if file.is_file() and any(fnmatch(file.name, one) for one in patterns))
 
 
-def license_files(name, folder, expression, licenses):
-    if name in SPECIAL:
-        return list(SPECIAL[name])
+def license_files(folder, expression, licenses):
     files = files_of(folder, LICENSE_FILES)
     if licenses != [expression] and "AND" not in expression:
         # One of several: "LICENSE-MIT".
@@ -156,7 +150,7 @@ def crate_row(name, version, package, folders, texts):
         numbers.append(texts.add(text.replace(*change) if change else text, name))
     elif licenses == ["Apache-2.0"]:
         numbers.append(texts.add(texts.apache, name))
-    elif files := license_files(name, folder, expression, licenses):
+    elif files := license_files(folder, expression, licenses):
         numbers += texts.of_files(folder, files, name)
     else:
         fail(f"{name} {version} has no file with its license {expression!r}: add it to SAME_AUTHOR or SPECIAL in ci/licenses/page.py")
@@ -202,7 +196,7 @@ def page(manifest):
     yield INTRODUCTION
     yield "## C libraries\n\n| library | source | license | text |\n| --- | --- | --- | --- |"
     yield from library_rows(folders, texts)
-    yield "\nring contains C and assembly, too: see its row. `ci/vendored.sh` prints the version of each library."
+    yield "\n`ci/vendored.sh` prints the version of each library."
     yield "\n## Crates\n\n| crate | version | license | used under | text |\n| --- | --- | --- | --- | --- |"
     for crate in crates:
         yield crate_row(*crate, by_version[crate], folders, texts)

@@ -16,10 +16,8 @@ from datetime import datetime, timezone
 from pathlib import Path
 
 TARGET = "x86_64-unknown-linux-gnu"
-# C libraries that come with a crate of the same version, which is listed itself.
-CRATES_WITH_C = {"ring"}
 # The C libraries of a feature. Those of librdkafka and zlib are always there.
-OF_FEATURE = {"openssl": "tls", "curl": "oidc", "zstd": "zstd"}
+OF_FEATURE = {"openssl": {"tls"}, "curl": {"aws", "oidc", "topic-service"}, "zstd": {"zstd"}}
 
 
 def output_of(*command: str) -> str:
@@ -33,7 +31,7 @@ def linked_crates(features: str) -> list[tuple[str, str]]:
         *("-e", "normal,no-proc-macro", "--target", TARGET, "--prefix", "none"),
     )
     found = {(line.split()[0], line.split()[1].removeprefix("v")) for line in tree.splitlines() if line}
-    return sorted(crate for crate in found if crate[0] != "octopus")
+    return sorted(crate for crate in found if not crate[0].startswith("octopus"))
 
 
 def crate_components(features: str) -> list[dict[str, object]]:
@@ -61,7 +59,7 @@ def c_components(features: str) -> list[dict[str, object]]:
     components: list[dict[str, object]] = []
     for line in output_of("ci/vendored.sh", "--list").splitlines():
         name, version = line.split()
-        if name in CRATES_WITH_C or OF_FEATURE.get(name, "") not in ("", *features.split(",")):
+        if name in OF_FEATURE and OF_FEATURE[name].isdisjoint(features.split(",")):
             continue
         purl = f"pkg:generic/{name}@{version}"
         cpe = f"cpe:2.3:a:*:{name}:{version}:*:*:*:*:*:*:*"

@@ -1,8 +1,8 @@
-//! The `schema` validator: JSON Schema draft 7, by the crate `jsonschema`, which is built without
-//! support for remote references.
+//! The `schema` validator: JSON Schema draft 7.
 
 use std::mem::ManuallyDrop;
 
+use octopus_json_schema::{Problem, Schema};
 use serde_json::Value;
 
 use super::schema_cost::{SchemaCost, cost_of};
@@ -12,7 +12,7 @@ use crate::support::error::{Error, Kind, Result, shortened};
 use crate::support::stack;
 
 pub struct SchemaValidator {
-    schema: ManuallyDrop<jsonschema::Validator>,
+    schema: ManuallyDrop<Schema>,
     cost: SchemaCost,
 }
 
@@ -49,9 +49,9 @@ impl SchemaValidator {
         };
         let cost = cost_of(schema).map_err(|reason| reject(format!("its \"schema\" can't be used: {reason}")))?;
         // C++ Octopus does not check formats either (`schema_format`).
-        let schema = jsonschema::draft7::options().should_validate_formats(false).build(schema).map_err(|cause| {
-            let place = cause.instance_path().as_str();
-            reject(format!("its \"schema\" is not a JSON Schema of draft 7: at {place:?}: {}", shortened(&cause)))
+        let schema = Schema::compile(schema).map_err(|problem| {
+            let place = problem.place();
+            reject(format!("its \"schema\" is not a JSON Schema of draft 7: at {place:?}: {}", shortened(&problem)))
         })?;
         Ok(SchemaValidator { schema: ManuallyDrop::new(schema), cost })
     }
@@ -89,14 +89,11 @@ impl SchemaValidator {
         if self.schema.is_valid(&value) {
             return Ok(());
         }
-        let reason = |error: &jsonschema::ValidationError| {
-            format!("at {:?}: {}", error.instance_path().as_str(), shortened(error))
-        };
-        // `iter_errors` collects all errors before it returns the first.
+        let reason = |problem: &Problem| format!("at {:?}: {}", problem.place(), shortened(problem));
         let reasons: Vec<String> = if values.saturating_mul(self.cost.size) <= MAX_CHECKS {
-            self.schema.iter_errors(&value).take(MAX_REASONS).map(|error| reason(&error)).collect()
+            self.schema.problems(&value, MAX_REASONS).iter().map(reason).collect()
         } else {
-            self.schema.validate(&value).err().iter().map(reason).collect()
+            self.schema.first_problem(&value).iter().map(reason).collect()
         };
         Err(reject(reasons.join("; ")))
     }

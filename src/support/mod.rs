@@ -8,8 +8,6 @@ pub mod exit_signals;
 pub mod flagged;
 pub mod fork;
 pub mod log_throttle;
-#[cfg(any(feature = "aws", feature = "topic-service"))]
-pub mod name_lookup;
 pub mod poison;
 pub mod process_exit;
 pub mod protection;

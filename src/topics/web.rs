@@ -2,24 +2,19 @@
 //! requests are idempotent.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::io::ErrorKind;
 use std::sync::Arc;
 use std::thread;
 use std::time::Duration;
 
-use http::{Method, Request, StatusCode};
+use http::{Method, Request, Response, StatusCode};
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 use serde::Deserialize;
-use ureq::Agent;
-use ureq::tls::{RootCerts, TlsConfig};
-use ureq::unversioned::transport::DefaultConnector;
 
 use super::Authorization;
 use crate::config::{MASK, Secret, ServiceSettings};
+use crate::http_client::{self, Options, Proxy};
 use crate::support::deadline::Deadline;
 use crate::support::error::{Error, Kind, Result, shortened};
-use crate::support::name_lookup::BlockingResolver;
-use crate::support::resource_limit;
 
 const LOG_TARGET: &str = "topic service";
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
@@ -30,12 +25,11 @@ const MIN_BACKOFF: Duration = Duration::from_millis(250);
 /// Also if the header `retry-after` is larger.
 const MAX_BACKOFF: Duration = Duration::from_secs(10);
 /// Enough for the names of tens of thousands of topics.
-const MAX_RESPONSE_SIZE: u64 = 16 * 1024 * 1024;
+const MAX_RESPONSE_SIZE: usize = 16 * 1024 * 1024;
 /// The characters to escape in a segment of a path: all but the unreserved ones of RFC 3986.
 const ESCAPED: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~');
 
 pub struct WebService {
-    agent: Agent,
     settings: ServiceSettings,
     authorization: Authorization,
     log: Arc<dyn log::Log>,
@@ -60,18 +54,7 @@ struct FailedAttempt {
 
 impl WebService {
     pub fn new(settings: &ServiceSettings, authorization: Authorization, log: Arc<dyn log::Log>) -> Self {
-        let tls = TlsConfig::builder().root_certs(RootCerts::PlatformVerifier).build();
-        let agent = Agent::config_builder()
-            .tls_config(tls)
-            .timeout_connect(Some(CONNECT_TIMEOUT))
-            .http_status_as_error(false)
-            // The headers contain credentials, so they are sent to the configured URL only.
-            .max_redirects(0)
-            .max_redirects_will_error(false)
-            .user_agent(concat!("octopus/", env!("CARGO_PKG_VERSION")))
-            .build();
-        let agent = Agent::with_parts(agent, DefaultConnector::new(), BlockingResolver);
-        let service = WebService { agent, settings: settings.clone(), authorization, log };
+        let service = WebService { settings: settings.clone(), authorization, log };
         if !service.is_private() {
             log::warn!(
                 logger: &*service.log, target: LOG_TARGET,
@@ -170,21 +153,12 @@ impl WebService {
         authorization: &Secret,
         deadline: Deadline,
     ) -> std::result::Result<ServiceResponse, FailedAttempt> {
-        let ServiceSettings { url, subject, .. } = &self.settings;
-        let request = Request::builder()
-            .method(method)
-            .uri(format!("{url}{path}"))
-            .header("subject", subject.reveal())
-            .header("authorization", authorization.reveal())
-            .body(())
-            .map_err(|cause| FailedAttempt::new(Kind::InvalidArgument, format!("{method} {path}: {cause}")))?;
-        let request =
-            self.agent.configure_request(request).timeout_global(Some(deadline.remaining(ATTEMPT_TIMEOUT))).build();
-        let mut response = self.agent.run(request).map_err(|cause| self.no_response(&cause, authorization))?;
+        let response = self
+            .send(method, path, authorization, deadline.remaining(ATTEMPT_TIMEOUT))
+            .map_err(|error| self.no_response(&error, authorization))?;
         let status = response.status();
         let retry_after = response.headers().get("retry-after").and_then(|value| value.to_str().ok()?.parse().ok());
-        let text = response.body_mut().with_config().limit(MAX_RESPONSE_SIZE).read_to_string();
-        let text = text.map_err(|cause| self.no_response(&cause, authorization))?;
+        let text = String::from_utf8_lossy(response.body());
         let parsed = serde_json::from_str::<ServiceResponse>(&text);
         let message = match &parsed {
             Ok(ServiceResponse { message: Some(message), .. }) => self.without_secrets(message, authorization),
@@ -203,26 +177,38 @@ impl WebService {
         }
     }
 
-    fn no_response(&self, cause: &ureq::Error, authorization: &Secret) -> FailedAttempt {
-        let limited = match cause {
-            ureq::Error::Io(cause) if cause.raw_os_error().is_some_and(resource_limit::is_limit) => {
-                Some(resource_limit::error(format_args!("connecting to {}", self.settings.url), cause))
-            }
-            ureq::Error::Other(cause) => cause.downcast_ref::<Error>().cloned(),
-            _ => None,
+    /// The headers contain credentials, so they are sent to the configured URL only: redirects are
+    /// not followed.
+    fn send(
+        &self,
+        method: &Method,
+        path: &str,
+        authorization: &Secret,
+        timeout: Duration,
+    ) -> Result<Response<Vec<u8>>> {
+        let ServiceSettings { url, subject, .. } = &self.settings;
+        let request = Request::builder()
+            .method(method)
+            .uri(format!("{url}{path}"))
+            .header("user-agent", concat!("octopus/", env!("CARGO_PKG_VERSION")))
+            .header("subject", subject.reveal())
+            .header("authorization", authorization.reveal())
+            .body(Vec::new())
+            .map_err(|cause| Error::invalid(format!("{method} {path}: {cause}")))?;
+        let options = Options {
+            connect_timeout: CONNECT_TIMEOUT,
+            timeout,
+            max_response_size: MAX_RESPONSE_SIZE,
+            proxy: Proxy::Environment,
         };
-        if let Some(error) = limited {
-            return FailedAttempt { is_transient: true, ..FailedAttempt::from(error) };
-        }
-        let is_transient = match cause {
-            ureq::Error::Io(cause) => !matches!(cause.kind(), ErrorKind::InvalidData | ErrorKind::InvalidInput),
-            ureq::Error::Timeout(_) | ureq::Error::ConnectionFailed | ureq::Error::HostNotFound => true,
-            ureq::Error::Protocol(_) => true,
-            _ => false,
-        };
-        let cause = self.without_secrets(&cause.to_string(), authorization);
+        http_client::send(&request, &options)
+    }
+
+    fn no_response(&self, error: &Error, authorization: &Secret) -> FailedAttempt {
+        let cause = self.without_secrets(error.message(), authorization);
         let reason = format!("no response from {}: {cause}", self.settings.url);
-        let error = Error::new(Kind::Unreachable, reason).retriable(is_transient);
+        let is_transient = error.is_retriable();
+        let error = Error::new(error.kind(), reason).retriable(is_transient);
         FailedAttempt { is_transient, ..FailedAttempt::from(error) }
     }
 

@@ -10,7 +10,7 @@ use proc_macro2::{TokenStream, TokenTree};
 use syn::visit::{self, Visit};
 
 /// The layers from top to bottom. docs/architecture.md describes them.
-const LAYERS: [&str; 15] = [
+const LAYERS: [&str; 16] = [
     "fuzz",
     "abi",
     "client",
@@ -22,6 +22,7 @@ const LAYERS: [&str; 15] = [
     "positions",
     "components",
     "auth",
+    "http_client",
     "record",
     "config",
     "json",

@@ -304,7 +304,7 @@ fn persistent_failure_names_service_and_response_in_time() {
     let driver = service.driver_with(json!({"timeout_ms": 2_000}), &Log::default());
     let started = Instant::now();
     let error = driver.topic_exists("x").unwrap_err();
-    assert!(error.message.contains(&service.url) && error.message.contains("timeout"), "{error}");
+    assert!(error.message.contains(&service.url) && error.message.contains("timed out"), "{error}");
     assert!(started.elapsed() < Duration::from_secs(4), "{:?}", started.elapsed());
 
     let unreachable = service.driver_with(json!({"octopus": {"url": "http://127.0.0.1:1"}}), &Log::default());
