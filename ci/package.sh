@@ -70,10 +70,13 @@ build_library() { # features, file
         unset CARGO_BUILD_TARGET_DIR
         export PATH=$build/tools/bin:$PATH CARGO_TARGET_DIR=$build/target CARGO_INCREMENTAL=0
         export CARGO_ZIGBUILD_CACHE_DIR=$build/zig ZIG_GLOBAL_CACHE_DIR=$build/zig-cache ZIG_LOCAL_CACHE_DIR=$build/zig-cache
-        export RUSTFLAGS="--remap-path-prefix=$mapped=/cargo" CFLAGS="-ffile-prefix-map=$mapped=/cargo"
-        export CARGO_PROFILE_RELEASE_DEBUG=line-tables-only
-        cargo zigbuild --quiet --release --locked -p octopus --no-default-features --features "$1" \
-            --target "x86_64-unknown-linux-gnu.$oldest_glibc" >&2
+        export RUSTFLAGS="--remap-path-prefix=$mapped=/cargo"
+        CFLAGS="$(sed -n 's/^CFLAGS = "\(.*\)"$/\1/p' .cargo/config.toml) -ffile-prefix-map=$mapped=/cargo"
+        export CFLAGS CARGO_PROFILE_RELEASE_DEBUG=line-tables-only
+        # Link-time optimization, which needs that only the cdylib is built.
+        export CARGO_PROFILE_RELEASE_LTO=fat
+        cargo-zigbuild rustc --quiet --release --locked -p octopus --lib --crate-type cdylib --no-default-features \
+            --features "$1" --target "x86_64-unknown-linux-gnu.$oldest_glibc" >&2
     )
     cp "$build/target/x86_64-unknown-linux-gnu/release/liboctopus.so" "$2"
 }
@@ -83,13 +86,14 @@ default_features() {
 }
 
 # What the file needs of the system must not grow unnoticed.
-check_library() { # file
+check_library() { # file, limit of its size in MB
     local needed above
     above=$(objdump -T "$1" | grep -o 'GLIBC_[0-9.]*' | sort -Vu | sed -n "/^GLIBC_$oldest_glibc\$/,\$p" | grep -vx "GLIBC_$oldest_glibc" || true)
     [[ -z $above ]] || fail "the library needs $above, above glibc $oldest_glibc"
     needed=$(objdump -p "$1" | sed -n 's/^ *NEEDED *//p' | grep -vxE '(libc|libm|libdl|libpthread|librt|libutil)\.so\.[0-9]+|ld-linux-x86-64\.so\.2' || true)
     [[ -z $needed ]] || fail "the library needs $needed, which is not part of glibc"
     ci/symbols.sh "$1"
+    ci/size.sh "$1" "$2"
 }
 
 # Writes liboctopus.so without debug information, and that into a file of its own.
@@ -166,8 +170,8 @@ else
     prepare_build
     build_library "$(default_features)" "$work/all/built.so"
     build_library "$(default_features | sed 's/\baws,//')" "$work/no-aws/built.so"
-    check_library "$work/all/built.so"
-    check_library "$work/no-aws/built.so"
+    check_library "$work/all/built.so" 15
+    check_library "$work/no-aws/built.so" 11
 fi
 make_packages
 (cd "$out" && du -b --apparent-size -- * | sort -k2)

@@ -304,8 +304,10 @@ if [[ $extent == full ]]; then
     ci/with-kafka.sh ci/docs.sh --run
     finish
 
-    begin 'exported symbols (release build)'
+    begin 'exported symbols and size (release build)'
     ci/symbols.sh "$built/release/liboctopus.so"
+    ci/size.sh "$built/release/liboctopus.so" 16
+    ci/size.sh --without-aws 11.6
     finish
 
     begin 'quickstart on the embedded Kafka'

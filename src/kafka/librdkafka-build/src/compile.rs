@@ -15,6 +15,39 @@ use crate::{Build, CFLAGS_VARIABLE};
 /// time here.
 const LZ4: [&str; 4] = ["src/lz4.c", "src/lz4frame.c", "src/lz4hc.c", "src/rdxxhash.c"];
 
+/// Not in the path of an event, so compiled for size: administration, assignment of partitions,
+/// configuration, the embedded cluster, and the start of a connection. The beginnings of names.
+const COLD: [&str; 16] = [
+    "src/cJSON",
+    "src/rdkafka_admin",
+    "src/rdkafka_assign",
+    "src/rdkafka_aux",
+    "src/rdkafka_cert",
+    "src/rdkafka_cgrp",
+    "src/rdkafka_conf",
+    "src/rdkafka_coord",
+    "src/rdkafka_metadata",
+    "src/rdkafka_mock",
+    "src/rdkafka_plugin",
+    "src/rdkafka_range_assignor",
+    "src/rdkafka_sasl",
+    "src/rdkafka_sticky_assignor",
+    "src/rdkafka_telemetry",
+    "src/rdkafka_txnmgr",
+];
+
+/// The compiler's level of optimization for a file. It is the same in all profiles: a debug build
+/// of librdkafka is too slow for tests that measure time.
+fn optimization(file: &str) -> &'static str {
+    if LZ4.contains(&file) {
+        "3"
+    } else if COLD.iter().any(|start| file.starts_with(start)) {
+        "s"
+    } else {
+        "2"
+    }
+}
+
 /// Compiles `sources`, which are stored in `directory` with their `config.h`, and the harness into
 /// a static library.
 pub fn compile(sources: &Sources, directory: &Path, config_h: &str, settings: &Build) -> Result<(), String> {
@@ -29,14 +62,16 @@ pub fn compile(sources: &Sources, directory: &Path, config_h: &str, settings: &B
 
     let mut objects = Objects::read(directory);
     let mut used = Vec::new();
-    let (lz4, others): (Vec<_>, Vec<_>) = sources.c_files(features).into_iter().partition(|file| LZ4.contains(file));
-    for (files, level) in [(lz4, 3), (others, 2)] {
+    let mut files_by_level: BTreeMap<&str, Vec<&str>> = BTreeMap::new();
+    for file in sources.c_files(features) {
+        files_by_level.entry(optimization(file)).or_default().push(file);
+    }
+    for (level, files) in files_by_level {
         let mut build = cc::Build::new();
         build
             .include(directory.join("src"))
             .includes(&includes)
-            // In all profiles: a debug build of librdkafka is too slow for tests that measure time.
-            .opt_level(level)
+            .opt_level_str(level)
             .force_frame_pointer(false)
             .warnings(false)
             .flags(flags.split_whitespace());
