@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Compares the ABI of include/octopus.h with the accepted one: fields, slots, arguments and
 # constants that hosts were built with must keep their types, places and values. Appending is
-# allowed.
+# allowed, and giving a reserved field a name and a meaning in which 0 is what was before.
 #
 #   ci/abi.sh               compares with plugin-tests/abi/octopus.abi
 #   ci/abi.sh --accept      writes the header's ABI as the accepted one
@@ -46,9 +46,10 @@ program() { # header
     echo '__typeof__(octopus_register) *octopus_register__entry;'
     declare -A last=()
     while read -r name field; do
+        last[$name]=$field
+        [[ $field != reserved ]] || continue
         echo "__typeof__(((${name} *)0)->${field}) ${name}__${field};"
         echo "enum ${name}__${field} { ${name}__${field}_is_at = offsetof(${name}, ${field}) } ${name}__${field}_place;"
-        last[$name]=$field
     done < <(fields "$1")
     # Padding at the end is an error: a field that is added there would be within the size of older
     # structs, which don't set it.
@@ -113,6 +114,7 @@ self_test() {
 
     try allowed 'a slot is appended to a table' "$appended"
     try allowed 'a field is appended to a struct' "s/$last_field/\$1    uint64_t more;\n\$2/"
+    try allowed 'a reserved field gets a name' "s/$last_field/    uint32_t more;\n\$2/"
     try allowed 'a table is appended' 's/(    const struct octopus_thread_pool_api \*thread_pool;\n)/$1    const void *more;\n/'
     try allowed 'a constant is appended' 's/(#define OCTOPUS_RESOURCE_LIMIT -18\n)/$1#define OCTOPUS_MORE -19\n/'
 
@@ -173,7 +175,7 @@ TEXT
         self_test
         ;;
     *)
-        sed -n '2,11s/^# \{0,1\}//p' "$0"
+        sed -n '2,12s/^# \{0,1\}//p' "$0"
         exit 2
         ;;
 esac

@@ -113,6 +113,22 @@
 #define OCTOPUS_EVENT_ID_END_OF_TOPIC UINT64_MAX
 
 /**
+ * A record of Octopus: metadata as the topic's serializer wrote it, and data.
+ */
+#define OCTOPUS_RECORD_DIASPORA 0
+
+/**
+ * A record whose value is JSON, which is the metadata, and `serialized_metadata`, too. There is no
+ * data.
+ */
+#define OCTOPUS_RECORD_JSON 1
+
+/**
+ * A record whose value is the data. The metadata is `null`, and `serialized_metadata` is empty.
+ */
+#define OCTOPUS_RECORD_BYTES 2
+
+/**
  * Event id: the event is stored, but its offset is unknown, because the broker's first response
  * was lost.
  */
@@ -2060,9 +2076,10 @@ typedef struct octopus_event_view {
      */
     uint32_t partition;
     /**
-     * Reserved; 0.
+     * The format of the record: one of `OCTOPUS_RECORD_…`. Only a consumer with the option
+     * `records` reads other records than those of `OCTOPUS_RECORD_DIASPORA`.
      */
-    uint32_t reserved;
+    uint32_t record_format;
 } octopus_event_view;
 
 /**

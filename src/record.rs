@@ -10,9 +10,12 @@
 //!
 //! A record whose sizes are both 2^64-1 marks the end of a topic. The built-in serializers write
 //! `[u64 length][JSON text]`.
+//!
+//! A consumer may read records of other formats, too: those that other programs write.
 
 use std::ops::Range;
 
+use crate::config::RecordFormats;
 use crate::json;
 use crate::support::error::{Error, Kind, Result};
 
@@ -124,14 +127,52 @@ impl Record for RawBytes<'_> {
     }
 }
 
-/// The ranges of a record's parts.
+/// The format of one record, and the ranges of its parts.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum RecordLayout {
     EndOfTopic,
-    Event { metadata: Range<usize>, data: Range<usize> },
+    /// The format above.
+    Event {
+        metadata: Range<usize>,
+        data: Range<usize>,
+    },
+    /// All of it is a JSON text.
+    Json,
+    /// All of it is data.
+    Bytes,
 }
 
-/// Finds the parts of a record. The payload may have any content: it is untrusted.
+/// Finds the format and the parts of a record. The payload may have any content: it is untrusted.
+#[inline]
+pub fn layout(payload: &[u8], formats: RecordFormats) -> Result<RecordLayout> {
+    match formats {
+        RecordFormats::Diaspora => decode(payload),
+        others => layout_of_others(payload, others),
+    }
+}
+
+fn layout_of_others(payload: &[u8], formats: RecordFormats) -> Result<RecordLayout> {
+    // A record without a value, for example a tombstone, is no JSON.
+    if formats == RecordFormats::Bytes || payload.is_empty() {
+        return Ok(RecordLayout::Bytes);
+    }
+    let framed = decode(payload);
+    // No JSON text begins with the bytes of an end mark.
+    if matches!(framed, Ok(RecordLayout::EndOfTopic)) || formats == RecordFormats::Auto && framed.is_ok() {
+        return framed;
+    }
+    match check_json(payload) {
+        Ok(()) => Ok(RecordLayout::Json),
+        Err(_) if formats == RecordFormats::Auto => Ok(RecordLayout::Bytes),
+        Err(reason) => Err(malformed(format!("its value is not JSON (records: \"json\"): {reason}"))),
+    }
+}
+
+fn check_json(bytes: &[u8]) -> std::result::Result<(), String> {
+    json::check(json::from_utf8(bytes).map_err(|reason| format!("not UTF-8: {reason}"))?)
+}
+
+/// Finds the parts of a record in the format above.
 pub fn decode(payload: &[u8]) -> Result<RecordLayout> {
     let (Some(metadata_size), Some(data_size)) = (u64_at(payload, 0), u64_at(payload, 8)) else {
         return Err(malformed(format!("it has {} bytes, fewer than the {HEADER} of a header", payload.len())));
@@ -241,5 +282,32 @@ mod tests {
             let serialized = [&(text.len() as u64).to_le_bytes()[..], text].concat();
             assert_eq!(json_within(&serialized).unwrap_err().kind(), Kind::MalformedRecord);
         }
+    }
+
+    #[test]
+    fn format_is_found_by_the_option_and_the_content() {
+        use RecordFormats::{Auto, Bytes, Diaspora, Json};
+        let event = encoded(Metadata::Json("1"), &[b"x"]);
+        let framed = Some(RecordLayout::Event { metadata: 16..25, data: 25..26 });
+        let (json, bytes, end) = (Some(RecordLayout::Json), Some(RecordLayout::Bytes), Some(RecordLayout::EndOfTopic));
+        let text = |size: usize| format!("\"{}\"", "x".repeat(size - 2)).into_bytes();
+        for (payload, expected) in [
+            (event.clone(), [framed.clone(), None, bytes.clone(), framed]),
+            (text(15), [None, json.clone(), bytes.clone(), json.clone()]),
+            (text(16), [None, json.clone(), bytes.clone(), json.clone()]),
+            (text(17), [None, json.clone(), bytes.clone(), json.clone()]),
+            (b" {\"a\": 1}\n".to_vec(), [None, json.clone(), bytes.clone(), json]),
+            (b"NaN".to_vec(), [None, None, bytes.clone(), bytes.clone()]),
+            (b"\"\xff\"".to_vec(), [None, None, bytes.clone(), bytes.clone()]),
+            (Vec::new(), [None, bytes.clone(), bytes.clone(), bytes.clone()]),
+            (vec![0xff; 16], [end.clone(), end.clone(), bytes, end]),
+        ] {
+            let found = [Diaspora, Json, Bytes, Auto].map(|formats| layout(&payload, formats).ok());
+            assert_eq!(found, expected, "{payload:?}");
+        }
+        let reason = layout(b"NaN", Json).unwrap_err();
+        assert!(reason.message().contains("records: \"json\""), "{reason}");
+        // The sizes add up, so that it is an event; that its metadata is empty is found later.
+        assert!(matches!(layout(&[0; 16], Auto), Ok(RecordLayout::Event { .. })));
     }
 }

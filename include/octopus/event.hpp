@@ -37,6 +37,9 @@ public:
     std::uint64_t id() const { return view_.id; }
     /// @return The partition.
     std::uint32_t partition() const { return view_.partition; }
+    /// @return The format of the record: one of OCTOPUS_RECORD_…; another one than
+    /// OCTOPUS_RECORD_DIASPORA only if the consumer has the option `records`.
+    std::uint32_t record_format() const { return view_.record_format; }
     /// @return The timestamp of the producer or the broker, since 1970-01-01 UTC; negative if the
     /// record has none.
     milliseconds timestamp() const { return milliseconds(view_.timestamp_ms); }

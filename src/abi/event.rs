@@ -10,7 +10,7 @@ use super::forked_child::forward;
 use super::guard::{call, refuse};
 use super::handle::{self, handle};
 use super::status::octopus_status;
-use crate::event::{Event, SharedEvent};
+use crate::event::{Event, RecordFormat, SharedEvent};
 
 /// An event that a consumer read.
 ///
@@ -24,6 +24,14 @@ handle!(Event, octopus_event, "event");
 /// Event id: the event marks the end of its topic, and has neither metadata nor data.
 pub const OCTOPUS_EVENT_ID_END_OF_TOPIC: u64 = u64::MAX;
 const _: () = assert!(OCTOPUS_EVENT_ID_END_OF_TOPIC == crate::event::NO_MORE_EVENTS);
+
+/// A record of Octopus: metadata as the topic's serializer wrote it, and data.
+pub const OCTOPUS_RECORD_DIASPORA: u32 = 0;
+/// A record whose value is JSON, which is the metadata, and `serialized_metadata`, too. There is no
+/// data.
+pub const OCTOPUS_RECORD_JSON: u32 = 1;
+/// A record whose value is the data. The metadata is `null`, and `serialized_metadata` is empty.
+pub const OCTOPUS_RECORD_BYTES: u32 = 2;
 
 /// The content of an event.
 ///
@@ -51,8 +59,9 @@ pub struct octopus_event_view {
     pub timestamp_ms: i64,
     /// The partition that the event was read from.
     pub partition: u32,
-    /// Reserved; 0.
-    pub reserved: u32,
+    /// The format of the record: one of `OCTOPUS_RECORD_…`. Only a consumer with the option
+    /// `records` reads other records than those of `OCTOPUS_RECORD_DIASPORA`.
+    pub record_format: u32,
 }
 
 // SAFETY: the type is `#[repr(C)]` and begins with its size; zeros are NULL pointers and numbers.
@@ -133,7 +142,11 @@ unsafe extern "C" fn view(
                 id: event.id(),
                 timestamp_ms: event.timestamp_ms(),
                 partition: event.partition(),
-                reserved: 0,
+                record_format: match event.format() {
+                    RecordFormat::Diaspora => OCTOPUS_RECORD_DIASPORA,
+                    RecordFormat::Json => OCTOPUS_RECORD_JSON,
+                    RecordFormat::Bytes => OCTOPUS_RECORD_BYTES,
+                },
             };
             filled.write(view, "view")
         })

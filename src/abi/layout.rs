@@ -152,7 +152,7 @@ laid_out!(octopus_event_view {
     id: 56,
     timestamp_ms: 64,
     partition: 72,
-    reserved: 76,
+    record_format: 76,
 });
 laid_out!(octopus_processor { function: 0, context: 8, destroy: 16 });
 laid_out!(octopus_completion { function: 0, context: 8, destroy: 16 });

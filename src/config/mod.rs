@@ -6,6 +6,7 @@ mod addresses;
 mod msk;
 mod producer_consumer;
 mod properties;
+mod record_formats;
 mod service;
 mod topic;
 mod value;
@@ -25,6 +26,7 @@ pub use msk::MskSettings;
 pub use producer_consumer::ClientSettings;
 pub(crate) use properties::MASK;
 pub use properties::{Properties, is_secret};
+pub use record_formats::RecordFormats;
 pub use service::ServiceSettings;
 #[cfg(feature = "topic-service")]
 pub use service::{AuthorizationSource, Secret};

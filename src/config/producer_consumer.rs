@@ -2,7 +2,7 @@
 
 use serde_json::Value;
 
-use super::{Properties, parse};
+use super::{Properties, RecordFormats, parse};
 use crate::support::error::{Error, Result, shortened};
 use crate::support::stack;
 
@@ -23,6 +23,8 @@ pub struct ClientSettings {
     pub targets: Vec<u32>,
     /// Of a consumer: whether it stops at records that can't be decoded, instead of skipping them.
     pub stops_at_damage: bool,
+    /// Of a consumer: the format of the records.
+    pub records: RecordFormats,
     /// All keys of the options.
     pub keys: Vec<String>,
 }
@@ -45,6 +47,7 @@ impl ClientSettings {
         };
         let is_dedicated = is_second_of(&options, "client", ["shared", "dedicated"])?;
         let stops_at_damage = is_second_of(&options, "on_damaged", ["skip", "stop"])?;
+        let records = record_formats(&options)?;
         let keys = options.as_object().map(|options| options.keys().cloned().collect()).unwrap_or_default();
         let name = name.to_owned();
         Ok(ClientSettings {
@@ -55,22 +58,39 @@ impl ClientSettings {
             kafka,
             is_dedicated,
             stops_at_damage,
+            records,
             ..ClientSettings::default()
         })
     }
 
     /// Keys that are no options of a producer; a warning is logged for them.
     pub fn unknown_to_producers(&self) -> impl Iterator<Item = &str> {
-        self.keys_except(["kafka", "client"])
+        self.keys_except(&["kafka", "client"])
     }
 
     /// Keys that are no options of a consumer; a warning is logged for them.
     pub fn unknown_to_consumers(&self) -> impl Iterator<Item = &str> {
-        self.keys_except(["kafka", "on_damaged"])
+        self.keys_except(&["kafka", "on_damaged", "records"])
     }
 
-    fn keys_except(&self, known: [&'static str; 2]) -> impl Iterator<Item = &str> {
+    fn keys_except(&self, known: &'static [&'static str]) -> impl Iterator<Item = &str> {
         self.keys.iter().map(String::as_str).filter(move |key| !known.contains(key))
+    }
+}
+
+fn record_formats(options: &Value) -> Result<RecordFormats> {
+    const KEY: &str = "records";
+    let Some(value) = options.get(KEY) else { return Ok(RecordFormats::default()) };
+    match value.as_str() {
+        Some("diaspora") => Ok(RecordFormats::Diaspora),
+        Some("json") => Ok(RecordFormats::Json),
+        Some("bytes") => Ok(RecordFormats::Bytes),
+        Some("auto") => Ok(RecordFormats::Auto),
+        _ => {
+            let given = shortened(value);
+            let expected = format_args!("expected \"diaspora\", \"json\", \"bytes\" or \"auto\", got {given}");
+            Err(Error::configuration(KEY, expected))
+        }
     }
 }
 

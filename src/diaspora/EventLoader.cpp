@@ -49,6 +49,8 @@ diaspora::Event EventLoader::load(octopus::Event event, diaspora::DataView &data
 diaspora::Metadata EventLoader::metadata_of(const octopus::Event &event) const
 {
     const auto bytes = event.serialized_metadata();
+    if (event.record_format() != OCTOPUS_RECORD_DIASPORA)
+        return {read_json(event.metadata().value_or("null"))};
     if (components_->has_default_serializer()) {
         auto json = parse_default(bytes);
         if (!json.is_discarded())

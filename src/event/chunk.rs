@@ -12,8 +12,7 @@ use std::ops::Deref;
 use std::ptr::{self, NonNull};
 use std::sync::Arc;
 
-use super::{Event, RecordParts};
-use crate::components::{Provided, Serializer};
+use super::{Event, RecordParts, RecordReading};
 use crate::kafka::librdkafka::pinned_responses::Pin;
 use crate::kafka::librdkafka::record::{Payload, RawRecord};
 use crate::positions::Positions;
@@ -217,8 +216,8 @@ impl ChunkBuilder {
 
     /// Decodes a record and adds its event. The caller passes the records of
     /// [`for_leading`](Self::for_leading), in order. A malformed record adds nothing.
-    pub fn read(&mut self, record: RawRecord, serializer: &Provided<dyn Serializer>) -> Result<SharedEvent> {
-        let parts = RecordParts::read(record.payload.bytes(), record.offset, serializer)?;
+    pub fn read(&mut self, record: RawRecord, reading: &RecordReading) -> Result<SharedEvent> {
+        let parts = RecordParts::read(record.payload.bytes(), record.offset, reading)?;
         assert!(self.events_left > 0, "the chunk has no capacity for this record");
         // SAFETY: this builder owns the reference of the next event, which keeps the chunk alive.
         let chunk = unsafe { self.chunk.as_ref() };

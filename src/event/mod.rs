@@ -9,6 +9,7 @@ use std::ops::Range;
 use std::ptr::NonNull;
 
 use crate::components::{Provided, Serializer};
+use crate::config::RecordFormats;
 use crate::json;
 use crate::kafka::librdkafka::message::Message;
 use crate::positions::{Assignment, Positions};
@@ -41,8 +42,24 @@ unsafe impl Send for Event {}
 // SAFETY: as for `Send`.
 unsafe impl Sync for Event {}
 
+/// The format of an event's record.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum RecordFormat {
+    Diaspora,
+    Json,
+    Bytes,
+}
+
+/// How a consumer reads records.
+pub struct RecordReading<'a> {
+    pub formats: RecordFormats,
+    /// Of the topic.
+    pub serializer: &'a Provided<dyn Serializer>,
+}
+
 /// Where the parts of an event are in its record's bytes.
 struct RecordParts {
+    format: RecordFormat,
     serialized: Range<usize>,
     json: MetadataText,
     data: Range<usize>,
@@ -55,6 +72,8 @@ enum MetadataText {
     Within(Range<usize>),
     /// A serializer of the host returned the text.
     Owned(Box<str>),
+    /// The record has data only.
+    Null,
     /// The topic's serializer is missing.
     Unknown,
 }
@@ -78,12 +97,17 @@ impl Event {
     /// The metadata as JSON; `None` if the topic's serializer is missing.
     pub fn metadata(&self) -> Option<&str> {
         match &self.parts.json {
-            // SAFETY: `MetadataText::read` checked that this range is UTF-8, and the bytes do not
+            // SAFETY: `RecordParts::read` checked that this range is UTF-8, and the bytes do not
             // change.
             MetadataText::Within(range) => Some(unsafe { std::str::from_utf8_unchecked(&self.bytes()[range.clone()]) }),
             MetadataText::Owned(text) => Some(text),
+            MetadataText::Null => Some("null"),
             MetadataText::Unknown => None,
         }
+    }
+
+    pub fn format(&self) -> RecordFormat {
+        self.parts.format
     }
 
     /// The serialized metadata.
@@ -131,16 +155,21 @@ impl Event {
 }
 
 impl RecordParts {
-    fn read(bytes: &[u8], offset: u64, serializer: &Provided<dyn Serializer>) -> Result<Self> {
-        Ok(match record::decode(bytes)? {
+    fn read(bytes: &[u8], offset: u64, reading: &RecordReading) -> Result<Self> {
+        let all = 0..bytes.len();
+        let (format, serialized, json, data) = match record::layout(bytes, reading.formats)? {
             RecordLayout::EndOfTopic => {
-                RecordParts { serialized: 0..0, json: MetadataText::Unknown, data: 0..0, id: NO_MORE_EVENTS }
+                let (format, json) = (RecordFormat::Diaspora, MetadataText::Unknown);
+                return Ok(RecordParts { format, serialized: 0..0, json, data: 0..0, id: NO_MORE_EVENTS });
             }
             RecordLayout::Event { metadata, data } => {
-                let json = MetadataText::read(bytes, metadata.clone(), serializer)?;
-                RecordParts { serialized: metadata, json, data, id: offset }
+                let json = MetadataText::read(bytes, metadata.clone(), reading.serializer)?;
+                (RecordFormat::Diaspora, metadata, json, data)
             }
-        })
+            RecordLayout::Json => (RecordFormat::Json, all.clone(), MetadataText::Within(all), 0..0),
+            RecordLayout::Bytes => (RecordFormat::Bytes, 0..0, MetadataText::Null, all),
+        };
+        Ok(RecordParts { format, serialized, json, data, id: offset })
     }
 }
 

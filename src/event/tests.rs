@@ -5,8 +5,9 @@ use std::collections::HashSet;
 use std::sync::Arc;
 use std::thread;
 
-use super::{ChunkBuilder, SharedEvent};
-use crate::components::{Provided, Serializer};
+use super::{ChunkBuilder, RecordReading, SharedEvent};
+use crate::components::Provided;
+use crate::config::RecordFormats;
 use crate::kafka::librdkafka::record::{Payload, RawRecord};
 use crate::positions::{DeliveryOrder, Positions};
 use crate::record::{EventRecord, Metadata, Record as _};
@@ -26,7 +27,7 @@ fn positions() -> Arc<Positions> {
 }
 
 fn read_all(payloads: &[Vec<u8>], positions: &Arc<Positions>) -> Vec<Result<SharedEvent>> {
-    let serializer: Provided<dyn Serializer> = Provided::BuiltIn;
+    let reading = RecordReading { formats: RecordFormats::Diaspora, serializer: &Provided::BuiltIn };
     let records = payloads.iter().enumerate().map(|(offset, payload)| {
         let mut guard = positions.lock();
         if guard.next(0) > Some(offset as u64) {
@@ -39,7 +40,7 @@ fn read_all(payloads: &[Vec<u8>], positions: &Arc<Positions>) -> Vec<Result<Shar
     let mut rest = records.collect::<Vec<_>>().into_iter();
     let mut read = Vec::new();
     while let Some(mut chunk) = ChunkBuilder::for_leading(rest.as_slice(), positions) {
-        read.extend(rest.by_ref().take(chunk.remaining()).map(|record| chunk.read(record, &serializer)));
+        read.extend(rest.by_ref().take(chunk.remaining()).map(|record| chunk.read(record, &reading)));
     }
     read
 }

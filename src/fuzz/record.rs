@@ -5,7 +5,8 @@ use std::sync::Arc;
 
 use super::input::Input;
 use crate::components::{Provided, Serializer};
-use crate::event::{ChunkBuilder, NO_MORE_EVENTS};
+use crate::config::RecordFormats;
+use crate::event::{ChunkBuilder, NO_MORE_EVENTS, RecordFormat, RecordReading};
 use crate::json;
 use crate::kafka::librdkafka::record::{Payload, RawRecord};
 use crate::positions::{DeliveryOrder, Positions};
@@ -64,7 +65,9 @@ fn read(payload: &[u8]) {
         Provided::Missing(Error::new(Kind::Component, "it is missing")),
     ];
     for serializer in &serializers {
-        read_as_event(payload, serializer);
+        for formats in [RecordFormats::Diaspora, RecordFormats::Json, RecordFormats::Bytes, RecordFormats::Auto] {
+            read_as_event(payload, &RecordReading { formats, serializer });
+        }
     }
 }
 
@@ -98,7 +101,7 @@ impl Serializer for Echo {
     }
 }
 
-fn read_as_event(payload: &[u8], serializer: &Provided<dyn Serializer>) {
+fn read_as_event(payload: &[u8], reading: &RecordReading) {
     let positions = Arc::new(Positions::default());
     positions.assign(0, 1, None, None);
     let DeliveryOrder::InOrder(assignment) = positions.lock().deliver(0, 7) else {
@@ -106,14 +109,17 @@ fn read_as_event(payload: &[u8], serializer: &Provided<dyn Serializer>) {
     };
     let raw = RawRecord { payload: Payload::Given(payload), partition: 0, offset: 7, timestamp_ms: -1, assignment };
     let mut chunk = ChunkBuilder::for_leading(std::slice::from_ref(&raw), &positions).expect("a chunk for one record");
-    match chunk.read(raw, serializer) {
+    match chunk.read(raw, reading) {
         Ok(event) => {
             assert_eq!(event.is_end_of_topic(), event.id() == NO_MORE_EVENTS);
             if event.is_end_of_topic() {
                 assert!(event.metadata().is_none() && event.data().is_empty());
             } else {
-                assert_eq!(HEADER + event.serialized_metadata().len() + event.data().len(), payload.len());
-                let has_text = !matches!(serializer, Provided::Missing(_));
+                let (is_framed, formats) = (event.format() == RecordFormat::Diaspora, reading.formats);
+                assert!(!is_framed || matches!(formats, RecordFormats::Diaspora | RecordFormats::Auto));
+                let header = if is_framed { HEADER } else { 0 };
+                assert_eq!(header + event.serialized_metadata().len() + event.data().len(), payload.len());
+                let has_text = !is_framed || !matches!(reading.serializer, Provided::Missing(_));
                 assert_eq!(event.metadata().is_some(), has_text);
                 json::check(event.metadata().unwrap_or("{}")).expect("the metadata of an event is JSON");
             }

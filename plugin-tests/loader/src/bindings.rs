@@ -25,6 +25,13 @@ pub const OCTOPUS_PERSISTED_NO: i32 = 0;
 pub const OCTOPUS_PERSISTED_POSSIBLY: i32 = 1;
 /// Event id: the event marks the end of its topic, and has neither metadata nor data.
 pub const OCTOPUS_EVENT_ID_END_OF_TOPIC: u64 = 18446744073709551615;
+/// A record of Octopus: metadata as the topic's serializer wrote it, and data.
+pub const OCTOPUS_RECORD_DIASPORA: i32 = 0;
+/// A record whose value is JSON, which is the metadata, and `serialized_metadata`, too. There is no
+/// data.
+pub const OCTOPUS_RECORD_JSON: i32 = 1;
+/// A record whose value is the data. The metadata is `null`, and `serialized_metadata` is empty.
+pub const OCTOPUS_RECORD_BYTES: i32 = 2;
 /// Event id: the event is stored, but its offset is unknown, because the broker's first response
 /// was lost.
 pub const OCTOPUS_EVENT_ID_UNKNOWN: u64 = 18446744073709551614;
@@ -2105,8 +2112,9 @@ pub struct octopus_event_view {
     pub timestamp_ms: i64,
     /// The partition that the event was read from.
     pub partition: u32,
-    /// Reserved; 0.
-    pub reserved: u32,
+    /// The format of the record: one of `OCTOPUS_RECORD_…`. Only a consumer with the option
+    /// `records` reads other records than those of `OCTOPUS_RECORD_DIASPORA`.
+    pub record_format: u32,
 }
 #[allow(clippy::unnecessary_operation, clippy::identity_op)]
 const _: () = {
@@ -2122,7 +2130,8 @@ const _: () = {
         [::core::mem::offset_of!(octopus_event_view, timestamp_ms) - 64usize];
     ["Offset of field: octopus_event_view::partition"]
         [::core::mem::offset_of!(octopus_event_view, partition) - 72usize];
-    ["Offset of field: octopus_event_view::reserved"][::core::mem::offset_of!(octopus_event_view, reserved) - 76usize];
+    ["Offset of field: octopus_event_view::record_format"]
+        [::core::mem::offset_of!(octopus_event_view, record_format) - 76usize];
 };
 /// Functions of events.
 ///

@@ -27,6 +27,19 @@ unsafe impl Send for Event {}
 // SAFETY: as for `Send`.
 unsafe impl Sync for Event {}
 
+/// The format of a record.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum RecordFormat {
+    /// Octopus' own.
+    Diaspora,
+    /// The value is JSON, which is the metadata.
+    Json,
+    /// The value is the data.
+    Bytes,
+    /// Another one, of a later version of the library.
+    Other(u32),
+}
+
 impl Event {
     pub(crate) fn new(handle: Handle<octopus_event>) -> Result<Self> {
         let mut view = octopus_event_view {
@@ -37,7 +50,7 @@ impl Event {
             id: 0,
             timestamp_ms: -1,
             partition: 0,
-            reserved: 0,
+            record_format: 0,
         };
         // SAFETY: `handle` is live (owned), and `view` is writable for the `size` that it names.
         unsafe { call!(handle, event.view(&mut view)) }?;
@@ -76,6 +89,17 @@ impl Event {
         let octopus_bytes { data, size } = self.view.data;
         // SAFETY: the bytes live as long as `self.handle`, hence as long as `self`.
         unsafe { read_bytes(data, size) }
+    }
+
+    /// The format of the event's record: [`RecordFormat::Diaspora`], unless the consumer has the
+    /// option `records`.
+    pub fn record_format(&self) -> RecordFormat {
+        match i32::try_from(self.view.record_format) {
+            Ok(OCTOPUS_RECORD_DIASPORA) => RecordFormat::Diaspora,
+            Ok(OCTOPUS_RECORD_JSON) => RecordFormat::Json,
+            Ok(OCTOPUS_RECORD_BYTES) => RecordFormat::Bytes,
+            _ => RecordFormat::Other(self.view.record_format),
+        }
     }
 
     /// The partition of the event.

@@ -15,6 +15,12 @@ pub use stand_ins::types;
 
 pub use stand_ins::{components, json};
 
+#[path = "../../../src/config"]
+pub mod config {
+    mod record_formats;
+    pub use record_formats::RecordFormats;
+}
+
 #[path = "../../../src/client"]
 pub mod client {
     pub mod consumer {

@@ -16,6 +16,9 @@ OCTOPUS_PROCESS_STOP = 1
 OCTOPUS_PERSISTED_NO = 0
 OCTOPUS_PERSISTED_POSSIBLY = 1
 OCTOPUS_EVENT_ID_END_OF_TOPIC = 0xFFFF_FFFF_FFFF_FFFF
+OCTOPUS_RECORD_DIASPORA = 0
+OCTOPUS_RECORD_JSON = 1
+OCTOPUS_RECORD_BYTES = 2
 OCTOPUS_EVENT_ID_UNKNOWN = 0xFFFF_FFFF_FFFF_FFFF - 1
 OCTOPUS_LOG_ERROR = 1
 OCTOPUS_LOG_WARNING = 2
@@ -358,7 +361,7 @@ class octopus_event_view(Structure):
         ("id", c_uint64),
         ("timestamp_ms", c_int64),
         ("partition", c_uint32),
-        ("reserved", c_uint32),
+        ("record_format", c_uint32),
     ]
 
 

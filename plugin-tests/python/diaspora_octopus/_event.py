@@ -13,6 +13,11 @@ from ._owner import Owner
 
 __all__ = ["Event"]
 
+RECORD_FORMATS = {
+    abi.OCTOPUS_RECORD_DIASPORA: "diaspora",
+    abi.OCTOPUS_RECORD_JSON: "json",
+    abi.OCTOPUS_RECORD_BYTES: "bytes",
+}
 NOT_PARSED: Any = object()
 VIEW_SIZE = ctypes.sizeof(abi.octopus_event_view)
 
@@ -65,6 +70,12 @@ class Event(Owner):
         """The data: a read-only view of the library's memory, not a copy. The view, its slices and
         what is made from them, such as `numpy.frombuffer(event.data)`, keep the event."""
         return view_of(self._content().data, self)
+
+    @property
+    def record_format(self) -> str:
+        """The format of the record: `"diaspora"`; or `"json"`, whose value is the metadata, or
+        `"bytes"`, whose value is the data, if the consumer has the option `records`."""
+        return RECORD_FORMATS.get(self._content().record_format, "unknown")
 
     @property
     def partition(self) -> int:

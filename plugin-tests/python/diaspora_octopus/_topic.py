@@ -97,6 +97,7 @@ class Topic(ReleasedAtExit):
         targets: Optional[Sequence[int]] = None,
         kafka: Optional[Mapping[str, Any]] = None,
         on_damaged: Optional[str] = None,
+        records: Optional[str] = None,
         batch_size: int = 0,
         max_batches: int = 0,
     ) -> Consumer:
@@ -109,6 +110,9 @@ class Topic(ReleasedAtExit):
         - `kafka` has librdkafka's properties, such as `{"session.timeout.ms": 10000}`; they
           override the driver's.
         - `on_damaged` is `"skip"` (the default) or `"stop"`, for records that can't be decoded.
+        - `records` is the format of the records: `"diaspora"` (the default); `"json"` or `"bytes"`
+          for those of other programs, whose value becomes the metadata or the data; or `"auto"`,
+          each by its content.
         - `batch_size` and `max_batches` say how many events to prefetch; 0 for no preference.
 
         docs/reference/configuration.md describes the options. Raises an `Error` with
@@ -118,7 +122,7 @@ class Topic(ReleasedAtExit):
         optional_mapping("consumer", kafka=kafka)
         args = abi.octopus_consumer_args(ctypes.sizeof(abi.octopus_consumer_args))
         args.name = name_text = text(name)
-        args.options = options_text = json_text(dict(given(kafka=kafka, on_damaged=on_damaged)))
+        args.options = options_text = json_text(dict(given(kafka=kafka, on_damaged=on_damaged, records=records)))
         args.owner = (name_text, options_text)
         args.batch_size = integer("consumer", "batch_size", batch_size)
         args.max_batches = integer("consumer", "max_batches", max_batches)

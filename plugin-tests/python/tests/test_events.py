@@ -26,6 +26,25 @@ class Events(unittest.TestCase):
             self.assertAlmostEqual(event.timestamp_ms / 1000, __import__("time").time(), delta=600)
             self.assertEqual(repr(event), "<Event of partition 2, offset 0>")
 
+    def test_records_are_read_as_the_consumer_says(self):
+        topic = new_topic()
+        with topic.producer() as producer:
+            producer.push({"a": 1}, b"data").wait(TIMEOUT)
+        for records, expected in (
+            (None, ({"a": 1}, b"data", "diaspora")),
+            ("auto", ({"a": 1}, b"data", "diaspora")),
+            ("bytes", (None, (15).to_bytes(8, "little") + (4).to_bytes(8, "little") + (7).to_bytes(8, "little") + b'{"a":1}data', "bytes")),
+        ):
+            with topic.consumer(new_name("reader"), records=records) as consumer:
+                event = consumer.pull(TIMEOUT)
+                self.assertEqual((event.metadata, bytes(event.data), event.record_format), expected)
+        with topic.consumer(new_name("reader"), records="json") as consumer, self.assertRaises(octopus.Error) as caught:
+            consumer.pull(TIMEOUT)
+        self.assertEqual(caught.exception.status, Status.MALFORMED_RECORD)
+        with self.assertRaises(octopus.Error) as caught:
+            topic.consumer(new_name("reader"), records="avro")
+        self.assertIn("records", str(caught.exception))
+
     def test_metadata_is_any_json_value(self):
         values = [None, True, 7, -1.5, "text ü\U0001f419", [1, [2]], {}, {"a": {"b": None}}, 2**60]
         topic = new_topic()

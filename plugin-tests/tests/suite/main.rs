@@ -24,6 +24,7 @@ mod limits;
 mod loading;
 mod mock_service;
 mod msk;
+mod other_records;
 mod pools;
 mod positions;
 mod preparations;

@@ -119,7 +119,7 @@ impl Drop for Service {
 }
 
 /// The Python interpreter that has the SDK.
-fn python() -> &'static str {
+pub fn python() -> &'static str {
     static FOUND: LazyLock<String> = LazyLock::new(|| {
         let script = concat!(env!("CARGO_MANIFEST_DIR"), "/../ci/python.sh");
         // A build with a sanitizer does not install the packages again.

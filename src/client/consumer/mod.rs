@@ -44,7 +44,7 @@ impl Consumer {
         }
         check_targets(&mut settings.targets, topic.partition_count())?;
         let records = KafkaConsumer::open(&topic.context().connection, topic.kafka_name(), &settings)?;
-        let reader = Reader::new(topic, records);
+        let reader = Reader::new(topic, records, settings.records);
         Ok(Consumer {
             poison: Poison::default(),
             reader: Arc::new(reader),

@@ -10,8 +10,9 @@ use parking_lot::Mutex;
 
 use super::returned_events::ReturnedEvents;
 use crate::client::topic::Topic;
+use crate::config::RecordFormats;
 use crate::delivery::pull::{EventSource, ResolvePull};
-use crate::event::{ChunkBuilder, SharedEvent};
+use crate::event::{ChunkBuilder, RecordReading, SharedEvent};
 use crate::kafka::KafkaConsumer;
 use crate::kafka::librdkafka::record::RawRecord;
 use crate::support::callbacks::{self, Completion};
@@ -27,6 +28,7 @@ const MAX_READ_TOGETHER: usize = 64;
 pub struct Reader {
     pub(super) topic: Arc<Topic>,
     pub(super) records: KafkaConsumer,
+    formats: RecordFormats,
     pub(super) returned: ReturnedEvents,
     /// Pulls with a completion, which no thread of the host waits for.
     pending: Mutex<PendingPulls>,
@@ -40,8 +42,8 @@ struct PendingPulls {
 }
 
 impl Reader {
-    pub(super) fn new(topic: Arc<Topic>, records: KafkaConsumer) -> Self {
-        Reader { topic, records, returned: ReturnedEvents::default(), pending: Mutex::default() }
+    pub(super) fn new(topic: Arc<Topic>, records: KafkaConsumer, formats: RecordFormats) -> Self {
+        Reader { topic, records, formats, returned: ReturnedEvents::default(), pending: Mutex::default() }
     }
 
     /// As [`next`](Self::next), but also returns `TimedOut` when `stop` is set and
@@ -78,7 +80,8 @@ impl Reader {
     /// Adds a record's event to the chunk. A malformed record adds nothing.
     fn read_into(&self, chunk: &mut ChunkBuilder, record: RawRecord) -> Result<SharedEvent> {
         let (partition, offset) = (record.partition, record.offset);
-        chunk.read(record, &self.topic.parts().serializer).map_err(|error| {
+        let reading = RecordReading { formats: self.formats, serializer: &self.topic.parts().serializer };
+        chunk.read(record, &reading).map_err(|error| {
             error.context(format_args!(
                 "reading topic {:?}: the record at offset {offset} of partition {partition}",
                 self.topic.name()

@@ -3,7 +3,8 @@
 use std::sync::Arc;
 
 use octopus_models::components::Provided;
-use octopus_models::event::{ChunkBuilder, SharedEvent};
+use octopus_models::config::RecordFormats;
+use octopus_models::event::{ChunkBuilder, RecordReading, SharedEvent};
 use octopus_models::kafka::librdkafka::message::Message;
 use octopus_models::kafka::librdkafka::pinned_responses::PinnedResponses;
 use octopus_models::kafka::librdkafka::record::{Fetched, Payload, RawRecord};
@@ -23,7 +24,8 @@ pub fn events(positions: &Arc<Positions>, partition: u32, count: u8) -> Vec<Shar
     let records: Vec<_> = (0..count).map(|_| record(positions, partition)).collect();
     let mut chunk = ChunkBuilder::for_leading(&records, positions).expect("there are records");
     assert_eq!(chunk.remaining(), records.len());
-    records.into_iter().map(|record| chunk.read(record, &Provided::BuiltIn).unwrap()).collect()
+    let reading = RecordReading { formats: RecordFormats::Diaspora, serializer: &Provided::BuiltIn };
+    records.into_iter().map(|record| chunk.read(record, &reading).unwrap()).collect()
 }
 
 fn record(positions: &Positions, partition: u32) -> RawRecord<'static> {
