@@ -3,7 +3,8 @@
 # script of .ci/run.
 #
 #   ci/test.sh                  runs all checks, also in a fresh clone
-#   ci/test.sh --quick          leaves out the fault matrix, the release build, the sanitizers and checks that need them
+#   ci/test.sh --quick          leaves out the fault matrix, the release build, the sanitizers and what needs them, and
+#                               tests with faults and with many processes: about five minutes when built
 #   ci/test.sh --without-java   runs what needs no real Kafka: about four minutes when built
 #   ci/test.sh --install ...    installs missing Debian packages first, as root; so does CI (the variable CI)
 #
@@ -20,7 +21,7 @@ for argument; do
         --quick | --without-java) extent=${argument#--} ;;
         --install) install=true ;;
         *)
-            sed -n '2,11s/^# \{0,1\}//p' "$0"
+            sed -n '2,12s/^# \{0,1\}//p' "$0"
             exit 2
             ;;
     esac
@@ -74,6 +75,16 @@ without_kafka=(
     pools::task_can pools::task_with pools::tasks_run resource_limits::an_embedded services::embedded services::invalid
     services::library services::unreachable services::waiting topic_lifecycle::embedded topic_service_identity::invalid
 )
+
+# Modules of the suite that --quick leaves out: they compile programs, start brokers of their own,
+# or wait for timeouts.
+slow=(
+    addresses:: authorization:: corrupted_responses:: damaged_data:: examples:: fetch_failures:: forked_children::
+    header::cpp hosts:: in_flight_limit:: limits:: loading:: msk:: positions:: process_exit:: recreated_topics::
+    resource_limits:: sasl:: secured:: shared_clients:: slots_exercised::
+)
+# Modules of the Python tests that --quick runs; the others start programs, too.
+quick_python=(test_abi test_arguments test_asyncio test_errors test_events test_pulls)
 
 missing_packages() {
     local entry
@@ -239,7 +250,15 @@ cargo build --workspace --all-targets --locked
 rm -rf "$built/tmp/logs"
 mkdir -p "$built/tmp/logs"
 # The tests mostly wait, so more threads than cores are used.
-cargo test --workspace --locked -- --test-threads=4 2>&1 | tee "$built/tmp/logs/output.log"
+if [[ $extent == full ]]; then
+    cargo test --workspace --locked -- --test-threads=4 2>&1 | tee "$built/tmp/logs/output.log"
+else
+    mapfile -t skipped < <(printf -- '--skip\n%s\n' "${slow[@]}")
+    mapfile -t selected < <(printf -- '-k\n%s\n' "${quick_python[@]}")
+    python_tests+=("${selected[@]}")
+    cargo test --workspace --lib --bins --locked 2>&1 | tee "$built/tmp/logs/output.log"
+    cargo test --workspace --test suite --locked -- --test-threads=6 "${skipped[@]}" 2>&1 | tee -a "$built/tmp/logs/output.log"
+fi
 finish
 
 begin 'the Python package on a real Kafka'
