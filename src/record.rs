@@ -127,43 +127,47 @@ impl Record for RawBytes<'_> {
     }
 }
 
-/// The format of one record, and the ranges of its parts.
+/// The ranges of a record's parts.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum RecordLayout {
     EndOfTopic,
+    Event { metadata: Range<usize>, data: Range<usize> },
+}
+
+/// The format of a record.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum AnyLayout {
     /// The format above.
-    Event {
-        metadata: Range<usize>,
-        data: Range<usize>,
-    },
+    Diaspora(RecordLayout),
     /// All of it is a JSON text.
     Json,
     /// All of it is data.
     Bytes,
 }
 
-/// Finds the format and the parts of a record. The payload may have any content: it is untrusted.
-#[inline]
-pub fn layout(payload: &[u8], formats: RecordFormats) -> Result<RecordLayout> {
-    match formats {
-        RecordFormats::Diaspora => decode(payload),
-        others => layout_of_others(payload, others),
-    }
-}
-
-fn layout_of_others(payload: &[u8], formats: RecordFormats) -> Result<RecordLayout> {
-    // A record without a value, for example a tombstone, is no JSON.
-    if formats == RecordFormats::Bytes || payload.is_empty() {
-        return Ok(RecordLayout::Bytes);
-    }
+/// Finds the format of a record. The payload may have any content: it is untrusted.
+#[cold]
+pub fn layout(payload: &[u8], formats: RecordFormats) -> Result<AnyLayout> {
     let framed = decode(payload);
-    // No JSON text begins with the bytes of an end mark.
-    if matches!(framed, Ok(RecordLayout::EndOfTopic)) || formats == RecordFormats::Auto && framed.is_ok() {
-        return framed;
+    match formats {
+        RecordFormats::Diaspora => return framed.map(AnyLayout::Diaspora),
+        RecordFormats::Bytes => return Ok(AnyLayout::Bytes),
+        RecordFormats::Json | RecordFormats::Auto => {}
+    }
+    // A record without a value, for example a tombstone, is no JSON.
+    if payload.is_empty() {
+        return Ok(AnyLayout::Bytes);
+    }
+    match framed {
+        // No JSON text begins with the bytes of an end mark.
+        Ok(framed) if framed == RecordLayout::EndOfTopic || formats == RecordFormats::Auto => {
+            return Ok(AnyLayout::Diaspora(framed));
+        }
+        _ => {}
     }
     match check_json(payload) {
-        Ok(()) => Ok(RecordLayout::Json),
-        Err(_) if formats == RecordFormats::Auto => Ok(RecordLayout::Bytes),
+        Ok(()) => Ok(AnyLayout::Json),
+        Err(_) if formats == RecordFormats::Auto => Ok(AnyLayout::Bytes),
         Err(reason) => Err(malformed(format!("its value is not JSON (records: \"json\"): {reason}"))),
     }
 }
@@ -172,7 +176,9 @@ fn check_json(bytes: &[u8]) -> std::result::Result<(), String> {
     json::check(json::from_utf8(bytes).map_err(|reason| format!("not UTF-8: {reason}"))?)
 }
 
-/// Finds the parts of a record in the format above.
+/// Finds the parts of a record in the format above. The payload is untrusted.
+// Each event is decoded once, and a call costs as much as the function does.
+#[inline(always)]
 pub fn decode(payload: &[u8]) -> Result<RecordLayout> {
     let (Some(metadata_size), Some(data_size)) = (u64_at(payload, 0), u64_at(payload, 8)) else {
         return Err(malformed(format!("it has {} bytes, fewer than the {HEADER} of a header", payload.len())));
@@ -288,8 +294,9 @@ mod tests {
     fn format_is_found_by_the_option_and_the_content() {
         use RecordFormats::{Auto, Bytes, Diaspora, Json};
         let event = encoded(Metadata::Json("1"), &[b"x"]);
-        let framed = Some(RecordLayout::Event { metadata: 16..25, data: 25..26 });
-        let (json, bytes, end) = (Some(RecordLayout::Json), Some(RecordLayout::Bytes), Some(RecordLayout::EndOfTopic));
+        let framed = Some(AnyLayout::Diaspora(RecordLayout::Event { metadata: 16..25, data: 25..26 }));
+        let end = Some(AnyLayout::Diaspora(RecordLayout::EndOfTopic));
+        let (json, bytes) = (Some(AnyLayout::Json), Some(AnyLayout::Bytes));
         let text = |size: usize| format!("\"{}\"", "x".repeat(size - 2)).into_bytes();
         for (payload, expected) in [
             (event.clone(), [framed.clone(), None, bytes.clone(), framed]),
@@ -308,6 +315,6 @@ mod tests {
         let reason = layout(b"NaN", Json).unwrap_err();
         assert!(reason.message().contains("records: \"json\""), "{reason}");
         // The sizes add up, so that it is an event; that its metadata is empty is found later.
-        assert!(matches!(layout(&[0; 16], Auto), Ok(RecordLayout::Event { .. })));
+        assert!(matches!(layout(&[0; 16], Auto), Ok(AnyLayout::Diaspora(RecordLayout::Event { .. }))));
     }
 }

@@ -13,7 +13,7 @@ use crate::config::RecordFormats;
 use crate::json;
 use crate::kafka::librdkafka::message::Message;
 use crate::positions::{Assignment, Positions};
-use crate::record::{self, LENGTH_PREFIX, RecordLayout};
+use crate::record::{self, AnyLayout, HEADER, LENGTH_PREFIX, RecordLayout};
 use crate::support::error::{Error, Kind, Result};
 use crate::support::poison::Poison;
 use chunk::Chunk;
@@ -59,7 +59,8 @@ pub struct RecordReading<'a> {
 
 /// Where the parts of an event are in its record's bytes.
 struct RecordParts {
-    format: RecordFormat,
+    /// Where the serialized metadata is. It also shows the format of the record: only in the format
+    /// of Octopus is something in front of it, and with data only it is empty.
     serialized: Range<usize>,
     json: MetadataText,
     data: Range<usize>,
@@ -72,8 +73,6 @@ enum MetadataText {
     Within(Range<usize>),
     /// A serializer of the host returned the text.
     Owned(Box<str>),
-    /// The record has data only.
-    Null,
     /// The topic's serializer is missing.
     Unknown,
 }
@@ -97,17 +96,22 @@ impl Event {
     /// The metadata as JSON; `None` if the topic's serializer is missing.
     pub fn metadata(&self) -> Option<&str> {
         match &self.parts.json {
-            // SAFETY: `RecordParts::read` checked that this range is UTF-8, and the bytes do not
-            // change.
+            // SAFETY: `RecordParts` has only ranges that were checked to be UTF-8, and the bytes do
+            // not change.
             MetadataText::Within(range) => Some(unsafe { std::str::from_utf8_unchecked(&self.bytes()[range.clone()]) }),
             MetadataText::Owned(text) => Some(text),
-            MetadataText::Null => Some("null"),
-            MetadataText::Unknown => None,
+            MetadataText::Unknown => (self.format() == RecordFormat::Bytes).then_some("null"),
         }
     }
 
     pub fn format(&self) -> RecordFormat {
-        self.parts.format
+        if self.parts.serialized.start == HEADER || self.is_end_of_topic() {
+            RecordFormat::Diaspora
+        } else if self.parts.serialized.is_empty() {
+            RecordFormat::Bytes
+        } else {
+            RecordFormat::Json
+        }
     }
 
     /// The serialized metadata.
@@ -156,20 +160,32 @@ impl Event {
 
 impl RecordParts {
     fn read(bytes: &[u8], offset: u64, reading: &RecordReading) -> Result<Self> {
-        let all = 0..bytes.len();
-        let (format, serialized, json, data) = match record::layout(bytes, reading.formats)? {
+        let layout = match reading.formats {
+            RecordFormats::Diaspora => record::decode(bytes)?,
+            formats => match record::layout(bytes, formats)? {
+                AnyLayout::Diaspora(layout) => layout,
+                AnyLayout::Json => return Ok(RecordParts::of_json(bytes.len(), offset)),
+                AnyLayout::Bytes => return Ok(RecordParts::of_bytes(bytes.len(), offset)),
+            },
+        };
+        Ok(match layout {
             RecordLayout::EndOfTopic => {
-                let (format, json) = (RecordFormat::Diaspora, MetadataText::Unknown);
-                return Ok(RecordParts { format, serialized: 0..0, json, data: 0..0, id: NO_MORE_EVENTS });
+                RecordParts { serialized: 0..0, json: MetadataText::Unknown, data: 0..0, id: NO_MORE_EVENTS }
             }
             RecordLayout::Event { metadata, data } => {
                 let json = MetadataText::read(bytes, metadata.clone(), reading.serializer)?;
-                (RecordFormat::Diaspora, metadata, json, data)
+                RecordParts { serialized: metadata, json, data, id: offset }
             }
-            RecordLayout::Json => (RecordFormat::Json, all.clone(), MetadataText::Within(all), 0..0),
-            RecordLayout::Bytes => (RecordFormat::Bytes, 0..0, MetadataText::Null, all),
-        };
-        Ok(RecordParts { format, serialized, json, data, id: offset })
+        })
+    }
+
+    /// Of a record that was checked to be JSON.
+    fn of_json(size: usize, offset: u64) -> Self {
+        RecordParts { serialized: 0..size, json: MetadataText::Within(0..size), data: 0..0, id: offset }
+    }
+
+    fn of_bytes(size: usize, offset: u64) -> Self {
+        RecordParts { serialized: 0..0, json: MetadataText::Unknown, data: 0..size, id: offset }
     }
 }
 
