@@ -17,7 +17,8 @@ const OPTIONS: Options = Options {
 
 /// A server for one connection: its address, and what it has received when the client has sent as
 /// many bytes as `ending` has at its end.
-fn server(ending: &'static str, response: &'static str) -> (String, Receiver<String>) {
+fn server(ending: &'static str, response: impl Into<String>) -> (String, Receiver<String>) {
+    let response = response.into();
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let address = listener.local_addr().unwrap().to_string();
     let (sender, received) = channel();
@@ -94,7 +95,7 @@ fn response_has_the_headers_of_the_last_one() {
 
 #[test]
 fn response_beyond_the_limit_is_an_error() {
-    let text: &'static str = format!("HTTP/1.1 200 OK\r\n\r\n{}", "x".repeat(1_001)).leak();
+    let text = format!("HTTP/1.1 200 OK\r\n\r\n{}", "x".repeat(1_001));
     let (address, _received) = server("\r\n\r\n", text);
     let error = error_of(&get(&format!("http://{address}/")), &OPTIONS);
     assert!(error.message().contains("larger than 1000 bytes") && !error.is_retriable(), "{error}");
