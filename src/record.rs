@@ -148,9 +148,8 @@ pub enum AnyLayout {
 /// Finds the format of a record. The payload may have any content: it is untrusted.
 #[cold]
 pub fn layout(payload: &[u8], formats: RecordFormats) -> Result<AnyLayout> {
-    let framed = decode(payload);
     match formats {
-        RecordFormats::Diaspora => return framed.map(AnyLayout::Diaspora),
+        RecordFormats::Diaspora => return decode(payload).map(AnyLayout::Diaspora),
         RecordFormats::Bytes => return Ok(AnyLayout::Bytes),
         RecordFormats::Json | RecordFormats::Auto => {}
     }
@@ -158,7 +157,7 @@ pub fn layout(payload: &[u8], formats: RecordFormats) -> Result<AnyLayout> {
     if payload.is_empty() {
         return Ok(AnyLayout::Bytes);
     }
-    match framed {
+    match decode(payload) {
         // No JSON text begins with the bytes of an end mark.
         Ok(framed) if framed == RecordLayout::EndOfTopic || formats == RecordFormats::Auto => {
             return Ok(AnyLayout::Diaspora(framed));
