@@ -326,7 +326,7 @@ if [[ $extent == full ]]; then
     begin 'exported symbols and size (release build)'
     ci/symbols.sh "$built/release/liboctopus.so"
     ci/size.sh "$built/release/liboctopus.so" 16
-    ci/size.sh --without-aws 11.6
+    ci/size.sh --without-aws 11
     finish
 
     begin 'quickstart on the embedded Kafka'

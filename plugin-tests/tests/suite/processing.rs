@@ -151,7 +151,8 @@ fn failed_processor_ends_process_and_keeps_the_consumer_usable() {
             10 => Err(Error::from_host("the analysis found no peak")),
             _ => Ok(Flow::Continue),
         };
-        let error = consumer.process(at_most(100), Some(&pool), failing).unwrap_err();
+        // Other threads may take all events that they can while one returns the error.
+        let error = consumer.process(at_most(50), Some(&pool), failing).unwrap_err();
         assert!(error.message.contains("no peak"), "{error}");
         assert!(consumer.next(TIMEOUT).unwrap().is_some(), "the consumer is still usable");
     }

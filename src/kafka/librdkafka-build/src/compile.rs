@@ -16,9 +16,11 @@ use crate::{Build, CFLAGS_VARIABLE};
 const LZ4: [&str; 4] = ["src/lz4.c", "src/lz4frame.c", "src/lz4hc.c", "src/rdxxhash.c"];
 
 /// Not in the path of an event, so compiled for size: administration, assignment of partitions,
-/// configuration, the embedded cluster, and the start of a connection. The beginnings of names.
-const COLD: [&str; 16] = [
+/// configuration, the embedded cluster, the start of a connection, and what is done once for a
+/// request. The beginnings of names.
+const COLD: [&str; 19] = [
     "src/cJSON",
+    "src/rdhttp",
     "src/rdkafka_admin",
     "src/rdkafka_assign",
     "src/rdkafka_aux",
@@ -26,10 +28,12 @@ const COLD: [&str; 16] = [
     "src/rdkafka_cgrp",
     "src/rdkafka_conf",
     "src/rdkafka_coord",
+    "src/rdkafka_feature",
     "src/rdkafka_metadata",
     "src/rdkafka_mock",
     "src/rdkafka_plugin",
     "src/rdkafka_range_assignor",
+    "src/rdkafka_request",
     "src/rdkafka_sasl",
     "src/rdkafka_sticky_assignor",
     "src/rdkafka_telemetry",
