@@ -4,7 +4,9 @@
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
-readonly packages=(diaspora-event-sdk==0.5.1 globus-sdk==4.5.0 kafka-python==2.3.3)
+# The last three are codecs of kafka-python.
+readonly packages=(diaspora-event-sdk==0.5.1 globus-sdk==4.5.0 kafka-python==2.3.3
+    lz4==4.4.5 python-snappy==0.7.3 zstandard==0.25.0)
 store=$(ci/target.sh)/python
 readonly store
 

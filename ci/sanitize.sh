@@ -18,7 +18,8 @@ cd "$(dirname "$0")/.."
 readonly here=$PWD/ci/sanitize
 readonly missing=77
 # The other modules need TLS or SASL, kill processes or wait for minutes.
-readonly quick_modules=(components:: consuming:: pools:: preparations:: processing:: producing:: pulls:: records:: services::)
+readonly quick_modules=(components:: consuming:: pools:: preparations:: processing:: producing:: pulls:: record_attributes::
+    records:: services::)
 
 usage() {
     sed -n '2,14s/^# \{0,1\}//p' "$0"

@@ -129,6 +129,21 @@
 #define OCTOPUS_RECORD_BYTES 2
 
 /**
+ * The timestamp type of a record without a timestamp.
+ */
+#define OCTOPUS_TIMESTAMP_MISSING 0
+
+/**
+ * The producer set the timestamp.
+ */
+#define OCTOPUS_TIMESTAMP_CREATE 1
+
+/**
+ * The broker set the timestamp, when it stored the record.
+ */
+#define OCTOPUS_TIMESTAMP_LOG_APPEND 2
+
+/**
  * Event id: the event is stored, but its offset is unknown, because the broker's first response
  * was lost.
  */
@@ -196,6 +211,11 @@
  * Batch size: adapts to the load.
  */
 #define OCTOPUS_BATCH_SIZE_ADAPTIVE UINT64_MAX
+
+/**
+ * What a consumer takes a record for, or a producer writes.
+ */
+typedef struct RecordFormats RecordFormats;
 
 /**
  * A consumer: reads the events of one topic.
@@ -1395,6 +1415,62 @@ typedef struct octopus_preparation {
 } octopus_preparation;
 
 /**
+ * A header of a record. Several headers may have the same name.
+ *
+ * @since 0.1
+ */
+typedef struct octopus_header {
+    /**
+     * The name. That of a push is not empty and has no NUL; other programs may write empty ones.
+     */
+    struct octopus_text name;
+    /**
+     * The value. `data` is NULL if the header has none, and not NULL if the value is empty.
+     */
+    struct octopus_bytes value;
+} octopus_header;
+
+/**
+ * What a record has beside its value.
+ *
+ * @since 0.1
+ */
+typedef struct octopus_push_attributes {
+    /**
+     * `sizeof(octopus_push_attributes)`, set by the host.
+     */
+    uint64_t size;
+    /**
+     * The key. `data` is NULL for a record without a key, and not NULL for an empty key.
+     *
+     * With `"partitioner": "key"` it requests a partition, unless the host does.
+     */
+    struct octopus_bytes key;
+    /**
+     * The headers; NULL if `header_count` is 0.
+     */
+    const struct octopus_header *headers;
+    /**
+     * The number of elements of `headers`.
+     */
+    uint64_t header_count;
+    /**
+     * The timestamp, if `has_timestamp` is not 0, in milliseconds since 1970-01-01 UTC.
+     *
+     * Topics with `message.timestamp.type=LogAppendTime` ignore it.
+     */
+    int64_t timestamp_ms;
+    /**
+     * Not 0: the record has `timestamp_ms`; else it has the time of the push.
+     */
+    uint32_t has_timestamp;
+    /**
+     * Set it to 0.
+     */
+    uint32_t reserved;
+} octopus_push_attributes;
+
+/**
  * One event to push.
  *
  * The plugin copies the bytes before `push` returns. The properties `kafka.message.max.bytes`,
@@ -1457,6 +1533,10 @@ typedef struct octopus_push_args {
      * Set it to 0.
      */
     uint32_t reserved;
+    /**
+     * A key, headers or a timestamp for the record; NULL if there are none.
+     */
+    const struct octopus_push_attributes *attributes;
 } octopus_push_args;
 
 /**
@@ -1588,6 +1668,19 @@ typedef struct octopus_producer_api {
      * for the deliveries, at most `exit_flush_ms`.
      */
     void (*release)(struct octopus_producer *producer);
+    /**
+     * Returns the format of the records that the producer writes, by its option `records` or the
+     * driver's.
+     *
+     * @param producer The producer.
+     * @param format Receives one of `OCTOPUS_RECORD_…`.
+     * @param error Receives NULL, or the error object if the status is negative; may be NULL.
+     * @return `OCTOPUS_OK`.
+     * @note Does not block.
+     */
+    octopus_status (*record_format)(const struct octopus_producer *producer,
+                                    uint32_t *format,
+                                    struct octopus_error **error);
 } octopus_producer_api;
 
 /**
@@ -2076,11 +2169,41 @@ typedef struct octopus_event_view {
      */
     uint32_t partition;
     /**
-     * The format of the record: one of `OCTOPUS_RECORD_…`. Only a consumer with the option
-     * `records` reads other records than those of `OCTOPUS_RECORD_DIASPORA`.
+     * The format of the record: one of `OCTOPUS_RECORD_…`. Only with the option `records`, of the
+     * consumer or the driver, are there others than `OCTOPUS_RECORD_DIASPORA`.
      */
     uint32_t record_format;
 } octopus_event_view;
+
+/**
+ * What a record has beside its value.
+ *
+ * Its pointers are valid until the last reference to the event is released.
+ *
+ * @since 0.1
+ */
+typedef struct octopus_event_attributes {
+    /**
+     * `sizeof(octopus_event_attributes)`, set by the host before the call.
+     */
+    uint64_t size;
+    /**
+     * The key. `data` is NULL if the record has none, and not NULL if the key is empty.
+     */
+    struct octopus_bytes key;
+    /**
+     * The number of headers; `octopus_event_api::header` returns each of them.
+     */
+    uint64_t header_count;
+    /**
+     * Who set the timestamp: one of `OCTOPUS_TIMESTAMP_…`.
+     */
+    uint32_t timestamp_type;
+    /**
+     * 0.
+     */
+    uint32_t reserved;
+} octopus_event_attributes;
 
 /**
  * Functions of events.
@@ -2135,6 +2258,32 @@ typedef struct octopus_event_api {
      * @param event The event; NULL has no effect.
      */
     void (*release)(struct octopus_event *event);
+    /**
+     * Returns the key of the event's record, the number of its headers, and who set its timestamp.
+     *
+     * @param event The event.
+     * @param attributes Receives them: as many bytes as `attributes->size` says, which the host
+     * sets before.
+     * @param error Receives NULL, or the error object if the status is negative; may be NULL.
+     * @return `OCTOPUS_OK`.
+     */
+    octopus_status (*attributes)(const struct octopus_event *event,
+                                 struct octopus_event_attributes *attributes,
+                                 struct octopus_error **error);
+    /**
+     * Returns a header of the event's record.
+     *
+     * @param event The event.
+     * @param index The number of the header, from 0 on, in the order of the record.
+     * @param header Receives the header. Its pointers are valid until the last reference to the
+     * event is released.
+     * @param error Receives NULL, or the error object if the status is negative; may be NULL.
+     * @return `OCTOPUS_OK`, or `OCTOPUS_INVALID_ARGUMENT` if the record has no such header.
+     */
+    octopus_status (*header)(const struct octopus_event *event,
+                             uint64_t index,
+                             struct octopus_header *header,
+                             struct octopus_error **error);
 } octopus_event_api;
 
 /**
@@ -2549,6 +2698,10 @@ typedef struct octopus_api {
  * is known. See the consumer option `on_damaged` in docs/reference/configuration.md.
  */
 #define OCTOPUS_DAMAGED_DATA -19
+
+
+
+
 
 
 

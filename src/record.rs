@@ -11,13 +11,19 @@
 //! A record whose sizes are both 2^64-1 marks the end of a topic. The built-in serializers write
 //! `[u64 length][JSON text]`.
 //!
-//! A consumer may read records of other formats, too: those that other programs write.
+//! Consumers may read records of other formats, too, and producers write them: those of other
+//! programs.
+
+mod attributes;
+mod value;
 
 use std::ops::Range;
 
 use crate::config::RecordFormats;
 use crate::json;
 use crate::support::error::{Error, Kind, Result};
+pub use attributes::{Attributes, Header, TimestampType};
+pub use value::ValueRecord;
 
 /// The size of the header in front of the metadata.
 pub(crate) const HEADER: usize = 16;
@@ -34,7 +40,15 @@ pub enum Metadata<'a> {
     Serialized(&'a [u8]),
 }
 
-impl Metadata<'_> {
+impl<'a> Metadata<'a> {
+    /// The text or the output, without what the built-in serializer writes in front of it.
+    fn bytes(&self) -> &'a [u8] {
+        match self {
+            Metadata::Json(text) => text.as_bytes(),
+            Metadata::Serialized(bytes) => bytes,
+        }
+    }
+
     fn size(&self) -> usize {
         match self {
             Metadata::Json(text) => LENGTH_PREFIX + text.len(),
@@ -46,6 +60,12 @@ impl Metadata<'_> {
 /// The content of one Kafka record.
 pub trait Record {
     fn metadata(&self) -> Metadata<'_>;
+
+    /// Where the metadata's text begins, if the record has it unchanged, whichever serializer the
+    /// topic has.
+    fn text_start(&self) -> Option<usize> {
+        None
+    }
 
     /// The record's size in bytes; `None` if it overflows.
     fn size(&self) -> Option<usize>;
@@ -157,10 +177,10 @@ pub fn layout(payload: &[u8], formats: RecordFormats) -> Result<AnyLayout> {
     if payload.is_empty() {
         return Ok(AnyLayout::Bytes);
     }
-    match decode(payload) {
+    match framed(payload) {
         // No JSON text begins with the bytes of an end mark.
-        Ok(framed) if framed == RecordLayout::EndOfTopic || formats == RecordFormats::Auto => {
-            return Ok(AnyLayout::Diaspora(framed));
+        Some(layout) if layout == RecordLayout::EndOfTopic || formats == RecordFormats::Auto => {
+            return Ok(AnyLayout::Diaspora(layout));
         }
         _ => {}
     }
@@ -179,24 +199,33 @@ fn check_json(bytes: &[u8]) -> std::result::Result<(), String> {
 // Each event is decoded once, and a call costs as much as the function does.
 #[inline(always)]
 pub fn decode(payload: &[u8]) -> Result<RecordLayout> {
-    let (Some(metadata_size), Some(data_size)) = (u64_at(payload, 0), u64_at(payload, 8)) else {
-        return Err(malformed(format!("it has {} bytes, fewer than the {HEADER} of a header", payload.len())));
-    };
+    framed(payload).ok_or_else(|| mismatch(payload))
+}
+
+/// The layout of a record in the format above; `None` if it has another one.
+#[inline(always)]
+fn framed(payload: &[u8]) -> Option<RecordLayout> {
+    let (metadata_size, data_size) = (u64_at(payload, 0)?, u64_at(payload, 8)?);
     if metadata_size == END_OF_TOPIC && data_size == END_OF_TOPIC {
-        return Ok(RecordLayout::EndOfTopic);
+        return Some(RecordLayout::EndOfTopic);
     }
-    let metadata_end = (HEADER as u64).checked_add(metadata_size);
-    let data_end = metadata_end.and_then(|end| end.checked_add(data_size));
-    match (metadata_end, data_end) {
-        (Some(middle), Some(end)) if end == payload.len() as u64 => {
-            Ok(RecordLayout::Event { metadata: HEADER..middle as usize, data: middle as usize..end as usize })
-        }
-        _ => Err(malformed(format!(
-            "its header has the sizes {metadata_size} of the metadata and {data_size} of the data, but the record \
-             has {} bytes",
-            payload.len()
-        ))),
-    }
+    let middle = (HEADER as u64).checked_add(metadata_size)?;
+    let end = middle.checked_add(data_size)?;
+    (end == payload.len() as u64)
+        .then_some(RecordLayout::Event { metadata: HEADER..middle as usize, data: middle as usize..end as usize })
+}
+
+/// Why a record is not in the format above.
+#[cold]
+fn mismatch(payload: &[u8]) -> Error {
+    let size = payload.len();
+    let (Some(metadata_size), Some(data_size)) = (u64_at(payload, 0), u64_at(payload, 8)) else {
+        return malformed(format!("it has {size} bytes, fewer than the {HEADER} of a header"));
+    };
+    malformed(format!(
+        "its header has the sizes {metadata_size} of the metadata and {data_size} of the data, but the record has \
+         {size} bytes"
+    ))
 }
 
 /// The JSON text in metadata of the built-in serializer. Bytes after the text are ignored, as in

@@ -27,7 +27,10 @@ from pages import ADDRESS, Block
 Options = dict[str, Any]
 
 # The library ignores other keys of these objects without a warning.
-CLIENT_KEYS = {"producer": {"kafka", "client"}, "consumer": {"kafka", "on_damaged"}}
+CLIENT_KEYS = {
+    "producer": {"kafka", "client", "records", "partitioner"},
+    "consumer": {"kafka", "on_damaged", "records"},
+}
 FILE_KEY = re.compile(r"(\.location|_file)$")
 ENVIRONMENT_KEY = re.compile(r"_env$")
 SECONDS = 120

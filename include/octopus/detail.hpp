@@ -128,6 +128,19 @@ inline std::string_view view(octopus_bytes from)
     return {reinterpret_cast<const char *>(from.data), static_cast<std::size_t>(from.size)};
 }
 
+/// NULL is no value, which is not the same as an empty one.
+inline std::optional<std::string_view> optional_view(octopus_bytes from)
+{
+    return from.data ? std::optional<std::string_view>(view(from)) : std::nullopt;
+}
+
+inline octopus_bytes optional_bytes(const std::optional<std::string_view> &from)
+{
+    if (!from)
+        return {nullptr, 0};
+    return bytes(from->data() ? *from : std::string_view(""));
+}
+
 inline std::vector<std::string_view> views(const octopus_bytes *segments, std::uint64_t count)
 {
     std::vector<std::string_view> all;

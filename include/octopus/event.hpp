@@ -6,12 +6,25 @@
 
 #include "detail.hpp"
 
+#include <cstddef>
 #include <cstdint>
 #include <optional>
 #include <string_view>
 #include <utility>
+#include <vector>
 
 namespace octopus {
+
+/// A header of a record. Several may have the same name. Its members are views: those of a consumed
+/// event are valid as long as the event.
+///
+/// @since 0.1
+struct Header {
+    /// The name. That of a push is not empty.
+    std::string_view name = {};
+    /// The value; a header may have none, which is not the same as an empty one.
+    std::optional<std::string_view> value = {};
+};
 
 /// An event that a consumer read. It stays valid after its consumer is destroyed. Its views are
 /// valid as long as the event.
@@ -43,6 +56,22 @@ public:
     /// @return The timestamp of the producer or the broker, since 1970-01-01 UTC; negative if the
     /// record has none.
     milliseconds timestamp() const { return milliseconds(view_.timestamp_ms); }
+    /// @return Who set the timestamp: one of OCTOPUS_TIMESTAMP_…
+    std::uint32_t timestamp_type() const { return attributes().timestamp_type; }
+    /// @return The record's key; none if it has none, which is not the same as an empty one.
+    std::optional<std::string_view> key() const { return detail::optional_view(attributes().key); }
+    /// @return The record's headers, in their order.
+    std::vector<Header> headers() const
+    {
+        std::vector<Header> headers(static_cast<std::size_t>(attributes().header_count));
+        for (std::size_t index = 0; index < headers.size(); index++) {
+            const auto header = detail::get<octopus_header>(
+                handle_.api(), handle_.api().event->header, handle_.get(),
+                static_cast<std::uint64_t>(index));
+            headers[index] = Header{detail::view(header.name), detail::optional_view(header.value)};
+        }
+        return headers;
+    }
     /// @return Whether the event marks the end of its topic; then it has neither metadata nor data.
     bool is_end_of_topic() const { return view_.id == OCTOPUS_EVENT_ID_END_OF_TOPIC; }
 
@@ -70,6 +99,13 @@ private:
         : handle_(std::move(handle)), view_(detail::sized<octopus_event_view>())
     {
         detail::call(handle_.api(), handle_.api().event->view, handle_.get(), &view_);
+    }
+
+    octopus_event_attributes attributes() const
+    {
+        auto attributes = detail::sized<octopus_event_attributes>();
+        detail::call(handle_.api(), handle_.api().event->attributes, handle_.get(), &attributes);
+        return attributes;
     }
 
     detail::Handle<octopus_event> handle_;

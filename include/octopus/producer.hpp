@@ -5,6 +5,7 @@
 #define OCTOPUS_PRODUCER_HPP
 
 #include "detail.hpp"
+#include "event.hpp"
 #include "future.hpp"
 #include "preparation.hpp"
 #include "thread_pool.hpp"
@@ -38,6 +39,12 @@ struct NewEvent {
     /// How long `push` may wait while the in-flight limit is reached; zero: not at all, none: the
     /// driver's `timeout_ms`. At its end, `push` throws an Error with OCTOPUS_TIMED_OUT.
     std::optional<milliseconds> timeout = {};
+    /// The record's key. With the producer's option `partitioner` it requests a partition.
+    std::optional<std::string_view> key = {};
+    /// The record's headers.
+    std::vector<Header> headers = {};
+    /// The record's timestamp, since 1970-01-01 UTC; none: the time of the push.
+    std::optional<milliseconds> timestamp = {};
 };
 
 /// Pushes events into one topic.
@@ -83,13 +90,17 @@ public:
     {
         std::vector<octopus_push_args> args;
         std::vector<std::vector<octopus_bytes>> segments;
+        std::vector<Attributes> attributes;
         args.reserve(events.size());
         segments.reserve(events.size());
+        attributes.reserve(events.size());
         for (const NewEvent &event : events) {
             segments.push_back(all_segments(event));
+            attributes.emplace_back(event);
             args.push_back(arguments(event));
             args.back().segments = segments.back().data();
             args.back().segment_count = segments.back().size();
+            args.back().attributes = attributes.back().get();
         }
         std::vector<octopus_future *> made(events.size(), nullptr);
         std::uint64_t pushed = 0;
@@ -126,6 +137,13 @@ public:
                                           handle_.get());
     }
 
+    /// @return The format of the records: one of OCTOPUS_RECORD_…, by the option `records`.
+    std::uint32_t record_format() const
+    {
+        return detail::get<std::uint32_t>(handle_.api(), handle_.api().producer->record_format,
+                                          handle_.get());
+    }
+
     /// Rejects further pushes, and waits until no event is in flight.
     ///
     /// @param timeout The longest time to wait.
@@ -149,6 +167,33 @@ public:
 private:
     friend class Topic;
     explicit Producer(detail::Handle<octopus_producer> handle) : handle_(std::move(handle)) {}
+
+    /// The attributes of an event as the ABI takes them.
+    class Attributes {
+    public:
+        explicit Attributes(const NewEvent &event)
+            : is_needed_(event.key || !event.headers.empty() || event.timestamp)
+        {
+            if (!is_needed_)
+                return;
+            for (const Header &header : event.headers)
+                headers_.push_back(
+                    {detail::text(header.name), detail::optional_bytes(header.value)});
+            args_.key = detail::optional_bytes(event.key);
+            args_.headers = headers_.data();
+            args_.header_count = headers_.size();
+            args_.timestamp_ms = event.timestamp.value_or(milliseconds::zero()).count();
+            args_.has_timestamp = event.timestamp.has_value();
+        }
+
+        /// Valid until `this` is moved or destroyed.
+        const octopus_push_attributes *get() const { return is_needed_ ? &args_ : nullptr; }
+
+    private:
+        bool is_needed_;
+        std::vector<octopus_header> headers_;
+        octopus_push_attributes args_ = detail::sized<octopus_push_attributes>();
+    };
 
     static octopus_push_args arguments(const NewEvent &event)
     {
@@ -176,7 +221,9 @@ private:
     Push push(octopus_push_args args, const NewEvent &event) const
     {
         const octopus_bytes data = detail::bytes(event.data);
+        const Attributes attributes(event);
         std::vector<octopus_bytes> all;
+        args.attributes = attributes.get();
         args.segments = &data;
         args.segment_count = event.data.empty() ? 0 : 1;
         if (!event.segments.empty()) {

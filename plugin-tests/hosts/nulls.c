@@ -74,6 +74,8 @@ static void pass_null_to_producer(const octopus_producer *producer)
     REJECTS(producer, flush, NULL, &out.future);
     REJECTS(producer, max_event_size, NULL, &out.number);
     REJECTS(producer, max_event_size, producer, NULL);
+    REJECTS(producer, record_format, NULL, &out.count);
+    REJECTS(producer, record_format, producer, NULL);
     REJECTS(producer, close, NULL, 0);
     if (BUILT(producer, release))
         octopus->producer->release(NULL);
@@ -113,6 +115,8 @@ static void pass_null_to_future_and_event(const struct fixture *fixture)
 {
     octopus_completion completion = {.function = completed}, nothing = {.function = NULL};
     octopus_event_view view = {.size = sizeof view};
+    octopus_event_attributes attributes = {.size = sizeof attributes};
+    octopus_header header;
     REJECTS(future, wait, NULL, 0);
     REJECTS(future, test, NULL, &out.flag);
     REJECTS(future, test, fixture->push, NULL);
@@ -132,6 +136,10 @@ static void pass_null_to_future_and_event(const struct fixture *fixture)
     REJECTS(event, view, NULL, &view);
     REJECTS(event, view, fixture->event, NULL);
     REJECTS(event, acknowledge, NULL);
+    REJECTS(event, attributes, NULL, &attributes);
+    REJECTS(event, attributes, fixture->event, NULL);
+    REJECTS(event, header, NULL, 0, &header);
+    REJECTS(event, header, fixture->event, 0, NULL);
     if (BUILT(event, retain) && BUILT(event, release)) {
         octopus->event->retain(NULL);
         octopus->event->release(NULL);

@@ -129,6 +129,35 @@ void push_many_and_pull_many_transfer_several_events()
     EXPECT(events[0].data() == "a" && events[1].data() == "bc" && events[2].data().empty());
 }
 
+void key_headers_and_timestamp_are_those_of_the_push()
+{
+    const octopus::Topic topic = new_topic("attributes", 1);
+    const octopus::Producer producer = topic.producer({"p", R"({"records": "json"})"});
+    EXPECT(producer.record_format() == OCTOPUS_RECORD_JSON);
+    octopus::NewEvent first{"1"}, second{"2"};
+    const octopus::milliseconds now = std::chrono::duration_cast<octopus::milliseconds>(
+        std::chrono::system_clock::now().time_since_epoch());
+    first.key = std::string_view("k\0y", 3);
+    first.headers = {{"name", "value"}, {"empty", ""}, {"none", {}}};
+    first.timestamp = now - 1h;
+    second.key = "";
+    std::exception_ptr refusal;
+    EXPECT(producer.push_many({first, second}, refusal).size() == 2 && !refusal);
+    EXPECT(producer.push({"3"}).wait(timeout));
+    first.headers[0].name = "";
+    EXPECT(mentions(THROWN_BY(Error, producer.push(first)), "header without a name"));
+    const octopus::Consumer consumer = topic.consumer("g", {R"({"records": "auto"})"});
+    const octopus::Event read = *consumer.next(timeout);
+    const std::vector<octopus::Header> headers = read.headers();
+    EXPECT(read.key() == first.key && headers.size() == 3 && headers[0].name == "name" &&
+           headers[0].value == "value" && headers[1].value == "" && !headers[2].value);
+    EXPECT(read.timestamp() == *first.timestamp &&
+           read.timestamp_type() == OCTOPUS_TIMESTAMP_CREATE);
+    const octopus::Event keyed = *consumer.next(timeout), last = *consumer.next(timeout);
+    EXPECT(keyed.key() == "" && keyed.headers().empty() && !last.key() &&
+           last.timestamp() >= now - 1min);
+}
+
 void futures_are_shared_awaited_in_parallel_and_call_back()
 {
     const octopus::Topic topic = new_topic("futures", 1);
@@ -305,6 +334,7 @@ constexpr test_cases::TestCase all[] = {
     TEST_CASE(driver_creates_finds_lists_and_deletes_topics),
     TEST_CASE(failures_throw_their_status_and_timeouts_do_not),
     TEST_CASE(push_many_and_pull_many_transfer_several_events),
+    TEST_CASE(key_headers_and_timestamp_are_those_of_the_push),
     TEST_CASE(futures_are_shared_awaited_in_parallel_and_call_back),
     TEST_CASE(dropped_pull_takes_no_event),
     TEST_CASE(strict_order_holds_on_pool_with_host_preparations),

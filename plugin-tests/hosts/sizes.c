@@ -201,7 +201,7 @@ static void check_sizes_of_push_args(const struct fixture *fixture)
                                      .segments = &data,
                                      .segment_count = 1,
                                      .has_partition = 1};
-    const size_t ends[] = {8, 24, 32, 40, 48, 52, 56, 64, 72, 76, 80, 0};
+    const size_t ends[] = {8, 24, 32, 40, 48, 52, 56, 64, 72, 76, 80, 88, 0};
     use_with_any_size(fixture, use_push_args, &event, ends, 0);
 
     /* The events of older hosts lack the fields that they don't know; those of newer hosts are
@@ -212,6 +212,61 @@ static void check_sizes_of_push_args(const struct fixture *fixture)
         check_event(read, at < 1 ? "{}" : "\"metadata\"", at < 3 ? "" : "data");
         octopus->event->release(read);
         octopus->future->release(pending);
+    }
+}
+
+static octopus_status use_push_attributes(const struct fixture *fixture, const void *attributes,
+                                          octopus_error **error)
+{
+    octopus_push_args event = {.size = sizeof event, .attributes = attributes};
+    return octopus->producer->push(fixture->producer, &event, NULL, error);
+}
+
+static void check_sizes_of_push_attributes(const struct fixture *fixture)
+{
+    const octopus_header header = {text("name"), bytes("value")};
+    const octopus_push_attributes attributes = {.size = sizeof attributes,
+                                                .key = bytes("key"),
+                                                .headers = &header,
+                                                .header_count = 1,
+                                                .timestamp_ms = 1,
+                                                .has_timestamp = 1};
+    /* The pointer to the headers and their number come together. */
+    const size_t ends[] = {8, 24, 40, 48, 52, 56, 0};
+    use_with_any_size(fixture, use_push_attributes, &attributes, ends, 0);
+    for (size_t at = 0; at < sizeof ends / sizeof *ends - 1 + 2; at++) {
+        octopus_future *pending = pull(fixture->consumer);
+        octopus_event *read = event_of(pending);
+        octopus_event_attributes found = {.size = sizeof found};
+        octopus_header read_header;
+        SUCCEEDS(octopus->event->attributes(read, &found, error));
+        EXPECT(at < 1 ? !found.key.data : is("key", found.key.data, found.key.size));
+        EXPECT(found.header_count == (at < 2 ? 0 : 1));
+        if (found.header_count == 1) {
+            SUCCEEDS(octopus->event->header(read, 0, &read_header, error));
+            EXPECT(is("name", read_header.name.data, read_header.name.size) &&
+                   is("value", read_header.value.data, read_header.value.size));
+        }
+        RETURNS(OCTOPUS_INVALID_ARGUMENT,
+                octopus->event->header(read, found.header_count, &read_header, error));
+        octopus->event->release(read);
+        octopus->future->release(pending);
+    }
+}
+
+static void check_sizes_of_event_attributes(const struct fixture *fixture)
+{
+    octopus_event_attributes whole = {.size = sizeof whole};
+    SUCCEEDS(octopus->event->attributes(fixture->event, &whole, error));
+    uint64_t untouched[16];
+    memset(untouched, FILL_BYTE, sizeof untouched);
+    RETURNS(OCTOPUS_INVALID_ARGUMENT,
+            octopus->event->attributes(fixture->event, at_the_edge(untouched, 8, 0), error));
+    for (size_t size = sizeof(uint64_t); size <= sizeof whole; size += 4) {
+        octopus_event_attributes *read = at_the_edge(untouched, size, size);
+        SUCCEEDS(octopus->event->attributes(fixture->event, read, error));
+        EXPECT(memcmp((char *)read + 8, (char *)&whole + 8, size - 8) == 0);
+        EXPECT(size % 8 == 0 || is_unwritten((char *)read + size, 8 - size % 8));
     }
 }
 
@@ -248,7 +303,9 @@ static void pass_structs_of_any_size(void)
     check_sizes_of_services();
     check_sizes_of_args(&fixture);
     check_sizes_of_push_args(&fixture);
+    check_sizes_of_push_attributes(&fixture);
     check_sizes_of_view(&fixture);
+    check_sizes_of_event_attributes(&fixture);
     release_fixture(&fixture);
     printf("structs are read and written up to the smaller of both sizes; size 0 is rejected\n");
 }

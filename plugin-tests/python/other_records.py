@@ -1,19 +1,86 @@
-"""Writes records as other programs do, without Octopus: BOOTSTRAP TOPIC, and JSON values on the standard input, one per
-line. The producer is that of Globus' diaspora-event-sdk, with its serializer; only its way to a broker is replaced."""
+"""Writes and reads records as other programs do, without Octopus:
 
+    BOOTSTRAP TOPIC sdk-send            JSON values, one per line of the standard input
+    BOOTSTRAP TOPIC sdk-receive COUNT   prints the values of the topic's records, one per line
+    BOOTSTRAP TOPIC send                records, one per line of the standard input
+    BOOTSTRAP TOPIC receive COUNT       prints the topic's records, one per line
+
+The first two are the clients of Globus' diaspora-event-sdk, with its serializer; only its way to a broker is replaced.
+The others are those of kafka-python. A record is a JSON object with bytes in base64."""
+
+import base64
 import json
 import sys
 
+import kafka
 from diaspora_event_sdk.sdk import kafka_client
 
+TIMESTAMP_TYPES = {0: "create", 1: "log_append"}
 
-def main():
-    bootstrap, topic = sys.argv[1:]
-    kafka_client.get_diaspora_config = lambda configs: {"bootstrap_servers": bootstrap, **configs}
+
+def encoded(value):
+    return None if value is None else base64.b64encode(value).decode()
+
+
+def decoded(text):
+    return None if text is None else base64.b64decode(text)
+
+
+def sdk_send(bootstrap, topic):
     producer = kafka_client.KafkaProducer(topic)
     for line in sys.stdin:
         producer.send(topic, json.loads(line), partition=0).get(timeout=60)
     producer.close()
+
+
+def sdk_receive(bootstrap, topic, count):
+    consumer = kafka_client.KafkaConsumer(topic, auto_offset_reset="earliest", consumer_timeout_ms=30_000)
+    for record in first(consumer, count):
+        print(record.value.decode())
+
+
+def send(bootstrap, topic):
+    producer = kafka.KafkaProducer(bootstrap_servers=bootstrap)
+    for line in sys.stdin:
+        record = json.loads(line)
+        producer.send(
+            topic,
+            key=decoded(record["key"]),
+            value=decoded(record["value"]),
+            headers=[(name, decoded(value)) for name, value in record["headers"]],
+            partition=record.get("partition"),
+            timestamp_ms=record.get("timestamp_ms"),
+        ).get(timeout=60)
+    producer.close()
+
+
+def receive(bootstrap, topic, count):
+    consumer = kafka.KafkaConsumer(
+        topic, bootstrap_servers=bootstrap, auto_offset_reset="earliest", consumer_timeout_ms=30_000
+    )
+    for record in first(consumer, count):
+        content = {
+            "key": encoded(record.key),
+            "value": encoded(record.value),
+            "headers": [[name, encoded(value)] for name, value in record.headers],
+            "partition": record.partition,
+            "timestamp_ms": record.timestamp,
+            "timestamp_type": TIMESTAMP_TYPES[record.timestamp_type],
+        }
+        print(json.dumps(content))
+
+
+def first(consumer, count):
+    records = [record for _, record in zip(range(int(count)), consumer)]
+    consumer.close()
+    return records
+
+
+def main():
+    bootstrap, topic, command, *arguments = sys.argv[1:]
+    kafka_client.get_diaspora_config = lambda configs: {"bootstrap_servers": bootstrap, **configs}
+    commands = {"sdk-send": sdk_send, "sdk-receive": sdk_receive, "send": send, "receive": receive}
+    commands[command](bootstrap, topic, *arguments)
 
 
 if __name__ == "__main__":

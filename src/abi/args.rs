@@ -122,21 +122,26 @@ pub unsafe fn read_array<'a, T>(data: *const T, count: u64, what: &str) -> Resul
 }
 
 /// Rejects NULL with a count, a size that no memory has, and a pointer that is not aligned.
+// In the path of a push, where a call costs as much as the checks.
+#[inline(always)]
 fn check_array<T>(data: *const T, count: u64, what: &str) -> Result<()> {
+    if data.is_null() && count == 0 {
+        return Ok(());
+    }
+    let has_memory = count <= (isize::MAX as usize / size_of::<T>()) as u64;
+    if has_memory && !data.is_null() && data.is_aligned() { Ok(()) } else { Err(invalid_array(data, count, what)) }
+}
+
+/// Why an array is rejected.
+#[cold]
+fn invalid_array<T>(data: *const T, count: u64, what: &str) -> Error {
     if data.is_null() {
-        if count == 0 {
-            return Ok(());
-        }
-        return Err(Error::invalid(format!("{what}: NULL with a size of {count}")));
+        Error::invalid(format!("{what}: NULL with a size of {count}"))
+    } else if data.is_aligned() {
+        Error::invalid(format!("{what}: a size of {count} is more than memory can hold"))
+    } else {
+        misaligned(what)
     }
-    let fits = usize::try_from(count)
-        .ok()
-        .and_then(|n| n.checked_mul(size_of::<T>()))
-        .is_some_and(|bytes| bytes <= isize::MAX as usize);
-    if !fits {
-        return Err(Error::invalid(format!("{what}: a size of {count} is more than memory can hold")));
-    }
-    if data.is_aligned() { Ok(()) } else { Err(misaligned(what)) }
 }
 
 /// Rejects a pointer that no result can be written to.
@@ -165,6 +170,7 @@ pub unsafe fn read_fixed<T: Copy>(from: *const T, what: &str) -> Result<Option<T
     }
 }
 
+#[cold]
 fn misaligned(what: &str) -> Error {
     Error::invalid(format!("{what}: the pointer is not aligned"))
 }
@@ -264,19 +270,25 @@ pub fn sized<T: Growing>() -> T {
 ///
 /// # Safety
 /// `place` is NULL, or its first eight bytes are readable.
+// In the path of an event, as `check_array`.
+#[inline(always)]
 unsafe fn size_in<T>(place: *const T, what: &str) -> Result<u64> {
-    if place.is_null() {
-        return Err(Error::invalid(format!("{what}: NULL where a struct is needed")));
+    if !place.is_null() && place.is_aligned() {
+        // SAFETY: eight bytes are readable (fn contract), `place` is not NULL, and it is aligned.
+        let size = unsafe { place.cast::<u64>().read() };
+        if size >= size_of::<u64>() as u64 { Ok(size) } else { Err(invalid_size(size, what)) }
+    } else {
+        Err(invalid_struct(place.is_null(), what))
     }
-    if !place.is_aligned() {
-        return Err(misaligned(what));
-    }
-    // SAFETY: eight bytes are readable (fn contract), `place` is not NULL, and it is aligned.
-    let size = unsafe { place.cast::<u64>().read() };
-    if size < size_of::<u64>() as u64 {
-        return Err(Error::invalid(format!(
-            "{what}: its size is {size}; set the first field to the size of the struct before the call"
-        )));
-    }
-    Ok(size)
+}
+
+#[cold]
+fn invalid_struct(is_null: bool, what: &str) -> Error {
+    if is_null { Error::invalid(format!("{what}: NULL where a struct is needed")) } else { misaligned(what) }
+}
+
+#[cold]
+fn invalid_size(size: u64, what: &str) -> Error {
+    let reason = "set the first field to the size of the struct before the call";
+    Error::invalid(format!("{what}: its size is {size}; {reason}"))
 }

@@ -4,13 +4,15 @@
 // The contract of each slot is in docs/reference/abi.md and in the comments of its table.
 #![allow(clippy::missing_safety_doc, clippy::multiple_unsafe_ops_per_block)]
 
-use super::args::{Growing, octopus_bytes, octopus_text};
+use super::args::{Growing, check_output, octopus_bytes, octopus_text};
 use super::error_handle::octopus_error;
 use super::forked_child::forward;
 use super::guard::{call, refuse};
 use super::handle::{self, handle};
 use super::status::octopus_status;
 use crate::event::{Event, RecordFormat, SharedEvent};
+use crate::record::TimestampType;
+use crate::support::error::Error;
 
 /// An event that a consumer read.
 ///
@@ -59,13 +61,55 @@ pub struct octopus_event_view {
     pub timestamp_ms: i64,
     /// The partition that the event was read from.
     pub partition: u32,
-    /// The format of the record: one of `OCTOPUS_RECORD_…`. Only a consumer with the option
-    /// `records` reads other records than those of `OCTOPUS_RECORD_DIASPORA`.
+    /// The format of the record: one of `OCTOPUS_RECORD_…`. Only with the option `records`, of the
+    /// consumer or the driver, are there others than `OCTOPUS_RECORD_DIASPORA`.
     pub record_format: u32,
 }
 
 // SAFETY: the type is `#[repr(C)]` and begins with its size; zeros are NULL pointers and numbers.
 unsafe impl Growing for octopus_event_view {}
+
+/// The timestamp type of a record without a timestamp.
+pub const OCTOPUS_TIMESTAMP_MISSING: u32 = 0;
+/// The producer set the timestamp.
+pub const OCTOPUS_TIMESTAMP_CREATE: u32 = 1;
+/// The broker set the timestamp, when it stored the record.
+pub const OCTOPUS_TIMESTAMP_LOG_APPEND: u32 = 2;
+
+/// What a record has beside its value.
+///
+/// Its pointers are valid until the last reference to the event is released.
+///
+/// @since 0.1
+#[repr(C)]
+#[derive(Clone, Copy)]
+pub struct octopus_event_attributes {
+    /// `sizeof(octopus_event_attributes)`, set by the host before the call.
+    pub size: u64,
+    /// The key. `data` is NULL if the record has none, and not NULL if the key is empty.
+    pub key: octopus_bytes,
+    /// The number of headers; `octopus_event_api::header` returns each of them.
+    pub header_count: u64,
+    /// Who set the timestamp: one of `OCTOPUS_TIMESTAMP_…`.
+    pub timestamp_type: u32,
+    /// 0.
+    pub reserved: u32,
+}
+
+// SAFETY: the type is `#[repr(C)]` and begins with its size; zeros are NULL pointers and numbers.
+unsafe impl Growing for octopus_event_attributes {}
+
+/// A header of a record. Several headers may have the same name.
+///
+/// @since 0.1
+#[repr(C)]
+#[derive(Clone, Copy)]
+pub struct octopus_header {
+    /// The name. That of a push is not empty and has no NUL; other programs may write empty ones.
+    pub name: octopus_text,
+    /// The value. `data` is NULL if the header has none, and not NULL if the value is empty.
+    pub value: octopus_bytes,
+}
 
 /// Functions of events.
 ///
@@ -114,6 +158,36 @@ pub struct octopus_event_api {
     ///
     /// @param event The event; NULL has no effect.
     pub release: Option<unsafe extern "C" fn(event: *mut octopus_event)>,
+    /// Returns the key of the event's record, the number of its headers, and who set its timestamp.
+    ///
+    /// @param event The event.
+    /// @param attributes Receives them: as many bytes as `attributes->size` says, which the host
+    /// sets before.
+    /// @param error Receives NULL, or the error object if the status is negative; may be NULL.
+    /// @return `OCTOPUS_OK`.
+    pub attributes: Option<
+        unsafe extern "C" fn(
+            event: *const octopus_event,
+            attributes: *mut octopus_event_attributes,
+            error: *mut *mut octopus_error,
+        ) -> octopus_status,
+    >,
+    /// Returns a header of the event's record.
+    ///
+    /// @param event The event.
+    /// @param index The number of the header, from 0 on, in the order of the record.
+    /// @param header Receives the header. Its pointers are valid until the last reference to the
+    /// event is released.
+    /// @param error Receives NULL, or the error object if the status is negative; may be NULL.
+    /// @return `OCTOPUS_OK`, or `OCTOPUS_INVALID_ARGUMENT` if the record has no such header.
+    pub header: Option<
+        unsafe extern "C" fn(
+            event: *const octopus_event,
+            index: u64,
+            header: *mut octopus_header,
+            error: *mut *mut octopus_error,
+        ) -> octopus_status,
+    >,
 }
 
 pub static EVENT: octopus_event_api = octopus_event_api {
@@ -122,6 +196,8 @@ pub static EVENT: octopus_event_api = octopus_event_api {
     acknowledge: Some(acknowledge),
     retain: Some(retain),
     release: Some(release),
+    attributes: Some(attributes),
+    header: Some(header),
 };
 
 unsafe extern "C" fn view(
@@ -170,4 +246,55 @@ unsafe extern "C" fn release(event: *mut octopus_event) {
     forward!((); event.release(event));
     // SAFETY: NULL, or a live handle that the host does not use afterwards (contract of the slot).
     unsafe { handle::release::<SharedEvent>(event) };
+}
+
+unsafe extern "C" fn attributes(
+    event: *const octopus_event,
+    attributes: *mut octopus_event_attributes,
+    error: *mut *mut octopus_error,
+) -> octopus_status {
+    forward!(refuse(error); event.attributes(event, attributes, error));
+    // SAFETY: the handle is NULL or live, and all pointers are NULL or valid during this call
+    // (contract of the slot).
+    unsafe {
+        call(event, error, |event: &SharedEvent| {
+            let filled = octopus_event_attributes {
+                size: size_of::<octopus_event_attributes>() as u64,
+                key: event.key().map_or(octopus_bytes::EMPTY, octopus_bytes::view),
+                header_count: event.headers().len() as u64,
+                timestamp_type: match event.timestamp_type() {
+                    TimestampType::Missing => OCTOPUS_TIMESTAMP_MISSING,
+                    TimestampType::Create => OCTOPUS_TIMESTAMP_CREATE,
+                    TimestampType::LogAppend => OCTOPUS_TIMESTAMP_LOG_APPEND,
+                },
+                reserved: 0,
+            };
+            filled.write(attributes, "attributes")
+        })
+    }
+}
+
+unsafe extern "C" fn header(
+    event: *const octopus_event,
+    index: u64,
+    header: *mut octopus_header,
+    error: *mut *mut octopus_error,
+) -> octopus_status {
+    forward!(refuse(error); event.header(event, index, header, error));
+    // SAFETY: the handle is NULL or live, and all pointers are NULL or valid during this call
+    // (contract of the slot).
+    unsafe {
+        call(event, error, |event: &SharedEvent| {
+            check_output(header, "header")?;
+            let headers = event.headers();
+            let found = usize::try_from(index).ok().and_then(|index| headers.get(index)).ok_or_else(|| {
+                Error::invalid(format!("index: header {index} of a record with {} headers", headers.len()))
+            })?;
+            header.write(octopus_header {
+                name: octopus_text::view(&found.name),
+                value: found.value.as_deref().map_or(octopus_bytes::EMPTY, octopus_bytes::view),
+            });
+            Ok(())
+        })
+    }
 }

@@ -45,7 +45,7 @@ slots!(octopus_driver_api {
     empty_topic,
 });
 slots!(octopus_topic_api { name, partition_count, components, make_producer, make_consumer, release });
-slots!(octopus_producer_api { push, push_many, flush, max_event_size, close, release });
+slots!(octopus_producer_api { push, push_many, flush, max_event_size, close, release, record_format });
 slots!(octopus_consumer_api {
     pull,
     pull_many,
@@ -61,7 +61,7 @@ slots!(octopus_consumer_api {
     release,
 });
 slots!(octopus_future_api { wait, test, on_complete, event_id, partition, event, retain, release });
-slots!(octopus_event_api { view, acknowledge, retain, release });
+slots!(octopus_event_api { view, acknowledge, retain, release, attributes, header });
 slots!(octopus_thread_pool_api { create, from_host, submit, pending, thread_count, release });
 
 laid_out!(octopus_api {
@@ -142,6 +142,16 @@ laid_out!(octopus_push_args {
     timeout_ms: 64,
     has_timeout: 72,
     reserved: 76,
+    attributes: 80,
+});
+laid_out!(octopus_push_attributes {
+    size: 0,
+    key: 8,
+    headers: 24,
+    header_count: 32,
+    timestamp_ms: 40,
+    has_timestamp: 48,
+    reserved: 52,
 });
 laid_out!(octopus_preparation { size: 0, context: 8, destroy: 16, prepare: 24, select: 32 });
 laid_out!(octopus_event_view {
@@ -154,6 +164,8 @@ laid_out!(octopus_event_view {
     partition: 72,
     record_format: 76,
 });
+laid_out!(octopus_event_attributes { size: 0, key: 8, header_count: 24, timestamp_type: 32, reserved: 36 });
+laid_out!(octopus_header { name: 0, value: 16 });
 laid_out!(octopus_processor { function: 0, context: 8, destroy: 16 });
 laid_out!(octopus_completion { function: 0, context: 8, destroy: 16 });
 laid_out!(octopus_task { function: 0, context: 8, destroy: 16 });

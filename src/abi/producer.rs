@@ -7,20 +7,20 @@
 use std::sync::Arc;
 use std::time::Instant;
 
-use super::args::{Growing, check_optional_output, check_output, octopus_bytes, read_array};
+use super::args::{Growing, check_optional_output, check_output};
 use super::error_handle::octopus_error;
+use super::event::{OCTOPUS_RECORD_BYTES, OCTOPUS_RECORD_DIASPORA, OCTOPUS_RECORD_JSON};
 use super::forked_child::forward;
 use super::future::octopus_future;
 use super::guard::{call, refuse};
 use super::handle::{self, handle};
-use super::preparation::{HostPreparation, octopus_preparation};
+use super::preparation::HostPreparation;
+use super::push_args::octopus_push_args;
 use super::status::octopus_status;
-use crate::client::producer::{NewEvent, Producer};
-use crate::delivery::future::Future;
-use crate::json;
-use crate::record::{EventRecord, Metadata};
+use crate::client::producer::Producer;
+use crate::config::ValueFormat;
 use crate::support::deadline::Deadline;
-use crate::support::error::{Error, Result};
+use crate::support::error::Result;
 
 /// A producer: pushes events into one topic.
 ///
@@ -32,53 +32,6 @@ pub struct octopus_producer {
 }
 
 handle!(Producer, octopus_producer, "producer");
-
-/// One event to push.
-///
-/// The plugin copies the bytes before `push` returns. The properties `kafka.message.max.bytes`,
-/// `kafka.queue.buffering.max.messages` and `kafka.queue.buffering.max.kbytes` limit the size of an
-/// event, and the number and size of the events in flight.
-///
-/// @since 0.1
-#[repr(C)]
-#[derive(Clone, Copy)]
-pub struct octopus_push_args {
-    /// `sizeof(octopus_push_args)`, set by the host.
-    pub size: u64,
-    /// The metadata: JSON in UTF-8, or bytes that the host serialized if `metadata_is_serialized`
-    /// is not 0.
-    ///
-    /// `{NULL, 0}` means the JSON object `{}`. Must be empty if there is a preparation.
-    pub metadata: octopus_bytes,
-    /// The data, in one or several segments, which are concatenated; NULL if `segment_count` is 0.
-    pub segments: *const octopus_bytes,
-    /// The number of elements of `segments`.
-    pub segment_count: u64,
-    /// The requested partition, if `has_partition` is not 0. The topic's selector decides.
-    pub partition: u64,
-    /// Not 0: the host requests `partition`.
-    pub has_partition: u32,
-    /// Not 0: `metadata` goes into the record unchanged, and no component of the topic sees it.
-    pub metadata_is_serialized: u32,
-    /// Functions of the host that prepare the event instead of the topic's components; NULL if
-    /// there are none.
-    ///
-    /// The plugin takes ownership, even if the push fails: it calls `destroy` once.
-    pub preparation: *const octopus_preparation,
-    /// How long the call may wait for the in-flight limit, if `has_timeout` is not 0, in
-    /// milliseconds from the beginning of the call; negative: without a limit, 0: not at all.
-    ///
-    /// It replaces the driver's `timeout_ms`.
-    pub timeout_ms: i64,
-    /// Not 0: the host limits the wait by `timeout_ms`.
-    pub has_timeout: u32,
-    /// Set it to 0.
-    pub reserved: u32,
-}
-
-// SAFETY: the type is `#[repr(C)]` and begins with its size; zeros are empty slices, numbers and
-// NULL.
-unsafe impl Growing for octopus_push_args {}
 
 /// Functions of producers.
 ///
@@ -214,6 +167,21 @@ pub struct octopus_producer_api {
     /// @note Does not block, except in a forked child: there the release of the last handle waits
     /// for the deliveries, at most `exit_flush_ms`.
     pub release: Option<unsafe extern "C" fn(producer: *mut octopus_producer)>,
+    /// Returns the format of the records that the producer writes, by its option `records` or the
+    /// driver's.
+    ///
+    /// @param producer The producer.
+    /// @param format Receives one of `OCTOPUS_RECORD_…`.
+    /// @param error Receives NULL, or the error object if the status is negative; may be NULL.
+    /// @return `OCTOPUS_OK`.
+    /// @note Does not block.
+    pub record_format: Option<
+        unsafe extern "C" fn(
+            producer: *const octopus_producer,
+            format: *mut u32,
+            error: *mut *mut octopus_error,
+        ) -> octopus_status,
+    >,
 }
 
 pub static PRODUCER: octopus_producer_api = octopus_producer_api {
@@ -224,6 +192,7 @@ pub static PRODUCER: octopus_producer_api = octopus_producer_api {
     max_event_size: Some(max_event_size),
     close: Some(close),
     release: Some(release),
+    record_format: Some(record_format),
 };
 
 unsafe extern "C" fn push(
@@ -335,6 +304,27 @@ unsafe extern "C" fn release(producer: *mut octopus_producer) {
     unsafe { handle::release::<Arc<Producer>>(producer) };
 }
 
+unsafe extern "C" fn record_format(
+    producer: *const octopus_producer,
+    format: *mut u32,
+    error: *mut *mut octopus_error,
+) -> octopus_status {
+    forward!(refuse(error); producer.record_format(producer, format, error));
+    // SAFETY: the handle is NULL or live, and all pointers are NULL or valid during this call
+    // (contract of the slot).
+    unsafe {
+        call(producer, error, |producer: &Arc<Producer>| {
+            check_output(format, "format")?;
+            format.write(match producer.format() {
+                None => OCTOPUS_RECORD_DIASPORA,
+                Some(ValueFormat::Json) => OCTOPUS_RECORD_JSON,
+                Some(ValueFormat::Bytes) => OCTOPUS_RECORD_BYTES,
+            });
+            Ok(())
+        })
+    }
+}
+
 /// The events of an array that were not pushed yet. The plugin owns their preparations too, so
 /// dropping this destroys them.
 struct RemainingEvents {
@@ -365,72 +355,5 @@ impl Drop for RemainingEvents {
                 return; // the array can't be read
             }
         }
-    }
-}
-
-impl octopus_push_args {
-    /// When the wait for the in-flight limit ends, if the host sets a limit. `began` returns the
-    /// time at which the call began; a call without limits doesn't read the clock.
-    fn deadline(&self, began: impl FnOnce() -> Instant) -> Option<Deadline> {
-        (self.has_timeout != 0).then(|| Deadline::from_millis_since(self.timeout_ms, began))
-    }
-
-    /// Pushes the event.
-    ///
-    /// # Safety
-    /// Metadata and segments are NULL or readable during this call.
-    unsafe fn push_to(
-        &self,
-        producer: &Producer,
-        preparation: Option<Box<HostPreparation>>,
-        wants_future: bool,
-        deadline: Option<Deadline>,
-    ) -> Result<Option<Arc<Future>>> {
-        // SAFETY: the segments are NULL or readable (fn contract).
-        let segments = unsafe { read_array(self.segments, self.segment_count, "event.segments") }?;
-        for segment in segments {
-            segment.check("event.segments")?;
-        }
-        let metadata = match preparation {
-            // SAFETY: the metadata is NULL or readable (fn contract).
-            None => unsafe { self.metadata() }?,
-            Some(_) => self.no_metadata()?,
-        };
-        // SAFETY: the segments are readable (fn contract), and each was checked above.
-        let record = EventRecord::new(metadata, segments.iter().map(|segment| unsafe { segment.as_checked() }));
-        let partition = (self.has_partition != 0).then_some(self.partition);
-        let event = NewEvent { record, partition, wants_future, deadline };
-        match preparation {
-            None => producer.push(&event),
-            Some(preparation) => producer.push_prepared(&event, preparation),
-        }
-    }
-
-    /// The metadata of an event with a preparation, which appends it later.
-    fn no_metadata<'a>(&self) -> Result<Metadata<'a>> {
-        if self.metadata.size > 0 {
-            return Err(Error::invalid("event.metadata: must be empty, since event.preparation provides the metadata"));
-        }
-        Ok(Metadata::Serialized(&[]))
-    }
-
-    /// # Safety
-    /// The metadata is NULL or readable for as long as the result is used.
-    unsafe fn metadata<'a>(&self) -> Result<Metadata<'a>> {
-        // SAFETY: the metadata is NULL or readable (fn contract).
-        let bytes = unsafe { self.metadata.read("event.metadata") }?;
-        if self.metadata_is_serialized != 0 {
-            return Ok(Metadata::Serialized(bytes));
-        }
-        if self.metadata.data.is_null() {
-            return Ok(Metadata::Json("{}"));
-        }
-        let text = json::from_utf8(bytes).map_err(|why| {
-            Error::new(
-                crate::support::error::Kind::InvalidMetadata,
-                format!("pushing an event: the metadata is not UTF-8: {why}"),
-            )
-        })?;
-        Ok(Metadata::Json(text))
     }
 }

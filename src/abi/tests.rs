@@ -137,6 +137,7 @@ fn calls(handles: &Handles) -> Vec<Call<'_>> {
         slot!(PRODUCER.flush(handles.producer, null_mut())),
         slot!(PRODUCER.max_event_size(handles.producer, &mut 0)),
         slot!(PRODUCER.close(handles.producer, 0)),
+        slot!(PRODUCER.record_format(handles.producer, &mut 0)),
         slot!(CONSUMER.pull(handles.consumer, &mut null_mut())),
         slot!(CONSUMER.pull_many(handles.consumer, 0, 0, null_mut(), &mut 0)),
         slot!(CONSUMER.process(handles.consumer, null(), 0, 0, null())),
@@ -156,6 +157,8 @@ fn calls(handles: &Handles) -> Vec<Call<'_>> {
         slot!(FUTURE.event(handles.pull, &mut null_mut())),
         slot!(EVENT.view(handles.event, &mut sized())),
         slot!(EVENT.acknowledge(handles.event)),
+        slot!(EVENT.attributes(handles.event, &mut sized())),
+        slot!(EVENT.header(handles.event, 0, null_mut())),
         slot!(THREAD_POOL.submit(handles.pool, null(), 0)),
         slot!(THREAD_POOL.pending(handles.pool, &mut 0)),
         slot!(THREAD_POOL.thread_count(handles.pool, &mut 0)),
@@ -241,7 +244,7 @@ fn struct_is_read_up_to_the_smaller_of_both_sizes() {
         args.size = 40;
         let older = octopus_push_args::read(&args, "event").unwrap();
         assert_eq!((older.partition, older.has_partition), (0, 0), "fields that an older host does not know are zero");
-        let larger = [args.size + 1000, 0, 0, 0, 0, 9, 1, u64::MAX, 1, 1, u64::MAX];
+        let larger = [args.size + 1000, 0, 0, 0, 0, 9, 1, u64::MAX, 1, 1, 0, u64::MAX];
         let newer = octopus_push_args::read(larger.as_ptr().cast(), "event").unwrap();
         assert_eq!((newer.partition, newer.has_partition), (9, 1), "fields that only a newer host knows are ignored");
         for too_small in [0, 1, 7] {

@@ -362,7 +362,9 @@ impl octopus_producer_args {
             false => Some(Arc::clone(&*unsafe { handle::borrow::<Arc<ThreadPool>>(self.thread_pool) }?)),
         };
         // SAFETY: the texts are NULL or readable (fn contract).
-        let settings = unsafe { client_settings(self.name, self.options, self.batch_size, self.max_batches) }?;
+        let settings = unsafe {
+            client_settings(self.name, self.options, self.batch_size, self.max_batches, ClientSettings::of_producer)
+        }?;
         Ok((ClientSettings { loose, ..settings }, pool))
     }
 }
@@ -379,10 +381,15 @@ impl octopus_consumer_args {
             return Err(Error::invalid("args.thread_pool: reserved, must be NULL; pass the pool to `process`"));
         }
         // SAFETY: the texts are NULL or readable (fn contract).
-        let settings = unsafe { client_settings(self.name, self.options, self.batch_size, self.max_batches) }?;
+        let settings = unsafe {
+            client_settings(self.name, self.options, self.batch_size, self.max_batches, ClientSettings::of_consumer)
+        }?;
         Ok(ClientSettings { targets: targets.to_vec(), ..settings })
     }
 }
+
+/// Reads the options of a producer, or those of a consumer.
+type ReadOptions = fn(&str, u64, u64, Option<&str>) -> Result<ClientSettings>;
 
 /// Checks and copies the options that producers and consumers have in common.
 ///
@@ -393,11 +400,12 @@ unsafe fn client_settings(
     options: octopus_text,
     batch_size: u64,
     max_batches: u64,
+    read: ReadOptions,
 ) -> Result<ClientSettings> {
     // SAFETY: the texts are NULL or readable (fn contract).
     let (name, options) = unsafe { (name.read("args.name")?, options.read_optional("args.options")?) };
     if name.contains('\0') {
         return Err(Error::invalid("args.name: contains a NUL character"));
     }
-    ClientSettings::new(name, batch_size, max_batches, options)
+    read(name, batch_size, max_batches, options)
 }

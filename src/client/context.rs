@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::components::Registry;
+use crate::config::RecordFormats;
 use crate::kafka::Connection;
 use crate::support::thread_pool::ThreadPool;
 
@@ -15,6 +16,8 @@ pub struct DriverContext {
     pub default_pool: Arc<ThreadPool>,
     /// The longest time that a call waits for brokers.
     pub timeout: Duration,
+    /// The format of records, unless a producer or consumer has its own option.
+    pub records: RecordFormats,
     /// The components that the host registered. They are destroyed with the context.
     pub registry: Registry,
 }

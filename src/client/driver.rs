@@ -48,7 +48,8 @@ impl Driver {
         let admin = make_admin(&settings, &connection)?;
         let info_topics = KafkaInfoTopics::new(&connection);
         let default_pool = Arc::new(ThreadPool::new(0)?);
-        let context = DriverContext { connection, default_pool, timeout: settings.timeout, registry };
+        let (timeout, records) = (settings.timeout, settings.records);
+        let context = DriverContext { connection, default_pool, timeout, records, registry };
         let driver = Driver {
             poison: Poison::default(),
             settings,

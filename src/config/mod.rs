@@ -24,9 +24,10 @@ use addresses::check_addresses;
 pub use msk::DEFAULT_SESSION_NAME;
 pub use msk::MskSettings;
 pub use producer_consumer::ClientSettings;
+use producer_consumer::{RECORDS, record_formats};
 pub(crate) use properties::MASK;
 pub use properties::{Properties, is_secret};
-pub use record_formats::RecordFormats;
+pub use record_formats::{RecordFormats, ValueFormat};
 pub use service::ServiceSettings;
 #[cfg(feature = "topic-service")]
 pub use service::{AuthorizationSource, Secret};
@@ -48,7 +49,7 @@ const DEFAULT_INFO_PREFIX: &str = "__info_";
 /// The default with the topic service, as in C++ Octopus.
 const DEFAULT_SERVICE_INFO_PREFIX: &str = "info_";
 
-const DRIVER_KEYS: [&str; 11] = [
+const DRIVER_KEYS: [&str; 12] = [
     "kafka",
     "embedded",
     "aws_msk_iam",
@@ -60,6 +61,7 @@ const DRIVER_KEYS: [&str; 11] = [
     "open_retry_ms",
     "exit_flush_ms",
     "connect_timeout_ms",
+    RECORDS,
 ];
 
 /// The validated configuration of a driver.
@@ -86,6 +88,8 @@ pub struct DriverSettings {
     pub connect_timeout: Duration,
     #[serde(rename = "exit_flush_ms", serialize_with = "in_millis")]
     pub exit_flush: Duration,
+    #[serde(serialize_with = "as_name")]
+    pub records: RecordFormats,
     /// Keys that are not options; the driver logs a warning for them.
     #[serde(skip)]
     pub unknown_keys: Vec<String>,
@@ -183,6 +187,7 @@ impl DriverSettings {
             open_retry,
             connect_timeout,
             exit_flush,
+            records: record_formats(root.get(RECORDS), &RecordFormats::ALL)?.unwrap_or_default(),
             unknown_keys: root.keys().filter(|key| !DRIVER_KEYS.contains(&key.as_str())).cloned().collect(),
         })
     }
@@ -282,6 +287,10 @@ fn in_seconds<S: serde::Serializer>(time: &Duration, out: S) -> std::result::Res
 
 fn in_millis<S: serde::Serializer>(time: &Duration, out: S) -> std::result::Result<S::Ok, S::Error> {
     out.serialize_u64(time.as_millis() as u64)
+}
+
+fn as_name<S: serde::Serializer>(records: &RecordFormats, out: S) -> std::result::Result<S::Ok, S::Error> {
+    records.name().serialize(out)
 }
 
 #[cfg(test)]

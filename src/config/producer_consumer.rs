@@ -2,9 +2,11 @@
 
 use serde_json::Value;
 
-use super::{Properties, RecordFormats, parse};
+use super::{Properties, RecordFormats, ValueFormat, parse};
 use crate::support::error::{Error, Result, shortened};
 use crate::support::stack;
+
+pub const RECORDS: &str = "records";
 
 /// The settings of a producer or consumer: limits of batches, and its own Kafka properties.
 #[derive(Debug, Clone, Default)]
@@ -19,24 +21,39 @@ pub struct ClientSettings {
     pub loose: bool,
     /// Of a producer: whether it has its own Kafka client.
     pub is_dedicated: bool,
+    /// Of a producer: whether an event's key selects its partition.
+    pub key_selects: bool,
     /// Of a consumer: the partitions to read; empty: those that the group assigns.
     pub targets: Vec<u32>,
     /// Of a consumer: whether it stops at records that can't be decoded, instead of skipping them.
     pub stops_at_damage: bool,
-    /// Of a consumer: the format of the records.
-    pub records: RecordFormats,
+    /// The format of the records, if the options have one.
+    pub records: Option<RecordFormats>,
     /// All keys of the options.
     pub keys: Vec<String>,
 }
 
 impl ClientSettings {
-    /// `options` of a producer or consumer. Anything but an object is ignored, since the C++ API
-    /// passes null, or an array if targets are given.
-    pub fn new(name: &str, batch_size: u64, max_batches: u64, options: Option<&str>) -> Result<Self> {
-        stack::with(stack::FOR_JSON, || Self::read(name, batch_size, max_batches, options))
+    /// `options` of a producer. Anything but an object is ignored, since the C++ API passes null,
+    /// or an array if targets are given.
+    pub fn of_producer(name: &str, batch_size: u64, max_batches: u64, options: Option<&str>) -> Result<Self> {
+        let formats = &RecordFormats::WRITTEN;
+        stack::with(stack::FOR_JSON, || Self::read(name, batch_size, max_batches, options, formats))
     }
 
-    fn read(name: &str, batch_size: u64, max_batches: u64, options: Option<&str>) -> Result<Self> {
+    /// As [`of_producer`](Self::of_producer), of a consumer.
+    pub fn of_consumer(name: &str, batch_size: u64, max_batches: u64, options: Option<&str>) -> Result<Self> {
+        let formats = &RecordFormats::ALL;
+        stack::with(stack::FOR_JSON, || Self::read(name, batch_size, max_batches, options, formats))
+    }
+
+    fn read(
+        name: &str,
+        batch_size: u64,
+        max_batches: u64,
+        options: Option<&str>,
+        formats: &[RecordFormats],
+    ) -> Result<Self> {
         let options = match options {
             None => Value::Null,
             Some(json) => parse(json, "the client's options")?,
@@ -47,7 +64,8 @@ impl ClientSettings {
         };
         let is_dedicated = is_second_of(&options, "client", ["shared", "dedicated"])?;
         let stops_at_damage = is_second_of(&options, "on_damaged", ["skip", "stop"])?;
-        let records = record_formats(&options)?;
+        let key_selects = is_second_of(&options, "partitioner", ["selector", "key"])?;
+        let records = record_formats(options.get(RECORDS), formats)?;
         let keys = options.as_object().map(|options| options.keys().cloned().collect()).unwrap_or_default();
         let name = name.to_owned();
         Ok(ClientSettings {
@@ -57,20 +75,32 @@ impl ClientSettings {
             max_batches,
             kafka,
             is_dedicated,
+            key_selects,
             stops_at_damage,
             records,
             ..ClientSettings::default()
         })
     }
 
+    /// Of a producer: the format of its records if it is not the one of Octopus. `default` is the
+    /// driver's option.
+    pub fn written_format(&self, default: RecordFormats) -> Option<ValueFormat> {
+        match self.records.unwrap_or(default) {
+            RecordFormats::Json => Some(ValueFormat::Json),
+            RecordFormats::Bytes => Some(ValueFormat::Bytes),
+            // `auto` of the driver is for consumers.
+            RecordFormats::Diaspora | RecordFormats::Auto => None,
+        }
+    }
+
     /// Keys that are no options of a producer; a warning is logged for them.
     pub fn unknown_to_producers(&self) -> impl Iterator<Item = &str> {
-        self.keys_except(&["kafka", "client"])
+        self.keys_except(&["kafka", "client", "partitioner", RECORDS])
     }
 
     /// Keys that are no options of a consumer; a warning is logged for them.
     pub fn unknown_to_consumers(&self) -> impl Iterator<Item = &str> {
-        self.keys_except(&["kafka", "on_damaged", "records"])
+        self.keys_except(&["kafka", "on_damaged", RECORDS])
     }
 
     fn keys_except(&self, known: &'static [&'static str]) -> impl Iterator<Item = &str> {
@@ -78,20 +108,16 @@ impl ClientSettings {
     }
 }
 
-fn record_formats(options: &Value) -> Result<RecordFormats> {
-    const KEY: &str = "records";
-    let Some(value) = options.get(KEY) else { return Ok(RecordFormats::default()) };
-    match value.as_str() {
-        Some("diaspora") => Ok(RecordFormats::Diaspora),
-        Some("json") => Ok(RecordFormats::Json),
-        Some("bytes") => Ok(RecordFormats::Bytes),
-        Some("auto") => Ok(RecordFormats::Auto),
-        _ => {
-            let given = shortened(value);
-            let expected = format_args!("expected \"diaspora\", \"json\", \"bytes\" or \"auto\", got {given}");
-            Err(Error::configuration(KEY, expected))
-        }
+/// The value of the option `records`, which is one of `formats`.
+pub fn record_formats(value: Option<&Value>, formats: &[RecordFormats]) -> Result<Option<RecordFormats>> {
+    let Some(value) = value else { return Ok(None) };
+    if let Some(found) = formats.iter().find(|formats| value.as_str() == Some(formats.name())) {
+        return Ok(Some(*found));
     }
+    let names: Vec<_> = formats.iter().map(|formats| format!("{:?}", formats.name())).collect();
+    let [others @ .., last] = names.as_slice() else { return Ok(None) };
+    let (others, given) = (others.join(", "), shortened(value));
+    Err(Error::configuration(RECORDS, format_args!("expected {others} or {last}, got {given}")))
 }
 
 /// Whether an option has the second of two values. The first is the default.

@@ -115,16 +115,16 @@ fn invalid_topic_name_is_rejected_with_the_rule() {
 #[test]
 fn client_options_other_than_an_object_are_ignored() {
     for options in ["null", "[1, 2]", "3", "{}"] {
-        assert_eq!(ClientSettings::new("c", 0, 0, Some(options)).unwrap().kafka, Properties::default());
+        assert_eq!(ClientSettings::of_consumer("c", 0, 0, Some(options)).unwrap().kafka, Properties::default());
     }
-    let settings = ClientSettings::new("c", 0, 0, Some(r#"{"kafka": {"linger.ms": 1}}"#)).unwrap();
+    let settings = ClientSettings::of_consumer("c", 0, 0, Some(r#"{"kafka": {"linger.ms": 1}}"#)).unwrap();
     assert_eq!(settings.kafka.get("linger.ms"), Some("1"));
 }
 
 #[test]
 fn unknown_options_of_a_client_are_found() {
     let options = r#"{"kafka": {}, "client": "shared", "on_damaged": "skip", "linger.ms": 1}"#;
-    let settings = ClientSettings::new("c", 0, 0, Some(options)).unwrap();
+    let settings = ClientSettings::of_consumer("c", 0, 0, Some(options)).unwrap();
     assert_eq!(settings.unknown_to_producers().collect::<Vec<_>>(), ["linger.ms", "on_damaged"]);
     assert_eq!(settings.unknown_to_consumers().collect::<Vec<_>>(), ["client", "linger.ms"]);
 }
@@ -145,7 +145,7 @@ fn description_masks_every_secret() {
 #[test]
 fn property_alias_is_the_same_property() {
     let driver = driver(r#"{"kafka": {"metadata.broker.list": "x:1", "queue.buffering.max.ms": 7}}"#);
-    let own = ClientSettings::new("c", 0, 0, Some(r#"{"kafka": {"linger.ms": 1}}"#)).unwrap();
+    let own = ClientSettings::of_consumer("c", 0, 0, Some(r#"{"kafka": {"linger.ms": 1}}"#)).unwrap();
     let all = driver.kafka.overlaid_with(&own.kafka);
     assert_eq!(all.iter().collect::<Vec<_>>(), [("bootstrap.servers", "x:1"), ("linger.ms", "1")]);
     assert!(

@@ -1,5 +1,7 @@
 #include "EventPreparation.hpp"
 
+#include "Json.hpp"
+
 #include <diaspora/Archive.hpp>
 
 #include <algorithm>
@@ -39,6 +41,11 @@ diaspora::DataView view_of(const std::vector<std::string_view> &data)
     return diaspora::DataView(std::move(segments));
 }
 
+bool is_empty(const nlohmann::json &metadata)
+{
+    return metadata.is_null() || (metadata.is_object() && metadata.empty());
+}
+
 /* Runs `work` and stores what it throws, of any type, before rethrowing it. */
 template <class Work> auto storing_exception(std::exception_ptr &thrown, Work work)
 {
@@ -56,8 +63,15 @@ void EventPreparation::prepare(const std::vector<std::string_view> &data, const 
 {
     storing_exception(*thrown_, [&] {
         components_->validator().validate(metadata_, view_of(data));
-        OutputArchive archive(metadata);
-        components_->serializer().serialize(archive, metadata_);
+        if (record_format_ == OCTOPUS_RECORD_DIASPORA) {
+            OutputArchive archive(metadata);
+            components_->serializer().serialize(archive, metadata_);
+        } else if (record_format_ == OCTOPUS_RECORD_JSON || !is_empty(metadata_.json())) {
+            /* The core rejects metadata in a record that has data only. */
+            std::string text;
+            write_json(metadata_.json(), text);
+            metadata.append(text);
+        }
     });
 }
 

@@ -7,6 +7,7 @@
 #include "Components.hpp"
 #include "Core.hpp"
 
+#include <cstdint>
 #include <exception>
 #include <memory>
 
@@ -16,10 +17,10 @@ class EventPreparation final : public Preparation {
 public:
     /* The exception of a component is stored in `thrown` before the event's future fails. */
     EventPreparation(std::shared_ptr<const Components> components,
-                     diaspora::PartitionSelector selector, diaspora::Metadata metadata,
-                     std::shared_ptr<std::exception_ptr> thrown)
+                     diaspora::PartitionSelector selector, std::uint32_t record_format,
+                     diaspora::Metadata metadata, std::shared_ptr<std::exception_ptr> thrown)
         : components_(std::move(components)), selector_(std::move(selector)),
-          metadata_(std::move(metadata)), thrown_(std::move(thrown))
+          record_format_(record_format), metadata_(std::move(metadata)), thrown_(std::move(thrown))
     {
     }
 
@@ -29,6 +30,7 @@ public:
 private:
     std::shared_ptr<const Components> components_;
     diaspora::PartitionSelector selector_;
+    std::uint32_t record_format_; /* one of OCTOPUS_RECORD_… */
     diaspora::Metadata metadata_;
     std::shared_ptr<std::exception_ptr> thrown_;
 };

@@ -67,9 +67,10 @@ diaspora::Future<std::optional<diaspora::EventID>> future_of(Delivery pushed)
 
 Producer::Producer(octopus::Producer in_core, ProducerSettings settings,
                    std::shared_ptr<const Components> components, std::shared_ptr<TopicHandle> topic)
-    : in_core_(std::move(in_core)), settings_(std::move(settings)),
-      components_(std::move(components)), selector_(components_->make_selector()),
-      topic_(std::move(topic))
+    : in_core_(std::move(in_core)),
+      record_format_(with_api_exceptions([&] { return in_core_.record_format(); })),
+      settings_(std::move(settings)), components_(std::move(components)),
+      selector_(components_->make_selector()), topic_(std::move(topic))
 {
 }
 
@@ -85,7 +86,7 @@ Producer::push(diaspora::Metadata metadata, diaspora::DataView data,
     NewEvent event;
     add(data, event);
     event.partition = partition;
-    auto preparation = std::make_unique<EventPreparation>(components_, selector_,
+    auto preparation = std::make_unique<EventPreparation>(components_, selector_, record_format_,
                                                           std::move(metadata), thrown);
     auto push = with_api_exceptions([&] { return in_core_.push(event, std::move(preparation)); });
     return future_of({std::move(push), thrown});
@@ -98,14 +99,20 @@ std::optional<octopus::Push> Producer::push_default(const diaspora::Metadata &me
     if (!components_->are_default())
         return std::nullopt;
     thread_local std::string serialized;
+    const bool has_header = record_format_ == OCTOPUS_RECORD_DIASPORA;
     try {
-        serialize_default(metadata.json(), serialized);
+        if (has_header) {
+            serialize_default(metadata.json(), serialized);
+        } else {
+            serialized.clear();
+            write_json(metadata.json(), serialized);
+        }
     } catch (const std::exception &) {
         return std::nullopt;
     }
     NewEvent event;
     event.metadata = serialized;
-    event.metadata_is_serialized = true;
+    event.metadata_is_serialized = has_header;
     add(data, event);
     event.partition = partition;
     return with_api_exceptions([&]() -> std::optional<octopus::Push> {

@@ -10,6 +10,7 @@
 #include <diaspora/Producer.hpp>
 #include <diaspora/ThreadPool.hpp>
 
+#include <cstdint>
 #include <memory>
 #include <string>
 
@@ -61,6 +62,7 @@ private:
                                               std::optional<std::size_t> partition) const;
 
     octopus::Producer in_core_;
+    std::uint32_t record_format_; /* one of OCTOPUS_RECORD_… */
     ProducerSettings settings_;
     std::shared_ptr<const Components> components_;
     diaspora::PartitionSelector selector_;

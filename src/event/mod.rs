@@ -5,7 +5,6 @@ mod chunk;
 #[cfg(test)]
 mod tests;
 
-use std::ops::Range;
 use std::ptr::NonNull;
 
 use crate::components::{Provided, Serializer};
@@ -13,7 +12,7 @@ use crate::config::RecordFormats;
 use crate::json;
 use crate::kafka::librdkafka::message::Message;
 use crate::positions::{Assignment, Positions};
-use crate::record::{self, AnyLayout, HEADER, LENGTH_PREFIX, RecordLayout};
+use crate::record::{self, AnyLayout, Attributes, HEADER, Header, LENGTH_PREFIX, RecordLayout, TimestampType};
 use crate::support::error::{Error, Kind, Result};
 use crate::support::poison::Poison;
 use chunk::Chunk;
@@ -30,8 +29,11 @@ pub struct Event {
     /// A message of the fetch response that the chunk pins, if the bytes stay there.
     _message: Option<Message>,
     parts: RecordParts,
+    /// Most records have neither a key nor headers.
+    attributes: Option<Box<Attributes>>,
     offset: u64,
     partition: u32,
+    timestamp_type: TimestampType,
     timestamp_ms: i64,
     assignment: Assignment,
 }
@@ -57,25 +59,32 @@ pub struct RecordReading<'a> {
     pub serializer: &'a Provided<dyn Serializer>,
 }
 
-/// Where the parts of an event are in its record's bytes.
+/// Where the parts of an event are in its record's bytes: the data follows the serialized metadata.
 struct RecordParts {
-    /// Where the serialized metadata is. It also shows the format of the record: only in the format
-    /// of Octopus is something in front of it, and with data only it is empty.
-    serialized: Range<usize>,
+    content: Content,
+    metadata_size: usize,
+    data_size: usize,
     json: MetadataText,
-    data: Range<usize>,
-    id: u64,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Content {
+    Event(RecordFormat),
+    EndOfTopic,
 }
 
 /// The metadata as JSON text.
 enum MetadataText {
-    /// The text is in the record's bytes.
-    Within(Range<usize>),
+    /// A text of this size in the record's bytes.
+    Within { size: usize },
     /// A serializer of the host returned the text.
-    Owned(Box<str>),
-    /// The topic's serializer is missing.
+    Owned(OwnedText),
+    /// The topic's serializer is missing, or the record has no metadata.
     Unknown,
 }
+
+/// In a box of its own, so that other events don't have its size.
+struct OwnedText(Box<Box<str>>);
 
 impl Event {
     fn chunk(&self) -> &Chunk {
@@ -96,36 +105,58 @@ impl Event {
     /// The metadata as JSON; `None` if the topic's serializer is missing.
     pub fn metadata(&self) -> Option<&str> {
         match &self.parts.json {
-            // SAFETY: `RecordParts` has only ranges that were checked to be UTF-8, and the bytes do
-            // not change.
-            MetadataText::Within(range) => Some(unsafe { std::str::from_utf8_unchecked(&self.bytes()[range.clone()]) }),
-            MetadataText::Owned(text) => Some(text),
+            MetadataText::Within { size } => {
+                let text = self.part(self.parts.text_start(), *size);
+                // SAFETY: `MetadataText::read` or `record::layout` checked that this is UTF-8, and
+                // the bytes do not change.
+                Some(unsafe { std::str::from_utf8_unchecked(text) })
+            }
+            MetadataText::Owned(OwnedText(text)) => Some(text),
             MetadataText::Unknown => (self.format() == RecordFormat::Bytes).then_some("null"),
         }
     }
 
     pub fn format(&self) -> RecordFormat {
-        if self.parts.serialized.start == HEADER || self.is_end_of_topic() {
-            RecordFormat::Diaspora
-        } else if self.parts.serialized.is_empty() {
-            RecordFormat::Bytes
-        } else {
-            RecordFormat::Json
+        match self.parts.content {
+            Content::Event(format) => format,
+            Content::EndOfTopic => RecordFormat::Diaspora,
         }
     }
 
     /// The serialized metadata.
     pub fn serialized_metadata(&self) -> &[u8] {
-        &self.bytes()[self.parts.serialized.clone()]
+        self.part(self.parts.metadata_start(), self.parts.metadata_size)
     }
 
     pub fn data(&self) -> &[u8] {
-        &self.bytes()[self.parts.data.clone()]
+        self.part(self.parts.metadata_start() + self.parts.metadata_size, self.parts.data_size)
+    }
+
+    /// Whether dropping the event releases something.
+    fn owns_memory(&self) -> bool {
+        self._message.is_some() | self.attributes.is_some() | matches!(self.parts.json, MetadataText::Owned(_))
+    }
+
+    fn part(&self, start: usize, size: usize) -> &[u8] {
+        debug_assert!(start + size <= self.bytes().len());
+        // SAFETY: the starts and sizes are those that `record` has checked, in `RecordParts::read`,
+        // against the size of the record, of which these bytes are a copy or the original.
+        unsafe { self.bytes().get_unchecked(start..start + size) }
+    }
+
+    /// The record's key; `None` if it has none, which is not the same as an empty one.
+    pub fn key(&self) -> Option<&[u8]> {
+        self.attributes.as_ref()?.key.as_deref()
+    }
+
+    /// The record's headers, in their order.
+    pub fn headers(&self) -> &[Header] {
+        self.attributes.as_ref().map_or(&[], |attributes| &attributes.headers)
     }
 
     /// The offset; [`NO_MORE_EVENTS`] for the end-of-topic mark.
     pub fn id(&self) -> u64 {
-        self.parts.id
+        if self.is_end_of_topic() { NO_MORE_EVENTS } else { self.offset }
     }
 
     /// The record's offset, also for the end-of-topic mark.
@@ -139,7 +170,7 @@ impl Event {
     }
 
     pub fn is_end_of_topic(&self) -> bool {
-        self.parts.id == NO_MORE_EVENTS
+        self.parts.content == Content::EndOfTopic
     }
 
     pub fn partition(&self) -> u32 {
@@ -151,6 +182,10 @@ impl Event {
         self.timestamp_ms
     }
 
+    pub fn timestamp_type(&self) -> TimestampType {
+        self.timestamp_type
+    }
+
     /// Acknowledges this event and all earlier ones of its partition. The consumer commits that
     /// within a second, or at once in [`crate::client::consumer::Consumer::commit`].
     pub fn acknowledge(&self) -> Result<()> {
@@ -159,51 +194,63 @@ impl Event {
 }
 
 impl RecordParts {
-    fn read(bytes: &[u8], offset: u64, reading: &RecordReading) -> Result<Self> {
+    #[inline]
+    fn read(bytes: &[u8], reading: &RecordReading) -> Result<Self> {
         let layout = match reading.formats {
             RecordFormats::Diaspora => record::decode(bytes)?,
             formats => match record::layout(bytes, formats)? {
                 AnyLayout::Diaspora(layout) => layout,
-                AnyLayout::Json => return Ok(RecordParts::of_json(bytes.len(), offset)),
-                AnyLayout::Bytes => return Ok(RecordParts::of_bytes(bytes.len(), offset)),
+                AnyLayout::Json => return Ok(RecordParts::of_json(bytes.len())),
+                AnyLayout::Bytes => return Ok(RecordParts::of_bytes(bytes.len())),
             },
         };
         Ok(match layout {
-            RecordLayout::EndOfTopic => {
-                RecordParts { serialized: 0..0, json: MetadataText::Unknown, data: 0..0, id: NO_MORE_EVENTS }
-            }
-            RecordLayout::Event { metadata, data } => {
-                let json = MetadataText::read(bytes, metadata.clone(), reading.serializer)?;
-                RecordParts { serialized: metadata, json, data, id: offset }
-            }
+            RecordLayout::EndOfTopic => RecordParts::without_metadata(Content::EndOfTopic, 0),
+            RecordLayout::Event { metadata, data } => RecordParts {
+                content: Content::Event(RecordFormat::Diaspora),
+                metadata_size: metadata.len(),
+                data_size: data.len(),
+                json: MetadataText::read(&bytes[metadata], reading.serializer)?,
+            },
         })
     }
 
     /// Of a record that was checked to be JSON.
-    fn of_json(size: usize, offset: u64) -> Self {
-        RecordParts { serialized: 0..size, json: MetadataText::Within(0..size), data: 0..0, id: offset }
+    fn of_json(size: usize) -> Self {
+        let json = MetadataText::Within { size };
+        RecordParts { content: Content::Event(RecordFormat::Json), metadata_size: size, data_size: 0, json }
     }
 
-    fn of_bytes(size: usize, offset: u64) -> Self {
-        RecordParts { serialized: 0..0, json: MetadataText::Unknown, data: 0..size, id: offset }
+    fn of_bytes(size: usize) -> Self {
+        RecordParts::without_metadata(Content::Event(RecordFormat::Bytes), size)
+    }
+
+    fn without_metadata(content: Content, data_size: usize) -> Self {
+        RecordParts { content, metadata_size: 0, data_size, json: MetadataText::Unknown }
+    }
+
+    /// Where the serialized metadata begins in the record.
+    fn metadata_start(&self) -> usize {
+        if self.content == Content::Event(RecordFormat::Diaspora) { HEADER } else { 0 }
+    }
+
+    /// Where a text that is in the record begins.
+    fn text_start(&self) -> usize {
+        if self.content == Content::Event(RecordFormat::Diaspora) { HEADER + LENGTH_PREFIX } else { 0 }
     }
 }
 
 impl MetadataText {
-    fn read(bytes: &[u8], metadata: Range<usize>, serializer: &Provided<dyn Serializer>) -> Result<Self> {
+    fn read(serialized: &[u8], serializer: &Provided<dyn Serializer>) -> Result<Self> {
         match serializer {
-            Provided::BuiltIn => {
-                let length = record::json_within(&bytes[metadata.clone()])?.len();
-                let start = metadata.start + LENGTH_PREFIX;
-                Ok(MetadataText::Within(start..start + length))
-            }
+            Provided::BuiltIn => Ok(MetadataText::Within { size: record::json_within(serialized)?.len() }),
             Provided::Custom(serializer) => {
-                let text = serializer.deserialize(&bytes[metadata])?;
+                let text = serializer.deserialize(serialized)?;
                 json::check(&text).map_err(|reason| {
                     let message = "the topic's serializer returned metadata that is not JSON";
                     Error::new(Kind::MalformedRecord, format!("{message}: {reason}"))
                 })?;
-                Ok(MetadataText::Owned(text.into()))
+                Ok(MetadataText::Owned(OwnedText(Box::new(text.into()))))
             }
             Provided::Missing(_) => Ok(MetadataText::Unknown),
         }

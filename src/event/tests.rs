@@ -35,7 +35,7 @@ fn read_all(payloads: &[Vec<u8>], positions: &Arc<Positions>) -> Vec<Result<Shar
         }
         let DeliveryOrder::InOrder(assignment) = guard.deliver(0, offset as u64) else { panic!("not in order") };
         let payload = Payload::Given(payload);
-        RawRecord { payload, partition: 0, offset: offset as u64, timestamp_ms: -1, assignment }
+        RawRecord { payload, partition: 0, offset: offset as u64, assignment }
     });
     let mut rest = records.collect::<Vec<_>>().into_iter();
     let mut read = Vec::new();

@@ -34,15 +34,17 @@ pub fn configuration(input: &[u8]) {
         }
         Err(error) => check_error(&error),
     }
-    match ClientSettings::new(&name, 1, 2, Some(&client)) {
-        Ok(settings) => {
-            check_properties(&settings.kafka);
-            let all = driver.kafka.overlaid_with(&settings.kafka);
-            for (name, value) in settings.kafka.iter() {
-                assert_eq!(all.get(name), Some(value), "a property of the client is not used");
+    for read in [ClientSettings::of_producer, ClientSettings::of_consumer] {
+        match read(&name, 1, 2, Some(&client)) {
+            Ok(settings) => {
+                check_properties(&settings.kafka);
+                let all = driver.kafka.overlaid_with(&settings.kafka);
+                for (name, value) in settings.kafka.iter() {
+                    assert_eq!(all.get(name), Some(value), "a property of the client is not used");
+                }
             }
+            Err(error) => check_error(&error),
         }
-        Err(error) => check_error(&error),
     }
     check_name(&driver, &name);
 }

@@ -107,7 +107,7 @@ fn read_as_event(payload: &[u8], reading: &RecordReading) {
     let DeliveryOrder::InOrder(assignment) = positions.lock().deliver(0, 7) else {
         panic!("the first event is not in order")
     };
-    let raw = RawRecord { payload: Payload::Given(payload), partition: 0, offset: 7, timestamp_ms: -1, assignment };
+    let raw = RawRecord { payload: Payload::Given(payload), partition: 0, offset: 7, assignment };
     let mut chunk = ChunkBuilder::for_leading(std::slice::from_ref(&raw), &positions).expect("a chunk for one record");
     match chunk.read(raw, reading) {
         Ok(event) => {

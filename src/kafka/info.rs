@@ -14,7 +14,7 @@ use rdkafka::types::RDKafkaErrorCode;
 
 use super::client::{Client, ServedClient};
 use super::overdue::WhenOverdue;
-use super::{Connection, KafkaProducer, ProducerClients};
+use super::{Connection, KafkaProducer, ProducerClients, Target};
 use crate::config::ClientSettings;
 use crate::delivery::future::Future;
 use crate::delivery::in_flight::PermitRequest;
@@ -245,7 +245,7 @@ impl InfoTopicRead<'_> {
     fn take_record(&mut self, message: &Message) {
         let (offset, expected) = (message.offset(), self.info.records.len());
         if offset == expected as i64 {
-            let record = InfoRecord { payload: message.payload().to_vec(), timestamp: message.timestamp() };
+            let record = InfoRecord { payload: message.payload().to_vec(), timestamp: message.timestamp().0 };
             self.info.records.push(record);
         } else if expected == 0 {
             self.info.is_truncated = true;
@@ -273,7 +273,7 @@ fn send(producer: &KafkaProducer, record: &str, deadline: Deadline) -> Result<Ar
     let (future, partition, bytes) = (producer.lingering_future(), PARTITION as u32, record.len());
     let request = PermitRequest { bytes: bytes as u64, partition: Some(partition), future: Some(future.clone()) };
     let permit = producer.in_flight().acquire(request, || deadline, |began| producer.unreached(began))?;
-    producer.send(partition, &RawBytes(record.as_bytes()), bytes, permit)?;
+    producer.send(Target::partition(partition), &RawBytes(record.as_bytes()), bytes, permit)?;
     Ok(future)
 }
 

@@ -42,7 +42,7 @@ pub use info::KafkaInfoTopics;
 use librdkafka::handle::Handle;
 use librdkafka::{conf, log_messages};
 pub use overdue::WhenOverdue;
-pub use producer::{KafkaProducer, ProducerClients};
+pub use producer::{KafkaProducer, ProducerClients, Target};
 
 use crate::auth::token_source;
 use crate::config::{DriverSettings, MskSettings, Properties};

@@ -32,6 +32,12 @@ pub const OCTOPUS_RECORD_DIASPORA: i32 = 0;
 pub const OCTOPUS_RECORD_JSON: i32 = 1;
 /// A record whose value is the data. The metadata is `null`, and `serialized_metadata` is empty.
 pub const OCTOPUS_RECORD_BYTES: i32 = 2;
+/// The timestamp type of a record without a timestamp.
+pub const OCTOPUS_TIMESTAMP_MISSING: i32 = 0;
+/// The producer set the timestamp.
+pub const OCTOPUS_TIMESTAMP_CREATE: i32 = 1;
+/// The broker set the timestamp, when it stored the record.
+pub const OCTOPUS_TIMESTAMP_LOG_APPEND: i32 = 2;
 /// Event id: the event is stored, but its offset is unknown, because the broker's first response
 /// was lost.
 pub const OCTOPUS_EVENT_ID_UNKNOWN: u64 = 18446744073709551614;
@@ -1361,6 +1367,66 @@ const _: () = {
     ["Offset of field: octopus_preparation::prepare"][::core::mem::offset_of!(octopus_preparation, prepare) - 24usize];
     ["Offset of field: octopus_preparation::select"][::core::mem::offset_of!(octopus_preparation, select) - 32usize];
 };
+/// A header of a record. Several headers may have the same name.
+///
+/// @since 0.1
+#[repr(C)]
+#[derive(Debug, Copy, Clone)]
+pub struct octopus_header {
+    /// The name. That of a push is not empty and has no NUL; other programs may write empty ones.
+    pub name: octopus_text,
+    /// The value. `data` is NULL if the header has none, and not NULL if the value is empty.
+    pub value: octopus_bytes,
+}
+#[allow(clippy::unnecessary_operation, clippy::identity_op)]
+const _: () = {
+    ["Size of octopus_header"][::core::mem::size_of::<octopus_header>() - 32usize];
+    ["Alignment of octopus_header"][::core::mem::align_of::<octopus_header>() - 8usize];
+    ["Offset of field: octopus_header::name"][::core::mem::offset_of!(octopus_header, name) - 0usize];
+    ["Offset of field: octopus_header::value"][::core::mem::offset_of!(octopus_header, value) - 16usize];
+};
+/// What a record has beside its value.
+///
+/// @since 0.1
+#[repr(C)]
+#[derive(Debug, Copy, Clone)]
+pub struct octopus_push_attributes {
+    /// `sizeof(octopus_push_attributes)`, set by the host.
+    pub size: u64,
+    /// The key. `data` is NULL for a record without a key, and not NULL for an empty key.
+    ///
+    /// With `"partitioner": "key"` it requests a partition, unless the host does.
+    pub key: octopus_bytes,
+    /// The headers; NULL if `header_count` is 0.
+    pub headers: *const octopus_header,
+    /// The number of elements of `headers`.
+    pub header_count: u64,
+    /// The timestamp, if `has_timestamp` is not 0, in milliseconds since 1970-01-01 UTC.
+    ///
+    /// Topics with `message.timestamp.type=LogAppendTime` ignore it.
+    pub timestamp_ms: i64,
+    /// Not 0: the record has `timestamp_ms`; else it has the time of the push.
+    pub has_timestamp: u32,
+    /// Set it to 0.
+    pub reserved: u32,
+}
+#[allow(clippy::unnecessary_operation, clippy::identity_op)]
+const _: () = {
+    ["Size of octopus_push_attributes"][::core::mem::size_of::<octopus_push_attributes>() - 56usize];
+    ["Alignment of octopus_push_attributes"][::core::mem::align_of::<octopus_push_attributes>() - 8usize];
+    ["Offset of field: octopus_push_attributes::size"][::core::mem::offset_of!(octopus_push_attributes, size) - 0usize];
+    ["Offset of field: octopus_push_attributes::key"][::core::mem::offset_of!(octopus_push_attributes, key) - 8usize];
+    ["Offset of field: octopus_push_attributes::headers"]
+        [::core::mem::offset_of!(octopus_push_attributes, headers) - 24usize];
+    ["Offset of field: octopus_push_attributes::header_count"]
+        [::core::mem::offset_of!(octopus_push_attributes, header_count) - 32usize];
+    ["Offset of field: octopus_push_attributes::timestamp_ms"]
+        [::core::mem::offset_of!(octopus_push_attributes, timestamp_ms) - 40usize];
+    ["Offset of field: octopus_push_attributes::has_timestamp"]
+        [::core::mem::offset_of!(octopus_push_attributes, has_timestamp) - 48usize];
+    ["Offset of field: octopus_push_attributes::reserved"]
+        [::core::mem::offset_of!(octopus_push_attributes, reserved) - 52usize];
+};
 /// One event to push.
 ///
 /// The plugin copies the bytes before `push` returns. The properties `kafka.message.max.bytes`,
@@ -1402,10 +1468,12 @@ pub struct octopus_push_args {
     pub has_timeout: u32,
     /// Set it to 0.
     pub reserved: u32,
+    /// A key, headers or a timestamp for the record; NULL if there are none.
+    pub attributes: *const octopus_push_attributes,
 }
 #[allow(clippy::unnecessary_operation, clippy::identity_op)]
 const _: () = {
-    ["Size of octopus_push_args"][::core::mem::size_of::<octopus_push_args>() - 80usize];
+    ["Size of octopus_push_args"][::core::mem::size_of::<octopus_push_args>() - 88usize];
     ["Alignment of octopus_push_args"][::core::mem::align_of::<octopus_push_args>() - 8usize];
     ["Offset of field: octopus_push_args::size"][::core::mem::offset_of!(octopus_push_args, size) - 0usize];
     ["Offset of field: octopus_push_args::metadata"][::core::mem::offset_of!(octopus_push_args, metadata) - 8usize];
@@ -1424,6 +1492,8 @@ const _: () = {
     ["Offset of field: octopus_push_args::has_timeout"]
         [::core::mem::offset_of!(octopus_push_args, has_timeout) - 72usize];
     ["Offset of field: octopus_push_args::reserved"][::core::mem::offset_of!(octopus_push_args, reserved) - 76usize];
+    ["Offset of field: octopus_push_args::attributes"]
+        [::core::mem::offset_of!(octopus_push_args, attributes) - 80usize];
 };
 /// Functions of producers.
 ///
@@ -1560,10 +1630,25 @@ pub struct octopus_producer_api {
     /// @note Does not block, except in a forked child: there the release of the last handle waits
     /// for the deliveries, at most `exit_flush_ms`.
     pub release: ::core::option::Option<unsafe extern "C" fn(producer: *mut octopus_producer)>,
+    /// Returns the format of the records that the producer writes, by its option `records` or the
+    /// driver's.
+    ///
+    /// @param producer The producer.
+    /// @param format Receives one of `OCTOPUS_RECORD_…`.
+    /// @param error Receives NULL, or the error object if the status is negative; may be NULL.
+    /// @return `OCTOPUS_OK`.
+    /// @note Does not block.
+    pub record_format: ::core::option::Option<
+        unsafe extern "C" fn(
+            producer: *const octopus_producer,
+            format: *mut u32,
+            error: *mut *mut octopus_error,
+        ) -> octopus_status,
+    >,
 }
 #[allow(clippy::unnecessary_operation, clippy::identity_op)]
 const _: () = {
-    ["Size of octopus_producer_api"][::core::mem::size_of::<octopus_producer_api>() - 56usize];
+    ["Size of octopus_producer_api"][::core::mem::size_of::<octopus_producer_api>() - 64usize];
     ["Alignment of octopus_producer_api"][::core::mem::align_of::<octopus_producer_api>() - 8usize];
     ["Offset of field: octopus_producer_api::size"][::core::mem::offset_of!(octopus_producer_api, size) - 0usize];
     ["Offset of field: octopus_producer_api::push"][::core::mem::offset_of!(octopus_producer_api, push) - 8usize];
@@ -1575,6 +1660,8 @@ const _: () = {
     ["Offset of field: octopus_producer_api::close"][::core::mem::offset_of!(octopus_producer_api, close) - 40usize];
     ["Offset of field: octopus_producer_api::release"]
         [::core::mem::offset_of!(octopus_producer_api, release) - 48usize];
+    ["Offset of field: octopus_producer_api::record_format"]
+        [::core::mem::offset_of!(octopus_producer_api, record_format) - 56usize];
 };
 /// A function that `octopus_consumer_api::process` calls for each event.
 ///
@@ -2112,8 +2199,8 @@ pub struct octopus_event_view {
     pub timestamp_ms: i64,
     /// The partition that the event was read from.
     pub partition: u32,
-    /// The format of the record: one of `OCTOPUS_RECORD_…`. Only a consumer with the option
-    /// `records` reads other records than those of `OCTOPUS_RECORD_DIASPORA`.
+    /// The format of the record: one of `OCTOPUS_RECORD_…`. Only with the option `records`, of the
+    /// consumer or the driver, are there others than `OCTOPUS_RECORD_DIASPORA`.
     pub record_format: u32,
 }
 #[allow(clippy::unnecessary_operation, clippy::identity_op)]
@@ -2132,6 +2219,39 @@ const _: () = {
         [::core::mem::offset_of!(octopus_event_view, partition) - 72usize];
     ["Offset of field: octopus_event_view::record_format"]
         [::core::mem::offset_of!(octopus_event_view, record_format) - 76usize];
+};
+/// What a record has beside its value.
+///
+/// Its pointers are valid until the last reference to the event is released.
+///
+/// @since 0.1
+#[repr(C)]
+#[derive(Debug, Copy, Clone)]
+pub struct octopus_event_attributes {
+    /// `sizeof(octopus_event_attributes)`, set by the host before the call.
+    pub size: u64,
+    /// The key. `data` is NULL if the record has none, and not NULL if the key is empty.
+    pub key: octopus_bytes,
+    /// The number of headers; `octopus_event_api::header` returns each of them.
+    pub header_count: u64,
+    /// Who set the timestamp: one of `OCTOPUS_TIMESTAMP_…`.
+    pub timestamp_type: u32,
+    /// 0.
+    pub reserved: u32,
+}
+#[allow(clippy::unnecessary_operation, clippy::identity_op)]
+const _: () = {
+    ["Size of octopus_event_attributes"][::core::mem::size_of::<octopus_event_attributes>() - 40usize];
+    ["Alignment of octopus_event_attributes"][::core::mem::align_of::<octopus_event_attributes>() - 8usize];
+    ["Offset of field: octopus_event_attributes::size"]
+        [::core::mem::offset_of!(octopus_event_attributes, size) - 0usize];
+    ["Offset of field: octopus_event_attributes::key"][::core::mem::offset_of!(octopus_event_attributes, key) - 8usize];
+    ["Offset of field: octopus_event_attributes::header_count"]
+        [::core::mem::offset_of!(octopus_event_attributes, header_count) - 24usize];
+    ["Offset of field: octopus_event_attributes::timestamp_type"]
+        [::core::mem::offset_of!(octopus_event_attributes, timestamp_type) - 32usize];
+    ["Offset of field: octopus_event_attributes::reserved"]
+        [::core::mem::offset_of!(octopus_event_attributes, reserved) - 36usize];
 };
 /// Functions of events.
 ///
@@ -2182,10 +2302,40 @@ pub struct octopus_event_api {
     ///
     /// @param event The event; NULL has no effect.
     pub release: ::core::option::Option<unsafe extern "C" fn(event: *mut octopus_event)>,
+    /// Returns the key of the event's record, the number of its headers, and who set its timestamp.
+    ///
+    /// @param event The event.
+    /// @param attributes Receives them: as many bytes as `attributes->size` says, which the host
+    /// sets before.
+    /// @param error Receives NULL, or the error object if the status is negative; may be NULL.
+    /// @return `OCTOPUS_OK`.
+    pub attributes: ::core::option::Option<
+        unsafe extern "C" fn(
+            event: *const octopus_event,
+            attributes: *mut octopus_event_attributes,
+            error: *mut *mut octopus_error,
+        ) -> octopus_status,
+    >,
+    /// Returns a header of the event's record.
+    ///
+    /// @param event The event.
+    /// @param index The number of the header, from 0 on, in the order of the record.
+    /// @param header Receives the header. Its pointers are valid until the last reference to the
+    /// event is released.
+    /// @param error Receives NULL, or the error object if the status is negative; may be NULL.
+    /// @return `OCTOPUS_OK`, or `OCTOPUS_INVALID_ARGUMENT` if the record has no such header.
+    pub header: ::core::option::Option<
+        unsafe extern "C" fn(
+            event: *const octopus_event,
+            index: u64,
+            header: *mut octopus_header,
+            error: *mut *mut octopus_error,
+        ) -> octopus_status,
+    >,
 }
 #[allow(clippy::unnecessary_operation, clippy::identity_op)]
 const _: () = {
-    ["Size of octopus_event_api"][::core::mem::size_of::<octopus_event_api>() - 40usize];
+    ["Size of octopus_event_api"][::core::mem::size_of::<octopus_event_api>() - 56usize];
     ["Alignment of octopus_event_api"][::core::mem::align_of::<octopus_event_api>() - 8usize];
     ["Offset of field: octopus_event_api::size"][::core::mem::offset_of!(octopus_event_api, size) - 0usize];
     ["Offset of field: octopus_event_api::view"][::core::mem::offset_of!(octopus_event_api, view) - 8usize];
@@ -2193,6 +2343,9 @@ const _: () = {
         [::core::mem::offset_of!(octopus_event_api, acknowledge) - 16usize];
     ["Offset of field: octopus_event_api::retain"][::core::mem::offset_of!(octopus_event_api, retain) - 24usize];
     ["Offset of field: octopus_event_api::release"][::core::mem::offset_of!(octopus_event_api, release) - 32usize];
+    ["Offset of field: octopus_event_api::attributes"]
+        [::core::mem::offset_of!(octopus_event_api, attributes) - 40usize];
+    ["Offset of field: octopus_event_api::header"][::core::mem::offset_of!(octopus_event_api, header) - 48usize];
 };
 /// A task for a thread pool.
 ///

@@ -40,6 +40,26 @@ pub enum RecordFormat {
     Other(u32),
 }
 
+/// A header of a record. Several may have the same name.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Header<'a> {
+    /// The name, which may be empty if another program wrote it.
+    pub name: &'a str,
+    /// The value; a header may have none, which is not the same as an empty one.
+    pub value: Option<&'a [u8]>,
+}
+
+/// Who set a record's timestamp.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum TimestampType {
+    /// Nobody: the record has none.
+    Missing,
+    /// The producer.
+    Create,
+    /// The broker, when it stored the record.
+    LogAppend,
+}
+
 impl Event {
     pub(crate) fn new(handle: Handle<octopus_event>) -> Result<Self> {
         let mut view = octopus_event_view {
@@ -124,6 +144,55 @@ impl Event {
     /// clock.
     pub fn timestamp_ms(&self) -> Option<i64> {
         (self.view.timestamp_ms != -1).then_some(self.view.timestamp_ms)
+    }
+
+    /// Who set the timestamp.
+    pub fn timestamp_type(&self) -> Result<TimestampType> {
+        Ok(match i32::try_from(self.attributes()?.timestamp_type) {
+            Ok(OCTOPUS_TIMESTAMP_CREATE) => TimestampType::Create,
+            Ok(OCTOPUS_TIMESTAMP_LOG_APPEND) => TimestampType::LogAppend,
+            _ => TimestampType::Missing,
+        })
+    }
+
+    /// The record's key; `None` if it has none.
+    pub fn key(&self) -> Result<Option<&[u8]>> {
+        let octopus_bytes { data, size } = self.attributes()?.key;
+        // SAFETY: the bytes live as long as `self.handle`, hence as long as `self`.
+        Ok((!data.is_null()).then(|| unsafe { read_bytes(data, size) }))
+    }
+
+    /// The record's headers, in their order.
+    pub fn headers(&self) -> Result<Vec<Header<'_>>> {
+        (0..self.attributes()?.header_count).map(|index| self.header(index)).collect()
+    }
+
+    fn header(&self, index: u64) -> Result<Header<'_>> {
+        let mut header = octopus_header { name: EMPTY_TEXT, value: EMPTY_BYTES };
+        // SAFETY: the handle is live (owned), and the output is a local variable.
+        unsafe { call!(self.handle, event.header(index, &mut header)) }?;
+        let octopus_header { name, value } = header;
+        // SAFETY: the bytes live as long as `self.handle`, hence as long as `self`.
+        let name = str::from_utf8(unsafe { read_bytes(name.data.cast(), name.size) });
+        let name =
+            name.map_err(|why| Error::new(Status::InvalidMetadata, format!("{self:?}: header {index}: {why}")))?;
+        // SAFETY: as above.
+        let value = (!value.data.is_null()).then(|| unsafe { read_bytes(value.data, value.size) });
+        Ok(Header { name, value })
+    }
+
+    fn attributes(&self) -> Result<octopus_event_attributes> {
+        let mut attributes = octopus_event_attributes {
+            size: size_of::<octopus_event_attributes>() as u64,
+            key: EMPTY_BYTES,
+            header_count: 0,
+            timestamp_type: 0,
+            reserved: 0,
+        };
+        // SAFETY: the handle is live (owned), and `attributes` is writable for the `size` that it
+        // names.
+        unsafe { call!(self.handle, event.attributes(&mut attributes)) }?;
+        Ok(attributes)
     }
 
     /// Acknowledges this event and all before it in its partition: a later consumer of the same

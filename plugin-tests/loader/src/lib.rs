@@ -88,7 +88,7 @@ pub use component::{Selector, Serializer, Validator};
 pub use consumer::{Consumer, ConsumerBuilder};
 pub use driver::{Driver, DriverBuilder};
 pub use error::{Error, Persisted, Result, SkippedOffsets, Status};
-pub use event::{Event, RecordFormat};
+pub use event::{Event, Header, RecordFormat, TimestampType};
 pub use future::{Delivered, Flush, Pull, Push};
 pub use library::Library;
 pub use options::{TopicOptions, TopicText};

@@ -58,10 +58,14 @@ impl Producer {
     /// As [`push`](Self::push) for several events, in order. Returns the pushes of the events that
     /// were queued and, if it stopped before the last one, the reason.
     pub fn push_many(&self, events: &[NewEvent<'_>]) -> (Vec<Push>, Result<()>) {
-        let pieces: Vec<_> = events.iter().map(NewEvent::pieces).collect();
+        let parts: Vec<_> = (events.iter())
+            .map(|event| (event.pieces(), event.attributes.as_deref().map(RawAttributes::new)))
+            .collect();
         let mut serialized = Ok(());
-        let args: Vec<_> = (events.iter().zip(&pieces))
-            .map_while(|(event, pieces)| event.args(pieces).map_err(|why| serialized = Err(why)).ok())
+        let args: Vec<_> = (events.iter().zip(&parts))
+            .map_while(|(event, (pieces, attributes))| {
+                event.args(pieces, attributes).map_err(|why| serialized = Err(why)).ok()
+            })
             .collect();
         let (mut futures, mut pushed) = (vec![null_mut(); args.len()], 0);
         // SAFETY: the handle is live (owned). `args` and `futures` have `args.len()` elements, and
@@ -157,6 +161,15 @@ pub struct NewEvent<'a> {
     data: Data<'a>,
     partition: Option<u64>,
     timeout: Option<Duration>,
+    attributes: Option<Box<Attributes<'a>>>,
+}
+
+/// What the record has beside its value.
+#[derive(Debug, Clone, Default)]
+struct Attributes<'a> {
+    key: Option<&'a [u8]>,
+    headers: Vec<(&'a str, Option<&'a [u8]>)>,
+    timestamp_ms: Option<i64>,
 }
 
 #[derive(Debug, Clone)]
@@ -210,7 +223,7 @@ impl<'a> NewEvent<'a> {
     }
 
     fn new(metadata: Metadata<'a>) -> Self {
-        NewEvent { metadata, data: Data::Pieces(&[]), partition: None, timeout: None }
+        NewEvent { metadata, data: Data::Pieces(&[]), partition: None, timeout: None, attributes: None }
     }
 
     /// The data.
@@ -238,13 +251,42 @@ impl<'a> NewEvent<'a> {
         self
     }
 
+    /// The record's key. With the producer's option `"partitioner": "key"` it requests a partition.
+    pub fn key(mut self, key: &'a [u8]) -> Self {
+        self.attributes_mut().key = Some(key);
+        self
+    }
+
+    /// Adds a header to the record. Several may have the same name, which must not be empty.
+    pub fn header(mut self, name: &'a str, value: &'a [u8]) -> Self {
+        self.attributes_mut().headers.push((name, Some(value)));
+        self
+    }
+
+    /// As [`header`](Self::header), for a header that has no value.
+    pub fn header_without_value(mut self, name: &'a str) -> Self {
+        self.attributes_mut().headers.push((name, None));
+        self
+    }
+
+    /// The record's timestamp, in milliseconds since 1970, instead of the time of the push.
+    pub fn timestamp_ms(mut self, timestamp_ms: i64) -> Self {
+        self.attributes_mut().timestamp_ms = Some(timestamp_ms);
+        self
+    }
+
+    fn attributes_mut(&mut self) -> &mut Attributes<'a> {
+        self.attributes.get_or_insert_default()
+    }
+
     /// Calls `call` with the event as the ABI takes it. The bytes are valid during `call`. Inlined,
     /// since the benchmarks of `push` include it.
     #[inline]
     fn with_args<T>(&self, call: impl FnOnce(&octopus_push_args) -> T) -> Result<T> {
+        let attributes = self.attributes.as_deref().map(RawAttributes::new);
         match self.data {
-            Data::Whole(data) => Ok(call(&self.args(&[bytes(data)])?)),
-            Data::Pieces(_) => Ok(call(&self.args(&self.pieces())?)),
+            Data::Whole(data) => Ok(call(&self.args(&[bytes(data)], &attributes)?)),
+            Data::Pieces(_) => Ok(call(&self.args(&self.pieces(), &attributes)?)),
         }
     }
 
@@ -256,9 +298,9 @@ impl<'a> NewEvent<'a> {
         }
     }
 
-    /// The event as the ABI takes it. It points into `self` and into `segments`.
+    /// The event as the ABI takes it. It points into `self`, `segments` and `attributes`.
     #[inline]
-    fn args(&self, segments: &[octopus_bytes]) -> Result<octopus_push_args> {
+    fn args(&self, segments: &[octopus_bytes], attributes: &Option<RawAttributes>) -> Result<octopus_push_args> {
         let (metadata, is_serialized) = match &self.metadata {
             Metadata::Absent => (EMPTY_BYTES, false),
             Metadata::Json(json) => (bytes(json), false),
@@ -277,7 +319,32 @@ impl<'a> NewEvent<'a> {
             timeout_ms: self.timeout.map_or(0, millis),
             has_timeout: self.timeout.is_some().into(),
             reserved: 0,
+            attributes: attributes.as_ref().map_or(null(), |attributes| &raw const attributes.raw),
         })
+    }
+}
+
+/// Attributes as the ABI takes them. `raw` points into `_headers`, and to the bytes of the event.
+struct RawAttributes {
+    raw: octopus_push_attributes,
+    _headers: Vec<octopus_header>,
+}
+
+impl RawAttributes {
+    fn new(attributes: &Attributes<'_>) -> Self {
+        let headers: Vec<_> = (attributes.headers.iter())
+            .map(|(name, value)| octopus_header { name: text(name), value: value.map_or(EMPTY_BYTES, bytes) })
+            .collect();
+        let raw = octopus_push_attributes {
+            size: size_of::<octopus_push_attributes>() as u64,
+            key: attributes.key.map_or(EMPTY_BYTES, bytes),
+            headers: headers.as_ptr(),
+            header_count: headers.len() as u64,
+            timestamp_ms: attributes.timestamp_ms.unwrap_or(0),
+            has_timestamp: attributes.timestamp_ms.is_some().into(),
+            reserved: 0,
+        };
+        RawAttributes { raw, _headers: headers }
     }
 }
 

@@ -18,7 +18,7 @@ pub use stand_ins::{components, json};
 #[path = "../../../src/config"]
 pub mod config {
     mod record_formats;
-    pub use record_formats::RecordFormats;
+    pub use record_formats::{RecordFormats, ValueFormat};
 }
 
 #[path = "../../../src/client"]

@@ -44,6 +44,9 @@ pub mod errors {
 
 /// A message that is not in a fetch response, so that its bytes are copied.
 pub mod message {
+    use crate::record::{Attributes, TimestampType};
+    use crate::support::error::Result;
+
     #[derive(Clone, Copy, PartialEq, Eq)]
     pub struct FetchResponse;
 
@@ -56,6 +59,14 @@ pub mod message {
 
         pub fn response(&self) -> Option<FetchResponse> {
             None
+        }
+
+        pub fn attributes(&mut self) -> Result<Option<Box<Attributes>>> {
+            Ok(None)
+        }
+
+        pub fn timestamp(&self) -> (i64, TimestampType) {
+            (-1, TimestampType::Missing)
         }
     }
 }

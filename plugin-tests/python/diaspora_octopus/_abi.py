@@ -19,6 +19,9 @@ OCTOPUS_EVENT_ID_END_OF_TOPIC = 0xFFFF_FFFF_FFFF_FFFF
 OCTOPUS_RECORD_DIASPORA = 0
 OCTOPUS_RECORD_JSON = 1
 OCTOPUS_RECORD_BYTES = 2
+OCTOPUS_TIMESTAMP_MISSING = 0
+OCTOPUS_TIMESTAMP_CREATE = 1
+OCTOPUS_TIMESTAMP_LOG_APPEND = 2
 OCTOPUS_EVENT_ID_UNKNOWN = 0xFFFF_FFFF_FFFF_FFFF - 1
 OCTOPUS_LOG_ERROR = 1
 OCTOPUS_LOG_WARNING = 2
@@ -270,6 +273,25 @@ class octopus_preparation(Structure):
     ]
 
 
+class octopus_header(Structure):
+    _fields_ = [
+        ("name", octopus_text),
+        ("value", octopus_bytes),
+    ]
+
+
+class octopus_push_attributes(Structure):
+    _fields_ = [
+        ("size", c_uint64),
+        ("key", octopus_bytes),
+        ("headers", POINTER(octopus_header)),
+        ("header_count", c_uint64),
+        ("timestamp_ms", c_int64),
+        ("has_timestamp", c_uint32),
+        ("reserved", c_uint32),
+    ]
+
+
 class octopus_push_args(Structure):
     _fields_ = [
         ("size", c_uint64),
@@ -283,6 +305,7 @@ class octopus_push_args(Structure):
         ("timeout_ms", c_int64),
         ("has_timeout", c_uint32),
         ("reserved", c_uint32),
+        ("attributes", POINTER(octopus_push_attributes)),
     ]
 
 
@@ -297,6 +320,7 @@ class octopus_producer_api(Structure):
         ("max_event_size", CFUNCTYPE(c_int32, c_void_p, POINTER(c_uint64), POINTER(c_void_p))),
         ("close", CFUNCTYPE(c_int32, c_void_p, c_int64, POINTER(c_void_p))),
         ("release", CFUNCTYPE(None, c_void_p)),
+        ("record_format", CFUNCTYPE(c_int32, c_void_p, POINTER(c_uint32), POINTER(c_void_p))),
     ]
 
 
@@ -365,6 +389,16 @@ class octopus_event_view(Structure):
     ]
 
 
+class octopus_event_attributes(Structure):
+    _fields_ = [
+        ("size", c_uint64),
+        ("key", octopus_bytes),
+        ("header_count", c_uint64),
+        ("timestamp_type", c_uint32),
+        ("reserved", c_uint32),
+    ]
+
+
 class octopus_event_api(Structure):
     _fields_ = [
         ("size", c_uint64),
@@ -372,6 +406,10 @@ class octopus_event_api(Structure):
         ("acknowledge", CFUNCTYPE(c_int32, c_void_p, POINTER(c_void_p))),
         ("retain", CFUNCTYPE(None, c_void_p)),
         ("release", CFUNCTYPE(None, c_void_p)),
+        ("attributes", CFUNCTYPE(c_int32, c_void_p, POINTER(octopus_event_attributes),
+            POINTER(c_void_p))),
+        ("header", CFUNCTYPE(c_int32, c_void_p, c_uint64, POINTER(octopus_header),
+            POINTER(c_void_p))),
     ]
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import ctypes
 import json
-from typing import Any, Optional
+from typing import Any, List, Optional, Tuple
 
 from . import _abi as abi
 from ._calls import call
@@ -18,8 +18,13 @@ RECORD_FORMATS = {
     abi.OCTOPUS_RECORD_JSON: "json",
     abi.OCTOPUS_RECORD_BYTES: "bytes",
 }
+TIMESTAMP_TYPES = {
+    abi.OCTOPUS_TIMESTAMP_CREATE: "create",
+    abi.OCTOPUS_TIMESTAMP_LOG_APPEND: "log_append",
+}
 NOT_PARSED: Any = object()
 VIEW_SIZE = ctypes.sizeof(abi.octopus_event_view)
+ATTRIBUTES_SIZE = ctypes.sizeof(abi.octopus_event_attributes)
 
 
 class Event(Owner):
@@ -95,6 +100,30 @@ class Event(Owner):
         return None if timestamp < 0 else timestamp
 
     @property
+    def timestamp_type(self) -> Optional[str]:
+        """Who set the timestamp: `"create"` is the producer, `"log_append"` the broker. None if the
+        record has no timestamp."""
+        return TIMESTAMP_TYPES.get(self._attributes().timestamp_type)
+
+    @property
+    def key(self) -> Optional[bytes]:
+        """The record's key. None if it has none, which is not the same as an empty one."""
+        return optional_bytes(self._attributes().key)
+
+    @property
+    def headers(self) -> List[Tuple[str, Optional[bytes]]]:
+        """The record's headers, in their order: name and value. Several may have the same name, and
+        a value may be missing."""
+        headers: List[Tuple[str, Optional[bytes]]] = []
+        for index in range(self._attributes().header_count):
+            header = abi.octopus_header()
+            operation = f"reading header {index} of an event"
+            call(self._api, operation, self._api.event.header, self, index, ctypes.byref(header))
+            name = ctypes.string_at(header.name.data, header.name.size).decode()
+            headers.append((name, optional_bytes(header.value)))
+        return headers
+
+    @property
     def is_end_of_topic(self) -> bool:
         """Whether this is the mark at the end of a topic, which has neither metadata nor data."""
         return bool(self._content().id == abi.OCTOPUS_EVENT_ID_END_OF_TOPIC)
@@ -117,6 +146,16 @@ class Event(Owner):
             self._view = view
         return view
 
+    def _attributes(self) -> abi.octopus_event_attributes:
+        attributes = abi.octopus_event_attributes(ATTRIBUTES_SIZE)
+        operation = "reading the attributes of an event"
+        call(self._api, operation, self._api.event.attributes, self, ctypes.byref(attributes))
+        return attributes
+
     def __repr__(self) -> str:
         where = "end of topic" if self.is_end_of_topic else f"offset {self.offset}"
         return f"<Event of partition {self.partition}, {where}>"
+
+
+def optional_bytes(value: abi.octopus_bytes) -> Optional[bytes]:
+    return ctypes.string_at(value.data, value.size) if value.data else None

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Iterable, List, NamedTuple, Optional, Seq
 
 from . import _abi as abi
 from ._arguments import integer, wrong_type
+from ._attributes import push_attributes
 from ._calls import SLICE_MS, call, end_of, interruptibly, milliseconds
 from ._error import Error, error_of
 from ._exit import FailureCount, Kept, flush_at_exit
@@ -20,6 +21,8 @@ from ._owner import finished_despite_ctrl_c
 
 if TYPE_CHECKING:
     from _typeshed import ReadableBuffer
+
+    from ._attributes import Headers, Value
 
     Data = Union[ReadableBuffer, Sequence[ReadableBuffer], None]
 
@@ -47,6 +50,9 @@ class NewEvent(NamedTuple):
     metadata: Any
     data: Data = b""
     partition: Optional[int] = None
+    key: Value = None
+    headers: Headers = None
+    timestamp_ms: Optional[int] = None
 
 
 class Producer(ClosedAtExit):
@@ -87,7 +93,15 @@ class Producer(ClosedAtExit):
     def _name(self) -> str:
         return f"{super()._name()} of topic {self._topic!r}"
 
-    def push(self, metadata: Any, data: Data = b"", partition: Optional[int] = None) -> Push:
+    def push(
+        self,
+        metadata: Any,
+        data: Data = b"",
+        partition: Optional[int] = None,
+        key: Value = None,
+        headers: Headers = None,
+        timestamp_ms: Optional[int] = None,
+    ) -> Push:
         """Queues an event for delivery, and returns its future delivery. The event is copied.
 
         - `metadata` is a JSON value: a dict, a list, a string, a number, a boolean or None; or
@@ -97,6 +111,12 @@ class Producer(ClosedAtExit):
           of numpy, or a list or tuple of such objects, which are concatenated; None is no data.
         - `partition` is the requested one: the topic's selector decides. The built-in one takes
           None as "in turn".
+        - `key` is the key of the Kafka record, bytes-like or a string. With the producer's option
+          `partitioner="key"` it requests a partition, the same one as with Java's client.
+        - `headers` are those of the Kafka record: a dict, or a list of pairs of a name and a value,
+          which is bytes-like, a string or None.
+        - `timestamp_ms` is the record's timestamp, in milliseconds since 1970-01-01 UTC; None is
+          the time of the push.
 
         Waits only while the in-flight limit is reached, at most the driver's `timeout_ms`; then it
         raises an `Error` with `UNREACHABLE`, which is retriable. Ctrl+C interrupts this wait; the
@@ -104,7 +124,7 @@ class Producer(ClosedAtExit):
         Metadata that is not JSON raises a `TypeError` or `ValueError`; data that is not contiguous,
         a `BufferError` or `ValueError`.
         """
-        args = push_args(metadata, data, partition)
+        args = push_args(metadata, data, partition, key, headers, timestamp_ms)
         push = self._queue(args)
         if push is None:
             args.has_timeout = 0
@@ -223,8 +243,9 @@ def not_an_event(value: object) -> TypeError:
 def args_of_event(event: object) -> abi.octopus_push_args:
     if not isinstance(event, tuple):
         raise not_an_event(event)
-    if not 1 <= len(event) <= 3:
-        raise TypeError(f"push_many: expected a tuple (metadata, data, partition), got {len(event)} elements")
+    if not 1 <= len(event) <= len(NewEvent._fields):
+        expected = "a tuple with up to six parameters of push"
+        raise TypeError(f"push_many: expected {expected}, got {len(event)} elements")
     return push_args(*event)
 
 
@@ -235,7 +256,14 @@ def data_of(segment: Any) -> abi.octopus_bytes:
         raise type(error)(f"push: data: {error}") from None
 
 
-def push_args(metadata: Any, data: Data = b"", partition: Optional[int] = None) -> abi.octopus_push_args:
+def push_args(
+    metadata: Any,
+    data: Data = b"",
+    partition: Optional[int] = None,
+    key: Value = None,
+    headers: Headers = None,
+    timestamp_ms: Optional[int] = None,
+) -> abi.octopus_push_args:
     """The arguments of a push that waits for `SLICE_MS`. Keep the result until the call returns: it
     owns the memory."""
     encoded = metadata if isinstance(metadata, bytes) else encode_json(metadata).encode()
@@ -256,4 +284,8 @@ def push_args(metadata: Any, data: Data = b"", partition: Optional[int] = None) 
     if partition is not None:
         args.partition = integer("push", "partition", partition)
         args.has_partition = 1
+    if key is not None or headers or timestamp_ms is not None:
+        attributes = push_attributes(key, headers, timestamp_ms)
+        args.owner = (owner, attributes)
+        args.attributes = ctypes.pointer(attributes)
     return args

@@ -57,6 +57,8 @@ class Topic(ReleasedAtExit):
         *,
         kafka: Optional[Mapping[str, Any]] = None,
         client: Optional[str] = None,
+        records: Optional[str] = None,
+        partitioner: Optional[str] = None,
         batch_size: int = 0,
         max_batches: int = 0,
     ) -> Producer:
@@ -66,6 +68,10 @@ class Topic(ReleasedAtExit):
         - `kafka` has librdkafka's properties, such as `{"linger.ms": 0}`; they override the
           driver's.
         - `client` is `"shared"` (the default) or `"dedicated"`.
+        - `records` is the format of the records: `"diaspora"` (the default); or, for other programs,
+          `"json"`, whose value is the metadata, or `"bytes"`, whose value is the data.
+        - `partitioner` is `"selector"` (the default), or `"key"`: the key of an event then requests
+          the partition that Java's client would choose.
         - `batch_size` is a number of events, 0 for no preference or `BATCH_SIZE_ADAPTIVE`;
           `max_batches` is the number of batches in flight, 0 for no preference.
 
@@ -76,7 +82,9 @@ class Topic(ReleasedAtExit):
         optional_mapping("producer", kafka=kafka)
         args = abi.octopus_producer_args(ctypes.sizeof(abi.octopus_producer_args))
         args.name = name_text = text(name)
-        args.options = options_text = json_text(dict(given(kafka=kafka, client=client)))
+        args.options = options_text = json_text(
+            dict(given(kafka=kafka, client=client, records=records, partitioner=partitioner))
+        )
         args.owner = (name_text, options_text)
         args.batch_size = integer("producer", "batch_size", batch_size)
         args.max_batches = integer("producer", "max_batches", max_batches)

@@ -41,7 +41,7 @@ class Arguments(unittest.TestCase):
             (tuples, lambda: producer.push_many([{"t": 1}, {"t": 2}])),
             (tuples, lambda: producer.push_many({"t": 1})),
             ("push_many: .* got str", lambda: producer.push_many(["text"])),
-            ("push_many: .* got 4 elements", lambda: producer.push_many([(1, b"", 0, 0)])),
+            ("push_many: .* got 7 elements", lambda: producer.push_many([(1, b"", 0, None, None, None, 0)])),
         ):
             with self.subTest(text), self.assertRaisesRegex(TypeError, text):
                 call()

@@ -1,6 +1,7 @@
 """Events are read as they were pushed, and consumers go on where their group left."""
 
 import array
+import time
 import unittest
 
 import diaspora_octopus as octopus
@@ -23,7 +24,7 @@ class Events(unittest.TestCase):
             self.assertEqual(bytes(event.data), b"\x00\xffimage")
             self.assertEqual((event.partition, event.offset), (2, 0))
             self.assertFalse(event.is_end_of_topic)
-            self.assertAlmostEqual(event.timestamp_ms / 1000, __import__("time").time(), delta=600)
+            self.assertAlmostEqual(event.timestamp_ms / 1000, time.time(), delta=600)
             self.assertEqual(repr(event), "<Event of partition 2, offset 0>")
 
     def test_records_are_read_as_the_consumer_says(self):
@@ -43,6 +44,42 @@ class Events(unittest.TestCase):
         self.assertEqual(caught.exception.status, Status.MALFORMED_RECORD)
         with self.assertRaises(octopus.Error) as caught:
             topic.consumer(new_name("reader"), records="avro")
+        self.assertIn("records", str(caught.exception))
+
+    def test_key_headers_and_timestamp_are_those_of_the_push(self):
+        topic, an_hour_ago = new_topic(), int(time.time() * 1000) - 3_600_000
+        headers = [("größe", b"\x00\xff"), ("text", "Ω"), ("none", None), ("empty", bytearray())]
+        with topic.producer(records="json") as producer, topic.consumer(new_name("g"), records="auto") as consumer:
+            producer.push(1, key=b"\x00key", headers=headers, timestamp_ms=an_hour_ago)
+            producer.push_many([octopus.NewEvent(2, key="text", headers={"name": memoryview(b"value")}), (3, b"", None, "")])
+            first, second, third = (consumer.pull(TIMEOUT) for _ in range(3))
+        self.assertEqual((first.key, second.key, third.key), (b"\x00key", b"text", b""))
+        self.assertEqual(first.headers, [("größe", b"\x00\xff"), ("text", "Ω".encode()), ("none", None), ("empty", b"")])
+        self.assertEqual((second.headers, third.headers), ([("name", b"value")], []))
+        self.assertEqual((first.timestamp_ms, first.timestamp_type), (an_hour_ago, "create"))
+        self.assertGreater(second.timestamp_ms, an_hour_ago + 1_800_000)
+
+    def test_invalid_key_header_or_timestamp_is_rejected_by_name(self):
+        with new_topic().producer() as producer:
+            for attributes, error, name in (
+                ({"key": 7}, TypeError, "key"),
+                ({"headers": 7}, TypeError, "headers"),
+                ({"headers": ["name"]}, TypeError, "headers"),
+                ({"headers": {7: b""}}, TypeError, "header"),
+                ({"headers": {"name": 7}}, TypeError, "name"),
+                ({"headers": {"": b""}}, octopus.Error, "header without a name"),
+                ({"timestamp_ms": "now"}, TypeError, "timestamp_ms"),
+                ({"timestamp_ms": -1}, ValueError, "timestamp_ms"),
+                ({"timestamp_ms": 0}, octopus.Error, "timestamp_ms"),
+            ):
+                with self.assertRaises(error) as caught:
+                    producer.push(1, **attributes)
+                self.assertIn(name, str(caught.exception))
+        with self.assertRaises(octopus.Error) as caught:
+            new_topic().producer(partitioner="murmur2")
+        self.assertIn("partitioner", str(caught.exception))
+        with new_topic().producer(records="json") as producer, self.assertRaises(octopus.Error) as caught:
+            producer.push(1, b"data")
         self.assertIn("records", str(caught.exception))
 
     def test_metadata_is_any_json_value(self):

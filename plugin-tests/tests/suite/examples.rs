@@ -100,6 +100,7 @@ fn check_effect(name: &str, topic: &str, printed: &str) {
             &["200 frames of 256 x 256 pixels stored\n"]
         }
         "monitor.cpp" => &["200 frames: mean ", "all 200 frames seen\n"],
+        "other_programs.py" => &["json of b'sensor 7': {'frame': 2, 'celsius': 21.5}, [('run', b'42'), ("],
         "workflow.py" => &["60 tasks processed by "],
         "worker_pool.rs" => &["leaves: it failed in task 100\n", "does task 100, which was", "all 300 tasks done"],
         _ if name.starts_with("first_event.") => {

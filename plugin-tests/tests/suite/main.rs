@@ -33,6 +33,7 @@ mod processing;
 mod producing;
 mod proxy;
 mod pulls;
+mod record_attributes;
 mod records;
 mod recreated_topics;
 mod resource_limits;

@@ -11,6 +11,9 @@ use crate::kafka::{Kafka, unique};
 use crate::support::{TIMEOUT, octopus, one_replica, read, topic};
 use crate::topic_service::python;
 
+/// The script with the clients of Python.
+pub const OTHER_CLIENTS: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/python/other_records.py");
+
 /// The metadata, the data and the format of an event.
 type Content = (Value, Vec<u8>, RecordFormat);
 
@@ -54,8 +57,8 @@ fn json_of_the_sdk_is_metadata() {
     let topic = topic("sdk", 1);
     let values = [json!({"message": "Grüße", "n": [1, 2.5, null]}), json!("text"), json!(17), json!({})];
     let lines: String = values.iter().map(|value| format!("{value}\n")).collect();
-    let script = concat!(env!("CARGO_MANIFEST_DIR"), "/python/other_records.py");
-    run_tool(python(), &[script, Kafka::shared().bootstrap(), topic.name()], lines.as_bytes()).unwrap();
+    run_tool(python(), &[OTHER_CLIENTS, Kafka::shared().bootstrap(), topic.name(), "sdk-send"], lines.as_bytes())
+        .unwrap();
     let expected: Vec<_> = values.into_iter().map(of_json).collect();
     assert_eq!(contents(&topic, "json", 4), expected);
     assert_eq!(contents(&topic, "auto", 4), expected);

@@ -44,7 +44,8 @@ impl Consumer {
         }
         check_targets(&mut settings.targets, topic.partition_count())?;
         let records = KafkaConsumer::open(&topic.context().connection, topic.kafka_name(), &settings)?;
-        let reader = Reader::new(topic, records, settings.records);
+        let formats = settings.records.unwrap_or(topic.context().records);
+        let reader = Reader::new(topic, records, formats);
         Ok(Consumer {
             poison: Poison::default(),
             reader: Arc::new(reader),

@@ -5,6 +5,7 @@
 //! record. In strict order, the [`Sequencer`] then dispatches the records in push order.
 
 mod pipeline;
+mod pooled;
 mod stages;
 
 use std::sync::Arc;
@@ -12,12 +13,12 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use crate::client::preparation::Preparation;
 use crate::client::topic::Topic;
-use crate::components::{DefaultSelector, PartitionSelector};
-use crate::config::ClientSettings;
+use crate::components::{DefaultSelector, PartitionSelector, Provided};
+use crate::config::{ClientSettings, ValueFormat};
 use crate::delivery::future::Future;
 use crate::delivery::sequencer::Sequencer;
 use crate::kafka::{KafkaProducer, WhenOverdue};
-use crate::record::{HEADER, LENGTH_PREFIX, Record};
+use crate::record::{Attributes, HEADER, LENGTH_PREFIX, Record};
 use crate::support::deadline::Deadline;
 use crate::support::error::{Error, Kind, Result};
 use crate::support::fork;
@@ -35,10 +36,12 @@ pub struct Producer {
 }
 
 /// An event to push. It borrows the host's bytes, which `push` copies before it returns.
-pub struct NewEvent<R> {
+pub struct NewEvent<'a, R> {
     pub record: R,
     /// The partition that the host requests; the topic's selector decides.
     pub partition: Option<u64>,
+    /// A key, headers or a timestamp.
+    pub attributes: Option<&'a Attributes>,
     /// Whether the host wants a future for this event; a flush reports all events.
     pub wants_future: bool,
     /// When the wait for the in-flight limit ends, instead of after the driver's timeout.
@@ -68,12 +71,20 @@ impl Producer {
             PartitionSelector::Custom(selector) => (Selection::Host, Some(selector)),
             PartitionSelector::Missing(error) => (Selection::Unavailable(error), None),
         };
-        let missing = parts.validator.missing().or(parts.serializer.missing());
+        let format = settings.written_format(topic.context().records);
+        if format == Some(ValueFormat::Bytes) && !matches!(parts.validator, Provided::BuiltIn) {
+            let reason = "\"bytes\" stores no metadata, and the topic has a validator of the metadata";
+            return Err(Error::configuration("records", reason));
+        }
+        // Records of another format don't need the topic's serializer.
+        let missing = parts.validator.missing().or(parts.serializer.missing().filter(|_| format.is_none()));
         let pipeline = PushPipeline {
             selection,
             json_error: missing.cloned(),
             pool_id,
             is_strict: !settings.loose,
+            format,
+            key_selects: settings.key_selects,
             sequencer: Sequencer::new(selector),
             topic,
             records: records.prepared_on(pool_id),
@@ -87,7 +98,10 @@ impl Producer {
     /// event is not queued.
     pub fn push<R: Record>(&self, event: &NewEvent<R>) -> Result<Option<Arc<Future>>> {
         self.check_ready()?;
-        self.pipeline.push(event)
+        match self.pipeline.format {
+            None => self.pipeline.push(event),
+            Some(format) => self.pipeline.push_in_format(event, format),
+        }
     }
 
     /// As [`push`](Self::push), for an event that the host prepares itself: `event` has its data
@@ -107,10 +121,16 @@ impl Producer {
         Ok(self.pipeline.records.flush())
     }
 
+    /// The format of the records; `None`: that of Octopus.
+    pub fn format(&self) -> Option<ValueFormat> {
+        self.pipeline.format
+    }
+
     /// The largest event that can be pushed, in bytes of metadata text and data together.
     pub fn max_event_size(&self) -> Result<u64> {
         self.check_open()?;
-        Ok(self.pipeline.records.max_record().saturating_sub(HEADER + LENGTH_PREFIX) as u64)
+        let overhead = if self.pipeline.format.is_none() { HEADER + LENGTH_PREFIX } else { 0 };
+        Ok(self.pipeline.records.max_record().saturating_sub(overhead) as u64)
     }
 
     /// Rejects later pushes and waits until the events in flight are delivered or have failed.

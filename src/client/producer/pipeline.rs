@@ -5,19 +5,20 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 
 use super::NewEvent;
-use super::stages::{Content, PreparedEvent, PreparedRecord, SelectorMetadata, UnpreparedEvent, text_at};
+use super::stages::{Content, PreparedEvent, PreparedRecord, SelectorMetadata, UnpreparedEvent, copied, text_at};
 use crate::client::preparation::Preparation;
 use crate::client::topic::Topic;
 use crate::components::{DefaultSelector, Provided, Selector};
+use crate::config::ValueFormat;
 use crate::delivery::future::Future;
 use crate::delivery::in_flight::{Permit, PermitRequest};
 use crate::delivery::sequencer::{SequenceSlot, Sequencer};
 use crate::json;
-use crate::kafka::{EncodedRecord, KafkaProducer};
-use crate::record::{EventRecord, HEADER, LENGTH_PREFIX, Metadata, Record};
+use crate::kafka::{EncodedRecord, KafkaProducer, Target};
+use crate::record::{Attributes, EventRecord, HEADER, LENGTH_PREFIX, Metadata, Record, ValueRecord};
 use crate::support::deadline::Deadline;
 use crate::support::error::{Error, Kind, Result};
-use crate::support::thread_pool::{HIGHEST_PRIORITY, PoolId, RejectedTask, ThreadPool};
+use crate::support::thread_pool::{PoolId, ThreadPool};
 
 /// The parts of a producer that preparing and sending need. Tasks of the pool keep it alive until
 /// the last event is dispatched.
@@ -30,6 +31,10 @@ pub struct PushPipeline {
     /// The pool's id if the pool has threads; else tasks run in `push`, and this is `NONE`.
     pub pool_id: PoolId,
     pub is_strict: bool,
+    /// Of records without the format of Octopus.
+    pub format: Option<ValueFormat>,
+    /// Whether an event's key requests a partition, as with Java's client.
+    pub key_selects: bool,
     /// It owns the host's selector, so that the dispatching thread uses the selector without a
     /// lock.
     pub sequencer: Sequencer<PreparedEvent, Option<Box<dyn Selector>>>,
@@ -47,23 +52,38 @@ pub enum Selection {
 impl PushPipeline {
     pub fn push<R: Record>(self: &Arc<Self>, event: &NewEvent<R>) -> Result<Option<Arc<Future>>> {
         let size = self.check_size(&event.record)?;
+        let requested = self.check_attributes(event, size)?;
         self.check_metadata(&event.record.metadata())?;
         if self.pool_id != PoolId::NONE {
-            return self.push_on_pool(self.copy(event, size)?, size, self.future_for(event), event.deadline);
+            let event_copy = self.copy(event, requested, size)?;
+            return self.push_on_pool(event_copy, size, self.future_for(event), event.deadline);
         }
         if let Metadata::Json(text) = event.record.metadata() {
             self.validate(text, || event.record.data())?;
         }
         if self.needs_host_component(&event.record) {
-            return self.push_with_host_component(event, size);
+            return self.push_with_host_component(event, requested, size);
         }
-        let partition = self.select_partition(event.partition, "", None)?;
+        let partition = self.select_partition(requested, "", None)?;
         let future = self.future_for(event);
         let flushes = self.records.flushes();
         let permit = self.acquire_permit(size, Some(partition), &future, event.deadline)?;
-        self.records.send(partition, &event.record, size, permit)?;
+        self.records.send(Target { partition, attributes: event.attributes }, &event.record, size, permit)?;
         self.records.flush_after(flushes);
         Ok(future)
+    }
+
+    /// As [`push`](Self::push), as a record without the format of Octopus.
+    #[cold]
+    pub fn push_in_format<R: Record>(
+        self: &Arc<Self>,
+        event: &NewEvent<R>,
+        format: ValueFormat,
+    ) -> Result<Option<Arc<Future>>> {
+        let NewEvent { record, partition, attributes, wants_future, deadline } = event;
+        let record = self.in_format(record, format)?;
+        let (partition, attributes, wants_future, deadline) = (*partition, *attributes, *wants_future, *deadline);
+        self.push(&NewEvent { record, partition, attributes, wants_future, deadline })
     }
 
     fn future_for<R>(&self, event: &NewEvent<R>) -> Option<Arc<Future>> {
@@ -74,6 +94,7 @@ impl PushPipeline {
     fn needs_host_component(&self, record: &impl Record) -> bool {
         matches!(self.selection, Selection::Host)
             || (matches!(self.topic.parts().serializer, Provided::Custom(_))
+                && record.text_start().is_none()
                 && matches!(record.metadata(), Metadata::Json(_)))
     }
 
@@ -81,10 +102,11 @@ impl PushPipeline {
     fn push_with_host_component<R: Record>(
         self: &Arc<Self>,
         event: &NewEvent<R>,
+        requested: Option<u64>,
         size: usize,
     ) -> Result<Option<Arc<Future>>> {
         self.records.mark_prepared_elsewhere();
-        let record = self.serialize(self.copy(event, size)?)?;
+        let record = self.serialize(self.copy(event, requested, size)?)?;
         self.finish_in_caller(Ok(record), self.future_for(event), event.deadline)
     }
 
@@ -93,15 +115,17 @@ impl PushPipeline {
         event: &NewEvent<R>,
         preparation: Box<dyn Preparation>,
     ) -> Result<Option<Arc<Future>>> {
-        let (data, partition, future) = (event.record.data(), event.partition, self.future_for(event));
-        match self.check_size(&event.record) {
-            Ok(size) if self.pool_id != PoolId::NONE => {
+        let checked = self.check_prepared(event);
+        let (data, attributes, future) = (event.record.data(), copied(event.attributes), self.future_for(event));
+        match checked {
+            Ok((size, partition)) if self.pool_id != PoolId::NONE => {
                 let content = Content::HostPrepared { preparation, data: data.concat() };
-                self.push_on_pool(UnpreparedEvent { content, partition }, size, future, event.deadline)
+                self.push_on_pool(UnpreparedEvent { content, partition, attributes }, size, future, event.deadline)
             }
-            Ok(_) => {
+            Ok((_, partition)) => {
                 self.records.mark_prepared_elsewhere();
-                self.finish_in_caller(self.run_preparation(preparation, &data, partition), future, event.deadline)
+                let record = self.run_preparation(preparation, &data, partition, attributes);
+                self.finish_in_caller(record, future, event.deadline)
             }
             Err(too_large) => self.finish_in_caller(Err(too_large), future, event.deadline),
         }
@@ -120,57 +144,25 @@ impl PushPipeline {
         Ok(future)
     }
 
-    fn push_on_pool(
-        self: &Arc<Self>,
-        event: UnpreparedEvent,
-        size: usize,
-        future: Option<Arc<Future>>,
-        deadline: Option<Deadline>,
-    ) -> Result<Option<Arc<Future>>> {
-        let permit = self.acquire_permit(size, None, &future, deadline)?;
-        // The slot is reserved last: waiting for a permit with a slot would block later events,
-        // whose permits can't be released before this slot is completed.
-        let task = PrepareTask {
-            permit,
-            slot: self.is_strict.then(|| self.sequencer.reserve()),
-            event: Some(event),
-            size,
-            pipeline: self.clone(),
-        };
-        if self.pool_id.is_on_this_thread() {
-            // A task of the pool pushes this event. Another task might wait for that task's thread,
-            // so the event is prepared here.
-            task.run();
-            return Ok(future);
-        }
-        if let Err(RejectedTask { error, task }) = self.pool.submit(Box::new(move || task.run()), HIGHEST_PRIORITY) {
-            let error = error.context("submitting an event to the thread pool").context(self.pushing());
-            // This push returns the error, so no flush has to report it.
-            self.records.in_flight().report_early(vec![(permit, None)]);
-            drop(task);
-            return Err(error);
-        }
-        Ok(future)
-    }
-
-    fn copy<R: Record>(&self, event: &NewEvent<R>, size: usize) -> Result<UnpreparedEvent> {
+    fn copy<R: Record>(&self, event: &NewEvent<R>, partition: Option<u64>, size: usize) -> Result<UnpreparedEvent> {
+        let text_start = event.record.text_start();
         let content = match (event.record.metadata(), &self.topic.parts().serializer) {
-            (Metadata::Json(text), Provided::Custom(serializer)) => Content::Raw {
+            (Metadata::Json(text), Provided::Custom(serializer)) if text_start.is_none() => Content::Raw {
                 serializer: serializer.clone(),
                 metadata: text.to_owned(),
                 data: event.record.data().concat(),
             },
             (Metadata::Json(text), _) => {
-                let start = HEADER + LENGTH_PREFIX;
+                let start = text_start.unwrap_or(HEADER + LENGTH_PREFIX);
                 Content::Encoded(self.records.encode(&event.record, size)?, Some(start..start + text.len()))
             }
             (Metadata::Serialized(_), _) => Content::Encoded(self.records.encode(&event.record, size)?, None),
         };
-        Ok(UnpreparedEvent { content, partition: event.partition })
+        Ok(UnpreparedEvent { content, partition, attributes: copied(event.attributes) })
     }
 
     /// Validates the event and makes its record, on the pool.
-    fn prepare(&self, event: UnpreparedEvent) -> Result<PreparedRecord> {
+    pub fn prepare(&self, event: UnpreparedEvent) -> Result<PreparedRecord> {
         match &event.content {
             Content::Encoded(record, Some(text)) => {
                 let (bytes, end) = (record.bytes(), text.end);
@@ -188,16 +180,39 @@ impl PushPipeline {
         mut preparation: Box<dyn Preparation>,
         data: &[&[u8]],
         partition: Option<u64>,
+        attributes: Option<Box<Attributes>>,
     ) -> Result<PreparedRecord> {
         let metadata = preparation.prepare(data).map_err(|error| error.context(self.pushing()))?;
-        let record = self.encode_serialized(&metadata, data)?;
-        Ok(PreparedRecord { record, metadata: SelectorMetadata::Unknown, partition, preparation: Some(preparation) })
+        let record = self.encode_serialized(&metadata, data, &attributes)?;
+        let (metadata, preparation) = (SelectorMetadata::Unknown, Some(preparation));
+        Ok(PreparedRecord { record, metadata, partition, attributes, preparation })
     }
 
-    fn encode_serialized(&self, metadata: &[u8], data: &[&[u8]]) -> Result<EncodedRecord> {
+    fn encode_serialized(
+        &self,
+        metadata: &[u8],
+        data: &[&[u8]],
+        attributes: &Option<Box<Attributes>>,
+    ) -> Result<EncodedRecord> {
         let record = EventRecord::new(Metadata::Serialized(metadata), data.iter().copied());
-        let size = self.check_size(&record)?;
-        self.records.encode(&record, size)
+        let encoded = match self.format {
+            None => self.encode(&record),
+            Some(format) => self.encode(&self.in_format(&record, format)?),
+        }?;
+        if let Some(attributes) = attributes {
+            self.check_size_with(encoded.bytes().len(), attributes)?;
+        }
+        Ok(encoded)
+    }
+
+    fn encode(&self, record: &impl Record) -> Result<EncodedRecord> {
+        let size = self.check_size(record)?;
+        self.records.encode(record, size)
+    }
+
+    /// The event as a record without the format of Octopus.
+    fn in_format<'a, R: Record>(&self, record: &'a R, format: ValueFormat) -> Result<ValueRecord<'a, R>> {
+        ValueRecord::new(record, format).map_err(|error| error.context(self.pushing()))
     }
 
     fn validate<'a>(&self, metadata: &str, data: impl FnOnce() -> Vec<&'a [u8]>) -> Result<()> {
@@ -207,22 +222,25 @@ impl PushPipeline {
     }
 
     fn serialize(&self, event: UnpreparedEvent) -> Result<PreparedRecord> {
-        let partition = event.partition;
-        match event.content {
+        let UnpreparedEvent { content, partition, attributes } = event;
+        match content {
             Content::Raw { serializer, metadata, data } => {
                 let serialized = serializer.serialize(&metadata).map_err(|error| error.context(self.pushing()))?;
-                let record = self.encode_serialized(&serialized, &[&data])?;
-                Ok(PreparedRecord { record, metadata: SelectorMetadata::Owned(metadata), partition, preparation: None })
+                let record = self.encode_serialized(&serialized, &[&data], &attributes)?;
+                let metadata = SelectorMetadata::Owned(metadata);
+                Ok(PreparedRecord { record, metadata, partition, attributes, preparation: None })
             }
             Content::Encoded(record, text) => {
                 let metadata = text.map_or(SelectorMetadata::Unknown, SelectorMetadata::Within);
-                Ok(PreparedRecord { record, metadata, partition, preparation: None })
+                Ok(PreparedRecord { record, metadata, partition, attributes, preparation: None })
             }
-            Content::HostPrepared { preparation, data } => self.run_preparation(preparation, &[&data], partition),
+            Content::HostPrepared { preparation, data } => {
+                self.run_preparation(preparation, &[&data], partition, attributes)
+            }
         }
     }
 
-    fn acquire_permit(
+    pub fn acquire_permit(
         &self,
         size: usize,
         partition: Option<u32>,
@@ -247,7 +265,7 @@ impl PushPipeline {
 
     /// Dispatches a prepared event, in its slot if it has one. The host's selector and preparations
     /// always need a slot, since they select the partition of one event at a time.
-    fn finish(&self, slot: Option<SequenceSlot>, prepared: PreparedEvent) {
+    pub fn finish(&self, slot: Option<SequenceSlot>, prepared: PreparedEvent) {
         let host_selects = matches!(self.selection, Selection::Host)
             || prepared.record.as_ref().is_ok_and(|prepared| prepared.preparation.is_some());
         let slot = slot.or_else(|| host_selects.then(|| self.sequencer.reserve()));
@@ -263,9 +281,10 @@ impl PushPipeline {
     fn dispatch(&self, prepared: PreparedEvent, selector: Option<&mut Box<dyn Selector>>) {
         let PreparedEvent { record, permit } = prepared;
         let sent = catch_unwind(AssertUnwindSafe(|| {
-            let PreparedRecord { record, metadata, partition, mut preparation } = record?;
+            let PreparedRecord { record, metadata, partition, attributes, mut preparation } = record?;
+            let attributes = attributes.as_deref();
             if let Some(partition) = self.select_by_preparation(partition, preparation.as_mut())? {
-                return self.records.send_encoded(partition, record, permit);
+                return self.records.send_encoded(Target { partition, attributes }, record, permit);
             }
             let text = match &metadata {
                 SelectorMetadata::Within(range) => text_at(record.bytes(), range),
@@ -273,7 +292,7 @@ impl PushPipeline {
                 SelectorMetadata::Unknown => "",
             };
             let partition = self.select_partition(partition, text, selector)?;
-            self.records.send_encoded(partition, record, permit)
+            self.records.send_encoded(Target { partition, attributes }, record, permit)
         }));
         let failure = match sent {
             Ok(Ok(())) => return,
@@ -300,6 +319,49 @@ impl PushPipeline {
         }
     }
 
+    /// The checks of [`push`](Self::push), for an event whose metadata the host prepares later.
+    fn check_prepared<R: Record>(&self, event: &NewEvent<R>) -> Result<(usize, Option<u64>)> {
+        let size = match self.format {
+            None => self.check_size(&event.record)?,
+            // Without the header of Octopus.
+            Some(_) => self.check_size(&self.in_format(&event.record, ValueFormat::Bytes)?)?,
+        };
+        Ok((size, self.check_attributes(event, size)?))
+    }
+
+    /// Checks the size of the attributes, and returns the partition that the host or the key
+    /// requests. `record` is the size of the record's value.
+    #[inline]
+    fn check_attributes<R>(&self, event: &NewEvent<R>, record: usize) -> Result<Option<u64>> {
+        let Some(attributes) = event.attributes else { return Ok(event.partition) };
+        self.check_size_with(record, attributes)?;
+        Ok(event.partition.or_else(|| self.partition_of(attributes)))
+    }
+
+    /// The partition that the key requests, with the option `partitioner`.
+    #[cold]
+    fn partition_of(&self, attributes: &Attributes) -> Option<u64> {
+        let is_missing = matches!(self.selection, Selection::Unavailable(_));
+        let key = attributes.key.as_deref().filter(|_| self.key_selects && !is_missing)?;
+        Some(self.records.partition_of_key(key, self.topic.partition_count()).into())
+    }
+
+    #[cold]
+    fn check_size_with(&self, record: usize, attributes: &Attributes) -> Result<()> {
+        let (size, max) = (attributes.size(), self.records.max_record());
+        match record.checked_add(size) {
+            Some(whole) if whole <= max => Ok(()),
+            whole => Err(self.too_large(format!(
+                "the event's record has {record} bytes, and its key and headers {size}, above the limit of {max} that \
+                 kafka.message.max.bytes sets; set it to at least {}, and the Kafka topic's max.message.bytes to \
+                 somewhat more",
+                KafkaProducer::required_limit(whole.unwrap_or(usize::MAX))
+            ))),
+        }
+    }
+
+    // A call costs as much as the function does.
+    #[inline(always)]
     fn check_metadata(&self, metadata: &Metadata) -> Result<()> {
         let Metadata::Json(text) = metadata else { return Ok(()) };
         if let Some(error) = &self.json_error {
@@ -346,41 +408,5 @@ impl PushPipeline {
 
     pub fn pushing(&self) -> String {
         format!("pushing to topic {:?}", self.topic.name())
-    }
-}
-
-/// The pool's task of preparing one event. Dropping it without running it fails the event's future
-/// and completes its slot.
-struct PrepareTask {
-    pipeline: Arc<PushPipeline>,
-    permit: Permit,
-    slot: Option<SequenceSlot>,
-    event: Option<UnpreparedEvent>,
-    /// The bytes that the permit counts.
-    size: usize,
-}
-
-impl PrepareTask {
-    fn run(mut self) {
-        let Some(event) = self.event.take() else { return };
-        let record = catch_unwind(AssertUnwindSafe(|| self.pipeline.prepare(event))).unwrap_or_else(|_| {
-            Err(Error::new(Kind::Panicked, "preparing an event: a panic inside Octopus; report this as a bug"))
-        });
-        if let Ok(prepared) = &record
-            && prepared.record.bytes().len() != self.size
-        {
-            self.pipeline.records.in_flight().resize(self.permit, prepared.record.bytes().len() as u64);
-        }
-        self.pipeline.finish(self.slot.take(), PreparedEvent { record, permit: self.permit });
-    }
-}
-
-impl Drop for PrepareTask {
-    fn drop(&mut self) {
-        if self.event.take().is_some() {
-            let error = Error::new(Kind::HostCallback, "the thread pool dropped the task that prepares the event");
-            let record = Err(error.context(self.pipeline.pushing()));
-            self.pipeline.finish(self.slot.take(), PreparedEvent { record, permit: self.permit });
-        }
     }
 }

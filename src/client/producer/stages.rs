@@ -8,6 +8,7 @@ use crate::components::Serializer;
 use crate::delivery::in_flight::Permit;
 use crate::json;
 use crate::kafka::EncodedRecord;
+use crate::record::Attributes;
 use crate::support::error::Result;
 
 /// An event copied from the host.
@@ -15,6 +16,7 @@ pub struct UnpreparedEvent {
     pub content: Content,
     /// The partition that the host requests.
     pub partition: Option<u64>,
+    pub attributes: Option<Box<Attributes>>,
 }
 
 pub enum Content {
@@ -39,6 +41,7 @@ pub struct PreparedRecord {
     pub metadata: SelectorMetadata,
     /// The partition that the host requests.
     pub partition: Option<u64>,
+    pub attributes: Option<Box<Attributes>>,
     /// The host's preparation, which selects the partition.
     pub preparation: Option<Box<dyn Preparation>>,
 }
@@ -54,4 +57,9 @@ pub enum SelectorMetadata {
 /// The text in this range of a record's bytes, which was UTF-8 when it was copied there.
 pub fn text_at<'a>(bytes: &'a [u8], range: &Range<usize>) -> &'a str {
     bytes.get(range.clone()).and_then(|text| json::from_utf8(text).ok()).unwrap_or_default()
+}
+
+/// The host's attributes, for a stage that outlives the push.
+pub fn copied(attributes: Option<&Attributes>) -> Option<Box<Attributes>> {
+    attributes.map(|attributes| Box::new(attributes.clone()))
 }

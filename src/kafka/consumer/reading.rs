@@ -245,9 +245,8 @@ impl Shared {
     }
 
     fn raw_record(&self, message: Message, partition: u32, offset: u64, assignment: Assignment) -> RawRecord<'_> {
-        let timestamp_ms = message.timestamp();
         let payload = Payload::Fetched(Fetched::new(message, &self.responses));
-        RawRecord { payload, partition, offset, timestamp_ms, assignment }
+        RawRecord { payload, partition, offset, assignment }
     }
 
     /// Whether the partition now starts after this offset.

@@ -1,13 +1,16 @@
 //! A message that librdkafka fetched, or an error about a partition, as an owned value.
 
 #[cfg(feature = "patched")]
-use std::ffi::{c_int, c_void};
-use std::ptr::NonNull;
+use std::ffi::c_int;
+use std::ffi::{c_uint, c_void};
+use std::ptr::{self, NonNull};
 
 use rdkafka::bindings as rd;
 
 use super::codes::Code;
 use super::text::text;
+use crate::record::{Attributes, Header, TimestampType};
+use crate::support::error::{Error, Kind, Result};
 use crate::support::fork::is_forked_child;
 
 #[cfg(feature = "patched")]
@@ -133,11 +136,83 @@ impl Message {
         self.raw().offset
     }
 
-    /// Milliseconds since 1970; -1 if the record has no timestamp.
-    pub fn timestamp(&self) -> i64 {
-        // SAFETY: the message is alive as long as `self`; NULL omits the type of the timestamp.
-        unsafe { rd::rd_kafka_message_timestamp(self.0.as_ptr(), std::ptr::null_mut()) }
+    /// Milliseconds since 1970, or -1 if the record has no timestamp, and who set it.
+    pub fn timestamp(&self) -> (i64, TimestampType) {
+        let mut kind = rd::rd_kafka_timestamp_type_t::RD_KAFKA_TIMESTAMP_NOT_AVAILABLE as c_uint;
+        // SAFETY: the message is alive as long as `self`. `kind` is writable, and has the type of
+        // the C enum: librdkafka passes on what a broker sent, which may be no value of it.
+        let ms = unsafe { rd::rd_kafka_message_timestamp(self.0.as_ptr(), (&raw mut kind).cast()) };
+        if ms < 0 {
+            return (-1, TimestampType::Missing);
+        }
+        (ms, TIMESTAMP_TYPES.get(kind as usize).copied().unwrap_or_default())
     }
+
+    /// The key and the headers, if the record has any.
+    pub fn attributes(&mut self) -> Result<Option<Box<Attributes>>> {
+        let mut headers = ptr::null_mut();
+        // SAFETY: the message is alive as long as `self`, which owns it, and `headers` is writable.
+        // The call stores what it has parsed in the message, which `&mut self` allows.
+        let code = unsafe { rd::rd_kafka_message_headers(self.0.as_ptr(), &mut headers) };
+        if code == NO_HEADERS && self.raw().key.is_null() {
+            return Ok(None);
+        }
+        self.copied_attributes(code, headers).map(Some)
+    }
+
+    #[cold]
+    fn copied_attributes(
+        &mut self,
+        code: rd::rd_kafka_resp_err_t,
+        headers: *const rd::rd_kafka_headers_t,
+    ) -> Result<Box<Attributes>> {
+        if headers.is_null() && code != NO_HEADERS {
+            return Err(Error::new(Kind::MalformedRecord, "its headers have no valid format"));
+        }
+        let raw = self.raw();
+        // SAFETY: librdkafka guarantees `key_len` bytes at `key` if it is not NULL.
+        let key = unsafe { copied(raw.key, raw.key_len) };
+        let copy = Box::new(Attributes { key, headers: copied_headers(headers), timestamp_ms: None });
+        let mut parsed = ptr::null_mut();
+        // SAFETY: as in `attributes`. After the call, the headers belong to this function.
+        if unsafe { rd::rd_kafka_message_detach_headers(self.0.as_ptr(), &mut parsed) } == NO_ERROR {
+            // SAFETY: nothing else refers to the headers.
+            unsafe { rd::rd_kafka_headers_destroy(parsed) };
+        }
+        Ok(copy)
+    }
+}
+
+const NO_ERROR: rd::rd_kafka_resp_err_t = rd::rd_kafka_resp_err_t::RD_KAFKA_RESP_ERR_NO_ERROR;
+const NO_HEADERS: rd::rd_kafka_resp_err_t = rd::rd_kafka_resp_err_t::RD_KAFKA_RESP_ERR__NOENT;
+/// By librdkafka's number.
+const TIMESTAMP_TYPES: [TimestampType; 3] = [TimestampType::Missing, TimestampType::Create, TimestampType::LogAppend];
+
+/// The headers of a message, which is alive.
+pub fn copied_headers(headers: *const rd::rd_kafka_headers_t) -> Vec<Header> {
+    let mut copy = Vec::new();
+    if headers.is_null() {
+        return copy;
+    }
+    loop {
+        let (mut name, mut value, mut size) = (ptr::null(), ptr::null(), 0);
+        // SAFETY: the headers belong to a message that is alive; the pointers are writable.
+        let code = unsafe { rd::rd_kafka_header_get_all(headers, copy.len(), &mut name, &mut value, &mut size) };
+        if Code::from(code).is_error() {
+            return copy;
+        }
+        // SAFETY: the name is NUL-terminated and lives as long as the message.
+        let name = unsafe { text(name) }.into();
+        // SAFETY: librdkafka guarantees `size` bytes at `value` if it is not NULL.
+        copy.push(Header { name, value: unsafe { copied(value, size) } });
+    }
+}
+
+/// # Safety
+/// `bytes` is NULL, or has `size` readable bytes.
+unsafe fn copied(bytes: *const c_void, size: usize) -> Option<Box<[u8]>> {
+    // SAFETY: `bytes` is not NULL, so that `size` bytes are readable (contract of this function).
+    (!bytes.is_null()).then(|| unsafe { std::slice::from_raw_parts(bytes.cast::<u8>(), size) }.into())
 }
 
 impl Drop for Message {

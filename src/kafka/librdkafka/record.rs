@@ -4,6 +4,8 @@
 use super::message::{FetchResponse, Message};
 use super::pinned_responses::{Pin, PinnedResponses};
 use crate::positions::Assignment;
+use crate::record::{Attributes, TimestampType};
+use crate::support::error::Result;
 
 /// The largest payload that is copied, in bytes. A larger one stays in its fetch response, unless
 /// too many responses are pinned.
@@ -14,8 +16,6 @@ pub struct RawRecord<'a> {
     pub payload: Payload<'a>,
     pub partition: u32,
     pub offset: u64,
-    /// Milliseconds since 1970; -1 if the record has no timestamp.
-    pub timestamp_ms: i64,
     pub assignment: Assignment,
 }
 
@@ -32,6 +32,24 @@ impl Payload<'_> {
             Payload::Fetched(fetched) => fetched.message.payload(),
             #[cfg(any(test, fuzzing))]
             Payload::Given(bytes) => bytes,
+        }
+    }
+
+    /// The key and the headers, if the record has any.
+    pub fn attributes(&mut self) -> Result<Option<Box<Attributes>>> {
+        match self {
+            Payload::Fetched(fetched) => fetched.message.attributes(),
+            #[cfg(any(test, fuzzing))]
+            Payload::Given(_) => Ok(None),
+        }
+    }
+
+    /// Milliseconds since 1970, or -1 if the record has no timestamp, and who set it.
+    pub fn timestamp(&self) -> (i64, TimestampType) {
+        match self {
+            Payload::Fetched(fetched) => fetched.message.timestamp(),
+            #[cfg(any(test, fuzzing))]
+            Payload::Given(_) => (-1, TimestampType::Missing),
         }
     }
 

@@ -14,7 +14,7 @@ use crate::support::fork::is_forked_child;
 /// A topic of one client.
 pub struct TopicHandle {
     ptr: NonNull<rd::rd_kafka_topic_t>,
-    _client: Arc<Handle>,
+    client: Arc<Handle>,
 }
 
 // SAFETY: topic handles may be used from any thread, like the client.
@@ -29,7 +29,7 @@ impl TopicHandle {
         // configuration.
         let ptr = unsafe { rd::rd_kafka_topic_new(client.as_ptr(), c_name.as_ptr(), std::ptr::null_mut()) };
         match NonNull::new(ptr) {
-            Some(ptr) => Ok(TopicHandle { ptr, _client: client.clone() }),
+            Some(ptr) => Ok(TopicHandle { ptr, client: client.clone() }),
             None => Err(errors::last_error().context(format_args!("creating a handle of topic {name}"))),
         }
     }
@@ -37,12 +37,17 @@ impl TopicHandle {
     pub fn as_ptr(&self) -> *mut rd::rd_kafka_topic_t {
         self.ptr.as_ptr()
     }
+
+    /// The topic's client, which lives as long as `self`.
+    pub fn client(&self) -> *mut rd::rd_kafka_t {
+        self.client.as_ptr()
+    }
 }
 
 impl Drop for TopicHandle {
     fn drop(&mut self) {
         if !is_forked_child() {
-            // SAFETY: `self` owns the topic handle, and `_client` keeps the client alive.
+            // SAFETY: `self` owns the topic handle, and `client` keeps the client alive.
             unsafe { rd::rd_kafka_topic_destroy(self.as_ptr()) };
         }
     }

@@ -1,4 +1,4 @@
-//! librdkafka's producer: it queues records. This is the only file that calls `rd_kafka_produce`.
+//! librdkafka's producer: it queues records. Only this module calls `rd_kafka_produce`.
 //!
 //! Producers with the same properties share a client (`shared_client`), of which each is a member.
 //! One thread per client, the serving thread, receives delivery reports and passes them to the
@@ -6,6 +6,7 @@
 
 mod clients;
 mod linger;
+mod outgoing_record;
 mod shared_client;
 #[cfg(all(test, feature = "patched"))]
 mod tests;
@@ -24,15 +25,16 @@ use crate::config::{ClientSettings, Properties};
 use crate::delivery::future::Future;
 use crate::delivery::in_flight::{InFlight, Limits, Permit, Report};
 use crate::delivery::promise::FlushLinger;
-use crate::kafka::librdkafka::codes;
+use crate::kafka::librdkafka::codes::{self, Code};
 use crate::kafka::librdkafka::topic_handle::TopicHandle;
 use crate::kafka::librdkafka::{conf, errors};
-use crate::record::Record;
+use crate::record::{Attributes, Record};
 use crate::support::deadline::Deadline;
 use crate::support::error::{Error, Kind, Result};
 use crate::support::process_exit;
 use crate::support::thread_pool::PoolId;
 pub use clients::ProducerClients;
+use outgoing_record::OutgoingRecord;
 use shared_client::ProducerClient;
 use shared_client::member::{Member, MemberSlot};
 
@@ -189,7 +191,7 @@ impl KafkaProducer {
 
     /// Flushes again if the number of flushes has changed since a push began, as that flush may
     /// have missed its event. `flushes` is the number at the beginning of the push.
-    #[inline]
+    #[inline(always)]
     pub fn flush_after(&self, flushes: u32) {
         if self.member.flushes() != flushes {
             self.member.flush_again();
@@ -225,8 +227,8 @@ impl KafkaProducer {
 
     /// Encodes and queues the record. `permit` is the permit for its `size`, which is released on
     /// failure.
-    pub fn send(&self, partition: u32, record: &impl Record, size: usize, permit: Permit) -> Result<()> {
-        let sent = self.encode_and_produce(partition, record, size, permit);
+    pub fn send(&self, to: Target, record: &impl Record, size: usize, permit: Permit) -> Result<()> {
+        let sent = self.encode_and_produce(to, record, size, permit);
         if sent.is_err() {
             self.member.in_flight.release(permit, size as u64);
         }
@@ -241,9 +243,9 @@ impl KafkaProducer {
     }
 
     /// Queues a record. Its delivery report settles its future; on an error the caller does.
-    pub fn send_encoded(&self, partition: u32, record: EncodedRecord, permit: Permit) -> Result<()> {
-        self.member.in_flight.mark_sending(permit, partition);
-        self.produce(partition, Bytes::ToOwn(record.0), permit)
+    pub fn send_encoded(&self, to: Target, record: EncodedRecord, permit: Permit) -> Result<()> {
+        self.member.in_flight.mark_sending(permit, to.partition);
+        self.produce(to, Bytes::ToOwn(record.0), permit)
     }
 
     /// Reports that an event can't be sent, and releases its permit. The next flush reports the
@@ -254,13 +256,13 @@ impl KafkaProducer {
         self.member.in_flight.settle(&mut vec![Report { permit, bytes: 0, result: Err(error) }]);
     }
 
-    fn encode_and_produce(&self, partition: u32, record: &impl Record, size: usize, permit: Permit) -> Result<()> {
+    fn encode_and_produce(&self, to: Target, record: &impl Record, size: usize, permit: Permit) -> Result<()> {
         if size <= MAX_SCRATCH_RECORD {
             let sent = SCRATCH.try_with(|scratch| {
                 let scratch = &mut *scratch.borrow_mut();
                 scratch.clear();
                 record.encode(|bytes| scratch.extend_from_slice(bytes));
-                self.produce(partition, Bytes::ToCopy(scratch), permit)
+                self.produce(to, Bytes::ToCopy(scratch), permit)
             });
             // The scratch memory of a thread that ends may be destroyed before a thread-local of
             // the host that still pushes.
@@ -270,7 +272,7 @@ impl KafkaProducer {
         }
         let mut buffer = Buffer::with_capacity(size)?;
         record.encode(|bytes| buffer.append(bytes));
-        self.produce(partition, Bytes::ToOwn(buffer), permit)
+        self.produce(to, Bytes::ToOwn(buffer), permit)
     }
 
     /// Ends the linger, whether or not the host waits for the returned future. It settles when all
@@ -282,46 +284,53 @@ impl KafkaProducer {
         flush
     }
 
-    fn produce(&self, partition: u32, bytes: Bytes, permit: Permit) -> Result<()> {
+    fn produce(&self, to: Target, bytes: Bytes, permit: Permit) -> Result<()> {
         let (flags, payload, size) = match &bytes {
             Bytes::ToCopy(scratch) => (rd::RD_KAFKA_MSG_F_COPY, scratch.as_ptr().cast_mut(), scratch.len()),
             Bytes::ToOwn(buffer) => (rd::RD_KAFKA_MSG_F_FREE, buffer.start.as_ptr(), buffer.size),
         };
-        // SAFETY: `self.topic` keeps topic and client alive. `payload` has `size` bytes. librdkafka
-        // copies them, or, if the call succeeds, owns and frees them. The opaque pointer is a
-        // number and never dereferenced.
-        let result = unsafe {
-            rd::rd_kafka_produce(
-                self.topic.as_ptr(),
-                partition as i32,
-                flags,
-                payload.cast(),
-                size,
-                std::ptr::null(),
-                0,
-                self.slot.opaque(permit),
-            )
-        };
-        if result == 0 {
-            if let Bytes::ToOwn(buffer) = bytes {
-                buffer.forget();
+        let (partition, payload, opaque) = (to.partition as i32, payload.cast(), self.slot.opaque(permit));
+        let queued = match to.attributes {
+            None => {
+                let topic = self.topic.as_ptr();
+                // SAFETY: `self.topic` keeps topic and client alive. `payload` has `size` bytes.
+                // librdkafka copies them, or, if the call succeeds, owns and frees them. The opaque
+                // pointer is a number and never dereferenced.
+                let result = unsafe {
+                    rd::rd_kafka_produce(topic, partition, flags, payload, size, std::ptr::null(), 0, opaque)
+                };
+                // SAFETY: has no precondition; reads a thread-local.
+                if result == 0 { Ok(()) } else { Err(unsafe { codes::rd_kafka_last_error() }) }
             }
-            return Ok(());
+            Some(attributes) => {
+                let record = OutgoingRecord { topic: &self.topic, partition, flags, payload, size, opaque };
+                // SAFETY: as above.
+                unsafe { record.produce_with(attributes) }
+            }
+        };
+        queued.map_err(|code| self.rejection(code, to.partition, size))?;
+        if let Bytes::ToOwn(buffer) = bytes {
+            buffer.forget();
         }
-        Err(self.rejection(partition, size))
+        Ok(())
     }
 
     /// The error of a record that librdkafka has not queued.
-    fn rejection(&self, partition: u32, size: usize) -> Error {
-        let error = match self.member.client().fatal() {
-            Some(fatal) => fatal,
-            None => {
-                // SAFETY: has no precondition; reads a thread-local.
-                let code = unsafe { codes::rd_kafka_last_error() };
-                errors::deleted_topic_error(code).unwrap_or_else(errors::last_error)
-            }
-        };
+    fn rejection(&self, code: Code, partition: u32, size: usize) -> Error {
+        let fatal = self.member.client().fatal();
+        let error = fatal.or_else(|| errors::deleted_topic_error(code)).unwrap_or_else(|| errors::error(code, ""));
         error.context(format_args!("pushing {size} bytes to partition {partition} of topic {:?}", self.topic_name))
+    }
+
+    /// The partition of a key, which is that of Java's client.
+    pub fn partition_of_key(&self, key: &[u8], partitions: u32) -> u32 {
+        let (count, none) = (partitions.max(1) as i32, std::ptr::null_mut());
+        // SAFETY: the key has `key.len()` bytes; the function uses nothing else but the count,
+        // which is not 0.
+        let partition = unsafe {
+            rd::rd_kafka_msg_partitioner_murmur2(self.topic.as_ptr(), key.as_ptr().cast(), key.len(), count, none, none)
+        };
+        partition as u32
     }
 
     fn waker(&self) -> Weak<dyn FlushLinger> {
@@ -371,6 +380,20 @@ const MAX_SCRATCH_RECORD: usize = 16 * 1024;
 
 thread_local! {
     static SCRATCH: RefCell<Vec<u8>> = const { RefCell::new(Vec::new()) };
+}
+
+/// Where a record goes, and what it has beside its value.
+#[derive(Clone, Copy)]
+pub struct Target<'a> {
+    pub partition: u32,
+    pub attributes: Option<&'a Attributes>,
+}
+
+impl Target<'_> {
+    /// A record of this partition that has only a value.
+    pub fn partition(partition: u32) -> Self {
+        Target { partition, attributes: None }
+    }
 }
 
 /// The bytes of a record for librdkafka.

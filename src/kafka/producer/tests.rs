@@ -24,7 +24,7 @@ fn connection(names: &FatalNames) -> Connection {
 }
 
 fn producer(connection: &Connection, name: &str, options: &str) -> KafkaProducer {
-    let settings = ClientSettings::new(name, 0, 0, Some(options)).unwrap();
+    let settings = ClientSettings::of_producer(name, 0, 0, Some(options)).unwrap();
     let clients = connection.clients_of_producers();
     KafkaProducer::new(connection, "topic", &settings, WhenOverdue::Keep, clients).unwrap()
 }

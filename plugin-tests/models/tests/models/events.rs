@@ -37,5 +37,5 @@ fn record(positions: &Positions, partition: u32) -> RawRecord<'static> {
     let data = [&[offset as u8][..]];
     EventRecord::new(Metadata::Json("{}"), data.into_iter()).encode(|part| bytes.extend_from_slice(part));
     let payload = Payload::Fetched(Fetched::new(Message(bytes), &PinnedResponses));
-    RawRecord { payload, partition, offset, timestamp_ms: -1, assignment }
+    RawRecord { payload, partition, offset, assignment }
 }

@@ -26,8 +26,10 @@ use crate::kafka::Connection;
 use crate::kafka::client::{Client, ClientRole, IDLE};
 use crate::kafka::librdkafka::codes::Code;
 use crate::kafka::librdkafka::errors;
+use crate::kafka::librdkafka::message::copied_headers;
 use crate::kafka::librdkafka::queue::QueueEvent;
 use crate::kafka::librdkafka::text::text;
+use crate::record::Attributes;
 use crate::support::deadline::Deadline;
 use crate::support::error::{Error, Kind, Persisted, Result};
 use crate::support::threads::spawn;
@@ -372,12 +374,24 @@ impl ProducerClient {
             RDKafkaErrorCode::MessageSizeTooLarge => format!(
                 "raise the Kafka topic's max.message.bytes, of which this event alone needs up to {} (less if \
                  it is compressed), or lower kafka.batch.size",
-                KafkaProducer::required_limit(message.len).saturating_add(BATCH_HEADER)
+                KafkaProducer::required_limit(message.len)
+                    .saturating_add(size_of_attributes(message))
+                    .saturating_add(BATCH_HEADER)
             ),
             _ => reason,
         };
         Err(errors::error(code, &reason).with_persisted(persisted).context(operation))
     }
+}
+
+/// The bytes of a message's key and headers.
+fn size_of_attributes(message: &rd::rd_kafka_message_t) -> usize {
+    let mut headers = std::ptr::null_mut();
+    // SAFETY: `message` is alive, and `headers` is writable. A produced message has its headers, if
+    // any, so that the call parses nothing.
+    unsafe { rd::rd_kafka_message_headers(message, &mut headers) };
+    let copied = Attributes { headers: copied_headers(headers), ..Attributes::default() };
+    copied.size().saturating_add(message.key_len)
 }
 
 /// When members that flush are flushed again, with a growing pause: a flush does not send events of
