@@ -92,8 +92,8 @@ pub struct octopus_push_attributes {
 // NULL.
 unsafe impl Growing for octopus_push_attributes {}
 
-// Not `pub`, since the type is public: what a public function calls would be exported from the crate,
-// and the compiler optimizes exported functions and statics less (2 % of a push).
+// Not `pub`, since the type is public: what a public function calls would be exported from the
+// crate, and the compiler optimizes exported functions and statics less (2 % of a push).
 impl octopus_push_args {
     /// When the wait for the in-flight limit ends, if the host sets a limit. `began` returns the
     /// time at which the call began; a call without limits doesn't read the clock.

@@ -202,7 +202,7 @@ fn key_alone_selects_no_partition() {
 fn json_and_data_are_read_by_other_clients_with_each_codec() {
     let (json_topic, bytes_topic) = (topic("json", 1), topic("bytes", 1));
     let codecs = ["none", "gzip", "snappy", "lz4", "zstd"];
-    // As large as the header of an event, and somewhat smaller and larger; and one that is compressed.
+    // As large as the header of an event, and somewhat smaller and larger; one is compressed.
     let texts = [15, 16, 17, 5_000].map(|size| Value::from("ü".repeat((size - 2) / 2) + &"x".repeat(size % 2)));
     let pool = octopus().thread_pool(2).unwrap();
     for codec in codecs {

@@ -1,5 +1,5 @@
-//! Passes a record with a key, headers or a timestamp to librdkafka, which has a function of its own
-//! for them that takes more time.
+//! Passes a record with a key, headers or a timestamp to librdkafka, which has a function of its
+//! own for them that takes more time.
 
 use std::ffi::{c_int, c_void};
 use std::ptr;
