@@ -109,7 +109,7 @@ try() { # "refused" or "allowed", description, substitution, a part of the expec
 self_test() {
     local retriable='    int32_t \(\*retriable\)\(const struct octopus_error \*error\);\n'
     local last='(    int32_t \(\*skipped\)\([^;]*\);\n)'
-    local last_field='(    uint32_t reserved;\n)(\} octopus_push_args;)'
+    local last_field='(    uint32_t reserved;\n)(\} octopus_push_attributes;)'
     local appended="s/$last/\$1    int32_t (*another)(void);\n/"
 
     try allowed 'a slot is appended to a table' "$appended"
