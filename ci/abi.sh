@@ -149,7 +149,7 @@ self_test() {
         echo "$0: self-test: a struct that ends in padding was described" >&2
         exit 1
     fi
-    grep -q 'octopus_push_args ends in padding' "$folder/errors"
+    grep -q 'octopus_push_attributes ends in padding' "$folder/errors"
     echo 'refused: a struct ends in padding'
 }
 
