@@ -5,6 +5,7 @@ mod chunk;
 #[cfg(test)]
 mod tests;
 
+use std::mem::needs_drop;
 use std::ptr::NonNull;
 
 use crate::components::{Provided, Serializer};
@@ -134,7 +135,12 @@ impl Event {
 
     /// Whether dropping the event releases something.
     fn owns_memory(&self) -> bool {
-        self._message.is_some() | self.attributes.is_some() | matches!(self.parts.json, MetadataText::Owned(_))
+        // The atomic of the models has a drop.
+        const IS_MODEL: bool = needs_drop::<Poison>() || needs_drop::<Assignment>();
+        IS_MODEL
+            | self._message.is_some()
+            | self.attributes.is_some()
+            | matches!(self.parts.json, MetadataText::Owned(_))
     }
 
     fn part(&self, start: usize, size: usize) -> &[u8] {
