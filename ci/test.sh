@@ -80,8 +80,8 @@ without_kafka=(
 # or wait for timeouts.
 slow=(
     addresses:: authorization:: corrupted_responses:: damaged_data:: examples:: fetch_failures:: forked_children::
-    header::cpp hosts:: in_flight_limit:: limits:: loading:: msk:: positions:: process_exit:: recreated_topics::
-    resource_limits:: sasl:: secured:: shared_clients:: slots_exercised::
+    header::cpp hosts:: in_flight_limit:: limits:: loading:: msk:: positions:: process_exit:: record_attributes::
+    recreated_topics:: resource_limits:: sasl:: secured:: shared_clients:: slots_exercised::
 )
 # Modules of the Python tests that --quick runs; the others start programs, too.
 quick_python=(test_abi test_arguments test_asyncio test_errors test_events test_pulls)
