@@ -1,12 +1,13 @@
 //! Keys, headers and timestamps of records, and records for other programs: written by one side and
 //! read by the other, with kafka-python, Globus' SDK, kcat and Kafka's own tools.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::LazyLock;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD as BASE64;
-use octopus_loader::{Event, NewEvent, Producer, Status, TimestampType, Topic};
+use octopus_loader::{Event, NewEvent, Preparation, Producer, Selector, Serializer, Status, TimestampType, Topic};
 use octopus_testkit::tools::{kafka_tool, kcat, run_tool};
 use serde_json::{Value, json};
 
@@ -169,7 +170,7 @@ fn key_selects_the_partition_as_with_java() {
         let producer = producer.option("partitioner", "key").option("records", "json").make().unwrap();
         keys.iter().for_each(|key| deliver(&producer, &NewEvent::json(&1).key(key.as_bytes())));
     }
-    let mut partitions = std::collections::BTreeMap::<Vec<u8>, Vec<u32>>::new();
+    let mut partitions = BTreeMap::<Vec<u8>, Vec<u32>>::new();
     for event in events(&topic, "json", 4 * keys.len()) {
         partitions.entry(event.key().unwrap().unwrap().to_vec()).or_default().push(event.partition());
     }
@@ -177,7 +178,7 @@ fn key_selects_the_partition_as_with_java() {
     for (key, partitions) in &partitions {
         assert!(partitions.iter().all(|partition| *partition == partitions[0]), "{key:?}: {partitions:?}");
     }
-    let used: std::collections::BTreeSet<_> = partitions.values().map(|partitions| partitions[0]).collect();
+    let used: BTreeSet<_> = partitions.values().map(|partitions| partitions[0]).collect();
     assert!(used.len() > 3, "{used:?}");
 }
 
@@ -333,4 +334,68 @@ fn records_for_other_programs_keep_to_the_topic() {
         Status::Component
     );
     deliver(&topic.producer("p").option("records", "json").make().unwrap(), &NewEvent::json(&1));
+}
+
+/// What a host has in place of the topic's components: it takes the partition that is requested,
+/// and would write something else than JSON.
+#[derive(Clone)]
+struct HostParts;
+
+impl Selector for HostParts {
+    fn select(&mut self, _: &str, requested: Option<u64>, _: u32) -> Result<u32, String> {
+        requested.map(|partition| partition as u32).ok_or_else(|| "no partition is requested".to_owned())
+    }
+}
+
+impl Serializer for HostParts {
+    fn serialize(&self, _: &str) -> Result<Vec<u8>, String> {
+        Ok(b"not JSON".to_vec())
+    }
+
+    fn deserialize(&self, _: &[u8]) -> Result<String, String> {
+        Err("nothing is read".to_owned())
+    }
+}
+
+impl Preparation for HostParts {
+    fn prepare(&mut self, _: &[&[u8]]) -> Result<Vec<u8>, String> {
+        Ok(b"\"prepared\"".to_vec())
+    }
+
+    fn select(&mut self, requested: Option<u64>, partitions: u32) -> Result<u32, String> {
+        Selector::select(self, "", requested, partitions)
+    }
+}
+
+/// The host's selector and preparations get the partition of the key, and its serializer is not
+/// used.
+#[test]
+fn host_gets_the_partition_of_the_key_and_serializes_no_json() {
+    let (driver, name) = (driver(), unique("host-parts"));
+    driver.register_selector("requested", |_| Ok(HostParts)).unwrap();
+    driver.register_serializer("no-json", |_| Ok(HostParts)).unwrap();
+    let options = one_replica().partitions(5).selector(json!({"type": "requested"}));
+    driver.create_topic(&name, &options.serializer(json!({"type": "no-json"}))).unwrap();
+    let topic = driver.open_topic(&name).unwrap();
+    let pool = octopus().thread_pool(2).unwrap();
+    for producer in [topic.producer("direct"), topic.producer("pooled").pool(&pool)] {
+        let producer = producer.option("records", "json").option("partitioner", "key").make().unwrap();
+        deliver(&producer, &NewEvent::json("text").key(b"key").header("h", b"1"));
+        let prepared = NewEvent::default().key(b"key").header("h", b"2");
+        producer.push_prepared(&prepared, HostParts).unwrap().wait(TIMEOUT).unwrap();
+        let keyless = producer.push(&NewEvent::json(&1)).unwrap().wait(TIMEOUT).unwrap_err();
+        assert!(keyless.message.contains("no partition is requested"), "{keyless}");
+        let with_data = producer.push_prepared(&prepared.data(b"data"), HostParts).unwrap().wait(TIMEOUT).unwrap_err();
+        assert!(with_data.message.contains("4 bytes of data"), "{with_data}");
+    }
+    let line = json!({"key": encoded(Some(b"key")), "value": encoded(Some(b"\"text\"")), "headers": []});
+    clients(&topic, &["send"], &line.to_string());
+    let records = records(&topic, 5);
+    let values: BTreeSet<_> = records.iter().map(|record| record["value"].as_str().unwrap()).collect();
+    assert_eq!(
+        values,
+        BTreeSet::from([BASE64.encode("\"text\""), BASE64.encode("\"prepared\"")].each_ref().map(|it| &**it))
+    );
+    assert!(records.iter().all(|record| record["partition"] == records[0]["partition"]), "{records:?}");
+    assert_eq!(records.iter().filter(|record| record["headers"] != json!([])).count(), 4);
 }
