@@ -6,28 +6,18 @@
  *     ./preparing target/release/liboctopus.so
  */
 
-#include "octopus.h"
+#define _DEFAULT_SOURCE /* for nanosleep */
 
-#include <dlfcn.h>
+#include "host.h"
+
 #include <stdatomic.h>
-#include <stdio.h>
-#include <stdlib.h>
-#include <string.h>
+#include <time.h>
 
 enum { TIMEOUT_MS = 60000, MANY = 4 };
 
 static const octopus_api *octopus;
 static octopus_producer *producer;
-static atomic_int prepared, destroyed;
-
-static void expect(int holds, int line, const char *what)
-{
-    if (!holds) {
-        fprintf(stderr, "preparing.c:%d: failed: %s\n", line, what);
-        exit(1);
-    }
-}
-#define EXPECT(condition) expect(condition, __LINE__, #condition)
+static atomic_int prepared, destroyed, ended;
 
 static octopus_status prepare(void *context, const octopus_bytes *segments, uint64_t count,
                               const octopus_component_reply *reply)
@@ -47,8 +37,8 @@ static void destroy(void *context)
 }
 
 /* Pushes the events, waits for those that were queued, and returns their number. */
-static uint64_t push(const octopus_push_args *events, uint64_t count, octopus_status expected,
-                     const char *named)
+static uint64_t push_many(const octopus_push_args *events, uint64_t count, octopus_status expected,
+                          const char *named)
 {
     octopus_future *futures[MANY] = {NULL};
     octopus_error *error;
@@ -77,7 +67,8 @@ static void expect_counts(int line, int were_prepared, int were_destroyed)
               now_destroyed = atomic_exchange(&destroyed, 0);
     if (now_prepared != were_prepared || now_destroyed != were_destroyed)
         fprintf(stderr, "%d prepared, %d destroyed\n", now_prepared, now_destroyed);
-    expect(now_prepared == were_prepared && now_destroyed == were_destroyed, line, "the counts");
+    expect(now_prepared == were_prepared && now_destroyed == were_destroyed, "the counts", __FILE__,
+           line);
 }
 #define EXPECT_COUNTS(prepared, destroyed) expect_counts(__LINE__, prepared, destroyed)
 
@@ -102,23 +93,23 @@ static void push_all_variants(octopus_thread_pool *pool, octopus_topic *topic)
     EXPECT(octopus->topic->make_producer(topic, &args, &own, NULL) == OCTOPUS_OK);
     producer = own;
 
-    EXPECT(push(&good, 1, OCTOPUS_OK, "") == 1);
+    EXPECT(push_many(&good, 1, OCTOPUS_OK, "") == 1);
     EXPECT_COUNTS(1, 1);
-    EXPECT(push((octopus_push_args[]){good, with_metadata, good, good}, 4, OCTOPUS_INVALID_ARGUMENT,
-                "event.metadata") == 1);
+    EXPECT(push_many((octopus_push_args[]){good, with_metadata, good, good}, 4,
+                     OCTOPUS_INVALID_ARGUMENT, "event.metadata") == 1);
     EXPECT_COUNTS(1, 4);
-    EXPECT(push((octopus_push_args[]){null_segment, good}, 2, OCTOPUS_INVALID_ARGUMENT,
-                "event.segments") == 0);
+    EXPECT(push_many((octopus_push_args[]){null_segment, good}, 2, OCTOPUS_INVALID_ARGUMENT,
+                     "event.segments") == 0);
     EXPECT_COUNTS(0, 2);
-    EXPECT(push((octopus_push_args[]){without_function, good}, 2, OCTOPUS_INVALID_ARGUMENT,
-                "prepare: NULL") == 0);
+    EXPECT(push_many((octopus_push_args[]){without_function, good}, 2, OCTOPUS_INVALID_ARGUMENT,
+                     "prepare: NULL") == 0);
     EXPECT_COUNTS(0, 2);
-    EXPECT(push((octopus_push_args[]){without_size, good}, 2, OCTOPUS_INVALID_ARGUMENT,
-                "its size is 0") == 0);
+    EXPECT(push_many((octopus_push_args[]){without_size, good}, 2, OCTOPUS_INVALID_ARGUMENT,
+                     "its size is 0") == 0);
     EXPECT_COUNTS(0, 1); /* a preparation of size 0 can't be read, so its `destroy` is unknown */
 
     producer = NULL;
-    EXPECT(push((octopus_push_args[]){good, good}, 2, OCTOPUS_INVALID_ARGUMENT, "NULL") == 0);
+    EXPECT(push_many((octopus_push_args[]){good, good}, 2, OCTOPUS_INVALID_ARGUMENT, "NULL") == 0);
     EXPECT_COUNTS(0, 2);
     producer = own;
     EXPECT(octopus->producer->push_many(producer, &good, 1, NULL, NULL, NULL) ==
@@ -128,29 +119,39 @@ static void push_all_variants(octopus_thread_pool *pool, octopus_topic *topic)
 
     EXPECT(octopus->producer->close(producer, TIMEOUT_MS, NULL) == OCTOPUS_OK);
     EXPECT(octopus->producer->push(producer, &good, NULL, NULL) == OCTOPUS_CLOSED);
-    EXPECT(push((octopus_push_args[]){good, good}, 2, OCTOPUS_CLOSED, "") == 0);
+    EXPECT(push_many((octopus_push_args[]){good, good}, 2, OCTOPUS_CLOSED, "") == 0);
     EXPECT_COUNTS(0, 3);
     octopus->producer->release(producer);
 }
 
+static void ignore_fatal(void *context, octopus_text client, int32_t code, octopus_text message)
+{
+    (void)context, (void)client, (void)code, (void)message;
+}
+
+static void end(void *context) { atomic_store((atomic_int *)context, 1); }
+
+/* Clients end in the background, and a leak checker would report what they still hold. */
+static void await_end(void)
+{
+    const struct timespec moment = {.tv_nsec = 10000000};
+    for (int waits = 0; waits < TIMEOUT_MS / 10 && !atomic_load(&ended); waits++)
+        nanosleep(&moment, NULL);
+    EXPECT(atomic_load(&ended));
+}
+
 int main(int argc, char **argv)
 {
-    void *library = argc > 1 ? dlopen(argv[1], RTLD_NOW | RTLD_LOCAL) : NULL;
-    const octopus_api *(*register_octopus)(uint32_t) = NULL;
-    *(void **)&register_octopus = library ? dlsym(library, "octopus_register") : NULL;
-    if (!register_octopus)
+    if (argc < 2)
         return fprintf(stderr, "usage: %s LIBRARY\n", argv[0]), 1;
-    octopus = register_octopus(OCTOPUS_ABI_MAJOR);
-    octopus_driver *driver;
-    octopus_topic *topic;
+    octopus = load(argv[1]);
+    const octopus_host_services services = {
+        .size = sizeof services,
+        .fatal = {.function = ignore_fatal, .context = &ended, .destroy = end}};
+    octopus_driver *driver = make_driver(octopus, "{\"embedded\": {}}", &services);
+    octopus_topic *topic = make_topic(octopus, driver, "own");
     octopus_thread_pool *pool;
-    const octopus_create_topic_args args = {.size = sizeof args,
-                                            .options = OCTOPUS_TEXT("{\"replication_factor\": 1}")};
-    EXPECT(octopus->driver->create(OCTOPUS_TEXT("{\"embedded\": {}}"), NULL, &driver, NULL) ==
-           OCTOPUS_OK);
-    EXPECT(octopus->driver->create_topic(driver, OCTOPUS_TEXT("own"), &args, NULL) == OCTOPUS_OK);
-    EXPECT(octopus->driver->open_topic(driver, OCTOPUS_TEXT("own"), &topic, NULL) == OCTOPUS_OK);
-    EXPECT(octopus->thread_pool->create(2, &pool, NULL) == OCTOPUS_OK);
+    SUCCEEDS(octopus, octopus->thread_pool->create(2, &pool, error));
 
     push_all_variants(NULL, topic);
     push_all_variants(pool, topic);
@@ -158,6 +159,7 @@ int main(int argc, char **argv)
     octopus->thread_pool->release(pool);
     octopus->topic->release(topic);
     octopus->driver->release(driver);
+    await_end();
     puts("every preparation was destroyed once");
     return 0;
 }

@@ -62,9 +62,8 @@ void handles_are_move_only_and_released_in_any_order()
 
 void driver_creates_finds_lists_and_deletes_topics()
 {
-    const octopus::Driver driver(library(), R"({"kafka": {"bootstrap.servers": ")" + servers +
-                                                R"("}, "namespace": ")" + prefix +
-                                                R"(", "open_retry_ms": 0})");
+    const octopus::Driver driver = scenario::driver({}, R"("namespace": ")" + prefix +
+                                                            R"(", "open_retry_ms": 0)");
     EXPECT(!driver.topic_exists("listed"));
     const Error unknown = THROWN_BY(Error, driver.open_topic("listed"));
     EXPECT(unknown.status() == OCTOPUS_UNKNOWN_TOPIC && mentions(unknown, "listed"));

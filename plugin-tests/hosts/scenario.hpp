@@ -35,14 +35,16 @@ inline const octopus::Library &library()
  * them. */
 inline const std::shared_ptr<const bool> presence = std::make_shared<const bool>(true);
 
-inline octopus::Driver driver(octopus::Services services = {})
+/* `options` are members of the configuration. */
+inline octopus::Driver driver(octopus::Services services = {}, const std::string &options = {})
 {
     services.fatal = [present = presence, fatal = std::move(services.fatal)](
                          std::string_view client, std::int32_t code, std::string_view message) {
         if (fatal)
             fatal(client, code, message);
     };
-    return octopus::Driver(library(), R"({"kafka": {"bootstrap.servers": ")" + servers + R"("}})",
+    const std::string kafka = R"("kafka": {"bootstrap.servers": ")" + servers + R"("})";
+    return octopus::Driver(library(), "{" + kafka + (options.empty() ? "" : ", " + options) + "}",
                            std::move(services));
 }
 
