@@ -179,7 +179,7 @@ unsafe fn copy_attributes(attributes: *const octopus_push_attributes) -> Result<
         let expected = "expected a time after 1970-01-01 00:00:00 UTC, in milliseconds since then";
         return Err(Error::invalid(format!("{WHAT}.timestamp_ms: {expected}, got {}", from.timestamp_ms)));
     }
-    check_size(&from, headers)?;
+    check_attributes(&from, headers)?;
     Ok(Box::new(Attributes {
         // SAFETY: the key is NULL or readable (fn contract).
         key: unsafe { copy_value(from.key, "event.attributes.key") }?,
@@ -194,11 +194,18 @@ const MAX_HEADERS: usize = 100_000;
 /// The largest `message.max.bytes`, in bytes.
 const MAX_MESSAGE: u64 = 1_000_000_000;
 
-/// Rejects what no message can have before it is copied. The producer checks its own limit.
-fn check_size(from: &octopus_push_attributes, headers: &[octopus_header]) -> Result<()> {
+/// Rejects invalid pointers, and what no message can have, before anything is copied. The producer
+/// checks its own limit.
+fn check_attributes(from: &octopus_push_attributes, headers: &[octopus_header]) -> Result<()> {
     if headers.len() > MAX_HEADERS {
         let count = headers.len();
         return Err(Error::invalid(format!("event.attributes.headers: {count} headers, above {MAX_HEADERS}")));
+    }
+    from.key.check("event.attributes.key")?;
+    for header in headers {
+        let name = octopus_bytes { data: header.name.data.cast(), size: header.name.size };
+        name.check("event.attributes.headers: a name")?;
+        header.value.check("event.attributes.headers: a value")?;
     }
     let sizes = headers.iter().map(|header| header.name.size.saturating_add(header.value.size));
     let size = sizes.fold(from.key.size, u64::saturating_add);

@@ -61,6 +61,9 @@ fn event(memory: &mut Memory, input: &mut Input) -> (octopus_push_args, Box<Scri
     event.metadata_is_serialized = u32::from(input.one_of(4) == 0);
     event.has_timeout = u32::from(input.one_of(4) == 0);
     event.timeout_ms = i64::from(input.one_of(3)) - 1;
+    if input.one_of(4) == 0 {
+        event.attributes = attributes(memory, input);
+    }
     if input.one_of(3) == 0 {
         let mut preparation: octopus_preparation = sized();
         preparation.context = script.context();
@@ -71,6 +74,52 @@ fn event(memory: &mut Memory, input: &mut Input) -> (octopus_push_args, Box<Scri
         event.metadata.size *= u64::from(input.one_of(4) == 0);
     }
     (event, script)
+}
+
+fn attributes(memory: &mut Memory, input: &mut Input) -> *const octopus_push_attributes {
+    let mut attributes: octopus_push_attributes = sized();
+    attributes.key = memory.bytes(input);
+    let headers: Vec<_> =
+        (0..input.one_of(3)).map(|_| octopus_header { name: memory.text(input), value: memory.bytes(input) }).collect();
+    attributes.header_count = headers.len() as u64;
+    attributes.headers = match input.one_of(16) {
+        0 => null_mut(),
+        1 => memory.misaligned(size_of_val(&*headers)),
+        _ => memory.array(&headers),
+    };
+    attributes.timestamp_ms = input.number() as i64;
+    attributes.has_timestamp = u32::from(input.is());
+    memory.growing(input, attributes)
+}
+
+/// The bytes that the attributes of an event add to its record; `None` if they are invalid.
+///
+/// # Safety
+/// The pointers in `event` are NULL, misaligned, or from a live [`Memory`].
+unsafe fn size_of_attributes(event: &octopus_push_args) -> Option<usize> {
+    if event.attributes.is_null() {
+        return Some(0);
+    }
+    // SAFETY: the pointers are NULL, misaligned, or from a live `Memory` (fn contract); arrays have
+    // the stated lengths.
+    unsafe {
+        let attributes = known(event.attributes)?;
+        if attributes.headers.is_null() && attributes.header_count > 0 || !attributes.headers.is_aligned() {
+            return None;
+        }
+        if attributes.has_timestamp != 0 && attributes.timestamp_ms < 1 {
+            return None;
+        }
+        let mut size = bytes_of(attributes.key)?.len();
+        for at in 0..attributes.header_count as usize {
+            let header = *attributes.headers.add(at);
+            let name = bytes_of(octopus_bytes { data: header.name.data.cast(), size: header.name.size })?;
+            std::str::from_utf8(name).ok().filter(|name| !name.is_empty() && !name.contains('\0'))?;
+            // Two lengths, of ten bytes at most.
+            size += name.len() + bytes_of(header.value)?.len() + 20;
+        }
+        Some(size)
+    }
 }
 
 /// The required outcome of an event, as the plugin reads it.
@@ -96,12 +145,16 @@ unsafe fn outcome(target: &Target, event: &octopus_push_args, script: &Script, d
             let Some(segment) = bytes_of(*event.segments.add(at)) else { return rejected(OCTOPUS_INVALID_ARGUMENT) };
             data_size += segment.len();
         }
+        let attributes = size_of_attributes(event);
+        let attributes_size = attributes.unwrap_or(0);
         if let Some(own) = preparation {
             return match () {
-                () if event.metadata.size > 0 => rejected(OCTOPUS_INVALID_ARGUMENT),
-                () if 16 + data_size > target.max_record => ExpectedOutcome::Failed(OCTOPUS_TOO_LARGE),
+                () if event.metadata.size > 0 || attributes.is_none() => rejected(OCTOPUS_INVALID_ARGUMENT),
+                () if 16 + data_size + attributes_size > target.max_record => {
+                    ExpectedOutcome::Failed(OCTOPUS_TOO_LARGE)
+                }
                 () if script.fails() => failed,
-                () if 16 + script.appended_size() + data_size > target.max_record => {
+                () if 16 + script.appended_size() + data_size + attributes_size > target.max_record => {
                     ExpectedOutcome::Failed(OCTOPUS_TOO_LARGE)
                 }
                 () if own.select.is_some() && script.partition >= PARTITION_COUNT => failed,
@@ -119,7 +172,8 @@ unsafe fn outcome(target: &Target, event: &octopus_push_args, script: &Script, d
         };
         let metadata_size = if is_text { 8 + text.len() } else { metadata.len() };
         match () {
-            () if 16 + metadata_size + data_size > target.max_record => rejected(OCTOPUS_TOO_LARGE),
+            () if attributes.is_none() => rejected(OCTOPUS_INVALID_ARGUMENT),
+            () if 16 + metadata_size + data_size + attributes_size > target.max_record => rejected(OCTOPUS_TOO_LARGE),
             () if is_text && crate::json::check(text).is_err() => rejected(OCTOPUS_INVALID_METADATA),
             () if target.by_host && is_text && director.fails() => rejected(OCTOPUS_CALLBACK_FAILED),
             () if target.by_host => outcome_of_selection(director),
