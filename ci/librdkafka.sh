@@ -195,7 +195,7 @@ export_queue() { # directory
         {
             git -C "$1" log -1 --format=%b "$commit" | sed -e '/^$/d'
             echo
-            git -C "$1" diff --no-color --src-prefix=a/ --dst-prefix=b/ "$commit^" "$commit" | sed -e '/^diff --git /d' -e '/^index /d'
+            git -C "$1" diff --no-color --src-prefix=a/ --dst-prefix=b/ "$commit^" "$commit" | sed -e '/^diff --git /d' -e '/^index /d' -e '/^new file mode /d'
         } >"$patches/$name.patch"
     done
     printf '%d patches written to %s\n' "$number" "$patches"

@@ -95,13 +95,17 @@ missing_packages() {
     python3 -c 'import ensurepip, venv' 2>/dev/null || echo python3-venv
 }
 
-# What a step that skips itself needs, a server of Kerberos.
+# What the steps that skip themselves need: a server of Kerberos, and proxies.
 missing_optional_packages() {
     [[ $extent == full ]] || return 0
     PATH=$PATH:/usr/sbin command -v krb5kdc >/dev/null || echo krb5-kdc
     PATH=$PATH:/usr/sbin command -v kadmin.local >/dev/null || echo krb5-admin-server
     command -v kinit >/dev/null || echo krb5-user
     [[ -e /usr/include/sasl/sasl.h ]] || printf '%s\n' libsasl2-dev libsasl2-modules-gssapi-mit
+    command -v microsocks >/dev/null || echo microsocks
+    PATH=$PATH:/usr/sbin command -v danted >/dev/null || echo dante-server
+    PATH=$PATH:/usr/sbin command -v tinyproxy >/dev/null || echo tinyproxy
+    PATH=$PATH:/usr/sbin command -v ip >/dev/null || echo iproute2
 }
 
 check_programs() {
@@ -288,6 +292,10 @@ finish
 if [[ $extent == full ]]; then
     begin 'Kerberos, if it is installed'
     ci/gssapi.sh
+    finish
+
+    begin 'proxies, if they are installed'
+    ci/proxies.sh "$built/debug/deps/liboctopus.so"
     finish
 
     begin 'a share of each row of the fault matrix'

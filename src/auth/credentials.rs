@@ -16,7 +16,7 @@ use aws_credential_types::Credentials;
 use parking_lot::Mutex;
 
 use super::RejectionDebounce;
-use crate::config::MskSettings;
+use crate::config::{MskSettings, ProxySettings};
 use crate::support::error::{Error, Kind, Result};
 use crate::support::protection::Protection;
 use provider::Provider;
@@ -48,9 +48,9 @@ struct CacheEntry {
 }
 
 impl CachedCredentials {
-    pub fn new(settings: &MskSettings, log: Arc<dyn log::Log>) -> Result<Self> {
+    pub fn new(settings: &MskSettings, proxy: Option<&ProxySettings>, log: Arc<dyn log::Log>) -> Result<Self> {
         Ok(CachedCredentials {
-            provider: Provider::new(settings)?,
+            provider: Provider::new(settings, proxy)?,
             log,
             cached: Mutex::default(),
             rejection: RejectionDebounce::default(),

@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 
 use parking_lot::Mutex;
 
-use crate::config::{DriverSettings, MskSettings};
+use crate::config::{DriverSettings, MskSettings, ProxySettings};
 use crate::support::error::{Error, Result};
 use crate::support::services::Services;
 use crate::support::token::{Token, TokenSource};
@@ -49,18 +49,22 @@ pub fn token_source(settings: &DriverSettings, services: &Services) -> Result<Op
             "aws_msk_iam",
             "the host provides tokens too (services.token); use one of the two",
         )),
-        (Some(msk), None) => msk_tokens(msk, services).map(Some),
+        (Some(msk), None) => msk_tokens(msk, settings.proxy.as_ref(), services).map(Some),
         (None, token) => Ok(token.clone()),
     }
 }
 
 #[cfg(feature = "msk")]
-fn msk_tokens(settings: &MskSettings, services: &Services) -> Result<Arc<dyn TokenSource>> {
-    Ok(Arc::new(msk::MskTokens::new(settings, services.log.clone())?))
+fn msk_tokens(
+    settings: &MskSettings,
+    proxy: Option<&ProxySettings>,
+    services: &Services,
+) -> Result<Arc<dyn TokenSource>> {
+    Ok(Arc::new(msk::MskTokens::new(settings, proxy, services.log.clone())?))
 }
 
 #[cfg(not(feature = "msk"))]
-fn msk_tokens(_: &MskSettings, _: &Services) -> Result<Arc<dyn TokenSource>> {
+fn msk_tokens(_: &MskSettings, _: Option<&ProxySettings>, _: &Services) -> Result<Arc<dyn TokenSource>> {
     Err(Error::missing_feature("aws_msk_iam", "Amazon MSK's access control", "msk"))
 }
 

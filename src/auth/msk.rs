@@ -12,7 +12,7 @@ use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 
 use super::credentials::CachedCredentials;
-use crate::config::MskSettings;
+use crate::config::{MskSettings, ProxySettings};
 use crate::support::error::{Error, Kind, Result};
 use crate::support::token::{Token, TokenSource};
 
@@ -30,11 +30,11 @@ pub struct MskTokens {
 }
 
 impl MskTokens {
-    pub fn new(settings: &MskSettings, log: Arc<dyn log::Log>) -> Result<Self> {
+    pub fn new(settings: &MskSettings, proxy: Option<&ProxySettings>, log: Arc<dyn log::Log>) -> Result<Self> {
         Ok(MskTokens {
             region: settings.region.clone(),
             lifetime: settings.lifetime,
-            credentials: CachedCredentials::new(settings, log)?,
+            credentials: CachedCredentials::new(settings, proxy, log)?,
         })
     }
 }

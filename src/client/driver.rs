@@ -12,7 +12,7 @@ use serde::Serialize;
 use crate::client::context::DriverContext;
 use crate::client::topic::Topic;
 use crate::components::{ComponentFactory, ComponentInstances, Components, Registry, Role};
-use crate::config::{DriverSettings, Properties, ServiceSettings, TopicSettings, check_topic_name};
+use crate::config::{DriverSettings, Properties, ProxySettings, ServiceSettings, TopicSettings, check_topic_name};
 use crate::kafka::{self, Connection, EmbeddedAdmin, KafkaAdmin, KafkaInfoTopics, Resources};
 use crate::support::deadline::Deadline;
 use crate::support::error::{Error, Kind, Result};
@@ -339,7 +339,9 @@ fn make_admin(settings: &DriverSettings, connection: &Connection) -> Result<Box<
     }
     let kafka = Box::new(KafkaAdmin::new(connection)?);
     match (&settings.service, &settings.namespace) {
-        (Some(service), Some(namespace)) => make_service_admin(service, namespace, &connection.services, kafka),
+        (Some(service), Some(namespace)) => {
+            make_service_admin(service, namespace, (settings.proxy.as_ref(), &connection.services), kafka)
+        }
         _ => Ok(kafka),
     }
 }
@@ -348,16 +350,21 @@ fn make_admin(settings: &DriverSettings, connection: &Connection) -> Result<Box<
 fn make_service_admin(
     settings: &ServiceSettings,
     namespace: &str,
-    services: &Services,
+    (proxy, services): (Option<&ProxySettings>, &Services),
     kafka: Box<KafkaAdmin>,
 ) -> Result<Box<dyn Admin>> {
     let authorization = topics::Authorization::new(settings.authorization.clone(), services.authorization.clone())?;
-    let service = topics::WebService::new(settings, authorization, services.log.clone());
+    let service = topics::WebService::new(settings, authorization, proxy, services.log.clone());
     Ok(Box::new(topics::ServiceAdmin::new(service, namespace, kafka)))
 }
 
 #[cfg(not(feature = "topic-service"))]
-fn make_service_admin(_: &ServiceSettings, _: &str, _: &Services, _: Box<KafkaAdmin>) -> Result<Box<dyn Admin>> {
+fn make_service_admin(
+    _: &ServiceSettings,
+    _: &str,
+    _: (Option<&ProxySettings>, &Services),
+    _: Box<KafkaAdmin>,
+) -> Result<Box<dyn Admin>> {
     Err(Error::missing_feature("octopus", "the topic service", "topic-service"))
 }
 

@@ -6,7 +6,9 @@ mod addresses;
 mod msk;
 mod producer_consumer;
 mod properties;
+mod proxy;
 mod record_formats;
+mod secret;
 mod service;
 mod topic;
 mod value;
@@ -27,10 +29,13 @@ pub use producer_consumer::ClientSettings;
 use producer_consumer::{RECORDS, record_formats};
 pub(crate) use properties::MASK;
 pub use properties::{Properties, is_secret};
+pub use proxy::{ProxyCredentials, ProxyProtocol, ProxySettings};
 pub use record_formats::{RecordFormats, ValueFormat};
-pub use service::ServiceSettings;
 #[cfg(feature = "topic-service")]
-pub use service::{AuthorizationSource, Secret};
+pub use secret::Secret;
+#[cfg(feature = "topic-service")]
+pub use service::AuthorizationSource;
+pub use service::ServiceSettings;
 pub use topic::{TopicSettings, check_topic_name};
 use value::{as_bool, as_count, as_number, as_options, as_text};
 
@@ -49,7 +54,7 @@ const DEFAULT_INFO_PREFIX: &str = "__info_";
 /// The default with the topic service, as in C++ Octopus.
 const DEFAULT_SERVICE_INFO_PREFIX: &str = "info_";
 
-const DRIVER_KEYS: [&str; 12] = [
+const DRIVER_KEYS: [&str; 13] = [
     "kafka",
     "embedded",
     "aws_msk_iam",
@@ -62,6 +67,7 @@ const DRIVER_KEYS: [&str; 12] = [
     "exit_flush_ms",
     "connect_timeout_ms",
     RECORDS,
+    proxy::KEY,
 ];
 
 /// The validated configuration of a driver.
@@ -90,6 +96,9 @@ pub struct DriverSettings {
     pub exit_flush: Duration,
     #[serde(serialize_with = "as_name")]
     pub records: RecordFormats,
+    /// `None`: connections are direct.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub proxy: Option<ProxySettings>,
     /// Keys that are not options; the driver logs a warning for them.
     #[serde(skip)]
     pub unknown_keys: Vec<String>,
@@ -188,6 +197,7 @@ impl DriverSettings {
             connect_timeout,
             exit_flush,
             records: record_formats(root.get(RECORDS), &RecordFormats::ALL)?.unwrap_or_default(),
+            proxy: root.get(proxy::KEY).map(ProxySettings::from_json).transpose()?,
             unknown_keys: root.keys().filter(|key| !DRIVER_KEYS.contains(&key.as_str())).cloned().collect(),
         })
     }

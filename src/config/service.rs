@@ -1,13 +1,13 @@
 //! `octopus`: the topic service, a web service that creates topics instead of Kafka, and the
 //! identity for it.
 
-use std::fmt;
 use std::path::{Path, PathBuf};
 
 use serde::{Serialize, Serializer};
 use serde_json::{Map, Value};
 
 use super::properties::MASK;
+use super::secret::Secret;
 use super::value::{as_options, as_text};
 use crate::support::error::{Error, Result};
 
@@ -37,29 +37,6 @@ pub enum AuthorizationSource {
     File(PathBuf),
 }
 
-/// A text that descriptions, logs and errors never contain.
-#[derive(Clone, PartialEq, Eq)]
-pub struct Secret(String);
-
-impl Secret {
-    /// A text that can be sent in an HTTP header.
-    ///
-    /// # Errors
-    /// The reason why it can't be sent. It does not quote the text, which may be a secret.
-    pub fn header(text: &str) -> std::result::Result<Self, &'static str> {
-        match http::HeaderValue::from_str(text) {
-            _ if text.is_empty() => Err("is empty"),
-            Ok(_) => Ok(Secret(text.to_owned())),
-            Err(_) => Err("has characters that can't be sent in an HTTP header"),
-        }
-    }
-
-    #[cfg_attr(not(feature = "topic-service"), allow(dead_code, reason = "no request contains it"))]
-    pub fn reveal(&self) -> &str {
-        &self.0
-    }
-}
-
 impl AuthorizationSource {
     /// Reads the current value.
     ///
@@ -76,18 +53,6 @@ impl AuthorizationSource {
 
 /// Masked, since it may be a secret.
 impl Serialize for AuthorizationSource {
-    fn serialize<S: Serializer>(&self, out: S) -> std::result::Result<S::Ok, S::Error> {
-        out.serialize_str(MASK)
-    }
-}
-
-impl fmt::Debug for Secret {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(MASK)
-    }
-}
-
-impl Serialize for Secret {
     fn serialize<S: Serializer>(&self, out: S) -> std::result::Result<S::Ok, S::Error> {
         out.serialize_str(MASK)
     }

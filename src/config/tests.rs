@@ -220,7 +220,7 @@ fn topic_service_identity_is_never_shown() {
     );
     let service = driver.service.as_ref().unwrap();
     let authorization = service.authorization.as_ref().map(|source| source.read().unwrap());
-    let revealed = authorization.as_ref().map(super::service::Secret::reveal);
+    let revealed = authorization.as_ref().map(secret::Secret::reveal);
     assert_eq!((service.url.as_str(), revealed), ("https://topics.example", Some("Bearer s-3cr-3t")));
     let shown = serde_json::to_string(&driver).unwrap() + &format!("{driver:?}");
     assert!(shown.contains("topics.example") && !shown.contains("s-3cr-3t"), "{shown}");

@@ -10,6 +10,7 @@ use std::time::Duration;
 
 use http::{Request, Response, Uri};
 
+use crate::config::ProxySettings;
 use crate::support::deadline::Deadline;
 use crate::support::error::{Error, Kind, Result};
 use transfer::Transfer;
@@ -24,12 +25,21 @@ pub struct Options {
     pub proxy: Proxy,
 }
 
-#[derive(Clone, Copy, PartialEq, Eq)]
+#[derive(Clone, PartialEq, Eq)]
 pub enum Proxy {
     /// The one that the environment names, in libcurl's variables: `https_proxy`, `http_proxy`,
     /// `all_proxy` and `no_proxy`.
     Environment,
+    /// The one of the option `proxy`.
+    Given(ProxySettings),
     None,
+}
+
+impl Proxy {
+    /// The proxy of the option, or else another one.
+    pub fn given(settings: Option<&ProxySettings>, or_else: Proxy) -> Self {
+        settings.cloned().map_or(or_else, Proxy::Given)
+    }
 }
 
 /// Sends a request and returns the response, whatever its status is. Redirects are not followed.
@@ -38,14 +48,28 @@ pub fn send(request: &Request<Vec<u8>>, options: &Options) -> Result<Response<Ve
     let deadline = Deadline::after(options.timeout);
     let connect_deadline = Deadline::after(options.connect_timeout.min(options.timeout));
     let mut transfer = Transfer::new()?;
-    if !uses_proxy(options.proxy)
-        && let Some((host, port)) = name_to_resolve(request.uri())?
-    {
+    let look_up = |host: &str, port| {
         let addresses = name_lookup::addresses(host, port, connect_deadline.remaining(options.connect_timeout))?;
-        transfer.set_addresses(host, port, &addresses)?;
+        Ok::<_, Error>((host.to_owned(), port, addresses))
+    };
+    let (host, port) = host_and_port(request.uri())?;
+    let mut looked_up = Vec::new();
+    if !name_lookup::is_address(host) && !resolves_names(&options.proxy, host) {
+        looked_up.push(look_up(host, port)?);
     }
-    if options.proxy == Proxy::None {
-        transfer.disable_proxy()?;
+    match &options.proxy {
+        Proxy::Given(proxy) if proxy.is_used_for(host) => {
+            if !name_lookup::is_address(&proxy.host) {
+                let found = look_up(&proxy.host, proxy.port);
+                looked_up.push(found.map_err(|error| error.context("connecting to the proxy (the option \"proxy\")"))?);
+            }
+            transfer.use_proxy(proxy)?;
+        }
+        Proxy::Given(_) | Proxy::None => transfer.disable_proxy()?,
+        Proxy::Environment => {}
+    }
+    if !looked_up.is_empty() {
+        transfer.set_addresses(&looked_up)?;
     }
     transfer.set_request(request)?;
     transfer.set_timeouts(connect_deadline.remaining(options.connect_timeout), deadline.remaining(options.timeout))?;
@@ -53,20 +77,23 @@ pub fn send(request: &Request<Vec<u8>>, options: &Options) -> Result<Response<Ve
     transfer.perform(options.max_response_size)
 }
 
-/// Whether the environment names a proxy, which then may be the one to resolve host names.
-fn uses_proxy(proxy: Proxy) -> bool {
+/// Whether the proxy may be the one to resolve the name of this host.
+fn resolves_names(proxy: &Proxy, host: &str) -> bool {
     // libcurl ignores HTTP_PROXY, which a CGI program takes from the client's request.
     const VARIABLES: [&str; 5] = ["https_proxy", "HTTPS_PROXY", "http_proxy", "all_proxy", "ALL_PROXY"];
-    proxy == Proxy::Environment && VARIABLES.iter().any(|name| env::var_os(name).is_some())
+    match proxy {
+        Proxy::Environment => VARIABLES.iter().any(|name| env::var_os(name).is_some()),
+        Proxy::Given(proxy) => proxy.is_used_for(host) && proxy.protocol.resolves_names(),
+        Proxy::None => false,
+    }
 }
 
-/// The host and port of the URL, unless the host is an address.
-fn name_to_resolve(url: &Uri) -> Result<Option<(&str, u16)>> {
+fn host_and_port(url: &Uri) -> Result<(&str, u16)> {
     let (Some(host), Some(scheme)) = (url.host(), url.scheme_str()) else {
         return Err(Error::new(Kind::InvalidArgument, format!("{url} is not the URL of a web service")));
     };
     let port = url.port_u16().unwrap_or(if scheme == "https" { 443 } else { 80 });
-    Ok((!name_lookup::is_address(host)).then_some((host, port)))
+    Ok((host, port))
 }
 
 #[cfg(test)]

@@ -13,10 +13,12 @@ use http::header::{CONTENT_LENGTH, CONTENT_TYPE, HOST, TRANSFER_ENCODING};
 use http::{HeaderName, HeaderValue, Method, Request, Response, StatusCode};
 use once_cell::sync::OnceCell;
 
+use crate::config::ProxySettings;
 use crate::support::error::{Error, Kind, Result};
 use crate::support::resource_limit;
 
 // curl-sys lacks these: curl/curl.h of libcurl 7.87.
+const NO_PROXY: curl::CURLoption = curl::CURLOPTTYPE_OBJECTPOINT + 177;
 const QUICK_EXIT: curl::CURLoption = curl::CURLOPTTYPE_LONG + 322;
 const SUPPRESS_CONNECT_HEADERS: curl::CURLoption = curl::CURLOPTTYPE_LONG + 265;
 
@@ -57,10 +59,19 @@ impl Transfer {
         self.set_text(curl::CURLOPT_PROXY, "")
     }
 
-    /// Uses these addresses for the host instead of looking it up.
-    pub fn set_addresses(&mut self, host: &str, port: u16, addresses: &[SocketAddr]) -> Result<()> {
-        let addresses: Vec<_> = addresses.iter().map(|address| address.ip().to_string()).collect();
-        self.set_list(curl::CURLOPT_RESOLVE, [format!("{host}:{port}:{}", addresses.join(",")).into_bytes()])
+    /// Sends the request through this proxy, whatever the environment says.
+    pub fn use_proxy(&mut self, proxy: &ProxySettings) -> Result<()> {
+        self.set_text(curl::CURLOPT_PROXY, proxy.url().reveal())?;
+        self.set_text(NO_PROXY, "")
+    }
+
+    /// Uses these addresses for hosts and their ports instead of looking them up.
+    pub fn set_addresses(&mut self, hosts: &[(String, u16, Vec<SocketAddr>)]) -> Result<()> {
+        let line = |(host, port, addresses): &(String, u16, Vec<SocketAddr>)| {
+            let addresses: Vec<_> = addresses.iter().map(|address| address.ip().to_string()).collect();
+            format!("{host}:{port}:{}", addresses.join(",")).into_bytes()
+        };
+        self.set_list(curl::CURLOPT_RESOLVE, hosts.iter().map(line))
     }
 
     pub fn set_request(&mut self, request: &Request<Vec<u8>>) -> Result<()> {

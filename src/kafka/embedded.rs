@@ -40,7 +40,7 @@ impl EmbeddedCluster {
             // SAFETY: `Handle::create` passes a live configuration.
             unsafe { rd::rd_kafka_conf_set_log_cb(copy, None) };
         };
-        let host = Handle::create(rd::rd_kafka_type_t::RD_KAFKA_PRODUCER, &config, silence).map_err(|error| {
+        let host = Handle::create(rd::rd_kafka_type_t::RD_KAFKA_PRODUCER, &config, None, silence).map_err(|error| {
             error.into_error(OPERATION, |reason| Error::new(Kind::Kafka, format!("{OPERATION}: {reason}")))
         })?;
         // SAFETY: `host` keeps the client alive and outlives the cluster.

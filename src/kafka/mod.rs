@@ -40,6 +40,7 @@ pub use consumer::KafkaConsumer;
 pub use embedded::EmbeddedCluster;
 pub use info::KafkaInfoTopics;
 use librdkafka::handle::Handle;
+use librdkafka::proxy::Proxy;
 use librdkafka::{conf, log_messages};
 pub use overdue::WhenOverdue;
 pub use producer::{KafkaProducer, ProducerClients, Target};
@@ -66,6 +67,8 @@ pub struct Connection {
     pub tokens: Option<Arc<dyn TokenSource>>,
     /// The settings for MSK's tokens, which override each client's own properties.
     pub msk: Option<MskSettings>,
+    /// The proxy of all connections to brokers.
+    pub proxy: Option<Arc<Proxy>>,
     /// The driver's `timeout_ms`.
     pub timeout: Duration,
     /// The driver's `connect_timeout_ms`.
@@ -103,6 +106,7 @@ impl Connection {
             embedded,
             tokens,
             msk: settings.msk.clone(),
+            proxy: settings.proxy.as_ref().map(Proxy::new).transpose()?.map(Arc::new),
             timeout: settings.timeout,
             connect_timeout: settings.connect_timeout,
             exit_flush: settings.exit_flush,

@@ -11,7 +11,7 @@ use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 use serde::Deserialize;
 
 use super::Authorization;
-use crate::config::{MASK, Secret, ServiceSettings};
+use crate::config::{MASK, ProxySettings, Secret, ServiceSettings};
 use crate::http_client::{self, Options, Proxy};
 use crate::support::deadline::Deadline;
 use crate::support::error::{Error, Kind, Result, shortened};
@@ -32,6 +32,7 @@ const ESCAPED: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'
 pub struct WebService {
     settings: ServiceSettings,
     authorization: Authorization,
+    proxy: Proxy,
     log: Arc<dyn log::Log>,
 }
 
@@ -53,8 +54,14 @@ struct FailedAttempt {
 }
 
 impl WebService {
-    pub fn new(settings: &ServiceSettings, authorization: Authorization, log: Arc<dyn log::Log>) -> Self {
-        let service = WebService { settings: settings.clone(), authorization, log };
+    pub fn new(
+        settings: &ServiceSettings,
+        authorization: Authorization,
+        proxy: Option<&ProxySettings>,
+        log: Arc<dyn log::Log>,
+    ) -> Self {
+        let proxy = Proxy::given(proxy, Proxy::Environment);
+        let service = WebService { settings: settings.clone(), authorization, proxy, log };
         if !service.is_private() {
             log::warn!(
                 logger: &*service.log, target: LOG_TARGET,
@@ -199,7 +206,7 @@ impl WebService {
             connect_timeout: CONNECT_TIMEOUT,
             timeout,
             max_response_size: MAX_RESPONSE_SIZE,
-            proxy: Proxy::Environment,
+            proxy: self.proxy.clone(),
         };
         http_client::send(&request, &options)
     }

@@ -20,7 +20,7 @@ const PROPERTIES: &str = "| property | type | unit | default | range | meaning |
 /// Words in `src/config` that look like options and are none: values, parts of the names of
 /// librdkafka's properties, attributes.
 const OTHER_WORDS: &str = "acks as_name assertion auto aws bootstrap bytes credential dedicated default diaspora false http https in_millis \
-    in_seconds jaas json key null password plaintext retries sasl_plaintext sasl_ssl secret selector servers shared skip ssl stop token true";
+    in_seconds jaas json key localhost null password plaintext retries sasl_plaintext sasl_ssl secret selector servers shared skip ssl stop token true";
 
 #[test]
 fn options_have_the_type_and_range_of_the_library() {

@@ -1,10 +1,12 @@
 //! Credentials by AWS' chain of providers, whose requests Octopus' HTTP client sends.
 
+use std::sync::Arc;
+
 use aws_credential_types::Credentials;
 use http::{Request, Response};
 use octopus_aws_chain::{Chain, LOOK_UP_TIMEOUT, Limits, LookUpError, Role, SendFailure, Settings};
 
-use crate::config::{DEFAULT_SESSION_NAME, MskSettings};
+use crate::config::{DEFAULT_SESSION_NAME, MskSettings, ProxySettings};
 use crate::http_client::{self, Options, Proxy};
 use crate::support::error::{Error, Kind, Result};
 use crate::support::resource_limit;
@@ -16,7 +18,7 @@ pub struct Provider {
 }
 
 impl Provider {
-    pub fn new(settings: &MskSettings) -> Result<Self> {
+    pub fn new(settings: &MskSettings, proxy: Option<&ProxySettings>) -> Result<Self> {
         let chain = Settings {
             region: settings.region.clone(),
             profile: settings.profile.clone(),
@@ -26,7 +28,10 @@ impl Provider {
                 .map(|role| Role { arn: role.arn.clone(), session_name: role.session_name.clone() }),
             session_name: DEFAULT_SESSION_NAME.to_owned(),
         };
-        let chain = Chain::new(chain, send)
+        // AWS' own client ignores the environment's proxy. One of the configuration is not used for
+        // instance metadata, which only this machine reaches.
+        let proxy = Proxy::given(proxy, Proxy::None);
+        let chain = Chain::new(chain, Arc::new(move |request, limits| send(request, limits, proxy.clone())))
             .map_err(|cause| resource_limit::error("preparing to look up AWS credentials", &cause))?;
         Ok(Provider { chain, sources: sources(settings) })
     }
@@ -45,13 +50,16 @@ impl Provider {
     }
 }
 
-fn send(request: &Request<Vec<u8>>, limits: Limits) -> std::result::Result<Response<Vec<u8>>, SendFailure> {
+fn send(
+    request: &Request<Vec<u8>>,
+    limits: Limits,
+    proxy: Proxy,
+) -> std::result::Result<Response<Vec<u8>>, SendFailure> {
     let options = Options {
         connect_timeout: limits.connect_timeout,
         timeout: limits.timeout,
         max_response_size: limits.response_size,
-        // Instance metadata is reached directly, and AWS' own client has no proxy.
-        proxy: Proxy::None,
+        proxy,
     };
     http_client::send(request, &options)
         .map_err(|error| SendFailure { is_transient: error.is_retriable(), cause: error.into() })

@@ -3,13 +3,13 @@
 
 use aws_credential_types::Credentials;
 
-use crate::config::MskSettings;
+use crate::config::{MskSettings, ProxySettings};
 use crate::support::error::{Error, Kind, Result};
 
 pub struct Provider;
 
 impl Provider {
-    pub fn new(settings: &MskSettings) -> Result<Self> {
+    pub fn new(settings: &MskSettings, _: Option<&ProxySettings>) -> Result<Self> {
         let unsupported = [("profile", settings.profile.is_some()), ("role_arn", settings.role.is_some())];
         match unsupported.into_iter().find(|(_, given)| *given) {
             Some((key, _)) => Err(Error::missing_feature(
@@ -52,7 +52,7 @@ mod tests {
 
     #[test]
     fn profile_needs_the_feature_aws() {
-        let error = Provider::new(&settings(Some("work"))).err().map(|error| error.message().to_owned()).unwrap();
+        let error = Provider::new(&settings(Some("work")), None).err().map(|error| error.message().to_owned()).unwrap();
         assert!(error.contains("aws_msk_iam.profile") && error.contains("\"aws\""), "{error}");
     }
 
@@ -60,7 +60,7 @@ mod tests {
     fn missing_environment_variable_is_named() {
         // The variables are not set where tests run. A test must not unset them: they belong to the
         // whole process.
-        let found = Provider::new(&settings(None)).and_then(|provider| provider.look_up());
+        let found = Provider::new(&settings(None), None).and_then(|provider| provider.look_up());
         let error = found.map(drop).unwrap_err();
         assert!(error.message().contains("AWS_ACCESS_KEY_ID is not set"), "{error}");
     }

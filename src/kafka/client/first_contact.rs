@@ -28,6 +28,8 @@ const KEEP_FOR: Duration = Duration::from_secs(10);
 
 pub struct FirstContact {
     timeout: Duration,
+    /// What to look at, for the reasons.
+    advice: &'static str,
     has_reached: AtomicBool,
     has_warned: AtomicBool,
     /// Each bootstrap address, and when and why it failed.
@@ -35,10 +37,15 @@ pub struct FirstContact {
 }
 
 impl FirstContact {
-    pub fn new(bootstrap_servers: &str, timeout: Duration) -> Self {
+    pub fn new(bootstrap_servers: &str, has_proxy: bool, timeout: Duration) -> Self {
         let servers = bootstrap_servers.split(',').map(str::trim).filter(|server| !server.is_empty());
         FirstContact {
             timeout,
+            advice: if has_proxy {
+                "kafka.bootstrap.servers, proxy and the network"
+            } else {
+                "kafka.bootstrap.servers and the network"
+            },
             has_reached: AtomicBool::new(false),
             has_warned: AtomicBool::new(false),
             addresses: Mutex::new(servers.map(|server| (with_port(server), None)).collect()),
@@ -84,8 +91,9 @@ impl FirstContact {
     pub fn timeout_reason(&self, began: Instant, connecting_since: Instant) -> Option<String> {
         self.remaining(began, connecting_since).is_zero().then(|| {
             format!(
-                "no broker could be reached: {}; see kafka.bootstrap.servers and the network (connect_timeout_ms is {})",
+                "no broker could be reached: {}; see {} (connect_timeout_ms is {})",
                 self.reasons(),
+                self.advice,
                 self.timeout.as_millis()
             )
         })
@@ -175,7 +183,7 @@ mod tests {
     const TIMEOUT: Duration = Duration::from_secs(10);
 
     fn contact() -> FirstContact {
-        FirstContact::new("ssl://one, two:1,[::1]", TIMEOUT)
+        FirstContact::new("ssl://one, two:1,[::1]", false, TIMEOUT)
     }
 
     fn ago(seconds: u64) -> Instant {

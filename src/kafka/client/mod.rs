@@ -27,6 +27,7 @@ use crate::auth::RejectionDebounce;
 use crate::config::Properties;
 use crate::kafka::librdkafka::conf;
 use crate::kafka::librdkafka::handle::Handle;
+use crate::kafka::librdkafka::proxy::Proxy;
 use crate::kafka::librdkafka::queue::Queue;
 use crate::support::error::{Error, Result};
 use crate::support::services::Services;
@@ -119,7 +120,7 @@ impl Client {
         let config = conf::native(&properties)?;
         let display_name = role.display_name(name);
         let bootstrap_servers = conf::effective(&config, "bootstrap.servers")?;
-        let handle = Arc::new(create_handle(&config, role, &display_name)?);
+        let handle = Arc::new(create_handle(&config, connection.proxy.as_ref(), role, &display_name)?);
         connection.clients.add(&handle);
         let main = Queue::main(&handle)?;
         // SAFETY: `handle` keeps the client alive; NULL means its main queue (rdkafka.h).
@@ -132,7 +133,11 @@ impl Client {
             },
             services: connection.services.clone(),
             health: ConnectionHealth::default(),
-            first_contact: FirstContact::new(&bootstrap_servers, connection.connect_timeout),
+            first_contact: FirstContact::new(
+                &bootstrap_servers,
+                connection.proxy.is_some(),
+                connection.connect_timeout,
+            ),
             bootstrap_servers,
             created: Instant::now(),
             fatal: Mutex::new(None),
@@ -179,7 +184,12 @@ fn enable_rejection_messages(properties: &mut Properties) {
     properties.set("debug", contexts);
 }
 
-fn create_handle(config: &NativeClientConfig, role: ClientRole, name: &str) -> Result<Handle> {
+fn create_handle(
+    config: &NativeClientConfig,
+    proxy: Option<&Arc<Proxy>>,
+    role: ClientRole,
+    name: &str,
+) -> Result<Handle> {
     const EVENTS: i32 = rd::RD_KAFKA_EVENT_DR
         | rd::RD_KAFKA_EVENT_LOG
         | rd::RD_KAFKA_EVENT_ERROR
@@ -202,6 +212,6 @@ fn create_handle(config: &NativeClientConfig, role: ClientRole, name: &str) -> R
             format_args!("librdkafka can't create the {client} with these properties: {reason}"),
         )
     };
-    Handle::create(role.librdkafka_type(), config, adapt)
+    Handle::create(role.librdkafka_type(), config, proxy, adapt)
         .map_err(|error| error.into_error(format_args!("creating the {name}"), rejected))
 }

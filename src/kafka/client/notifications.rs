@@ -61,6 +61,10 @@ impl Client {
         let is_ignored_property = meaning == LogMessage::PropertyIgnored;
         let is_connection_failure = log_messages::is_connection_failure(&facility);
         self.record_log_failure(meaning);
+        if is_connection_failure && !self.first_contact.has_reached() {
+            // Some failures, such as a timeout, are no error events.
+            self.first_contact.note_failure(log_messages::without_thread(&message));
+        }
         // librdkafka's levels are syslog's.
         let level = match level {
             // The driver's properties apply to producers and consumers; each ignores some of them.

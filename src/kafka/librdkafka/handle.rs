@@ -12,6 +12,7 @@ use rdkafka::bindings as rd;
 use rdkafka::config::NativeClientConfig;
 use rdkafka::types::RDKafkaErrorCode;
 
+use super::proxy::Proxy;
 use super::sockets::{self, Descriptors};
 use super::teardown::{self, Teardown};
 use super::text::text;
@@ -27,6 +28,7 @@ pub struct Handle {
     client: NonNull<rd::rd_kafka_t>,
     has_token_since: OnceLock<Instant>,
     descriptors: Arc<Descriptors>,
+    proxy: Option<Arc<Proxy>>,
 }
 
 // SAFETY: librdkafka's client handle may be used from any thread at the same time (INTRODUCTION.md,
@@ -56,10 +58,12 @@ impl NotCreated {
 }
 
 impl Handle {
-    /// Creates a client from a copy of this configuration, which `adapt` may change.
+    /// Creates a client from a copy of this configuration, which `adapt` may change. It connects
+    /// through the proxy, if there is one.
     pub fn create(
         kind: rd::rd_kafka_type_t,
         config: &NativeClientConfig,
+        proxy: Option<&Arc<Proxy>>,
         adapt: impl FnOnce(*mut rd::rd_kafka_conf_t),
     ) -> std::result::Result<Self, NotCreated> {
         // By default OpenSSL frees its state in an exit handler, while clients and the host's own
@@ -76,6 +80,10 @@ impl Handle {
         // SAFETY: `copy` is alive, and `Teardown` keeps `descriptors` until the client is
         // destroyed.
         unsafe { sockets::record_sockets(copy, &descriptors) };
+        if let Some(proxy) = proxy {
+            // SAFETY: `copy` is alive, and `Teardown` keeps `proxy` until the client is destroyed.
+            unsafe { proxy.use_for(copy) };
+        }
         // SAFETY: `copy` is alive, and librdkafka owns it on success; the buffer has the given
         // length.
         let create = || unsafe { rd::rd_kafka_new(kind, copy, reason.as_mut_ptr(), reason.len()) };
@@ -90,7 +98,7 @@ impl Handle {
             }));
         };
         // From here on, dropping the handle destroys the client.
-        let handle = Handle { client, has_token_since: OnceLock::new(), descriptors };
+        let handle = Handle { client, has_token_since: OnceLock::new(), descriptors, proxy: proxy.cloned() };
         match handle.missing_threads() {
             Some(error) => Err(NotCreated::Limited(error)),
             None => Ok(handle),
@@ -213,7 +221,8 @@ unsafe extern "C" {
 impl Drop for Handle {
     /// Destroying waits for librdkafka's threads, so that it never runs on a thread of the host.
     fn drop(&mut self) {
-        let teardown = Teardown { client: self.client, descriptors: self.descriptors.clone() };
+        let teardown =
+            Teardown { client: self.client, descriptors: self.descriptors.clone(), proxy: self.proxy.take() };
         if is_forked_child() {
             // The threads that it would wait for exist only in the parent.
             return std::mem::forget(teardown);

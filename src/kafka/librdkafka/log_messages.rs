@@ -68,7 +68,7 @@ pub fn is_connection_failure(facility: &str) -> bool {
 }
 
 /// The text after `[thrd:NAME]: `.
-fn without_thread(message: &str) -> &str {
+pub fn without_thread(message: &str) -> &str {
     message.split_once(words::BEHIND_THREAD).map_or(message, |(_, rest)| rest)
 }
 
@@ -155,7 +155,7 @@ pub fn errno_of_limit(reason: &str) -> Option<i32> {
 
 /// Whether no connection was established, so that nothing is known about the broker.
 pub fn is_connect_failure(cause: &str) -> bool {
-    ["Connect to ", "Failed to resolve"].iter().any(|start| cause.starts_with(start))
+    ["Connect to ", "Failed to resolve", "Proxy "].iter().any(|start| cause.starts_with(start))
         || cause.contains("in state CONNECT")
 }
 
@@ -338,9 +338,13 @@ mod tests {
     #[test]
     fn linked_librdkafka_has_the_words_that_are_interpreted() {
         let sources = sources();
-        for text in [
+        let through_proxies: &[_] = if cfg!(feature = "patched") {
+            &["Connect to %s%s failed: %s", "Failed to resolve %s'%s': %s", "\"the proxy ", "Proxy %s: %s"]
+        } else {
+            &["Connect to %s failed: %s", "Failed to resolve '%s': %s"]
+        };
+        let everywhere = [
             "\"SSLCERTVRFY\"",
-            "Connect to %s failed: %s",
             "Certificate (subject=%s, issuer=%s) verification callback failed: %s",
             "\"FAIL\"",
             "Disconnected: SSL connection closed by peer",
@@ -370,9 +374,10 @@ mod tests {
             "SASL authentication error",
             "certificate verify failed",
             "Timed out",
-        ] {
+        ];
+        for text in everywhere.iter().chain(through_proxies) {
             assert!(
-                sources.contains(text),
+                sources.contains(*text),
                 "librdkafka has no {text:?} any more: adapt what depends on it in this file"
             );
         }

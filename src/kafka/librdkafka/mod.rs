@@ -14,6 +14,8 @@ pub mod pinned_responses;
 #[cfg(all(target_os = "linux", any(target_arch = "x86_64", target_arch = "aarch64")))]
 mod pipe;
 mod property_names;
+/// cbindgen:ignore
+pub mod proxy;
 pub mod queue;
 pub mod record;
 /// cbindgen:ignore

@@ -116,8 +116,8 @@ mod tests {
 
     fn pinned_responses(max_bytes: usize) -> PinnedResponses {
         let config = ClientConfig::new().create_native_config().expect("no property is wrong");
-        let client =
-            Handle::create(rd_kafka_type_t::RD_KAFKA_CONSUMER, &config, |_| ()).expect("a client without brokers");
+        let client = Handle::create(rd_kafka_type_t::RD_KAFKA_CONSUMER, &config, None, |_| ())
+            .expect("a client without brokers");
         PinnedResponses::new(max_bytes, &Arc::new(client))
     }
 

@@ -11,6 +11,7 @@ use std::sync::mpsc::{Receiver, Sender, channel};
 use once_cell::sync::OnceCell;
 use rdkafka::bindings as rd;
 
+use super::proxy::Proxy;
 use super::sockets::Descriptors;
 use crate::support::error::Result;
 use crate::support::protection::Protection;
@@ -22,6 +23,7 @@ pub struct Teardown {
     pub client: NonNull<rd::rd_kafka_t>,
     /// The argument of its socket callbacks.
     pub descriptors: Arc<Descriptors>,
+    pub proxy: Option<Arc<Proxy>>,
 }
 
 // SAFETY: the value has no other owner and is moved to the one thread that destroys the client.
@@ -62,7 +64,8 @@ impl Teardown {
 
 fn run_all(clients: &Receiver<Teardown>) {
     for teardown in clients {
-        let again = Teardown { client: teardown.client, descriptors: teardown.descriptors.clone() };
+        let Teardown { client, descriptors, proxy } = &teardown;
+        let again = Teardown { client: *client, descriptors: descriptors.clone(), proxy: proxy.clone() };
         // If there is no thread, `spawn` drops its closure, which has no effect.
         if spawn("octopus-destroy", move || teardown.run()).is_err() {
             again.run();

@@ -1,7 +1,9 @@
 //! Lets AWS' crates send their requests with the HTTP client of Octopus.
 
 use std::error::Error as StdError;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
+use std::{fmt, marker};
 
 use aws_smithy_runtime_api::client::http::{
     HttpConnector, HttpConnectorFuture, HttpConnectorSettings, SharedHttpClient, SharedHttpConnector, http_client_fn,
@@ -17,7 +19,7 @@ const REQUEST_TIMEOUT: Duration = Duration::from_secs(15);
 const MAX_RESPONSE_SIZE: usize = 1024 * 1024;
 
 /// Sends a request and waits for the response, whatever its status is.
-pub type Send = fn(&Request<Vec<u8>>, Limits) -> Result<Response<Vec<u8>>, SendFailure>;
+pub type Send = Arc<dyn Fn(&Request<Vec<u8>>, Limits) -> Result<Response<Vec<u8>>, SendFailure> + marker::Send + Sync>;
 
 pub struct Limits {
     pub connect_timeout: Duration,
@@ -28,17 +30,16 @@ pub struct Limits {
 }
 
 pub struct SendFailure {
-    pub cause: Box<dyn StdError + std::marker::Send + Sync>,
+    pub cause: Box<dyn StdError + marker::Send + Sync>,
     /// Whether the same request may succeed later.
     pub is_transient: bool,
 }
 
 /// A request blocks the thread, which is of this look-up alone.
 pub fn client(send: Send, deadline: Instant) -> SharedHttpClient {
-    http_client_fn(move |settings, _| SharedHttpConnector::new(Connector::new(settings, send, deadline)))
+    http_client_fn(move |settings, _| SharedHttpConnector::new(Connector::new(settings, send.clone(), deadline)))
 }
 
-#[derive(Debug)]
 struct Connector {
     send: Send,
     connect_timeout: Duration,
@@ -68,6 +69,12 @@ impl Connector {
             if failure.is_transient { ConnectorError::io(failure.cause) } else { ConnectorError::user(failure.cause) }
         })?;
         HttpResponse::try_from(response.map(Into::into)).map_err(|cause| ConnectorError::other(cause.into(), None))
+    }
+}
+
+impl fmt::Debug for Connector {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Connector").field("timeout", &self.timeout).finish_non_exhaustive()
     }
 }
 

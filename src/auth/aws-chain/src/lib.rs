@@ -76,7 +76,7 @@ impl Chain {
 
     async fn provider(&self) -> SharedCredentialsProvider {
         let region = Region::new(self.settings.region.clone());
-        let http = http_connector::client(self.send, Instant::now() + LOOK_UP_TIMEOUT);
+        let http = http_connector::client(self.send.clone(), Instant::now() + LOOK_UP_TIMEOUT);
         let provider = sources::provider(&self.settings, region.clone(), http.clone()).await;
         let Some(role) = &self.settings.role else { return provider };
         let config = aws_config::defaults(BehaviorVersion::v2026_01_12())
