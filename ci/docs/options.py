@@ -5,7 +5,7 @@ Readers put in their own hosts, files and secrets, so these are replaced first:
 - `localhost:9092` by the bootstrap servers of the test's Kafka;
 - the files of `ssl.….location` and `…_file` by files that openssl makes here, with the passwords of
   the options;
-- environment variables that `…_env` names are set;
+- environment variables that `…_env` names are set, and with `globus` those of Globus' SDK;
 - a topic's `replication_factor` by 1, since the test's Kafka has one broker.
 
 A driver connects to nothing when it is created, so its hosts need not exist.
@@ -33,6 +33,8 @@ CLIENT_KEYS = {
 }
 FILE_KEY = re.compile(r"(\.location|_file)$")
 ENVIRONMENT_KEY = re.compile(r"_env$")
+# What Globus' SDK leaves in the environment of a driver with `globus`.
+GLOBUS = {"OCTOPUS_AWS_ACCESS_KEY_ID": "documented", "OCTOPUS_AWS_SECRET_ACCESS_KEY": "documented", "OCTOPUS_BOOTSTRAP_SERVERS": ADDRESS}
 SECONDS = 120
 CALL = "ci/with-kafka.sh ci/docs.sh --run"
 # For each kind, options that the library must reject: if it takes these, the test sees nothing.
@@ -80,6 +82,8 @@ class OptionsTest:
     def create(self, kind: str, options: Options) -> str | None:
         options = copy.deepcopy(options)
         environment = dict(os.environ)
+        if "globus" in options:
+            environment |= GLOBUS
         try:
             self.replace(options, "", dict(flattened(options.get("kafka", {}), "")), environment)
         except OSError as error:

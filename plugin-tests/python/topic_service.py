@@ -3,6 +3,7 @@ clients.
 
     topic_service.py --kafka HOST:PORT --subject S --authorization A --namespace NS [--namespace NS]
                      [--partitions N] [--certificate FILE --key FILE]
+                     [--access-key ID --secret-key S --endpoint HOST:PORT]
 
 Prints `READY URL` and serves until its standard input ends. It uses kafka-python, so that it shares no code with Octopus.
 It has these routes for tests, in addition to those of the service:
@@ -106,6 +107,7 @@ class Handler(BaseHTTPRequestHandler):
     subject = None
     authorization = None
     ended = []
+    key = None
 
     def log_message(self, *_):
         pass
@@ -185,6 +187,10 @@ class Handler(BaseHTTPRequestHandler):
         }
 
     def post(self):
+        if self.path == "/api/v3/key":
+            if not self.key:
+                return 404, {"status": "error", "message": "this service has no keys"}
+            return 200, {"status": "success", "message": "Key retrieved", "fresh": False, **self.key}
         return self.change(lambda namespace, topic: (self.topics.create(namespace, topic), True)[1], "created", 2)
 
     def delete(self):
@@ -233,11 +239,21 @@ def main():
     parser.add_argument("--authorization", required=True)
     parser.add_argument("--namespace", action="append", required=True)
     parser.add_argument("--partitions", type=int, default=1)
+    parser.add_argument("--access-key", help="the user's key at Amazon; with --secret-key and --endpoint")
+    parser.add_argument("--secret-key")
+    parser.add_argument("--endpoint")
     parser.add_argument("--certificate")
     parser.add_argument("--key")
     options = parser.parse_args()
     Handler.topics = Topics(options.kafka, options.namespace, options.partitions)
     Handler.subject, Handler.authorization = options.subject, options.authorization
+    if options.access_key:
+        Handler.key = {
+            "access_key": options.access_key,
+            "secret_key": options.secret_key,
+            "create_date": "2026-01-01T00:00:00",
+            "endpoint": options.endpoint,
+        }
     server = Server(("127.0.0.1", 0), Handler)
     scheme = "http"
     if options.certificate:

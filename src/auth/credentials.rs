@@ -15,8 +15,8 @@ use std::time::{Duration, SystemTime};
 use aws_credential_types::Credentials;
 use parking_lot::Mutex;
 
-use super::RejectionDebounce;
-use crate::config::{MskSettings, ProxySettings};
+use super::{AskForKey, RejectionDebounce};
+use crate::config::{KeySource, MskSettings, ProxySettings};
 use crate::support::error::{Error, Kind, Result};
 use crate::support::protection::Protection;
 use provider::Provider;
@@ -31,7 +31,7 @@ const MAX_AGE: Duration = Duration::from_secs(15 * 60);
 const MIN_LIFETIME: Duration = Duration::from_secs(60);
 
 pub struct CachedCredentials {
-    provider: Provider,
+    source: Source,
     log: Arc<dyn log::Log>,
     /// Locked during a look-up, which has a time limit, so that concurrent callers share one
     /// look-up.
@@ -42,15 +42,59 @@ pub struct CachedCredentials {
     of_user: AtomicBool,
 }
 
+enum Source {
+    Chain(Box<Provider>),
+    Environment { access_key: &'static str, secret_key: &'static str },
+    TopicService(AskForKey),
+}
+
+impl Source {
+    fn new(settings: &MskSettings, proxy: Option<&ProxySettings>, ask_for_key: Option<AskForKey>) -> Result<Self> {
+        match (settings.keys, ask_for_key) {
+            (KeySource::Chain, _) => Provider::new(settings, proxy).map(|provider| Source::Chain(Box::new(provider))),
+            (KeySource::Environment { access_key, secret_key }, _) => {
+                Ok(Source::Environment { access_key, secret_key })
+            }
+            (KeySource::TopicService, Some(ask)) => Ok(Source::TopicService(ask)),
+            (KeySource::TopicService, None) => {
+                Err(Error::missing_feature("globus", "the topic service", "topic-service"))
+            }
+        }
+    }
+
+    fn look_up(&self) -> Result<Credentials> {
+        match self {
+            Source::Chain(provider) => provider.look_up(),
+            Source::Environment { access_key, secret_key } => {
+                let needed = |name: &str| {
+                    std::env::var(name).map_err(|_| {
+                        let reason = format!("looking up AWS credentials: the environment has no {name} any more");
+                        Error::new(Kind::Configuration, reason)
+                    })
+                };
+                Ok(Credentials::new(needed(access_key)?, needed(secret_key)?, None, None, "environment"))
+            }
+            Source::TopicService(ask) => {
+                ask().map(|key| Credentials::new(key.id, key.secret.reveal(), None, None, "topic service"))
+            }
+        }
+    }
+}
+
 struct CacheEntry {
     credentials: Credentials,
     renew_at: SystemTime,
 }
 
 impl CachedCredentials {
-    pub fn new(settings: &MskSettings, proxy: Option<&ProxySettings>, log: Arc<dyn log::Log>) -> Result<Self> {
+    pub fn new(
+        settings: &MskSettings,
+        proxy: Option<&ProxySettings>,
+        log: Arc<dyn log::Log>,
+        ask_for_key: Option<AskForKey>,
+    ) -> Result<Self> {
         Ok(CachedCredentials {
-            provider: Provider::new(settings, proxy)?,
+            source: Source::new(settings, proxy, ask_for_key)?,
             log,
             cached: Mutex::default(),
             rejection: RejectionDebounce::default(),
@@ -66,7 +110,7 @@ impl CachedCredentials {
         {
             return Ok(entry.credentials.clone());
         }
-        let found = self.provider.look_up().and_then(|found| usable(found, SystemTime::now()));
+        let found = self.source.look_up().and_then(|found| usable(found, SystemTime::now()));
         let error = match found {
             Ok(credentials) => {
                 let renew_at = renewal(&credentials, now);

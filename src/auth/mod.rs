@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 
 use parking_lot::Mutex;
 
-use crate::config::{DriverSettings, MskSettings, ProxySettings};
+use crate::config::{DriverSettings, MskSettings, ProxySettings, Secret};
 use crate::support::error::{Error, Result};
 use crate::support::services::Services;
 use crate::support::token::{Token, TokenSource};
@@ -41,15 +41,31 @@ impl<F: Fn(&str) -> Result<Token> + Send + Sync> TokenSource for F {
     }
 }
 
+/// A user's access key at Amazon, as the topic service returns it.
+#[cfg_attr(not(feature = "msk"), allow(dead_code, reason = "no token is signed"))]
+pub struct AccessKey {
+    pub id: String,
+    pub secret: Secret,
+    /// The brokers at which it is valid.
+    pub bootstrap_servers: String,
+}
+
+/// Asks the topic service for the key.
+pub type AskForKey = Arc<dyn Fn() -> Result<AccessKey> + Send + Sync>;
+
 /// The token source of a driver's clients; `None` if neither the configuration nor the host has
 /// one.
-pub fn token_source(settings: &DriverSettings, services: &Services) -> Result<Option<Arc<dyn TokenSource>>> {
+pub fn token_source(
+    settings: &DriverSettings,
+    services: &Services,
+    ask_for_key: Option<AskForKey>,
+) -> Result<Option<Arc<dyn TokenSource>>> {
     match (&settings.msk, &services.token) {
         (Some(_), Some(_)) => Err(Error::configuration(
             "aws_msk_iam",
             "the host provides tokens too (services.token); use one of the two",
         )),
-        (Some(msk), None) => msk_tokens(msk, settings.proxy.as_ref(), services).map(Some),
+        (Some(msk), None) => msk_tokens(msk, settings.proxy.as_ref(), services, ask_for_key).map(Some),
         (None, token) => Ok(token.clone()),
     }
 }
@@ -59,12 +75,18 @@ fn msk_tokens(
     settings: &MskSettings,
     proxy: Option<&ProxySettings>,
     services: &Services,
+    ask_for_key: Option<AskForKey>,
 ) -> Result<Arc<dyn TokenSource>> {
-    Ok(Arc::new(msk::MskTokens::new(settings, proxy, services.log.clone())?))
+    Ok(Arc::new(msk::MskTokens::new(settings, proxy, services.log.clone(), ask_for_key)?))
 }
 
 #[cfg(not(feature = "msk"))]
-fn msk_tokens(_: &MskSettings, _: Option<&ProxySettings>, _: &Services) -> Result<Arc<dyn TokenSource>> {
+fn msk_tokens(
+    _: &MskSettings,
+    _: Option<&ProxySettings>,
+    _: &Services,
+    _: Option<AskForKey>,
+) -> Result<Arc<dyn TokenSource>> {
     Err(Error::missing_feature("aws_msk_iam", "Amazon MSK's access control", "msk"))
 }
 
@@ -77,7 +99,7 @@ mod tests {
     fn access_control_of_msk_needs_its_feature() {
         let config = r#"{"kafka": {"bootstrap.servers": "127.0.0.1:1"}, "aws_msk_iam": {"region": "us-east-1"}}"#;
         let settings = DriverSettings::parse(config).unwrap();
-        let error = token_source(&settings, &Services::default()).err().unwrap();
+        let error = token_source(&settings, &Services::default(), None).err().unwrap();
         assert_eq!(error.kind(), Kind::Unsupported);
         assert!(error.message().contains("aws_msk_iam") && error.message().contains("\"msk\""), "{error}");
     }

@@ -11,6 +11,7 @@ use aws_sigv4::sign::v4;
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 
+use super::AskForKey;
 use super::credentials::CachedCredentials;
 use crate::config::{MskSettings, ProxySettings};
 use crate::support::error::{Error, Kind, Result};
@@ -30,11 +31,16 @@ pub struct MskTokens {
 }
 
 impl MskTokens {
-    pub fn new(settings: &MskSettings, proxy: Option<&ProxySettings>, log: Arc<dyn log::Log>) -> Result<Self> {
+    pub fn new(
+        settings: &MskSettings,
+        proxy: Option<&ProxySettings>,
+        log: Arc<dyn log::Log>,
+        ask_for_key: Option<AskForKey>,
+    ) -> Result<Self> {
         Ok(MskTokens {
             region: settings.region.clone(),
             lifetime: settings.lifetime,
-            credentials: CachedCredentials::new(settings, proxy, log)?,
+            credentials: CachedCredentials::new(settings, proxy, log, ask_for_key)?,
         })
     }
 }

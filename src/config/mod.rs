@@ -3,6 +3,7 @@
 //! depend on the clients that the settings configure.
 
 mod addresses;
+mod globus;
 mod msk;
 mod producer_consumer;
 mod properties;
@@ -22,16 +23,16 @@ use crate::support::error::{Error, Result};
 use crate::support::similar::similar;
 use crate::support::stack;
 use addresses::check_addresses;
+use globus::GlobusSettings;
 #[cfg(feature = "aws")]
 pub use msk::DEFAULT_SESSION_NAME;
-pub use msk::MskSettings;
+pub use msk::{KeySource, MskSettings};
 pub use producer_consumer::ClientSettings;
 use producer_consumer::{RECORDS, record_formats};
 pub(crate) use properties::MASK;
 pub use properties::{Properties, is_secret};
 pub use proxy::{ProxyCredentials, ProxyProtocol, ProxySettings};
 pub use record_formats::{RecordFormats, ValueFormat};
-#[cfg(feature = "topic-service")]
 pub use secret::Secret;
 #[cfg(feature = "topic-service")]
 pub use service::AuthorizationSource;
@@ -54,7 +55,7 @@ const DEFAULT_INFO_PREFIX: &str = "__info_";
 /// The default with the topic service, as in C++ Octopus.
 const DEFAULT_SERVICE_INFO_PREFIX: &str = "info_";
 
-const DRIVER_KEYS: [&str; 13] = [
+const DRIVER_KEYS: [&str; 14] = [
     "kafka",
     "embedded",
     "aws_msk_iam",
@@ -68,6 +69,7 @@ const DRIVER_KEYS: [&str; 13] = [
     "connect_timeout_ms",
     RECORDS,
     proxy::KEY,
+    globus::KEY,
 ];
 
 /// The validated configuration of a driver.
@@ -118,11 +120,11 @@ impl DriverSettings {
 
     fn read(json: &str) -> Result<Self> {
         let root = parse_object(json, "the driver's configuration")?;
+        let globus = GlobusSettings::find(&root)?;
         let embedded = root.get("embedded").map(EmbeddedSettings::from_json).transpose()?;
-        let msk = MskSettings::find(&root)?;
         let mut kafka = match root.get("kafka") {
             Some(value) => Properties::of_driver(value)?,
-            None if embedded.is_some() => Properties::default(),
+            None if embedded.is_some() || globus.is_some() => Properties::default(),
             None => {
                 let hint = similar_key("kafka", root.keys().map(String::as_str));
                 let reason = format_args!(
@@ -132,7 +134,19 @@ impl DriverSettings {
                 return Err(Error::configuration("kafka", reason));
             }
         };
-        check_bootstrap_servers(root.get("kafka"), &kafka, embedded.is_some())?;
+        let (msk, service, default_namespace) = match globus {
+            None => (MskSettings::find(&root)?, ServiceSettings::find(&root)?, None),
+            Some(globus) => {
+                if let Some(servers) = globus.bootstrap_servers {
+                    kafka.set_default("bootstrap.servers", servers);
+                }
+                (Some(globus.msk), globus.service, globus.namespace)
+            }
+        };
+        let knows_brokers = !msk.as_ref().is_some_and(|msk| msk.keys == KeySource::TopicService);
+        if knows_brokers || kafka.get("bootstrap.servers").is_some() {
+            check_bootstrap_servers(root.get("kafka"), &kafka, embedded.is_some())?;
+        }
         match &msk {
             Some(_) if embedded.is_some() => {
                 let reason = "the embedded Kafka has no authentication; remove it";
@@ -142,7 +156,6 @@ impl DriverSettings {
             None => {}
         }
 
-        let service = ServiceSettings::find(&root)?;
         if service.is_some() && embedded.is_some() {
             let reason = "the topic service can't create topics in the embedded Kafka; remove it or \"embedded\"";
             return Err(Error::configuration("octopus", reason));
@@ -161,7 +174,8 @@ impl DriverSettings {
             },
         };
         let namespace = match root.get("namespace").map(|v| as_text("namespace", v)).transpose()? {
-            None | Some("") => None,
+            None => default_namespace,
+            Some("") => None,
             Some(namespace) => Some(namespace.to_owned()),
         };
         if service.is_some() && namespace.is_none() {
@@ -212,6 +226,11 @@ impl DriverSettings {
 
     pub fn info_topic_name(&self, topic: &str) -> String {
         self.kafka_name(&format!("{}{topic}", self.info_topic_prefix))
+    }
+
+    /// Rejects the name of a topic that the topic service would reject.
+    pub fn check_service_name(&self, name: &str) -> Result<()> {
+        if self.service.as_ref().is_some_and(|service| service.is_globus) { globus::check_name(name) } else { Ok(()) }
     }
 
     /// The topic with this name in Kafka; `None` if it is an info topic or not in the namespace.

@@ -28,6 +28,20 @@ pub struct MskSettings {
     pub role: Option<AssumedRole>,
     #[serde(rename = "expiry_seconds", serialize_with = "in_seconds")]
     pub lifetime: Duration,
+    #[serde(skip)]
+    pub keys: KeySource,
+}
+
+/// Where the access key comes from.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum KeySource {
+    /// AWS' chain of providers.
+    #[default]
+    Chain,
+    /// These environment variables.
+    Environment { access_key: &'static str, secret_key: &'static str },
+    /// The topic service creates it, or returns the one that the user has.
+    TopicService,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
@@ -65,11 +79,7 @@ impl MskSettings {
         let region = text("region")?.ok_or_else(|| {
             Error::configuration(format_args!("{at}.region"), "missing; expected the cluster's, such as \"us-east-1\"")
         })?;
-        // The region becomes part of a host name.
-        if !region.bytes().all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-') {
-            let reason = format!("{region:?} is not an AWS region; expected one such as \"us-east-1\"");
-            return Err(Error::configuration(format_args!("{at}.region"), reason));
-        }
+        check_region(&format!("{at}.region"), &region)?;
         let session_name = text("role_session_name")?;
         let role = match text("role_arn")? {
             Some(arn) if !arn.starts_with("arn:") => {
@@ -89,7 +99,14 @@ impl MskSettings {
             None => MAX_LIFETIME,
             Some(value) => as_count(&format!("{at}.expiry_seconds"), value, MAX_LIFETIME)?,
         };
-        Ok(MskSettings { region, profile: text("profile")?, role, lifetime: Duration::from_secs(lifetime) })
+        let keys = KeySource::Chain;
+        Ok(MskSettings { region, profile: text("profile")?, role, lifetime: Duration::from_secs(lifetime), keys })
+    }
+
+    /// The settings for keys from elsewhere than AWS' chain.
+    pub(super) fn with_keys(region: &str, keys: KeySource) -> Self {
+        let lifetime = Duration::from_secs(MAX_LIFETIME);
+        MskSettings { region: region.to_owned(), profile: None, role: None, lifetime, keys }
     }
 
     /// Sets the properties that a client needs to authenticate with tokens. Rejects those that
@@ -100,6 +117,17 @@ impl MskSettings {
         require(properties, "sasl.mechanism", &["OAUTHBEARER"])?;
         require(properties, "sasl.oauthbearer.method", &["default"])
     }
+}
+
+/// The region becomes part of a host name.
+pub(super) fn check_region(option: &str, region: &str) -> Result<()> {
+    if region.bytes().all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-')
+        && !region.is_empty()
+    {
+        return Ok(());
+    }
+    let reason = format!("{region:?} is not an AWS region; expected one such as \"us-east-1\"");
+    Err(Error::configuration(option, reason))
 }
 
 /// Sets the property to the first of the `allowed` values, unless the user has set one of them.

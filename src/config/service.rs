@@ -17,7 +17,7 @@ const AUTHORIZATION_FILE: &str = "octopus.authorization_file";
 /// HTTP servers reject headers of this size.
 const MAX_FILE_SIZE: u64 = 64 * 1024;
 /// The service that diaspora-event-sdk uses (`_environments.py` of its release 0.5.1).
-const DEFAULT_URL: &str = "https://diaspora-web-service.qpp943wkvr7b2.us-east-1.cs.amazonlightsail.com";
+pub(super) const DEFAULT_URL: &str = "https://diaspora-web-service.qpp943wkvr7b2.us-east-1.cs.amazonlightsail.com";
 
 /// The address of the service, and the identity that each request contains.
 #[derive(Debug, Clone, Serialize)]
@@ -27,13 +27,20 @@ pub struct ServiceSettings {
     pub subject: Secret,
     /// `None`: the host provides it.
     pub authorization: Option<AuthorizationSource>,
+    /// The option is `globus`: the service has the rules for names of Globus' one.
+    #[serde(skip)]
+    pub is_globus: bool,
 }
 
 /// The source of the header `authorization`. It is read again if the service rejects the value.
 #[derive(Debug, Clone)]
 pub enum AuthorizationSource {
     Text(Secret),
-    Environment(String),
+    /// The variable, and the option that names it.
+    Environment {
+        option: &'static str,
+        name: String,
+    },
     File(PathBuf),
 }
 
@@ -45,7 +52,7 @@ impl AuthorizationSource {
     pub fn read(&self) -> Result<Secret> {
         match self {
             AuthorizationSource::Text(text) => Ok(text.clone()),
-            AuthorizationSource::Environment(name) => environment(AUTHORIZATION_ENV, name),
+            AuthorizationSource::Environment { option, name } => environment(option, name),
             AuthorizationSource::File(path) => file(path),
         }
     }
@@ -69,20 +76,24 @@ impl ServiceSettings {
         let options = as_options(KEY, value, &OPTIONS)?;
         let url = match options.get("url") {
             None => DEFAULT_URL.to_owned(),
-            Some(value) => checked_url(as_text("octopus.url", value)?)?,
+            Some(value) => checked_url("octopus.url", as_text("octopus.url", value)?)?,
         };
-        Ok(ServiceSettings { url, subject: subject(options)?, authorization: authorization(options)? })
+        Ok(ServiceSettings {
+            url,
+            subject: subject(options)?,
+            authorization: authorization(options)?,
+            is_globus: false,
+        })
     }
 }
 
-fn checked_url(url: &str) -> Result<String> {
-    let key = "octopus.url";
+pub(super) fn checked_url(key: &str, url: &str) -> Result<String> {
     let parsed: http::Uri =
         url.parse().map_err(|cause| Error::configuration(key, format_args!("is not a URL: {cause}")))?;
     let violation = match (parsed.scheme_str(), parsed.authority(), parsed.query()) {
         (_, Some(authority), _) if authority.as_str().contains('@') => {
             // Not quoted, since it may contain a password.
-            "names a user; the identity is set by octopus.subject and octopus.authorization"
+            "names a user; other options set the identity"
         }
         (Some("http" | "https"), Some(_), None) => return Ok(url.trim_end_matches('/').to_owned()),
         (Some("http" | "https"), Some(_), Some(_)) => "has a query; expected \"https://host\" or \"https://host/path\"",
@@ -113,7 +124,10 @@ fn authorization(options: &Map<String, Value>) -> Result<Option<AuthorizationSou
             return Err(Error::configuration(AUTHORIZATION_FILE, reason));
         }
         (Some(value), None, _) => AuthorizationSource::File(as_text(AUTHORIZATION_FILE, value)?.into()),
-        (None, Some(value), _) => AuthorizationSource::Environment(as_text(AUTHORIZATION_ENV, value)?.to_owned()),
+        (None, Some(value), _) => AuthorizationSource::Environment {
+            option: AUTHORIZATION_ENV,
+            name: as_text(AUTHORIZATION_ENV, value)?.to_owned(),
+        },
         (None, None, Some(value)) => {
             let key = "octopus.authorization";
             AuthorizationSource::Text(header(key, as_text(key, value)?)?)
@@ -124,7 +138,7 @@ fn authorization(options: &Map<String, Value>) -> Result<Option<AuthorizationSou
     Ok(Some(source))
 }
 
-fn environment(key: &str, name: &str) -> Result<Secret> {
+pub(super) fn environment(key: &str, name: &str) -> Result<Secret> {
     let found = std::env::var(name).map_err(|cause| {
         let reason = match cause {
             std::env::VarError::NotPresent => "is not set",

@@ -51,6 +51,7 @@ use crate::support::error::Result;
 use crate::support::log_throttle::Throttled;
 use crate::support::services::Services;
 use crate::support::token::TokenSource;
+use crate::topics;
 
 /// How long a producers' client without members waits for the next one.
 const IDLE_LIMIT: Duration = Duration::from_secs(60);
@@ -97,7 +98,13 @@ impl Connection {
             properties.set("bootstrap.servers", cluster.bootstrap_servers());
         }
         let instance = uuid::Uuid::new_v4().simple().to_string();
-        let tokens = token_source(settings, &services)?;
+        let ask_for_key = topics::ask_for_key(settings, &services)?;
+        if let Some(ask) = &ask_for_key
+            && properties.get("bootstrap.servers").is_none()
+        {
+            properties.set("bootstrap.servers", ask()?.bootstrap_servers);
+        }
+        let tokens = token_source(settings, &services, ask_for_key)?;
         // Reports unknown properties and wrong values now and not at the first call.
         conf::check(&properties, tokens.is_some())?;
         Ok(Connection {

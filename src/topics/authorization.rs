@@ -73,7 +73,9 @@ impl Authorization {
         match &self.renewal {
             Renewal::Host(_) => "the host (services.authorization)".to_owned(),
             Renewal::Configured(AuthorizationSource::Text(_)) => "octopus.authorization".to_owned(),
-            Renewal::Configured(AuthorizationSource::Environment(name)) => format!("the environment variable {name:?}"),
+            Renewal::Configured(AuthorizationSource::Environment { name, .. }) => {
+                format!("the environment variable {name:?}")
+            }
             Renewal::Configured(AuthorizationSource::File(path)) => path.display().to_string(),
         }
     }

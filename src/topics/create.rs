@@ -46,11 +46,13 @@ impl Creation {
         };
         check_topic_name(if name.is_empty() { name } else { &topic.kafka_name })?;
         reject_info_topic_name(name, driver)?;
+        driver.check_service_name(name)?;
         if settings.disable_info_topic {
             reject_lost_components(name, &components)?;
             return Ok(Creation { name: name.to_owned(), topic, info: None, components });
         }
         check_topic_name(&info.kafka_name)?;
+        driver.check_service_name(&format!("{}{name}", driver.info_topic_prefix))?;
         Ok(Creation { name: name.to_owned(), topic, info: Some(info), components })
     }
 

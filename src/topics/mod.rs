@@ -22,10 +22,34 @@ pub use web::WebService;
 use std::collections::BTreeSet;
 use std::time::Duration;
 
+use crate::auth::AskForKey;
 use crate::components::Role;
-use crate::config::Properties;
+use crate::config::{DriverSettings, Properties};
 use crate::support::deadline::Deadline;
 use crate::support::error::Result;
+use crate::support::services::Services;
+
+/// How the topic service is asked for an access key, if the configuration wants one of it.
+#[cfg(feature = "topic-service")]
+pub fn ask_for_key(settings: &DriverSettings, services: &Services) -> Result<Option<AskForKey>> {
+    use std::sync::Arc;
+
+    use crate::config::KeySource;
+
+    let Some(service) = &settings.service else { return Ok(None) };
+    if settings.msk.as_ref().is_none_or(|msk| msk.keys != KeySource::TopicService) {
+        return Ok(None);
+    }
+    let authorization = Authorization::new(service.authorization.clone(), services.authorization.clone())?;
+    let service = WebService::new(service, authorization, settings.proxy.as_ref(), services.log.clone());
+    let timeout = settings.timeout;
+    Ok(Some(Arc::new(move || service.access_key(Deadline::after(timeout)))))
+}
+
+#[cfg(not(feature = "topic-service"))]
+pub fn ask_for_key(_: &DriverSettings, _: &Services) -> Result<Option<AskForKey>> {
+    Ok(None)
+}
 
 /// One Kafka topic to be created.
 #[derive(Debug)]

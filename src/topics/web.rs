@@ -11,6 +11,7 @@ use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 use serde::Deserialize;
 
 use super::Authorization;
+use crate::auth::AccessKey;
 use crate::config::{MASK, ProxySettings, Secret, ServiceSettings};
 use crate::http_client::{self, Options, Proxy};
 use crate::support::deadline::Deadline;
@@ -29,6 +30,9 @@ const MAX_RESPONSE_SIZE: usize = 16 * 1024 * 1024;
 /// The characters to escape in a segment of a path: all but the unreserved ones of RFC 3986.
 const ESCAPED: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~');
 
+/// Its responses contain secrets.
+const KEY_PATH: &str = "/api/v3/key";
+
 pub struct WebService {
     settings: ServiceSettings,
     authorization: Authorization,
@@ -42,6 +46,10 @@ struct ServiceResponse {
     status: Option<String>,
     message: Option<String>,
     namespaces: Option<BTreeMap<String, BTreeSet<String>>>,
+    access_key: Option<String>,
+    secret_key: Option<Secret>,
+    /// The brokers at which the key is valid.
+    endpoint: Option<String>,
 }
 
 struct FailedAttempt {
@@ -79,6 +87,19 @@ impl WebService {
             return Err(self.unexpected_response("has no \"namespaces\"").context(operation));
         };
         Ok(namespaces.remove(namespace).unwrap_or_default())
+    }
+
+    /// The user's access key. The service creates one if there is none.
+    pub fn access_key(&self, deadline: Deadline) -> Result<AccessKey> {
+        let operation = "asking the topic service for an access key";
+        let response = self.request(&Method::POST, KEY_PATH, operation, deadline)?;
+        match (response.access_key, response.secret_key, response.endpoint) {
+            (Some(id), Some(secret), Some(bootstrap_servers)) => Ok(AccessKey { id, secret, bootstrap_servers }),
+            _ => {
+                let difference = "has no \"access_key\", \"secret_key\" and \"endpoint\"";
+                Err(self.unexpected_response(difference).context(operation))
+            }
+        }
     }
 
     /// Succeeds if the topic exists, whether this call or another one created it.
@@ -169,6 +190,8 @@ impl WebService {
         let parsed = serde_json::from_str::<ServiceResponse>(&text);
         let message = match &parsed {
             Ok(ServiceResponse { message: Some(message), .. }) => self.without_secrets(message, authorization),
+            // It may contain a key.
+            _ if path == KEY_PATH => "not shown".to_owned(),
             _ => self.without_secrets(text.trim(), authorization),
         };
         if !status.is_success() {
@@ -230,6 +253,9 @@ impl WebService {
         let names_a_topic = [Method::DELETE, Method::PUT].contains(method);
         let is_transient = status.is_server_error() || status == StatusCode::TOO_MANY_REQUESTS;
         let advice = match status {
+            StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN if self.settings.is_globus => {
+                "; see OCTOPUS_SUBJECT and OCTOPUS_AUTHORIZATION in the environment, and namespace"
+            }
             StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN => {
                 "; see octopus.subject, octopus.authorization and namespace"
             }
@@ -282,7 +308,7 @@ impl ServiceResponse {
     fn is_success(&self) -> bool {
         match &self.status {
             Some(status) => status == "success",
-            None => self.namespaces.is_some(),
+            None => self.namespaces.is_some() || self.access_key.is_some(),
         }
     }
 }

@@ -12,7 +12,7 @@ use std::time::Duration;
 use octopus_loader::{Consumer, Driver, NewEvent, Producer, TopicOptions};
 use serde_json::{Value, json};
 
-const USAGE: &str = "Usage: job CONFIGURATION look|work [drivers]";
+const USAGE: &str = "Usage: job CONFIGURATION look|describe|create|work [topic|drivers]";
 const EVENTS: usize = 2_000;
 const PARTITIONS: u32 = 3;
 const TIMEOUT: Duration = Duration::from_secs(30);
@@ -24,6 +24,8 @@ fn main() -> ExitCode {
     let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
     let done = match arguments[..] {
         [config, "look"] => look(config),
+        [config, "describe"] => describe(config),
+        [config, "create", topic] => create(config, topic),
         [config, "work", drivers] => drivers.parse().map_err(Into::into).and_then(|drivers| work(config, drivers)),
         _ => Err(USAGE.into()),
     };
@@ -46,6 +48,17 @@ fn make_driver(config: &str) -> Result<Driver> {
 fn look(config: &str) -> Result<()> {
     let exists = make_driver(config)?.topic_exists("no-such-topic")?;
     println!("LOOKED {exists}");
+    Ok(())
+}
+
+fn describe(config: &str) -> Result<()> {
+    println!("{}", make_driver(config)?.describe()?);
+    Ok(())
+}
+
+fn create(config: &str, topic: &str) -> Result<()> {
+    make_driver(config)?.create_topic(topic, &TopicOptions::default().replication(1))?;
+    println!("CREATED");
     Ok(())
 }
 

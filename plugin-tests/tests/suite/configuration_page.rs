@@ -20,7 +20,7 @@ const PROPERTIES: &str = "| property | type | unit | default | range | meaning |
 /// Words in `src/config` that look like options and are none: values, parts of the names of
 /// librdkafka's properties, attributes.
 const OTHER_WORDS: &str = "acks as_name assertion auto aws bootstrap bytes credential dedicated default diaspora false http https in_millis \
-    in_seconds jaas json key localhost null password plaintext retries sasl_plaintext sasl_ssl secret selector servers shared skip ssl stop token true";
+    in_seconds jaas json key local localhost null password plaintext retries sasl_plaintext sasl_ssl secret selector servers shared skip ssl stop token true";
 
 #[test]
 fn options_have_the_type_and_range_of_the_library() {
@@ -156,6 +156,7 @@ impl Row {
             "Amazon MSK" => format!("aws_msk_iam.{}", self.name),
             "The topic service" => format!("octopus.{}", self.name),
             "The embedded Kafka" => format!("embedded.{}", self.name),
+            "Globus" => format!("globus.{}", self.name),
             _ => self.name.clone(),
         }
     }
@@ -239,12 +240,13 @@ fn rejection(result: Result<()>) -> Option<String> {
 fn use_option(row: &Row, value: &Value) -> Result<()> {
     let option = json!({&row.name: value});
     match (row.section.as_str(), row.name.as_str()) {
-        ("The driver", "kafka" | "embedded") => driver_of(option),
+        ("The driver", "kafka" | "embedded" | "globus") => driver_of(option),
         ("The driver", "aws_msk_iam" | "octopus") => driver_of(with(unreachable(), option)),
         ("The driver", _) => driver_of(with(json!({"embedded": {}}), option)),
         ("The embedded Kafka", _) => driver_of(json!({"embedded": option})),
         ("Amazon MSK", _) => driver_of(with(unreachable(), json!({"aws_msk_iam": with(msk(), option)}))),
         ("The topic service", _) => driver_of(with(unreachable(), json!({"octopus": with(service(), option)}))),
+        ("Globus", _) => driver_of(json!({"globus": option})),
         ("A topic", name) => {
             create(unreachable())?.create_topic("t", &TopicOptions::default().option(name, value.clone()))
         }

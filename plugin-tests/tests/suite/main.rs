@@ -14,6 +14,7 @@ mod examples;
 mod fetch_failures;
 mod finding;
 mod forked_children;
+mod globus;
 mod growing;
 mod header;
 mod hosts;

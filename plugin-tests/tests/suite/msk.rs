@@ -16,9 +16,9 @@ use crate::kafka::{Kafka, class_folder, unique};
 use crate::mock_service::{MockService, Request};
 use crate::support::{eventually, octopus};
 
-const REGION: &str = "eu-central-1";
-const ACCESS_KEY: &str = "ASIAOCTOPUSTESTS0000";
-const SECRET_KEY: &str = "octopus-test-secret/of+the+access+key";
+pub const REGION: &str = "eu-central-1";
+pub const ACCESS_KEY: &str = "ASIAOCTOPUSTESTS0000";
+pub const SECRET_KEY: &str = "octopus-test-secret/of+the+access+key";
 const SESSION_TOKEN: &str = "octopus-test-secret//session+token==";
 
 const ANOTHER_SECRET: &str = "octopus-test-secret-of-somebody-else";
@@ -26,8 +26,8 @@ const CONTAINER_TOKEN: &str = "octopus-test-secret-of-a-container";
 const METADATA_SESSION: &str = "octopus-test-secret-metadata-session";
 
 /// A broker that accepts clients whose token is signed with the test's credentials.
-struct Msk {
-    kafka: Kafka,
+pub struct Msk {
+    pub kafka: Kafka,
     log: PathBuf,
 }
 
@@ -36,7 +36,7 @@ impl Msk {
         Msk::start_with(&format!("sessionToken=\"{SESSION_TOKEN}\""))
     }
 
-    fn start_with(more_options: &str) -> Msk {
+    pub fn start_with(more_options: &str) -> Msk {
         let log = folder("msk").join(unique("tokens"));
         let module = format!(
             "org.apache.kafka.common.security.oauthbearer.OAuthBearerLoginModule required unsecuredLoginStringClaim_sub=\"broker\" region=\"{REGION}\" \

@@ -15,10 +15,10 @@ use crate::resource_limits::check_limits;
 use crate::support::{Log, TIMEOUT, eventually, merge, octopus, one_replica, read, round_trip};
 
 pub const SUBJECT: &str = "octopus-test-secret-subject";
-const TOKEN: &str = "octopus-test-secret-token";
+pub const TOKEN: &str = "octopus-test-secret-token";
 pub const AUTHORIZATION: &str = "Bearer octopus-test-secret-token";
 const NAMESPACE: &str = "ns-octopus.tests";
-const PYTHON: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/python");
+pub const PYTHON: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/python");
 /// The number of partitions with which the service creates each topic.
 const PARTITIONS: u32 = 3;
 
@@ -35,10 +35,14 @@ impl Service {
     }
 
     pub fn start_with(arguments: &[&str]) -> Service {
+        Service::start_on(Kafka::shared().internal(), NAMESPACE, arguments)
+    }
+
+    pub fn start_on(kafka: &str, namespace: &str, arguments: &[&str]) -> Service {
         let mut process = Command::new(python())
             .arg(format!("{PYTHON}/topic_service.py"))
-            .args(["--kafka", Kafka::shared().internal(), "--subject", SUBJECT, "--authorization", AUTHORIZATION])
-            .args(["--namespace", NAMESPACE, "--partitions", &PARTITIONS.to_string()])
+            .args(["--kafka", kafka, "--subject", SUBJECT, "--authorization", AUTHORIZATION])
+            .args(["--namespace", namespace, "--partitions", &PARTITIONS.to_string()])
             .args(arguments)
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
@@ -86,7 +90,7 @@ impl Service {
     }
 
     /// All requests so far.
-    fn requests(&self) -> Vec<Value> {
+    pub fn requests(&self) -> Vec<Value> {
         ureq::get(format!("{}/requests", self.url)).call().unwrap().body_mut().read_json().unwrap()
     }
 
