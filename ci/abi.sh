@@ -28,8 +28,8 @@ fields() { # header: "struct field" for each field of the structs that may grow
         !name || /^ *\/?\*/ { next }
         { statement = statement " " $0 }
         /;$/ {
-            if (match(statement, /\(\*[a-z_]+\)/)) field = substr(statement, RSTART + 2, RLENGTH - 3)
-            else { match(statement, /[a-z_]+;/); field = substr(statement, RSTART, RLENGTH - 1) }
+            if (match(statement, /\(\*[a-z0-9_]+\)/)) field = substr(statement, RSTART + 2, RLENGTH - 3)
+            else { match(statement, /[a-z0-9_]+;/); field = substr(statement, RSTART, RLENGTH - 1) }
             if (count++ == 0) grows = statement ~ /^ +uint64_t size;$/
             if (grows) print name, field
             statement = ""

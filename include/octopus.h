@@ -920,6 +920,112 @@ typedef struct octopus_component {
 } octopus_component;
 
 /**
+ * Figures of a driver, as of the call. Counters only grow, from the creation of the driver on.
+ *
+ * docs/reference/statistics.md explains each one.
+ *
+ * @since 0.1
+ */
+typedef struct octopus_stats {
+    /**
+     * `sizeof(octopus_stats)`, set by the host before the call.
+     */
+    uint64_t size;
+    /**
+     * Events in flight in all producers.
+     */
+    uint64_t events_in_flight;
+    /**
+     * Bytes in flight in all producers: of the events' metadata, data, and sizes.
+     */
+    uint64_t bytes_in_flight;
+    /**
+     * The age of the oldest event in flight, in milliseconds; -1: none is in flight.
+     */
+    int64_t oldest_event_ms;
+    /**
+     * Counter: delivered events.
+     */
+    uint64_t delivered;
+    /**
+     * Counter: bytes of the delivered events.
+     */
+    uint64_t delivered_bytes;
+    /**
+     * Counter: events whose failure was reported.
+     */
+    uint64_t failed;
+    /**
+     * Half of the delivered events took at most this long, in milliseconds.
+     */
+    uint64_t latency_p50_ms;
+    /**
+     * 90 % of the delivered events took at most this long, in milliseconds.
+     */
+    uint64_t latency_p90_ms;
+    /**
+     * 99 % of the delivered events took at most this long, in milliseconds.
+     */
+    uint64_t latency_p99_ms;
+    /**
+     * The longest time of a delivered event, in milliseconds.
+     */
+    uint64_t latency_max_ms;
+    /**
+     * The lag of all assigned partitions together, in offsets; -1: it is unknown.
+     */
+    int64_t lag;
+    /**
+     * Counter: assignments and revocations of partitions.
+     */
+    uint64_t rebalances;
+    /**
+     * Counter: requests to brokers that were repeated.
+     */
+    uint64_t retries;
+    /**
+     * Counter: requests to brokers without a response in time.
+     */
+    uint64_t request_timeouts;
+    /**
+     * Counter: bytes sent to brokers.
+     */
+    uint64_t sent_bytes;
+    /**
+     * Counter: bytes received from brokers.
+     */
+    uint64_t received_bytes;
+    /**
+     * Counter: attempts to connect to brokers.
+     */
+    uint64_t connects;
+    /**
+     * Counter: lost and closed connections.
+     */
+    uint64_t disconnects;
+    /**
+     * The age of the oldest token in use, in milliseconds; -1: there is none.
+     */
+    int64_t token_age_ms;
+    /**
+     * Kafka clients.
+     */
+    uint64_t clients;
+    /**
+     * librdkafka's threads, and one of the plugin for each client.
+     */
+    uint64_t threads;
+    /**
+     * Open connections to brokers.
+     */
+    uint64_t connections;
+    /**
+     * Counter: repeated warnings and errors that were not logged.
+     */
+    uint64_t suppressed_log_lines;
+} octopus_stats;
+
+/**
  * Functions of drivers.
  *
  * Any thread may call them, several threads also at the same time; `release` must be the last use
@@ -1133,6 +1239,33 @@ typedef struct octopus_driver_api {
     octopus_status (*empty_topic)(const struct octopus_driver *driver,
                                   struct octopus_text name,
                                   struct octopus_error **error);
+    /**
+     * Reads the figures of the driver. They are always counted, and reading them contacts no
+     * broker.
+     *
+     * @param driver The driver.
+     * @param stats Receives the figures: as many bytes as `stats->size` says, which the host sets.
+     * @param error Receives NULL, or the error object if the status is negative; may be NULL.
+     * @return `OCTOPUS_OK`.
+     * @note Does not block.
+     * @since 0.1
+     */
+    octopus_status (*stats)(const struct octopus_driver *driver,
+                            struct octopus_stats *stats,
+                            struct octopus_error **error);
+    /**
+     * Reads the figures of the driver, and those of each producer, consumer and partition.
+     *
+     * @param driver The driver.
+     * @param json Receives a JSON object, a string that the host releases.
+     * @param error Receives NULL, or the error object if the status is negative; may be NULL.
+     * @return `OCTOPUS_OK`.
+     * @note Does not block.
+     * @since 0.1
+     */
+    octopus_status (*stats_json)(const struct octopus_driver *driver,
+                                 struct octopus_string **json,
+                                 struct octopus_error **error);
 } octopus_driver_api;
 
 /**

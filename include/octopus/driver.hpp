@@ -193,6 +193,22 @@ public:
             handle_.api(), handle_.api().driver->describe, handle_.get()));
     }
 
+    /// @return The figures of the driver as of now, which are always counted. Contacts no broker.
+    octopus_stats stats() const
+    {
+        octopus_stats stats{};
+        stats.size = sizeof stats;
+        detail::call(handle_.api(), handle_.api().driver->stats, handle_.get(), &stats);
+        return stats;
+    }
+
+    /// @return The same, and the figures of each producer, consumer and partition, as JSON.
+    std::string stats_json() const
+    {
+        return detail::take_string(detail::make<octopus_string>(
+            handle_.api(), handle_.api().driver->stats_json, handle_.get()));
+    }
+
     /// Registers validators of a type, for topics that are created or opened from then on.
     ///
     /// @param type The `"type"` of the validators.

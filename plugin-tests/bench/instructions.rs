@@ -29,12 +29,15 @@ struct Kind {
     work: fn(u64) -> Work,
 }
 
-const KINDS: [Kind; 4] = [
+const KINDS: [Kind; 5] = [
     Kind { name: "push", topic: PUSHED, work: |events| Work::Push { events, threads: 1 } },
+    Kind { name: SERIALIZED, topic: PUSHED, work: |events| Work::Push { events, threads: 1 } },
     Kind { name: "push and future", topic: PUSHED, work: |events| Work::PushInWindow { events, window: 1_000 } },
     Kind { name: "pull", topic: PULLED, work: |events| Work::Pull { events, by: Pulling::One } },
     Kind { name: "pull_many", topic: PULLED, work: |events| Work::Pull { events, by: Pulling::Many } },
 ];
+/// With metadata as bytes, which the plugin need not read.
+const SERIALIZED: &str = "push serialized";
 const PUSHED: &str = "pushed";
 const PULLED: &str = "pulled";
 
@@ -58,8 +61,10 @@ pub fn count(file: &Path, write: bool) -> Result<bool> {
     broker.run(&broker.job(PULLED, Work::Push { events: 3 * EVENTS, threads: 1 }), None)?;
     let mut counted = BTreeMap::new();
     for kind in KINDS {
-        let [once, twice] =
-            [EVENTS, 2 * EVENTS].map(|events| broker.count(&broker.job(kind.topic, (kind.work)(events))));
+        let [once, twice] = [EVENTS, 2 * EVENTS].map(|events| {
+            let is_serialized = kind.name == SERIALIZED;
+            broker.count(&Job { is_serialized, ..broker.job(kind.topic, (kind.work)(events)) })
+        });
         let per_event = once?.per_event(&twice?);
         println!("{}: {per_event:.0} instructions of the plugin", kind.name);
         counted.insert(kind.name.to_owned(), per_event.round());
@@ -68,6 +73,10 @@ pub fn count(file: &Path, write: bool) -> Result<bool> {
         let text = serde_json::to_string_pretty(&counted).map_err(|why| why.to_string())?;
         fs::write(file, text + "\n").map_err(|why| format!("writing {}: {why}", file.display()))?;
         return Ok(true);
+    }
+    if counted.get(SERIALIZED) > counted.get("push") {
+        println!("{SERIALIZED}: more instructions than with JSON");
+        return Ok(false);
     }
     let text = fs::read_to_string(file).map_err(|why| format!("reading {}: {why}", file.display()))?;
     let known: BTreeMap<String, f64> =
@@ -131,6 +140,7 @@ impl Broker {
             data: DATA,
             kafka: BTreeMap::new(),
             is_bare: true,
+            is_serialized: false,
             work,
         }
     }

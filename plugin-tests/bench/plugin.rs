@@ -33,7 +33,10 @@ impl Backend for Plugin {
     fn producer(topic: &Topic, job: &Job) -> Producer {
         let builder = topic.producer("bench");
         let builder = job.kafka.iter().fold(builder, |it, (name, value)| it.kafka(name, value.as_str()));
-        Producer(builder.make().expect("a producer"))
+        let metadata = Event::new(job.data).metadata().to_vec();
+        // What the serializer of the plugin would write.
+        let serialized = job.is_serialized.then(|| [&(metadata.len() as u64).to_le_bytes()[..], &metadata].concat());
+        Producer { producer: builder.make().expect("a producer"), serialized }
     }
 
     fn consumer(topic: &Topic, job: &Job) -> Consumer {
@@ -52,21 +55,31 @@ pub fn list(job: &Job) -> Figures {
     measurement.figures(topics.as_object().map_or(0, |topics| topics.len() as u64))
 }
 
-pub struct Producer(PluginProducer);
+pub struct Producer {
+    producer: PluginProducer,
+    /// The metadata of each event, if the host serializes it.
+    serialized: Option<Vec<u8>>,
+}
 
-fn new_event(event: &Event) -> NewEvent<'_> {
-    NewEvent::metadata_bytes(event.metadata()).data(event.data())
+impl Producer {
+    fn new_event<'a>(&'a self, event: &'a Event) -> NewEvent<'a> {
+        let new = match &self.serialized {
+            Some(bytes) => NewEvent::serialized(bytes),
+            None => NewEvent::metadata_bytes(event.metadata()),
+        };
+        new.data(event.data())
+    }
 }
 
 impl BenchProducer for Producer {
     type Delivery = Push;
 
     fn push(&self, _: u64, event: &Event) {
-        self.0.push_forget(&new_event(event)).expect("pushing");
+        self.producer.push_forget(&self.new_event(event)).expect("pushing");
     }
 
     fn push_tracked(&self, _: u64, event: &Event) -> Push {
-        self.0.push(&new_event(event)).expect("pushing")
+        self.producer.push(&self.new_event(event)).expect("pushing")
     }
 
     fn wait(&self, delivery: Push) {
@@ -83,11 +96,11 @@ impl BenchProducer for Producer {
     }
 
     fn flush(&self) {
-        self.0.flush().expect("a flush").wait(TIMEOUT).expect("everything is delivered");
+        self.producer.flush().expect("a flush").wait(TIMEOUT).expect("everything is delivered");
     }
 
     fn close(self) {
-        self.0.close(TIMEOUT).expect("closing the producer");
+        self.producer.close(TIMEOUT).expect("closing the producer");
     }
 }
 

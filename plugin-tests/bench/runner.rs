@@ -169,6 +169,7 @@ impl Runner {
             data: point.data,
             kafka,
             is_bare: false,
+            is_serialized: false,
             work,
         };
         let mut program = std::env::current_exe().map_err(|why| why.to_string())?;

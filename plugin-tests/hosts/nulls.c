@@ -40,6 +40,11 @@ static void pass_null_to_driver(const octopus_driver *driver)
     REJECTS(driver, register_component, driver, OCTOPUS_ROLE_VALIDATOR, name, NULL);
     REJECTS(driver, describe, NULL, &out.string);
     REJECTS(driver, describe, driver, NULL);
+    octopus_stats stats = {.size = sizeof stats};
+    REJECTS(driver, stats, NULL, &stats);
+    REJECTS(driver, stats, driver, NULL);
+    REJECTS(driver, stats_json, NULL, &out.string);
+    REJECTS(driver, stats_json, driver, NULL);
     if (BUILT(driver, release))
         octopus->driver->release(NULL);
 }

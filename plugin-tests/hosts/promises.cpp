@@ -75,6 +75,10 @@ void driver_creates_finds_lists_and_deletes_topics()
     EXPECT(driver.describe().find(prefix) != std::string::npos &&
            driver.default_thread_pool().thread_count() == 0);
     const octopus::Producer producer = driver.open_topic("listed").producer();
+    EXPECT(driver.stats().delivered == 0 && driver.stats().oldest_event_ms == -1 &&
+           driver.stats().clients >= 2);
+    EXPECT(driver.stats_json().find(R"("producers":[{"name":"","topic":")" + prefix) !=
+           std::string::npos);
     EXPECT(THROWN_BY(Error, producer.push({"\"no integer\""})).status() ==
            OCTOPUS_INVALID_METADATA);
     driver.empty_topic("listed");

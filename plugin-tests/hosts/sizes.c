@@ -270,6 +270,20 @@ static void check_sizes_of_event_attributes(const struct fixture *fixture)
     }
 }
 
+static void check_sizes_of_stats(const struct fixture *fixture)
+{
+    uint64_t untouched[64];
+    memset(untouched, FILL_BYTE, sizeof untouched);
+    RETURNS(OCTOPUS_INVALID_ARGUMENT,
+            octopus->driver->stats(fixture->driver, at_the_edge(untouched, 8, 7), error));
+    for (size_t size = sizeof(uint64_t); size <= sizeof(octopus_stats); size += 4) {
+        octopus_stats *stats = at_the_edge(untouched, size, size);
+        SUCCEEDS(octopus->driver->stats(fixture->driver, stats, error));
+        EXPECT(stats->size == size);
+        EXPECT(size % 8 == 0 || is_unwritten((char *)stats + size, 8 - size % 8));
+    }
+}
+
 static void check_sizes_of_view(const struct fixture *fixture)
 {
     octopus_event_view whole = {.size = sizeof whole};
@@ -305,6 +319,7 @@ static void pass_structs_of_any_size(void)
     check_sizes_of_push_args(&fixture);
     check_sizes_of_push_attributes(&fixture);
     check_sizes_of_view(&fixture);
+    check_sizes_of_stats(&fixture);
     check_sizes_of_event_attributes(&fixture);
     release_fixture(&fixture);
     printf("structs are read and written up to the smaller of both sizes; size 0 is rejected\n");

@@ -49,6 +49,67 @@ pub struct octopus_create_topic_args {
 // SAFETY: the type is `#[repr(C)]` and begins with its size; zeros are empty texts.
 unsafe impl Growing for octopus_create_topic_args {}
 
+/// Figures of a driver, as of the call. Counters only grow, from the creation of the driver on.
+///
+/// docs/reference/statistics.md explains each one.
+///
+/// @since 0.1
+#[repr(C)]
+#[derive(Clone, Copy)]
+pub struct octopus_stats {
+    /// `sizeof(octopus_stats)`, set by the host before the call.
+    pub size: u64,
+    /// Events in flight in all producers.
+    pub events_in_flight: u64,
+    /// Bytes in flight in all producers: of the events' metadata, data, and sizes.
+    pub bytes_in_flight: u64,
+    /// The age of the oldest event in flight, in milliseconds; -1: none is in flight.
+    pub oldest_event_ms: i64,
+    /// Counter: delivered events.
+    pub delivered: u64,
+    /// Counter: bytes of the delivered events.
+    pub delivered_bytes: u64,
+    /// Counter: events whose failure was reported.
+    pub failed: u64,
+    /// Half of the delivered events took at most this long, in milliseconds.
+    pub latency_p50_ms: u64,
+    /// 90 % of the delivered events took at most this long, in milliseconds.
+    pub latency_p90_ms: u64,
+    /// 99 % of the delivered events took at most this long, in milliseconds.
+    pub latency_p99_ms: u64,
+    /// The longest time of a delivered event, in milliseconds.
+    pub latency_max_ms: u64,
+    /// The lag of all assigned partitions together, in offsets; -1: it is unknown.
+    pub lag: i64,
+    /// Counter: assignments and revocations of partitions.
+    pub rebalances: u64,
+    /// Counter: requests to brokers that were repeated.
+    pub retries: u64,
+    /// Counter: requests to brokers without a response in time.
+    pub request_timeouts: u64,
+    /// Counter: bytes sent to brokers.
+    pub sent_bytes: u64,
+    /// Counter: bytes received from brokers.
+    pub received_bytes: u64,
+    /// Counter: attempts to connect to brokers.
+    pub connects: u64,
+    /// Counter: lost and closed connections.
+    pub disconnects: u64,
+    /// The age of the oldest token in use, in milliseconds; -1: there is none.
+    pub token_age_ms: i64,
+    /// Kafka clients.
+    pub clients: u64,
+    /// librdkafka's threads, and one of the plugin for each client.
+    pub threads: u64,
+    /// Open connections to brokers.
+    pub connections: u64,
+    /// Counter: repeated warnings and errors that were not logged.
+    pub suppressed_log_lines: u64,
+}
+
+// SAFETY: the type is `#[repr(C)]` and begins with its size; zeros are numbers.
+unsafe impl Growing for octopus_stats {}
+
 /// Functions of drivers.
 ///
 /// Any thread may call them, several threads also at the same time; `release` must be the last use
@@ -278,6 +339,37 @@ pub struct octopus_driver_api {
             error: *mut *mut octopus_error,
         ) -> octopus_status,
     >,
+    /// Reads the figures of the driver. They are always counted, and reading them contacts no
+    /// broker.
+    ///
+    /// @param driver The driver.
+    /// @param stats Receives the figures: as many bytes as `stats->size` says, which the host sets.
+    /// @param error Receives NULL, or the error object if the status is negative; may be NULL.
+    /// @return `OCTOPUS_OK`.
+    /// @note Does not block.
+    /// @since 0.1
+    pub stats: Option<
+        unsafe extern "C" fn(
+            driver: *const octopus_driver,
+            stats: *mut octopus_stats,
+            error: *mut *mut octopus_error,
+        ) -> octopus_status,
+    >,
+    /// Reads the figures of the driver, and those of each producer, consumer and partition.
+    ///
+    /// @param driver The driver.
+    /// @param json Receives a JSON object, a string that the host releases.
+    /// @param error Receives NULL, or the error object if the status is negative; may be NULL.
+    /// @return `OCTOPUS_OK`.
+    /// @note Does not block.
+    /// @since 0.1
+    pub stats_json: Option<
+        unsafe extern "C" fn(
+            driver: *const octopus_driver,
+            json: *mut *mut octopus_string,
+            error: *mut *mut octopus_error,
+        ) -> octopus_status,
+    >,
 }
 
 pub static DRIVER: octopus_driver_api = octopus_driver_api {
@@ -293,4 +385,6 @@ pub static DRIVER: octopus_driver_api = octopus_driver_api {
     describe: Some(slots::describe),
     release: Some(slots::release),
     empty_topic: Some(slots::empty_topic),
+    stats: Some(slots::stats),
+    stats_json: Some(slots::stats_json),
 };

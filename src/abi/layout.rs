@@ -43,6 +43,8 @@ slots!(octopus_driver_api {
     describe,
     release,
     empty_topic,
+    stats,
+    stats_json,
 });
 slots!(octopus_topic_api { name, partition_count, components, make_producer, make_consumer, release });
 slots!(octopus_producer_api { push, push_many, flush, max_event_size, close, release, record_format });
@@ -98,6 +100,32 @@ laid_out!(octopus_host_services {
 laid_out!(octopus_log_callback { function: 0, context: 8, destroy: 16 });
 laid_out!(octopus_token_reply { size: 0, token: 8, accept: 16, refuse: 24 });
 laid_out!(octopus_create_topic_args { size: 0, options: 8, validator: 24, selector: 40, serializer: 56 });
+laid_out!(octopus_stats {
+    size: 0,
+    events_in_flight: 8,
+    bytes_in_flight: 16,
+    oldest_event_ms: 24,
+    delivered: 32,
+    delivered_bytes: 40,
+    failed: 48,
+    latency_p50_ms: 56,
+    latency_p90_ms: 64,
+    latency_p99_ms: 72,
+    latency_max_ms: 80,
+    lag: 88,
+    rebalances: 96,
+    retries: 104,
+    request_timeouts: 112,
+    sent_bytes: 120,
+    received_bytes: 128,
+    connects: 136,
+    disconnects: 144,
+    token_age_ms: 152,
+    clients: 160,
+    threads: 168,
+    connections: 176,
+    suppressed_log_lines: 184,
+});
 laid_out!(octopus_component_reply { size: 0, token: 8, append: 16, refuse: 24 });
 laid_out!(octopus_component {
     size: 0,

@@ -127,6 +127,8 @@ fn calls(handles: &Handles) -> Vec<Call<'_>> {
         slot!(DRIVER.default_thread_pool(handles.driver, &mut null_mut())),
         slot!(DRIVER.register_component(handles.driver, 0, name, null())),
         slot!(DRIVER.describe(handles.driver, &mut null_mut())),
+        slot!(DRIVER.stats(handles.driver, &mut sized())),
+        slot!(DRIVER.stats_json(handles.driver, &mut null_mut())),
         slot!(TOPIC.name(handles.topic, &mut octopus_text::EMPTY.clone())),
         slot!(TOPIC.partition_count(handles.topic, &mut 0)),
         slot!(TOPIC.components(handles.topic, &mut octopus_text::EMPTY.clone())),

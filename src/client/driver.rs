@@ -13,7 +13,7 @@ use crate::client::context::DriverContext;
 use crate::client::topic::Topic;
 use crate::components::{ComponentFactory, ComponentInstances, Components, Registry, Role};
 use crate::config::{DriverSettings, Properties, ProxySettings, ServiceSettings, TopicSettings, check_topic_name};
-use crate::kafka::{self, Connection, EmbeddedAdmin, KafkaAdmin, KafkaInfoTopics, Resources};
+use crate::kafka::{self, Connection, EmbeddedAdmin, KafkaAdmin, KafkaInfoTopics, Resources, Stats};
 use crate::support::deadline::Deadline;
 use crate::support::error::{Error, Kind, Result};
 use crate::support::poison::Poison;
@@ -135,6 +135,16 @@ impl Driver {
     pub fn topic_exists(&self, name: &str) -> Result<bool> {
         let kafka_name = self.to_kafka_name(name)?;
         self.admin.exists(&kafka_name, self.deadline())
+    }
+
+    /// The figures of this driver's producers, consumers and connections.
+    pub fn stats(&self) -> Stats {
+        self.context.connection.stats()
+    }
+
+    /// The same as JSON.
+    pub fn stats_json(&self) -> String {
+        serde_json::to_string(&self.stats()).unwrap_or_default()
     }
 
     /// The topics of the namespace that have an info topic, with their components and numbers of

@@ -6,3 +6,4 @@ pub mod in_flight;
 pub mod promise;
 pub mod pull;
 pub mod sequencer;
+pub mod totals;

@@ -16,13 +16,13 @@ mod overdue;
 mod patch_tests;
 /// cbindgen:ignore
 mod producer;
+mod stats;
 mod token;
 
-use std::sync::{Arc, Weak};
+use std::sync::Arc;
 use std::time::Duration;
 
 use once_cell::sync::OnceCell;
-use parking_lot::Mutex;
 use serde::Serialize;
 
 // The libraries that librdkafka is linked with: Rust links only crates that the code names.
@@ -39,11 +39,12 @@ use client::{Client, ClientRole, ServedClient};
 pub use consumer::KafkaConsumer;
 pub use embedded::EmbeddedCluster;
 pub use info::KafkaInfoTopics;
-use librdkafka::handle::Handle;
 use librdkafka::proxy::Proxy;
 use librdkafka::{conf, log_messages};
 pub use overdue::WhenOverdue;
 pub use producer::{KafkaProducer, ProducerClients, Target};
+use stats::StatsSources;
+pub use stats::{Clients, Stats};
 
 use crate::auth::token_source;
 use crate::config::{DriverSettings, MskSettings, Properties};
@@ -82,13 +83,17 @@ pub struct Connection {
     producers: Arc<ProducerClients>,
     /// All clients of this driver.
     pub clients: Arc<Clients>,
+    /// What the statistics of this driver are made from.
+    stats: Arc<StatsSources>,
+    throttle: Arc<Throttled>,
     /// The client for admin requests, which also reads info topics.
     admin: Arc<OnceCell<Arc<ServedClient>>>,
 }
 
 impl Connection {
     pub fn new(settings: &DriverSettings, mut services: Services) -> Result<Self> {
-        services.log = Arc::new(Throttled::new(services.log, log_messages::cause_of_line));
+        let throttle = Arc::new(Throttled::new(services.log, log_messages::cause_of_line));
+        services.log = throttle.clone();
         let mut properties = settings.kafka.clone();
         let embedded = match &settings.embedded {
             None => None,
@@ -120,14 +125,12 @@ impl Connection {
             instance,
             producers: ProducerClients::new(IDLE_LIMIT),
             clients: Arc::default(),
+            stats: Arc::default(),
+            throttle,
             admin: Arc::default(),
         })
     }
 }
-
-/// The clients of one driver, for its resource counts.
-#[derive(Default)]
-pub struct Clients(Mutex<Vec<Weak<Handle>>>);
 
 /// The resources of a driver's clients.
 #[derive(Debug, Default, Clone, Copy, PartialEq, Eq, Serialize)]
@@ -136,24 +139,6 @@ pub struct Resources {
     /// librdkafka's threads and the plugin's serving threads.
     pub threads: usize,
     pub connections: usize,
-}
-
-impl Clients {
-    fn add(&self, handle: &Arc<Handle>) {
-        let mut handles = self.0.lock();
-        handles.retain(|known| known.strong_count() > 0);
-        handles.push(Arc::downgrade(handle));
-    }
-
-    pub fn resources(&self) -> Resources {
-        const SERVING_THREAD: usize = 1;
-        let handles: Vec<_> = self.0.lock().iter().filter_map(Weak::upgrade).collect();
-        Resources {
-            clients: handles.len(),
-            threads: handles.iter().map(|handle| handle.threads() + SERVING_THREAD).sum(),
-            connections: handles.iter().map(|handle| handle.connections()).sum(),
-        }
-    }
 }
 
 impl Connection {

@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use log::{Level, Log, Metadata, Record};
@@ -18,12 +19,19 @@ pub struct Throttled {
     log: Arc<dyn Log>,
     /// The part of a line that is equal in all lines with the same cause.
     cause_of: fn(&str) -> &str,
+    /// The number of lines that were not passed.
+    suppressed: AtomicU64,
     repetitions: Mutex<Repetitions>,
 }
 
 impl Throttled {
     pub fn new(log: Arc<dyn Log>, cause_of: fn(&str) -> &str) -> Self {
-        Throttled { log, cause_of, repetitions: Mutex::default() }
+        Throttled { log, cause_of, suppressed: AtomicU64::new(0), repetitions: Mutex::default() }
+    }
+
+    /// How many repetitions were not logged.
+    pub fn suppressed(&self) -> u64 {
+        self.suppressed.load(Ordering::Relaxed)
     }
 }
 
@@ -41,7 +49,9 @@ impl Log for Throttled {
         let cause = format!("{} {}", record.level(), (self.cause_of)(&line));
         let passed = self.repetitions.lock().pass(&cause, Instant::now());
         match passed {
-            None => {}
+            None => {
+                self.suppressed.fetch_add(1, Ordering::Relaxed);
+            }
             Some(0) => self.log.log(record),
             Some(count) => {
                 let (level, target) = (record.level(), record.target());
@@ -139,6 +149,7 @@ mod tests {
         ] {
             log.log(&Record::builder().level(level).args(format_args!("{text}")).build());
         }
+        assert_eq!(log.suppressed(), 1);
         assert_eq!(*lines.0.lock(), ["INFO same", "INFO same", "WARN refused after 1 ms", "ERROR refused after 3 ms"]);
     }
 }

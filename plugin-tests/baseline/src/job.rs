@@ -19,6 +19,8 @@ pub struct Job {
     pub kafka: BTreeMap<String, String>,
     /// Whether the topic has no info topic.
     pub is_bare: bool,
+    /// Whether the plugin gets metadata as bytes that are serialized already.
+    pub is_serialized: bool,
     pub work: Work,
 }
 

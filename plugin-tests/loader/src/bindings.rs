@@ -800,6 +800,103 @@ const _: () = {
     ["Offset of field: octopus_component::deserialize"]
         [::core::mem::offset_of!(octopus_component, deserialize) - 64usize];
 };
+/// Figures of a driver, as of the call. Counters only grow, from the creation of the driver on.
+///
+/// docs/reference/statistics.md explains each one.
+///
+/// @since 0.1
+#[repr(C)]
+#[derive(Debug, Copy, Clone)]
+pub struct octopus_stats {
+    /// `sizeof(octopus_stats)`, set by the host before the call.
+    pub size: u64,
+    /// Events in flight in all producers.
+    pub events_in_flight: u64,
+    /// Bytes in flight in all producers: of the events' metadata, data, and sizes.
+    pub bytes_in_flight: u64,
+    /// The age of the oldest event in flight, in milliseconds; -1: none is in flight.
+    pub oldest_event_ms: i64,
+    /// Counter: delivered events.
+    pub delivered: u64,
+    /// Counter: bytes of the delivered events.
+    pub delivered_bytes: u64,
+    /// Counter: events whose failure was reported.
+    pub failed: u64,
+    /// Half of the delivered events took at most this long, in milliseconds.
+    pub latency_p50_ms: u64,
+    /// 90 % of the delivered events took at most this long, in milliseconds.
+    pub latency_p90_ms: u64,
+    /// 99 % of the delivered events took at most this long, in milliseconds.
+    pub latency_p99_ms: u64,
+    /// The longest time of a delivered event, in milliseconds.
+    pub latency_max_ms: u64,
+    /// The lag of all assigned partitions together, in offsets; -1: it is unknown.
+    pub lag: i64,
+    /// Counter: assignments and revocations of partitions.
+    pub rebalances: u64,
+    /// Counter: requests to brokers that were repeated.
+    pub retries: u64,
+    /// Counter: requests to brokers without a response in time.
+    pub request_timeouts: u64,
+    /// Counter: bytes sent to brokers.
+    pub sent_bytes: u64,
+    /// Counter: bytes received from brokers.
+    pub received_bytes: u64,
+    /// Counter: attempts to connect to brokers.
+    pub connects: u64,
+    /// Counter: lost and closed connections.
+    pub disconnects: u64,
+    /// The age of the oldest token in use, in milliseconds; -1: there is none.
+    pub token_age_ms: i64,
+    /// Kafka clients.
+    pub clients: u64,
+    /// librdkafka's threads, and one of the plugin for each client.
+    pub threads: u64,
+    /// Open connections to brokers.
+    pub connections: u64,
+    /// Counter: repeated warnings and errors that were not logged.
+    pub suppressed_log_lines: u64,
+}
+#[allow(clippy::unnecessary_operation, clippy::identity_op)]
+const _: () = {
+    ["Size of octopus_stats"][::core::mem::size_of::<octopus_stats>() - 192usize];
+    ["Alignment of octopus_stats"][::core::mem::align_of::<octopus_stats>() - 8usize];
+    ["Offset of field: octopus_stats::size"][::core::mem::offset_of!(octopus_stats, size) - 0usize];
+    ["Offset of field: octopus_stats::events_in_flight"]
+        [::core::mem::offset_of!(octopus_stats, events_in_flight) - 8usize];
+    ["Offset of field: octopus_stats::bytes_in_flight"]
+        [::core::mem::offset_of!(octopus_stats, bytes_in_flight) - 16usize];
+    ["Offset of field: octopus_stats::oldest_event_ms"]
+        [::core::mem::offset_of!(octopus_stats, oldest_event_ms) - 24usize];
+    ["Offset of field: octopus_stats::delivered"][::core::mem::offset_of!(octopus_stats, delivered) - 32usize];
+    ["Offset of field: octopus_stats::delivered_bytes"]
+        [::core::mem::offset_of!(octopus_stats, delivered_bytes) - 40usize];
+    ["Offset of field: octopus_stats::failed"][::core::mem::offset_of!(octopus_stats, failed) - 48usize];
+    ["Offset of field: octopus_stats::latency_p50_ms"]
+        [::core::mem::offset_of!(octopus_stats, latency_p50_ms) - 56usize];
+    ["Offset of field: octopus_stats::latency_p90_ms"]
+        [::core::mem::offset_of!(octopus_stats, latency_p90_ms) - 64usize];
+    ["Offset of field: octopus_stats::latency_p99_ms"]
+        [::core::mem::offset_of!(octopus_stats, latency_p99_ms) - 72usize];
+    ["Offset of field: octopus_stats::latency_max_ms"]
+        [::core::mem::offset_of!(octopus_stats, latency_max_ms) - 80usize];
+    ["Offset of field: octopus_stats::lag"][::core::mem::offset_of!(octopus_stats, lag) - 88usize];
+    ["Offset of field: octopus_stats::rebalances"][::core::mem::offset_of!(octopus_stats, rebalances) - 96usize];
+    ["Offset of field: octopus_stats::retries"][::core::mem::offset_of!(octopus_stats, retries) - 104usize];
+    ["Offset of field: octopus_stats::request_timeouts"]
+        [::core::mem::offset_of!(octopus_stats, request_timeouts) - 112usize];
+    ["Offset of field: octopus_stats::sent_bytes"][::core::mem::offset_of!(octopus_stats, sent_bytes) - 120usize];
+    ["Offset of field: octopus_stats::received_bytes"]
+        [::core::mem::offset_of!(octopus_stats, received_bytes) - 128usize];
+    ["Offset of field: octopus_stats::connects"][::core::mem::offset_of!(octopus_stats, connects) - 136usize];
+    ["Offset of field: octopus_stats::disconnects"][::core::mem::offset_of!(octopus_stats, disconnects) - 144usize];
+    ["Offset of field: octopus_stats::token_age_ms"][::core::mem::offset_of!(octopus_stats, token_age_ms) - 152usize];
+    ["Offset of field: octopus_stats::clients"][::core::mem::offset_of!(octopus_stats, clients) - 160usize];
+    ["Offset of field: octopus_stats::threads"][::core::mem::offset_of!(octopus_stats, threads) - 168usize];
+    ["Offset of field: octopus_stats::connections"][::core::mem::offset_of!(octopus_stats, connections) - 176usize];
+    ["Offset of field: octopus_stats::suppressed_log_lines"]
+        [::core::mem::offset_of!(octopus_stats, suppressed_log_lines) - 184usize];
+};
 /// Functions of drivers.
 ///
 /// Any thread may call them, several threads also at the same time; `release` must be the last use
@@ -1030,10 +1127,41 @@ pub struct octopus_driver_api {
             error: *mut *mut octopus_error,
         ) -> octopus_status,
     >,
+    /// Reads the figures of the driver. They are always counted, and reading them contacts no
+    /// broker.
+    ///
+    /// @param driver The driver.
+    /// @param stats Receives the figures: as many bytes as `stats->size` says, which the host sets.
+    /// @param error Receives NULL, or the error object if the status is negative; may be NULL.
+    /// @return `OCTOPUS_OK`.
+    /// @note Does not block.
+    /// @since 0.1
+    pub stats: ::core::option::Option<
+        unsafe extern "C" fn(
+            driver: *const octopus_driver,
+            stats: *mut octopus_stats,
+            error: *mut *mut octopus_error,
+        ) -> octopus_status,
+    >,
+    /// Reads the figures of the driver, and those of each producer, consumer and partition.
+    ///
+    /// @param driver The driver.
+    /// @param json Receives a JSON object, a string that the host releases.
+    /// @param error Receives NULL, or the error object if the status is negative; may be NULL.
+    /// @return `OCTOPUS_OK`.
+    /// @note Does not block.
+    /// @since 0.1
+    pub stats_json: ::core::option::Option<
+        unsafe extern "C" fn(
+            driver: *const octopus_driver,
+            json: *mut *mut octopus_string,
+            error: *mut *mut octopus_error,
+        ) -> octopus_status,
+    >,
 }
 #[allow(clippy::unnecessary_operation, clippy::identity_op)]
 const _: () = {
-    ["Size of octopus_driver_api"][::core::mem::size_of::<octopus_driver_api>() - 96usize];
+    ["Size of octopus_driver_api"][::core::mem::size_of::<octopus_driver_api>() - 112usize];
     ["Alignment of octopus_driver_api"][::core::mem::align_of::<octopus_driver_api>() - 8usize];
     ["Offset of field: octopus_driver_api::size"][::core::mem::offset_of!(octopus_driver_api, size) - 0usize];
     ["Offset of field: octopus_driver_api::create"][::core::mem::offset_of!(octopus_driver_api, create) - 8usize];
@@ -1055,6 +1183,9 @@ const _: () = {
     ["Offset of field: octopus_driver_api::release"][::core::mem::offset_of!(octopus_driver_api, release) - 80usize];
     ["Offset of field: octopus_driver_api::empty_topic"]
         [::core::mem::offset_of!(octopus_driver_api, empty_topic) - 88usize];
+    ["Offset of field: octopus_driver_api::stats"][::core::mem::offset_of!(octopus_driver_api, stats) - 96usize];
+    ["Offset of field: octopus_driver_api::stats_json"]
+        [::core::mem::offset_of!(octopus_driver_api, stats_json) - 104usize];
 };
 /// Options of a producer.
 ///

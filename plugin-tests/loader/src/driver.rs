@@ -10,6 +10,7 @@ use crate::handle::Handle;
 use crate::options::TopicOptions;
 use crate::raw::{Tables, call, read_text, text};
 use crate::services::{LogLevel, Rebalance, Services, Token, observe_text};
+use crate::stats::Stats;
 use crate::thread_pool::ThreadPool;
 use crate::topic::Topic;
 
@@ -126,6 +127,25 @@ impl Driver {
         // which is ours.
         let describe = |json| unsafe { call!(self.handle, driver.describe(json)) };
         parse(Handle::from_call(self.handle.tables(), describe)?)
+    }
+
+    /// The figures of this driver as of now. They are always counted, and reading them contacts no
+    /// broker.
+    pub fn stats(&self) -> Result<Stats> {
+        // SAFETY: the struct consists of numbers.
+        let mut stats: octopus_stats = unsafe { std::mem::zeroed() };
+        stats.size = size_of::<octopus_stats>() as u64;
+        // SAFETY: the handle is live (owned), and `stats` is writable for the `size` that it names.
+        unsafe { call!(self.handle, driver.stats(&mut stats)) }?;
+        Ok(Stats::new(&stats))
+    }
+
+    /// The same, and the figures of each producer, consumer and partition.
+    pub fn stats_json(&self) -> Result<Value> {
+        // SAFETY: the handle is live (owned). On success the library writes a new string to `json`,
+        // which is ours.
+        let stats = |json| unsafe { call!(self.handle, driver.stats_json(json)) };
+        parse(Handle::from_call(self.handle.tables(), stats)?)
     }
 }
 

@@ -81,6 +81,7 @@ mod processing;
 mod producer;
 mod raw;
 mod services;
+mod stats;
 mod thread_pool;
 mod topic;
 
@@ -97,5 +98,6 @@ pub use processing::{Bounds, Flow};
 pub use producer::{NewEvent, Producer, ProducerBuilder};
 pub use raw::FOREVER;
 pub use services::{LogLevel, Rebalance, Token, set_text_observer};
+pub use stats::{Latency, Stats};
 pub use thread_pool::{HIGHEST_PRIORITY, HostPool, Task, ThreadPool};
 pub use topic::Topic;

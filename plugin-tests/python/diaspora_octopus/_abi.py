@@ -199,6 +199,35 @@ class octopus_component(Structure):
     ]
 
 
+class octopus_stats(Structure):
+    _fields_ = [
+        ("size", c_uint64),
+        ("events_in_flight", c_uint64),
+        ("bytes_in_flight", c_uint64),
+        ("oldest_event_ms", c_int64),
+        ("delivered", c_uint64),
+        ("delivered_bytes", c_uint64),
+        ("failed", c_uint64),
+        ("latency_p50_ms", c_uint64),
+        ("latency_p90_ms", c_uint64),
+        ("latency_p99_ms", c_uint64),
+        ("latency_max_ms", c_uint64),
+        ("lag", c_int64),
+        ("rebalances", c_uint64),
+        ("retries", c_uint64),
+        ("request_timeouts", c_uint64),
+        ("sent_bytes", c_uint64),
+        ("received_bytes", c_uint64),
+        ("connects", c_uint64),
+        ("disconnects", c_uint64),
+        ("token_age_ms", c_int64),
+        ("clients", c_uint64),
+        ("threads", c_uint64),
+        ("connections", c_uint64),
+        ("suppressed_log_lines", c_uint64),
+    ]
+
+
 class octopus_driver_api(Structure):
     _fields_ = [
         ("size", c_uint64),
@@ -218,6 +247,8 @@ class octopus_driver_api(Structure):
         ("describe", CFUNCTYPE(c_int32, c_void_p, POINTER(c_void_p), POINTER(c_void_p))),
         ("release", CFUNCTYPE(None, c_void_p)),
         ("empty_topic", CFUNCTYPE(c_int32, c_void_p, octopus_text, POINTER(c_void_p))),
+        ("stats", CFUNCTYPE(c_int32, c_void_p, POINTER(octopus_stats), POINTER(c_void_p))),
+        ("stats_json", CFUNCTYPE(c_int32, c_void_p, POINTER(c_void_p), POINTER(c_void_p))),
     ]
 
 

@@ -165,6 +165,15 @@ class Driver(ReleasedAtExit):
         )
         return description
 
+    def stats(self) -> Dict[str, Any]:
+        """The figures of the driver, and of its producers, consumers and partitions, as of now. They
+        are always counted. docs/reference/statistics.md explains each one. Does not block."""
+        handle = self._handle()
+        stats: Dict[str, Any] = json.loads(
+            string_result(self._api, "reading statistics", self._api.driver.stats_json, handle)
+        )
+        return stats
+
     def _ask(self, operation: str, function: str, *arguments: Any) -> None:
         """Calls a function that asks Kafka."""
         api, driver = self._api, self._handle()

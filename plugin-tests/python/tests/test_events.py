@@ -27,6 +27,19 @@ class Events(unittest.TestCase):
             self.assertAlmostEqual(event.timestamp_ms / 1000, time.time(), delta=600)
             self.assertEqual(repr(event), "<Event of partition 2, offset 0>")
 
+    def test_stats_count_what_was_pushed_and_read(self):
+        name = new_name()
+        with octopus.Driver({"embedded": {}, "disable_info_topic": True}) as own:
+            own.create_topic(name, num_partitions=1)
+            topic = own.open_topic(name)
+            with topic.producer("detector") as producer, topic.consumer(name) as consumer:
+                producer.push([1], b"12345").wait(TIMEOUT)
+                self.assertIsNotNone(consumer.pull(TIMEOUT))
+                stats = own.stats()
+                self.assertEqual((stats["delivered"], stats["delivered_bytes"], stats["failed"]), (1, 16 + 8 + 3 + 5, 0))
+                self.assertEqual(stats["producers"][0]["name"], "detector")
+                self.assertEqual(stats["consumers"][0]["partitions"]["0"]["position"], 1)
+
     def test_records_are_read_as_the_consumer_says(self):
         topic = new_topic()
         with topic.producer() as producer:

@@ -44,6 +44,7 @@ mod services;
 mod shared_clients;
 mod slots_exercised;
 mod source_order;
+mod stats;
 mod support;
 mod tokens;
 mod topic_lifecycle;

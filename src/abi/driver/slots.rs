@@ -3,7 +3,7 @@
 // The contract of each slot is in docs/reference/abi.md and in the comments of its table.
 #![allow(clippy::missing_safety_doc, clippy::multiple_unsafe_ops_per_block)]
 
-use super::{octopus_create_topic_args, octopus_driver};
+use super::{octopus_create_topic_args, octopus_driver, octopus_stats};
 use crate::abi::args::{Growing, check_output, octopus_text};
 use crate::abi::component::{HostComponent, octopus_component};
 use crate::abi::error_handle::octopus_error;
@@ -16,6 +16,7 @@ use crate::abi::string::{self, octopus_string};
 use crate::abi::thread_pool::octopus_thread_pool;
 use crate::abi::topic::octopus_topic;
 use crate::client::driver::Driver;
+use crate::kafka::Stats;
 use crate::support::services::Services;
 use std::sync::Arc;
 
@@ -189,6 +190,65 @@ pub(super) unsafe extern "C" fn describe(
         call(driver, error, |driver: &Arc<Driver>| {
             check_output(json, "json")?;
             string::write(driver.describe(), json);
+            Ok(())
+        })
+    }
+}
+
+pub(super) unsafe extern "C" fn stats(
+    driver: *const octopus_driver,
+    stats: *mut octopus_stats,
+    error: *mut *mut octopus_error,
+) -> octopus_status {
+    forward!(refuse(error); driver.stats(driver, stats, error));
+    // SAFETY: the handle is NULL or live, and all pointers are NULL or valid during this call
+    // (contract of the slot).
+    unsafe { call(driver, error, |driver: &Arc<Driver>| figures(&driver.stats()).write(stats, "stats")) }
+}
+
+fn figures(stats: &Stats) -> octopus_stats {
+    let or_none = |figure: Option<u64>| figure.map_or(-1, |figure| i64::try_from(figure).unwrap_or(i64::MAX));
+    let Stats { deliveries, counters, resources, .. } = stats;
+    octopus_stats {
+        size: size_of::<octopus_stats>() as u64,
+        events_in_flight: stats.events_in_flight,
+        bytes_in_flight: stats.bytes_in_flight,
+        oldest_event_ms: or_none(stats.oldest_event_ms),
+        delivered: deliveries.delivered,
+        delivered_bytes: deliveries.delivered_bytes,
+        failed: deliveries.failed,
+        latency_p50_ms: deliveries.latency_ms.p50,
+        latency_p90_ms: deliveries.latency_ms.p90,
+        latency_p99_ms: deliveries.latency_ms.p99,
+        latency_max_ms: deliveries.latency_ms.max,
+        lag: or_none(stats.lag),
+        rebalances: stats.rebalances,
+        retries: counters.retries,
+        request_timeouts: counters.request_timeouts,
+        sent_bytes: counters.sent_bytes,
+        received_bytes: counters.received_bytes,
+        connects: counters.connects,
+        disconnects: counters.disconnects,
+        token_age_ms: or_none(stats.token_age_ms),
+        clients: resources.clients as u64,
+        threads: resources.threads as u64,
+        connections: resources.connections as u64,
+        suppressed_log_lines: stats.suppressed_log_lines,
+    }
+}
+
+pub(super) unsafe extern "C" fn stats_json(
+    driver: *const octopus_driver,
+    json: *mut *mut octopus_string,
+    error: *mut *mut octopus_error,
+) -> octopus_status {
+    forward!(refuse(error); driver.stats_json(driver, json, error));
+    // SAFETY: the handle is NULL or live, and all pointers are NULL or valid during this call
+    // (contract of the slot).
+    unsafe {
+        call(driver, error, |driver: &Arc<Driver>| {
+            check_output(json, "json")?;
+            string::write(driver.stats_json(), json);
             Ok(())
         })
     }

@@ -71,6 +71,8 @@ pub struct Removed {
     pub epoch: u64,
     pub bytes: u64,
     pub future: Option<Arc<Future>>,
+    /// When librdkafka got it.
+    pub since: Moment,
     pub is_reported: bool,
 }
 
@@ -180,7 +182,8 @@ impl Ledger {
             entry.events -= 1;
             debug_assert!(entry.bytes >= bytes, "a shared entry has the bytes of each of its events");
             entry.bytes = entry.bytes.saturating_sub(bytes);
-            return Some(Removed { epoch: entry.epoch, bytes, future: None, is_reported: entry.is_reported });
+            let Entry { epoch, since, is_reported, .. } = *entry;
+            return Some(Removed { epoch, bytes, future: None, since, is_reported });
         }
         self.unlist(permit);
         let next_free = self.free;
@@ -192,6 +195,7 @@ impl Ledger {
             epoch: entry.epoch,
             bytes: entry.bytes,
             future: entry.future.take(),
+            since: entry.since,
             is_reported: entry.is_reported,
         };
         self.free = Some(permit);

@@ -5,6 +5,7 @@
 //! settles when that epoch and all earlier ones are empty. So a flush ends although other threads
 //! continue to push.
 
+mod epochs;
 mod ledger;
 #[cfg(test)]
 mod tests;
@@ -16,11 +17,13 @@ use std::time::{Duration, Instant};
 use parking_lot::{Condvar, Mutex, MutexGuard};
 
 use crate::delivery::future::{Delivered, Future};
+use crate::delivery::totals::DeliveryTotals;
 use crate::support::callbacks::CallbackBatch;
 use crate::support::deadline::{Deadline, Moment};
 use crate::support::error::{Error, Kind, Result};
 use crate::support::process_exit::{self, Progress};
 use crate::support::threads::is_plugin_thread;
+use epochs::Epoch;
 pub use ledger::Permit;
 use ledger::{Entry, Ledger, Removed};
 
@@ -29,15 +32,6 @@ use ledger::{Entry, Ledger, Removed};
 pub struct Limits {
     pub events: u64,
     pub bytes: u64,
-}
-
-#[derive(Default)]
-struct Epoch {
-    /// Events without a reported result.
-    outstanding: u64,
-    failures: u64,
-    first_failure: Option<Error>,
-    flushes: Vec<Arc<Future>>,
 }
 
 struct InFlightState {
@@ -63,6 +57,8 @@ struct InFlightState {
 /// hundreds of events.
 pub struct InFlight {
     limits: Limits,
+    /// Of all producers of the driver.
+    totals: Arc<DeliveryTotals>,
     state: Mutex<InFlightState>,
     released: Condvar,
 }
@@ -75,6 +71,15 @@ pub struct PermitRequest {
     pub partition: Option<u32>,
     /// The future that reports the event's result, if the host wants one.
     pub future: Option<Arc<Future>>,
+}
+
+/// What is in flight at a moment.
+#[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
+pub struct Usage {
+    pub events: u64,
+    pub bytes: u64,
+    /// The age of the oldest event that librdkafka has and that is not overdue.
+    pub oldest: Option<Duration>,
 }
 
 /// The result of one event. Settling it releases the event's permit.
@@ -95,7 +100,7 @@ pub struct Overdue {
 }
 
 impl InFlight {
-    pub fn new(limits: Limits) -> Self {
+    pub fn new(limits: Limits, totals: Arc<DeliveryTotals>) -> Self {
         let limits = Limits { events: limits.events.min(Permit::MAX_COUNT), ..limits };
         let state = InFlightState {
             events: 0,
@@ -109,7 +114,7 @@ impl InFlight {
             end: None,
             waiting: 0,
         };
-        InFlight { limits, state: Mutex::new(state), released: Condvar::new() }
+        InFlight { limits, totals, state: Mutex::new(state), released: Condvar::new() }
     }
 
     /// Acquires a permit for one event. At the limit, it waits until the deadline that `deadline`
@@ -240,12 +245,16 @@ impl InFlight {
     /// once.
     pub fn settle(&self, reports: &mut Vec<Report>) {
         let mut reported = Vec::new();
+        let mut tally = self.totals.tally();
         let mut state = self.state.lock();
         for Report { permit, bytes, result } in reports.drain(..) {
             let Some(entry) = state.remove(permit, bytes) else { continue };
+            tally.count(entry.since, entry.bytes, result.is_ok());
             state.count_finished(entry.epoch, 1, result.as_ref().err());
             reported.extend(entry.future.map(|future| (future, result)));
         }
+        // Before the futures, after which a host may read the totals.
+        drop(tally);
         self.settle_unlocked(state, reported);
     }
 
@@ -262,6 +271,9 @@ impl InFlight {
             state.ledger.unlist(permit);
             state.reported += events;
             state.count_finished(epoch, events, failure.as_ref());
+            if failure.is_some() {
+                self.totals.add_failed(events);
+            }
             reported.extend(future.zip(failure.map(Err)));
         }
         self.settle_unlocked(state, reported);
@@ -270,7 +282,7 @@ impl InFlight {
     /// Releases the lock, wakes the pushes that wait for a permit, then settles these futures and
     /// the flushes whose epochs are empty.
     fn settle_unlocked(&self, mut state: MutexGuard<InFlightState>, reported: Vec<(Arc<Future>, Result<Delivered>)>) {
-        let drained = pop_drained(&mut state);
+        let drained = epochs::pop_drained(&mut state.ended);
         let wake = state.waiting > 0;
         drop(state);
         if wake {
@@ -280,7 +292,7 @@ impl InFlight {
         for (future, result) in reported {
             future.settle_delivery(result, &callbacks);
         }
-        settle_flushes(drained, &callbacks);
+        epochs::settle_flushes(drained, &callbacks);
     }
 
     /// Takes the events that librdkafka has had for at least `limit` off the age list, oldest
@@ -329,6 +341,13 @@ impl InFlight {
     pub fn all_reported(&self) -> bool {
         let state = self.state.lock();
         state.events == state.reported
+    }
+
+    /// What is in flight now.
+    pub fn usage(&self) -> Usage {
+        let mut state = self.state.lock();
+        let oldest = state.ledger.oldest().map(|(_, entry)| Moment::now().since(entry.since));
+        Usage { events: state.events, bytes: state.bytes, oldest }
     }
 
     pub fn progress(&self) -> Progress {
@@ -400,30 +419,6 @@ impl InFlightState {
         if let Some(failure) = failure {
             epoch.failures += events;
             epoch.first_failure.get_or_insert_with(|| failure.clone());
-        }
-    }
-}
-
-/// Removes the oldest ended epochs while they are empty.
-fn pop_drained(state: &mut InFlightState) -> Vec<Epoch> {
-    let mut drained = Vec::new();
-    while state.ended.front().is_some_and(|first| first.outstanding == 0) {
-        drained.extend(state.ended.pop_front());
-    }
-    drained
-}
-
-fn settle_flushes(drained: Vec<Epoch>, callbacks: &CallbackBatch) {
-    for epoch in drained {
-        let result = match epoch.first_failure {
-            None => Ok(()),
-            Some(first) => Err(first.context(format_args!(
-                "flushing: {} of the events pushed since the flush before were not delivered; the first",
-                epoch.failures
-            ))),
-        };
-        for flush in epoch.flushes {
-            flush.settle_flush(result.clone(), callbacks);
         }
     }
 }

@@ -52,7 +52,7 @@ fn delivery_future() -> Arc<Future> {
 }
 
 fn with_event_limit(events: u64) -> InFlight {
-    InFlight::new(Limits { events, bytes: 1000 })
+    InFlight::new(Limits { events, bytes: 1000 }, Arc::default())
 }
 
 const NOW: i64 = 0;

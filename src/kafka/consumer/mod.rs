@@ -19,8 +19,8 @@ mod topic_identity;
 
 use std::collections::VecDeque;
 use std::ffi::CString;
-use std::sync::Arc;
-use std::sync::atomic::AtomicBool;
+use std::sync::atomic::{AtomicBool, AtomicU64};
+use std::sync::{Arc, Weak};
 use std::time::{Duration, Instant};
 
 use parking_lot::{Condvar, Mutex};
@@ -32,6 +32,7 @@ use topic_identity::TopicIdRequest;
 
 use super::Connection;
 use super::client::{Client, ClientRole, IDLE};
+use super::stats::StatsSources;
 use crate::config::{ClientSettings, Properties};
 use crate::kafka::librdkafka::conf;
 use crate::kafka::librdkafka::message::Message;
@@ -87,6 +88,10 @@ struct Shared {
     unreachable_since: Flagged<Instant>,
     /// How long brokers may be unreachable before pulls report it.
     timeout: Duration,
+    /// Assignments and revocations.
+    rebalances: AtomicU64,
+    /// Of the driver.
+    stats: Arc<StatsSources>,
     responses: PinnedResponses,
     /// The queue of messages.
     data: Queue,
@@ -145,11 +150,15 @@ impl KafkaConsumer {
             pending_error: Flagged::default(),
             unreachable_since: Flagged::default(),
             timeout: connection.timeout,
+            rebalances: AtomicU64::new(0),
+            stats: connection.stats.clone(),
             responses: PinnedResponses::new(max_pinned, &client.handle),
             data: Queue::new(&client.handle)?,
             events,
             client,
         });
+        let described: Weak<Shared> = Arc::downgrade(&shared);
+        connection.stats.add_consumer(described);
         if shared.targets.is_empty() {
             shared.subscribe()?;
         }

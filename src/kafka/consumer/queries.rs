@@ -12,13 +12,51 @@ use crate::kafka::client::IDLE;
 use crate::kafka::librdkafka::codes::{self, Code};
 use crate::kafka::librdkafka::errors;
 use crate::kafka::librdkafka::partitions::PartitionList;
+use crate::kafka::stats::{ConsumerStats, Describe, PartitionStats};
 use crate::support::deadline::{Deadline, as_millis_rounded_up};
 use crate::support::error::{Error, Kind, Result};
 
 /// The longest timeout of a call of librdkafka.
 const MAX_WAIT: Duration = Duration::from_secs(24 * 3600);
 
+impl Describe<ConsumerStats> for Shared {
+    fn stats(&self) -> ConsumerStats {
+        let describe = |partition| {
+            let position = self.positions.next(partition);
+            let lag = self.known_offsets(partition).map(|(first, end)| {
+                // Nothing is committed and nothing was read yet.
+                let start = if self.start == OFFSET_END { end } else { first };
+                end.saturating_sub(position.unwrap_or(start))
+            });
+            (partition, PartitionStats { position, lag })
+        };
+        ConsumerStats {
+            name: self.group.clone(),
+            topic: self.topic.clone(),
+            rebalances: self.rebalances.load(Ordering::Relaxed),
+            partitions: self.positions.assigned().into_iter().map(describe).collect(),
+        }
+    }
+}
+
 impl Shared {
+    /// The first offset and the end of a partition, as of the last response to a fetch request.
+    fn known_offsets(&self, partition: u32) -> Option<(u64, u64)> {
+        let (mut first, mut end) = (OFFSET_INVALID, OFFSET_INVALID);
+        let topic = self.c_topic.as_ptr();
+        // SAFETY: `self` keeps client and name alive; both pointers are writable.
+        unsafe {
+            rd::rd_kafka_get_watermark_offsets(
+                self.client.handle.as_ptr(),
+                topic,
+                partition as i32,
+                &mut first,
+                &mut end,
+            )
+        };
+        Some((u64::try_from(first).ok()?, u64::try_from(end).ok()?))
+    }
+
     pub(super) fn position(&self, partition: u32, limit: Deadline) -> Result<u64> {
         self.check_assigned(partition)?;
         match self.positions.next(partition) {

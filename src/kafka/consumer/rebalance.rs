@@ -55,6 +55,8 @@ impl Shared {
             (if lost { Rebalance::Lost } else { Rebalance::Revoked }, self.revoke(&partitions, lost, batch))
         });
 
+        self.rebalances.fetch_add(1, Ordering::Relaxed);
+        self.stats.rebalances.fetch_add(1, Ordering::Relaxed);
         if !assigning {
             self.commit_state.lock().partitions_revoked(&partitions);
         }

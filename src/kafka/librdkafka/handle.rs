@@ -4,13 +4,16 @@ use std::ffi::c_char;
 #[cfg(feature = "patched")]
 use std::ffi::c_int;
 use std::fmt::Display;
+use std::ops::Add;
 use std::ptr::NonNull;
 use std::sync::{Arc, OnceLock};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
+use parking_lot::Mutex;
 use rdkafka::bindings as rd;
 use rdkafka::config::NativeClientConfig;
 use rdkafka::types::RDKafkaErrorCode;
+use serde::Serialize;
 
 use super::proxy::Proxy;
 use super::sockets::{self, Descriptors};
@@ -27,6 +30,8 @@ use crate::support::{resource_limit, stack};
 pub struct Handle {
     client: NonNull<rd::rd_kafka_t>,
     has_token_since: OnceLock<Instant>,
+    last_token: Mutex<Option<Instant>>,
+    counters: Arc<LastCounters>,
     descriptors: Arc<Descriptors>,
     proxy: Option<Arc<Proxy>>,
 }
@@ -36,6 +41,46 @@ pub struct Handle {
 unsafe impl Send for Handle {}
 // SAFETY: as above.
 unsafe impl Sync for Handle {}
+
+/// `octopus_counters_t` of patch 0057: of all connections of a client, from its creation on.
+#[repr(C)]
+#[derive(Debug, Default, Clone, Copy, PartialEq, Eq, Serialize)]
+pub struct Counters {
+    pub sent_bytes: u64,
+    pub received_bytes: u64,
+    /// Requests that were repeated.
+    pub retries: u64,
+    /// Requests without a response in time.
+    pub request_timeouts: u64,
+    /// Attempts to connect.
+    pub connects: u64,
+    pub disconnects: u64,
+}
+
+impl Add for Counters {
+    type Output = Self;
+
+    fn add(self, other: Self) -> Self {
+        Counters {
+            sent_bytes: self.sent_bytes + other.sent_bytes,
+            received_bytes: self.received_bytes + other.received_bytes,
+            retries: self.retries + other.retries,
+            request_timeouts: self.request_timeouts + other.request_timeouts,
+            connects: self.connects + other.connects,
+            disconnects: self.disconnects + other.disconnects,
+        }
+    }
+}
+
+/// The counters of a client, and whether it has ended.
+#[derive(Default)]
+pub struct LastCounters(Mutex<(Counters, bool)>);
+
+impl LastCounters {
+    pub fn get(&self) -> (Counters, bool) {
+        *self.0.lock()
+    }
+}
 
 /// Why a client was not created.
 #[derive(Debug)]
@@ -98,7 +143,14 @@ impl Handle {
             }));
         };
         // From here on, dropping the handle destroys the client.
-        let handle = Handle { client, has_token_since: OnceLock::new(), descriptors, proxy: proxy.cloned() };
+        let handle = Handle {
+            client,
+            has_token_since: OnceLock::new(),
+            last_token: Mutex::new(None),
+            counters: Arc::default(),
+            descriptors,
+            proxy: proxy.cloned(),
+        };
         match handle.missing_threads() {
             Some(error) => Err(NotCreated::Limited(error)),
             None => Ok(handle),
@@ -116,6 +168,33 @@ impl Handle {
 
     pub fn note_token(&self) {
         self.has_token_since.get_or_init(Instant::now);
+        *self.last_token.lock() = Some(Instant::now());
+    }
+
+    /// Since when this client has its current token.
+    pub fn token_age(&self) -> Option<Duration> {
+        self.last_token.lock().map(|since| since.elapsed())
+    }
+
+    /// The counters as [`read_counters`](Self::read_counters) has read them last, or as of the end
+    /// of the client.
+    pub fn last_counters(&self) -> Arc<LastCounters> {
+        self.counters.clone()
+    }
+
+    pub fn read_counters(&self) {
+        self.counters.0.lock().0 = self.current_counters();
+    }
+
+    /// Without patches they are 0.
+    fn current_counters(&self) -> Counters {
+        let mut counters = Counters::default();
+        #[cfg(feature = "patched")]
+        // SAFETY: `self` keeps the client alive; `counters` is writable, and of the patch's type.
+        unsafe {
+            octopus_counters(self.as_ptr(), &mut counters);
+        }
+        counters
     }
 
     /// Whether this client ever had a usable connection. Without patches this is unknown; true is
@@ -208,6 +287,8 @@ fn not_created(reason: &str) -> NotCreated {
 
 #[cfg(feature = "patched")]
 unsafe extern "C" {
+    /// Patch 0057.
+    fn octopus_counters(client: *mut rd::rd_kafka_t, counters: *mut Counters);
     /// Patch 0027.
     fn octopus_has_reached_broker(client: *mut rd::rd_kafka_t) -> c_int;
     /// Patch 0031.
@@ -221,6 +302,9 @@ unsafe extern "C" {
 impl Drop for Handle {
     /// Destroying waits for librdkafka's threads, so that it never runs on a thread of the host.
     fn drop(&mut self) {
+        if !is_forked_child() {
+            *self.counters.0.lock() = (self.current_counters(), true);
+        }
         let teardown =
             Teardown { client: self.client, descriptors: self.descriptors.clone(), proxy: self.proxy.take() };
         if is_forked_child() {

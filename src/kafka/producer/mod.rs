@@ -111,8 +111,12 @@ impl KafkaProducer {
         debug_assert!(max_message >= RECORD_OVERHEAD, "librdkafka accepts no message.max.bytes below 1000");
         // With gapless guarantee one failed event is a fatal error of the client.
         let needs_own_client = settings.is_dedicated || conf::effective(&config, "enable.gapless.guarantee")? == "true";
+        // The records of info topics are no events.
+        let is_of_host = overdue == WhenOverdue::Keep;
+        let totals = if is_of_host { connection.stats.deliveries.clone() } else { Arc::default() };
         let make = |slot, client: &Arc<ProducerClient>| {
-            Member::new(slot, client.clone(), &settings.name, topic_name, InFlight::new(limits), overdue_after)
+            let in_flight = InFlight::new(limits, totals.clone());
+            Member::new(slot, client.clone(), &settings.name, topic_name, in_flight, overdue_after)
         };
         let member = match clients {
             Some(clients) if !needs_own_client => clients.join(connection, &settings.name, properties, &make)?,
@@ -130,7 +134,9 @@ impl KafkaProducer {
         }
         // The call that writes an info topic waits for its records, so that they need no flush at
         // exit.
-        if overdue == WhenOverdue::Keep {
+        if is_of_host {
+            let described: Weak<Member> = Arc::downgrade(&member);
+            connection.stats.add_producer(described);
             let flushed: Weak<Member> = Arc::downgrade(&member);
             process_exit::register(flushed, connection.exit_flush)?;
         }

@@ -17,6 +17,7 @@ use crate::kafka::librdkafka::codes::Code;
 use crate::kafka::librdkafka::errors;
 use crate::kafka::librdkafka::topic_handle::TopicHandle;
 use crate::kafka::producer::linger::TopicFlush;
+use crate::kafka::stats::{Describe, ProducerStats};
 use crate::support::error::{Error, Kind, Persisted, Result};
 use crate::support::process_exit::{ExitFlush, Progress};
 
@@ -26,6 +27,8 @@ pub struct Member {
     client: Arc<ProducerClient>,
     /// The name in messages.
     name: String,
+    /// The name that the host has given.
+    given_name: String,
     topic_name: String,
     /// The topic that a flush sends.
     topic: OnceCell<TopicHandle>,
@@ -88,6 +91,7 @@ impl Member {
             slot,
             client,
             name: ClientRole::Producer.display_name(name),
+            given_name: name.to_owned(),
             topic_name: topic_name.to_owned(),
             topic: OnceCell::new(),
             has_old_topic: false,
@@ -209,6 +213,12 @@ impl Member {
         );
         let operation = delivering(event.events, event.bytes, event.partition, &self.topic_name);
         errors::error(code, &reason).with_persisted(Persisted::Possibly).context(operation)
+    }
+}
+
+impl Describe<ProducerStats> for Member {
+    fn stats(&self) -> ProducerStats {
+        ProducerStats::new(&self.given_name, &self.topic_name, self.in_flight.usage())
     }
 }
 
