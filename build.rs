@@ -45,36 +45,7 @@ fn compile_librdkafka() {
             build = build.harness("src/fuzz/batches.c");
         }
     }
-    #[cfg(feature = "gssapi")]
-    let sasl = gssapi::find();
-    #[cfg(feature = "gssapi")]
-    let build = build.includes(sasl.include_paths.clone());
     build.compile().unwrap_or_else(|why| panic!("\n\n{why}\n"));
-    // Behind librdkafka, which uses it.
-    #[cfg(feature = "gssapi")]
-    gssapi::link(&sasl);
-}
-
-/// Kerberos needs libsasl2 of the system, which loads the system's plugins.
-#[cfg(feature = "gssapi")]
-mod gssapi {
-    use pkg_config::Library;
-
-    pub fn find() -> Library {
-        pkg_config::Config::new().cargo_metadata(false).probe("libsasl2").unwrap_or_else(|why| {
-            panic!(
-                "\n\nThe feature `gssapi` needs libsasl2 with its headers (Debian: libsasl2-dev; Spack: cyrus-sasl), which \
-                 pkg-config does not find. Install it or set PKG_CONFIG_PATH; or build without the feature. {why}\n"
-            )
-        })
-    }
-
-    pub fn link(library: &Library) {
-        for folder in &library.link_paths {
-            println!("cargo:rustc-link-search=native={}", folder.display());
-        }
-        println!("cargo:rustc-link-lib=dylib=sasl2");
-    }
 }
 
 /// Compiles the driver "octopus" of the C++ Diaspora Stream API (src/diaspora) against an

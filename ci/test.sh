@@ -101,7 +101,6 @@ missing_optional_packages() {
     PATH=$PATH:/usr/sbin command -v krb5kdc >/dev/null || echo krb5-kdc
     PATH=$PATH:/usr/sbin command -v kadmin.local >/dev/null || echo krb5-admin-server
     command -v kinit >/dev/null || echo krb5-user
-    [[ -e /usr/include/sasl/sasl.h ]] || printf '%s\n' libsasl2-dev libsasl2-modules-gssapi-mit
     command -v microsocks >/dev/null || echo microsocks
     PATH=$PATH:/usr/sbin command -v danted >/dev/null || echo dante-server
     PATH=$PATH:/usr/sbin command -v tinyproxy >/dev/null || echo tinyproxy
@@ -291,7 +290,7 @@ finish
 
 if [[ $extent == full ]]; then
     begin 'Kerberos, if it is installed'
-    ci/gssapi.sh
+    ci/kerberos.sh "$built/debug/deps/liboctopus.so"
     finish
 
     begin 'proxies, if they are installed'

@@ -3,6 +3,9 @@
 
 #[cfg(feature = "msk")]
 mod credentials;
+#[cfg(feature = "gssapi")]
+#[cfg_attr(not(feature = "patched"), allow(dead_code, reason = "librdkafka calls it by a patch"))]
+pub mod kerberos;
 #[cfg(feature = "msk")]
 mod msk;
 

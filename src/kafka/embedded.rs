@@ -8,7 +8,7 @@ use rdkafka::bindings as rd;
 
 use crate::config::Properties;
 use crate::kafka::librdkafka::codes::Code;
-use crate::kafka::librdkafka::handle::Handle;
+use crate::kafka::librdkafka::handle::{Extensions, Handle};
 use crate::kafka::librdkafka::text::{c_string, text};
 use crate::kafka::librdkafka::{conf, errors};
 use crate::support::error::{Error, Kind, Result};
@@ -40,9 +40,10 @@ impl EmbeddedCluster {
             // SAFETY: `Handle::create` passes a live configuration.
             unsafe { rd::rd_kafka_conf_set_log_cb(copy, None) };
         };
-        let host = Handle::create(rd::rd_kafka_type_t::RD_KAFKA_PRODUCER, &config, None, silence).map_err(|error| {
-            error.into_error(OPERATION, |reason| Error::new(Kind::Kafka, format!("{OPERATION}: {reason}")))
-        })?;
+        let host = Handle::create(rd::rd_kafka_type_t::RD_KAFKA_PRODUCER, &config, Extensions::default(), silence)
+            .map_err(|error| {
+                error.into_error(OPERATION, |reason| Error::new(Kind::Kafka, format!("{OPERATION}: {reason}")))
+            })?;
         // SAFETY: `host` keeps the client alive and outlives the cluster.
         let cluster = unsafe { rd::rd_kafka_mock_cluster_new(host.as_ptr(), brokers as i32) };
         let cluster = NonNull::new(cluster).ok_or_else(|| {

@@ -99,7 +99,13 @@ impl Error {
     }
 
     pub fn configuration(key: impl fmt::Display, expected: impl fmt::Display) -> Self {
-        Error::new(Kind::Configuration, format!("configuration: {key}: {expected}"))
+        // One copy of the code for all types.
+        #[cold]
+        #[inline(never)]
+        fn make(key: &dyn fmt::Display, expected: &dyn fmt::Display) -> Error {
+            Error::new(Kind::Configuration, format!("configuration: {key}: {expected}"))
+        }
+        make(&key, &expected)
     }
 
     /// The option at `key` needs `what`, which builds without the feature don't have.
@@ -113,9 +119,14 @@ impl Error {
     }
 
     /// Prepends what was attempted.
-    pub fn context(mut self, operation: impl fmt::Display) -> Self {
-        self.0.message = format!("{operation}: {}", self.0.message).into();
-        self
+    pub fn context(self, operation: impl fmt::Display) -> Self {
+        #[cold]
+        #[inline(never)]
+        fn add(mut error: Error, operation: &dyn fmt::Display) -> Error {
+            error.0.message = format!("{operation}: {}", error.0.message).into();
+            error
+        }
+        add(self, &operation)
     }
 
     /// Appends a note in parentheses.

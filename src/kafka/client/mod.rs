@@ -26,8 +26,7 @@ pub use served::ServedClient;
 use crate::auth::RejectionDebounce;
 use crate::config::Properties;
 use crate::kafka::librdkafka::conf;
-use crate::kafka::librdkafka::handle::Handle;
-use crate::kafka::librdkafka::proxy::Proxy;
+use crate::kafka::librdkafka::handle::{Extensions, Handle};
 use crate::kafka::librdkafka::queue::Queue;
 use crate::support::error::{Error, Result};
 use crate::support::services::Services;
@@ -120,7 +119,7 @@ impl Client {
         let config = conf::native(&properties)?;
         let display_name = role.display_name(name);
         let bootstrap_servers = conf::effective(&config, "bootstrap.servers")?;
-        let handle = Arc::new(create_handle(&config, connection.proxy.as_ref(), role, &display_name)?);
+        let handle = Arc::new(create_handle(&config, extensions(connection, &config)?, role, &display_name)?);
         connection.clients.add(&handle);
         let main = Queue::main(&handle)?;
         // SAFETY: `handle` keeps the client alive; NULL means its main queue (rdkafka.h).
@@ -184,12 +183,30 @@ fn enable_rejection_messages(properties: &mut Properties) {
     properties.set("debug", contexts);
 }
 
-fn create_handle(
-    config: &NativeClientConfig,
-    proxy: Option<&Arc<Proxy>>,
-    role: ClientRole,
-    name: &str,
-) -> Result<Handle> {
+#[cfg(all(feature = "gssapi", feature = "patched"))]
+fn extensions(connection: &Connection, config: &NativeClientConfig) -> Result<Extensions> {
+    use crate::auth::kerberos::Kerberos;
+    use crate::kafka::librdkafka::kerberos::KerberosOfClient;
+
+    /// librdkafka's, which is no identity of a site.
+    const DEFAULT_PRINCIPAL: &str = "kafkaclient";
+    let proxy = connection.proxy.clone();
+    if conf::effective(config, "sasl.mechanisms")? != "GSSAPI" {
+        return Ok(Extensions { proxy, kerberos: None });
+    }
+    let of = |name: &str| conf::effective(config, &format!("sasl.kerberos.{name}"));
+    let principal = of("principal")?;
+    let principal = if principal == DEFAULT_PRINCIPAL { "" } else { &principal };
+    let kerberos = Kerberos::new(&of("service.name")?, principal, &of("keytab").unwrap_or_default())?;
+    Ok(Extensions { proxy, kerberos: Some(Arc::new(KerberosOfClient::new(kerberos))) })
+}
+
+#[cfg(not(all(feature = "gssapi", feature = "patched")))]
+fn extensions(connection: &Connection, _: &NativeClientConfig) -> Result<Extensions> {
+    Ok(Extensions { proxy: connection.proxy.clone() })
+}
+
+fn create_handle(config: &NativeClientConfig, extensions: Extensions, role: ClientRole, name: &str) -> Result<Handle> {
     const EVENTS: i32 = rd::RD_KAFKA_EVENT_DR
         | rd::RD_KAFKA_EVENT_LOG
         | rd::RD_KAFKA_EVENT_ERROR
@@ -212,6 +229,6 @@ fn create_handle(
             format_args!("librdkafka can't create the {client} with these properties: {reason}"),
         )
     };
-    Handle::create(role.librdkafka_type(), config, proxy, adapt)
+    Handle::create(role.librdkafka_type(), config, extensions, adapt)
         .map_err(|error| error.into_error(format_args!("creating the {name}"), rejected))
 }

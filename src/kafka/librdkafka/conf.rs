@@ -175,6 +175,7 @@ mod tests {
             (cfg!(feature = "tls"), &["ssl", "sasl_scram", "sasl_oauthbearer"] as &[_]),
             (cfg!(feature = "oidc"), &["http", "oidc"]),
             (cfg!(feature = "zstd"), &["zstd"]),
+            (cfg!(all(feature = "gssapi", feature = "patched")), &["sasl_gssapi"]),
         ] {
             expected.extend(names.iter().filter(|_| is_on));
         }

@@ -15,6 +15,8 @@ use rdkafka::config::NativeClientConfig;
 use rdkafka::types::RDKafkaErrorCode;
 use serde::Serialize;
 
+#[cfg(all(feature = "gssapi", feature = "patched"))]
+use super::kerberos::KerberosOfClient;
 use super::proxy::Proxy;
 use super::sockets::{self, Descriptors};
 use super::teardown::{self, Teardown};
@@ -33,7 +35,15 @@ pub struct Handle {
     last_token: Mutex<Option<Instant>>,
     counters: Arc<LastCounters>,
     descriptors: Arc<Descriptors>,
-    proxy: Option<Arc<Proxy>>,
+    extensions: Extensions,
+}
+
+/// What Octopus adds to a client, which keeps it.
+#[derive(Default, Clone)]
+pub struct Extensions {
+    pub proxy: Option<Arc<Proxy>>,
+    #[cfg(all(feature = "gssapi", feature = "patched"))]
+    pub kerberos: Option<Arc<KerberosOfClient>>,
 }
 
 // SAFETY: librdkafka's client handle may be used from any thread at the same time (INTRODUCTION.md,
@@ -103,12 +113,11 @@ impl NotCreated {
 }
 
 impl Handle {
-    /// Creates a client from a copy of this configuration, which `adapt` may change. It connects
-    /// through the proxy, if there is one.
+    /// Creates a client from a copy of this configuration, which `adapt` may change.
     pub fn create(
         kind: rd::rd_kafka_type_t,
         config: &NativeClientConfig,
-        proxy: Option<&Arc<Proxy>>,
+        extensions: Extensions,
         adapt: impl FnOnce(*mut rd::rd_kafka_conf_t),
     ) -> std::result::Result<Self, NotCreated> {
         // By default OpenSSL frees its state in an exit handler, while clients and the host's own
@@ -125,9 +134,14 @@ impl Handle {
         // SAFETY: `copy` is alive, and `Teardown` keeps `descriptors` until the client is
         // destroyed.
         unsafe { sockets::record_sockets(copy, &descriptors) };
-        if let Some(proxy) = proxy {
-            // SAFETY: `copy` is alive, and `Teardown` keeps `proxy` until the client is destroyed.
+        if let Some(proxy) = &extensions.proxy {
+            // SAFETY: `copy` is alive, and `Teardown` keeps the proxy as long as the client.
             unsafe { proxy.use_for(copy) };
+        }
+        #[cfg(all(feature = "gssapi", feature = "patched"))]
+        if let Some(kerberos) = &extensions.kerberos {
+            // SAFETY: as above.
+            unsafe { kerberos.use_for(copy) };
         }
         // SAFETY: `copy` is alive, and librdkafka owns it on success; the buffer has the given
         // length.
@@ -149,7 +163,7 @@ impl Handle {
             last_token: Mutex::new(None),
             counters: Arc::default(),
             descriptors,
-            proxy: proxy.cloned(),
+            extensions,
         };
         match handle.missing_threads() {
             Some(error) => Err(NotCreated::Limited(error)),
@@ -188,13 +202,16 @@ impl Handle {
 
     /// Without patches they are 0.
     fn current_counters(&self) -> Counters {
-        let mut counters = Counters::default();
         #[cfg(feature = "patched")]
-        // SAFETY: `self` keeps the client alive; `counters` is writable, and of the patch's type.
-        unsafe {
-            octopus_counters(self.as_ptr(), &mut counters);
+        {
+            let mut counters = Counters::default();
+            // SAFETY: `self` keeps the client alive; `counters` is writable, and of the patch's
+            // type.
+            unsafe { octopus_counters(self.as_ptr(), &mut counters) };
+            counters
         }
-        counters
+        #[cfg(not(feature = "patched"))]
+        Counters::default()
     }
 
     /// Whether this client ever had a usable connection. Without patches this is unknown; true is
@@ -305,8 +322,11 @@ impl Drop for Handle {
         if !is_forked_child() {
             *self.counters.0.lock() = (self.current_counters(), true);
         }
-        let teardown =
-            Teardown { client: self.client, descriptors: self.descriptors.clone(), proxy: self.proxy.take() };
+        let teardown = Teardown {
+            client: self.client,
+            descriptors: self.descriptors.clone(),
+            extensions: std::mem::take(&mut self.extensions),
+        };
         if is_forked_child() {
             // The threads that it would wait for exist only in the parent.
             return std::mem::forget(teardown);

@@ -7,6 +7,9 @@ pub mod conf;
 pub mod errors;
 /// cbindgen:ignore
 pub mod handle;
+/// cbindgen:ignore
+#[cfg(all(feature = "gssapi", feature = "patched"))]
+pub mod kerberos;
 pub mod log_messages;
 pub mod message;
 pub mod partitions;

@@ -116,7 +116,7 @@ mod tests {
 
     fn pinned_responses(max_bytes: usize) -> PinnedResponses {
         let config = ClientConfig::new().create_native_config().expect("no property is wrong");
-        let client = Handle::create(rd_kafka_type_t::RD_KAFKA_CONSUMER, &config, None, |_| ())
+        let client = Handle::create(rd_kafka_type_t::RD_KAFKA_CONSUMER, &config, Default::default(), |_| ())
             .expect("a client without brokers");
         PinnedResponses::new(max_bytes, &Arc::new(client))
     }

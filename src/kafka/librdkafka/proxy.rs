@@ -13,7 +13,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use rdkafka::bindings as rd;
 
-use super::text::{c_string, text};
+use super::text::{c_string, text, write_text};
 use crate::config::{ProxyProtocol, ProxySettings};
 use crate::support::error::{Error, Result};
 use handshake::{Handshake, Progress};
@@ -165,11 +165,8 @@ unsafe extern "C" fn proceed(
         Ok(Err(error)) => error,
         Err(_) => "a panic in the handshake, which is a fault of Octopus".to_owned(),
     };
-    let length = error.len().min(size.saturating_sub(1));
-    // SAFETY: the buffer has `size` bytes (fn contract), and `length` is less.
-    unsafe { reason.cast::<u8>().copy_from_nonoverlapping(error.as_ptr(), length) };
-    // SAFETY: as above.
-    unsafe { reason.wrapping_add(length).write(0) };
+    // SAFETY: the buffer has `size` bytes (fn contract).
+    unsafe { write_text(&error, reason, size) };
     -1
 }
 

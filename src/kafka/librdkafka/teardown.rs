@@ -11,7 +11,7 @@ use std::sync::mpsc::{Receiver, Sender, channel};
 use once_cell::sync::OnceCell;
 use rdkafka::bindings as rd;
 
-use super::proxy::Proxy;
+use super::handle::Extensions;
 use super::sockets::Descriptors;
 use crate::support::error::Result;
 use crate::support::protection::Protection;
@@ -23,7 +23,7 @@ pub struct Teardown {
     pub client: NonNull<rd::rd_kafka_t>,
     /// The argument of its socket callbacks.
     pub descriptors: Arc<Descriptors>,
-    pub proxy: Option<Arc<Proxy>>,
+    pub extensions: Extensions,
 }
 
 // SAFETY: the value has no other owner and is moved to the one thread that destroys the client.
@@ -64,8 +64,8 @@ impl Teardown {
 
 fn run_all(clients: &Receiver<Teardown>) {
     for teardown in clients {
-        let Teardown { client, descriptors, proxy } = &teardown;
-        let again = Teardown { client: *client, descriptors: descriptors.clone(), proxy: proxy.clone() };
+        let Teardown { client, descriptors, extensions } = &teardown;
+        let again = Teardown { client: *client, descriptors: descriptors.clone(), extensions: extensions.clone() };
         // If there is no thread, `spawn` drops its closure, which has no effect.
         if spawn("octopus-destroy", move || teardown.run()).is_err() {
             again.run();

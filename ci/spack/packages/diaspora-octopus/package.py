@@ -23,15 +23,13 @@ class DiasporaOctopus(Package):
     version("main", branch="main")
 
     variant("aws", default=True, description="AWS' chain of credential providers, for Amazon MSK")
-    variant("gssapi", default=False, description="Kerberos, by libsasl2")
+    variant("gssapi", default=True, description="Kerberos, by the system's libgssapi_krb5, loaded when it is needed")
     variant("diaspora", default=True, description="The driver of the C++ Diaspora Stream API, in the same library")
 
     depends_on("rust@1.95:", type="build")
     depends_on("gmake", type="build")
     depends_on("perl", type="build")
     depends_on("pkgconfig", type="build", when="+diaspora")
-    depends_on("pkgconfig", type="build", when="+gssapi")
-    depends_on("cyrus-sasl", when="+gssapi")
     depends_on("diaspora-stream-api@0.5.2:", when="+diaspora")
 
     # Both have a liboctopus.so, of which a program can load one.

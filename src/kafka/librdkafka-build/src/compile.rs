@@ -13,31 +13,46 @@ use crate::{Build, CFLAGS_VARIABLE};
 
 /// Compiled with -O3, as by librdkafka's Makefile: a producer with compression spends most of its
 /// time here.
-const LZ4: [&str; 4] = ["src/lz4.c", "src/lz4frame.c", "src/lz4hc.c", "src/rdxxhash.c"];
+const LZ4: [&str; 3] = ["src/lz4.c", "src/lz4frame.c", "src/rdxxhash.c"];
 
 /// Not in the path of an event, so compiled for size: administration, assignment of partitions,
-/// configuration, the embedded cluster, the start of a connection, and what is done once for a
-/// request. The beginnings of names.
-const COLD: [&str; 19] = [
+/// configuration, the embedded cluster, the start of a connection, timers, and what is done once
+/// for a request. The beginnings of names.
+const COLD: [&str; 33] = [
     "src/cJSON",
+    // Only for compression levels that are not the default.
+    "src/lz4hc",
+    "src/rdhdrhistogram",
     "src/rdhttp",
+    "src/rdkafka.c",
     "src/rdkafka_admin",
     "src/rdkafka_assign",
     "src/rdkafka_aux",
+    "src/rdkafka_background",
     "src/rdkafka_cert",
     "src/rdkafka_cgrp",
     "src/rdkafka_conf",
     "src/rdkafka_coord",
     "src/rdkafka_feature",
+    "src/rdkafka_fetcher",
+    "src/rdkafka_idempotence",
+    "src/rdkafka_interceptor",
     "src/rdkafka_metadata",
     "src/rdkafka_mock",
+    "src/rdkafka_offset",
     "src/rdkafka_plugin",
     "src/rdkafka_range_assignor",
     "src/rdkafka_request",
     "src/rdkafka_sasl",
+    "src/rdkafka_ssl",
     "src/rdkafka_sticky_assignor",
     "src/rdkafka_telemetry",
+    "src/rdkafka_timer",
+    "src/rdkafka_topic",
     "src/rdkafka_txnmgr",
+    "src/rdlist",
+    "src/rdmap",
+    "src/rdstring",
 ];
 
 /// The compiler's level of optimization for a file. It is the same in all profiles: a debug build

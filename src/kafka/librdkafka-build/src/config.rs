@@ -12,7 +12,7 @@ pub struct Features {
     pub tls: bool,
     /// Tokens from an OpenID provider, by libcurl. Needs `tls`.
     pub oidc: bool,
-    /// Kerberos, by the system's libsasl2.
+    /// Kerberos, which Octopus implements.
     pub gssapi: bool,
     /// Zstandard compression.
     pub zstd: bool,
@@ -68,7 +68,7 @@ pub fn config_h(features: &Features, target: &TargetSystem, patched_version: Opt
     let optional: [(&[&str], bool); 5] = [
         (&["SSL", "SASL_SCRAM", "SASL_OAUTHBEARER"], features.tls),
         (&["CURL", "OAUTHBEARER_OIDC"], features.oidc),
-        (&["SASL_CYRUS"], features.gssapi),
+        (&["SASL_OCTOPUS"], features.gssapi),
         (&["ZSTD"], features.zstd),
         // The instruction is used only if the processor has it.
         (&["CRC32C_HW"], target.is_x86_64),
@@ -120,7 +120,7 @@ mod tests {
         for (name, is_x86_64_only) in [
             ("WITH_SSL 1", false),
             ("WITH_OAUTHBEARER_OIDC 1", false),
-            ("WITH_SASL_CYRUS 1", false),
+            ("WITH_SASL_OCTOPUS 1", false),
             ("WITH_ZSTD 1", false),
             ("WITH_CRC32C_HW 1", true),
         ] {

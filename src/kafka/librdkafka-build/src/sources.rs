@@ -176,9 +176,8 @@ fn is_compiled(file: &str, features: &Features) -> bool {
         "rdkafka_ssl.c" | "rdkafka_sasl_scram.c" | "rdkafka_sasl_oauthbearer.c" => features.tls,
         "rdhttp.c" | "rdkafka_sasl_oauthbearer_oidc.c" => features.oidc,
         "rdkafka_zstd.c" => features.zstd,
-        "rdkafka_sasl_cyrus.c" => features.gssapi,
-        // Windows; getopt and regular expressions for systems that lack them.
-        "rdkafka_sasl_win32.c" | "rdwin32.c" | "wingetopt.c" | "regexp.c" => false,
+        // Kerberos by libsasl2; Windows; getopt and regular expressions for systems that lack them.
+        "rdkafka_sasl_cyrus.c" | "rdkafka_sasl_win32.c" | "rdwin32.c" | "wingetopt.c" | "regexp.c" => false,
         _ => true,
     }
 }
@@ -215,7 +214,7 @@ mod tests {
     fn files_of_features_that_are_off_are_not_compiled() {
         let all = Features { tls: true, oidc: true, gssapi: true, zstd: true };
         let none = Features { tls: false, oidc: false, gssapi: false, zstd: false };
-        for file in ["rdkafka_ssl.c", "rdhttp.c", "rdkafka_sasl_cyrus.c", "rdkafka_zstd.c"] {
+        for file in ["rdkafka_ssl.c", "rdhttp.c", "rdkafka_zstd.c"] {
             assert!(is_compiled(file, &all) && !is_compiled(file, &none), "{file}");
         }
         assert!(is_compiled("rdkafka.c", &none) && !is_compiled("rdkafka_sasl_win32.c", &all));
