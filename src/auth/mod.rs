@@ -3,6 +3,7 @@
 
 #[cfg(feature = "msk")]
 mod credentials;
+/// cbindgen:ignore
 #[cfg(feature = "gssapi")]
 #[cfg_attr(not(feature = "patched"), allow(dead_code, reason = "librdkafka calls it by a patch"))]
 pub mod kerberos;
