@@ -8,7 +8,8 @@ use rdkafka::bindings as rd;
 
 use crate::config::Properties;
 use crate::kafka::librdkafka::codes::Code;
-use crate::kafka::librdkafka::handle::{Extensions, Handle};
+use crate::kafka::librdkafka::extensions::Extensions;
+use crate::kafka::librdkafka::handle::Handle;
 use crate::kafka::librdkafka::text::{c_string, text};
 use crate::kafka::librdkafka::{conf, errors};
 use crate::support::error::{Error, Kind, Result};

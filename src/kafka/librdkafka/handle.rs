@@ -15,9 +15,7 @@ use rdkafka::config::NativeClientConfig;
 use rdkafka::types::RDKafkaErrorCode;
 use serde::Serialize;
 
-#[cfg(all(feature = "gssapi", feature = "patched"))]
-use super::kerberos::KerberosOfClient;
-use super::proxy::Proxy;
+use super::extensions::Extensions;
 use super::sockets::{self, Descriptors};
 use super::teardown::{self, Teardown};
 use super::text::text;
@@ -36,14 +34,6 @@ pub struct Handle {
     counters: Arc<LastCounters>,
     descriptors: Arc<Descriptors>,
     extensions: Extensions,
-}
-
-/// What Octopus adds to a client, which keeps it.
-#[derive(Default, Clone)]
-pub struct Extensions {
-    pub proxy: Option<Arc<Proxy>>,
-    #[cfg(all(feature = "gssapi", feature = "patched"))]
-    pub kerberos: Option<Arc<KerberosOfClient>>,
 }
 
 // SAFETY: librdkafka's client handle may be used from any thread at the same time (INTRODUCTION.md,

@@ -5,6 +5,7 @@
 pub mod codes;
 pub mod conf;
 pub mod errors;
+pub mod extensions;
 /// cbindgen:ignore
 pub mod handle;
 /// cbindgen:ignore

@@ -11,7 +11,7 @@ use std::sync::mpsc::{Receiver, Sender, channel};
 use once_cell::sync::OnceCell;
 use rdkafka::bindings as rd;
 
-use super::handle::Extensions;
+use super::extensions::Extensions;
 use super::sockets::Descriptors;
 use crate::support::error::Result;
 use crate::support::protection::Protection;
