@@ -44,10 +44,17 @@ impl Provider {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::config::KeySource;
 
     fn settings(profile: Option<&str>) -> MskSettings {
         let lifetime = std::time::Duration::from_secs(900);
-        MskSettings { region: "us-east-1".to_owned(), profile: profile.map(str::to_owned), role: None, lifetime }
+        MskSettings {
+            region: "us-east-1".to_owned(),
+            profile: profile.map(str::to_owned),
+            role: None,
+            lifetime,
+            keys: KeySource::Chain,
+        }
     }
 
     #[test]
