@@ -1053,9 +1053,12 @@ typedef struct octopus_driver_api {
      * @return `OCTOPUS_OK`, or:
      * - `OCTOPUS_INVALID_CONFIGURATION`; the message names the key
      * - `OCTOPUS_UNSUPPORTED` if this build lacks a feature that the configuration needs
-     * - `OCTOPUS_KAFKA` if librdkafka rejects the configuration
+     * - `OCTOPUS_KAFKA` if librdkafka rejects the configuration, or the topic service the identity
+     * - `OCTOPUS_UNREACHABLE` if the topic service does not respond to the request for a key
      *
-     * @note Starts the threads of the driver's client, but does not wait for a broker.
+     * @note Starts the threads of the driver's client, but does not wait for a broker. With the
+     * option `globus` and no key in the environment it asks the topic service, at most
+     * `timeout_ms`.
      */
     octopus_status (*create)(struct octopus_text config,
                              const struct octopus_host_services *services,

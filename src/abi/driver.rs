@@ -134,9 +134,12 @@ pub struct octopus_driver_api {
     /// @return `OCTOPUS_OK`, or:
     /// - `OCTOPUS_INVALID_CONFIGURATION`; the message names the key
     /// - `OCTOPUS_UNSUPPORTED` if this build lacks a feature that the configuration needs
-    /// - `OCTOPUS_KAFKA` if librdkafka rejects the configuration
+    /// - `OCTOPUS_KAFKA` if librdkafka rejects the configuration, or the topic service the identity
+    /// - `OCTOPUS_UNREACHABLE` if the topic service does not respond to the request for a key
     ///
-    /// @note Starts the threads of the driver's client, but does not wait for a broker.
+    /// @note Starts the threads of the driver's client, but does not wait for a broker. With the
+    /// option `globus` and no key in the environment it asks the topic service, at most
+    /// `timeout_ms`.
     pub create: Option<
         unsafe extern "C" fn(
             config: octopus_text,

@@ -9,7 +9,7 @@ use std::hash::{DefaultHasher, Hash as _, Hasher as _};
 use std::ptr::null_mut;
 
 use crate::support::error::{Error, Result};
-use gssapi::{Buffer, Context, Credentials, Functions, Name, Oid, Status, Store, StoreElement};
+use gssapi::{Buffer, Context, Credentials, Functions, Name, Oid, OidSet, Status, Store, StoreElement};
 
 /// What a client authenticates with.
 pub struct Kerberos {
@@ -157,15 +157,17 @@ impl SecurityContext {
             None if principal.is_null() => return Ok(()),
             None => Store { count: 0, elements: std::ptr::null() },
         };
+        // For all mechanisms, Kerberos' server would be asked twice.
+        let mechanisms = OidSet { count: 1, elements: &raw const gssapi::KERBEROS };
         let mut minor = 0;
-        // SAFETY: the name is NULL or alive, the store and its texts are alive during the call, and
+        // SAFETY: the name is NULL or alive, the sets and the texts are alive during the call, and
         // the credentials are writable; the other arguments are optional.
         let major = unsafe {
             (self.functions.acquire_cred_from)(
                 &mut minor,
                 principal,
                 u32::MAX,
-                gssapi::NONE,
+                &mechanisms,
                 gssapi::INITIATE,
                 &store,
                 &mut self.credentials,

@@ -71,7 +71,10 @@ impl ProxySettings {
         let invalid = |reason: fmt::Arguments| Error::configuration(KEY, format_args!("{reason}; {EXPECTED}"));
         let Some((scheme, rest)) = url.split_once("://") else { return Err(invalid(format_args!("has no protocol"))) };
         let protocol = ProxyProtocol::ALL.into_iter().find(|known| known.name().eq_ignore_ascii_case(scheme));
-        let protocol = protocol.ok_or_else(|| invalid(format_args!("{scheme:?} is no protocol of a proxy")))?;
+        let protocol = protocol.ok_or_else(|| match scheme.bytes().all(|byte| byte.is_ascii_alphanumeric()) {
+            true => invalid(format_args!("{scheme:?} is no protocol of a proxy")),
+            false => invalid(format_args!("what is before :// is no protocol of a proxy")),
+        })?;
         let authority = rest.strip_suffix('/').unwrap_or(rest);
         // A password with these characters has them in another form.
         if authority.contains(['/', '?', '#']) {
@@ -93,7 +96,7 @@ impl ProxySettings {
             Some(_) => return Err(invalid(format_args!("has a wrong port"))),
         };
         if !is_host(host) {
-            return Err(invalid(format_args!("{host:?} is no host")));
+            return Err(invalid(format_args!("what is before the port is no host")));
         }
         let credentials = credentials.map(|text| ProxyCredentials::parse(text, protocol)).transpose();
         let credentials = credentials.map_err(|reason| invalid(format_args!("{reason}")))?;
@@ -104,6 +107,8 @@ impl ProxySettings {
     /// services of the link, such as the metadata services of clouds. A name is not resolved.
     pub fn is_used_for(&self, host: &str) -> bool {
         let host = host.trim_start_matches('[').trim_end_matches(']').trim_end_matches('.');
+        // Behind `%` is the interface of a link-local address.
+        let host = host.split('%').next().unwrap_or(host);
         match host.parse::<IpAddr>().map(|address| address.to_canonical()) {
             Ok(IpAddr::V4(address)) => !address.is_loopback() && !address.is_link_local(),
             Ok(IpAddr::V6(address)) => {
@@ -215,7 +220,9 @@ mod tests {
             ("http://gate:", "wrong port"),
             ("http://gate:0", "wrong port"),
             ("http://gate:70000", "wrong port"),
-            ("http://:80", "\"\" is no host"),
+            ("http://:80", "is no host"),
+            ("http://user:hunter2:gate:80", "is no host"),
+            ("user:hunter2@http://gate:80", "is no protocol of a proxy"),
             ("http://a b:80", "is no host"),
             ("http://[::g]:80", "is no host"),
             ("http://user:hun/ter2@gate:80", "write / as %2F"),
@@ -252,6 +259,7 @@ mod tests {
             "::ffff:127.0.0.1",
             "169.254.169.254",
             "[fe80::1]",
+            "[fe80::1%eth0]",
             "fd00:ec2::254",
         ] {
             assert!(!proxy.is_used_for(host), "{host}");

@@ -73,7 +73,7 @@ impl WebService {
         if !service.is_private() {
             log::warn!(
                 logger: &*service.log, target: LOG_TARGET,
-                "octopus.url is {:?}: without https, octopus.authorization is sent unencrypted", settings.url
+                "{} is {:?}: without https, the authorization is sent unencrypted", service.option(), settings.url
             );
         }
         service
@@ -100,6 +100,11 @@ impl WebService {
                 Err(self.unexpected_response(difference).context(operation))
             }
         }
+    }
+
+    /// The option that names the service.
+    fn option(&self) -> &'static str {
+        if self.settings.is_globus { "globus.url" } else { "octopus.url" }
     }
 
     /// Succeeds if the topic exists, whether this call or another one created it.
@@ -252,16 +257,17 @@ impl WebService {
         // Only these methods fail if the topic in the path does not exist.
         let names_a_topic = [Method::DELETE, Method::PUT].contains(method);
         let is_transient = status.is_server_error() || status == StatusCode::TOO_MANY_REQUESTS;
+        let option = self.option();
         let advice = match status {
             StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN if self.settings.is_globus => {
-                "; see OCTOPUS_SUBJECT and OCTOPUS_AUTHORIZATION in the environment, and namespace"
+                "; see OCTOPUS_SUBJECT and OCTOPUS_AUTHORIZATION in the environment, and namespace".to_owned()
             }
             StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN => {
-                "; see octopus.subject, octopus.authorization and namespace"
+                "; see octopus.subject, octopus.authorization and namespace".to_owned()
             }
-            StatusCode::NOT_FOUND if !names_a_topic => "; is octopus.url the address of a topic service?",
-            status if status.is_redirection() => "; set octopus.url to the new address of the service",
-            _ => "",
+            StatusCode::NOT_FOUND if !names_a_topic => format!("; is {option} the address of a topic service?"),
+            status if status.is_redirection() => format!("; set {option} to the new address of the service"),
+            _ => String::new(),
         };
         let kind = match status {
             _ if is_transient => Kind::Unreachable,
@@ -280,7 +286,8 @@ impl WebService {
 
     fn unexpected_response(&self, difference: &str) -> Error {
         let url = &self.settings.url;
-        let reason = format!("the response of {url} {difference}; is octopus.url the address of a topic service?");
+        let option = self.option();
+        let reason = format!("the response of {url} {difference}; is {option} the address of a topic service?");
         Error::new(Kind::Kafka, reason)
     }
 

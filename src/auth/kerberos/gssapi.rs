@@ -37,6 +37,13 @@ pub struct StoreElement {
     pub value: *const c_char,
 }
 
+/// A set of object identifiers.
+#[repr(C)]
+pub struct OidSet {
+    pub count: usize,
+    pub elements: *const Oid,
+}
+
 /// Where credentials are looked for.
 #[repr(C)]
 pub struct Store {
@@ -75,7 +82,7 @@ pub struct Functions {
         *mut Status,
         Name,
         u32,
-        *const c_void,
+        *const OidSet,
         c_int,
         *const Store,
         *mut Credentials,

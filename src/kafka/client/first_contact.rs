@@ -28,6 +28,8 @@ const KEEP_FOR: Duration = Duration::from_secs(10);
 
 pub struct FirstContact {
     timeout: Duration,
+    /// What else may be waited for.
+    hint: &'static str,
     /// What to look at, for the reasons.
     advice: &'static str,
     has_reached: AtomicBool,
@@ -37,10 +39,11 @@ pub struct FirstContact {
 }
 
 impl FirstContact {
-    pub fn new(bootstrap_servers: &str, has_proxy: bool, timeout: Duration) -> Self {
+    pub fn new(bootstrap_servers: &str, has_proxy: bool, has_kerberos: bool, timeout: Duration) -> Self {
         let servers = bootstrap_servers.split(',').map(str::trim).filter(|server| !server.is_empty());
         FirstContact {
             timeout,
+            hint: if has_kerberos { ", or none of Kerberos' server" } else { "" },
             advice: if has_proxy {
                 "kafka.bootstrap.servers, proxy and the network"
             } else {
@@ -108,7 +111,7 @@ impl FirstContact {
     fn reasons(&self) -> String {
         let reason = |(address, failure): (&String, &Option<(Instant, String)>)| match failure {
             Some((_, cause)) => format!("{address}: {cause}"),
-            None => format!("{address}: no connection, or no response to the first request"),
+            None => format!("{address}: no connection, or no response to the first request{}", self.hint),
         };
         self.addresses.lock().iter().map(reason).collect::<Vec<_>>().join("; ")
     }
@@ -183,7 +186,7 @@ mod tests {
     const TIMEOUT: Duration = Duration::from_secs(10);
 
     fn contact() -> FirstContact {
-        FirstContact::new("ssl://one, two:1,[::1]", false, TIMEOUT)
+        FirstContact::new("ssl://one, two:1,[::1]", false, false, TIMEOUT)
     }
 
     fn ago(seconds: u64) -> Instant {

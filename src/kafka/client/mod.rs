@@ -120,6 +120,8 @@ impl Client {
         let config = conf::native(&properties)?;
         let display_name = role.display_name(name);
         let bootstrap_servers = conf::effective(&config, "bootstrap.servers")?;
+        let uses_sasl = properties.get("security.protocol").is_some_and(|name| name.to_lowercase().contains("sasl"));
+        let has_kerberos = uses_sasl && conf::effective(&config, "sasl.mechanisms")? == "GSSAPI";
         let handle = Arc::new(create_handle(&config, extensions(connection, &config)?, role, &display_name)?);
         connection.clients.add(&handle);
         let main = Queue::main(&handle)?;
@@ -136,6 +138,7 @@ impl Client {
             first_contact: FirstContact::new(
                 &bootstrap_servers,
                 connection.proxy.is_some(),
+                has_kerberos,
                 connection.connect_timeout,
             ),
             bootstrap_servers,

@@ -17,7 +17,7 @@ mod reading;
 mod rebalance;
 mod topic_identity;
 
-use std::collections::VecDeque;
+use std::collections::{BTreeSet, VecDeque};
 use std::ffi::CString;
 use std::sync::atomic::{AtomicBool, AtomicU64};
 use std::sync::{Arc, Weak};
@@ -90,6 +90,8 @@ struct Shared {
     timeout: Duration,
     /// Assignments and revocations.
     rebalances: AtomicU64,
+    /// The assigned partitions whose committed offsets are not known.
+    unknown_commits: Mutex<BTreeSet<u32>>,
     /// Of the driver.
     stats: Arc<StatsSources>,
     responses: PinnedResponses,
@@ -151,6 +153,7 @@ impl KafkaConsumer {
             unreachable_since: Flagged::default(),
             timeout: connection.timeout,
             rebalances: AtomicU64::new(0),
+            unknown_commits: Mutex::default(),
             stats: connection.stats.clone(),
             responses: PinnedResponses::new(max_pinned, &client.handle),
             data: Queue::new(&client.handle)?,

@@ -7,7 +7,7 @@ use std::time::Duration;
 use rdkafka::bindings as rd;
 use rdkafka::types::RDKafkaErrorCode;
 
-use super::{OFFSET_END, OFFSET_INVALID, Shared};
+use super::{OFFSET_BEGINNING, OFFSET_END, OFFSET_INVALID, Shared};
 use crate::kafka::client::IDLE;
 use crate::kafka::librdkafka::codes::{self, Code};
 use crate::kafka::librdkafka::errors;
@@ -23,10 +23,16 @@ impl Describe<ConsumerStats> for Shared {
     fn stats(&self) -> ConsumerStats {
         let describe = |partition| {
             let position = self.positions.next(partition);
-            let lag = self.known_offsets(partition).map(|(first, end)| {
-                // Nothing is committed and nothing was read yet.
-                let start = if self.start == OFFSET_END { end } else { first };
-                end.saturating_sub(position.unwrap_or(start))
+            let lag = self.known_offsets(partition).and_then(|(first, end)| {
+                // Without a position nothing was read yet, and librdkafka starts here unless
+                // something is committed.
+                let start = match self.start {
+                    OFFSET_END => end,
+                    OFFSET_BEGINNING => first,
+                    _ => return None,
+                };
+                let is_known = position.is_some() || !self.unknown_commits.lock().contains(&partition);
+                is_known.then(|| end.saturating_sub(position.unwrap_or(start)))
             });
             (partition, PartitionStats { position, lag })
         };

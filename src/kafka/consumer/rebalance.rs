@@ -87,6 +87,9 @@ impl Shared {
             // If it is known that nothing is committed, librdkafka need not request the offset
             // before it determines the start.
             let default_start = if known.is_some() { self.start } else { OFFSET_INVALID };
+            let mut unknown = self.unknown_commits.lock();
+            let _ = if known.is_some() { unknown.remove(&partition) } else { unknown.insert(partition) };
+            drop(unknown);
             if self.positions.is_acknowledged_up_to(partition, known.flatten()) {
                 self.commit_state.lock().found_committed(partition);
             }

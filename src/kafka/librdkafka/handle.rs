@@ -187,7 +187,9 @@ impl Handle {
     }
 
     pub fn read_counters(&self) {
-        self.counters.0.lock().0 = self.current_counters();
+        // Under the lock, so that an older reading does not replace a newer one.
+        let mut last = self.counters.0.lock();
+        last.0 = self.current_counters();
     }
 
     /// Without patches they are 0.
@@ -310,7 +312,8 @@ impl Drop for Handle {
     /// Destroying waits for librdkafka's threads, so that it never runs on a thread of the host.
     fn drop(&mut self) {
         if !is_forked_child() {
-            *self.counters.0.lock() = (self.current_counters(), true);
+            let mut last = self.counters.0.lock();
+            *last = (self.current_counters(), true);
         }
         let teardown = Teardown {
             client: self.client,

@@ -116,7 +116,10 @@ pub fn is_foreign_protocol(reason: &str) -> bool {
 
 /// Whether a TLS or SASL error only says that the connection was lost during the handshake.
 pub fn is_connection_lost(reason: &str) -> bool {
-    [words::CLOSED, "ransport failure", "onnection reset", "imed out"].iter().any(|part| reason.contains(part))
+    // Kerberos' server may be away, too, and come back.
+    let away = ["Cannot contact any KDC", "Cannot find KDC"];
+    let lost = [words::CLOSED, "ransport failure", "onnection reset", "imed out"];
+    lost.iter().chain(&away).any(|part| reason.contains(part))
 }
 
 /// Whether a broker refused a token; otherwise an authentication error means that there is no
@@ -227,6 +230,11 @@ pub fn advice(reason: &str) -> Option<&'static str> {
             "the broker rejects the token: see the permissions of its principal, aws_msk_iam.region, and this \
              machine's clock",
         )
+    } else if contains("kerberos: ") {
+        // The text has its advice.
+        None
+    } else if contains("authentication fail") && contains("gssapi") {
+        Some("see the key table of the broker, and the clocks of both machines")
     } else if contains("authentication fail") {
         Some("see kafka.sasl.username and kafka.sasl.password")
     } else {

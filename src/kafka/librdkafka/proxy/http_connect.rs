@@ -4,7 +4,7 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 
 use super::handshake::{Protocol, Step};
-use super::target_failure;
+use super::{host_and_port, target_failure};
 use crate::config::ProxySettings;
 use crate::support::error::shortened;
 
@@ -27,13 +27,18 @@ impl HttpConnect {
         HttpConnect { authorization, target: target.to_owned(), was_sent: false }
     }
 
-    fn request(&self) -> Vec<u8> {
-        let target = &self.target;
+    fn request(&self) -> Result<Vec<u8>, String> {
+        let (host, port) = host_and_port(&self.target)?;
+        // A broker's address comes from other brokers, and without brackets.
+        if !host.bytes().all(|byte| byte.is_ascii_graphic()) {
+            return Err(format!("the broker's address {:?} has characters that no request can have", self.target));
+        }
+        let target = if host.contains(':') { format!("[{host}]:{port}") } else { format!("{host}:{port}") };
         let authorization = match &self.authorization {
             Some(encoded) => format!("Proxy-Authorization: Basic {encoded}\r\n"),
             None => String::new(),
         };
-        format!("CONNECT {target} HTTP/1.1\r\nHost: {target}\r\n{authorization}\r\n").into_bytes()
+        Ok(format!("CONNECT {target} HTTP/1.1\r\nHost: {target}\r\n{authorization}\r\n").into_bytes())
     }
 
     fn result(&self, header: &[u8]) -> Result<Step, String> {
@@ -58,7 +63,7 @@ impl Protocol for HttpConnect {
     fn next(&mut self, received: &[u8]) -> Result<Step, String> {
         if !self.was_sent {
             self.was_sent = true;
-            return Ok(Step::Exchange(self.request(), END.len()));
+            return Ok(Step::Exchange(self.request()?, END.len()));
         }
         if received.ends_with(END) {
             return self.result(received);
@@ -93,6 +98,17 @@ mod tests {
                 assert_eq!(String::from_utf8(sent).unwrap(), "CONNECT b:9 HTTP/1.1\r\nHost: b:9\r\n\r\n");
                 assert_eq!(rest, b"kafka", "{header:?}, {at_once} at once");
             }
+        }
+    }
+
+    #[test]
+    fn target_is_one_word_with_brackets_around_an_ipv6_address() {
+        for target in ["fd00::2:9093", "[fd00::2]:9093"] {
+            let (sent, _) = run("http://p:1", target, b"HTTP/1.1 200 OK\r\n\r\n", 9).unwrap();
+            assert!(String::from_utf8(sent).unwrap().starts_with("CONNECT [fd00::2]:9093 HTTP/1.1\r\n"), "{target}");
+        }
+        for target in ["a b:1", "a\r\nX: y:1", "a"] {
+            assert!(run("http://p:1", target, b"", 9).is_err(), "{target}");
         }
     }
 
