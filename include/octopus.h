@@ -1710,6 +1710,9 @@ typedef struct octopus_producer_api {
      * - `OCTOPUS_CALLBACK_FAILED` if a component or the thread pool of the host failed
      * - `OCTOPUS_KAFKA` if the client has failed for good, or brokers have rejected its
      *   credentials for 5 s
+     * - `OCTOPUS_INVALID_ARGUMENT` also outside of a transaction if the producer has transactions
+     * - `OCTOPUS_MUST_ABORT` if the transaction has failed
+     * - `OCTOPUS_FENCED`
      *
      * @note Blocks only while the in-flight limit is reached, at most the driver's `timeout_ms`
      * (milliseconds), or the `timeout_ms` of `event`. On a plugin thread, and in a task of the
@@ -1774,7 +1777,8 @@ typedef struct octopus_producer_api {
     /**
      * Closes the producer: rejects further pushes and waits until no event is in flight.
      *
-     * Closing twice is `OCTOPUS_CLOSED`. The handle must still be released.
+     * Closing twice is `OCTOPUS_CLOSED`. The handle must still be released. An open transaction is
+     * aborted.
      *
      * @param producer The producer.
      * @param timeout_ms The longest time to wait, in milliseconds; negative: no limit; 0: do not
@@ -1785,6 +1789,7 @@ typedef struct octopus_producer_api {
      * - The status of a flush if events failed
      * - `OCTOPUS_TIMED_OUT` if events are still in flight: the plugin continues to deliver them
      * - `OCTOPUS_UNREACHABLE` if no broker could be reached yet
+     * - `OCTOPUS_MUST_ABORT` if a transaction was open, which has been aborted
      * - `OCTOPUS_WOULD_DEADLOCK` on a plugin thread, and in a task of the producer's pool
      *
      * @note Blocks until no event is in flight, at most `timeout_ms`.
@@ -1817,6 +1822,80 @@ typedef struct octopus_producer_api {
     octopus_status (*record_format)(const struct octopus_producer *producer,
                                     uint32_t *format,
                                     struct octopus_error **error);
+    /**
+     * Begins a transaction of a producer with the option `transactional_id`.
+     *
+     * It contains the events that are pushed from now on, and the positions that are acknowledged
+     * in `consumers` until the commit: all of them are stored, or none. Outside of a transaction
+     * pushes are rejected. See docs/reference/abi.md, "Transactions".
+     *
+     * @param producer The producer.
+     * @param consumers The consumers whose positions the transaction commits; an array of `count`
+     * elements, or NULL. They have the option `"commits": "transaction"`, and are part of no other
+     * transaction. They may be released at any time.
+     * @param count The number of elements of `consumers`.
+     * @param error Receives NULL, or the error object if the status is negative; may be NULL.
+     * @return `OCTOPUS_OK`, or:
+     * - `OCTOPUS_INVALID_ARGUMENT` if a transaction is open already, or a consumer does not fit
+     * - `OCTOPUS_FENCED`
+     * - `OCTOPUS_KAFKA` if the client has failed for good
+     *
+     * @note Does not block.
+     */
+    octopus_status (*begin_transaction)(const struct octopus_producer *producer,
+                                        const struct octopus_consumer *const *consumers,
+                                        uint64_t count,
+                                        struct octopus_error **error);
+    /**
+     * Commits the open transaction: waits until its events are delivered, then stores them and the
+     * acknowledged positions together.
+     *
+     * Events that are acknowledged during the call belong to the next transaction.
+     *
+     * @param producer The producer.
+     * @param timeout_ms The longest time to wait, in milliseconds; negative: the driver's
+     * `timeout_ms`, which is also the maximum; 0: do not wait.
+     * @param error Receives NULL, or the error object if the status is negative; may be NULL.
+     * @return One of:
+     * - `OCTOPUS_OK`
+     * - `OCTOPUS_TIMED_OUT` if the commit is not done yet: repeat the call, which continues
+     * - `OCTOPUS_UNREACHABLE`: as `OCTOPUS_TIMED_OUT`
+     * - `OCTOPUS_MUST_ABORT` if an event was not delivered, or the partition of an acknowledged
+     *   event was revoked
+     * - `OCTOPUS_FENCED` also if the transaction was open for longer than
+     *   `kafka.transaction.timeout.ms`: the coordinator has aborted it
+     * - `OCTOPUS_KAFKA` if the client has failed for good
+     * - `OCTOPUS_WOULD_DEADLOCK` on a plugin thread, and in a task of the producer's pool
+     *
+     * @note Blocks until the coordinator has confirmed the commit, at most `timeout_ms`.
+     */
+    octopus_status (*commit_transaction)(const struct octopus_producer *producer,
+                                         int64_t timeout_ms,
+                                         struct octopus_error **error);
+    /**
+     * Aborts the open transaction: none of its events is stored.
+     *
+     * Its consumers continue at the positions of the last committed transaction. Events that they
+     * have returned since are read again; those that the host still has are stale. The futures of
+     * events that were not delivered yet fail.
+     *
+     * @param producer The producer.
+     * @param timeout_ms As in `commit_transaction`.
+     * @param error Receives NULL, or the error object if the status is negative; may be NULL.
+     * @return One of:
+     * - `OCTOPUS_OK`
+     * - `OCTOPUS_TIMED_OUT` or `OCTOPUS_UNREACHABLE`: repeat the call, which continues
+     * - `OCTOPUS_INVALID_ARGUMENT` also if a commit may have succeeded already: repeat the commit
+     * - `OCTOPUS_FENCED` if there is a newer producer: it has aborted the transaction, and the
+     *   consumers continue as after `OCTOPUS_OK`
+     * - `OCTOPUS_KAFKA` if the client has failed for good
+     * - `OCTOPUS_WOULD_DEADLOCK` on a plugin thread, and in a task of the producer's pool
+     *
+     * @note Blocks until the coordinator has confirmed the abort, at most `timeout_ms`.
+     */
+    octopus_status (*abort_transaction)(const struct octopus_producer *producer,
+                                        int64_t timeout_ms,
+                                        struct octopus_error **error);
 } octopus_producer_api;
 
 /**
@@ -2834,6 +2913,21 @@ typedef struct octopus_api {
  * is known. See the consumer option `on_damaged` in docs/reference/configuration.md.
  */
 #define OCTOPUS_DAMAGED_DATA -19
+
+/**
+ * The transaction failed: abort it, then repeat its work.
+ *
+ * For example because an event was not delivered, or the partition of an acknowledged event was
+ * revoked. Pushes return it, too, until the transaction is aborted.
+ */
+#define OCTOPUS_MUST_ABORT -20
+
+/**
+ * A newer producer has the same transactional id, or a transaction was open for too long.
+ *
+ * This producer can only be released, and its transaction is aborted already.
+ */
+#define OCTOPUS_FENCED -21
 
 
 

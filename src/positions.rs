@@ -10,6 +10,8 @@ use parking_lot::{Mutex, MutexGuard};
 
 use crate::support::error::{Error, Kind, Result};
 
+mod transaction;
+
 /// The number of one assignment of a partition to this consumer. Each event has the number of the
 /// assignment under which it was read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -43,6 +45,10 @@ struct Position {
     /// The offset after the highest acknowledged one, which is to be committed.
     acknowledged: Option<u64>,
     committed: Option<u64>,
+    /// The acknowledged offset that the transaction contains which is being committed.
+    committing: Option<u64>,
+    /// Where reading continues if the transaction is aborted; `None` until it is known.
+    resume: Option<u64>,
     obstacle: Option<Obstacle>,
     /// The latest range of offsets without records: the first offset, and the one after the last.
     gap: Option<(u64, u64)>,
@@ -63,6 +69,7 @@ impl Position {
         self.topic = topic.or(self.topic);
         self.assignment = Some(Assignment(*assignments));
         (self.previous, self.next, self.acknowledged, self.committed) = (None, Some(next), None, None);
+        (self.committing, self.resume) = (None, Some(next));
         (self.obstacle, self.gap) = (None, None);
     }
 
@@ -104,6 +111,10 @@ struct PositionsState {
     assignments: u64,
     /// The topic that the consumer reads.
     topic: Option<TopicId>,
+    /// Whether only transactions of producers commit the positions.
+    in_transactions: bool,
+    /// Why the transaction can't be committed: an acknowledged event whose partition was revoked.
+    broken: Option<Error>,
 }
 
 #[derive(Default)]
@@ -123,12 +134,16 @@ pub enum DeliveryOrder {
 }
 
 impl PositionsState {
-    fn to_commit(&self) -> Vec<(u32, u64)> {
+    fn uncommitted(&self) -> Vec<(u32, u64)> {
         self.partitions
             .iter()
             .filter(|(_, p)| p.assignment.is_some() && p.acknowledged > p.committed)
             .filter_map(|(partition, position)| position.acknowledged.map(|offset| (*partition, offset)))
             .collect()
+    }
+
+    fn to_commit(&self) -> Vec<(u32, u64)> {
+        if self.in_transactions { Vec::new() } else { self.uncommitted() }
     }
 }
 
@@ -157,6 +172,7 @@ impl Positions {
                 next: position.next.max(committed),
                 acknowledged: position.acknowledged.max(committed),
                 committed,
+                resume: position.resume.or(committed),
                 ..Position::default()
             },
             None => Position {
@@ -167,6 +183,7 @@ impl Positions {
                 next: committed,
                 acknowledged: committed,
                 committed,
+                resume: committed,
                 ..Position::default()
             },
         };
@@ -179,6 +196,7 @@ impl Positions {
     pub fn revoke(&self, partitions: &[u32]) -> Vec<(u32, u64)> {
         let mut state = self.0.lock();
         let offsets = state.to_commit();
+        state.break_transaction(partitions.iter().copied());
         for partition in partitions {
             if let Some(position) = state.partitions.get_mut(partition) {
                 position.previous = position.assignment.take();
@@ -197,6 +215,8 @@ impl Positions {
     pub fn revoke_all(&self) -> bool {
         let mut state = self.0.lock();
         let uncommitted = !state.to_commit().is_empty();
+        let assigned: Vec<u32> = state.partitions.keys().copied().collect();
+        state.break_transaction(assigned);
         for position in state.partitions.values_mut() {
             position.previous = position.assignment.take();
         }
@@ -255,6 +275,7 @@ impl Positions {
         let mut guard = self.lock();
         if let Some(position) = guard.0.partitions.get_mut(&partition) {
             position.obstacle = None;
+            position.resume = Some(offset);
         }
         guard.set_next(partition, offset);
     }
@@ -282,14 +303,16 @@ impl Positions {
         match state.partitions.get_mut(&partition) {
             Some(position) if position.assignment == Some(assignment) => {
                 position.acknowledge(offset + 1);
-                Ok(())
+                return Ok(());
             }
-            Some(position) if position.previous == Some(assignment) => {
-                position.acknowledge(offset + 1);
-                Err(stale(partition, offset))
-            }
-            _ => Err(stale(partition, offset)),
+            Some(position) if position.previous == Some(assignment) => position.acknowledge(offset + 1),
+            _ => {}
         }
+        let stale = stale(partition, offset);
+        if state.in_transactions {
+            state.broken.get_or_insert_with(|| stale.clone());
+        }
+        Err(stale)
     }
 
     /// The acknowledged offsets that are not committed yet, by partition.
@@ -331,13 +354,18 @@ impl PositionsGuard<'_> {
                 position.next = Some(expected);
                 DeliveryOrder::Behind(expected)
             }
-            _ => DeliveryOrder::InOrder(assignment),
+            Some(_) => DeliveryOrder::InOrder(assignment),
+            None => {
+                position.resume = Some(offset);
+                DeliveryOrder::InOrder(assignment)
+            }
         }
     }
 
     /// Restarts the partition at `next` of `topic` after a log truncation or in a recreated topic.
     /// Events that were read before are stale. Returns whether its position was in another topic.
     pub fn start_over(&mut self, partition: u32, next: u64, topic: Option<TopicId>) -> bool {
+        self.0.break_transaction([partition]);
         let PositionsState { partitions, assignments, .. } = &mut *self.0;
         let Some(position) = partitions.get_mut(&partition) else { return false };
         let is_in_recreated_topic = position.is_in_other_topic(topic);
@@ -356,8 +384,9 @@ impl PositionsGuard<'_> {
         if position.assignment.is_none() || position.is_stopped() || position.next >= Some(next) {
             return;
         }
-        if let Some(first) = position.next.replace(next) {
-            position.pass_gap(first, next);
+        match position.next.replace(next) {
+            Some(first) => position.pass_gap(first, next),
+            None => position.resume = Some(next),
         }
     }
 
@@ -379,6 +408,7 @@ impl PositionsGuard<'_> {
     pub fn skip_to(&mut self, partition: u32, next: u64) {
         if let Some(position) = self.0.partitions.get_mut(&partition) {
             position.next = position.next.max(Some(next));
+            position.resume = position.resume.or(Some(next));
             position.obstacle = None;
         }
     }

@@ -28,8 +28,8 @@ Options = dict[str, Any]
 
 # The library ignores other keys of these objects without a warning.
 CLIENT_KEYS = {
-    "producer": {"kafka", "client", "records", "partitioner"},
-    "consumer": {"kafka", "on_damaged", "records"},
+    "producer": {"kafka", "client", "records", "partitioner", "transactional_id"},
+    "consumer": {"kafka", "on_damaged", "records", "commits"},
 }
 FILE_KEY = re.compile(r"(\.location|_file)$")
 ENVIRONMENT_KEY = re.compile(r"_env$")

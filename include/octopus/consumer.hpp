@@ -261,6 +261,7 @@ public:
     }
 
 private:
+    friend class Producer;
     friend class Topic;
     explicit Consumer(detail::Handle<octopus_consumer> handle) : handle_(std::move(handle)) {}
 

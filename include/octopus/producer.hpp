@@ -4,6 +4,7 @@
 #ifndef OCTOPUS_PRODUCER_HPP
 #define OCTOPUS_PRODUCER_HPP
 
+#include "consumer.hpp"
 #include "detail.hpp"
 #include "event.hpp"
 #include "future.hpp"
@@ -142,6 +143,50 @@ public:
     {
         return detail::get<std::uint32_t>(handle_.api(), handle_.api().producer->record_format,
                                           handle_.get());
+    }
+
+    /// Begins a transaction of a producer with the option `transactional_id`. It contains the
+    /// events that are pushed from now on, and the positions that are acknowledged in `consumers`:
+    /// all are stored, or none.
+    ///
+    /// @param consumers The consumers, which have the option `"commits": "transaction"`. They may
+    /// be destroyed at any time.
+    /// @throws Error with OCTOPUS_INVALID_ARGUMENT if a transaction is open or a consumer does not
+    /// fit; with OCTOPUS_FENCED, OCTOPUS_KAFKA, OCTOPUS_CLOSED.
+    void begin_transaction(const std::vector<const Consumer *> &consumers = {}) const
+    {
+        std::vector<const octopus_consumer *> handles;
+        handles.reserve(consumers.size());
+        for (const Consumer *consumer : consumers)
+            handles.push_back(consumer->handle_.get());
+        detail::call(handle_.api(), handle_.api().producer->begin_transaction, handle_.get(),
+                     static_cast<const octopus_consumer *const *>(handles.data()),
+                     static_cast<std::uint64_t>(handles.size()));
+    }
+
+    /// Waits until the events of the transaction are delivered, and stores them and the positions.
+    ///
+    /// @param timeout The longest time to wait; the driver's `timeout_ms` is a limit, too.
+    /// @return Whether it is committed; else repeat the call, which continues.
+    /// @throws Error with OCTOPUS_MUST_ABORT if the transaction can only be aborted; with
+    /// OCTOPUS_UNREACHABLE, after which the repeated call continues; with OCTOPUS_FENCED,
+    /// OCTOPUS_KAFKA, OCTOPUS_CLOSED, or OCTOPUS_WOULD_DEADLOCK on a plugin thread.
+    [[nodiscard]] bool commit_transaction(milliseconds timeout = forever) const
+    {
+        return detail::call_in_time(handle_.api(), handle_.api().producer->commit_transaction,
+                                    handle_.get(), timeout.count());
+    }
+
+    /// Discards the events of the transaction. Its consumers continue at their last committed
+    /// positions.
+    ///
+    /// @param timeout As of `commit_transaction`.
+    /// @return Whether it is aborted; else repeat the call, which continues.
+    /// @throws Error as `commit_transaction`, except with OCTOPUS_MUST_ABORT.
+    [[nodiscard]] bool abort_transaction(milliseconds timeout = forever) const
+    {
+        return detail::call_in_time(handle_.api(), handle_.api().producer->abort_transaction,
+                                    handle_.get(), timeout.count());
     }
 
     /// Rejects further pushes, and waits until no event is in flight.

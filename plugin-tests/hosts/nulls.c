@@ -81,6 +81,10 @@ static void pass_null_to_producer(const octopus_producer *producer)
     REJECTS(producer, max_event_size, producer, NULL);
     REJECTS(producer, record_format, NULL, &out.count);
     REJECTS(producer, record_format, producer, NULL);
+    REJECTS(producer, begin_transaction, NULL, NULL, 0);
+    REJECTS(producer, begin_transaction, producer, NULL, 1);
+    REJECTS(producer, commit_transaction, NULL, 0);
+    REJECTS(producer, abort_transaction, NULL, 0);
     REJECTS(producer, close, NULL, 0);
     if (BUILT(producer, release))
         octopus->producer->release(NULL);

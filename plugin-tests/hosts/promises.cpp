@@ -332,6 +332,39 @@ void targets_are_read_and_positions_sought_and_committed()
     EXPECT(THROWN_BY(Error, reader(topic, "group", how)).status() == OCTOPUS_INVALID_ARGUMENT);
 }
 
+void transaction_stores_events_and_positions_together()
+{
+    const octopus::Topic input = new_topic("transaction-input", 1);
+    const octopus::Topic output = new_topic("transaction-output", 1);
+    fill(input, 4);
+    octopus::ConsumerOptions reading;
+    reading.options = R"({"commits": "transaction"})";
+    const octopus::Consumer consumer = reader(input, "forwarding", reading);
+    octopus::ProducerOptions writing;
+    const std::string id = R"({"transactional_id": ")" + prefix + R"(forwarding"})";
+    writing.options = id;
+    const octopus::Producer producer = output.producer(writing);
+    EXPECT(THROWN_BY(Error, producer.push({"0"})).status() == OCTOPUS_INVALID_ARGUMENT);
+    for (const bool is_committed : {false, true}) {
+        producer.begin_transaction({&consumer});
+        for (unsigned number = 0; number < 3; number++) {
+            const std::optional<octopus::Event> event = consumer.next(timeout);
+            EXPECT(event && number_of(*event) == number);
+            producer.push({*event->metadata()});
+            event->acknowledge();
+        }
+        EXPECT(is_committed ? producer.commit_transaction(timeout)
+                            : producer.abort_transaction(timeout));
+    }
+    EXPECT(consumer.committed(0) == 3 && number_of(*consumer.next(timeout)) == 3);
+    const octopus::Consumer results = reader(output);
+    EXPECT((read_numbers(results, 3) == std::vector<unsigned>{0, 1, 2}) && !results.next(a_moment));
+    const octopus::Producer newer = output.producer(writing);
+    producer.begin_transaction();
+    producer.push({"4"});
+    EXPECT(THROWN_BY(Error, (void)producer.commit_transaction()).status() == OCTOPUS_FENCED);
+}
+
 constexpr test_cases::TestCase all[] = {
     TEST_CASE(handles_are_move_only_and_released_in_any_order),
     TEST_CASE(driver_creates_finds_lists_and_deletes_topics),
@@ -343,6 +376,7 @@ constexpr test_cases::TestCase all[] = {
     TEST_CASE(strict_order_holds_on_pool_with_host_preparations),
     TEST_CASE(process_stops_or_rethrows_from_any_thread),
     TEST_CASE(targets_are_read_and_positions_sought_and_committed),
+    TEST_CASE(transaction_stores_events_and_positions_together),
 };
 
 } // namespace

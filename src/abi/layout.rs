@@ -47,7 +47,18 @@ slots!(octopus_driver_api {
     stats_json,
 });
 slots!(octopus_topic_api { name, partition_count, components, make_producer, make_consumer, release });
-slots!(octopus_producer_api { push, push_many, flush, max_event_size, close, release, record_format });
+slots!(octopus_producer_api {
+    push,
+    push_many,
+    flush,
+    max_event_size,
+    close,
+    release,
+    record_format,
+    begin_transaction,
+    commit_transaction,
+    abort_transaction
+});
 slots!(octopus_consumer_api {
     pull,
     pull_many,

@@ -1,26 +1,15 @@
 //! ABI slots of producers. Each slot validates its arguments, makes one call into
 //! `crate::client::producer` and converts the result.
 
-// The contract of each slot is in docs/reference/abi.md and in the comments of its table.
-#![allow(clippy::missing_safety_doc, clippy::multiple_unsafe_ops_per_block)]
+mod slots;
 
-use std::sync::Arc;
-use std::time::Instant;
-
-use super::args::{Growing, check_optional_output, check_output};
+use super::consumer::octopus_consumer;
 use super::error_handle::octopus_error;
-use super::event::{OCTOPUS_RECORD_BYTES, OCTOPUS_RECORD_DIASPORA, OCTOPUS_RECORD_JSON};
-use super::forked_child::forward;
 use super::future::octopus_future;
-use super::guard::{call, refuse};
-use super::handle::{self, handle};
-use super::preparation::HostPreparation;
+use super::handle::handle;
 use super::push_args::octopus_push_args;
 use super::status::octopus_status;
 use crate::client::producer::Producer;
-use crate::config::ValueFormat;
-use crate::support::deadline::Deadline;
-use crate::support::error::Result;
 
 /// A producer: pushes events into one topic.
 ///
@@ -64,6 +53,9 @@ pub struct octopus_producer_api {
     /// - `OCTOPUS_CALLBACK_FAILED` if a component or the thread pool of the host failed
     /// - `OCTOPUS_KAFKA` if the client has failed for good, or brokers have rejected its
     ///   credentials for 5 s
+    /// - `OCTOPUS_INVALID_ARGUMENT` also outside of a transaction if the producer has transactions
+    /// - `OCTOPUS_MUST_ABORT` if the transaction has failed
+    /// - `OCTOPUS_FENCED`
     ///
     /// @note Blocks only while the in-flight limit is reached, at most the driver's `timeout_ms`
     /// (milliseconds), or the `timeout_ms` of `event`. On a plugin thread, and in a task of the
@@ -136,7 +128,8 @@ pub struct octopus_producer_api {
     >,
     /// Closes the producer: rejects further pushes and waits until no event is in flight.
     ///
-    /// Closing twice is `OCTOPUS_CLOSED`. The handle must still be released.
+    /// Closing twice is `OCTOPUS_CLOSED`. The handle must still be released. An open transaction is
+    /// aborted.
     ///
     /// @param producer The producer.
     /// @param timeout_ms The longest time to wait, in milliseconds; negative: no limit; 0: do not
@@ -147,6 +140,7 @@ pub struct octopus_producer_api {
     /// - The status of a flush if events failed
     /// - `OCTOPUS_TIMED_OUT` if events are still in flight: the plugin continues to deliver them
     /// - `OCTOPUS_UNREACHABLE` if no broker could be reached yet
+    /// - `OCTOPUS_MUST_ABORT` if a transaction was open, which has been aborted
     /// - `OCTOPUS_WOULD_DEADLOCK` on a plugin thread, and in a task of the producer's pool
     ///
     /// @note Blocks until no event is in flight, at most `timeout_ms`.
@@ -182,178 +176,98 @@ pub struct octopus_producer_api {
             error: *mut *mut octopus_error,
         ) -> octopus_status,
     >,
+    /// Begins a transaction of a producer with the option `transactional_id`.
+    ///
+    /// It contains the events that are pushed from now on, and the positions that are acknowledged
+    /// in `consumers` until the commit: all of them are stored, or none. Outside of a transaction
+    /// pushes are rejected. See docs/reference/abi.md, "Transactions".
+    ///
+    /// @param producer The producer.
+    /// @param consumers The consumers whose positions the transaction commits; an array of `count`
+    /// elements, or NULL. They have the option `"commits": "transaction"`, and are part of no other
+    /// transaction. They may be released at any time.
+    /// @param count The number of elements of `consumers`.
+    /// @param error Receives NULL, or the error object if the status is negative; may be NULL.
+    /// @return `OCTOPUS_OK`, or:
+    /// - `OCTOPUS_INVALID_ARGUMENT` if a transaction is open already, or a consumer does not fit
+    /// - `OCTOPUS_FENCED`
+    /// - `OCTOPUS_KAFKA` if the client has failed for good
+    ///
+    /// @note Does not block.
+    pub begin_transaction: Option<
+        unsafe extern "C" fn(
+            producer: *const octopus_producer,
+            consumers: *const *const octopus_consumer,
+            count: u64,
+            error: *mut *mut octopus_error,
+        ) -> octopus_status,
+    >,
+    /// Commits the open transaction: waits until its events are delivered, then stores them and the
+    /// acknowledged positions together.
+    ///
+    /// Events that are acknowledged during the call belong to the next transaction.
+    ///
+    /// @param producer The producer.
+    /// @param timeout_ms The longest time to wait, in milliseconds; negative: the driver's
+    /// `timeout_ms`, which is also the maximum; 0: do not wait.
+    /// @param error Receives NULL, or the error object if the status is negative; may be NULL.
+    /// @return One of:
+    /// - `OCTOPUS_OK`
+    /// - `OCTOPUS_TIMED_OUT` if the commit is not done yet: repeat the call, which continues
+    /// - `OCTOPUS_UNREACHABLE`: as `OCTOPUS_TIMED_OUT`
+    /// - `OCTOPUS_MUST_ABORT` if an event was not delivered, or the partition of an acknowledged
+    ///   event was revoked
+    /// - `OCTOPUS_FENCED` also if the transaction was open for longer than
+    ///   `kafka.transaction.timeout.ms`: the coordinator has aborted it
+    /// - `OCTOPUS_KAFKA` if the client has failed for good
+    /// - `OCTOPUS_WOULD_DEADLOCK` on a plugin thread, and in a task of the producer's pool
+    ///
+    /// @note Blocks until the coordinator has confirmed the commit, at most `timeout_ms`.
+    pub commit_transaction: Option<
+        unsafe extern "C" fn(
+            producer: *const octopus_producer,
+            timeout_ms: i64,
+            error: *mut *mut octopus_error,
+        ) -> octopus_status,
+    >,
+    /// Aborts the open transaction: none of its events is stored.
+    ///
+    /// Its consumers continue at the positions of the last committed transaction. Events that they
+    /// have returned since are read again; those that the host still has are stale. The futures of
+    /// events that were not delivered yet fail.
+    ///
+    /// @param producer The producer.
+    /// @param timeout_ms As in `commit_transaction`.
+    /// @param error Receives NULL, or the error object if the status is negative; may be NULL.
+    /// @return One of:
+    /// - `OCTOPUS_OK`
+    /// - `OCTOPUS_TIMED_OUT` or `OCTOPUS_UNREACHABLE`: repeat the call, which continues
+    /// - `OCTOPUS_INVALID_ARGUMENT` also if a commit may have succeeded already: repeat the commit
+    /// - `OCTOPUS_FENCED` if there is a newer producer: it has aborted the transaction, and the
+    ///   consumers continue as after `OCTOPUS_OK`
+    /// - `OCTOPUS_KAFKA` if the client has failed for good
+    /// - `OCTOPUS_WOULD_DEADLOCK` on a plugin thread, and in a task of the producer's pool
+    ///
+    /// @note Blocks until the coordinator has confirmed the abort, at most `timeout_ms`.
+    pub abort_transaction: Option<
+        unsafe extern "C" fn(
+            producer: *const octopus_producer,
+            timeout_ms: i64,
+            error: *mut *mut octopus_error,
+        ) -> octopus_status,
+    >,
 }
 
 pub static PRODUCER: octopus_producer_api = octopus_producer_api {
     size: size_of::<octopus_producer_api>() as u64,
-    push: Some(push),
-    push_many: Some(push_many),
-    flush: Some(flush),
-    max_event_size: Some(max_event_size),
-    close: Some(close),
-    release: Some(release),
-    record_format: Some(record_format),
+    push: Some(slots::push),
+    push_many: Some(slots::push_many),
+    flush: Some(slots::flush),
+    max_event_size: Some(slots::max_event_size),
+    close: Some(slots::close),
+    release: Some(slots::release),
+    record_format: Some(slots::record_format),
+    begin_transaction: Some(slots::begin_transaction),
+    commit_transaction: Some(slots::commit_transaction),
+    abort_transaction: Some(slots::abort_transaction),
 };
-
-unsafe extern "C" fn push(
-    producer: *const octopus_producer,
-    event: *const octopus_push_args,
-    future: *mut *mut octopus_future,
-    error: *mut *mut octopus_error,
-) -> octopus_status {
-    forward!(refuse(error); producer.push(producer, event, future, error));
-    // SAFETY: the handle is NULL or live, and all pointers are NULL or valid during this call
-    // (contract of the slot). The plugin owns the preparation before anything can fail.
-    unsafe {
-        let event = octopus_push_args::read(event, "event");
-        let preparation = event.as_ref().map_or(Ok(None), |event| HostPreparation::take(event.preparation));
-        call(producer, error, |producer: &Arc<Producer>| {
-            let event = event.as_ref().map_err(Clone::clone)?;
-            check_optional_output(future, "future")?;
-            let deadline = event.deadline(Instant::now);
-            if let Some(delivery) = event.push_to(producer, preparation?, !future.is_null(), deadline)? {
-                handle::write(delivery, future);
-            }
-            Ok(())
-        })
-    }
-}
-
-unsafe extern "C" fn push_many(
-    producer: *const octopus_producer,
-    events: *const octopus_push_args,
-    count: u64,
-    futures: *mut *mut octopus_future,
-    pushed: *mut u64,
-    error: *mut *mut octopus_error,
-) -> octopus_status {
-    forward!(refuse(error); producer.push_many(producer, events, count, futures, pushed, error));
-    // SAFETY: the handle is NULL or live, and all pointers are NULL or valid during this call, the
-    // arrays for `count` elements (contract of the slot).
-    unsafe {
-        let mut remaining = RemainingEvents { events, next: 0, count };
-        call(producer, error, move |producer: &Arc<Producer>| {
-            check_output(pushed, "pushed")?;
-            check_optional_output(futures, "futures")?;
-            pushed.write(0);
-            let mut began = None;
-            for index in 0..count {
-                let (event, preparation) = remaining.take_next()?;
-                let deadline = event.deadline(|| *began.get_or_insert_with(Instant::now));
-                if let Some(delivery) = event.push_to(producer, preparation, !futures.is_null(), deadline)? {
-                    handle::write(delivery, futures.add(index as usize));
-                }
-                pushed.write(index + 1);
-            }
-            Ok(())
-        })
-    }
-}
-
-unsafe extern "C" fn flush(
-    producer: *const octopus_producer,
-    future: *mut *mut octopus_future,
-    error: *mut *mut octopus_error,
-) -> octopus_status {
-    forward!(refuse(error); producer.flush(producer, future, error));
-    // SAFETY: the handle is NULL or live, and all pointers are NULL or valid during this call
-    // (contract of the slot).
-    unsafe {
-        call(producer, error, |producer: &Arc<Producer>| {
-            check_optional_output(future, "future")?;
-            let flush = producer.flush()?;
-            if !future.is_null() {
-                handle::write(flush, future);
-            }
-            Ok(())
-        })
-    }
-}
-
-unsafe extern "C" fn max_event_size(
-    producer: *const octopus_producer,
-    bytes: *mut u64,
-    error: *mut *mut octopus_error,
-) -> octopus_status {
-    forward!(refuse(error); producer.max_event_size(producer, bytes, error));
-    // SAFETY: the handle is NULL or live, and all pointers are NULL or valid during this call
-    // (contract of the slot).
-    unsafe {
-        call(producer, error, |producer: &Arc<Producer>| {
-            check_output(bytes, "bytes")?;
-            bytes.write(producer.max_event_size()?);
-            Ok(())
-        })
-    }
-}
-
-unsafe extern "C" fn close(
-    producer: *const octopus_producer,
-    timeout_ms: i64,
-    error: *mut *mut octopus_error,
-) -> octopus_status {
-    forward!(refuse(error); producer.close(producer, timeout_ms, error));
-    // SAFETY: the handle is NULL or live, and all pointers are NULL or valid during this call
-    // (contract of the slot).
-    unsafe { call(producer, error, |producer: &Arc<Producer>| producer.close(Deadline::from_millis(timeout_ms))) }
-}
-
-unsafe extern "C" fn release(producer: *mut octopus_producer) {
-    forward!((); producer.release(producer));
-    // SAFETY: NULL, or a live handle that the host does not use afterwards (contract of the slot).
-    unsafe { handle::release::<Arc<Producer>>(producer) };
-}
-
-unsafe extern "C" fn record_format(
-    producer: *const octopus_producer,
-    format: *mut u32,
-    error: *mut *mut octopus_error,
-) -> octopus_status {
-    forward!(refuse(error); producer.record_format(producer, format, error));
-    // SAFETY: the handle is NULL or live, and all pointers are NULL or valid during this call
-    // (contract of the slot).
-    unsafe {
-        call(producer, error, |producer: &Arc<Producer>| {
-            check_output(format, "format")?;
-            format.write(match producer.format() {
-                None => OCTOPUS_RECORD_DIASPORA,
-                Some(ValueFormat::Json) => OCTOPUS_RECORD_JSON,
-                Some(ValueFormat::Bytes) => OCTOPUS_RECORD_BYTES,
-            });
-            Ok(())
-        })
-    }
-}
-
-/// The events of an array that were not pushed yet. The plugin owns their preparations too, so
-/// dropping this destroys them.
-struct RemainingEvents {
-    events: *const octopus_push_args,
-    next: u64,
-    count: u64,
-}
-
-impl RemainingEvents {
-    /// # Safety
-    /// The array is NULL, or has `count` elements of one size, which live during this call.
-    unsafe fn take_next(&mut self) -> Result<(octopus_push_args, Option<Box<HostPreparation>>)> {
-        // SAFETY: the array is NULL or has more than `next` elements (fn contract).
-        let event = unsafe { octopus_push_args::element(self.events, self.next, "events") }?;
-        self.next += 1;
-        // SAFETY: the preparation of an element is NULL or readable (contract of the slot).
-        Ok((event, unsafe { HostPreparation::take(event.preparation) }?))
-    }
-}
-
-impl Drop for RemainingEvents {
-    fn drop(&mut self) {
-        while self.next < self.count {
-            let before = self.next;
-            // SAFETY: `push_many` created `self` and drops it, during the call for which the array
-            // is valid.
-            if unsafe { self.take_next() }.is_err() && self.next == before {
-                return; // the array can't be read
-            }
-        }
-    }
-}

@@ -104,6 +104,15 @@ pub const OCTOPUS_RESOURCE_LIMIT: octopus_status = -18;
 /// `octopus_error_api::skipped` has the offsets that are skipped, as soon as the end of the damage
 /// is known. See the consumer option `on_damaged` in docs/reference/configuration.md.
 pub const OCTOPUS_DAMAGED_DATA: octopus_status = -19;
+/// The transaction failed: abort it, then repeat its work.
+///
+/// For example because an event was not delivered, or the partition of an acknowledged event was
+/// revoked. Pushes return it, too, until the transaction is aborted.
+pub const OCTOPUS_MUST_ABORT: octopus_status = -20;
+/// A newer producer has the same transactional id, or a transaction was open for too long.
+///
+/// This producer can only be released, and its transaction is aborted already.
+pub const OCTOPUS_FENCED: octopus_status = -21;
 
 /// The status that reports an error of this kind.
 pub fn status_of(kind: Kind) -> octopus_status {
@@ -129,6 +138,8 @@ pub fn status_of(kind: Kind) -> octopus_status {
         Kind::HostCallback => OCTOPUS_CALLBACK_FAILED,
         Kind::Forked => OCTOPUS_FORKED,
         Kind::ResourceLimit => OCTOPUS_RESOURCE_LIMIT,
+        Kind::MustAbort => OCTOPUS_MUST_ABORT,
+        Kind::Fenced => OCTOPUS_FENCED,
         Kind::Panicked => OCTOPUS_PANICKED,
     }
 }

@@ -2,11 +2,14 @@
 
 use serde_json::Value;
 
+use super::value::as_text;
 use super::{Properties, RecordFormats, ValueFormat, parse};
 use crate::support::error::{Error, Result, shortened};
 use crate::support::stack;
 
 pub const RECORDS: &str = "records";
+const TRANSACTIONAL_ID: &str = "transactional_id";
+const COMMITS: &str = "commits";
 
 /// The settings of a producer or consumer: limits of batches, and its own Kafka properties.
 #[derive(Debug, Clone, Default)]
@@ -23,6 +26,10 @@ pub struct ClientSettings {
     pub is_dedicated: bool,
     /// Of a producer: whether an event's key selects its partition.
     pub key_selects: bool,
+    /// Of a producer: its id, if it pushes in transactions.
+    pub transactional_id: Option<String>,
+    /// Of a consumer: whether its positions are committed in transactions of a producer.
+    pub commits_in_transactions: bool,
     /// Of a consumer: the partitions to read; empty: those that the group assigns.
     pub targets: Vec<u32>,
     /// Of a consumer: whether it stops at records that can't be decoded, instead of skipping them.
@@ -65,6 +72,8 @@ impl ClientSettings {
         let is_dedicated = is_second_of(&options, "client", ["shared", "dedicated"])?;
         let stops_at_damage = is_second_of(&options, "on_damaged", ["skip", "stop"])?;
         let key_selects = is_second_of(&options, "partitioner", ["selector", "key"])?;
+        let commits_in_transactions = is_second_of(&options, COMMITS, ["acknowledged", "transaction"])?;
+        let transactional_id = options.get(TRANSACTIONAL_ID).map(read_transactional_id).transpose()?;
         let records = record_formats(options.get(RECORDS), formats)?;
         let keys = options.as_object().map(|options| options.keys().cloned().collect()).unwrap_or_default();
         let name = name.to_owned();
@@ -76,6 +85,8 @@ impl ClientSettings {
             kafka,
             is_dedicated,
             key_selects,
+            transactional_id,
+            commits_in_transactions,
             stops_at_damage,
             records,
             ..ClientSettings::default()
@@ -95,12 +106,12 @@ impl ClientSettings {
 
     /// Keys that are no options of a producer; a warning is logged for them.
     pub fn unknown_to_producers(&self) -> impl Iterator<Item = &str> {
-        self.keys_except(&["kafka", "client", "partitioner", RECORDS])
+        self.keys_except(&["kafka", "client", "partitioner", TRANSACTIONAL_ID, RECORDS])
     }
 
     /// Keys that are no options of a consumer; a warning is logged for them.
     pub fn unknown_to_consumers(&self) -> impl Iterator<Item = &str> {
-        self.keys_except(&["kafka", "on_damaged", RECORDS])
+        self.keys_except(&["kafka", "on_damaged", COMMITS, RECORDS])
     }
 
     fn keys_except(&self, known: &'static [&'static str]) -> impl Iterator<Item = &str> {
@@ -118,6 +129,13 @@ pub fn record_formats(value: Option<&Value>, formats: &[RecordFormats]) -> Resul
     let [others @ .., last] = names.as_slice() else { return Ok(None) };
     let (others, given) = (others.join(", "), shortened(value));
     Err(Error::configuration(RECORDS, format_args!("expected {others} or {last}, got {given}")))
+}
+
+fn read_transactional_id(value: &Value) -> Result<String> {
+    match as_text(TRANSACTIONAL_ID, value)? {
+        "" => Err(Error::configuration(TRANSACTIONAL_ID, "is empty; expected an id that no other producer uses")),
+        id => Ok(id.to_owned()),
+    }
 }
 
 /// Whether an option has the second of two values. The first is the default.

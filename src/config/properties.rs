@@ -53,6 +53,10 @@ impl Properties {
         as_object(key, value)?;
         let mut properties = Properties::default();
         properties.flatten("", value, key)?;
+        if properties.get("transactional.id").is_some() {
+            let reason = "is not a property here; use the producer's option \"transactional_id\"";
+            return Err(Error::configuration(format_args!("{key}.transactional.id"), reason));
+        }
         Ok(properties)
     }
 

@@ -48,7 +48,7 @@ pub use stats::{Clients, Stats};
 
 use crate::auth::token_source;
 use crate::config::{DriverSettings, MskSettings, Properties};
-use crate::support::error::Result;
+use crate::support::error::{Error, Kind, Result};
 use crate::support::log_throttle::Throttled;
 use crate::support::services::Services;
 use crate::support::token::TokenSource;
@@ -166,6 +166,14 @@ impl Connection {
         };
         self.admin.get_or_try_init(start).cloned()
     }
+}
+
+/// The error of an option for transactions.
+fn transactions_unsupported(option: &str) -> Error {
+    Error::new(
+        Kind::Unsupported,
+        format!("configuration: {option}: the embedded Kafka has no transactions; use a server, or remove the option"),
+    )
 }
 
 /// What `rd_kafka_version_str()` returns: `2.12.1`, or with patches `2.12.1+octopus.38`, where 38

@@ -247,3 +247,105 @@ fn gap_after_a_committed_position_is_committed() {
     positions.lock().pass_to(1, 7);
     assert_eq!(positions.to_commit(), [(0, 7)], "without a committed offset and events, nothing is committed");
 }
+
+fn in_transactions(generation: i32, committed: Option<u64>) -> (Positions, Assignment) {
+    let positions = Positions::in_transactions();
+    positions.assign(0, generation, committed, None);
+    let DeliveryOrder::InOrder(assignment) = positions.lock().deliver(0, 10) else { panic!("not in order") };
+    (positions, assignment)
+}
+
+fn roll_back(positions: &Positions) -> Vec<(u32, u64)> {
+    let mut guard = positions.lock();
+    let rolled_back = guard.to_roll_back();
+    rolled_back.iter().for_each(|(partition, resume)| guard.roll_back(*partition, *resume));
+    guard.end_abort();
+    rolled_back
+}
+
+#[test]
+fn only_transactions_commit_their_positions() {
+    let (positions, assignment) = in_transactions(1, None);
+    positions.acknowledge(0, assignment, 10).unwrap();
+    assert_eq!(positions.to_commit(), []);
+    assert_eq!(positions.begin_commit().unwrap(), [(0, 11)]);
+    // Of the next transaction.
+    positions.acknowledge(0, assignment, 11).unwrap();
+    positions.end_commit();
+    assert_eq!(positions.begin_commit().unwrap(), [(0, 12)]);
+    positions.end_commit();
+    assert_eq!(positions.begin_commit().unwrap(), []);
+    assert_eq!(positions.revoke(&[0]), []);
+}
+
+#[test]
+fn abort_returns_to_the_last_commit_or_to_the_first_event() {
+    let (positions, first) = in_transactions(1, None);
+    positions.acknowledge(0, first, 10).unwrap();
+    assert_eq!(roll_back(&positions), [(0, 10)]);
+    assert_eq!(positions.next(0), Some(10));
+    assert_eq!(positions.begin_commit().unwrap(), [], "nothing of the aborted transaction is committed");
+    assert_eq!(roll_back(&positions), [], "nothing was read since");
+
+    let DeliveryOrder::InOrder(second) = positions.lock().deliver(0, 10) else { panic!("not in order") };
+    positions.acknowledge(0, second, 10).unwrap();
+    positions.begin_commit().unwrap();
+    positions.end_commit();
+    positions.lock().deliver(0, 11);
+    assert_eq!(roll_back(&positions), [(0, 11)]);
+    assert_eq!(positions.next(0), Some(11));
+}
+
+#[test]
+fn abort_returns_to_where_the_host_has_sought() {
+    let (positions, _) = in_transactions(1, Some(10));
+    positions.seek(0, 4);
+    positions.lock().deliver(0, 4);
+    assert_eq!(roll_back(&positions), [(0, 4)]);
+}
+
+#[test]
+fn acknowledged_event_of_a_revoked_partition_prevents_the_commit() {
+    let revocations: [fn(&Positions); 3] = [
+        |positions| {
+            positions.revoke(&[0]);
+        },
+        |positions| {
+            positions.revoke_all();
+        },
+        |positions| {
+            positions.lock().start_over(0, 0, None);
+        },
+    ];
+    for revoke in revocations {
+        let (positions, assignment) = in_transactions(1, Some(10));
+        positions.acknowledge(0, assignment, 10).unwrap();
+        revoke(&positions);
+        positions.assign(0, 2, Some(10), None);
+        assert_eq!(positions.begin_commit().unwrap_err().kind(), Kind::Stale);
+        roll_back(&positions);
+        assert_eq!(positions.begin_commit().unwrap(), []);
+    }
+}
+
+#[test]
+fn revoked_partition_without_acknowledged_events_does_not_prevent_the_commit() {
+    let (positions, assignment) = in_transactions(1, Some(10));
+    positions.acknowledge(0, assignment, 10).unwrap();
+    assert_eq!(positions.begin_commit().unwrap(), [(0, 11)]);
+    // The coordinator decides about what it was sent.
+    positions.revoke(&[0]);
+    positions.end_commit();
+    positions.assign(0, 3, Some(11), None);
+    assert_eq!(positions.begin_commit().unwrap(), []);
+}
+
+#[test]
+fn stale_acknowledgement_prevents_the_commit() {
+    let (positions, stale) = in_transactions(1, Some(10));
+    roll_back(&positions);
+    assert_eq!(positions.acknowledge(0, stale, 10).unwrap_err().kind(), Kind::Stale);
+    assert_eq!(positions.begin_commit().unwrap_err().kind(), Kind::Stale);
+    roll_back(&positions);
+    assert_eq!(positions.begin_commit().unwrap(), []);
+}

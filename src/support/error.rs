@@ -35,6 +35,10 @@ pub enum Kind {
     Forked,
     /// The system refuses a thread, a descriptor or memory.
     ResourceLimit,
+    /// The transaction failed and can only be aborted.
+    MustAbort,
+    /// A newer producer has the same transactional id.
+    Fenced,
     Panicked,
 }
 
@@ -116,6 +120,18 @@ impl Error {
                 "configuration: {key}: this build does not have {what}; build Octopus with the feature {feature:?}"
             ),
         )
+    }
+
+    /// The error of a transaction that this error has made impossible. That of a fenced producer
+    /// says more.
+    pub fn requiring_abort(self) -> Self {
+        const REASON: &str = "the transaction can only be aborted";
+        if matches!(self.kind(), Kind::MustAbort | Kind::Fenced) {
+            return self;
+        }
+        let mut error = self.context(REASON);
+        (error.0.kind, error.0.retriable) = (Kind::MustAbort, false);
+        error
     }
 
     /// Prepends what was attempted.

@@ -1661,6 +1661,9 @@ pub struct octopus_producer_api {
     /// - `OCTOPUS_CALLBACK_FAILED` if a component or the thread pool of the host failed
     /// - `OCTOPUS_KAFKA` if the client has failed for good, or brokers have rejected its
     ///   credentials for 5 s
+    /// - `OCTOPUS_INVALID_ARGUMENT` also outside of a transaction if the producer has transactions
+    /// - `OCTOPUS_MUST_ABORT` if the transaction has failed
+    /// - `OCTOPUS_FENCED`
     ///
     /// @note Blocks only while the in-flight limit is reached, at most the driver's `timeout_ms`
     /// (milliseconds), or the `timeout_ms` of `event`. On a plugin thread, and in a task of the
@@ -1733,7 +1736,8 @@ pub struct octopus_producer_api {
     >,
     /// Closes the producer: rejects further pushes and waits until no event is in flight.
     ///
-    /// Closing twice is `OCTOPUS_CLOSED`. The handle must still be released.
+    /// Closing twice is `OCTOPUS_CLOSED`. The handle must still be released. An open transaction is
+    /// aborted.
     ///
     /// @param producer The producer.
     /// @param timeout_ms The longest time to wait, in milliseconds; negative: no limit; 0: do not
@@ -1744,6 +1748,7 @@ pub struct octopus_producer_api {
     /// - The status of a flush if events failed
     /// - `OCTOPUS_TIMED_OUT` if events are still in flight: the plugin continues to deliver them
     /// - `OCTOPUS_UNREACHABLE` if no broker could be reached yet
+    /// - `OCTOPUS_MUST_ABORT` if a transaction was open, which has been aborted
     /// - `OCTOPUS_WOULD_DEADLOCK` on a plugin thread, and in a task of the producer's pool
     ///
     /// @note Blocks until no event is in flight, at most `timeout_ms`.
@@ -1779,10 +1784,90 @@ pub struct octopus_producer_api {
             error: *mut *mut octopus_error,
         ) -> octopus_status,
     >,
+    /// Begins a transaction of a producer with the option `transactional_id`.
+    ///
+    /// It contains the events that are pushed from now on, and the positions that are acknowledged
+    /// in `consumers` until the commit: all of them are stored, or none. Outside of a transaction
+    /// pushes are rejected. See docs/reference/abi.md, "Transactions".
+    ///
+    /// @param producer The producer.
+    /// @param consumers The consumers whose positions the transaction commits; an array of `count`
+    /// elements, or NULL. They have the option `"commits": "transaction"`, and are part of no other
+    /// transaction. They may be released at any time.
+    /// @param count The number of elements of `consumers`.
+    /// @param error Receives NULL, or the error object if the status is negative; may be NULL.
+    /// @return `OCTOPUS_OK`, or:
+    /// - `OCTOPUS_INVALID_ARGUMENT` if a transaction is open already, or a consumer does not fit
+    /// - `OCTOPUS_FENCED`
+    /// - `OCTOPUS_KAFKA` if the client has failed for good
+    ///
+    /// @note Does not block.
+    pub begin_transaction: ::core::option::Option<
+        unsafe extern "C" fn(
+            producer: *const octopus_producer,
+            consumers: *const *const octopus_consumer,
+            count: u64,
+            error: *mut *mut octopus_error,
+        ) -> octopus_status,
+    >,
+    /// Commits the open transaction: waits until its events are delivered, then stores them and the
+    /// acknowledged positions together.
+    ///
+    /// Events that are acknowledged during the call belong to the next transaction.
+    ///
+    /// @param producer The producer.
+    /// @param timeout_ms The longest time to wait, in milliseconds; negative: the driver's
+    /// `timeout_ms`, which is also the maximum; 0: do not wait.
+    /// @param error Receives NULL, or the error object if the status is negative; may be NULL.
+    /// @return One of:
+    /// - `OCTOPUS_OK`
+    /// - `OCTOPUS_TIMED_OUT` if the commit is not done yet: repeat the call, which continues
+    /// - `OCTOPUS_UNREACHABLE`: as `OCTOPUS_TIMED_OUT`
+    /// - `OCTOPUS_MUST_ABORT` if an event was not delivered, or the partition of an acknowledged
+    ///   event was revoked
+    /// - `OCTOPUS_FENCED` also if the transaction was open for longer than
+    ///   `kafka.transaction.timeout.ms`: the coordinator has aborted it
+    /// - `OCTOPUS_KAFKA` if the client has failed for good
+    /// - `OCTOPUS_WOULD_DEADLOCK` on a plugin thread, and in a task of the producer's pool
+    ///
+    /// @note Blocks until the coordinator has confirmed the commit, at most `timeout_ms`.
+    pub commit_transaction: ::core::option::Option<
+        unsafe extern "C" fn(
+            producer: *const octopus_producer,
+            timeout_ms: i64,
+            error: *mut *mut octopus_error,
+        ) -> octopus_status,
+    >,
+    /// Aborts the open transaction: none of its events is stored.
+    ///
+    /// Its consumers continue at the positions of the last committed transaction. Events that they
+    /// have returned since are read again; those that the host still has are stale. The futures of
+    /// events that were not delivered yet fail.
+    ///
+    /// @param producer The producer.
+    /// @param timeout_ms As in `commit_transaction`.
+    /// @param error Receives NULL, or the error object if the status is negative; may be NULL.
+    /// @return One of:
+    /// - `OCTOPUS_OK`
+    /// - `OCTOPUS_TIMED_OUT` or `OCTOPUS_UNREACHABLE`: repeat the call, which continues
+    /// - `OCTOPUS_INVALID_ARGUMENT` also if a commit may have succeeded already: repeat the commit
+    /// - `OCTOPUS_FENCED` if there is a newer producer: it has aborted the transaction, and the
+    ///   consumers continue as after `OCTOPUS_OK`
+    /// - `OCTOPUS_KAFKA` if the client has failed for good
+    /// - `OCTOPUS_WOULD_DEADLOCK` on a plugin thread, and in a task of the producer's pool
+    ///
+    /// @note Blocks until the coordinator has confirmed the abort, at most `timeout_ms`.
+    pub abort_transaction: ::core::option::Option<
+        unsafe extern "C" fn(
+            producer: *const octopus_producer,
+            timeout_ms: i64,
+            error: *mut *mut octopus_error,
+        ) -> octopus_status,
+    >,
 }
 #[allow(clippy::unnecessary_operation, clippy::identity_op)]
 const _: () = {
-    ["Size of octopus_producer_api"][::core::mem::size_of::<octopus_producer_api>() - 64usize];
+    ["Size of octopus_producer_api"][::core::mem::size_of::<octopus_producer_api>() - 88usize];
     ["Alignment of octopus_producer_api"][::core::mem::align_of::<octopus_producer_api>() - 8usize];
     ["Offset of field: octopus_producer_api::size"][::core::mem::offset_of!(octopus_producer_api, size) - 0usize];
     ["Offset of field: octopus_producer_api::push"][::core::mem::offset_of!(octopus_producer_api, push) - 8usize];
@@ -1796,6 +1881,12 @@ const _: () = {
         [::core::mem::offset_of!(octopus_producer_api, release) - 48usize];
     ["Offset of field: octopus_producer_api::record_format"]
         [::core::mem::offset_of!(octopus_producer_api, record_format) - 56usize];
+    ["Offset of field: octopus_producer_api::begin_transaction"]
+        [::core::mem::offset_of!(octopus_producer_api, begin_transaction) - 64usize];
+    ["Offset of field: octopus_producer_api::commit_transaction"]
+        [::core::mem::offset_of!(octopus_producer_api, commit_transaction) - 72usize];
+    ["Offset of field: octopus_producer_api::abort_transaction"]
+        [::core::mem::offset_of!(octopus_producer_api, abort_transaction) - 80usize];
 };
 /// A function that `octopus_consumer_api::process` calls for each event.
 ///
@@ -2844,5 +2935,14 @@ pub const OCTOPUS_RESOURCE_LIMIT: i32 = -18;
 /// `octopus_error_api::skipped` has the offsets that are skipped, as soon as the end of the damage
 /// is known. See the consumer option `on_damaged` in docs/reference/configuration.md.
 pub const OCTOPUS_DAMAGED_DATA: i32 = -19;
+/// The transaction failed: abort it, then repeat its work.
+///
+/// For example because an event was not delivered, or the partition of an acknowledged event was
+/// revoked. Pushes return it, too, until the transaction is aborted.
+pub const OCTOPUS_MUST_ABORT: i32 = -20;
+/// A newer producer has the same transactional id, or a transaction was open for too long.
+///
+/// This producer can only be released, and its transaction is aborted already.
+pub const OCTOPUS_FENCED: i32 = -21;
 /// The type of `octopus_register`, the only symbol of the library.
 pub type octopus_register_fn = ::core::option::Option<unsafe extern "C" fn(arg1: u32) -> *const octopus_api>;

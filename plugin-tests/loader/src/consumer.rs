@@ -49,6 +49,10 @@ impl Consumer {
         &self.name
     }
 
+    pub(crate) fn raw(&self) -> *const octopus_consumer {
+        self.handle.as_ptr()
+    }
+
     /// Begins to pull the next event, and returns at once. The pull takes an event only when it
     /// returns it, so dropping it before loses nothing. [`Status::Closed`].
     pub fn pull(&self) -> Result<Pull> {

@@ -123,6 +123,8 @@ statuses! {
     Panicked = OCTOPUS_PANICKED: "a bug of the library; the object can only be dropped";
     ResourceLimit = OCTOPUS_RESOURCE_LIMIT: "a limit prevents the creation of a thread, a descriptor or memory";
     DamagedData = OCTOPUS_DAMAGED_DATA: "records of the topic can't be decoded";
+    MustAbort = OCTOPUS_MUST_ABORT: "the transaction failed and can only be aborted";
+    Fenced = OCTOPUS_FENCED: "a newer producer has the same transactional id, or a transaction was open for too long";
 }
 
 impl Error {

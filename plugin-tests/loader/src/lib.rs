@@ -84,6 +84,7 @@ mod services;
 mod stats;
 mod thread_pool;
 mod topic;
+mod transaction;
 
 pub use component::{Selector, Serializer, Validator};
 pub use consumer::{Consumer, ConsumerBuilder};

@@ -38,7 +38,7 @@ use crate::thread_pool::ThreadPool;
 /// ```
 #[derive(Debug)]
 pub struct Producer {
-    handle: Handle<octopus_producer>,
+    pub(crate) handle: Handle<octopus_producer>,
 }
 
 impl Producer {

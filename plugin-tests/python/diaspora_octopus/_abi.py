@@ -59,6 +59,8 @@ OCTOPUS_FORKED = -16
 OCTOPUS_PANICKED = -17
 OCTOPUS_RESOURCE_LIMIT = -18
 OCTOPUS_DAMAGED_DATA = -19
+OCTOPUS_MUST_ABORT = -20
+OCTOPUS_FENCED = -21
 
 
 class octopus_text(Structure):
@@ -352,6 +354,10 @@ class octopus_producer_api(Structure):
         ("close", CFUNCTYPE(c_int32, c_void_p, c_int64, POINTER(c_void_p))),
         ("release", CFUNCTYPE(None, c_void_p)),
         ("record_format", CFUNCTYPE(c_int32, c_void_p, POINTER(c_uint32), POINTER(c_void_p))),
+        ("begin_transaction", CFUNCTYPE(c_int32, c_void_p, POINTER(c_void_p), c_uint64,
+            POINTER(c_void_p))),
+        ("commit_transaction", CFUNCTYPE(c_int32, c_void_p, c_int64, POINTER(c_void_p))),
+        ("abort_transaction", CFUNCTYPE(c_int32, c_void_p, c_int64, POINTER(c_void_p))),
     ]
 
 

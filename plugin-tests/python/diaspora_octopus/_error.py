@@ -48,6 +48,8 @@ class Status(NamedInteger):
     - `PANICKED`: the library panicked, which is a bug of Octopus.
     - `RESOURCE_LIMIT`: a limit prevents a thread, a file descriptor or memory.
     - `DAMAGED_DATA`: records of a partition can't be decoded.
+    - `MUST_ABORT`: the transaction failed and can only be aborted.
+    - `FENCED`: a newer producer has the same transactional id, or a transaction was open for too long.
     """
 
     OK = abi.OCTOPUS_OK
@@ -74,6 +76,8 @@ class Status(NamedInteger):
     PANICKED = abi.OCTOPUS_PANICKED
     RESOURCE_LIMIT = abi.OCTOPUS_RESOURCE_LIMIT
     DAMAGED_DATA = abi.OCTOPUS_DAMAGED_DATA
+    MUST_ABORT = abi.OCTOPUS_MUST_ABORT
+    FENCED = abi.OCTOPUS_FENCED
 
 
 class Persisted(NamedInteger):

@@ -18,6 +18,7 @@ from ._future import Flush, Push
 from ._handles import ClosedAtExit, Handle
 from ._memory import bytes_of
 from ._owner import finished_despite_ctrl_c
+from ._transactions import Transactions
 
 if TYPE_CHECKING:
     from _typeshed import ReadableBuffer
@@ -55,7 +56,7 @@ class NewEvent(NamedTuple):
     timestamp_ms: Optional[int] = None
 
 
-class Producer(ClosedAtExit):
+class Producer(Transactions, ClosedAtExit):
     """Pushes events into one topic. `Topic.producer` creates it. Any thread can use it.
 
     As a context manager it closes itself: it waits until all events are delivered, without a limit.

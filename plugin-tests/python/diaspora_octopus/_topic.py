@@ -59,10 +59,13 @@ class Topic(ReleasedAtExit):
         client: Optional[str] = None,
         records: Optional[str] = None,
         partitioner: Optional[str] = None,
+        transactional_id: Optional[str] = None,
         batch_size: int = 0,
         max_batches: int = 0,
     ) -> Producer:
-        """Creates a producer. Does not wait for Kafka: it connects in the background.
+        """Creates a producer. Does not wait for Kafka: it connects in the background. With a
+        `transactional_id` it waits until the coordinator has ended the transactions of older
+        producers with this id.
 
         - `name` is shown in log messages and statistics.
         - `kafka` has librdkafka's properties, such as `{"linger.ms": 0}`; they override the
@@ -72,6 +75,8 @@ class Topic(ReleasedAtExit):
           `"json"`, whose value is the metadata, or `"bytes"`, whose value is the data.
         - `partitioner` is `"selector"` (the default), or `"key"`: the key of an event then requests
           the partition that Java's client would choose.
+        - `transactional_id` is the id of a producer that pushes in transactions
+          (`Producer.transaction`); no other producer that is in use has it.
         - `batch_size` is a number of events, 0 for no preference or `BATCH_SIZE_ADAPTIVE`;
           `max_batches` is the number of batches in flight, 0 for no preference.
 
@@ -82,9 +87,14 @@ class Topic(ReleasedAtExit):
         optional_mapping("producer", kafka=kafka)
         args = abi.octopus_producer_args(ctypes.sizeof(abi.octopus_producer_args))
         args.name = name_text = text(name)
-        args.options = options_text = json_text(
-            dict(given(kafka=kafka, client=client, records=records, partitioner=partitioner))
+        options = given(
+            kafka=kafka,
+            client=client,
+            records=records,
+            partitioner=partitioner,
+            transactional_id=transactional_id,
         )
+        args.options = options_text = json_text(dict(options))
         args.owner = (name_text, options_text)
         args.batch_size = integer("producer", "batch_size", batch_size)
         args.max_batches = integer("producer", "max_batches", max_batches)
@@ -106,6 +116,7 @@ class Topic(ReleasedAtExit):
         kafka: Optional[Mapping[str, Any]] = None,
         on_damaged: Optional[str] = None,
         records: Optional[str] = None,
+        commits: Optional[str] = None,
         batch_size: int = 0,
         max_batches: int = 0,
     ) -> Consumer:
@@ -121,6 +132,8 @@ class Topic(ReleasedAtExit):
         - `records` is the format of the records: `"diaspora"` (the default); `"json"` or `"bytes"`
           for those of other programs, whose value becomes the metadata or the data; or `"auto"`,
           each by its content.
+        - `commits` is `"acknowledged"` (the default): what is acknowledged is committed every second
+          and by `commit`; or `"transaction"`: only a `Producer.transaction` commits it.
         - `batch_size` and `max_batches` say how many events to prefetch; 0 for no preference.
 
         docs/reference/configuration.md describes the options. Raises an `Error` with
@@ -130,7 +143,8 @@ class Topic(ReleasedAtExit):
         optional_mapping("consumer", kafka=kafka)
         args = abi.octopus_consumer_args(ctypes.sizeof(abi.octopus_consumer_args))
         args.name = name_text = text(name)
-        args.options = options_text = json_text(dict(given(kafka=kafka, on_damaged=on_damaged, records=records)))
+        options = given(kafka=kafka, on_damaged=on_damaged, records=records, commits=commits)
+        args.options = options_text = json_text(dict(options))
         args.owner = (name_text, options_text)
         args.batch_size = integer("consumer", "batch_size", batch_size)
         args.max_batches = integer("consumer", "max_batches", max_batches)

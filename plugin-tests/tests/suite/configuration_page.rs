@@ -19,8 +19,8 @@ const PROPERTIES: &str = "| property | type | unit | default | range | meaning |
 
 /// Words in `src/config` that look like options and are none: values, parts of the names of
 /// librdkafka's properties, attributes.
-const OTHER_WORDS: &str = "acks as_name assertion auto aws bootstrap bytes credential dedicated default diaspora false http https in_millis \
-    in_seconds jaas json key local localhost null password plaintext retries sasl_plaintext sasl_ssl secret selector servers shared skip ssl stop token true";
+const OTHER_WORDS: &str = "acknowledged acks as_name assertion auto aws bootstrap bytes credential dedicated default diaspora false http https in_millis \
+    in_seconds jaas json key local localhost null password plaintext retries sasl_plaintext sasl_ssl secret selector servers shared skip ssl stop token transaction true";
 
 #[test]
 fn options_have_the_type_and_range_of_the_library() {
@@ -324,7 +324,7 @@ fn default_problem(row: &Row) -> Option<String> {
             return (!names_default).then(|| format!("replication_factor: {} is not in {error}", row.default));
         }
         // The error names the values, the default first.
-        (_, "client" | "on_damaged" | "partitioner") => Ok(json!(row.values().first())),
+        (_, "client" | "commits" | "on_damaged" | "partitioner") => Ok(json!(row.values().first())),
         // They have no default, or one that is not a value.
         _ => return None,
     };

@@ -81,7 +81,7 @@ fn cpp_header_host_passes_the_sanitizers() {
 }
 
 fn run_cpp_header_hosts(suffix: &str, flags: &[&str]) {
-    for (name, count) in [("promises", 10), ("provided", 4)] {
+    for (name, count) in [("promises", 11), ("provided", 4)] {
         let host = compile_linked(&format!("{name}.cpp"), &format!("{name}{suffix}"), flags);
         let prefix = unique(name) + "-";
         let printed = run_host(Command::new(host).args([Kafka::shared().bootstrap(), &prefix]));

@@ -10,6 +10,7 @@ mod configuration_page;
 mod consuming;
 mod corrupted_responses;
 mod damaged_data;
+mod exactly_once;
 mod examples;
 mod fetch_failures;
 mod finding;

@@ -149,6 +149,11 @@ impl Consumer {
         self.reader.records.close(deadline)
     }
 
+    /// The consumer of Kafka, for a producer's transaction.
+    pub fn records(&self) -> &KafkaConsumer {
+        &self.reader.records
+    }
+
     /// Sends a request that waits for a broker, with the driver's timeout.
     fn request<T>(&self, operation: &str, send: impl FnOnce(&Reader, Deadline) -> Result<T>) -> Result<T> {
         self.check_open()?;

@@ -11,6 +11,7 @@ mod stages;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
+use crate::client::consumer::Consumer;
 use crate::client::preparation::Preparation;
 use crate::client::topic::Topic;
 use crate::components::{DefaultSelector, PartitionSelector, Provided};
@@ -133,18 +134,60 @@ impl Producer {
         Ok(self.pipeline.records.max_record().saturating_sub(overhead) as u64)
     }
 
+    /// Begins a transaction, which contains the events that are pushed from now on, and the
+    /// acknowledged positions of these consumers.
+    pub fn begin_transaction(&self, consumers: &[&Consumer]) -> Result<()> {
+        self.check_open()?;
+        let consumers: Vec<_> = consumers.iter().map(|consumer| consumer.records()).collect();
+        self.pipeline.records.begin_transaction(&consumers).map_err(|error| self.in_transaction(error))
+    }
+
+    /// Waits until the events of the transaction are delivered, and commits them and the positions.
+    pub fn commit_transaction(&self, deadline: Deadline) -> Result<()> {
+        self.ensure_may_wait("committing a transaction")?;
+        self.check_open()?;
+        self.pipeline.records.commit_transaction(deadline).map_err(|error| self.in_transaction(error))
+    }
+
+    /// Discards the events of the transaction; its consumers read again what they have read in it.
+    pub fn abort_transaction(&self, deadline: Deadline) -> Result<()> {
+        self.ensure_may_wait("aborting a transaction")?;
+        self.check_open()?;
+        self.pipeline.records.abort_transaction(deadline).map_err(|error| self.in_transaction(error))
+    }
+
+    fn in_transaction(&self, error: Error) -> Error {
+        match error.kind() {
+            Kind::TimedOut | Kind::Closed => error,
+            _ => error.context(format_args!("transaction of the producer of topic {:?}", self.pipeline.topic.name())),
+        }
+    }
+
     /// Rejects later pushes and waits until the events in flight are delivered or have failed.
     /// After the deadline, delivery continues in the background.
     pub fn close(&self, deadline: Deadline) -> Result<()> {
-        let operation = "closing a producer";
-        ensure_not_plugin_thread(operation)?;
-        self.pipeline.pool_id.ensure_not_on_pool_thread(operation)?;
+        self.ensure_may_wait("closing a producer")?;
         if self.closed.swap(true, Ordering::AcqRel) {
             return Err(Error::from_kind(Kind::Closed));
         }
         let records = &self.pipeline.records;
+        let has_open_transaction = records.has_open_transaction();
+        let aborted = if has_open_transaction { records.abort_transaction(deadline) } else { Ok(()) };
         records.in_flight().end(Error::from_kind(Kind::Closed));
-        records.flush().wait(deadline)
+        aborted.map_err(|error| self.in_transaction(error))?;
+        let flushed = records.flush().wait(deadline);
+        match has_open_transaction {
+            false => flushed,
+            true => Err(self.in_transaction(Error::new(
+                Kind::MustAbort,
+                "it was open when the producer was closed, and has been aborted: none of its events is stored",
+            ))),
+        }
+    }
+
+    fn ensure_may_wait(&self, operation: &str) -> Result<()> {
+        ensure_not_plugin_thread(operation)?;
+        self.pipeline.pool_id.ensure_not_on_pool_thread(operation)
     }
 
     fn check_ready(&self) -> Result<()> {

@@ -6,6 +6,7 @@
 //! continue to push.
 
 mod epochs;
+mod gate;
 mod ledger;
 #[cfg(test)]
 mod tests;
@@ -24,6 +25,7 @@ use crate::support::error::{Error, Kind, Result};
 use crate::support::process_exit::{self, Progress};
 use crate::support::threads::is_plugin_thread;
 use epochs::Epoch;
+use gate::Gate;
 pub use ledger::Permit;
 use ledger::{Entry, Ledger, Removed};
 
@@ -47,8 +49,7 @@ struct InFlightState {
     current: Epoch,
     /// The ended epochs that are not empty yet, oldest first.
     ended: VecDeque<Epoch>,
-    /// The error of each later push, once pushing has ended.
-    end: Option<Error>,
+    gate: Gate,
     /// The number of threads that wait for a permit.
     waiting: usize,
 }
@@ -111,7 +112,7 @@ impl InFlight {
             epoch: 0,
             current: Epoch::default(),
             ended: VecDeque::new(),
-            end: None,
+            gate: Gate::default(),
             waiting: 0,
         };
         InFlight { limits, totals, state: Mutex::new(state), released: Condvar::new() }
@@ -183,9 +184,7 @@ impl InFlight {
     }
 
     fn has_capacity(&self, state: &InFlightState, bytes: u64) -> Result<bool> {
-        if let Some(end) = &state.end {
-            return Err(end.clone());
-        }
+        state.gate.check()?;
         let fits = state.bytes.saturating_add(bytes) <= self.limits.bytes || state.events == 0;
         Ok(fits && state.events < self.limits.events)
     }
@@ -355,14 +354,6 @@ impl InFlight {
         debug_assert!(state.reported <= state.events);
         Progress { pending: state.events.saturating_sub(state.reported), failed: state.failed_at_exit }
     }
-
-    /// Makes each later push fail with `reason`, and also the pushes that wait for a permit.
-    pub fn end(&self, reason: Error) {
-        let mut state = self.state.lock();
-        state.end.get_or_insert(reason);
-        drop(state);
-        self.released.notify_all();
-    }
 }
 
 /// Counts the event. The caller has checked that the limit allows it.
@@ -404,8 +395,9 @@ impl InFlightState {
     }
 
     fn count_finished(&mut self, epoch: u64, events: u64, failure: Option<&Error>) {
-        if failure.is_some() && process_exit::has_begun() {
-            self.failed_at_exit += events;
+        if let Some(failure) = failure {
+            self.gate.note_failure(failure);
+            self.failed_at_exit += if process_exit::has_begun() { events } else { 0 };
         }
         debug_assert!(epoch <= self.epoch, "an event belongs to an epoch that has begun");
         let ago = self.epoch.saturating_sub(epoch) as usize;

@@ -200,19 +200,24 @@ fn rejected_push_releases_its_permit_and_fails_no_flush() {
     acquire(&in_flight, 1);
 }
 
+/// The result of a push that waits at the limit when `event` happens.
+fn result_of_a_waiting_push(in_flight: &InFlight, event: impl FnOnce()) -> Result<Permit> {
+    std::thread::scope(|scope| {
+        let deadline = || Deadline::after(Duration::from_secs(60));
+        let waiting = scope.spawn(move || in_flight.acquire(request(1), deadline, never_fail_fast));
+        while in_flight.state.lock().waiting == 0 {
+            std::thread::yield_now();
+        }
+        event();
+        waiting.join().unwrap()
+    })
+}
+
 #[test]
 fn push_at_the_limit_is_woken_by_a_delivery() {
     let in_flight = with_event_limit(1);
     let permit = acquire(&in_flight, 1);
-    std::thread::scope(|scope| {
-        let waiting =
-            scope.spawn(|| in_flight.acquire(request(1), || Deadline::after(Duration::from_secs(60)), never_fail_fast));
-        while in_flight.state.lock().waiting == 0 {
-            std::thread::yield_now();
-        }
-        in_flight.settle(&mut delivered(permit));
-        assert!(waiting.join().unwrap().is_ok());
-    });
+    assert!(result_of_a_waiting_push(&in_flight, || in_flight.settle(&mut delivered(permit))).is_ok());
 }
 
 #[test]
@@ -250,14 +255,8 @@ fn event_above_the_byte_limit_goes_alone() {
 fn end_wakes_pushes_at_the_limit() {
     let in_flight = with_event_limit(1);
     acquire(&in_flight, 1);
-    std::thread::scope(|scope| {
-        let waiting = scope.spawn(|| in_flight.acquire(request(1), || Deadline::NEVER, never_fail_fast));
-        while in_flight.state.lock().waiting == 0 {
-            std::thread::yield_now();
-        }
-        in_flight.end(Error::from_kind(Kind::Closed));
-        assert_eq!(waiting.join().unwrap().unwrap_err().kind(), Kind::Closed);
-    });
+    let result = result_of_a_waiting_push(&in_flight, || in_flight.end(Error::from_kind(Kind::Closed)));
+    assert_eq!(result.unwrap_err().kind(), Kind::Closed);
 }
 
 #[test]
@@ -272,4 +271,30 @@ fn push_on_plugin_thread_never_waits() {
             assert!(error.is_retriable());
         });
     });
+}
+
+#[test]
+fn paused_producer_accepts_events_again_and_knows_the_failures_since() {
+    let in_flight = with_event_limit(2);
+    in_flight.pause(Error::invalid("paused"));
+    assert_eq!(in_flight.try_acquire(request(1)).unwrap_err().message(), "paused");
+    in_flight.resume();
+    let [first, second] = [acquire(&in_flight, 1), acquire(&in_flight, 1)];
+    in_flight.pause(Error::invalid("paused"));
+    in_flight.settle(&mut vec![failed(first, "first"), failed(second, "second")]);
+    assert_eq!(in_flight.failure_since_resumed().unwrap().message(), "first");
+    in_flight.resume();
+    assert!(in_flight.failure_since_resumed().is_none());
+    in_flight.end(Error::from_kind(Kind::Closed));
+    in_flight.pause(Error::invalid("paused"));
+    in_flight.resume();
+    assert_eq!(in_flight.try_acquire(request(1)).unwrap_err().kind(), Kind::Closed, "an end is final");
+}
+
+#[test]
+fn pause_wakes_pushes_that_wait() {
+    let in_flight = with_event_limit(1);
+    acquire(&in_flight, 1);
+    let result = result_of_a_waiting_push(&in_flight, || in_flight.pause(Error::invalid("paused")));
+    assert_eq!(result.unwrap_err().message(), "paused");
 }

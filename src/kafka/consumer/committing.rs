@@ -134,11 +134,7 @@ impl Shared {
     /// Sends a commit whose result arrives on `results`. `request` is the number of the host's
     /// request.
     fn send_commit(&self, offsets: &[(u32, u64)], results: &Queue, request: u64) -> Result<()> {
-        let mut list =
-            PartitionList::new(&self.c_topic, offsets.iter().map(|(part, offset)| (*part as i32, *offset as i64)))?;
-        if let Some(topic) = self.positions.topic() {
-            list = list.with_metadata(&self.client.handle, &topic.commit_metadata());
-        }
+        let list = self.offsets_to_commit(offsets)?;
         // SAFETY: `self` keeps the client alive, the caller the queue; the list is copied; the
         // opaque pointer is a number and never dereferenced.
         let code = unsafe {
@@ -154,6 +150,16 @@ impl Shared {
             false => Ok(()),
             true => Err(errors::error(code, "").context(self.commit_operation())),
         }
+    }
+
+    /// These offsets as a list for a commit, with the topic that has them.
+    pub(super) fn offsets_to_commit(&self, offsets: &[(u32, u64)]) -> Result<PartitionList> {
+        let offsets = offsets.iter().map(|(partition, offset)| (*partition as i32, *offset as i64));
+        let list = PartitionList::new(&self.c_topic, offsets)?;
+        Ok(match self.positions.topic() {
+            None => list,
+            Some(topic) => list.with_metadata(&self.client.handle, &topic.commit_metadata()),
+        })
     }
 
     /// Processes the result of a commit that [`commit_if_due`](Self::commit_if_due) sent.

@@ -16,6 +16,7 @@ mod queries;
 mod reading;
 mod rebalance;
 mod topic_identity;
+mod transaction;
 
 use std::collections::{BTreeSet, VecDeque};
 use std::ffi::CString;
@@ -29,10 +30,12 @@ use rdkafka::bindings as rd;
 use commit_state::CommitState;
 use fetch_failures::FetchFailures;
 use topic_identity::TopicIdRequest;
+pub use transaction::{ConsumerInTransaction, PositionsOfGroup};
 
 use super::Connection;
 use super::client::{Client, ClientRole, IDLE};
 use super::stats::StatsSources;
+use super::transactions_unsupported;
 use crate::config::{ClientSettings, Properties};
 use crate::kafka::librdkafka::conf;
 use crate::kafka::librdkafka::message::Message;
@@ -84,6 +87,8 @@ struct Shared {
     topic_id_request: Mutex<TopicIdRequest>,
     /// An error that the next read reports once.
     pending_error: Flagged<Error>,
+    /// Whether an open transaction of a producer has this consumer.
+    is_in_transaction: AtomicBool,
     /// When the last broker became unreachable, unless one is reachable.
     unreachable_since: Flagged<Instant>,
     /// How long brokers may be unreachable before pulls report it.
@@ -106,6 +111,11 @@ impl KafkaConsumer {
     /// Joins the group that the settings name, or assigns the partitions that they name, and starts
     /// fetching.
     pub fn open(connection: &Connection, topic: &str, settings: &ClientSettings) -> Result<Self> {
+        let positions = match settings.commits_in_transactions {
+            false => Positions::default(),
+            true if connection.embedded.is_some() => return Err(transactions_unsupported("commits")),
+            true => Positions::in_transactions(),
+        };
         let properties = consumer_properties(connection, settings);
         let overridden = ["enable.auto.commit", "enable.auto.offset.store"]
             .into_iter()
@@ -139,7 +149,7 @@ impl KafkaConsumer {
             targets: settings.targets.clone(),
             start,
             stops_at_damage: settings.stops_at_damage,
-            positions: Arc::default(),
+            positions: Arc::new(positions),
             batch: Mutex::default(),
             rebalancing: AtomicBool::new(false),
             closing: AtomicBool::new(false),
@@ -150,6 +160,7 @@ impl KafkaConsumer {
             fetch_failures: FetchFailures::default(),
             topic_id_request: Mutex::new(TopicIdRequest::new(connection.embedded.is_none())),
             pending_error: Flagged::default(),
+            is_in_transaction: AtomicBool::new(false),
             unreachable_since: Flagged::default(),
             timeout: connection.timeout,
             rebalances: AtomicU64::new(0),
@@ -232,6 +243,10 @@ impl KafkaConsumer {
 
     /// Commits what was acknowledged before this call, and waits for the result.
     pub fn commit(&self, deadline: Deadline) -> Result<()> {
+        if self.shared.positions.are_in_transactions() {
+            let reason = "transactions commit the positions of this consumer, by its option \"commits\"";
+            return Err(Error::invalid(reason));
+        }
         self.shared.commit(deadline)
     }
 

@@ -10,6 +10,7 @@ use super::committing::CommittedOffsets;
 use super::{OFFSET_INVALID, Shared};
 use crate::kafka::librdkafka::codes::Code;
 use crate::kafka::librdkafka::errors;
+use crate::kafka::librdkafka::group_metadata::GroupMetadata;
 use crate::kafka::librdkafka::message::Message;
 use crate::kafka::librdkafka::partitions::PartitionList;
 use crate::kafka::librdkafka::queue::{Queue, QueueEvent};
@@ -155,15 +156,6 @@ impl Shared {
 
     /// The generation of the group; -1 for a consumer that is not a member.
     pub(super) fn generation(&self) -> i32 {
-        // SAFETY: `self` keeps the client alive.
-        let metadata = unsafe { rd::rd_kafka_consumer_group_metadata(self.client.handle.as_ptr()) };
-        if metadata.is_null() {
-            return -1;
-        }
-        // SAFETY: `metadata` is alive and owned here.
-        let generation = unsafe { rd::rd_kafka_consumer_group_metadata_generation_id(metadata) };
-        // SAFETY: this function owns `metadata` and does not use it again.
-        unsafe { rd::rd_kafka_consumer_group_metadata_destroy(metadata) };
-        generation
+        GroupMetadata::of(&self.client.handle).map_or(-1, |metadata| metadata.generation())
     }
 }

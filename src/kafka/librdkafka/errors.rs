@@ -34,6 +34,23 @@ pub unsafe fn take_error(error: *mut rd::rd_kafka_error_t) -> Option<Error> {
     Some(self::error(code, &reason))
 }
 
+/// As [`take_error`], of a call that belongs to a transaction.
+///
+/// # Safety
+/// As for [`take_error`].
+pub unsafe fn take_transaction_error(error: *mut rd::rd_kafka_error_t) -> Option<Error> {
+    if error.is_null() {
+        return None;
+    }
+    // SAFETY: `error` is alive (contract of this function).
+    let must_abort = unsafe { rd::rd_kafka_error_txn_requires_abort(error) } != 0;
+    // SAFETY: as above.
+    let is_retriable = unsafe { rd::rd_kafka_error_is_retriable(error) } != 0;
+    // SAFETY: the caller owns `error` and does not use it again (contract of this function).
+    let error = unsafe { take_error(error) }?;
+    Some(if must_abort { error.requiring_abort() } else { error.retriable(is_retriable) })
+}
+
 /// The error for `code`. Its message is librdkafka's description, followed by `reason` if there is
 /// one.
 pub fn error(code: impl Into<Code>, reason: &str) -> Error {
@@ -62,6 +79,7 @@ fn kind(code: RDKafkaErrorCode) -> Kind {
         MessageSizeTooLarge => Kind::TooLarge,
         code if is_unreachable(code) => Kind::Unreachable,
         InvalidTopic => Kind::InvalidArgument,
+        Fenced | ProducerFenced => Kind::Fenced,
         _ => Kind::Kafka,
     }
 }

@@ -6,6 +6,7 @@ pub mod codes;
 pub mod conf;
 pub mod errors;
 pub mod extensions;
+pub mod group_metadata;
 /// cbindgen:ignore
 pub mod handle;
 /// cbindgen:ignore

@@ -50,6 +50,9 @@ pub fn results(list: &rd::rd_kafka_topic_partition_list_t) -> impl Iterator<Item
 /// A list of partitions of one topic as an argument for librdkafka.
 pub struct PartitionList(NonNull<rd::rd_kafka_topic_partition_list_t>);
 
+// SAFETY: the list is owned here, and no other object refers to it.
+unsafe impl Send for PartitionList {}
+
 impl PartitionList {
     pub fn new(topic: &CStr, partitions: impl IntoIterator<Item = (i32, i64)>) -> Result<Self> {
         // SAFETY: has no precondition; creates an empty list.

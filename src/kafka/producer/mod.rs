@@ -10,6 +10,7 @@ mod outgoing_record;
 mod shared_client;
 #[cfg(all(test, feature = "patched"))]
 mod tests;
+mod transaction;
 
 use std::cell::RefCell;
 use std::sync::{Arc, Weak};
@@ -18,9 +19,9 @@ use std::time::{Duration, Instant};
 use rdkafka::bindings as rd;
 use rdkafka::config::NativeClientConfig;
 
-use super::Connection;
 use super::buffer::{Buffer, EncodedRecord};
 use super::overdue::{self, WhenOverdue};
+use super::{Connection, transactions_unsupported};
 use crate::config::{ClientSettings, Properties};
 use crate::delivery::future::Future;
 use crate::delivery::in_flight::{InFlight, Limits, Permit, Report};
@@ -37,6 +38,7 @@ pub use clients::ProducerClients;
 use outgoing_record::OutgoingRecord;
 use shared_client::ProducerClient;
 use shared_client::member::{Member, MemberSlot};
+use transaction::{Transactions, add_transactional_id, failed_transaction_error};
 
 /// The maximum overhead of a record that librdkafka counts against `message.max.bytes`:
 /// `RD_KAFKAP_MESSAGE_V2_MAX_OVERHEAD` in its rdkafka_proto.h, with all varints at their longest.
@@ -64,6 +66,8 @@ pub struct KafkaProducer {
     max_record: usize,
     /// The thread pool that prepares the records.
     pool: PoolId,
+    /// Of a producer with a transactional id.
+    transactions: Option<Transactions>,
     /// Closes the member when it is dropped.
     _open: Open,
 }
@@ -77,6 +81,17 @@ impl KafkaProducer {
         clients: Option<&Arc<ProducerClients>>,
     ) -> Result<Self> {
         let mut properties = connection.properties.overlaid_with(&settings.kafka);
+        // The records of info topics are no events.
+        let is_of_host = overdue == WhenOverdue::Keep;
+        let mut overdue = overdue;
+        if let Some(id) = &settings.transactional_id {
+            if connection.embedded.is_some() {
+                return Err(transactions_unsupported("transactional_id"));
+            }
+            add_transactional_id(&mut properties, id)?;
+            // An event that is delivered later could be part of another transaction.
+            overdue = WhenOverdue::Drop;
+        }
         // Kafka stores each acknowledged record once and in order, despite retries.
         properties.set("enable.idempotence", "true");
         if settings.batch_size > 0 {
@@ -110,9 +125,9 @@ impl KafkaProducer {
         let max_message = conf::effective_number(&config, "message.max.bytes")? as usize;
         debug_assert!(max_message >= RECORD_OVERHEAD, "librdkafka accepts no message.max.bytes below 1000");
         // With gapless guarantee one failed event is a fatal error of the client.
-        let needs_own_client = settings.is_dedicated || conf::effective(&config, "enable.gapless.guarantee")? == "true";
-        // The records of info topics are no events.
-        let is_of_host = overdue == WhenOverdue::Keep;
+        let needs_own_client = settings.is_dedicated
+            || settings.transactional_id.is_some()
+            || conf::effective(&config, "enable.gapless.guarantee")? == "true";
         let totals = if is_of_host { connection.stats.deliveries.clone() } else { Arc::default() };
         let make = |slot, client: &Arc<ProducerClient>| {
             let in_flight = InFlight::new(limits, totals.clone());
@@ -137,12 +152,20 @@ impl KafkaProducer {
         if is_of_host {
             let described: Weak<Member> = Arc::downgrade(&member);
             connection.stats.add_producer(described);
-            let flushed: Weak<Member> = Arc::downgrade(&member);
-            process_exit::register(flushed, connection.exit_flush)?;
+            // An open transaction is never committed at exit, so that its events need not arrive.
+            if settings.transactional_id.is_none() {
+                let flushed: Weak<Member> = Arc::downgrade(&member);
+                process_exit::register(flushed, connection.exit_flush)?;
+            }
         }
+        let transactions = match settings.transactional_id {
+            None => None,
+            Some(_) => Some(Transactions::start(connection, member.clone())?),
+        };
         Ok(KafkaProducer {
             topic_name: topic_name.to_owned(),
             topic,
+            transactions,
             _open: open,
             slot: member.slot(),
             member,
@@ -324,7 +347,9 @@ impl KafkaProducer {
     /// The error of a record that librdkafka has not queued.
     fn rejection(&self, code: Code, partition: u32, size: usize) -> Error {
         let fatal = self.member.client().fatal();
-        let error = fatal.or_else(|| errors::deleted_topic_error(code)).unwrap_or_else(|| errors::error(code, ""));
+        let failed = || self.transactions.as_ref().and_then(|_| failed_transaction_error(code));
+        let error = fatal.or_else(failed).or_else(|| errors::deleted_topic_error(code));
+        let error = error.unwrap_or_else(|| errors::error(code, ""));
         error.context(format_args!("pushing {size} bytes to partition {partition} of topic {:?}", self.topic_name))
     }
 
