@@ -4,7 +4,7 @@
 use std::fs::File;
 use std::io::Write as _;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command as Process, Stdio};
+use std::process::{Child, Command as Process, ExitStatus, Stdio};
 use std::time::Duration;
 
 use octopus_loader::TopicOptions;
@@ -276,7 +276,7 @@ pub struct Worker {
 
 impl Worker {
     /// Starts the process. Its journal and its log are in the run's folder.
-    fn start(run: &Run, name: &str, mut job: Job) -> Result<Self> {
+    pub fn start(run: &Run, name: &str, mut job: Job) -> Result<Self> {
         job.journal = run.folder.join(format!("{name}.journal"));
         let log = run.folder.join(format!("{name}.log"));
         let log_file = File::create(&log).or_fail(format_args!("creating {}", log.display()))?;
@@ -370,6 +370,12 @@ impl Worker {
             Err(why) => return Err(Failure(format!("{why}: it hangs; its threads are\n{}", self.stacks()))),
         };
         check(status.success(), format_args!("{} ended with {status}, see its log", self.name))
+    }
+
+    /// Waits until the process has ended, in whatever way.
+    pub fn await_exit(&mut self, timeout: Duration) -> Result<ExitStatus> {
+        let ended = eventually(&self.name, timeout, || self.process.try_wait().or_fail("looking whether it has ended"));
+        ended.map_err(|why| Failure(format!("{why}: it has not ended; its threads are\n{}", self.stacks())))
     }
 
     /// The backtraces of the process' threads, if gdb is installed.

@@ -4,6 +4,7 @@ mod broker_errors;
 mod brokers_and_network;
 mod consumers;
 mod damaged;
+mod forwarding;
 mod futures;
 mod host;
 mod in_flight_limit;
@@ -97,6 +98,7 @@ const ROWS: &[Row] = &[
     Row { number: 33, fault: "Kafka 2.8.2, 3.6.2, 3.9.1, 4.0.0 and 4.4.0", invariant: "the same on each", runs: (1, 1), step: Step::SelfContained(others::versions) },
     Row { number: 34, fault: "a broker that lacks records becomes the leader (unclean election)", invariant: "reported; the new leader's records are read once and in order", runs: (1, 2), step: Step::SharedBrokers(3, unclean_election::run) },
     Row { number: 35, fault: "no broker at all for 10 to 60 s, under the members of a group", invariant: "no process keeps a CPU busy; events flow again within 15 s", runs: (1, 3), step: Step::OwnProcess(outage::run) },
+    Row { number: 36, fault: "a process that forwards events in transactions is killed at every point", invariant: "each input is in the output exactly once, in order", runs: (1, 1), step: Step::SharedBrokers(1, forwarding::run) },
 ];
 
 pub fn run(options: &Options) -> ExitCode {

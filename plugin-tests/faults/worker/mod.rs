@@ -5,6 +5,7 @@
 mod clock;
 mod consume;
 mod event;
+mod forward;
 mod produce;
 
 use std::io::BufRead as _;
@@ -19,6 +20,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
 pub use event::Content;
+pub use forward::{Death, ForwarderJob, Point};
 
 use crate::journal::{Entry, Journal, now};
 use crate::run::{Failure, OrFail as _, Result};
@@ -44,6 +46,7 @@ pub struct Job {
 pub enum Role {
     Produce(ProducerJob),
     Consume(ConsumerJob),
+    Forward(ForwarderJob),
 }
 
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -98,7 +101,7 @@ struct WorkerContext {
     job: Job,
     journal: Arc<Journal>,
     topic: Topic,
-    _driver: Driver,
+    driver: Driver,
     commands: Receiver<Command>,
 }
 
@@ -127,11 +130,11 @@ fn run_job(job: Job) -> Result<()> {
         .create()
         .or_fail("creating the driver")?;
     let topic = driver.open_topic(&job.topic).or_fail("opening the topic")?;
-    let context =
-        WorkerContext { commands: listen(), topic, _driver: driver, journal: journal.clone(), job: job.clone() };
+    let context = WorkerContext { commands: listen(), topic, driver, journal: journal.clone(), job: job.clone() };
     match job.role {
         Role::Produce(producer_job) => produce::run(&context, &producer_job)?,
         Role::Consume(consumer_job) => consume::run(&context, &consumer_job)?,
+        Role::Forward(forwarder_job) => forward::run(&context, &forwarder_job)?,
     }
     journal.write(&Entry::Ended);
     Ok(())
