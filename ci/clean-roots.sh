@@ -122,6 +122,7 @@ try_conda() { # root
     cp "$packages/diaspora-octopus-$version-0.tar.bz2" "$work/channel/linux-64"
     "$work/tools/bin/python" - "$work/channel" "$1/opt/environment" <<'END'
 import asyncio
+import os
 import sys
 
 from rattler import VirtualPackage, install, solve
@@ -138,6 +139,8 @@ async def main(channel, prefix):
 
 
 asyncio.run(main(*sys.argv[1:]))
+# Threads of rattler still use Python, which crashes while the interpreter ends.
+os._exit(0)
 END
     build_linked "$1" -I/opt/environment/include -L/opt/environment/lib -loctopus -Wl,-rpath,/opt/environment/lib
     expect "Octopus $version" "$1" /project/linked
