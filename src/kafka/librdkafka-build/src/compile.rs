@@ -18,10 +18,13 @@ const LZ4: [&str; 3] = ["src/lz4.c", "src/lz4frame.c", "src/rdxxhash.c"];
 /// Not in the path of an event, so compiled for size: administration, assignment of partitions,
 /// configuration, the embedded cluster, the start of a connection, timers, and what is done once
 /// for a request. The beginnings of names.
-const COLD: [&str; 33] = [
+const COLD: [&str; 43] = [
     "src/cJSON",
     // Only for compression levels that are not the default.
     "src/lz4hc",
+    "src/rdaddr",
+    "src/rdbase64",
+    "src/rddl",
     "src/rdhdrhistogram",
     "src/rdhttp",
     "src/rdkafka.c",
@@ -33,6 +36,7 @@ const COLD: [&str; 33] = [
     "src/rdkafka_cgrp",
     "src/rdkafka_conf",
     "src/rdkafka_coord",
+    "src/rdkafka_error",
     "src/rdkafka_feature",
     "src/rdkafka_fetcher",
     "src/rdkafka_idempotence",
@@ -40,19 +44,25 @@ const COLD: [&str; 33] = [
     "src/rdkafka_metadata",
     "src/rdkafka_mock",
     "src/rdkafka_offset",
+    "src/rdkafka_pattern",
     "src/rdkafka_plugin",
     "src/rdkafka_range_assignor",
     "src/rdkafka_request",
     "src/rdkafka_sasl",
     "src/rdkafka_ssl",
     "src/rdkafka_sticky_assignor",
+    "src/rdkafka_subscription",
     "src/rdkafka_telemetry",
     "src/rdkafka_timer",
     "src/rdkafka_topic",
     "src/rdkafka_txnmgr",
     "src/rdlist",
+    "src/rdlog",
     "src/rdmap",
+    "src/rdrand",
+    "src/rdregex",
     "src/rdstring",
+    "src/regexp",
 ];
 
 /// The compiler's level of optimization for a file. It is the same in all profiles: a debug build
