@@ -172,6 +172,7 @@ impl Positions {
                 next: position.next.max(committed),
                 acknowledged: position.acknowledged.max(committed),
                 committed,
+                committing: position.committing,
                 resume: position.resume.or(committed),
                 ..Position::default()
             },

@@ -340,6 +340,30 @@ fn revoked_partition_without_acknowledged_events_does_not_prevent_the_commit() {
     assert_eq!(positions.begin_commit().unwrap(), []);
 }
 
+/// The partition comes back before another member had it.
+#[test]
+fn partition_that_was_revoked_before_the_abort_is_read_again() {
+    let (positions, assignment) = in_transactions(1, Some(10));
+    positions.acknowledge(0, assignment, 10).unwrap();
+    positions.revoke(&[0]);
+    assert_eq!(roll_back(&positions), [], "it is not assigned");
+    assert_eq!(positions.assign(0, 2, Some(10), None).next, Some(10));
+    assert_eq!(positions.begin_commit().unwrap(), [], "nothing of the aborted transaction is committed");
+}
+
+/// The coordinator had the positions before the rebalance.
+#[test]
+fn commit_that_lasts_beyond_a_rebalance_is_no_longer_read_again() {
+    let (positions, assignment) = in_transactions(1, Some(10));
+    positions.acknowledge(0, assignment, 10).unwrap();
+    positions.begin_commit().unwrap();
+    positions.revoke(&[0]);
+    positions.assign(0, 2, Some(10), None);
+    positions.end_commit();
+    positions.lock().deliver(0, 11);
+    assert_eq!(roll_back(&positions), [(0, 11)]);
+}
+
 #[test]
 fn stale_acknowledgement_prevents_the_commit() {
     let (positions, stale) = in_transactions(1, Some(10));

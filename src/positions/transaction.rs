@@ -67,11 +67,12 @@ impl PositionsGuard<'_> {
         (position.acknowledged, position.committed) = (committed, committed);
     }
 
-    /// The transaction is aborted: no acknowledged event belongs to the next one.
+    /// The transaction is aborted: no acknowledged event belongs to the next one. A partition that
+    /// is not assigned now does not continue where it was.
     pub fn end_abort(&mut self) {
         self.0.broken = None;
         for position in self.0.partitions.values_mut() {
-            (position.acknowledged, position.committing) = (position.committed, None);
+            (position.acknowledged, position.committing, position.previous) = (position.committed, None, None);
         }
     }
 }

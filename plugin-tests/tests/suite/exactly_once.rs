@@ -409,6 +409,9 @@ fn options_that_do_not_fit_are_rejected() {
     }
     let error = topic.consumer("c").option("commits", "never").make().unwrap_err();
     assert!(error.message.contains(r#"commits: expected "acknowledged" or "transaction""#), "{error}");
+    let uncommitted = topic.consumer("c").option("commits", "transaction").kafka("isolation.level", "read_uncommitted");
+    let error = uncommitted.make().unwrap_err();
+    assert!(error.message.contains("kafka.isolation.level: read_uncommitted"), "{error}");
 
     let embedded = crate::support::octopus().driver(json!({"embedded": {}})).unwrap();
     embedded.create_topic("t", &Default::default()).unwrap();

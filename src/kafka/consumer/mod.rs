@@ -117,6 +117,9 @@ impl KafkaConsumer {
             true => Positions::in_transactions(),
         };
         let properties = consumer_properties(connection, settings);
+        if settings.commits_in_transactions {
+            check_isolation(&properties)?;
+        }
         let overridden = ["enable.auto.commit", "enable.auto.offset.store"]
             .into_iter()
             .filter(|key| settings.kafka.get(key).or(connection.properties.get(key)).is_some_and(|v| v == "true"));
@@ -297,6 +300,18 @@ fn consumer_properties(connection: &Connection, settings: &ClientSettings) -> Pr
     properties.set("enable.auto.commit", "false");
     properties.set("enable.auto.offset.store", "false");
     properties
+}
+
+/// A consumer of uncommitted records also starts at offsets that are not committed yet, and those of
+/// a transaction that is aborted later would be wrong.
+fn check_isolation(properties: &Properties) -> Result<()> {
+    match properties.get("isolation.level") {
+        Some(level) if level.eq_ignore_ascii_case("read_uncommitted") => {
+            let expected = format_args!("{level} does not fit \"commits\": \"transaction\"; expected read_committed");
+            Err(Error::configuration("kafka.isolation.level", expected))
+        }
+        _ => Ok(()),
+    }
 }
 
 /// The logical offset of `auto.offset.reset`; other policies, such as "error", are left to
