@@ -1777,8 +1777,11 @@ typedef struct octopus_producer_api {
     /**
      * Closes the producer: rejects further pushes and waits until no event is in flight.
      *
-     * Closing twice is `OCTOPUS_CLOSED`. The handle must still be released. An open transaction is
-     * aborted.
+     * Closing twice is `OCTOPUS_CLOSED`. The handle must still be released.
+     *
+     * An open transaction is aborted; one whose commit may have succeeded already is committed. If
+     * that fails, the status is one of `abort_transaction` or `commit_transaction`, and if the
+     * transaction is still open, the producer is, too: repeat the call.
      *
      * @param producer The producer.
      * @param timeout_ms The longest time to wait, in milliseconds; negative: no limit; 0: do not
@@ -1860,8 +1863,9 @@ typedef struct octopus_producer_api {
      * - `OCTOPUS_OK`
      * - `OCTOPUS_TIMED_OUT` if the commit is not done yet: repeat the call, which continues
      * - `OCTOPUS_UNREACHABLE`: as `OCTOPUS_TIMED_OUT`
-     * - `OCTOPUS_MUST_ABORT` if an event was not delivered, or the partition of an acknowledged
-     *   event was revoked
+     * - `OCTOPUS_MUST_ABORT` if an event was not delivered, the partition of an acknowledged event
+     *   was revoked, the group's coordinator did not take the positions, or a consumer was in a
+     *   transaction whose producer was released before its outcome was known
      * - `OCTOPUS_FENCED` also if the transaction was open for longer than
      *   `kafka.transaction.timeout.ms`: the coordinator has aborted it
      * - `OCTOPUS_KAFKA` if the client has failed for good

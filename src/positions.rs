@@ -9,6 +9,7 @@ use std::collections::BTreeMap;
 use parking_lot::{Mutex, MutexGuard};
 
 use crate::support::error::{Error, Kind, Result};
+use transaction::Outcome;
 
 mod transaction;
 
@@ -49,6 +50,8 @@ struct Position {
     committing: Option<u64>,
     /// Where reading continues if the transaction is aborted; `None` until it is known.
     resume: Option<u64>,
+    /// Whether the host has sought since the commit began.
+    is_sought: bool,
     obstacle: Option<Obstacle>,
     /// The latest range of offsets without records: the first offset, and the one after the last.
     gap: Option<(u64, u64)>,
@@ -115,6 +118,7 @@ struct PositionsState {
     in_transactions: bool,
     /// Why the transaction can't be committed: an acknowledged event whose partition was revoked.
     broken: Option<Error>,
+    outcome: Outcome,
 }
 
 #[derive(Default)]
@@ -276,7 +280,7 @@ impl Positions {
         let mut guard = self.lock();
         if let Some(position) = guard.0.partitions.get_mut(&partition) {
             position.obstacle = None;
-            position.resume = Some(offset);
+            position.seek_in_transaction(offset);
         }
         guard.set_next(partition, offset);
     }

@@ -189,7 +189,8 @@ public:
                                     handle_.get(), timeout.count());
     }
 
-    /// Rejects further pushes, and waits until no event is in flight.
+    /// Rejects further pushes, and waits until no event is in flight. An open transaction is ended
+    /// first; if that fails, the producer stays open.
     ///
     /// @param timeout The longest time to wait.
     /// @return Whether no event is in flight; else they are still being delivered.

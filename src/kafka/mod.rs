@@ -42,7 +42,7 @@ pub use info::KafkaInfoTopics;
 use librdkafka::proxy::Proxy;
 use librdkafka::{conf, log_messages};
 pub use overdue::WhenOverdue;
-pub use producer::{KafkaProducer, ProducerClients, Target};
+pub use producer::{KafkaProducer, ProducerClients, Target, TransactionEnd};
 use stats::StatsSources;
 pub use stats::{Clients, Stats};
 

@@ -255,10 +255,14 @@ fn in_transactions(generation: i32, committed: Option<u64>) -> (Positions, Assig
     (positions, assignment)
 }
 
+/// Returns where the assigned partitions continue.
 fn roll_back(positions: &Positions) -> Vec<(u32, u64)> {
     let mut guard = positions.lock();
-    let rolled_back = guard.to_roll_back();
-    rolled_back.iter().for_each(|(partition, resume)| guard.roll_back(*partition, *resume));
+    let mut rolled_back = Vec::new();
+    for (partition, resume, committed) in guard.to_roll_back() {
+        guard.roll_back(partition, resume.unwrap(), committed);
+        rolled_back.push((partition, resume.unwrap()));
+    }
     guard.end_abort();
     rolled_back
 }
@@ -285,8 +289,6 @@ fn abort_returns_to_the_last_commit_or_to_the_first_event() {
     assert_eq!(roll_back(&positions), [(0, 10)]);
     assert_eq!(positions.next(0), Some(10));
     assert_eq!(positions.begin_commit().unwrap(), [], "nothing of the aborted transaction is committed");
-    assert_eq!(roll_back(&positions), [], "nothing was read since");
-
     let DeliveryOrder::InOrder(second) = positions.lock().deliver(0, 10) else { panic!("not in order") };
     positions.acknowledge(0, second, 10).unwrap();
     positions.begin_commit().unwrap();
@@ -297,11 +299,65 @@ fn abort_returns_to_the_last_commit_or_to_the_first_event() {
 }
 
 #[test]
-fn abort_returns_to_where_the_host_has_sought() {
+fn abort_returns_to_where_the_host_has_sought_but_not_past_acknowledged_events() {
     let (positions, _) = in_transactions(1, Some(10));
     positions.seek(0, 4);
     positions.lock().deliver(0, 4);
     assert_eq!(roll_back(&positions), [(0, 4)]);
+
+    let (positions, assignment) = in_transactions(1, Some(10));
+    positions.acknowledge(0, assignment, 10).unwrap();
+    positions.seek(0, 100);
+    assert_eq!(roll_back(&positions), [(0, 10)]);
+    positions.seek(0, 100);
+    assert_eq!(roll_back(&positions), [(0, 100)], "nothing is acknowledged");
+}
+
+#[test]
+fn seek_during_the_commit_counts_for_the_next_transaction() {
+    let (positions, assignment) = in_transactions(1, Some(10));
+    positions.acknowledge(0, assignment, 10).unwrap();
+    positions.begin_commit().unwrap();
+    positions.seek(0, 3);
+    positions.end_commit();
+    assert_eq!(roll_back(&positions), [(0, 3)]);
+}
+
+#[test]
+fn events_of_an_aborted_transaction_are_stale_wherever_reading_continues() {
+    let (positions, assignment) = in_transactions(1, Some(10));
+    positions.seek(0, 11);
+    assert_eq!(roll_back(&positions), [(0, 11)]);
+    assert_eq!(positions.acknowledge(0, assignment, 10).unwrap_err().kind(), Kind::Stale);
+}
+
+/// A marker of a transaction, which the consumer has passed, is no event.
+#[test]
+fn revoked_gap_does_not_prevent_the_commit() {
+    let (positions, assignment) = in_transactions(1, Some(10));
+    positions.acknowledge(0, assignment, 10).unwrap();
+    positions.begin_commit().unwrap();
+    positions.end_commit();
+    positions.lock().pass_to(0, 13);
+    positions.revoke(&[0]);
+    assert_eq!(positions.begin_commit().unwrap(), []);
+}
+
+#[test]
+fn unknown_outcome_prevents_the_next_commit_until_an_abort() {
+    let (positions, assignment) = in_transactions(1, Some(10));
+    positions.enter_transaction();
+    positions.acknowledge(0, assignment, 10).unwrap();
+    // The producer is released, and the next one begins.
+    positions.enter_transaction();
+    assert!(positions.is_outcome_unknown());
+    assert_eq!(positions.begin_commit().unwrap_err().kind(), Kind::Stale);
+    roll_back(&positions);
+    positions.enter_transaction();
+    assert_eq!(positions.begin_commit().unwrap(), []);
+    positions.end_commit();
+    positions.enter_transaction();
+    assert!(!positions.is_outcome_unknown());
 }
 
 #[test]

@@ -5,8 +5,19 @@
 //! not be committed: the group's next member reads the event again, and its results would be stored
 //! twice.
 
-use super::{Positions, PositionsGuard, PositionsState, stale};
-use crate::support::error::Result;
+use super::{Assignment, Position, Positions, PositionsGuard, PositionsState, stale};
+use crate::support::error::{Error, Kind, Result};
+
+/// What became of the transaction that the consumer was part of last.
+#[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Outcome {
+    /// It is committed or aborted, and the positions are those after it.
+    #[default]
+    Known,
+    Open,
+    /// Its producer was released before: it may be committed or not.
+    Unknown,
+}
 
 impl Positions {
     /// Positions that only transactions commit.
@@ -21,6 +32,13 @@ impl Positions {
         self.0.lock().in_transactions
     }
 
+    /// Makes the positions part of a transaction. Another one can't commit them while the outcome
+    /// of this one is not known.
+    pub fn enter_transaction(&self) {
+        let mut state = self.0.lock();
+        state.outcome = if state.outcome == Outcome::Known { Outcome::Open } else { Outcome::Unknown };
+    }
+
     /// Takes the acknowledged offsets into the transaction that is being committed, and returns
     /// them by partition. Fails if an acknowledged event can't be part of it.
     pub fn begin_commit(&self) -> Result<Vec<(u32, u64)>> {
@@ -28,10 +46,15 @@ impl Positions {
         if let Some(broken) = &state.broken {
             return Err(broken.clone());
         }
+        if state.outcome == Outcome::Unknown {
+            let reason = "a producer was released before the outcome of its transaction was known; events that were \
+                          acknowledged in that transaction may belong to it";
+            return Err(Error::new(Kind::Stale, reason));
+        }
         let offsets = state.uncommitted();
         for (partition, offset) in &offsets {
             if let Some(position) = state.partitions.get_mut(partition) {
-                position.committing = Some(*offset);
+                (position.committing, position.is_sought) = (Some(*offset), false);
             }
         }
         Ok(offsets)
@@ -39,40 +62,69 @@ impl Positions {
 
     /// Records that the transaction is committed.
     pub fn end_commit(&self) {
-        for position in self.0.lock().partitions.values_mut() {
+        let mut state = self.0.lock();
+        state.outcome = Outcome::Known;
+        for position in state.partitions.values_mut() {
             if let Some(offset) = position.committing.take() {
                 position.committed = position.committed.max(Some(offset));
-                position.resume = Some(offset);
+                if !position.is_sought {
+                    position.resume = Some(offset);
+                }
             }
         }
+    }
+
+    /// Whether the transaction before the present one may be committed.
+    pub fn is_outcome_unknown(&self) -> bool {
+        self.0.lock().outcome == Outcome::Unknown
+    }
+}
+
+impl Position {
+    /// Where an abort returns to, once the host has sought. Events that are acknowledged and not
+    /// committed are read again in any case.
+    pub(super) fn seek_in_transaction(&mut self, offset: u64) {
+        let has_uncommitted = self.acknowledged > self.committed;
+        let earlier = self.resume.filter(|resume| has_uncommitted && *resume < offset);
+        (self.resume, self.is_sought) = (Some(earlier.unwrap_or(offset)), true);
+    }
+
+    /// Whether nothing but offsets without records is acknowledged beyond the committed offset.
+    fn is_only_gap_uncommitted(&self) -> bool {
+        let committed = self.committed.max(self.committing);
+        self.gap.is_some_and(|(first, end)| committed >= Some(first) && self.acknowledged == Some(end))
     }
 }
 
 impl PositionsGuard<'_> {
-    /// The partitions that were read since the last commit, with the offset at which reading
-    /// continues after the abort of the transaction.
-    pub fn to_roll_back(&self) -> Vec<(u32, u64)> {
+    /// The assigned partitions, with the offset at which reading continues after the abort of the
+    /// transaction, and the committed one.
+    pub fn to_roll_back(&self) -> Vec<(u32, Option<u64>, Option<u64>)> {
         let assigned = self.0.partitions.iter().filter(|(_, position)| position.assignment.is_some());
-        let read = assigned.filter(|(_, position)| position.resume.is_some() && position.next != position.resume);
-        read.filter_map(|(partition, position)| Some((*partition, position.resume?))).collect()
+        assigned.map(|(partition, position)| (*partition, position.resume, position.committed)).collect()
     }
 
-    /// Makes `resume` the next offset again. Events of the partition that were read before are
-    /// stale.
-    pub fn roll_back(&mut self, partition: u32, resume: u64) {
+    /// Makes `resume` the next offset again, and `committed` the committed one. Events of the
+    /// partition that were read before are stale.
+    pub fn roll_back(&mut self, partition: u32, resume: u64, committed: Option<u64>) {
         let PositionsState { partitions, assignments, .. } = &mut *self.0;
         let Some(position) = partitions.get_mut(&partition) else { return };
-        let (committed, topic) = (position.committed, position.topic);
+        let topic = position.topic;
         position.start_over(assignments, resume, topic);
         (position.acknowledged, position.committed) = (committed, committed);
     }
 
-    /// The transaction is aborted: no acknowledged event belongs to the next one. A partition that
-    /// is not assigned now does not continue where it was.
+    /// The transaction is aborted: no acknowledged event belongs to the next one, and all that were
+    /// read are stale. A partition that is not assigned now does not continue where it was.
     pub fn end_abort(&mut self) {
-        self.0.broken = None;
-        for position in self.0.partitions.values_mut() {
+        let PositionsState { partitions, assignments, broken, outcome, .. } = &mut *self.0;
+        (*broken, *outcome) = (None, Outcome::Known);
+        for position in partitions.values_mut() {
             (position.acknowledged, position.committing, position.previous) = (position.committed, None, None);
+            if let Some(assignment) = &mut position.assignment {
+                *assignments += 1;
+                *assignment = Assignment(*assignments);
+            }
         }
     }
 }
@@ -87,7 +139,8 @@ impl PositionsState {
             let position = self.partitions.get(&partition)?;
             let acknowledged = position.acknowledged.filter(|_| position.assignment.is_some())?;
             let is_lost = Some(acknowledged) > position.committed.max(position.committing);
-            is_lost.then(|| stale(partition, acknowledged.saturating_sub(1)))
+            let is_event = is_lost && !position.is_only_gap_uncommitted();
+            is_event.then(|| stale(partition, acknowledged.saturating_sub(1)))
         });
         self.broken = lost;
     }

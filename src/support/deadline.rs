@@ -50,6 +50,11 @@ impl Deadline {
         }
     }
 
+    /// This deadline, or the one after `time` if that is later.
+    pub fn no_sooner_than(self, time: Duration) -> Deadline {
+        if self.remaining(time) < time { Deadline::after(time) } else { self }
+    }
+
     /// The remaining time, at most `slice`; zero after the deadline.
     pub fn remaining(&self, slice: Duration) -> Duration {
         match self.0 {

@@ -20,13 +20,16 @@ impl Producer {
     /// fn forward(input: &Consumer, output: &Producer) -> Result<()> {
     ///     let events = input.pull_many(500, Duration::from_secs(1))?;
     ///     output.begin_transaction(&[input])?;
-    ///     for event in &events {
+    ///     let pushed = events.iter().try_for_each(|event| {
     ///         output.push_forget(&NewEvent::json(&event.json()?).data(event.data()))?;
-    ///         event.acknowledge()?;
-    ///     }
-    ///     match output.commit_transaction(Duration::from_secs(30)) {
+    ///         event.acknowledge()
+    ///     });
+    ///     let timeout = Duration::from_secs(30);
+    ///     match pushed.and_then(|()| output.commit_transaction(timeout)) {
     ///         // `input` returns these events again.
-    ///         Err(error) if error.status == Status::MustAbort => output.abort_transaction(Duration::from_secs(30)),
+    ///         Err(error) if matches!(error.status, Status::MustAbort | Status::Stale) => {
+    ///             output.abort_transaction(timeout)
+    ///         }
     ///         result => result,
     ///     }
     /// }

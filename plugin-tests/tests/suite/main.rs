@@ -52,4 +52,5 @@ mod topic_lifecycle;
 mod topic_service;
 mod topic_service_identity;
 mod topics;
+mod transaction_options;
 mod transactions;

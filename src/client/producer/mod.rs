@@ -18,7 +18,7 @@ use crate::components::{DefaultSelector, PartitionSelector, Provided};
 use crate::config::{ClientSettings, ValueFormat};
 use crate::delivery::future::Future;
 use crate::delivery::sequencer::Sequencer;
-use crate::kafka::{KafkaProducer, WhenOverdue};
+use crate::kafka::{KafkaProducer, TransactionEnd, WhenOverdue};
 use crate::record::{Attributes, HEADER, LENGTH_PREFIX, Record};
 use crate::support::deadline::Deadline;
 use crate::support::error::{Error, Kind, Result};
@@ -164,21 +164,25 @@ impl Producer {
     }
 
     /// Rejects later pushes and waits until the events in flight are delivered or have failed.
-    /// After the deadline, delivery continues in the background.
+    /// After the deadline, delivery continues in the background. An open transaction is ended
+    /// first; if that fails, the producer stays open.
     pub fn close(&self, deadline: Deadline) -> Result<()> {
         self.ensure_may_wait("closing a producer")?;
+        self.check_open()?;
+        let records = &self.pipeline.records;
+        let ended = if records.has_open_transaction() { records.end_transaction(deadline).map(Some) } else { Ok(None) };
+        let ended = ended.map_err(|error| self.in_transaction(error));
+        if ended.is_err() && records.has_open_transaction() {
+            return ended.map(drop);
+        }
         if self.closed.swap(true, Ordering::AcqRel) {
             return Err(Error::from_kind(Kind::Closed));
         }
-        let records = &self.pipeline.records;
-        let has_open_transaction = records.has_open_transaction();
-        let aborted = if has_open_transaction { records.abort_transaction(deadline) } else { Ok(()) };
         records.in_flight().end(Error::from_kind(Kind::Closed));
-        aborted.map_err(|error| self.in_transaction(error))?;
         let flushed = records.flush().wait(deadline);
-        match has_open_transaction {
-            false => flushed,
-            true => Err(self.in_transaction(Error::new(
+        match ended? {
+            None | Some(TransactionEnd::Committed) => flushed,
+            Some(TransactionEnd::Aborted) => Err(self.in_transaction(Error::new(
                 Kind::MustAbort,
                 "it was open when the producer was closed, and has been aborted: none of its events is stored",
             ))),

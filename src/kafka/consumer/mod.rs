@@ -302,8 +302,8 @@ fn consumer_properties(connection: &Connection, settings: &ClientSettings) -> Pr
     properties
 }
 
-/// A consumer of uncommitted records also starts at offsets that are not committed yet, and those of
-/// a transaction that is aborted later would be wrong.
+/// A consumer of uncommitted records also starts at offsets that are not committed yet, and those
+/// of a transaction that is aborted later would be wrong.
 fn check_isolation(properties: &Properties) -> Result<()> {
     match properties.get("isolation.level") {
         Some(level) if level.eq_ignore_ascii_case("read_uncommitted") => {

@@ -1,14 +1,21 @@
 //! A consumer's part in the transactions of a producer: the acknowledged positions that a
 //! transaction commits, and the return to the last committed ones.
 
+use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::time::Duration;
 
 use super::{KafkaConsumer, Shared};
+use crate::kafka::librdkafka::errors;
 use crate::kafka::librdkafka::group_metadata::GroupMetadata;
+use crate::kafka::librdkafka::message::Message;
 use crate::kafka::librdkafka::partitions::PartitionList;
 use crate::support::deadline::Deadline;
 use crate::support::error::{Error, Kind, Result};
+
+/// A seek that times out may still take effect.
+const MIN_SEEK_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// A consumer in a transaction. No other transaction has the consumer until this is dropped.
 pub struct ConsumerInTransaction(Arc<Shared>);
@@ -38,6 +45,11 @@ impl KafkaConsumer {
 }
 
 impl ConsumerInTransaction {
+    /// The transaction has begun.
+    pub fn enter(&self) {
+        self.0.positions.enter_transaction();
+    }
+
     /// The positions that the transaction commits, which are those acknowledged until now; `None`
     /// if there are none. Fails if the transaction can't contain all of them.
     pub fn begin_commit(&self) -> Result<Option<PositionsOfGroup>> {
@@ -62,25 +74,79 @@ impl ConsumerInTransaction {
     }
 
     /// Continues at the positions of the last committed transaction. Events that were read since
-    /// are stale.
-    pub fn roll_back(&self, limit: Deadline) -> Result<()> {
-        let shared = &self.0;
+    /// are stale. `may_be_committed` says that the last one may be the one that ends here: the
+    /// group's coordinator knows. Returns the first error; then some partitions may still be where
+    /// they were, and the call is to be repeated.
+    pub fn roll_back(&self, may_be_committed: bool, limit: Deadline) -> Result<()> {
+        let (shared, limit) = (&self.0, limit.no_sooner_than(MIN_SEEK_TIMEOUT));
+        let asks_group = may_be_committed || shared.positions.is_outcome_unknown();
+        let known = shared.positions.lock().to_roll_back();
+        let committed_by_group = match asks_group {
+            false => BTreeMap::new(),
+            true => shared.stable_offsets(known.iter().map(|(partition, ..)| *partition), limit)?,
+        };
         shared.while_readers_wait(|batch| {
-            let read = shared.positions.lock().to_roll_back();
-            for (partition, resume) in read {
+            let mut result = Ok(());
+            // In a statement of its own: the lock ends with it.
+            let assigned = shared.positions.lock().to_roll_back();
+            for (partition, resume, committed) in assigned {
                 if shared.closing.load(Ordering::Acquire) {
                     break;
                 }
-                if shared.positions.is_stopped(partition) {
-                    shared.pause(partition, false);
+                let by_group = match committed_by_group.get(&partition) {
+                    // It was assigned meanwhile, at the group's committed offset.
+                    None if asks_group => continue,
+                    by_group => by_group.copied().flatten(),
+                };
+                // Only a transaction that is committed has changed it.
+                let is_committed = by_group > committed;
+                let Some(next) = by_group.filter(|_| is_committed).or(resume) else { continue };
+                if let Err(error) = shared.return_to(partition, next, batch, limit) {
+                    result = result.and(Err(error));
+                    continue;
                 }
-                shared.fetch_from(partition, resume, limit)?;
-                batch.retain(|message| message.partition() != partition as i32);
-                shared.positions.lock().roll_back(partition, resume);
+                shared.positions.lock().roll_back(partition, next, by_group.max(committed));
             }
+            result?;
             shared.positions.lock().end_abort();
             Ok(())
         })
+    }
+}
+
+impl Shared {
+    /// The committed offsets of these partitions, once no open transaction can change them.
+    fn stable_offsets(
+        &self,
+        partitions: impl Iterator<Item = u32>,
+        limit: Deadline,
+    ) -> Result<BTreeMap<u32, Option<u64>>> {
+        const PAUSE: Duration = Duration::from_millis(100);
+        let stable = |partition| loop {
+            match self.committed(partition, limit) {
+                Err(error) if error.is_retriable() && !limit.has_passed() => std::thread::sleep(limit.remaining(PAUSE)),
+                result => return Ok((partition, result?)),
+            }
+        };
+        partitions.map(stable).collect()
+    }
+
+    /// Continues at `next`. A partition that no longer exists has nothing to continue with.
+    fn return_to(&self, partition: u32, next: u64, batch: &mut VecDeque<Message>, limit: Deadline) -> Result<()> {
+        if self.positions.next(partition) == Some(next) {
+            return Ok(());
+        }
+        if self.positions.is_stopped(partition) {
+            self.pause(partition, false);
+        }
+        match self.fetch_from(partition, next, limit) {
+            Err(error) if !errors::is_without_leader(&error) && error.kind() != Kind::UnknownTopic => {
+                return Err(error);
+            }
+            _ => {}
+        }
+        batch.retain(|message| message.partition() != partition as i32);
+        Ok(())
     }
 }
 

@@ -38,6 +38,7 @@ pub use clients::ProducerClients;
 use outgoing_record::OutgoingRecord;
 use shared_client::ProducerClient;
 use shared_client::member::{Member, MemberSlot};
+pub use transaction::TransactionEnd;
 use transaction::{Transactions, add_transactional_id, failed_transaction_error};
 
 /// The maximum overhead of a record that librdkafka counts against `message.max.bytes`:

@@ -6,6 +6,7 @@ mod properties;
 mod requests;
 
 use std::sync::Arc;
+use std::sync::mpsc::{self, Receiver, RecvTimeoutError};
 use std::time::Duration;
 
 use parking_lot::{Mutex, MutexGuard};
@@ -25,6 +26,13 @@ pub use properties::add_transactional_id;
 /// How long the transaction of a producer that is released is tried to be aborted. After that, the
 /// coordinator aborts it when its timeout passes.
 const BACKGROUND_ABORT_TIMEOUT: Duration = Duration::from_secs(30);
+
+/// How a transaction has ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum TransactionEnd {
+    Committed,
+    Aborted,
+}
 
 /// What a producer with a transactional id has beside the others.
 pub struct Transactions {
@@ -46,14 +54,24 @@ enum Stage {
     /// No event can be pushed any more, and the positions to commit are known.
     Flushing(Vec<PositionsOfGroup>, Arc<Future>),
     /// The events are delivered. The positions that the coordinator does not have yet.
-    SendingPositions(Vec<PositionsOfGroup>),
+    Flushed(Vec<PositionsOfGroup>),
+    /// A thread sends the positions.
+    SendingPositions(Receiver<SentPositions>),
     /// The coordinator may have committed.
     Committing,
     /// It can only be aborted.
-    Failed,
+    Failed {
+        may_be_committed: bool,
+    },
     /// The coordinator has aborted it.
-    Aborted(Arc<Future>),
+    Aborted {
+        may_be_committed: bool,
+        flush: Arc<Future>,
+    },
 }
+
+/// The positions that are left after an error.
+type SentPositions = std::result::Result<(), (Error, Vec<PositionsOfGroup>)>;
 
 impl Transactions {
     /// Fences older producers with the same id, and ends their transactions.
@@ -68,8 +86,9 @@ impl Transactions {
         if open.is_some() {
             return Err(Error::invalid("the transaction before is still open; commit or abort it"));
         }
-        let consumers = consumers.iter().map(|consumer| consumer.join_transaction()).collect::<Result<_>>()?;
+        let consumers = consumers.iter().map(|consumer| consumer.join_transaction()).collect::<Result<Vec<_>>>()?;
         requests::begin(self.member.client())?;
+        consumers.iter().for_each(ConsumerInTransaction::enter);
         *open = Some(Transaction { consumers, stage: Stage::Open });
         self.member.in_flight.resume();
         Ok(())
@@ -87,10 +106,12 @@ impl Transactions {
                 Ok(())
             }
             Err(error) => {
-                let error = self.member.client().query_fatal_error().unwrap_or(error);
-                if matches!(error.kind(), Kind::MustAbort | Kind::Fenced) {
+                let fatal = self.member.client().query_fatal_error();
+                let has_failed = fatal.is_some() || error.kind() == Kind::MustAbort;
+                let error = fatal.unwrap_or(error);
+                if has_failed {
                     self.member.in_flight.pause(error.clone());
-                    transaction.stage = Stage::Failed;
+                    transaction.stage.fail();
                 }
                 Err(error)
             }
@@ -115,35 +136,69 @@ impl Transactions {
             if let Some(failure) = self.member.in_flight.failure_since_resumed() {
                 return Err(failure.requiring_abort());
             }
-            *stage = Stage::SendingPositions(std::mem::take(positions));
+            *stage = Stage::Flushed(std::mem::take(positions));
         }
-        if let Stage::SendingPositions(positions) = stage {
-            while let Some(of_consumer) = positions.last() {
-                requests::add_positions(self.member.client(), of_consumer, deadline)?;
-                positions.pop();
+        if let Stage::Flushed(positions) = stage {
+            *stage = match std::mem::take(positions) {
+                positions if positions.is_empty() => Stage::Committing,
+                positions => Stage::SendingPositions(self.send(positions)?),
+            };
+        }
+        if let Stage::SendingPositions(sent) = stage {
+            match receive(sent, deadline)? {
+                Ok(()) => *stage = Stage::Committing,
+                Err((error, unsent)) => {
+                    *stage = Stage::Flushed(unsent);
+                    return Err(error);
+                }
             }
-            *stage = Stage::Committing;
         }
         match stage {
             Stage::Committing => requests::commit(self.member.client(), deadline),
-            Stage::Aborted(_) => Err(ending("aborted")),
+            Stage::Aborted { .. } => Err(ending("aborted")),
             _ => Err(self.member.in_flight.closed_with().unwrap_or_else(no_transaction).requiring_abort()),
         }
+    }
+
+    /// Sends positions on a thread of its own: librdkafka waits for a response without a limit.
+    fn send(&self, positions: Vec<PositionsOfGroup>) -> Result<Receiver<SentPositions>> {
+        let (sender, sent) = mpsc::channel();
+        let (member, deadline) = (self.member.clone(), Deadline::after(self.timeout));
+        let send = move || {
+            let mut positions = positions;
+            while let Some(of_consumer) = positions.last() {
+                if let Err(error) = requests::add_positions(member.client(), of_consumer, deadline) {
+                    return Err((error, positions));
+                }
+                positions.pop();
+            }
+            Ok(())
+        };
+        spawn("octopus-commit", move || drop(sender.send(send()))).map_err(Error::requiring_abort)?;
+        Ok(sent)
     }
 
     fn abort(&self, flush: impl FnOnce() -> Arc<Future>, deadline: Deadline) -> Result<()> {
         let mut open = self.lock()?;
         let transaction = open.as_mut().ok_or_else(|| self.no_open_transaction())?;
         let deadline = deadline.sooner(Deadline::after(self.timeout));
+        if let Stage::Committing = transaction.stage {
+            return Err(Error::invalid(
+                "the transaction may be committed already; repeat the commit until it succeeds or says that the \
+                 transaction must be aborted",
+            ));
+        }
         let aborted = self.advance_abort(transaction, flush, deadline);
-        let is_fenced = aborted.as_ref().is_err_and(|_| self.member.client().query_fatal_error().is_some());
-        if aborted.is_ok() || is_fenced {
-            // The coordinator has aborted the transaction of a producer that is fenced.
-            transaction.consumers.iter().try_for_each(|consumer| consumer.roll_back(deadline))?;
+        // The coordinator aborts the transaction of a producer that is fenced.
+        let fatal = aborted.as_ref().err().and_then(|_| self.member.client().query_fatal_error());
+        if aborted.is_ok() || fatal.is_some() {
+            let may_be_committed = transaction.stage.may_be_committed();
+            let roll_back = |consumer: &ConsumerInTransaction| consumer.roll_back(may_be_committed, deadline);
+            transaction.consumers.iter().map(roll_back).fold(Ok(()), Result::and)?;
             self.member.in_flight.pause(no_transaction());
             *open = None;
         }
-        aborted
+        fatal.map_or(aborted, Err)
     }
 
     fn advance_abort(
@@ -153,22 +208,26 @@ impl Transactions {
         deadline: Deadline,
     ) -> Result<()> {
         let stage = &mut transaction.stage;
-        if let Stage::Committing = stage {
-            return Err(Error::invalid(
-                "the transaction may be committed already; repeat the commit until it succeeds or says that the \
-                 transaction must be aborted",
-            ));
-        }
-        if !matches!(stage, Stage::Aborted(_)) {
+        if !matches!(stage, Stage::Aborted { .. }) {
             self.member.in_flight.pause(ending("aborted"));
             requests::abort(self.member.client(), deadline)?;
-            *stage = Stage::Aborted(flush());
+            *stage = Stage::Aborted { may_be_committed: stage.may_be_committed(), flush: flush() };
         }
         match stage {
             // Events that a thread pool still prepares: they fail, and are not part of the next
             // transaction.
-            Stage::Aborted(flush) => await_flush(flush, deadline),
+            Stage::Aborted { flush, .. } => await_flush(flush, deadline),
             _ => Ok(()),
+        }
+    }
+
+    /// Ends an open transaction for the end of the producer: continues a commit that may have
+    /// succeeded already, else aborts.
+    fn end(&self, flush: impl FnOnce() -> Arc<Future>, deadline: Deadline) -> Result<TransactionEnd> {
+        let is_committing = matches!(self.lock()?.as_ref().map(|open| &open.stage), Some(Stage::Committing));
+        match is_committing {
+            true => self.commit(flush, deadline).map(|()| TransactionEnd::Committed),
+            false => self.abort(flush, deadline).map(|()| TransactionEnd::Aborted),
         }
     }
 
@@ -186,6 +245,7 @@ impl Transactions {
 
 impl Drop for Transactions {
     /// Aborts an open transaction in the background, so that its events don't keep readers waiting.
+    /// If that is not known to succeed, its consumers' positions stay in an unknown transaction.
     fn drop(&mut self) {
         let Some(transaction) = self.open.get_mut().take() else { return };
         if matches!(transaction.stage, Stage::Committing) || self.member.client().query_fatal_error().is_some() {
@@ -200,9 +260,27 @@ impl Drop for Transactions {
         // Without a thread the coordinator aborts it later.
         let _ = spawn("octopus-abort", move || {
             let deadline = Deadline::after(BACKGROUND_ABORT_TIMEOUT);
-            let _ = requests::abort(member.client(), deadline);
-            let _ = transaction.consumers.iter().try_for_each(|consumer| consumer.roll_back(deadline));
+            if requests::abort(member.client(), deadline).is_ok() {
+                let may_be_committed = transaction.stage.may_be_committed();
+                for consumer in &transaction.consumers {
+                    let _ = consumer.roll_back(may_be_committed, deadline);
+                }
+            }
         });
+    }
+}
+
+impl Stage {
+    fn may_be_committed(&self) -> bool {
+        match self {
+            Stage::Committing => true,
+            Stage::Failed { may_be_committed } | Stage::Aborted { may_be_committed, .. } => *may_be_committed,
+            _ => false,
+        }
+    }
+
+    fn fail(&mut self) {
+        *self = Stage::Failed { may_be_committed: self.may_be_committed() };
     }
 }
 
@@ -222,6 +300,11 @@ impl KafkaProducer {
     /// After `TimedOut` the call is repeated.
     pub fn abort_transaction(&self, deadline: Deadline) -> Result<()> {
         self.transactions()?.abort(|| self.flush(), deadline)
+    }
+
+    /// Ends an open transaction before the producer ends.
+    pub fn end_transaction(&self, deadline: Deadline) -> Result<TransactionEnd> {
+        self.transactions()?.end(|| self.flush(), deadline)
     }
 
     /// Whether there is a transaction that is neither committed nor aborted.
@@ -250,6 +333,23 @@ fn await_flush(flush: &Future, deadline: Deadline) -> Result<()> {
 pub fn failed_transaction_error(code: Code) -> Option<Error> {
     let reason = "an event or a request of it failed; the error of the commit has the reason";
     (RDKafkaErrorCode::from(code) == RDKafkaErrorCode::State).then(|| Error::new(Kind::Kafka, reason).requiring_abort())
+}
+
+/// What a thread sends, or `TimedOut` at the deadline.
+fn receive(sent: &Receiver<SentPositions>, deadline: Deadline) -> Result<SentPositions> {
+    const SLICE: Duration = Duration::from_secs(1);
+    loop {
+        match sent.recv_timeout(deadline.remaining(SLICE)) {
+            Ok(result) => return Ok(result),
+            Err(RecvTimeoutError::Timeout) if deadline.has_passed() => return Err(Error::from_kind(Kind::TimedOut)),
+            Err(RecvTimeoutError::Timeout) => {}
+            Err(RecvTimeoutError::Disconnected) => {
+                return Err(
+                    Error::new(Kind::Panicked, "the thread that sends positions has panicked").requiring_abort()
+                );
+            }
+        }
+    }
 }
 
 fn no_transaction() -> Error {

@@ -1,0 +1,40 @@
+//! The options of transactions that are rejected by name.
+
+use serde_json::{Value, json};
+
+use crate::support::{octopus, topic};
+use octopus_loader::Status;
+
+#[test]
+fn options_that_do_not_fit_are_rejected() {
+    let topic = topic("options", 1);
+    let rejected = |key: &str, value: Value, kafka: &[(&str, u64)]| {
+        let mut producer = topic.producer("").option(key, value);
+        for (name, value) in kafka {
+            producer = producer.kafka(name, *value);
+        }
+        let error = producer.make().unwrap_err();
+        assert_eq!(error.status, Status::InvalidConfiguration, "{error}");
+        error.message
+    };
+    assert!(rejected("transactional_id", json!(""), &[]).contains("transactional_id: is empty"));
+    assert!(rejected("transactional_id", json!(7), &[]).contains("expected a string"));
+    assert!(rejected("kafka", json!({"transactional.id": "x"}), &[]).contains("option \"transactional_id\""));
+    for timeout in [0, 60_000] {
+        let message = rejected("transactional_id", json!("x"), &[("delivery.timeout.ms", timeout)]);
+        assert!(message.contains("kafka.transaction.timeout.ms, which is 60000"), "{message}");
+    }
+    let error = topic.consumer("c").option("commits", "never").make().unwrap_err();
+    assert!(error.message.contains(r#"commits: expected "acknowledged" or "transaction""#), "{error}");
+    let uncommitted = topic.consumer("c").option("commits", "transaction").kafka("isolation.level", "read_uncommitted");
+    let error = uncommitted.make().unwrap_err();
+    assert!(error.message.contains("kafka.isolation.level: read_uncommitted"), "{error}");
+
+    let embedded = octopus().driver(json!({"embedded": {}})).unwrap();
+    embedded.create_topic("t", &Default::default()).unwrap();
+    let topic = embedded.open_topic("t").unwrap();
+    let error = topic.producer("").option("transactional_id", "x").make().unwrap_err();
+    assert_eq!(error.status, Status::Unsupported, "{error}");
+    let error = topic.consumer("c").option("commits", "transaction").make().unwrap_err();
+    assert_eq!(error.status, Status::Unsupported, "{error}");
+}
