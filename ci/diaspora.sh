@@ -9,7 +9,7 @@
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
-readonly on_one_kafka=(components producing consuming selections driver)
+readonly on_one_kafka=(components producing consuming selections driver attributes)
 built=$(ci/target.sh)
 readonly built out=$built/diaspora
 readonly library=$out/liboctopus.so
@@ -62,7 +62,7 @@ build() {
     for program in "${on_one_kafka[@]}" expiring interchange; do
         compile "plugin-tests/diaspora/$program.cpp" "$out/$program" -O1 -g
     done
-    compile plugin-tests/diaspora/json.cpp "$out/json" -O1 -g -Isrc/diaspora src/diaspora/Json.cpp
+    compile plugin-tests/diaspora/json.cpp "$out/json" -O1 -g -Isrc/diaspora src/diaspora/{Bytes,Json}.cpp
     c++ -std=c++17 -O1 -Wall -Wextra -Wpedantic -Werror "${compile_flags[@]}" -shared -fPIC -o "$out/libpicky.so" \
         plugin-tests/diaspora/component_library.cpp "${link_flags[@]}"
     cc -std=c11 -O1 -Wall -Wextra -Werror -Iinclude -o "$out/roundtrip" plugin-tests/hosts/roundtrip.c -ldl

@@ -94,14 +94,6 @@ void write_topics()
 
 void read_topics()
 {
-    const diaspora::DataSelector select_all =
-        [](const Metadata &, const diaspora::DataDescriptor &all) { return all; };
-    const diaspora::DataAllocator allocator = [](const Metadata &,
-                                                 const diaspora::DataDescriptor &selected) {
-        auto memory = std::make_shared<std::string>(selected.size(), ' ');
-        return diaspora::DataView{memory->data(), memory->size(), memory.get(),
-                                  [memory](void *) {}};
-    };
     for (const Kind &kind : kinds()) {
         const auto own = driver(kind.settings);
         const auto name = prefix + kind.name;
@@ -116,7 +108,9 @@ void read_topics()
         if (topics.count(name))
             EXPECT(topics.at(name).json().at("validator") == expected &&
                    topics.at(name).json().at("num_partitions") == kind.partitions);
-        const auto consumer = topic.consumer(unique("interchange"), select_all, allocator);
+        const auto consumer = topic.consumer(unique("interchange"),
+                                             diaspora::DataSelector{select_all},
+                                             diaspora::DataAllocator{allocate});
         std::map<unsigned, std::vector<unsigned>> partitions;
         std::set<unsigned> values;
         for (unsigned index = 0; index < count; index++) {

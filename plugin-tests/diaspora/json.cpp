@@ -1,12 +1,13 @@
 /*
  * Tests that the adapter's own JSON parser and writer (src/diaspora/Json.cpp) behave as those of
- * the nlohmann library.
+ * the nlohmann library, and that any bytes have a JSON form (src/diaspora/Bytes.cpp).
  *
  *     ./json
  */
 
 #include "../hosts/test_cases.hpp"
 
+#include <Bytes.hpp>
 #include <Json.hpp>
 
 #include <random>
@@ -14,6 +15,8 @@
 namespace {
 
 using nlohmann::json;
+using octopus::adapter::bytes_to_json;
+using octopus::adapter::json_to_bytes;
 using octopus::adapter::read_json;
 using octopus::adapter::write_json;
 
@@ -141,11 +144,60 @@ void unwritable_values_fail_as_in_nlohmann_json()
         EXPECT(written(value) == "before" + value.dump());
 }
 
+bool can_be_written(const std::string &text)
+{
+    try {
+        json(text).dump();
+        return true;
+    } catch (const json::type_error &) {
+        return false;
+    }
+}
+
+/* Bytes are a JSON string if the nlohmann library can write them as one. */
+void any_bytes_survive_as_json()
+{
+    constexpr unsigned seed = 7, rounds = 200'000;
+    /* Among these are the first and the last byte of each range in UTF-8. */
+    constexpr std::string_view bytes_of_characters =
+        "a\x7f\x80\x8f\x90\x9f\xa0\xbf\xc0\xc1\xc2\xdf\xe0\xe1\xec\xed\xee\xef\xf0\xf1\xf3\xf4\xf5\xf8\xff";
+    std::mt19937 random(seed);
+    const auto below = [&](std::size_t count) { return random() % count; };
+    unsigned texts = 0;
+    for (unsigned round = 0; round < rounds; round++) {
+        std::string bytes(below(7), ' ');
+        for (char &byte : bytes)
+            byte = below(5) == 0 ? static_cast<char>(below(256))
+                                 : bytes_of_characters[below(bytes_of_characters.size())];
+        const json value = bytes_to_json(bytes);
+        EXPECT(value.is_string() == can_be_written(bytes) &&
+               json_to_bytes(json::parse(value.dump())) == bytes);
+        texts += value.is_string() && bytes.size() > 1 ? 1 : 0;
+    }
+    EXPECT(texts > 1'000);
+}
+
+void bytes_have_one_form_in_base64()
+{
+    const auto base64 = [](const json &text) { return json{{"base64", text}}; };
+    EXPECT(bytes_to_json("\xfb\xff\xfe") == base64("+//+") &&
+           bytes_to_json("\xff") == base64("/w=="));
+    EXPECT(json_to_bytes(base64("")) == "" && json_to_bytes(base64("bm8=")) == "no");
+    for (const char *invalid : {"b", "bm", "bm8", "bm8==", "bm8=bm8=", "====", "b===", "bm9=",
+                                "bn==", "+_-+", "b 8=", "bm8=\n", "=m8=", "b=8="})
+        EXPECT(!json_to_bytes(base64(invalid)));
+    for (const json &other : {json(), json(1), json::array({"a"}), json::object(), base64(1),
+                              json{{"base64", "bm8="}, {"more", 1}}, json{{"Base64", "bm8="}}})
+        EXPECT(!json_to_bytes(other));
+}
+
 const test_cases::TestCase all[] = {
     TEST_CASE(texts_are_accepted_and_rejected_as_by_nlohmann_json),
     TEST_CASE(nesting_depth_is_not_limited),
     TEST_CASE(mutated_texts_are_parsed_as_by_nlohmann_json),
     TEST_CASE(unwritable_values_fail_as_in_nlohmann_json),
+    TEST_CASE(any_bytes_survive_as_json),
+    TEST_CASE(bytes_have_one_form_in_base64),
 };
 
 } // namespace

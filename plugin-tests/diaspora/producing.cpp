@@ -130,15 +130,8 @@ void data_is_copied_and_its_views_dropped_before_push_returns()
         second.assign(second.size(), '!');
         EXPECT(pushed.wait(timeout_ms));
     }
-    const auto consumer = topic.consumer(
-        unique("reader"),
-        diaspora::DataSelector{
-            [](const Metadata &, const diaspora::DataDescriptor &all) { return all; }},
-        diaspora::DataAllocator{[](const Metadata &, const diaspora::DataDescriptor &selected) {
-            auto *memory = new std::string(selected.size(), ' ');
-            return diaspora::DataView{memory->data(), memory->size(), memory,
-                                      [memory](void *) { delete memory; }};
-        }});
+    const auto consumer = topic.consumer(unique("reader"), diaspora::DataSelector{select_all},
+                                         diaspora::DataAllocator{allocate});
     for (unsigned index = 0; index < 3; index++)
         EXPECT(text_of(next(consumer).data()) == "first second");
 }

@@ -115,6 +115,20 @@ inline std::string text_of(const diaspora::DataView &data)
     return text;
 }
 
+/* Selects all data. */
+inline diaspora::DataDescriptor select_all(const Metadata &, const diaspora::DataDescriptor &all)
+{
+    return all;
+}
+
+/* Allocates memory that is released with the returned view. */
+inline diaspora::DataView allocate(const Metadata &, const diaspora::DataDescriptor &selected)
+{
+    auto *memory = new std::string(selected.size(), ' ');
+    return diaspora::DataView{memory->data(), memory->size(), memory,
+                              [memory](void *) { delete memory; }};
+}
+
 /* Pushes numbered events, each to the partition of its number modulo the number of partitions. */
 inline void fill(const diaspora::TopicHandle &topic, unsigned count)
 {

@@ -7,7 +7,7 @@ namespace octopus::adapter {
 
 namespace {
 
-octopus::Driver create_driver(const diaspora::Metadata &options)
+octopus::Driver create_driver(const nlohmann::json &options)
 {
     Services services;
     services.has_components = true; /* C++ objects, which the API creates */
@@ -23,15 +23,15 @@ template <class Component> std::string description_of(const std::shared_ptr<Comp
 
 } // namespace
 
-Driver::Driver(const diaspora::Metadata &options)
-    : in_core_(create_driver(options)),
+Driver::Driver(nlohmann::json options)
+    : attributes_field_(AttributesField::take_option(options)), in_core_(create_driver(options)),
       default_pool_(std::make_shared<ThreadPool>(diaspora::ThreadCount{0}))
 {
 }
 
 std::shared_ptr<diaspora::DriverInterface> Driver::create(const diaspora::Metadata &options)
 {
-    return std::make_shared<Driver>(options);
+    return std::make_shared<Driver>(options.json());
 }
 
 void Driver::createTopic(std::string_view name, const diaspora::Metadata &options,
@@ -52,7 +52,7 @@ std::shared_ptr<diaspora::TopicHandleInterface> Driver::openTopic(std::string_vi
     auto opened = with_api_exceptions([&] { return in_core_.open_topic(name); });
     /* The API's openTopic is const, while the topic's `driver` returns a non-const driver. */
     auto self = std::const_pointer_cast<Driver>(shared_from_this());
-    return std::make_shared<TopicHandle>(std::move(opened), std::move(self));
+    return std::make_shared<TopicHandle>(std::move(opened), std::move(self), attributes_field_);
 }
 
 bool Driver::topicExists(std::string_view name) const

@@ -3,17 +3,19 @@
 #ifndef OCTOPUS_DIASPORA_DRIVER_HPP
 #define OCTOPUS_DIASPORA_DRIVER_HPP
 
+#include "AttributesField.hpp"
 #include "Core.hpp"
 
 #include <diaspora/Driver.hpp>
 
 #include <memory>
+#include <optional>
 
 namespace octopus::adapter {
 
 class Driver final : public diaspora::DriverInterface, public std::enable_shared_from_this<Driver> {
 public:
-    explicit Driver(const diaspora::Metadata &options);
+    explicit Driver(nlohmann::json options);
 
     /* The factory that the Diaspora API calls. */
     static std::shared_ptr<diaspora::DriverInterface> create(const diaspora::Metadata &options);
@@ -35,6 +37,7 @@ public:
     makeThreadPool(diaspora::ThreadCount count) const override;
 
 private:
+    std::optional<AttributesField> attributes_field_;
     octopus::Driver in_core_;
     std::shared_ptr<diaspora::ThreadPoolInterface> default_pool_;
 };

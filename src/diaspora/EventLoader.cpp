@@ -35,6 +35,8 @@ diaspora::Event EventLoader::load(octopus::Event event, diaspora::DataView &data
         return {
             std::make_shared<Event>(std::move(event), diaspora::Metadata{}, diaspora::DataView{})};
     auto metadata = metadata_of(event);
+    if (attributes_field_)
+        attributes_field_->add_to(metadata.json(), event);
     diaspora::DataDescriptor descriptor;
     if (selector_)
         descriptor = selector_(metadata, diaspora::DataDescriptor{"", event.data().size()});

@@ -4,6 +4,7 @@
 #ifndef OCTOPUS_DIASPORA_EVENT_LOADER_HPP
 #define OCTOPUS_DIASPORA_EVENT_LOADER_HPP
 
+#include "AttributesField.hpp"
 #include "Components.hpp"
 #include "Core.hpp"
 
@@ -12,15 +13,17 @@
 #include <diaspora/Event.hpp>
 
 #include <memory>
+#include <optional>
 
 namespace octopus::adapter {
 
 class EventLoader {
 public:
-    EventLoader(std::shared_ptr<const Components> components, diaspora::DataAllocator allocator,
+    EventLoader(std::shared_ptr<const Components> components,
+                std::optional<AttributesField> attributes_field, diaspora::DataAllocator allocator,
                 diaspora::DataSelector selector)
-        : components_(std::move(components)), allocator_(std::move(allocator)),
-          selector_(std::move(selector))
+        : components_(std::move(components)), attributes_field_(std::move(attributes_field)),
+          allocator_(std::move(allocator)), selector_(std::move(selector))
     {
     }
 
@@ -36,6 +39,7 @@ private:
     diaspora::Metadata metadata_of(const octopus::Event &event) const;
 
     std::shared_ptr<const Components> components_;
+    std::optional<AttributesField> attributes_field_;
     diaspora::DataAllocator allocator_;
     diaspora::DataSelector selector_;
 };

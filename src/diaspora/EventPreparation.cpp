@@ -62,6 +62,8 @@ template <class Work> auto storing_exception(std::exception_ptr &thrown, Work wo
 void EventPreparation::prepare(const std::vector<std::string_view> &data, const Output &metadata)
 {
     storing_exception(*thrown_, [&] {
+        if (*thrown_)
+            std::rethrow_exception(*thrown_);
         components_->validator().validate(metadata_, view_of(data));
         if (record_format_ == OCTOPUS_RECORD_DIASPORA) {
             OutputArchive archive(metadata);

@@ -15,7 +15,8 @@ namespace octopus::adapter {
 
 class EventPreparation final : public Preparation {
 public:
-    /* The exception of a component is stored in `thrown` before the event's future fails. */
+    /* The exception of a component is stored in `thrown` before the event's future fails. One that
+     * is there already fails the event instead of its preparation. */
     EventPreparation(std::shared_ptr<const Components> components,
                      diaspora::PartitionSelector selector, std::uint32_t record_format,
                      diaspora::Metadata metadata, std::shared_ptr<std::exception_ptr> thrown)

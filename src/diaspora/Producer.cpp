@@ -33,17 +33,23 @@ std::string_view piece_of(const diaspora::DataView::Segment &segment)
     return {static_cast<const char *>(segment.ptr), segment.size};
 }
 
-/* Data in one segment, the common case, is passed without allocating a list. */
-void add(const diaspora::DataView &data, NewEvent &event)
+/* Returns an event without metadata, with views of the arguments. Data in one segment, the common
+ * case, is passed without allocating a list. */
+NewEvent event_of(const RecordAttributes &attributes, const diaspora::DataView &data,
+                  std::optional<std::size_t> partition)
 {
+    NewEvent event;
     const auto &segments = data.segments();
     if (segments.size() == 1) {
         event.data = piece_of(segments.front());
-        return;
+    } else {
+        event.segments.reserve(segments.size());
+        for (const auto &segment : segments)
+            event.segments.push_back(piece_of(segment));
     }
-    event.segments.reserve(segments.size());
-    for (const auto &segment : segments)
-        event.segments.push_back(piece_of(segment));
+    event.partition = partition;
+    attributes.add_to(event);
+    return event;
 }
 
 /* Writes the size of the text and then the text, as the default serializer does. */
@@ -66,11 +72,14 @@ diaspora::Future<std::optional<diaspora::EventID>> future_of(Delivery pushed)
 } // namespace
 
 Producer::Producer(octopus::Producer in_core, ProducerSettings settings,
-                   std::shared_ptr<const Components> components, std::shared_ptr<TopicHandle> topic)
+                   std::shared_ptr<const Components> components,
+                   std::optional<AttributesField> attributes_field,
+                   std::shared_ptr<TopicHandle> topic)
     : in_core_(std::move(in_core)),
       record_format_(with_api_exceptions([&] { return in_core_.record_format(); })),
       settings_(std::move(settings)), components_(std::move(components)),
-      selector_(components_->make_selector()), topic_(std::move(topic))
+      selector_(components_->make_selector()), attributes_field_(std::move(attributes_field)),
+      topic_(std::move(topic))
 {
 }
 
@@ -80,12 +89,20 @@ diaspora::Future<std::optional<diaspora::EventID>>
 Producer::push(diaspora::Metadata metadata, diaspora::DataView data,
                std::optional<std::size_t> partition)
 {
-    if (auto push = push_default(metadata, data, partition))
-        return future_of({std::move(*push)});
-    const auto thrown = std::make_shared<std::exception_ptr>();
-    NewEvent event;
-    add(data, event);
-    event.partition = partition;
+    RecordAttributes attributes;
+    std::exception_ptr rejection;
+    if (attributes_field_) {
+        try {
+            attributes = attributes_field_->take_from(metadata.json());
+        } catch (const diaspora::Exception &) {
+            rejection = std::current_exception();
+        }
+    }
+    if (components_->are_default() && !rejection)
+        if (auto push = push_default(metadata, event_of(attributes, data, partition)))
+            return future_of({std::move(*push)});
+    const auto thrown = std::make_shared<std::exception_ptr>(std::move(rejection));
+    const auto event = event_of(attributes, data, partition);
     auto preparation = std::make_unique<EventPreparation>(components_, selector_, record_format_,
                                                           std::move(metadata), thrown);
     auto push = with_api_exceptions([&] { return in_core_.push(event, std::move(preparation)); });
@@ -93,11 +110,8 @@ Producer::push(diaspora::Metadata metadata, diaspora::DataView data,
 }
 
 std::optional<octopus::Push> Producer::push_default(const diaspora::Metadata &metadata,
-                                                    const diaspora::DataView &data,
-                                                    std::optional<std::size_t> partition) const
+                                                    NewEvent event) const
 {
-    if (!components_->are_default())
-        return std::nullopt;
     thread_local std::string serialized;
     const bool has_header = record_format_ == OCTOPUS_RECORD_DIASPORA;
     try {
@@ -110,11 +124,8 @@ std::optional<octopus::Push> Producer::push_default(const diaspora::Metadata &me
     } catch (const std::exception &) {
         return std::nullopt;
     }
-    NewEvent event;
     event.metadata = serialized;
     event.metadata_is_serialized = has_header;
-    add(data, event);
-    event.partition = partition;
     return with_api_exceptions([&]() -> std::optional<octopus::Push> {
         try {
             return in_core_.push(event);

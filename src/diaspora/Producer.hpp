@@ -4,6 +4,7 @@
 #ifndef OCTOPUS_DIASPORA_PRODUCER_HPP
 #define OCTOPUS_DIASPORA_PRODUCER_HPP
 
+#include "AttributesField.hpp"
 #include "Components.hpp"
 #include "Core.hpp"
 
@@ -12,6 +13,7 @@
 
 #include <cstdint>
 #include <memory>
+#include <optional>
 #include <string>
 
 namespace octopus::adapter {
@@ -33,7 +35,8 @@ struct ProducerSettings {
 class Producer final : public diaspora::ProducerInterface {
 public:
     Producer(octopus::Producer in_core, ProducerSettings settings,
-             std::shared_ptr<const Components> components, std::shared_ptr<TopicHandle> topic);
+             std::shared_ptr<const Components> components,
+             std::optional<AttributesField> attributes_field, std::shared_ptr<TopicHandle> topic);
 
     const std::string &name() const override { return settings_.name; }
     diaspora::BatchSize batchSize() const override { return settings_.batch_size; }
@@ -54,18 +57,18 @@ public:
     diaspora::Future<std::optional<diaspora::Flushed>> flush() override;
 
 private:
-    /* Pushes without an EventPreparation if all components are the defaults. Returns nothing if
-     * this is not possible; `push` then takes the general path, which reports what is wrong with
-     * the event. */
+    /* Pushes without an EventPreparation, for which all components must be the defaults. Returns
+     * nothing if the event is wrong; `push` then takes the general path, which reports what is
+     * wrong. */
     std::optional<octopus::Push> push_default(const diaspora::Metadata &metadata,
-                                              const diaspora::DataView &data,
-                                              std::optional<std::size_t> partition) const;
+                                              NewEvent event) const;
 
     octopus::Producer in_core_;
     std::uint32_t record_format_; /* one of OCTOPUS_RECORD_… */
     ProducerSettings settings_;
     std::shared_ptr<const Components> components_;
     diaspora::PartitionSelector selector_;
+    std::optional<AttributesField> attributes_field_;
     std::shared_ptr<TopicHandle> topic_;
 };
 

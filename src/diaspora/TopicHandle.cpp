@@ -32,9 +32,10 @@ std::vector<std::uint32_t> as_numbers(const std::vector<std::size_t> &targets)
 
 } // namespace
 
-TopicHandle::TopicHandle(octopus::Topic in_core, std::shared_ptr<diaspora::DriverInterface> driver)
+TopicHandle::TopicHandle(octopus::Topic in_core, std::shared_ptr<diaspora::DriverInterface> driver,
+                         std::optional<AttributesField> attributes_field)
     : in_core_(std::move(in_core)), name_(in_core_.name()), driver_(std::move(driver)),
-      components_(components_of(in_core_))
+      components_(components_of(in_core_)), attributes_field_(std::move(attributes_field))
 {
 }
 
@@ -59,7 +60,7 @@ TopicHandle::makeProducer(std::string_view name, diaspora::BatchSize batch_size,
     ProducerSettings settings{std::string(name), batch_size,      max_batches,
                               ordering,          std::move(pool), std::move(pool_in_core)};
     return std::make_shared<Producer>(std::move(created), std::move(settings), components_,
-                                      shared_from_this());
+                                      attributes_field_, shared_from_this());
 }
 
 std::shared_ptr<diaspora::ConsumerInterface>
@@ -78,8 +79,8 @@ TopicHandle::makeConsumer(std::string_view name, diaspora::BatchSize batch_size,
     auto created = with_api_exceptions([&] { return in_core_.consumer(name, how); });
     ConsumerSettings settings{std::string(name), batch_size, max_batches,
                               pool ? std::move(pool) : driver_->defaultThreadPool()};
-    auto loader = std::make_shared<const EventLoader>(components_, std::move(allocator),
-                                                      std::move(selector));
+    auto loader = std::make_shared<const EventLoader>(components_, attributes_field_,
+                                                      std::move(allocator), std::move(selector));
     return std::make_shared<Consumer>(std::move(created), std::move(settings), std::move(loader),
                                       shared_from_this());
 }

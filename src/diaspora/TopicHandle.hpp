@@ -3,12 +3,14 @@
 #ifndef OCTOPUS_DIASPORA_TOPIC_HANDLE_HPP
 #define OCTOPUS_DIASPORA_TOPIC_HANDLE_HPP
 
+#include "AttributesField.hpp"
 #include "Components.hpp"
 #include "Core.hpp"
 
 #include <diaspora/Driver.hpp>
 
 #include <memory>
+#include <optional>
 #include <string>
 
 namespace octopus::adapter {
@@ -16,7 +18,8 @@ namespace octopus::adapter {
 class TopicHandle final : public diaspora::TopicHandleInterface,
                           public std::enable_shared_from_this<TopicHandle> {
 public:
-    TopicHandle(octopus::Topic in_core, std::shared_ptr<diaspora::DriverInterface> driver);
+    TopicHandle(octopus::Topic in_core, std::shared_ptr<diaspora::DriverInterface> driver,
+                std::optional<AttributesField> attributes_field);
 
     const std::string &name() const override { return name_; }
     std::shared_ptr<diaspora::DriverInterface> driver() const override { return driver_; }
@@ -46,6 +49,7 @@ private:
     std::string name_;
     std::shared_ptr<diaspora::DriverInterface> driver_;
     std::shared_ptr<const Components> components_;
+    std::optional<AttributesField> attributes_field_;
 };
 
 } // namespace octopus::adapter
