@@ -56,18 +56,18 @@ impl Forwarding {
     }
 }
 
-fn numbers(events: &[Event]) -> Vec<u64> {
+pub fn numbers(events: &[Event]) -> Vec<u64> {
     events.iter().map(|event| event.json().unwrap().as_u64().unwrap()).collect()
 }
 
-fn push_results(producer: &Producer, events: &[Event]) {
+pub fn push_results(producer: &Producer, events: &[Event]) {
     for event in events {
         producer.push_forget(&NewEvent::text(event.metadata().unwrap())).unwrap();
         event.acknowledge().unwrap();
     }
 }
 
-fn status<T>(result: octopus_loader::Result<T>) -> Status {
+pub fn status<T>(result: octopus_loader::Result<T>) -> Status {
     result.map_or_else(|error| error.status, |_| Status::Ok)
 }
 

@@ -53,4 +53,5 @@ mod topic_service;
 mod topic_service_identity;
 mod topics;
 mod transaction_options;
+mod transaction_outcomes;
 mod transactions;

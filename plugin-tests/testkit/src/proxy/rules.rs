@@ -19,6 +19,7 @@ pub enum ApiKey {
     OffsetFetch = 9,
     JoinGroup = 11,
     CreateTopics = 19,
+    EndTxn = 26,
 }
 
 /// The message that a fault injection holds back.
