@@ -79,48 +79,28 @@ impl ConsumerInTransaction {
     /// they were, and the call is to be repeated.
     pub fn roll_back(&self, may_be_committed: bool, limit: Deadline) -> Result<()> {
         let (shared, limit) = (&self.0, limit.no_sooner_than(MIN_SEEK_TIMEOUT));
-        let asks_group = may_be_committed || shared.positions.is_outcome_unknown();
-        let known = shared.positions.lock().to_roll_back();
-        let committed_by_group = match asks_group {
-            false => BTreeMap::new(),
-            true => shared.stable_offsets(known.iter().map(|(partition, ..)| *partition), limit)?,
-        };
-        shared.while_readers_wait(|batch| {
-            let mut result = Ok(());
-            // In a statement of its own: the lock ends with it.
-            let assigned = shared.positions.lock().to_roll_back();
-            for (partition, resume, committed) in assigned {
-                if shared.closing.load(Ordering::Acquire) {
-                    break;
-                }
-                let by_group = match committed_by_group.get(&partition) {
-                    // It was assigned meanwhile, at the group's committed offset.
-                    None if asks_group => continue,
-                    by_group => by_group.copied().flatten(),
-                };
-                // Only a transaction that is committed has changed it.
-                let is_committed = by_group > committed;
-                let Some(next) = by_group.filter(|_| is_committed).or(resume) else { continue };
-                if let Err(error) = shared.return_to(partition, next, batch, limit) {
-                    result = result.and(Err(error));
-                    continue;
-                }
-                shared.positions.lock().roll_back(partition, next, by_group.max(committed));
+        if !may_be_committed && !shared.positions.is_outcome_unknown() {
+            return shared.while_readers_wait(|batch| shared.roll_back(None, batch, limit));
+        }
+        loop {
+            let offsets = shared.stable_offsets(limit)?;
+            let result = shared.while_readers_wait(|batch| {
+                let has_all = shared.positions.assigned().iter().all(|partition| offsets.contains_key(partition));
+                has_all.then(|| shared.roll_back(Some(&offsets), batch, limit))
+            });
+            match result {
+                Some(result) => return result,
+                // Others were assigned meanwhile.
+                None if limit.has_passed() => return Err(Error::from_kind(Kind::TimedOut)),
+                None => {}
             }
-            result?;
-            shared.positions.lock().end_abort();
-            Ok(())
-        })
+        }
     }
 }
 
 impl Shared {
-    /// The committed offsets of these partitions, once no open transaction can change them.
-    fn stable_offsets(
-        &self,
-        partitions: impl Iterator<Item = u32>,
-        limit: Deadline,
-    ) -> Result<BTreeMap<u32, Option<u64>>> {
+    /// The committed offsets of the assigned partitions, once no open transaction can change them.
+    fn stable_offsets(&self, limit: Deadline) -> Result<BTreeMap<u32, Option<u64>>> {
         const PAUSE: Duration = Duration::from_millis(100);
         let stable = |partition| loop {
             match self.committed(partition, limit) {
@@ -128,7 +108,35 @@ impl Shared {
                 result => return Ok((partition, result?)),
             }
         };
-        partitions.map(stable).collect()
+        self.positions.assigned().into_iter().map(stable).collect()
+    }
+
+    /// `by_group` has the committed offset of each assigned partition, if a transaction may have
+    /// changed it.
+    fn roll_back(
+        &self,
+        by_group: Option<&BTreeMap<u32, Option<u64>>>,
+        batch: &mut VecDeque<Message>,
+        limit: Deadline,
+    ) -> Result<()> {
+        let mut result = Ok(());
+        // In a statement of its own: the lock ends with it.
+        let assigned = self.positions.lock().to_roll_back();
+        for (partition, resume, committed) in assigned {
+            if self.closing.load(Ordering::Acquire) {
+                break;
+            }
+            let by_group = by_group.and_then(|offsets| offsets.get(&partition).copied().flatten());
+            // Only a transaction that is committed has changed it.
+            let Some(next) = by_group.filter(|_| by_group > committed).or(resume) else { continue };
+            match self.return_to(partition, next, batch, limit) {
+                Ok(()) => self.positions.lock().roll_back(partition, next, by_group.max(committed)),
+                Err(error) => result = result.and(Err(error)),
+            }
+        }
+        result?;
+        self.positions.lock().end_abort();
+        Ok(())
     }
 
     /// Continues at `next`. A partition that no longer exists has nothing to continue with.
