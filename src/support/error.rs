@@ -122,6 +122,12 @@ impl Error {
         )
     }
 
+    /// As an error of a producer that a newer one has fenced.
+    pub fn into_fenced(mut self) -> Self {
+        self.0.kind = Kind::Fenced;
+        self
+    }
+
     /// The error of a transaction that this error has made impossible. That of a fenced producer
     /// says more.
     pub fn requiring_abort(self) -> Self {

@@ -75,6 +75,7 @@ pub struct Client {
     pub(super) first_contact: FirstContact,
     pub(super) created: Instant,
     fatal: Mutex<Option<Error>>,
+    is_transactional: bool,
     /// Whether the property `debug` is set, so that librdkafka's debug messages are logged.
     logs_debug_messages: bool,
     /// The source of the tokens that this client sends to brokers.
@@ -144,6 +145,7 @@ impl Client {
             bootstrap_servers,
             created: Instant::now(),
             fatal: Mutex::new(None),
+            is_transactional: properties.get("transactional.id").is_some(),
             logs_debug_messages,
             tokens,
             token_config: properties.get("sasl.oauthbearer.config").unwrap_or_default().to_owned(),

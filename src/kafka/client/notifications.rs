@@ -158,7 +158,9 @@ impl Client {
     }
 
     fn fatal_error_of(&self, code: Code, reason: &str) -> Error {
-        errors::error(code, reason).context(format_args!("{} has a fatal error, create a new one", self.name()))
+        let error = errors::error(code, reason);
+        let error = if self.is_transactional { errors::of_transaction(error) } else { error };
+        error.context(format_args!("{} has a fatal error, create a new one", self.name()))
     }
 
     fn report_fatal_error(&self, error: Error) {

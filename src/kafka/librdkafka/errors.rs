@@ -48,7 +48,14 @@ pub unsafe fn take_transaction_error(error: *mut rd::rd_kafka_error_t) -> Option
     let is_retriable = unsafe { rd::rd_kafka_error_is_retriable(error) } != 0;
     // SAFETY: the caller owns `error` and does not use it again (contract of this function).
     let error = unsafe { take_error(error) }?;
-    Some(if must_abort { error.requiring_abort() } else { error.retriable(is_retriable) })
+    Some(if must_abort { error.requiring_abort() } else { of_transaction(error.retriable(is_retriable)) })
+}
+
+/// The error of a producer with a transactional id, which a newer one fences.
+pub fn of_transaction(error: Error) -> Error {
+    use RDKafkaErrorCode::{Fenced, ProducerFenced};
+    let is_fenced = [Fenced, ProducerFenced].iter().any(|code| error.kafka_code() == Some(*code as i32));
+    if is_fenced { error.into_fenced() } else { error }
 }
 
 /// The error for `code`. Its message is librdkafka's description, followed by `reason` if there is
@@ -79,7 +86,6 @@ fn kind(code: RDKafkaErrorCode) -> Kind {
         MessageSizeTooLarge => Kind::TooLarge,
         code if is_unreachable(code) => Kind::Unreachable,
         InvalidTopic => Kind::InvalidArgument,
-        Fenced | ProducerFenced => Kind::Fenced,
         _ => Kind::Kafka,
     }
 }
