@@ -18,7 +18,7 @@ const LZ4: [&str; 3] = ["src/lz4.c", "src/lz4frame.c", "src/rdxxhash.c"];
 /// Not in the path of an event, so compiled for size: administration, assignment of partitions,
 /// configuration, the embedded cluster, the start of a connection, timers, and what is done once
 /// for a request. The beginnings of names.
-const COLD: [&str; 43] = [
+const COLD: [&str; 46] = [
     "src/cJSON",
     // Only for compression levels that are not the default.
     "src/lz4hc",
@@ -32,6 +32,7 @@ const COLD: [&str; 43] = [
     "src/rdkafka_assign",
     "src/rdkafka_aux",
     "src/rdkafka_background",
+    "src/rdkafka_broker",
     "src/rdkafka_cert",
     "src/rdkafka_cgrp",
     "src/rdkafka_conf",
@@ -55,6 +56,7 @@ const COLD: [&str; 43] = [
     "src/rdkafka_telemetry",
     "src/rdkafka_timer",
     "src/rdkafka_topic",
+    "src/rdkafka_transport",
     "src/rdkafka_txnmgr",
     "src/rdlist",
     "src/rdlog",
@@ -63,6 +65,7 @@ const COLD: [&str; 43] = [
     "src/rdregex",
     "src/rdstring",
     "src/regexp",
+    "src/tinycthread",
 ];
 
 /// The compiler's level of optimization for a file. It is the same in all profiles: a debug build
