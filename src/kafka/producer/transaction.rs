@@ -46,6 +46,8 @@ pub struct Transactions {
 struct Transaction {
     consumers: Vec<ConsumerInTransaction>,
     stage: Stage,
+    /// Whether the coordinator was asked to commit.
+    may_be_committed: bool,
 }
 
 /// How far a transaction is. A call that times out is repeated, and continues there.
@@ -57,17 +59,12 @@ enum Stage {
     Flushed(Vec<PositionsOfGroup>),
     /// A thread sends the positions.
     SendingPositions(Receiver<SentPositions>),
-    /// The coordinator may have committed.
+    /// The coordinator has all positions, and is asked to commit.
     Committing,
     /// It can only be aborted.
-    Failed {
-        may_be_committed: bool,
-    },
-    /// The coordinator has aborted it.
-    Aborted {
-        may_be_committed: bool,
-        flush: Arc<Future>,
-    },
+    Failed,
+    /// The coordinator has aborted it. Events may still be on their way to librdkafka.
+    Aborted(Arc<Future>),
 }
 
 /// The positions that are left after an error.
@@ -89,7 +86,7 @@ impl Transactions {
         let consumers = consumers.iter().map(|consumer| consumer.join_transaction()).collect::<Result<Vec<_>>>()?;
         requests::begin(self.member.client())?;
         consumers.iter().for_each(ConsumerInTransaction::enter);
-        *open = Some(Transaction { consumers, stage: Stage::Open });
+        *open = Some(Transaction { consumers, stage: Stage::Open, may_be_committed: false });
         self.member.in_flight.resume();
         Ok(())
     }
@@ -111,7 +108,7 @@ impl Transactions {
                 let error = fatal.unwrap_or(error);
                 if has_failed {
                     self.member.in_flight.pause(error.clone());
-                    transaction.stage.fail();
+                    transaction.stage = Stage::Failed;
                 }
                 Err(error)
             }
@@ -124,7 +121,7 @@ impl Transactions {
         flush: impl FnOnce() -> Arc<Future>,
         deadline: Deadline,
     ) -> Result<()> {
-        let Transaction { consumers, stage } = transaction;
+        let Transaction { consumers, stage, may_be_committed } = transaction;
         if let Stage::Open = stage {
             self.member.in_flight.pause(ending("committed"));
             let positions = consumers.iter().map(ConsumerInTransaction::begin_commit).collect::<Result<Vec<_>>>();
@@ -154,8 +151,11 @@ impl Transactions {
             }
         }
         match stage {
-            Stage::Committing => requests::commit(self.member.client(), deadline),
-            Stage::Aborted { .. } => Err(ending("aborted")),
+            Stage::Committing => {
+                *may_be_committed = true;
+                requests::commit(self.member.client(), deadline)
+            }
+            Stage::Aborted(_) => Err(ending("aborted")),
             _ => Err(self.member.in_flight.closed_with().unwrap_or_else(no_transaction).requiring_abort()),
         }
     }
@@ -192,9 +192,7 @@ impl Transactions {
         // The coordinator aborts the transaction of a producer that is fenced.
         let fatal = aborted.as_ref().err().and_then(|_| self.member.client().query_fatal_error());
         if aborted.is_ok() || fatal.is_some() {
-            let may_be_committed = transaction.stage.may_be_committed();
-            let roll_back = |consumer: &ConsumerInTransaction| consumer.roll_back(may_be_committed, deadline);
-            transaction.consumers.iter().map(roll_back).fold(Ok(()), Result::and)?;
+            transaction.roll_back(deadline)?;
             self.member.in_flight.pause(no_transaction());
             *open = None;
         }
@@ -208,15 +206,15 @@ impl Transactions {
         deadline: Deadline,
     ) -> Result<()> {
         let stage = &mut transaction.stage;
-        if !matches!(stage, Stage::Aborted { .. }) {
+        if !matches!(stage, Stage::Aborted(_)) {
             self.member.in_flight.pause(ending("aborted"));
             requests::abort(self.member.client(), deadline)?;
-            *stage = Stage::Aborted { may_be_committed: stage.may_be_committed(), flush: flush() };
+            *stage = Stage::Aborted(flush());
         }
         match stage {
             // Events that a thread pool still prepares: they fail, and are not part of the next
             // transaction.
-            Stage::Aborted { flush, .. } => await_flush(flush, deadline),
+            Stage::Aborted(flush) => await_flush(flush, deadline),
             _ => Ok(()),
         }
     }
@@ -260,27 +258,16 @@ impl Drop for Transactions {
         // Without a thread the coordinator aborts it later.
         let _ = spawn("octopus-abort", move || {
             let deadline = Deadline::after(BACKGROUND_ABORT_TIMEOUT);
-            if requests::abort(member.client(), deadline).is_ok() {
-                let may_be_committed = transaction.stage.may_be_committed();
-                for consumer in &transaction.consumers {
-                    let _ = consumer.roll_back(may_be_committed, deadline);
-                }
-            }
+            let _ = requests::abort(member.client(), deadline).and_then(|()| transaction.roll_back(deadline));
         });
     }
 }
 
-impl Stage {
-    fn may_be_committed(&self) -> bool {
-        match self {
-            Stage::Committing => true,
-            Stage::Failed { may_be_committed } | Stage::Aborted { may_be_committed, .. } => *may_be_committed,
-            _ => false,
-        }
-    }
-
-    fn fail(&mut self) {
-        *self = Stage::Failed { may_be_committed: self.may_be_committed() };
+impl Transaction {
+    /// Makes all consumers continue at their last committed positions; returns the first error.
+    fn roll_back(&self, deadline: Deadline) -> Result<()> {
+        let roll_back = |consumer: &ConsumerInTransaction| consumer.roll_back(self.may_be_committed, deadline);
+        self.consumers.iter().map(roll_back).fold(Ok(()), Result::and)
     }
 }
 
