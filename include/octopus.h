@@ -129,6 +129,12 @@
 #define OCTOPUS_RECORD_BYTES 2
 
 /**
+ * A record without a value (a tombstone), which deletes its key in a topic that is compacted. The
+ * metadata is `null`, and there is no data.
+ */
+#define OCTOPUS_RECORD_TOMBSTONE 3
+
+/**
  * The timestamp type of a record without a timestamp.
  */
 #define OCTOPUS_TIMESTAMP_MISSING 0
@@ -1632,7 +1638,10 @@ typedef struct octopus_push_args {
      */
     const struct octopus_bytes *segments;
     /**
-     * The number of elements of `segments`.
+     * The number of elements of `segments`; 0 if the event has no data.
+     *
+     * With the producer's option `"records": "bytes"`, a record without data has no value (a
+     * tombstone), and one with an empty segment has an empty value.
      */
     uint64_t segment_count;
     /**

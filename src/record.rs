@@ -73,6 +73,11 @@ pub trait Record {
     /// The data, in the segments that the host passed.
     fn data(&self) -> Vec<&[u8]>;
 
+    /// Whether the record has no value, which is not the same as an empty one.
+    fn is_tombstone(&self) -> bool {
+        false
+    }
+
     /// Passes the record's bytes to `put`, in order: `size` bytes in all.
     fn encode(&self, put: impl FnMut(&[u8]));
 }
@@ -173,7 +178,7 @@ pub fn layout(payload: &[u8], formats: RecordFormats) -> Result<AnyLayout> {
         RecordFormats::Bytes => return Ok(AnyLayout::Bytes),
         RecordFormats::Json | RecordFormats::Auto => {}
     }
-    // A record without a value, for example a tombstone, is no JSON.
+    // A record without a value, or with an empty one, is no JSON.
     if payload.is_empty() {
         return Ok(AnyLayout::Bytes);
     }

@@ -29,7 +29,8 @@ struct NewEvent {
     /// The metadata: JSON in UTF-8, or bytes that the host serialized. Ignored if there is a
     /// preparation.
     std::string_view metadata = "{}";
-    /// The data, or its first segment.
+    /// The data, or its first segment. If it is not set, the event has no data. With the producer's
+    /// option `"records": "bytes"`, its record has no value then (a tombstone).
     std::string_view data = {};
     /// The requested partition. The topic's selector decides.
     std::optional<std::uint64_t> partition = {};
@@ -257,7 +258,7 @@ private:
     {
         std::vector<octopus_bytes> all;
         all.reserve(event.segments.size() + 1);
-        if (!event.data.empty())
+        if (event.data.data() != nullptr)
             all.push_back(detail::bytes(event.data));
         for (const std::string_view segment : event.segments)
             all.push_back(detail::bytes(segment));
@@ -271,7 +272,7 @@ private:
         std::vector<octopus_bytes> all;
         args.attributes = attributes.get();
         args.segments = &data;
-        args.segment_count = event.data.empty() ? 0 : 1;
+        args.segment_count = event.data.data() == nullptr ? 0 : 1;
         if (!event.segments.empty()) {
             all = all_segments(event);
             args.segments = all.data();

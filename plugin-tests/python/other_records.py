@@ -1,8 +1,8 @@
 """Writes and reads records as other programs do, without Octopus:
 
-    BOOTSTRAP TOPIC sdk-send            JSON values, one per line of the standard input
-    BOOTSTRAP TOPIC sdk-receive COUNT   prints the values of the topic's records, one per line
-    BOOTSTRAP TOPIC send                records, one per line of the standard input
+    BOOTSTRAP TOPIC sdk-send [CODEC]    records with JSON values, one per line of the standard input
+    BOOTSTRAP TOPIC sdk-receive COUNT   prints the topic's records, one per line
+    BOOTSTRAP TOPIC send [CODEC]        records, one per line of the standard input
     BOOTSTRAP TOPIC receive COUNT       prints the topic's records, one per line
 
 The first two are the clients of Globus' diaspora-event-sdk, with its serializer; only its way to a broker is replaced.
@@ -26,27 +26,25 @@ def decoded(text):
     return None if text is None else base64.b64decode(text)
 
 
-def sdk_send(bootstrap, topic):
-    producer = kafka_client.KafkaProducer(topic)
-    for line in sys.stdin:
-        producer.send(topic, json.loads(line), partition=0).get(timeout=60)
-    producer.close()
+def sdk_send(bootstrap, topic, codec="none"):
+    send_with(kafka_client.KafkaProducer(topic, **compression(codec)), topic, lambda value: json.loads(decoded(value)))
 
 
-def sdk_receive(bootstrap, topic, count):
-    consumer = kafka_client.KafkaConsumer(topic, auto_offset_reset="earliest", consumer_timeout_ms=30_000)
-    for record in first(consumer, count):
-        print(record.value.decode())
+def send(bootstrap, topic, codec="none"):
+    send_with(kafka.KafkaProducer(bootstrap_servers=bootstrap, **compression(codec)), topic, decoded)
 
 
-def send(bootstrap, topic):
-    producer = kafka.KafkaProducer(bootstrap_servers=bootstrap)
+def compression(codec):
+    return {} if codec == "none" else {"compression_type": codec}
+
+
+def send_with(producer, topic, value_of):
     for line in sys.stdin:
         record = json.loads(line)
         producer.send(
             topic,
             key=decoded(record["key"]),
-            value=decoded(record["value"]),
+            value=value_of(record["value"]),
             headers=[(name, decoded(value)) for name, value in record["headers"]],
             partition=record.get("partition"),
             timestamp_ms=record.get("timestamp_ms"),
@@ -54,10 +52,18 @@ def send(bootstrap, topic):
     producer.close()
 
 
+FROM_THE_BEGINNING = {"auto_offset_reset": "earliest", "consumer_timeout_ms": 30_000}
+
+
+def sdk_receive(bootstrap, topic, count):
+    receive_with(kafka_client.KafkaConsumer(topic, **FROM_THE_BEGINNING), count)
+
+
 def receive(bootstrap, topic, count):
-    consumer = kafka.KafkaConsumer(
-        topic, bootstrap_servers=bootstrap, auto_offset_reset="earliest", consumer_timeout_ms=30_000
-    )
+    receive_with(kafka.KafkaConsumer(topic, bootstrap_servers=bootstrap, **FROM_THE_BEGINNING), count)
+
+
+def receive_with(consumer, count):
     for record in first(consumer, count):
         content = {
             "key": encoded(record.key),

@@ -34,6 +34,9 @@ pub const OCTOPUS_RECORD_DIASPORA: u32 = 0;
 pub const OCTOPUS_RECORD_JSON: u32 = 1;
 /// A record whose value is the data. The metadata is `null`, and `serialized_metadata` is empty.
 pub const OCTOPUS_RECORD_BYTES: u32 = 2;
+/// A record without a value (a tombstone), which deletes its key in a topic that is compacted. The
+/// metadata is `null`, and there is no data.
+pub const OCTOPUS_RECORD_TOMBSTONE: u32 = 3;
 
 /// The content of an event.
 ///
@@ -222,6 +225,7 @@ unsafe extern "C" fn view(
                     RecordFormat::Diaspora => OCTOPUS_RECORD_DIASPORA,
                     RecordFormat::Json => OCTOPUS_RECORD_JSON,
                     RecordFormat::Bytes => OCTOPUS_RECORD_BYTES,
+                    RecordFormat::Tombstone => OCTOPUS_RECORD_TOMBSTONE,
                 },
             };
             filled.write(view, "view")

@@ -32,7 +32,10 @@ pub struct octopus_push_args {
     pub metadata: octopus_bytes,
     /// The data, in one or several segments, which are concatenated; NULL if `segment_count` is 0.
     pub segments: *const octopus_bytes,
-    /// The number of elements of `segments`.
+    /// The number of elements of `segments`; 0 if the event has no data.
+    ///
+    /// With the producer's option `"records": "bytes"`, a record without data has no value (a
+    /// tombstone), and one with an empty segment has an empty value.
     pub segment_count: u64,
     /// The requested partition, if `has_partition` is not 0. The topic's selector decides.
     pub partition: u64,

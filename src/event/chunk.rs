@@ -223,7 +223,7 @@ impl ChunkBuilder {
     /// Decodes a record and adds its event. The caller passes the records of
     /// [`for_leading`](Self::for_leading), in order. A malformed record adds nothing.
     pub fn read(&mut self, mut record: RawRecord, reading: &RecordReading) -> Result<SharedEvent> {
-        let parts = RecordParts::read(record.payload.bytes(), reading)?;
+        let parts = RecordParts::read(&record.payload, reading)?;
         let attributes = record.payload.attributes()?;
         let (timestamp_ms, timestamp_type) = record.payload.timestamp();
         assert!(self.events_left > 0, "the chunk has no capacity for this record");

@@ -12,6 +12,7 @@ use crate::components::{Provided, Serializer};
 use crate::config::RecordFormats;
 use crate::json;
 use crate::kafka::librdkafka::message::Message;
+use crate::kafka::librdkafka::record::Payload;
 use crate::positions::{Assignment, Positions};
 use crate::record::{self, AnyLayout, Attributes, HEADER, Header, LENGTH_PREFIX, RecordLayout, TimestampType};
 use crate::support::error::{Error, Kind, Result};
@@ -51,6 +52,8 @@ pub enum RecordFormat {
     Diaspora,
     Json,
     Bytes,
+    /// It has no value.
+    Tombstone,
 }
 
 /// How a consumer reads records.
@@ -113,7 +116,9 @@ impl Event {
                 Some(unsafe { std::str::from_utf8_unchecked(text) })
             }
             MetadataText::Owned(OwnedText(text)) => Some(text),
-            MetadataText::Unknown => (self.format() == RecordFormat::Bytes).then_some("null"),
+            MetadataText::Unknown => {
+                matches!(self.format(), RecordFormat::Bytes | RecordFormat::Tombstone).then_some("null")
+            }
         }
     }
 
@@ -201,12 +206,14 @@ impl Event {
 
 impl RecordParts {
     #[inline]
-    fn read(bytes: &[u8], reading: &RecordReading) -> Result<Self> {
+    fn read(payload: &Payload, reading: &RecordReading) -> Result<Self> {
+        let bytes = payload.bytes();
         let layout = match reading.formats {
             RecordFormats::Diaspora => record::decode(bytes)?,
             formats => match record::layout(bytes, formats)? {
                 AnyLayout::Diaspora(layout) => layout,
                 AnyLayout::Json => return Ok(RecordParts::of_json(bytes.len())),
+                AnyLayout::Bytes if payload.is_absent() => return Ok(RecordParts::of_tombstone()),
                 AnyLayout::Bytes => return Ok(RecordParts::of_bytes(bytes.len())),
             },
         };
@@ -229,6 +236,10 @@ impl RecordParts {
 
     fn of_bytes(size: usize) -> Self {
         RecordParts::without_metadata(Content::Event(RecordFormat::Bytes), size)
+    }
+
+    fn of_tombstone() -> Self {
+        RecordParts::without_metadata(Content::Event(RecordFormat::Tombstone), 0)
     }
 
     fn without_metadata(content: Content, data_size: usize) -> Self {

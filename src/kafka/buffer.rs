@@ -6,14 +6,15 @@ use std::ptr::NonNull;
 use crate::support::error::Result;
 use crate::support::resource_limit;
 
-/// The bytes of a record that is not sent yet.
-pub struct EncodedRecord(pub(super) Buffer);
+/// The bytes of a record that is not sent yet; `None` for one without a value.
+pub struct EncodedRecord(pub(super) Option<Buffer>);
 
 impl EncodedRecord {
     pub fn bytes(&self) -> &[u8] {
+        let Some(buffer) = &self.0 else { return &[] };
         // SAFETY: `append` has initialized the first `size` bytes, which live as long as the
         // buffer.
-        unsafe { std::slice::from_raw_parts(self.0.start.as_ptr(), self.0.size) }
+        unsafe { std::slice::from_raw_parts(buffer.start.as_ptr(), buffer.size) }
     }
 }
 

@@ -74,6 +74,10 @@ impl<R: Record> Record for ValueRecord<'_, R> {
         }
     }
 
+    fn is_tombstone(&self) -> bool {
+        self.format == ValueFormat::Bytes && self.event.data().is_empty()
+    }
+
     fn encode(&self, mut put: impl FnMut(&[u8])) {
         match self.format {
             ValueFormat::Json => put(self.event.metadata().bytes()),
@@ -103,6 +107,17 @@ mod tests {
         assert_eq!(value(Metadata::Serialized(b"[1]"), &[b""], Json).unwrap(), b"[1]");
         assert_eq!(value(Metadata::Json("{}"), &[b"x", b"", b"yz"], Bytes).unwrap(), b"xyz");
         assert_eq!(value(Metadata::Serialized(b""), &[], Bytes).unwrap(), b"");
+    }
+
+    #[test]
+    fn event_without_data_is_a_tombstone_as_bytes() {
+        let is_tombstone = |data: &[&[u8]], format| {
+            let event = EventRecord::new(Metadata::Json("{}"), data.iter().copied());
+            ValueRecord::new(&event, format).unwrap().is_tombstone()
+        };
+        assert!(is_tombstone(&[], ValueFormat::Bytes));
+        assert!(!is_tombstone(&[b""], ValueFormat::Bytes));
+        assert!(!is_tombstone(&[], ValueFormat::Json));
     }
 
     #[test]

@@ -32,6 +32,9 @@ pub const OCTOPUS_RECORD_DIASPORA: i32 = 0;
 pub const OCTOPUS_RECORD_JSON: i32 = 1;
 /// A record whose value is the data. The metadata is `null`, and `serialized_metadata` is empty.
 pub const OCTOPUS_RECORD_BYTES: i32 = 2;
+/// A record without a value (a tombstone), which deletes its key in a topic that is compacted. The
+/// metadata is `null`, and there is no data.
+pub const OCTOPUS_RECORD_TOMBSTONE: i32 = 3;
 /// The timestamp type of a record without a timestamp.
 pub const OCTOPUS_TIMESTAMP_MISSING: i32 = 0;
 /// The producer set the timestamp.
@@ -1580,7 +1583,10 @@ pub struct octopus_push_args {
     pub metadata: octopus_bytes,
     /// The data, in one or several segments, which are concatenated; NULL if `segment_count` is 0.
     pub segments: *const octopus_bytes,
-    /// The number of elements of `segments`.
+    /// The number of elements of `segments`; 0 if the event has no data.
+    ///
+    /// With the producer's option `"records": "bytes"`, a record without data has no value (a
+    /// tombstone), and one with an empty segment has an empty value.
     pub segment_count: u64,
     /// The requested partition, if `has_partition` is not 0. The topic's selector decides.
     pub partition: u64,

@@ -36,6 +36,8 @@ pub enum RecordFormat {
     Json,
     /// The value is the data.
     Bytes,
+    /// It has no value, which deletes its key in a topic that is compacted.
+    Tombstone,
     /// Another one, of a later version of the library.
     Other(u32),
 }
@@ -118,6 +120,7 @@ impl Event {
             Ok(OCTOPUS_RECORD_DIASPORA) => RecordFormat::Diaspora,
             Ok(OCTOPUS_RECORD_JSON) => RecordFormat::Json,
             Ok(OCTOPUS_RECORD_BYTES) => RecordFormat::Bytes,
+            Ok(OCTOPUS_RECORD_TOMBSTONE) => RecordFormat::Tombstone,
             _ => RecordFormat::Other(self.view.record_format),
         }
     }

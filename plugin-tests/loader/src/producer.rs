@@ -226,7 +226,8 @@ impl<'a> NewEvent<'a> {
         NewEvent { metadata, data: Data::Pieces(&[]), partition: None, timeout: None, attributes: None }
     }
 
-    /// The data.
+    /// The data. With the producer's option `"records": "bytes"`, an event without data is a record
+    /// without a value (a tombstone), and one with empty data has an empty value.
     pub fn data(mut self, data: &'a [u8]) -> Self {
         self.data = Data::Whole(data);
         self

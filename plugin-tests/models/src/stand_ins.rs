@@ -57,6 +57,10 @@ pub mod message {
             &self.0
         }
 
+        pub fn is_tombstone(&self) -> bool {
+            false
+        }
+
         pub fn response(&self) -> Option<FetchResponse> {
             None
         }

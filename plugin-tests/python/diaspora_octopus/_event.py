@@ -17,6 +17,7 @@ RECORD_FORMATS = {
     abi.OCTOPUS_RECORD_DIASPORA: "diaspora",
     abi.OCTOPUS_RECORD_JSON: "json",
     abi.OCTOPUS_RECORD_BYTES: "bytes",
+    abi.OCTOPUS_RECORD_TOMBSTONE: "tombstone",
 }
 TIMESTAMP_TYPES = {
     abi.OCTOPUS_TIMESTAMP_CREATE: "create",
@@ -79,7 +80,8 @@ class Event(Owner):
     @property
     def record_format(self) -> str:
         """The format of the record: `"diaspora"`; or `"json"`, whose value is the metadata, or
-        `"bytes"`, whose value is the data, if the consumer has the option `records`."""
+        `"bytes"`, whose value is the data, or `"tombstone"`, without a value, if the consumer has
+        the option `records`."""
         return RECORD_FORMATS.get(self._content().record_format, "unknown")
 
     @property

@@ -49,7 +49,7 @@ class NewEvent(NamedTuple):
     """An event for `Producer.push_many`; the fields are the parameters of `Producer.push`."""
 
     metadata: Any
-    data: Data = b""
+    data: Data = None
     partition: Optional[int] = None
     key: Value = None
     headers: Headers = None
@@ -97,7 +97,7 @@ class Producer(Transactions, ClosedAtExit):
     def push(
         self,
         metadata: Any,
-        data: Data = b"",
+        data: Data = None,
         partition: Optional[int] = None,
         key: Value = None,
         headers: Headers = None,
@@ -110,6 +110,8 @@ class Producer(Transactions, ClosedAtExit):
           numbers.
         - `data` is any object with contiguous memory, such as `bytes`, a `memoryview` or an array
           of numpy, or a list or tuple of such objects, which are concatenated; None is no data.
+          With the producer's option `records="bytes"`, None is a record without a value (a
+          tombstone), and `b""` one with an empty value.
         - `partition` is the requested one: the topic's selector decides. The built-in one takes
           None as "in turn".
         - `key` is the key of the Kafka record, bytes-like or a string. With the producer's option
@@ -259,7 +261,7 @@ def data_of(segment: Any) -> abi.octopus_bytes:
 
 def push_args(
     metadata: Any,
-    data: Data = b"",
+    data: Data = None,
     partition: Optional[int] = None,
     key: Value = None,
     headers: Headers = None,
@@ -275,7 +277,7 @@ def push_args(
         count = len(segments)
         owner: Any = (text, segments, array)
         pointer: Any = ctypes.cast(array, ctypes.POINTER(abi.octopus_bytes))
-    elif data is None or type(data) is bytes and not data:
+    elif data is None:
         count, owner, pointer = 0, text, NO_SEGMENTS
     else:
         segment = data_of(data)

@@ -128,10 +128,10 @@ fn alter_user(bootstrap: &str, user: &str, change: &[&str]) {
     kafka_tool("kafka.admin.ConfigCommand", &[&of_user, change].concat());
 }
 
-/// Runs one of the programs in plugin-tests/java.
-pub fn java_program(name: &str, args: &[&str]) {
+/// Runs one of the programs in plugin-tests/java with this input, and returns what it printed.
+pub fn java_program(name: &str, args: &[&str], input: &[u8]) -> String {
     let class_path = format!("{}:{}", class_folder(&format!("{name}.java")), kafka_class_path().unwrap());
-    run_tool("java", &[&["-Xmx256m", "-XX:+UseSerialGC", "-cp", &class_path, name], args].concat(), b"").unwrap();
+    run_tool("java", &[&["-Xmx256m", "-XX:+UseSerialGC", "-cp", &class_path, name], args].concat(), input).unwrap()
 }
 
 fn kcat(args: &[&str]) -> String {

@@ -36,6 +36,7 @@ mod producing;
 mod proxy;
 mod pulls;
 mod record_attributes;
+mod record_exchange;
 mod records;
 mod recreated_topics;
 mod resource_limits;

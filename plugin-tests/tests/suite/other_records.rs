@@ -3,6 +3,8 @@
 
 use std::fs;
 
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD as BASE64;
 use octopus_loader::{Consumer, Event, NewEvent, RecordFormat, Status, Topic};
 use octopus_testkit::tools::{kafka_tool, kcat, run_tool};
 use serde_json::{Value, json};
@@ -37,6 +39,10 @@ fn contents(topic: &Topic, records: &str, count: usize) -> Vec<Content> {
     read(&reader(topic, records), count).iter().map(content).collect()
 }
 
+fn encoded(value: &Value) -> String {
+    BASE64.encode(value.to_string())
+}
+
 /// Writes one record with exactly these bytes.
 fn write(topic: &Topic, value: &[u8], options: &[&str]) {
     let file = format!("{}/{}", env!("CARGO_TARGET_TMPDIR"), unique("value"));
@@ -56,7 +62,8 @@ fn write_tombstone(topic: &Topic) {
 fn json_of_the_sdk_is_metadata() {
     let topic = topic("sdk", 1);
     let values = [json!({"message": "Grüße", "n": [1, 2.5, null]}), json!("text"), json!(17), json!({})];
-    let lines: String = values.iter().map(|value| format!("{value}\n")).collect();
+    let line = |value: &Value| json!({"key": null, "headers": [], "partition": 0, "value": encoded(value)});
+    let lines: String = values.iter().map(|value| format!("{}\n", line(value))).collect();
     run_tool(python(), &[OTHER_CLIENTS, Kafka::shared().bootstrap(), topic.name(), "sdk-send"], lines.as_bytes())
         .unwrap();
     let expected: Vec<_> = values.into_iter().map(of_json).collect();
@@ -101,12 +108,15 @@ fn each_record_is_read_by_its_content() {
         expected.push(of_json(serde_json::from_str(text).unwrap()));
     }
     write_tombstone(&topic);
-    expected.push(of_bytes(b""));
+    expected.push((Value::Null, Vec::new(), RecordFormat::Tombstone));
     producer.push(&NewEvent::json(&2)).unwrap().wait(TIMEOUT).unwrap();
     expected.push((json!(2), Vec::new(), RecordFormat::Diaspora));
     assert_eq!(contents(&topic, "auto", expected.len()), expected);
     let all_bytes = contents(&topic, "bytes", expected.len());
-    assert!(all_bytes.iter().all(|(metadata, _, format)| metadata.is_null() && *format == RecordFormat::Bytes));
+    let (without_value, others): (Vec<_>, Vec<_>) =
+        all_bytes.iter().partition(|(_, _, format)| *format == RecordFormat::Tombstone);
+    assert!(others.iter().all(|(metadata, _, format)| metadata.is_null() && *format == RecordFormat::Bytes));
+    assert_eq!(without_value, [&(Value::Null, Vec::new(), RecordFormat::Tombstone)]);
     assert_eq!(all_bytes[0].1.len(), 16 + 8 + 7 + 4);
 }
 

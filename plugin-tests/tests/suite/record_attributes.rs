@@ -22,10 +22,10 @@ static TIMESTAMP_MS: LazyLock<i64> = LazyLock::new(|| {
     (now - Duration::from_hours(1)).as_millis() as i64
 });
 
-type Headers<'a> = &'a [(&'a str, Option<&'a [u8]>)];
+pub type Headers<'a> = &'a [(&'a str, Option<&'a [u8]>)];
 
 /// Keys and headers in UTF-8, binary, empty and missing.
-const ATTRIBUTES: [(Option<&[u8]>, Headers); 6] = [
+pub const ATTRIBUTES: [(Option<&[u8]>, Headers); 6] = [
     (None, &[]),
     (Some("Schlüssel".as_bytes()), &[("größe", Some("Ω".as_bytes()))]),
     (Some(&[0, 0xff, 0x80]), &[("binary", Some(&[0, 0xfe])), ("none", None), ("empty", Some(b""))]),
@@ -34,18 +34,18 @@ const ATTRIBUTES: [(Option<&[u8]>, Headers); 6] = [
     (Some(b"only a key"), &[]),
 ];
 
-fn encoded(bytes: Option<&[u8]>) -> Value {
+pub fn encoded(bytes: Option<&[u8]>) -> Value {
     bytes.map(|bytes| BASE64.encode(bytes)).into()
 }
 
-fn clients(topic: &Topic, command: &[&str], input: &str) -> String {
+pub fn python_client(topic: &Topic, command: &[&str], input: &str) -> String {
     let arguments = [OTHER_CLIENTS, Kafka::shared().bootstrap(), topic.name()];
     run_tool(python(), &[&arguments, command].concat(), input.as_bytes()).unwrap()
 }
 
 /// The records of a topic as kafka-python reads them.
 fn records(topic: &Topic, count: usize) -> Vec<Value> {
-    let lines = clients(topic, &["receive", &count.to_string()], "");
+    let lines = python_client(topic, &["receive", &count.to_string()], "");
     let records: Vec<Value> = lines.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
     assert_eq!(records.len(), count, "{lines}");
     records
@@ -55,7 +55,7 @@ fn events(topic: &Topic, records: &str, count: usize) -> Vec<Event> {
     read(&topic.consumer(&unique("reader")).option("records", records).make().unwrap(), count)
 }
 
-fn headers_of(event: &Event) -> Vec<(&str, Option<&[u8]>)> {
+pub fn headers_of(event: &Event) -> Vec<(&str, Option<&[u8]>)> {
     event.headers().unwrap().into_iter().map(|header| (header.name, header.value)).collect()
 }
 
@@ -69,7 +69,7 @@ fn with_attributes<'a>(mut event: NewEvent<'a>, key: Option<&'a [u8]>, headers: 
     })
 }
 
-fn deliver(producer: &Producer, event: &NewEvent) {
+pub fn deliver(producer: &Producer, event: &NewEvent) {
     producer.push(event).unwrap().wait(TIMEOUT).unwrap();
 }
 
@@ -87,7 +87,7 @@ fn attributes_of_other_clients_are_read() {
     // A record that is larger than those that are copied.
     let large = json!({"key": encoded(Some(b"large")), "value": encoded(Some(&[b'7'; 15])),
                        "headers": [["large", encoded(Some(&[b'x'; 5_000]))]]});
-    clients(&topic, &["send"], &(lines.collect::<String>() + &large.to_string()));
+    python_client(&topic, &["send"], &(lines.collect::<String>() + &large.to_string()));
     run_tool("kcat", &["-P", "-b", Kafka::shared().bootstrap(), "-t", topic.name(), "-H", "no value"], b"1").unwrap();
     let events = events(&topic, "json", ATTRIBUTES.len() + 2);
     for (event, (key, headers)) in events.iter().zip(with_values) {
@@ -164,7 +164,7 @@ fn key_selects_the_partition_as_with_java() {
         .unwrap();
     let line =
         |key: &String| json!({"key": encoded(Some(key.as_bytes())), "value": encoded(Some(b"1")), "headers": []});
-    clients(&topic, &["send"], &keys.iter().map(|key| format!("{}\n", line(key))).collect::<String>());
+    python_client(&topic, &["send"], &keys.iter().map(|key| format!("{}\n", line(key))).collect::<String>());
     let pool = octopus().thread_pool(2).unwrap();
     for producer in [topic.producer("direct"), topic.producer("pooled").pool(&pool)] {
         let producer = producer.option("partitioner", "key").option("records", "json").make().unwrap();
@@ -197,31 +197,6 @@ fn key_alone_selects_no_partition() {
         .collect();
     partitions.sort_unstable();
     assert_eq!(partitions, [(1, 0), (1, 1), (1, 2), (2, 0), (2, 1), (2, 2), (3, 0), (3, 1), (3, 2)]);
-}
-
-#[test]
-fn json_and_data_are_read_by_other_clients_with_each_codec() {
-    let (json_topic, bytes_topic) = (topic("json", 1), topic("bytes", 1));
-    let codecs = ["none", "gzip", "snappy", "lz4", "zstd"];
-    // As large as the header of an event, and somewhat smaller and larger; one is compressed.
-    let texts = [15, 16, 17, 5_000].map(|size| Value::from("ü".repeat((size - 2) / 2) + &"x".repeat(size % 2)));
-    let pool = octopus().thread_pool(2).unwrap();
-    for codec in codecs {
-        let json_producer = json_topic.producer("json").kafka("compression.type", codec).option("records", "json");
-        let json_producer = json_producer.make().unwrap();
-        texts.iter().for_each(|text| deliver(&json_producer, &NewEvent::json(text)));
-        let bytes_producer = bytes_topic.producer("bytes").pool(&pool).kafka("compression.type", codec);
-        let bytes_producer = bytes_producer.option("records", "bytes").make().unwrap();
-        texts.iter().for_each(|text| deliver(&bytes_producer, &NewEvent::default().data(text.to_string().as_bytes())));
-        deliver(&bytes_producer, &NewEvent::default());
-    }
-    let values = clients(&json_topic, &["sdk-receive", "20"], "");
-    let read: Vec<Value> = values.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
-    assert_eq!(read, vec![texts.to_vec(); codecs.len()].concat());
-    let read: Vec<_> = records(&bytes_topic, 25).iter().map(|record| record["value"].clone()).collect();
-    let mut expected = texts.map(|text| encoded(Some(text.to_string().as_bytes()))).to_vec();
-    expected.push(encoded(Some(b"")));
-    assert_eq!(read, vec![expected; codecs.len()].concat());
 }
 
 /// `auto` there is for consumers.
@@ -389,7 +364,7 @@ fn host_gets_the_partition_of_the_key_and_serializes_no_json() {
         assert!(with_data.message.contains("4 bytes of data"), "{with_data}");
     }
     let line = json!({"key": encoded(Some(b"key")), "value": encoded(Some(b"\"text\"")), "headers": []});
-    clients(&topic, &["send"], &line.to_string());
+    python_client(&topic, &["send"], &line.to_string());
     let records = records(&topic, 5);
     let values: BTreeSet<_> = records.iter().map(|record| record["value"].as_str().unwrap()).collect();
     assert_eq!(

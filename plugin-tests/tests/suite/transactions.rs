@@ -144,7 +144,7 @@ fn aborted_transactions_are_skipped() {
 #[test]
 fn transactions_of_the_java_client_are_read() {
     let topic = topic("java", 1);
-    kafka::java_program("Transactions", &[Kafka::shared().bootstrap(), topic.name(), "2", "-3", "1", "-1", "-1"]);
+    kafka::java_program("Transactions", &[Kafka::shared().bootstrap(), topic.name(), "2", "-3", "1", "-1", "-1"], b"");
     let group = unique("group");
     let consumer = topic.consumer(&group).make().unwrap();
     read_exactly(&consumer, &["0", "1", "5"]);

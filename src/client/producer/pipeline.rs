@@ -119,7 +119,7 @@ impl PushPipeline {
         let (data, attributes, future) = (event.record.data(), copied(event.attributes), self.future_for(event));
         match checked {
             Ok((size, partition)) if self.pool_id != PoolId::NONE => {
-                let content = Content::HostPrepared { preparation, data: data.concat() };
+                let content = Content::HostPrepared { preparation, data: (!data.is_empty()).then(|| data.concat()) };
                 self.push_on_pool(UnpreparedEvent { content, partition, attributes }, size, future, event.deadline)
             }
             Ok((_, partition)) => {
@@ -235,7 +235,8 @@ impl PushPipeline {
                 Ok(PreparedRecord { record, metadata, partition, attributes, preparation: None })
             }
             Content::HostPrepared { preparation, data } => {
-                self.run_preparation(preparation, &[&data], partition, attributes)
+                let data: Vec<_> = data.as_deref().into_iter().collect();
+                self.run_preparation(preparation, &data, partition, attributes)
             }
         }
     }

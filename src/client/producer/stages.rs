@@ -25,8 +25,9 @@ pub enum Content {
     Encoded(EncodedRecord, Option<Range<usize>>),
     /// An event for a serializer of the host.
     Raw { serializer: Arc<dyn Serializer>, metadata: String, data: Vec<u8> },
-    /// An event that the host prepares; it has the metadata itself.
-    HostPrepared { preparation: Box<dyn Preparation>, data: Vec<u8> },
+    /// An event that the host prepares; it has the metadata itself. The data is `None` if the host
+    /// passed no segment.
+    HostPrepared { preparation: Box<dyn Preparation>, data: Option<Vec<u8>> },
 }
 
 /// The result of preparing an event.

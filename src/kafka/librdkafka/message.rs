@@ -75,6 +75,11 @@ impl Message {
         unsafe { std::slice::from_raw_parts(raw.payload.cast(), raw.len) }
     }
 
+    /// Whether the record has no value.
+    pub fn is_tombstone(&self) -> bool {
+        self.raw().payload.is_null()
+    }
+
     /// Prefetches the beginning of the payload into the CPU cache. A broker thread on another core
     /// wrote it last, so that the first read would wait for it.
     pub fn prefetch_payload(&self) {

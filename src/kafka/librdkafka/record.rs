@@ -35,6 +35,15 @@ impl Payload<'_> {
         }
     }
 
+    /// Whether the record has no value, which is not the same as an empty one.
+    pub fn is_absent(&self) -> bool {
+        match self {
+            Payload::Fetched(fetched) => fetched.message.is_tombstone(),
+            #[cfg(any(test, fuzzing))]
+            Payload::Given(_) => false,
+        }
+    }
+
     /// The key and the headers, if the record has any.
     pub fn attributes(&mut self) -> Result<Option<Box<Attributes>>> {
         match self {

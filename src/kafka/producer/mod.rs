@@ -267,15 +267,18 @@ impl KafkaProducer {
 
     /// Encodes a record of this size, to be sent later.
     pub fn encode(&self, record: &impl Record, size: usize) -> Result<EncodedRecord> {
+        if record.is_tombstone() {
+            return Ok(EncodedRecord(None));
+        }
         let mut buffer = Buffer::with_capacity(size)?;
         record.encode(|bytes| buffer.append(bytes));
-        Ok(EncodedRecord(buffer))
+        Ok(EncodedRecord(Some(buffer)))
     }
 
     /// Queues a record. Its delivery report settles its future; on an error the caller does.
     pub fn send_encoded(&self, to: Target, record: EncodedRecord, permit: Permit) -> Result<()> {
         self.member.in_flight.mark_sending(permit, to.partition);
-        self.produce(to, Bytes::ToOwn(record.0), permit)
+        self.produce(to, record.0.map_or(Bytes::Absent, Bytes::ToOwn), permit)
     }
 
     /// Reports that an event can't be sent, and releases its permit. The next flush reports the
@@ -287,6 +290,9 @@ impl KafkaProducer {
     }
 
     fn encode_and_produce(&self, to: Target, record: &impl Record, size: usize, permit: Permit) -> Result<()> {
+        if record.is_tombstone() {
+            return self.produce(to, Bytes::Absent, permit);
+        }
         if size <= MAX_SCRATCH_RECORD {
             let sent = SCRATCH.try_with(|scratch| {
                 let scratch = &mut *scratch.borrow_mut();
@@ -318,12 +324,14 @@ impl KafkaProducer {
         let (flags, payload, size) = match &bytes {
             Bytes::ToCopy(scratch) => (rd::RD_KAFKA_MSG_F_COPY, scratch.as_ptr().cast_mut(), scratch.len()),
             Bytes::ToOwn(buffer) => (rd::RD_KAFKA_MSG_F_FREE, buffer.start.as_ptr(), buffer.size),
+            Bytes::Absent => (rd::RD_KAFKA_MSG_F_COPY, std::ptr::null_mut(), 0),
         };
         let (partition, payload, opaque) = (to.partition as i32, payload.cast(), self.slot.opaque(permit));
         let queued = match to.attributes {
             None => {
                 let topic = self.topic.as_ptr();
-                // SAFETY: `self.topic` keeps topic and client alive. `payload` has `size` bytes.
+                // SAFETY: `self.topic` keeps topic and client alive. `payload` has `size` bytes, or
+                // is NULL.
                 // librdkafka copies them, or, if the call succeeds, owns and frees them. The opaque
                 // pointer is a number and never dereferenced.
                 let result = unsafe {
@@ -432,4 +440,6 @@ impl Target<'_> {
 enum Bytes<'a> {
     ToCopy(&'a [u8]),
     ToOwn(Buffer),
+    /// The record has no value.
+    Absent,
 }
