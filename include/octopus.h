@@ -946,7 +946,8 @@ typedef struct octopus_stats {
      */
     uint64_t bytes_in_flight;
     /**
-     * The age of the oldest event in flight, in milliseconds; -1: none is in flight.
+     * The age of the oldest event that librdkafka has and whose result is not reported, in
+     * milliseconds; -1: there is none.
      */
     int64_t oldest_event_ms;
     /**

@@ -63,7 +63,8 @@ pub struct octopus_stats {
     pub events_in_flight: u64,
     /// Bytes in flight in all producers: of the events' metadata, data, and sizes.
     pub bytes_in_flight: u64,
-    /// The age of the oldest event in flight, in milliseconds; -1: none is in flight.
+    /// The age of the oldest event that librdkafka has and whose result is not reported, in
+    /// milliseconds; -1: there is none.
     pub oldest_event_ms: i64,
     /// Counter: delivered events.
     pub delivered: u64,

@@ -181,8 +181,7 @@ impl Clients {
     }
 
     fn token_age_ms(&self) -> Option<u64> {
-        let ages = self.open().into_iter().filter_map(|handle| handle.token_age());
-        ages.max().map(|age| u64::try_from(age.as_millis()).unwrap_or(u64::MAX))
+        self.open().into_iter().filter_map(|handle| handle.token_age_ms()).max()
     }
 }
 

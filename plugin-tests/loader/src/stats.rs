@@ -11,7 +11,7 @@ pub struct Stats {
     pub events_in_flight: u64,
     /// Of metadata, data and their sizes, in all producers.
     pub bytes_in_flight: u64,
-    /// The age of the oldest event in flight.
+    /// The age of the oldest event that librdkafka has and whose result is not reported.
     pub oldest_event: Option<Duration>,
     /// Counter: delivered events.
     pub delivered: u64,

@@ -75,26 +75,28 @@ pub fn status<T>(result: octopus_loader::Result<T>) -> Status {
 fn committed_transaction_has_its_events_and_positions() {
     for properties in [json!({}), json!({"group.protocol": "consumer"}), json!({"group.instance.id": "one"})] {
         let forwarding = Forwarding::with_input(10);
-        let mut consumer = forwarding.input.consumer(&forwarding.group).option("commits", "transaction");
-        for (name, value) in properties.as_object().unwrap() {
-            consumer = consumer.kafka(name, value.clone());
-        }
-        let (producer, consumer) = (forwarding.producer(), consumer.make().unwrap());
-        for first in [0, 5] {
-            let events = read(&consumer, 5);
-            producer.begin_transaction(&[&consumer]).unwrap();
+        let consumer = || {
+            let consumer = forwarding.input.consumer(&forwarding.group).option("commits", "transaction");
+            let properties = properties.as_object().unwrap().iter();
+            properties.fold(consumer, |consumer, (name, value)| consumer.kafka(name, value.clone())).make().unwrap()
+        };
+        let (producer, first) = (forwarding.producer(), consumer());
+        for number in [0, 5] {
+            let events = read(&first, 5);
+            producer.begin_transaction(&[&first]).unwrap();
             push_results(&producer, &events);
             producer.flush().unwrap().wait(TIMEOUT).unwrap();
-            assert_eq!(forwarding.committed().unwrap_or(0), first, "{properties}");
-            assert_eq!(forwarding.stored(), first as usize, "{properties}");
+            assert_eq!(forwarding.committed().unwrap_or(0), number, "{properties}");
+            assert_eq!(forwarding.stored(), number as usize, "{properties}");
             producer.commit_transaction(TIMEOUT).unwrap();
-            assert_eq!(forwarding.committed(), Some(first + 5), "{properties}");
+            assert_eq!(forwarding.committed(), Some(number + 5), "{properties}");
         }
         assert_eq!(forwarding.stored_numbers(10), (0..10).collect::<Vec<_>>());
         producer.close(TIMEOUT).unwrap();
-        consumer.close(TIMEOUT).unwrap();
-        let next = forwarding.consumer();
-        assert!(has_no_event(&next), "the next consumer of the group has nothing to read");
+        first.close(TIMEOUT).unwrap();
+        let next = consumer();
+        eventually("the next consumer has the partition", || next.assignment().unwrap() == [0]);
+        assert!(has_no_event(&next), "{properties}: the next consumer of the group has something to read");
     }
 }
 

@@ -7,6 +7,7 @@ use octopus_loader::{Driver, NewEvent, Stats};
 use serde_json::{Value, json};
 
 use crate::kafka::unique;
+use crate::proxy::{ApiKey, HeldMessage, ProxiedKafka};
 use crate::support::{Log, TIMEOUT, driver, driver_with, eventually, octopus, read, topic_of};
 
 fn stats(driver: &Driver) -> Stats {
@@ -83,8 +84,15 @@ fn lag_and_rebalances_are_those_of_the_consumers() {
     let lags: u64 = (0..3).map(|partition| consumer.lag(partition).unwrap()).sum();
     assert_eq!(lags, 20);
     eventually("all partitions were fetched from", || stats(&driver).lag == Some(20));
+    let json = driver.stats_json().unwrap();
+    let lags = ["0", "1", "2"].map(|partition| json["consumers"][0]["partitions"][partition]["lag"].as_u64().unwrap());
+    assert_eq!(lags, [0, 1, 2].map(|partition| consumer.lag(partition).unwrap()));
     drop(read(&consumer, 20));
     assert_eq!(stats(&driver).lag, Some(0));
+    let json = driver.stats_json().unwrap();
+    for partition in ["0", "1", "2"] {
+        assert_eq!(json["consumers"][0]["partitions"][partition]["lag"], 0, "{json}");
+    }
     consumer.close(TIMEOUT).unwrap();
     eventually("the consumer's partitions are revoked", || stats(&driver).rebalances == 2);
 }
@@ -127,6 +135,30 @@ fn counters_only_grow() {
     }
     let end = stats(&driver);
     assert!(end.sent_bytes > 1000 && end.received_bytes > 1000 && end.disconnects > 0, "{end:?}");
+}
+
+/// The broker never gets the first request with the event.
+#[test]
+fn stuck_event_has_an_age_and_is_sent_again() {
+    let kafka = ProxiedKafka::start();
+    let properties = json!({"bootstrap.servers": kafka.bootstrap(), "client.id": "stuck", "socket.timeout.ms": 3_000});
+    let driver = driver_with(json!({"kafka": properties}), &Log::default());
+    let topic = topic_of(&driver, "stuck", 1);
+    let producer = topic.producer("p").make().unwrap();
+    let fault = kafka.inject_fault("stuck", ApiKey::Produce, 1, HeldMessage::Request);
+    let pushed = producer.push(&NewEvent::text("{}")).unwrap();
+    assert!(fault.wait(TIMEOUT), "no request was held back");
+    eventually("the event is a second old", || {
+        stats(&driver).oldest_event.is_some_and(|age| age > Duration::from_secs(1))
+    });
+    let before = stats(&driver);
+    assert_eq!((before.events_in_flight, before.delivered), (1, 0));
+    pushed.wait(TIMEOUT).unwrap();
+    let after = stats(&driver);
+    assert!(after.request_timeouts > before.request_timeouts, "{before:?}, {after:?}");
+    assert!(after.retries > before.retries && after.disconnects > before.disconnects, "{before:?}, {after:?}");
+    assert_eq!((after.events_in_flight, after.delivered, after.oldest_event), (0, 1, None));
+    assert!(after.latency.max > Duration::from_secs(2), "{after:?}");
 }
 
 #[test]

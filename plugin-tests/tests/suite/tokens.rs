@@ -182,6 +182,12 @@ fn oidc_tokens_are_fetched_and_renewed_by_librdkafka() {
     let before = service.requests().len();
     eventually("tokens are renewed", || service.requests().len() >= before + 4);
     producer.push(&NewEvent::json(&1)).unwrap().wait(TIMEOUT).unwrap();
+    // Renewed after 4 of 5 seconds.
+    let age = driver.stats().unwrap().token_age.expect("there is a token");
+    assert!(age < Duration::from_secs(6), "{age:?}");
+    eventually("the token is a second old", || {
+        driver.stats().unwrap().token_age.is_some_and(|age| age > Duration::from_secs(1))
+    });
     assert!(!log.text().contains("octopus-test-secret-of-the-client"));
     assert!(!driver.describe().unwrap().to_string().contains("octopus-test-secret-of-the-client"));
 }

@@ -79,7 +79,8 @@ pub struct PermitRequest {
 pub struct Usage {
     pub events: u64,
     pub bytes: u64,
-    /// The age of the oldest event that librdkafka has and that is not overdue.
+    /// The age of the oldest event that librdkafka has and that is not overdue. The failure of
+    /// overdue ones is reported.
     pub oldest: Option<Duration>,
 }
 

@@ -7,7 +7,7 @@ use std::fmt::Display;
 use std::ops::Add;
 use std::ptr::NonNull;
 use std::sync::{Arc, OnceLock};
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use parking_lot::Mutex;
 use rdkafka::bindings as rd;
@@ -30,7 +30,6 @@ use crate::support::{resource_limit, stack};
 pub struct Handle {
     client: NonNull<rd::rd_kafka_t>,
     has_token_since: OnceLock<Instant>,
-    last_token: Mutex<Option<Instant>>,
     counters: Arc<LastCounters>,
     descriptors: Arc<Descriptors>,
     extensions: Extensions,
@@ -150,7 +149,6 @@ impl Handle {
         let handle = Handle {
             client,
             has_token_since: OnceLock::new(),
-            last_token: Mutex::new(None),
             counters: Arc::default(),
             descriptors,
             extensions,
@@ -172,12 +170,15 @@ impl Handle {
 
     pub fn note_token(&self) {
         self.has_token_since.get_or_init(Instant::now);
-        *self.last_token.lock() = Some(Instant::now());
     }
 
-    /// Since when this client has its current token.
-    pub fn token_age(&self) -> Option<Duration> {
-        self.last_token.lock().map(|since| since.elapsed())
+    /// How long this client has its current token, in milliseconds. Without patches it is unknown.
+    pub fn token_age_ms(&self) -> Option<u64> {
+        #[cfg(feature = "patched")]
+        // SAFETY: `self` keeps the client alive.
+        return u64::try_from(unsafe { octopus_token_age_ms(self.as_ptr()) }).ok();
+        #[cfg(not(feature = "patched"))]
+        None
     }
 
     /// The counters as [`read_counters`](Self::read_counters) has read them last, or as of the end
@@ -298,6 +299,8 @@ fn not_created(reason: &str) -> NotCreated {
 unsafe extern "C" {
     /// Patch 0057.
     fn octopus_counters(client: *mut rd::rd_kafka_t, counters: *mut Counters);
+    /// Patch 0057.
+    fn octopus_token_age_ms(client: *mut rd::rd_kafka_t) -> i64;
     /// Patch 0027.
     fn octopus_has_reached_broker(client: *mut rd::rd_kafka_t) -> c_int;
     /// Patch 0031.
