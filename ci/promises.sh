@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Checks docs/promises.md: each line of a table has a promise and the tests that show it, and all of
-# them exist: tests of the suite and of src, tests of the C++ adapter, rows of the fault matrix, and
-# scripts that ci/test.sh runs. It reads the sources, so nothing is built.
+# them exist: tests of the suite, of src, of the C++ adapter and of the Python package, rows of the
+# fault matrix, and scripts that ci/test.sh runs. It reads the sources, so nothing is built.
 #
 #   ci/promises.sh               runs the check, as CI does
 #   ci/promises.sh --self-test   verifies that each kind of error is noticed
@@ -34,6 +34,10 @@ existing() {
         grep -o 'TEST_CASE([a-z0-9_]*)' "$file" | sed "s/TEST_CASE(\(.*\))/diaspora::$(basename "$file" .cpp)::\1/"
     done < <(grep -l 'TEST_CASE(' plugin-tests/diaspora/*.cpp)
     sed -n 's/^    def \(test_[a-z0-9_]*\)(self).*/diaspora::python_binding::\1/p' plugin-tests/diaspora/python_binding.py
+    while read -r file; do
+        module=${file#plugin-tests/python/} module=${module%.py} module=${module/tests\/test_/} module=${module/test_/}
+        sed -n "s/^    \(async \)\{0,1\}def \(test_[a-z0-9_]*\)(.*/python::${module//\//::}::\2/p" "$file"
+    done < <(find plugin-tests/python/tests plugin-tests/python/proxies -name 'test_*.py')
     sed -n 's/^ *Row { number: \([0-9]*\),.*/row \1/p' plugin-tests/faults/rows/mod.rs
     for file in ci/*.sh; do
         ! grep -q "^ *$file" ci/test.sh || printf '%s\n' "$file"
@@ -92,6 +96,7 @@ self_test() {
     plant 'a function that is no test' 's/`pulls::dropped_pull[^`]*`/`hosts::compile_linked`/' 'names hosts::compile_linked'
     plant 'a test in C++ that does not exist' 's/`diaspora::consuming::/`diaspora::eating::/' 'names diaspora::eating::'
     plant 'a test in Python that does not exist' 's/`diaspora::python_binding::test_/&no_/' 'names diaspora::python_binding::test_no_'
+    plant 'a test of the Python package that does not exist' 's/`python::memory::test_/&no_/' 'names python::memory::test_no_'
     plant 'a fault row that does not exist' 's/`row 19`/`row 99`/' 'names row 99'
     plant 'a script that does not exist' 's,`ci/abi.sh`,`ci/api.sh`,' 'names ci/api.sh'
     plant 'a script that ci/test.sh does not run' 's,`ci/abi.sh`,`ci/bench.sh`,' 'names ci/bench.sh'
