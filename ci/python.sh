@@ -1,12 +1,12 @@
 #!/usr/bin/env bash
-# Installs the Python packages of the tests, which are independent clients, and prints the path of
-# the Python that has them.
+# Installs the Python packages of the tests, mostly independent clients, and prints the path of the
+# Python that has them.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
-# The last three are codecs of kafka-python.
+# The clients, three codecs of kafka-python, and the checker of types.
 readonly packages=(diaspora-event-sdk==0.5.1 globus-sdk==4.5.0 kafka-python==2.3.3
-    lz4==4.4.5 python-snappy==0.7.3 zstandard==0.25.0)
+    lz4==4.4.5 python-snappy==0.7.3 zstandard==0.25.0 mypy==2.4.1)
 store=$(ci/target.sh)/python
 readonly store
 

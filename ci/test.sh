@@ -79,9 +79,10 @@ without_kafka=(
 # Modules of the suite that --quick leaves out: they compile programs, start brokers of their own,
 # or wait for timeouts.
 slow=(
-    addresses:: authorization:: corrupted_responses:: damaged_data:: examples:: fetch_failures:: forked_children::
-    header::cpp hosts:: in_flight_limit:: limits:: loading:: msk:: positions:: process_exit:: record_attributes::
-    recreated_topics:: resource_limits:: sasl:: secured:: shared_clients:: slots_exercised::
+    addresses:: authorization:: corrupted_responses:: damaged_data:: examples:: exactly_once:: fetch_failures::
+    forked_children:: header::cpp hosts:: in_flight_limit:: limits:: loading:: msk:: positions:: process_exit::
+    record_attributes:: record_exchange:: recreated_topics:: resource_limits:: sasl:: secured:: shared_clients::
+    slots_exercised:: transaction_outcomes::
 )
 # Modules of the Python tests that --quick runs; the others start programs, too.
 quick_python=(test_abi test_arguments test_asyncio test_errors test_events test_pulls)
@@ -237,6 +238,12 @@ cargo clippy --workspace --all-targets --locked -- -D warnings
 cargo clippy -p octopus --all-targets --no-default-features --locked -- -D warnings
 # Without the quickstart, which is built with the patches.
 cargo clippy --workspace --exclude quickstart --all-targets --no-default-features --features "$unpatched" --locked -- -D warnings
+# The first program of a newcomer builds neither TLS nor schemas.
+built_by_quickstart=$(cargo tree --locked -p quickstart --edges normal,build --prefix none)
+for crate in openssl-sys curl-sys jsonschema aws-config zstd-sys; do
+    [[ $built_by_quickstart != *"$crate v"* ]] || { echo "the quickstart builds $crate" >&2 && false; }
+done
+(cd plugin-tests/python && "$(../../ci/python.sh)" -m mypy --cache-dir=/dev/null)
 # Separate workspaces, which are not compiled here; their lock files must be current.
 for manifest in plugin-tests/fuzz/Cargo.toml ci/sanitize/planted/Cargo.toml; do
     cargo metadata --locked --format-version 1 --manifest-path "$manifest" >/dev/null
@@ -289,14 +296,6 @@ ci/diaspora.sh
 finish
 
 if [[ $extent == full ]]; then
-    begin 'Kerberos, if it is installed'
-    ci/kerberos.sh "$built/debug/deps/liboctopus.so"
-    finish
-
-    begin 'proxies, if they are installed'
-    ci/proxies.sh "$built/debug/deps/liboctopus.so"
-    finish
-
     begin 'a share of each row of the fault matrix'
     ci/faults.sh --seed 1
     finish
@@ -304,6 +303,14 @@ if [[ $extent == full ]]; then
     begin 'release build'
     cargo build --release --locked --workspace --examples
     cargo build --release --locked
+    finish
+
+    begin 'Kerberos, if it is installed'
+    ci/kerberos.sh "$built/release/liboctopus.so"
+    finish
+
+    begin 'proxies, if they are installed'
+    ci/proxies.sh "$built/release/liboctopus.so"
     finish
 
     begin 'ways to install'

@@ -2,8 +2,25 @@
 
 use serde_json::{Value, json};
 
-use crate::support::{octopus, topic};
+use crate::kafka::unique;
+use crate::support::{driver, octopus, topic, topic_of};
 use octopus_loader::Status;
+
+/// A transaction has all events of a client, so that no producers share one.
+#[test]
+fn producer_with_transactions_has_a_client_of_its_own() {
+    let driver = driver();
+    let topic = topic_of(&driver, "clients", 1);
+    let make = |id: Option<&str>| {
+        let producer = topic.producer("p").option("client", "shared");
+        id.into_iter().fold(producer, |producer, id| producer.option("transactional_id", id)).make().unwrap()
+    };
+    let plain = [make(None), make(None)];
+    let before = driver.stats().unwrap().clients;
+    let transactional = [unique("id"), unique("id")].map(|id| make(Some(&id)));
+    assert_eq!(driver.stats().unwrap().clients, before + 2);
+    drop((plain, transactional));
+}
 
 #[test]
 fn options_that_do_not_fit_are_rejected() {

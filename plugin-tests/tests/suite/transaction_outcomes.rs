@@ -10,9 +10,9 @@ use octopus_loader::{Consumer, NewEvent, Producer, Status, Topic};
 use serde_json::json;
 
 use crate::exactly_once::{numbers, push_results, status};
-use crate::kafka::{self, unique};
+use crate::kafka::{self, Kafka, unique};
 use crate::proxy::{ApiKey, HeldMessage, ProxiedKafka};
-use crate::support::{Log, TIMEOUT, driver_with, eventually, has_no_event, read, topic_of};
+use crate::support::{Log, TIMEOUT, driver_with, eventually, has_no_event, push_numbers, read, topic_of};
 
 const HELD: [HeldMessage; 2] = [HeldMessage::Response, HeldMessage::Request];
 
@@ -162,6 +162,61 @@ fn partition_assigned_while_the_group_is_asked_is_read_again() {
     counting.end();
     forwarding.forward(&producer, &consumer, 8);
     assert_eq!(forwarding.results(8), (0..8).collect::<Vec<_>>());
+}
+
+/// Its broker did not respond within the delivery timeout.
+#[test]
+fn overdue_event_makes_the_commit_fail() {
+    let forwarding = Forwarding::start(1);
+    let consumer = forwarding.consumer();
+    let producer = forwarding.output.producer("").option("transactional_id", "forwarding");
+    let producer = producer.kafka("delivery.timeout.ms", 3_000).make().unwrap();
+    producer.begin_transaction(&[&consumer]).unwrap();
+    let events = read(&consumer, 2);
+    push_results(&producer, &events[..1]);
+    producer.flush().unwrap().wait(TIMEOUT).unwrap();
+    forwarding.kafka.pause();
+    push_results(&producer, &events[1..]);
+    let error = producer.commit_transaction(TIMEOUT).unwrap_err();
+    assert_eq!(error.status, Status::MustAbort, "{error}");
+    assert!(error.message.contains("timed out"), "{error}");
+    forwarding.kafka.resume();
+    producer.abort_transaction(TIMEOUT).unwrap();
+    forwarding.forward(&producer, &consumer, 4);
+    assert_eq!(forwarding.results(4), [0, 1, 2, 3]);
+}
+
+/// The coordinator aborts a transaction after `transaction.timeout.ms`, and fences its producer.
+#[test]
+fn producer_whose_transaction_was_open_too_long_is_fenced() {
+    let often = ["--set", "transaction.abort.timed.out.transaction.cleanup.interval.ms=200"];
+    let kafka = Kafka::start(&often).unwrap();
+    let driver = driver_with(json!({"kafka": {"bootstrap.servers": kafka.bootstrap()}}), &Log::default());
+    let [input, output] = ["input", "output"].map(|name| topic_of(&driver, name, 1));
+    push_numbers(&input, 1);
+    let consumer = input.consumer("forwarding").option("commits", "transaction").make().unwrap();
+    let producer = || output.producer("").option("transactional_id", "id").kafka("transaction.timeout.ms", 2_000);
+    let late = producer().make().unwrap();
+    late.begin_transaction(&[&consumer]).unwrap();
+    push_results(&late, &read(&consumer, 1));
+    late.flush().unwrap().wait(TIMEOUT).unwrap();
+    push_numbers(&output, 1);
+    // A reader waits for the end of the transaction before this event.
+    let results = output.consumer("results").make().unwrap();
+    assert_eq!(numbers(&read(&results, 1)), [0]);
+    assert!(has_no_event(&results), "the transaction was not aborted");
+    let error = late.commit_transaction(TIMEOUT).unwrap_err();
+    assert_eq!(error.status, Status::Fenced, "{error}");
+    drop(late);
+
+    let next = producer().make().unwrap();
+    next.begin_transaction(&[&consumer]).unwrap();
+    assert_eq!(status(next.commit_transaction(TIMEOUT)), Status::MustAbort);
+    next.abort_transaction(TIMEOUT).unwrap();
+    next.begin_transaction(&[&consumer]).unwrap();
+    push_results(&next, &read(&consumer, 1));
+    next.commit_transaction(TIMEOUT).unwrap();
+    assert_eq!(numbers(&read(&results, 1)), [0]);
 }
 
 /// There is nothing to return to: the topic of the consumer is deleted during the transaction.

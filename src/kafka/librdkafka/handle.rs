@@ -146,13 +146,8 @@ impl Handle {
             }));
         };
         // From here on, dropping the handle destroys the client.
-        let handle = Handle {
-            client,
-            has_token_since: OnceLock::new(),
-            counters: Arc::default(),
-            descriptors,
-            extensions,
-        };
+        let handle =
+            Handle { client, has_token_since: OnceLock::new(), counters: Arc::default(), descriptors, extensions };
         match handle.missing_threads() {
             Some(error) => Err(NotCreated::Limited(error)),
             None => Ok(handle),

@@ -33,3 +33,19 @@ pub fn add_transactional_id(properties: &mut Properties, id: &str) -> Result<()>
     }
     Ok(())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn events_fail_before_the_transaction_is_aborted() {
+        let cases = [(None, "50000"), (Some("60000"), "50000"), (Some("15000"), "7500"), (Some("1000"), "500")];
+        for (transaction, delivery) in cases {
+            let mut properties = Properties::default();
+            transaction.into_iter().for_each(|timeout| properties.set("transaction.timeout.ms", timeout));
+            add_transactional_id(&mut properties, "id").unwrap();
+            assert_eq!(properties.get("delivery.timeout.ms"), Some(delivery), "{transaction:?}");
+        }
+    }
+}
