@@ -45,7 +45,7 @@ public class Records {
             for (String line = lines.readLine(); line != null; line = lines.readLine()) {
                 JsonNode record = JSON.readTree(line);
                 ProducerRecord<byte[], byte[]> sent =
-                        new ProducerRecord<>(topic, 0, bytes(record.get("key")), bytes(record.get("value")));
+                        new ProducerRecord<>(topic, bytes(record.get("key")), bytes(record.get("value")));
                 for (JsonNode header : record.get("headers")) {
                     sent.headers().add(new RecordHeader(header.get(0).textValue(), bytes(header.get(1))));
                 }

@@ -11,7 +11,7 @@ use octopus_loader::{Event, NewEvent, Preparation, Producer, Selector, Serialize
 use octopus_testkit::tools::{kafka_tool, kcat, run_tool};
 use serde_json::{Value, json};
 
-use crate::kafka::{Kafka, unique};
+use crate::kafka::{self, Kafka, unique};
 use crate::other_records::OTHER_CLIENTS;
 use crate::support::{TIMEOUT, driver, octopus, one_replica, read, topic};
 use crate::topic_service::python;
@@ -36,6 +36,11 @@ pub const ATTRIBUTES: [(Option<&[u8]>, Headers); 6] = [
 
 pub fn encoded(bytes: Option<&[u8]>) -> Value {
     bytes.map(|bytes| BASE64.encode(bytes)).into()
+}
+
+pub fn java_client(topic: &Topic, command: &[&str], input: &str) -> String {
+    let arguments = [Kafka::shared().bootstrap(), topic.name()];
+    kafka::java_program("Records", &[&arguments, command].concat(), input.as_bytes())
 }
 
 pub fn python_client(topic: &Topic, command: &[&str], input: &str) -> String {
@@ -156,19 +161,19 @@ fn broker_can_set_the_timestamp() {
 #[test]
 fn key_selects_the_partition_as_with_java() {
     let topic = topic("keys", 7);
-    let keys: Vec<String> = (0..40).map(|number| format!("schlüssel {number}")).collect();
-    let lines: String = keys.iter().map(|key| format!("{key}=1\n")).collect();
-    let arguments = ["--bootstrap-server", Kafka::shared().bootstrap(), "--topic", topic.name()];
-    let properties = ["--reader-property", "parse.key=true", "--reader-property", "key.separator=="];
-    kafka_tool("org.apache.kafka.tools.ConsoleProducer", &[&arguments[..], &properties].concat(), lines.as_bytes())
-        .unwrap();
-    let line =
-        |key: &String| json!({"key": encoded(Some(key.as_bytes())), "value": encoded(Some(b"1")), "headers": []});
-    python_client(&topic, &["send"], &keys.iter().map(|key| format!("{}\n", line(key))).collect::<String>());
+    // The hash takes four bytes at a time, and the rest of them.
+    let keys: Vec<Vec<u8>> = (0..30)
+        .map(|number| format!("schlüssel {number}").into_bytes())
+        .chain((0..20).map(|size| (0..size).map(|index| 0xf0 ^ (index * 83 + size) as u8).collect()))
+        .collect();
+    let line = |key: &Vec<u8>| json!({"key": encoded(Some(key)), "value": encoded(Some(b"1")), "headers": []});
+    let lines: String = keys.iter().map(|key| format!("{}\n", line(key))).collect();
+    java_client(&topic, &["send", "none"], &lines);
+    python_client(&topic, &["send"], &lines);
     let pool = octopus().thread_pool(2).unwrap();
     for producer in [topic.producer("direct"), topic.producer("pooled").pool(&pool)] {
         let producer = producer.option("partitioner", "key").option("records", "json").make().unwrap();
-        keys.iter().for_each(|key| deliver(&producer, &NewEvent::json(&1).key(key.as_bytes())));
+        keys.iter().for_each(|key| deliver(&producer, &NewEvent::json(&1).key(key)));
     }
     let mut partitions = BTreeMap::<Vec<u8>, Vec<u32>>::new();
     for event in events(&topic, "json", 4 * keys.len()) {

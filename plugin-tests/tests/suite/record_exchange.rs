@@ -8,7 +8,7 @@ use octopus_testkit::tools::run_tool;
 use serde_json::{Value, json};
 
 use crate::kafka::{self, Kafka, unique};
-use crate::record_attributes::{ATTRIBUTES, Headers, deliver, encoded, headers_of, python_client};
+use crate::record_attributes::{ATTRIBUTES, Headers, deliver, encoded, headers_of, java_client, python_client};
 use crate::support::{octopus, read, topic};
 
 const CODECS: [&str; 5] = ["none", "gzip", "snappy", "lz4", "zstd"];
@@ -127,11 +127,6 @@ impl Client {
         };
         lines.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
     }
-}
-
-fn java_client(topic: &Topic, command: &[&str], input: &str) -> String {
-    let arguments = [Kafka::shared().bootstrap(), topic.name()];
-    kafka::java_program("Records", &[&arguments, command].concat(), input.as_bytes())
 }
 
 fn write_with_kcat(topic: &Topic, codec: &str, record: &Record) {
