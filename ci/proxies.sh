@@ -11,7 +11,7 @@ cd "$(dirname "$0")/.."
 export PATH=$PATH:/usr/sbin
 skip() {
     echo "skipped: proxies: $*"
-    exit
+    exit 77
 }
 library=$(realpath "${1:-$(ci/target.sh)/debug/liboctopus.so}")
 if [[ -z ${INSIDE_NAMESPACE:-} ]]; then
@@ -23,22 +23,9 @@ if [[ -z ${INSIDE_NAMESPACE:-} ]]; then
     exec env INSIDE_NAMESPACE=1 unshare --net --mount "$0" "$library"
 fi
 
-readonly gate=10.78.0.1 client=10.78.0.2 broker_port=9093 service_port=8000
-work=$(mktemp -d)
+readonly gate=10.78.0.1 client=10.78.0.2 broker_port=9093 service_port=8000 tls_service_port=8443
+source ci/servers.sh
 chmod 755 "$work"
-processes=()
-end() {
-    local process
-    for process in "${processes[@]}"; do
-        kill "$process" 2>/dev/null && wait "$process" 2>/dev/null || true
-    done
-    rm -rf "$work"
-}
-trap end EXIT
-fail() {
-    printf 'ci/proxies.sh: %s\n' "$*" >&2
-    exit 1
-}
 
 # --- the namespaces: this one, of the servers, and that of the client -----------------------------
 
@@ -61,9 +48,13 @@ in_client mount --bind "$work/client-hosts" /etc/hosts
 
 # --- Kafka with TLS, and web services -------------------------------------------------------------
 
-openssl req -x509 -newkey rsa:2048 -nodes -days 2 -keyout "$work/key.pem" -out "$work/certificate.pem" \
-    -subj /CN=broker.cluster.test -addext subjectAltName=DNS:broker.cluster.test 2>/dev/null
-cat "$work/key.pem" "$work/certificate.pem" >"$work/broker.pem"
+make_certificate() { # host, file of the certificate, file of both certificate and key
+    openssl req -x509 -newkey rsa:2048 -nodes -days 2 -keyout "$work/key.pem" -out "$2" \
+        -subj "/CN=$1" -addext "subjectAltName=DNS:$1" 2>/dev/null
+    cat "$work/key.pem" "$2" >"$3"
+}
+make_certificate broker.cluster.test "$work/certificate.pem" "$work/broker.pem"
+make_certificate service.cluster.test "$work/service-certificate.pem" "$work/service.pem"
 coproc KAFKA {
     exec ci/kafka.sh --protocol SSL --port "$broker_port" --advertised "broker.cluster.test:$broker_port" \
         --set listener.name.client.ssl.keystore.type=PEM --set "listener.name.client.ssl.keystore.location=$work/broker.pem"
@@ -72,10 +63,15 @@ processes+=("$KAFKA_PID")
 touch "$work/requests"
 python3 plugin-tests/python/proxies/servers.py service "$service_port" "$work/requests" &
 processes+=($!)
-# A server that accepts connections and never responds, and one that closes them.
+python3 plugin-tests/python/proxies/servers.py service "$tls_service_port" "$work/requests" "$work/service.pem" &
+processes+=($!)
+# A server that accepts connections and never responds, one that closes them, and one that sends
+# only the first byte of its reply.
 python3 plugin-tests/python/proxies/servers.py silent "$gate:1090" &
 processes+=($!)
 python3 plugin-tests/python/proxies/servers.py closing "$gate:1091" &
+processes+=($!)
+python3 plugin-tests/python/proxies/servers.py stalling "$gate:1092" &
 processes+=($!)
 
 # --- the proxies ----------------------------------------------------------------------------------
@@ -98,7 +94,7 @@ END
 danted -f "$work/danted.conf" -p "$work/danted.pid" 2>"$work/danted.log" &
 processes+=($!)
 printf '%s\n' 'Port 8888' "Listen $gate" 'Timeout 600' 'MaxClients 100' 'BasicAuth alice sesame' \
-    "ConnectPort $broker_port" "ConnectPort $service_port" 'ConnectPort 1' >"$work/tinyproxy.conf"
+    "ConnectPort $broker_port" "ConnectPort $service_port" "ConnectPort $tls_service_port" 'ConnectPort 1' >"$work/tinyproxy.conf"
 tinyproxy -d -c "$work/tinyproxy.conf" >"$work/tinyproxy.log" 2>&1 &
 processes+=($!)
 wait_for() { # what, command...
@@ -110,10 +106,12 @@ wait_for() { # what, command...
     done
 }
 accepts() { (exec 3<>"/dev/tcp/$1/$2") 2>/dev/null; }
-for port in 1080 1081 1082 1090 1091 8888; do
+for port in 1080 1081 1082 1090 1091 1092 8888; do
     wait_for "the proxy at port $port" accepts "$gate" "$port"
 done
-wait_for 'the web service' accepts 127.0.0.1 "$service_port"
+for port in "$service_port" "$tls_service_port"; do
+    wait_for "the web service at port $port" accepts 127.0.0.1 "$port"
+done
 read -r ready _ <&"${KAFKA[0]}" || true
 [[ ${ready:-} == READY ]] || fail 'Kafka did not start; see above'
 
@@ -124,9 +122,10 @@ run() { # hosts of the client, tests...
     local hosts=$1
     shift
     in_client unshare --mount bash -c "mount --bind '$hosts' /etc/hosts; exec \"\$@\"" - \
-        env OCTOPUS_LIBRARY="$library" OCTOPUS_TEST_PROXIES="$work" PYTHONPATH="$PWD/plugin-tests/python" \
+        env OCTOPUS_LIBRARY="$library" OCTOPUS_TEST_PROXIES="$work" OCTOPUS_TEST_SERVERS=$$ \
+        PYTHONPATH="$PWD/plugin-tests/python" \
         timeout 600 python3 -m unittest -v "$@"
 }
-run "$work/client-hosts" proxies.test_proxies
+run "$work/client-hosts" proxies.test_proxies proxies.test_web_services
 # With socks5 the client resolves names.
 run "$work/hosts" proxies.test_local_names

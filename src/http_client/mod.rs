@@ -32,6 +32,7 @@ pub enum Proxy {
     Environment,
     /// The one of the option `proxy`.
     Given(ProxySettings),
+    #[cfg_attr(not(any(feature = "aws", test)), expect(dead_code, reason = "AWS' sources use it"))]
     None,
 }
 
@@ -74,7 +75,13 @@ pub fn send(request: &Request<Vec<u8>>, options: &Options) -> Result<Response<Ve
     transfer.set_request(request)?;
     transfer.set_timeouts(connect_deadline.remaining(options.connect_timeout), deadline.remaining(options.timeout))?;
     transfer.trust_system_authorities()?;
-    transfer.perform(options.max_response_size)
+    let response = transfer.perform(options.max_response_size);
+    match &options.proxy {
+        Proxy::Given(proxy) if proxy.is_used_for(host) => {
+            response.map_err(|error| error.context(format_args!("through the proxy {proxy}")))
+        }
+        _ => response,
+    }
 }
 
 /// Whether the proxy may be the one to resolve the name of this host.

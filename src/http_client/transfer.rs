@@ -21,6 +21,7 @@ use crate::support::resource_limit;
 const NO_PROXY: curl::CURLoption = curl::CURLOPTTYPE_OBJECTPOINT + 177;
 const QUICK_EXIT: curl::CURLoption = curl::CURLOPTTYPE_LONG + 322;
 const SUPPRESS_CONNECT_HEADERS: curl::CURLoption = curl::CURLOPTTYPE_LONG + 265;
+const CURLE_PROXY: curl::CURLcode = 97;
 
 /// A request to be sent.
 pub struct Transfer {
@@ -62,6 +63,9 @@ impl Transfer {
     /// Sends the request through this proxy, whatever the environment says.
     pub fn use_proxy(&mut self, proxy: &ProxySettings) -> Result<()> {
         self.set_text(curl::CURLOPT_PROXY, proxy.url().reveal())?;
+        // As for brokers. Else a proxy responds to a request itself, and its status would be taken
+        // for the service's.
+        self.set_number(curl::CURLOPT_HTTPPROXYTUNNEL, 1)?;
         self.set_text(NO_PROXY, "")
     }
 
@@ -145,6 +149,7 @@ impl Transfer {
         // function drops it below.
         let code = unsafe { curl::curl_easy_perform(self.handle.as_ptr()) };
         let (status, errno) = (self.number(curl::CURLINFO_RESPONSE_CODE), self.number(curl::CURLINFO_OS_ERRNO));
+        let refused_by_proxy = (400..500).contains(&self.number(curl::CURLINFO_HTTP_CONNECTCODE));
         drop(self);
         if code == curl::CURLE_OK {
             return response(status, received);
@@ -155,7 +160,8 @@ impl Transfer {
         Err(if received.body.len() > max_body {
             Error::new(Kind::Kafka, format!("the response is larger than {max_body} bytes"))
         } else {
-            failure(code, &reason.to_string_lossy(), errno)
+            let error = failure(code, &reason.to_string_lossy(), errno);
+            if refused_by_proxy { error.retriable(false) } else { error }
         })
     }
 
@@ -281,6 +287,9 @@ fn failure(code: curl::CURLcode, reason: &str, errno: Option<c_int>) -> Error {
     let reason = if reason.is_empty() { &text } else { reason };
     let cause = errno.map(|errno| format!(": {}", std::io::Error::from_raw_os_error(errno))).unwrap_or_default();
     let advice = match code {
+        curl::CURLE_PEER_FAILED_VERIFICATION if reason.contains("target host") => {
+            "; the URL must have a host name of the server's certificate"
+        }
         curl::CURLE_PEER_FAILED_VERIFICATION => {
             "; if it is the right server, set SSL_CERT_FILE to the certificate authority that signed its certificate"
         }
@@ -296,8 +305,9 @@ fn failure(code: curl::CURLcode, reason: &str, errno: Option<c_int>) -> Error {
         | curl::CURLE_GOT_NOTHING
         | curl::CURLE_SEND_ERROR
         | curl::CURLE_RECV_ERROR => true,
-        // Either the connection was lost, or the two sides have no TLS version in common.
-        curl::CURLE_SSL_CONNECT_ERROR => errno.is_some(),
+        // Either the connection was lost, or the two sides have no TLS version or no authentication
+        // in common.
+        curl::CURLE_SSL_CONNECT_ERROR | CURLE_PROXY => errno.is_some(),
         _ => false,
     };
     Error::new(Kind::Unreachable, format!("{reason}{cause}{advice}")).retriable(is_transient)

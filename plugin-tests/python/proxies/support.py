@@ -3,16 +3,28 @@
 import contextlib
 import itertools
 import os
+import pathlib
 import socket
+import subprocess
+import sys
+import tempfile
 import threading
 import time
-from typing import Any, Dict, List
+from typing import Any, Callable, ContextManager, Dict, Iterator, List
+from unittest import mock
 
 import diaspora_octopus as octopus
 
 GATE = "10.78.0.1"
+MICROSOCKS = f"socks5h://{GATE}:1080"
+WITH_PASSWORD = f"socks5h://alice:open%2Fsesame%3A1@{GATE}:1081"
+DANTE = f"socks5h://{GATE}:1082"
+TINYPROXY = f"http://alice:sesame@{GATE}:8888"
+PROXIES = (MICROSOCKS, WITH_PASSWORD, DANTE, TINYPROXY)
 BROKER = "broker.cluster.test:9093"
 SERVICE = "http://service.cluster.test:8000"
+TLS_SERVICE = "https://service.cluster.test:8443"
+SERVICES = (SERVICE, TLS_SERVICE)
 WORK = os.environ["OCTOPUS_TEST_PROXIES"]
 EVENTS = 1000
 
@@ -56,6 +68,39 @@ def failure(proxy: str, **options: Any) -> str:
         assert time.monotonic() - began < 30, "the error came too late"
         return str(error)
     raise AssertionError(f"no error through {proxy}")
+
+
+def start_proxy(port: int, user: str, password: str) -> "subprocess.Popen[bytes]":
+    """Starts a SOCKS proxy among the servers, for a test that ends it."""
+    enter = ["nsenter", "--target", os.environ["OCTOPUS_TEST_SERVERS"], "--net", "--mount"]
+    proxy = subprocess.Popen(
+        [*enter, "microsocks", "-i", GATE, "-p", str(port), "-u", user, "-P", password], stderr=subprocess.DEVNULL
+    )
+    end = time.monotonic() + 60
+    while True:
+        try:
+            socket.create_connection((GATE, port)).close()
+            return proxy
+        except OSError:
+            assert proxy.poll() is None and time.monotonic() < end, "microsocks did not start"
+            time.sleep(0.05)
+
+
+@contextlib.contextmanager
+def recorded_log() -> Iterator[Callable[[], str]]:
+    """Records what the library writes to stderr, and also writes it there in the end."""
+    sys.stderr.flush()
+    original = os.dup(2)
+    with tempfile.NamedTemporaryFile() as file:
+        os.dup2(file.fileno(), 2)
+        lines = ""
+        try:
+            yield lambda: lines or pathlib.Path(file.name).read_text(encoding="utf-8")
+        finally:
+            os.dup2(original, 2)
+            os.close(original)
+            lines = pathlib.Path(file.name).read_text(encoding="utf-8")
+            sys.stderr.write(lines)
 
 
 class Relay:
@@ -107,6 +152,18 @@ class Relay:
         self.drop()
 
 
-def requests() -> str:
+def topic_service(url: str) -> Dict[str, str]:
+    """The option `octopus`."""
+    return {"url": url, "subject": "octopus-test-subject", "authorization": "Bearer octopus-test-secret"}
+
+
+def trusted(certificate: str) -> ContextManager[Any]:
+    """Makes this file the only authority for web services."""
+    return mock.patch.dict(os.environ, SSL_CERT_FILE=f"{WORK}/{certificate}")
+
+
+def request_count(url: str, text: str) -> int:
+    """The number of requests with this text that the web service has received."""
+    scheme = url.split(":")[0]
     with open(f"{WORK}/requests", encoding="utf-8") as log:
-        return log.read()
+        return sum(line.startswith(f"{scheme} ") and text in line for line in log)

@@ -2,7 +2,7 @@
 
 import unittest
 
-from .support import EVENTS, GATE, SERVICE, driver, failure, requests, round_trip
+from .support import EVENTS, GATE, SERVICES, driver, failure, request_count, round_trip, topic_service, trusted
 
 
 class LocalNames(unittest.TestCase):
@@ -12,12 +12,12 @@ class LocalNames(unittest.TestCase):
                 self.assertEqual(round_trip(driver(f"socks5://{GATE}:{port}")), list(range(EVENTS)))
 
     def test_web_service_is_reached_through_each_proxy(self) -> None:
-        service = {"url": SERVICE, "subject": "me", "authorization": "Bearer octopus-test-secret"}
         for port in (1080, 1082):
-            with self.subTest(port):
-                before = requests().count("/api/v3/namespace")
-                driver(f"socks5://{GATE}:{port}", octopus=service, namespace="lab").list_topics()
-                self.assertGreater(requests().count("/api/v3/namespace"), before)
+            for url in SERVICES:
+                with self.subTest(f"{port} {url}"), trusted("service-certificate.pem"):
+                    before = request_count(url, "/api/v3/namespace")
+                    driver(f"socks5://{GATE}:{port}", octopus=topic_service(url), namespace="lab").list_topics()
+                    self.assertGreater(request_count(url, "/api/v3/namespace"), before)
 
     def test_unknown_name_is_reported(self) -> None:
         error = failure(f"socks5://{GATE}:1080", broker="unknown.cluster.test:9093")

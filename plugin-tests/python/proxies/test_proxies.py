@@ -1,21 +1,32 @@
-"""Clients that don't know the names of brokers and services: the proxy resolves them."""
+"""Clients that don't know the names of brokers: the proxy resolves them."""
 
+import contextlib
 import os
+import time
 import unittest
 
 import diaspora_octopus as octopus
 
-from .support import BROKER, EVENTS, GATE, SERVICE, Relay, driver, failure, requests, round_trip
-
-MICROSOCKS = f"socks5h://{GATE}:1080"
-WITH_PASSWORD = f"socks5h://alice:open%2Fsesame%3A1@{GATE}:1081"
-DANTE = f"socks5h://{GATE}:1082"
-TINYPROXY = f"http://alice:sesame@{GATE}:8888"
+from .support import (
+    BROKER,
+    DANTE,
+    EVENTS,
+    GATE,
+    MICROSOCKS,
+    PROXIES,
+    TINYPROXY,
+    Relay,
+    driver,
+    failure,
+    recorded_log,
+    round_trip,
+    start_proxy,
+)
 
 
 class Proxies(unittest.TestCase):
     def test_events_pass_through_each_proxy(self) -> None:
-        for proxy in (MICROSOCKS, WITH_PASSWORD, DANTE, TINYPROXY):
+        for proxy in PROXIES:
             with self.subTest(proxy):
                 self.assertEqual(round_trip(driver(proxy)), list(range(EVENTS)))
 
@@ -34,43 +45,6 @@ class Proxies(unittest.TestCase):
             with self.subTest(broker):
                 self.assertIn(reason, failure(MICROSOCKS, broker=broker))
         self.assertIn("certificate", failure(MICROSOCKS, kafka={"ssl.ca.location": "/etc/ssl/certs/ca-certificates.crt"}))
-
-    def test_web_services_are_reached_through_each_proxy(self) -> None:
-        service = {"url": SERVICE, "subject": "me", "authorization": "Bearer octopus-test-secret"}
-        for proxy in (MICROSOCKS, WITH_PASSWORD, DANTE, TINYPROXY):
-            with self.subTest(proxy):
-                before = requests().count("/api/v3/namespace")
-                driver(proxy, octopus=service, namespace="lab").list_topics()
-                self.assertGreater(requests().count("/api/v3/namespace"), before)
-
-    def test_token_provider_is_reached_through_the_proxy(self) -> None:
-        oidc = {
-            "security.protocol": "sasl_ssl",
-            "sasl.mechanism": "OAUTHBEARER",
-            "sasl.oauthbearer.method": "oidc",
-            "sasl.oauthbearer.client.id": "me",
-            "sasl.oauthbearer.client.secret": "octopus-test-secret",
-            "sasl.oauthbearer.token.endpoint.url": f"{SERVICE}/token",
-        }
-        for proxy in (WITH_PASSWORD, TINYPROXY):
-            with self.subTest(proxy):
-                before = requests().count("/token")
-                failure(proxy, kafka=oidc)
-                self.assertGreater(requests().count("/token"), before)
-
-    def test_aws_is_reached_through_the_proxy(self) -> None:
-        os.environ.update(
-            AWS_ACCESS_KEY_ID="octopus-test-key",
-            AWS_SECRET_ACCESS_KEY="octopus-test-secret",
-            AWS_ENDPOINT_URL_STS=SERVICE,
-            AWS_EC2_METADATA_DISABLED="true",
-        )
-        msk = {"region": "us-east-1", "role_arn": "arn:aws:iam::1:role/r"}
-        for proxy in (MICROSOCKS, TINYPROXY):
-            with self.subTest(proxy):
-                before = requests().count("AssumeRole")
-                failure(proxy, aws_msk_iam=msk, kafka={"security.protocol": "sasl_ssl"})
-                self.assertGreater(requests().count("AssumeRole"), before)
 
     def test_failures_are_explained_without_the_password(self) -> None:
         password = "octopus-test-secret"
@@ -107,10 +81,12 @@ class Proxies(unittest.TestCase):
                 self.assertRegex(error, reason)
                 print(error)
 
-    def test_silent_proxy_is_given_up_by_the_setup_timeout(self) -> None:
+    def test_silent_or_stalling_proxy_is_given_up_by_the_setup_timeout(self) -> None:
         kafka = {"socket.connection.setup.timeout.ms": "1000"}
-        error = failure(f"http://{GATE}:1090", kafka=kafka, connect_timeout_ms=4000)
-        self.assertIn(f"timed out in state PROXY_HANDSHAKE through the proxy http://{GATE}:1090", error)
+        for scheme, port in (("http", 1090), ("http", 1092), ("socks5h", 1092)):
+            with self.subTest(f"{scheme} {port}"):
+                error = failure(f"{scheme}://alice:octopus-test-secret@{GATE}:{port}", kafka=kafka, connect_timeout_ms=3000)
+                self.assertIn(f"timed out in state PROXY_HANDSHAKE through the proxy {scheme}://{GATE}:{port}", error)
 
     def test_invalid_url_is_rejected_by_name(self) -> None:
         for proxy, reason in (("socks5h://gate", "has no port"), ("ftp://gate:1", "no protocol of a proxy"), ("gate:1", "no protocol")):
@@ -140,3 +116,46 @@ class Proxies(unittest.TestCase):
                 if number % 1000 == 500:
                     relay.drop()
         self.assertEqual(read, list(range(3000)))
+
+    def test_proxy_that_never_comes_back_is_named_and_close_returns(self) -> None:
+        password = "octopus-test-secret"
+        failed = f"the proxy ipv4#{GATE}:1083 failed|Proxy socks5h://{GATE}:1083: it closed the connection"
+        proxy = start_proxy(1083, "alice", password)
+        self.addCleanup(proxy.wait)
+        self.addCleanup(proxy.kill)
+        of = driver(
+            f"socks5h://alice:{password}@{GATE}:1083",
+            kafka={"delivery.timeout.ms": "2000"},
+            timeout_ms=2000,
+            exit_flush_ms=100,
+        )
+        name = f"cut-off-{os.getpid()}"
+        of.create_topic(name, num_partitions=1, replication_factor=1)
+        topic = of.open_topic(name)
+        producer, consumer = topic.producer(), topic.consumer(name)
+        producer.push(0).wait(60)
+        self.assertEqual(consumer.pull(60).metadata, 0)
+        with recorded_log() as log:
+            proxy.kill()
+            proxy.wait()
+            push = producer.push(1)
+            for what, call in (
+                ("push", lambda: push.wait(60)),
+                ("flush", lambda: producer.flush(60)),
+                ("pull", lambda: consumer.pull(5)),
+                ("topic_exists", lambda: of.topic_exists("any")),
+            ):
+                with self.subTest(what):
+                    with self.assertRaises(octopus.Error) as raised:
+                        call()
+                    self.assertRegex(str(raised.exception), failed)
+                    self.assertNotIn(password, str(raised.exception))
+            producer.push(2)
+            began = time.monotonic()
+            consumer.close(60)
+            with contextlib.suppress(octopus.TimedOut):
+                producer.close(1)
+            of.close()
+            self.assertLess(time.monotonic() - began, 5)
+        self.assertRegex(log(), failed)
+        self.assertNotIn(password, log())
