@@ -5,7 +5,8 @@
 #   ci/clean-roots.sh packages [DIR]   tries the packages of ci/package.sh (target/packages) in Debian 11 and 13
 #   ci/clean-roots.sh sources          builds from the sources of this commit in Debian 13
 #
-# It needs root and debootstrap, and takes some 20 minutes. The mirror is that of this machine. Only
+# It fails if the quickstart or the release build take more time of the processor than allowed. It
+# needs root and debootstrap, and takes some 20 minutes. The mirror is that of this machine. Only
 # Rust comes from this machine, since rustup does not install it from packages; cargo's cache of
 # crates is empty.
 set -euo pipefail
@@ -17,9 +18,12 @@ fail() {
     exit 1
 }
 
-[[ ${1-} == packages || ${1-} == sources ]] || { sed -n '2,10s/^# \{0,1\}//p' "$0" && exit 2; }
+[[ ${1-} == packages || ${1-} == sources ]] || { sed -n '2,11s/^# \{0,1\}//p' "$0" && exit 2; }
 packages=$(realpath -m "${2:-$(ci/target.sh)/packages}")
 readonly packages version=0.1.0
+# Seconds of the processor, which depend little on other jobs of the machine: from an empty cache of
+# crates to the last line of the quickstart, and the release build with all default features.
+readonly max_quickstart=360 max_install=1080
 [[ $1 == sources || -f $packages/SHA256SUMS ]] || fail "$packages has no packages: run ci/package.sh"
 [[ $(id -u) == 0 ]] || fail 'only root can make a root file system'
 command -v debootstrap >/dev/null || fail 'debootstrap is missing (Debian: apt install debootstrap)'
@@ -175,18 +179,23 @@ try_packages() { # suite, name
     rm -rf --one-file-system "$root"
 }
 
-# The SBOM must follow its standard.
+# The SBOM must follow its standard, and have a license for each component.
 check_sbom() {
     begin 'SBOM'
     "$work/tools/bin/python" - "$packages/diaspora-octopus-$version.cdx.json" <<'END'
+import json
 import sys
 from pathlib import Path
 
 from cyclonedx.schema import SchemaVersion
 from cyclonedx.validation.json import JsonStrictValidator
 
-problem = JsonStrictValidator(SchemaVersion.V1_6).validate_str(Path(sys.argv[1]).read_text())
-sys.exit(f"the SBOM is invalid: {problem}" if problem else 0)
+text = Path(sys.argv[1]).read_text()
+if problem := JsonStrictValidator(SchemaVersion.V1_6).validate_str(text):
+    sys.exit(f"the SBOM is invalid: {problem}")
+components = json.loads(text)["components"]
+if missing := [component["name"] for component in components if not component.get("licenses")]:
+    sys.exit(f"the SBOM has no licenses of {missing}")
 END
     finish
 }
@@ -202,7 +211,15 @@ processor_time() { # root
     awk 'NR == 2 { for (field = 1; field <= 2; field++) { split($field, part, /[ms]/); all += part[1] * 60 + part[2] } } END { printf "%.0f", all }' "$1/times"
 }
 
+check_time() { # root, limit, what was run: prints the time, and fails if it is above the limit
+    local spent
+    spent=$(processor_time "$1")
+    ((spent <= $2)) || fail "$3 took $spent s of the processor, at most $2 s are allowed"
+    echo "$spent of $2 s of the processor"
+}
+
 try_sources() {
+    local spent
     local root=$work/sources
     begin 'Debian 13: what the build needs, by the command of docs/guide/first-event.md'
     make_root trixie "$root"
@@ -216,10 +233,12 @@ try_sources() {
     begin 'Debian 13: cargo quickstart, from an empty cache of crates'
     timed "$root" 'cargo quickstart >/output 2>&1 || (tail /output; false)'
     [[ $(tail -1 "$root/output") == *'events were delivered and read in order.' ]] || fail "the quickstart printed $(tail -3 "$root/output")"
-    finish "$(processor_time "$root") s of the processor"
+    spent=$(check_time "$root" $max_quickstart 'cargo quickstart')
+    finish "$spent"
     begin 'Debian 13: ci/install.sh'
     timed "$root" 'ci/install.sh --prefix /opt/octopus >/output 2>&1 || (tail /output; false)'
-    finish "$(processor_time "$root") s of the processor"
+    spent=$(check_time "$root" $max_install 'ci/install.sh')
+    finish "$spent"
     begin 'Debian 13: ci/wheel.sh'
     timed "$root" 'python3 -m venv /venv; /venv/bin/pip install --quiet "$(ci/wheel.sh)"'
     finish

@@ -5,6 +5,7 @@
 #   ci/package.sh [--out DIR]    builds the libraries, and writes the packages to target/packages or DIR
 #     --library FILE             packs this liboctopus.so instead, which is in no archive without `aws`
 #     --sign KEY                 signs the checksums with this key of gpg
+#   ci/package.sh --self-test    signs checksums with a key of its own, and verifies that changes are noticed
 #
 # The libraries need glibc 2.28 and no other library. Clones of one commit give the same bytes,
 # wherever they are: it builds in a folder whose name is part of the result, /tmp/octopus-packages,
@@ -15,7 +16,7 @@ cd "$(dirname "$0")/.."
 readonly oldest_glibc=2.28
 readonly build=/tmp/octopus-packages
 readonly name=diaspora-octopus
-out='' library='' key=''
+out='' library='' key='' self_test=false
 
 fail() {
     echo "ci/package.sh: $*" >&2
@@ -33,23 +34,71 @@ while [[ $# -gt 0 ]]; do
             esac
             shift
             ;;
+        --self-test) self_test=true ;;
         *)
-            sed -n '2,12s/^# \{0,1\}//p' "$0"
+            sed -n '2,13s/^# \{0,1\}//p' "$0"
             exit 2
             ;;
     esac
     shift
 done
-[[ $(uname -sm) == 'Linux x86_64' ]] || fail 'packages are made on x86-64 Linux'
-[[ -z $library || -f $library ]] || fail "--library $library: there is no such file"
-out=${out:-$(ci/target.sh)/packages}
-version=$(sed -n 's/^version = "\(.*\)"$/\1/p' Cargo.toml | head -1)
-SOURCE_DATE_EPOCH=$(git log -1 --format=%ct)
-readonly out version
-export SOURCE_DATE_EPOCH TZ=UTC LC_ALL=C
 umask 022
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
+
+# --- checksums ------------------------------------------------------------------------------------
+
+write_checksums() { # folder
+    (cd "$1" && sha256sum -- * >"$work/SHA256SUMS" && mv "$work/SHA256SUMS" .)
+}
+
+sign_checksums() { # folder
+    gpg --batch --yes --quiet --local-user "$key" --armor --detach-sign "$1/SHA256SUMS"
+}
+
+# As docs/packages.md describes it.
+is_genuine() { # folder
+    (cd "$1" && gpg --batch --verify SHA256SUMS.asc SHA256SUMS && sha256sum --quiet --check SHA256SUMS) >"$work/verify.log" 2>&1
+}
+
+try_signing() {
+    command -v gpg >/dev/null || { echo 'ci/package.sh: skipped: signed checksums, since gpg is missing' && return; }
+    export GNUPGHOME=$work/gnupg
+    trap 'gpgconf --kill all; rm -rf "$work"' EXIT
+    mkdir -m 700 "$GNUPGHOME"
+    gpg --batch --quiet --passphrase '' --quick-generate-key test@octopus.invalid ed25519 sign never 2>"$work/key.log" ||
+        fail "gpg can't make a key: $(cat "$work/key.log")"
+    key=test@octopus.invalid
+    local folder=$work/signed
+    mkdir "$folder"
+    echo one >"$folder/one.tar.gz"
+    echo two >"$folder/two.deb"
+    write_checksums "$folder"
+    sign_checksums "$folder"
+    is_genuine "$folder" || fail "signed files are rejected: $(cat "$work/verify.log")"
+    echo changed >"$folder/two.deb"
+    ! is_genuine "$folder" || fail 'a changed file is not noticed'
+    (cd "$folder" && sha256sum one.tar.gz two.deb >SHA256SUMS)
+    ! is_genuine "$folder" || fail 'changed checksums are not noticed'
+    echo 'signed checksums are verified; a changed file and changed checksums are noticed'
+}
+
+if $self_test; then
+    try_signing
+    exit
+fi
+
+[[ $(uname -sm) == 'Linux x86_64' ]] || fail 'packages are made on x86-64 Linux'
+[[ -z $library || -f $library ]] || fail "--library $library: there is no such file"
+[[ -z $key ]] || gpg --batch --list-secret-keys "$key" >/dev/null 2>&1 || fail "--sign $key: gpg has no such key"
+out=${out:-$(ci/target.sh)/packages}
+version=$(sed -n 's/^version = "\(.*\)"$/\1/p' Cargo.toml | head -1)
+SOURCE_DATE_EPOCH=$(git log -1 --format=%ct)
+# Of the parts of Rust's standard library.
+notices=$(rustc --print sysroot)/share/doc/rust/COPYRIGHT-library.html
+[[ -f $notices ]] || fail "$notices is missing: install Rust by rustup"
+readonly out version notices
+export SOURCE_DATE_EPOCH TZ=UTC LC_ALL=C
 
 # --- the libraries --------------------------------------------------------------------------------
 
@@ -85,6 +134,17 @@ default_features() {
     sed -n 's/^default = \[\(.*\)\]$/\1/p' Cargo.toml | tr -d '" '
 }
 
+# The licenses of what zig adds are in ci/licenses. Its compiler-rt is not used: Rust has that, too.
+check_runtime() { # file
+    local folder added
+    folder=$(echo "$build"/tools/lib/python3*/site-packages/ziglang/lib)
+    added=$(strings -a "$1" | sed -n 's#.*ziglang/lib/\(.*\)/[^/]*\.\(c\|cpp\|S\|zig\)$#\1#p' | sort -u | paste -sd' ')
+    [[ $added == 'libc/glibc/io libc/glibc/stdlib libunwind/src' ]] ||
+        fail "zig has added code from \"$added\": correct ci/vendored/libraries.toml and this check"
+    cmp -s "$folder/libunwind/LICENSE.TXT" ci/licenses/llvm-libunwind.txt ||
+        fail "zig's unwinder has another license: copy $folder/libunwind/LICENSE.TXT to ci/licenses/llvm-libunwind.txt"
+}
+
 # What the file needs of the system must not grow unnoticed.
 check_library() { # file, limit of its size in MB
     local needed above
@@ -92,6 +152,7 @@ check_library() { # file, limit of its size in MB
     [[ -z $above ]] || fail "the library needs $above, above glibc $oldest_glibc"
     needed=$(objdump -p "$1" | sed -n 's/^ *NEEDED *//p' | grep -vxE '(libc|libm|libdl|libpthread|librt|libutil)\.so\.[0-9]+|ld-linux-x86-64\.so\.2' || true)
     [[ -z $needed ]] || fail "the library needs $needed, which is not part of glibc"
+    check_runtime "$1"
     ci/symbols.sh "$1"
     ci/size.sh "$1" "$2"
 }
@@ -117,7 +178,7 @@ install_files() { # library, prefix, folder of the library, destination
     DESTDIR=$4 ci/install.sh --prefix "$2" --libdir "$3" --library "$1" >/dev/null
     rm "$4$2/share/octopus/installed-files.txt"
     rmdir "$4$2/share/octopus"
-    cp "$work/sbom.cdx.json" "$4$2/share/doc/octopus/"
+    cp "$work/sbom.cdx.json" "$notices" "$4$2/share/doc/octopus/"
 }
 
 make_archive() { # library, name
@@ -146,7 +207,7 @@ make_conda() { # library
 make_packages() {
     rm -rf "$out"
     mkdir -p "$out"
-    python3 ci/package/sbom.py "$(default_features)" >"$work/sbom.cdx.json"
+    python3 ci/package/sbom.py "$(default_features)" "$work/all/built.so" >"$work/sbom.cdx.json"
     cp "$work/sbom.cdx.json" "$out/$name-$version.cdx.json"
     split_debug_information "$work/all/built.so" "$work/all"
     make_archive "$work/all/liboctopus.so" "$name"
@@ -155,12 +216,12 @@ make_packages() {
     make_conda "$work/all/liboctopus.so"
     ci/wheel.sh --library "$work/all/liboctopus.so" --out "$out" >/dev/null
     if [[ -f $work/no-aws/built.so ]]; then
-        python3 ci/package/sbom.py "$(default_features | sed 's/\baws,//')" >"$work/sbom.cdx.json"
+        python3 ci/package/sbom.py "$(default_features | sed 's/\baws,//')" "$work/no-aws/built.so" >"$work/sbom.cdx.json"
         split_debug_information "$work/no-aws/built.so" "$work/no-aws"
         make_archive "$work/no-aws/liboctopus.so" "$name-no-aws"
     fi
-    (cd "$out" && sha256sum -- * >"$work/SHA256SUMS" && mv "$work/SHA256SUMS" .)
-    [[ -z $key ]] || gpg --batch --yes --local-user "$key" --armor --detach-sign "$out/SHA256SUMS"
+    write_checksums "$out"
+    [[ -z $key ]] || sign_checksums "$out"
 }
 
 mkdir "$work/all" "$work/no-aws"

@@ -1,11 +1,12 @@
 #!/usr/bin/env bash
-# Checks the dependencies of Octopus. Lists the C libraries that are compiled into liboctopus.so.
-# Fails if a version of a library or a crate has a known vulnerability (ci/vendored), if a list of
-# vulnerabilities is older than 90 days, if a crate with C code is not listed here, or if a crate
-# has a license or a source that ci/vendored/deny.toml does not allow.
+# Checks the dependencies of Octopus: its crates, and the C libraries that are compiled into
+# liboctopus.so, which ci/vendored/libraries.toml lists. Fails if a version of a library or a crate
+# has a known vulnerability (ci/vendored), if a list of vulnerabilities is older than 90 days, if a
+# crate with C code is not listed, or if a crate has a license or a source that
+# ci/vendored/deny.toml does not allow.
 #
 #   ci/vendored.sh               runs the checks, as CI does
-#   ci/vendored.sh --list        only prints the C libraries and their versions
+#   ci/vendored.sh --list        only prints the C libraries that have advisories, and their versions
 #   ci/vendored.sh --self-test   verifies that it detects each of these problems
 #
 # cargo-deny checks the crates. It is installed if it is missing.
@@ -22,37 +23,9 @@ problem() {
     problems=$((problems + 1))
 }
 
-locked() { # crate: prints its version in Cargo.lock
-    awk -v name="\"$1\"" '/^name = / { found = $3 == name } found && /^version = / { gsub(/"/, "", $3); print $3; exit }' Cargo.lock
-}
-
-macros() { # file prefix name...: prints the values of the macros, joined by dots
-    local file=$1 prefix=$2 name joined=
-    shift 2
-    for name in "$@"; do
-        joined+=.$(sed -n "s/^#define $prefix$name *\"\{0,1\}\([0-9][0-9.]*\).*/\1/p" "$file" | head -1)
-    done
-    echo "${joined#.}"
-}
-
-# Prints a line with the name and the version of each library.
+# Prints a line with the name and the version of each library that has advisories.
 libraries() {
-    local tree zlib
-    tree=$(mktemp -d)
-    ci/librdkafka.sh tree "$tree/librdkafka" >/dev/null
-    local source=$tree/librdkafka/src
-    zlib=$(cargo metadata --locked --format-version 1 | tr ',' '\n' | sed -n 's/^"manifest_path":"\(.*\/libz-sys-[^/]*\)\/Cargo.toml".*/\1/p' | head -1)
-    printf '%s %s\n' \
-        openssl "$(locked openssl-src | cut -d+ -f2)" \
-        curl "$(locked curl-sys | sed 's/.*+curl-//')" \
-        zlib "$(macros "$zlib/src/zlib/zlib.h" ZLIB_ VERSION)" \
-        zstd "$(locked zstd-sys | sed 's/.*+zstd\.//')" \
-        librdkafka "$(locked rdkafka-sys | cut -d+ -f2)" \
-        lz4 "$(macros "$source/lz4.h" LZ4_VERSION_ MAJOR MINOR RELEASE)" \
-        snappy "$(sed -n 's/.*[Uu]ptodate with snappy \([0-9.]*\).*/\1/p' "$source/snappy.c")" \
-        cjson "$(macros "$source/cJSON.h" CJSON_VERSION_ MAJOR MINOR PATCH)" \
-        nanopb "$(sed -n 's/^#define NANOPB_VERSION "nanopb-\([0-9.]*\).*/\1/p' "$source/nanopb/pb.h")"
-    rm -rf "$tree"
+    python3 ci/vendored/libraries.py
 }
 
 is_before() { # version other: whether version is less than other
@@ -70,7 +43,7 @@ check_age() { # a list
 }
 
 check_library() { # library version
-    [[ -n $2 ]] || { problem "the version of $1 is not found any more; correct libraries() in ci/vendored.sh" && return; }
+    [[ -n $2 ]] || { problem "the version of $1 is not found any more; correct ci/vendored/libraries.toml" && return; }
     local library fixed name reason state=''
     while read -r library fixed name reason; do
         [[ $library == "$1" ]] && is_before "$2" "$fixed" || continue
@@ -93,24 +66,34 @@ check_rules() { # Cargo.toml of the workspace
         problem "cargo-deny rejects a dependency of $1: replace the crate, or allow it in $rules with the reason"
 }
 
-# Checks the crates that may compile C or link a library, by their names. The crates without a
-# comment "listed above" have no C code on Linux.
+# Checks the crates that may compile C or link a library, by their names: those of the list of
+# libraries, those of tests, and those that have no C code on Linux.
 check_crates() { # Cargo.lock
-    local crate
+    local crate listed
+    listed=$(sed -n 's/^\(crate\|linked_by\) = "\(.*\)"$/\2/p' ci/vendored/libraries.toml)
     while read -r crate; do
+        ! grep -qxF "$crate" <<<"$listed" || continue
         case $crate in
-            curl-sys | libz-sys | openssl-src | openssl-sys | rdkafka-sys | zstd-sys) ;; # listed above
-            ring) ;;                                                                     # in tests only
-            linux-raw-sys | psm) ;;                                                      # Rust and a few lines of assembly
+            ring) ;;                # in tests only
+            linux-raw-sys | psm) ;; # Rust and a few lines of assembly
             core-foundation-sys | jni-sys | js-sys | security-framework-sys | web-sys | windows-sys) ;; # for other systems
-            *) problem "the crate $crate may have C code: list its library in ci/vendored.sh, or add it there as a crate without C code" ;;
+            *) problem "the crate $crate may have C code: list its library in ci/vendored/libraries.toml, or add it to ci/vendored.sh as a crate without C code" ;;
         esac
     done < <(sed -n 's/^name = "\(.*\(-sys\|-src\)\|ring\|psm\)"$/\1/p' "$1" | sort -u)
+}
+
+# A name that is not in the list of libraries would never be compared.
+check_names() { # a file with libraries and versions
+    local name
+    while read -r name; do
+        problem "$known has $name, which is no library with a cpe in ci/vendored/libraries.toml"
+    done < <(sed '/^#/d; /^checked /d; /^$/d; s/ .*//' "$known" | sort -u | grep -vxFf <(cut -d' ' -f1 "$1"))
 }
 
 check() { # a file with libraries and versions, Cargo.lock
     local library version
     check_age "$known"
+    check_names "$1"
     while read -r library version; do
         check_library "$library" "$version"
     done <"$1"
@@ -120,12 +103,12 @@ check() { # a file with libraries and versions, Cargo.lock
 self_test() {
     local folder expected
     folder=$(mktemp -d)
-    printf 'checked %s\nopenssl 3.6.4 CVE-1\nzlib 1.3.3 CVE-2 no matter\n' "$(date -d '-100 days' +%F)" >"$folder/known"
+    printf 'checked %s\nopenssl 3.6.4 CVE-1\nzlib 1.3.3 CVE-2 no matter\nother 1 CVE-3\n' "$(date -d '-100 days' +%F)" >"$folder/known"
     printf 'openssl 3.6.3\nzlib 1.3.2\nzstd \n' >"$folder/libraries"
     printf 'name = "new-sys"\nname = "ring"\n' >"$folder/lock"
-    expected='100 days ago|openssl 3.6.3 has CVE-1|version of zstd is not found|crate new-sys may have C code'
+    expected='100 days ago|openssl 3.6.3 has CVE-1|version of zstd is not found|crate new-sys may have C code|has other, which is no library'
     known=$folder/known check "$folder/libraries" "$folder/lock" >/dev/null 2>"$folder/problems"
-    [[ $problems == 4 && $(grep -cE "$expected" "$folder/problems") == 4 ]] || { cat "$folder/problems" >&2 && exit 1; }
+    [[ $problems == 5 && $(grep -cE "$expected" "$folder/problems") == 5 ]] || { cat "$folder/problems" >&2 && exit 1; }
     printf 'checked %s\nopenssl 3.6.3 CVE-1\n' "$(date +%F)" >"$folder/known"
     printf 'openssl 3.6.3\nzlib 1.3.10\n' >"$folder/libraries"
     printf 'name = "ring"\n' >"$folder/lock"
@@ -141,7 +124,7 @@ self_test() {
     check_age "$folder/known" 2>>"$folder/problems"
     [[ $problems == 3 && $(grep -oE "$expected" "$folder/problems" | sort -u | wc -l) == 4 ]] || { cat "$folder/problems" >&2 && exit 1; }
     rm -rf "$folder"
-    echo 'each of 8 deliberate problems is detected, and a correct input has none'
+    echo 'each of 9 deliberate problems is detected, and a correct input has none'
 }
 
 case ${1:-} in
@@ -157,5 +140,5 @@ case ${1:-} in
         ;;
     --list) libraries ;;
     --self-test) install_cargo_deny && self_test ;;
-    *) sed -n '2,11s/^# \{0,1\}//p' "$0" && exit 2 ;;
+    *) sed -n '2,12s/^# \{0,1\}//p' "$0" && exit 2 ;;
 esac

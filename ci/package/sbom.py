@@ -1,27 +1,24 @@
-"""Writes the SBOM of liboctopus.so to the standard output: its crates and its C libraries, in the
-form of CycloneDX 1.6.
+"""Writes the SBOM of a library to the standard output, in the form of CycloneDX 1.6: its crates, its
+C libraries and their parts, and what the compilers add.
 
-Usage: python3 ci/package/sbom.py FEATURES     with SOURCE_DATE_EPOCH
+Usage: python3 ci/package/sbom.py FEATURES LIBRARY     with SOURCE_DATE_EPOCH
 
-The crates are those that cargo links; ci/vendored.sh has the list of the C libraries.
+The crates are those that cargo links for these features; ci/vendored/libraries.toml lists the rest.
 """
 
 import json
 import os
-import subprocess
 import sys
 import tomllib
 import uuid
 from datetime import datetime, timezone
 from pathlib import Path
 
+sys.path.insert(0, "ci/vendored")
+import libraries
+from libraries import Library, output_of
+
 TARGET = "x86_64-unknown-linux-gnu"
-# The C libraries of a feature. Those of librdkafka and zlib are always there.
-OF_FEATURE = {"openssl": {"tls"}, "curl": {"aws", "oidc", "topic-service"}, "zstd": {"zstd"}}
-
-
-def output_of(*command: str) -> str:
-    return subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True).stdout
 
 
 def linked_crates(features: str) -> list[tuple[str, str]]:
@@ -55,22 +52,71 @@ def crate_components(features: str) -> list[dict[str, object]]:
     return components
 
 
-def c_components(features: str) -> list[dict[str, object]]:
+def is_in_build(library: Library, crates: set[str], is_by_zig: bool, listed: dict[str, Library]) -> bool:
+    if library.within:
+        return is_in_build(listed[library.within], crates, is_by_zig, listed)
+    if library.compiler:
+        return library.compiler != "zig" or is_by_zig
+    return library.linked_crate() in crates
+
+
+def license_of(library: Library) -> dict[str, object]:
+    # The public domain is no license, so SPDX has no identifier for it.
+    if library.license == "public domain":
+        return {"license": {"name": library.license}}
+    return {"expression": library.license}
+
+
+def links_no_unwinder(file: str) -> bool:
+    """Whether zig has linked the library: other linkers refer to the unwinder of the system."""
+    return "libgcc_s.so" not in output_of("objdump", "-p", file)
+
+
+def library_components(features: str, file: str) -> tuple[list[dict[str, object]], dict[str, list[str]]]:
+    """The components of the list, and the references of the parts of each library."""
+    listed = {library.name: library for library in libraries.read()}
+    crates = {name for name, _ in linked_crates(features)}
+    is_by_zig = links_no_unwinder(file)
+    built = [library for library in listed.values() if is_in_build(library, crates, is_by_zig, listed)]
+    versions = libraries.versions(built)
     components: list[dict[str, object]] = []
-    for line in output_of("ci/vendored.sh", "--list").splitlines():
-        name, version = line.split()
-        if name in OF_FEATURE and OF_FEATURE[name].isdisjoint(features.split(",")):
-            continue
-        purl = f"pkg:generic/{name}@{version}"
-        cpe = f"cpe:2.3:a:*:{name}:{version}:*:*:*:*:*:*:*"
-        components.append({"type": "library", "bom-ref": purl, "name": name, "version": version, "purl": purl, "cpe": cpe})
-    return components
+    references = {}
+    parts: dict[str, list[str]] = {}
+    for library in built:
+        version = versions.get(library.name)
+        if version == "":
+            sys.exit(f"ci/package/sbom.py: the version of {library.name} is not found: correct ci/vendored/libraries.toml")
+        # The version of zig is not one of the library that comes with it.
+        of_library = None if library.compiler == "zig" else version
+        purl = f"pkg:generic/{library.name}" + (f"@{of_library}" if of_library else "")
+        references[library.name] = purl
+        component: dict[str, object] = {"type": "library", "bom-ref": purl, "name": library.name}
+        if of_library:
+            component["version"] = of_library
+        component |= {"purl": purl, "licenses": [license_of(library)]}
+        if library.cpe:
+            component["cpe"] = f"cpe:2.3:a:{library.cpe}:{of_library}:*:*:*:*:*:*:*"
+        if library.title:
+            component["description"] = library.title
+        if library.compiler == "zig":
+            component["properties"] = [{"name": "octopus:source", "value": f"zig {version}"}]
+        if library.patches and "patched" in features.split(","):
+            component["pedigree"] = {"notes": f"changed by the patches in {library.patches}"}
+        components.append(component)
+        if library.within:
+            parts.setdefault(references[library.within], []).append(purl)
+    return components, parts
 
 
-def main(features: str) -> None:
+def main(features: str, file: str) -> None:
     version = tomllib.loads(Path("Cargo.toml").read_text())["workspace"]["package"]["version"]
-    components = crate_components(features) + c_components(features)
+    of_list, parts = library_components(features, file)
+    components = crate_components(features) + of_list
     octopus = f"pkg:generic/diaspora-octopus@{version}"
+    within = {reference for references in parts.values() for reference in references}
+    direct = [component["bom-ref"] for component in components if component["bom-ref"] not in within]
+    dependencies = [{"ref": octopus, "dependsOn": direct}]
+    dependencies += [{"ref": reference, "dependsOn": references} for reference, references in parts.items()]
     contents = json.dumps([octopus, features, components], sort_keys=True)
     sbom = {
         "bomFormat": "CycloneDX",
@@ -89,10 +135,10 @@ def main(features: str) -> None:
             },
         },
         "components": components,
-        "dependencies": [{"ref": octopus, "dependsOn": [component["bom-ref"] for component in components]}],
+        "dependencies": dependencies,
     }
     print(json.dumps(sbom, indent=2))
 
 
 if __name__ == "__main__":
-    main(sys.argv[1])
+    main(sys.argv[1], sys.argv[2])
