@@ -84,7 +84,7 @@ class WebServices(unittest.TestCase):
                     before = request_count(url, "/token")
                     error = failure(proxy, kafka=with_token_of(f"{url}/token"))
                     self.assertGreater(request_count(url, "/token"), before)
-                    # The client has a token, and begins to authenticate at a broker that wants none.
+                    # The client has a token, and begins to authenticate. The broker wants none.
                     self.assertIn("SASL OAUTHBEARER mechanism handshake failed", error)
 
     def test_provider_that_is_not_trusted_gets_no_request(self) -> None:
