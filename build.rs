@@ -4,9 +4,12 @@
 
 fn main() {
     println!("cargo:rerun-if-changed=build.rs");
+    // Before librdkafka, which takes a minute to compile: a missing API is an error at once.
+    #[cfg(feature = "diaspora")]
+    let api = diaspora::find_api();
     compile_librdkafka();
     #[cfg(feature = "diaspora")]
-    diaspora::compile();
+    diaspora::compile(&api);
     if std::env::var("CARGO_CFG_TARGET_OS").as_deref() != Ok("linux") {
         return;
     }
@@ -57,25 +60,30 @@ mod diaspora {
 
     const LIBRARY: &str = "diaspora-stream-api";
     const PREFIX: &str = "DIASPORA_PREFIX";
+    const MIN_VERSION: &str = "0.5.2";
 
     /// The paths of the installed API.
-    struct Api {
+    pub struct Api {
         includes: Vec<PathBuf>,
         libraries: Vec<PathBuf>,
     }
 
-    pub fn compile() {
+    /// Finds the installed API, and ends the build with an error if there is none or an old one.
+    pub fn find_api() -> Api {
         println!("cargo:rerun-if-env-changed={PREFIX}");
+        find().unwrap_or_else(|why| {
+            panic!(
+                "\n\nThe feature `diaspora` needs {LIBRARY} {MIN_VERSION} or later, and {why}.\n\
+                 Install it, and set {PREFIX} to the folder that it is installed in (the one with include/diaspora \
+                 and lib), or PKG_CONFIG_PATH to the one with {LIBRARY}.pc; or build without the feature.\n"
+            )
+        })
+    }
+
+    pub fn compile(api: &Api) {
         for folder in ["src/diaspora", "include"] {
             println!("cargo:rerun-if-changed={folder}");
         }
-        let api = find().unwrap_or_else(|why| {
-            panic!(
-                "\n\nThe feature `diaspora` needs {LIBRARY} 0.5.2 or later, and {why}.\n\
-                 Set {PREFIX} to the folder that it is installed in (the one with include/diaspora and lib), or \
-                 PKG_CONFIG_PATH to the one with {LIBRARY}.pc; or build without the feature.\n"
-            )
-        });
         let mut sources: Vec<_> = std::fs::read_dir("src/diaspora")
             .expect("src/diaspora is there")
             .map(|entry| entry.expect("an entry of src/diaspora").path())
@@ -106,11 +114,7 @@ mod diaspora {
 
     fn find() -> Result<Api, String> {
         let Some(prefix) = env::var_os(PREFIX).filter(|prefix| !prefix.is_empty()) else {
-            return pkg_config::Config::new()
-                .cargo_metadata(false)
-                .probe(LIBRARY)
-                .map(|found| Api { includes: found.include_paths, libraries: found.link_paths })
-                .map_err(|why| format!("pkg-config does not find it, and {PREFIX} is not set: {why}"));
+            return find_by_pkg_config();
         };
         let prefix = PathBuf::from(prefix);
         let libraries: Vec<_> = ["lib", "lib64", "lib/x86_64-linux-gnu", "lib/aarch64-linux-gnu"]
@@ -124,7 +128,66 @@ mod diaspora {
         if !has_headers(&prefix.join("include")) {
             return Err(format!("there is no include/diaspora/Driver.hpp in {PREFIX}={}", prefix.display()));
         }
+        check_version(installed_version(&prefix, &libraries), &format!("the one in {PREFIX}={}", prefix.display()))?;
         Ok(Api { includes: vec![prefix.join("include")], libraries })
+    }
+
+    fn find_by_pkg_config() -> Result<Api, String> {
+        let found = pkg_config::Config::new()
+            .cargo_metadata(false)
+            .probe(LIBRARY)
+            .map_err(|why| format!("pkg-config does not find it, and {PREFIX} is not set: {why}"))?;
+        let folder = |name| pkg_config::get_variable(LIBRARY, name).map(PathBuf::from).unwrap_or_default();
+        let prefix = folder("prefix");
+        let version = as_version(&found.version).or_else(|| installed_version(&prefix, &[folder("libdir")]));
+        check_version(version, &format!("the one that pkg-config finds in {}", prefix.display()))?;
+        Ok(Api { includes: found.include_paths, libraries: found.link_paths })
+    }
+
+    /// Fails for a version that is too old. Without a version, the compiler finds what is missing.
+    fn check_version(version: Option<String>, place: &str) -> Result<(), String> {
+        let numbers =
+            |version: &str| version.split('.').map(|number| number.parse().unwrap_or(0)).collect::<Vec<u32>>();
+        match version {
+            Some(version) if numbers(&version) < numbers(MIN_VERSION) => Err(format!("{place} has version {version}")),
+            Some(_) => Ok(()),
+            None => {
+                println!("cargo:warning={LIBRARY}: {place} states no version; {MIN_VERSION} or later is needed");
+                Ok(())
+            }
+        }
+    }
+
+    /// The version that the files of the API state. In 0.5.2, the one for pkg-config states none.
+    fn installed_version(prefix: &Path, libraries: &[PathBuf]) -> Option<String> {
+        let stated = |file: PathBuf, before: &str| {
+            let text = std::fs::read_to_string(&file).ok()?;
+            println!("cargo:rerun-if-changed={}", file.display());
+            text.lines().find_map(|line| as_version(line.strip_prefix(before)?))
+        };
+        let pkg_config = libraries.iter().map(|folder| folder.join(format!("pkgconfig/{LIBRARY}.pc")));
+        let cmake = std::iter::once(prefix.join("share"))
+            .chain(libraries.iter().cloned())
+            .map(|folder| folder.join(format!("cmake/{LIBRARY}/{LIBRARY}-config-version.cmake")));
+        let mut pkg_config = pkg_config.filter_map(|file| stated(file, "Version:"));
+        let mut cmake = cmake.filter_map(|file| stated(file, "set(PACKAGE_VERSION \""));
+        pkg_config
+            .next()
+            .or_else(|| cmake.next())
+            .or_else(|| libraries.iter().find_map(|folder| version_of_file(folder)))
+    }
+
+    /// The version in the name of the library's file, such as lib….so.0.5.2.
+    fn version_of_file(folder: &Path) -> Option<String> {
+        let file = folder.join(format!("lib{LIBRARY}.so")).canonicalize().ok()?;
+        as_version(file.file_name()?.to_str()?.split_once(".so.")?.1)
+    }
+
+    /// The numbers at the beginning of a text, such as 0.5.2 of `0.5.2-rc1`.
+    fn as_version(text: &str) -> Option<String> {
+        let text = text.trim_start();
+        let end = text.find(|c: char| !c.is_ascii_digit() && c != '.').unwrap_or(text.len());
+        Some(text[..end].trim_end_matches('.').to_owned()).filter(|version| !version.is_empty())
     }
 
     fn has_headers(folder: &Path) -> bool {

@@ -6,6 +6,9 @@
 #   DIASPORA_PREFIX=/path ci/diaspora.sh        the prefix of the API, if pkg-config does not find it
 #   OCTOPUS_CPP_LIBRARY=/path/liboctopus.so     C++ Octopus, for the interchange tests
 #   PYTHONPATH=/path                            the folder of the API's Python module
+#   OCTOPUS_PREFIX=/path                        an installed Octopus or an unpacked archive, which the
+#                                               adapter in a library of its own uses; else the debug
+#                                               build is installed for it
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
@@ -15,7 +18,7 @@ readonly built out=$built/diaspora
 readonly library=$out/liboctopus.so
 # An installation without the adapter, and the adapter as a library of its own beside it.
 readonly installed=$out/installed
-readonly adapter=$installed/lib/libdiaspora-octopus.so
+readonly page=docs/reference/diaspora.md
 readonly limited=(timeout --kill-after=5 600)
 failures=0
 
@@ -54,7 +57,7 @@ compile() { # source, program, options...
 build() {
     mkdir -p "$out"
     build_adapter
-    cargo build --locked -p octopus --features diaspora
+    cargo build --locked -p octopus --features diaspora --message-format json-render-diagnostics >"$out/cargo.json"
     # A copy, since cargo replaces the library when another step builds it without the adapter.
     cp "$built/debug/liboctopus.so" "$library"
     ci/symbols.sh "$library" --with-diaspora
@@ -70,12 +73,52 @@ build() {
 
 build_adapter() {
     command -v cmake >/dev/null || return 0
-    cargo build --locked -p octopus
-    ci/install.sh --prefix "$installed" --library "$built/debug/liboctopus.so"
-    cmake -S src/diaspora -B "$out/adapter" -D CMAKE_PREFIX_PATH="$installed${DIASPORA_PREFIX:+;$DIASPORA_PREFIX}" \
-        -D CMAKE_INSTALL_PREFIX="$installed" -D CMAKE_INSTALL_LIBDIR=lib >"$out/adapter.log"
-    cmake --build "$out/adapter" >>"$out/adapter.log"
-    cmake --install "$out/adapter" >>"$out/adapter.log"
+    rm -rf "$installed" "$out/adapter"
+    mkdir -p "$installed"
+    local commands=("s|/opt/octopus|$installed|g; s|/usr/local|${DIASPORA_PREFIX:-/usr/local}|g; s|target/adapter|$out/adapter|g")
+    if [[ -n ${OCTOPUS_PREFIX:-} ]]; then
+        # Only Octopus' own files, since the prefix can be /usr.
+        (cd "$OCTOPUS_PREFIX" && find include lib* -path '*octopus*' ! -type d -print0 | tar -c --null -T -) | tar -x -C "$installed"
+        commands+=('/^ci\/install.sh /d')
+    else
+        cargo build --locked -p octopus
+        commands+=("s|^ci/install.sh .*|& --library '$built/debug/liboctopus.so'|")
+    fi
+    sed "$(printf '%s\n' "${commands[@]}")" <(documented_commands) >"$out/adapter.sh"
+    grep -q '^cmake --install ' "$out/adapter.sh" || { echo "$page lacks the commands that install the adapter" >&2; return 1; }
+    bash -euo pipefail "$out/adapter.sh" >"$out/adapter.log" || { cat "$out/adapter.log" >&2; return 1; }
+    ci/symbols.sh "$(find_installed liboctopus.so)"
+}
+
+# The block of commands for the adapter in a library of its own.
+documented_commands() {
+    awk '/^\*\*As a library of its own/ { found = 1 }
+        found && /^```$/ { exit }
+        in_block { print }
+        found && /^```sh$/ { in_block = 1 }' "$page"
+}
+
+find_installed() { # file
+    find "$installed" -name "$1" | grep . || { echo "$installed has no $1" >&2; return 1; }
+}
+
+# The program that cargo has made of build.rs.
+build_script() {
+    python3 - "$out/cargo.json" "$PWD/Cargo.toml" <<'END'
+import json, sys
+for message in map(json.loads, open(sys.argv[1])):
+    if message.get("manifest_path") == sys.argv[2] and "custom-build" in message.get("target", {}).get("kind", []):
+        print(message["filenames"][0])
+END
+}
+
+test_build_errors() {
+    local tool
+    for tool in cmake python3 pkg-config; do
+        command -v "$tool" >/dev/null || { skip build_errors "$tool is not installed" && return; }
+    done
+    run build_errors "${limited[@]}" python3 plugin-tests/diaspora/build_errors.py "$installed" "$(build_script)" \
+        ${DIASPORA_PREFIX:+"$DIASPORA_PREFIX"}
 }
 
 exchange() { # Kafka, library that writes, library that reads, partitions
@@ -90,7 +133,9 @@ fifo() { # diaspora-ctl, Kafka
     local lines=1000 folder topic=fifo-$RANDOM pid read=0
     folder=$(mktemp -d "$out/fifo.XXXXXX")
     printf '{"kafka": {"bootstrap.servers": "%s"}}' "$2" >"$folder/driver.json"
-    local driver=(--driver "octopus:$library" --driver-config "$folder/driver.json")
+    # The driver's name alone, for which the API opens liboctopus.so.
+    local -x LD_LIBRARY_PATH=$out${LD_LIBRARY_PATH:+:$LD_LIBRARY_PATH}
+    local driver=(--driver octopus --driver-config "$folder/driver.json")
     "$1" topic create "${driver[@]}" --name "$topic" --topic.replication_factor 1 >"$folder/log" 2>&1 ||
         { cat "$folder/log" && return 1; }
     "$1" fifo "${driver[@]}" --control-file "$folder/control" --logging error >"$folder/log" 2>&1 &
@@ -116,18 +161,7 @@ await() { # a pipe
 }
 
 run_tests() { # Kafka
-    local program
-    for program in "${on_one_kafka[@]}"; do
-        run "$program" "${limited[@]}" "$out/$program" "$library" "$1" "$program-"
-    done
-    if command -v cmake >/dev/null; then
-        for program in "${on_one_kafka[@]}"; do
-            run "$program, with the adapter in a library of its own" "${limited[@]}" "$out/$program" "$adapter" "$1" "separate-$program-"
-        done
-    else
-        skip 'the adapter in a library of its own' 'cmake is not installed'
-    fi
-    run 'a host in C, with the same file' "${limited[@]}" "$out/roundtrip" "$library" "$1" c-host c-host-group
+    # First, since C++ Octopus reads each info topic of the Kafka for a second to list the topics.
     run 'interchange with itself' exchange "$1" "$library" "$library" asked
     if [[ -n ${OCTOPUS_CPP_LIBRARY:-} ]]; then
         run 'interchange: C++ Octopus reads' exchange "$1" "$library" "$OCTOPUS_CPP_LIBRARY" asked
@@ -135,6 +169,22 @@ run_tests() { # Kafka
     else
         skip 'interchange with C++ Octopus' 'set OCTOPUS_CPP_LIBRARY to its liboctopus.so'
     fi
+    local program
+    for program in "${on_one_kafka[@]}"; do
+        run "$program" "${limited[@]}" "$out/$program" "$library" "$1" "$program-"
+    done
+    if command -v cmake >/dev/null; then
+        local adapter
+        adapter=$(find_installed libdiaspora-octopus.so)
+        run 'selections, with the name of the adapter alone' env LD_LIBRARY_PATH="${adapter%/*}${LD_LIBRARY_PATH:+:$LD_LIBRARY_PATH}" \
+            "${limited[@]}" "$out/selections" libdiaspora-octopus.so "$1" bare-selections-
+        for program in "${on_one_kafka[@]}"; do
+            run "$program, with the adapter in a library of its own" "${limited[@]}" "$out/$program" "$adapter" "$1" "separate-$program-"
+        done
+    else
+        skip 'the adapter in a library of its own' 'cmake is not installed'
+    fi
+    run 'a host in C, with the same file' "${limited[@]}" "$out/roundtrip" "$library" "$1" c-host c-host-group
     if python3 -c 'import diaspora_stream.api' 2>/dev/null; then
         run python_binding "${limited[@]}" python3 plugin-tests/diaspora/python_binding.py "$library" "$1"
         run scripts "${limited[@]}" python3 plugin-tests/diaspora/scripts.py "$library" "$1"
@@ -153,12 +203,13 @@ run_tests() { # Kafka
 case ${1:-} in
     '')
         if ! find_api; then
-            for name in json "${on_one_kafka[@]}" expiring interchange python_binding scripts; do
+            for name in build_errors json "${on_one_kafka[@]}" expiring interchange python_binding scripts; do
                 skip "plugin-tests/diaspora/$name" 'no diaspora-stream-api is found; set DIASPORA_PREFIX to its prefix'
             done
             exit 0
         fi
         build
+        test_build_errors
         run json "${limited[@]}" "$out/json"
         run 'on one Kafka' ci/with-kafka.sh "$0" --promises
         KAFKA_OPTIONS='--set log.retention.ms=1000 --set log.retention.check.interval.ms=300' \
@@ -171,7 +222,7 @@ case ${1:-} in
     --promises) run_tests "$2" ;;
     --expiring) run expiring "${limited[@]}" "$out/expiring" "$library" "$2" expiring- ;;
     *)
-        sed -n '2,8s/^# \{0,1\}//p' "$0"
+        sed -n '2,11s/^# \{0,1\}//p' "$0"
         exit 2
         ;;
 esac
